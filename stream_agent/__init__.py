@@ -1,0 +1,1 @@
+"""Streaming-rollout networks as real-time control agents."""

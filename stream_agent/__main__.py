@@ -1,0 +1,49 @@
+"""The command line: ``python -m stream_agent NAME ...`` runs what ``ros2 run`` runs by NAME."""
+
+from importlib import import_module
+import os
+import signal
+import sys
+
+COMMANDS = {
+    'agent': ('stream_agent.nodes.agent_node', 'steps a policy on every camera frame'),
+    'gate': ('stream_agent.nodes.gate_node', 'guards the wheels: limits, watchdog, faults'),
+    'recorder': ('stream_agent.nodes.recorder_node', 'compares policies on the same frames'),
+    'simulation': ('stream_agent.nodes.simulation_node', 'publishes the embedded simulator'),
+    'train': ('stream_agent.learning.train', 'trains a driving policy in the simulator'),
+    'evaluate': ('stream_agent.learning.evaluate', 'drives policies on courses unseen in training'),
+    'run': ('stream_agent.runner', 'the main job: all of the above nodes, then the report'),
+}
+
+
+def usage() -> str:
+    """List the commands, a line each."""
+    lines = [f'  {name:<11} {purpose}' for name, (_, purpose) in COMMANDS.items()]
+    return '\n'.join(['usage: stream_agent COMMAND ...', '', *lines])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """
+    Run one command.
+
+    :param arguments: The command's name and its own arguments; those of the process if None.
+    :returns: The exit code; 2 if there is no such command.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ('-h', '--help'):
+        print(usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"stream_agent: no command '{name}'; commands are {', '.join(COMMANDS)}",
+              file=sys.stderr)
+        return 2
+    # Imports take seconds. Until a node exists there is nothing to stop, so leave at once.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
+    module, _ = COMMANDS[name]
+    return import_module(module).main(rest)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Rollouts of graphs: patterns, windows, tableaus and response cones; no torch, no ROS."""
