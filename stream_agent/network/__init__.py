@@ -1,0 +1,1 @@
+"""Networks that advance by one frame, and their files; torch, no ROS."""

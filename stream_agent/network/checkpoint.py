@@ -1,0 +1,154 @@
+"""One safetensors file: weights, and in its metadata graph, pattern, preprocessing, limits."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open, SafetensorError
+from safetensors.torch import save
+import torch
+
+from stream_agent.command import Command
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.graph import graph_from_data, graph_to_data
+from stream_agent.theory.rollout import pattern_from_streams
+
+FORMAT = 'stream_agent 1'
+MAX_BYTES = 2**30
+
+
+class CheckpointError(ValueError):
+    """A file that is no usable policy; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class CommandLimits:
+    """
+    What the network's outputs -1 ... 1 mean.
+
+    :param max_speed: Speed of the output 1 [m/s].
+    :param max_yaw_rate: Yaw rate of the output 1 [rad/s], to the left.
+    """
+
+    max_speed: float
+    max_yaw_rate: float
+
+    def command(self, output: np.ndarray) -> Command:
+        """Return the policy command of the output node's two values."""
+        return Command(float(output[0]) * self.max_speed, float(output[1]) * self.max_yaw_rate)
+
+    def output(self, command: Command) -> tuple[float, float]:
+        """Return the output node's two values that would ask for a command."""
+        return command.speed / self.max_speed, command.yaw_rate / self.max_yaw_rate
+
+
+@dataclass(frozen=True)
+class Policy:
+    """
+    A trained network and all that is needed to drive with it.
+
+    :param pattern_name: 'streaming', 'sequential' or what the trainer called a hybrid.
+    :param training: How the weights came about: seeds, frames, scores; for people.
+    """
+
+    network: RolloutNetwork
+    preprocessing: Preprocessing
+    limits: CommandLimits
+    pattern_name: str
+    training: Mapping[str, Any]
+
+
+def save_policy(path: str | Path, policy: Policy) -> None:
+    """Write a policy; an older file of that name is replaced only once the new one is whole."""
+    network = policy.network
+    manifest = {
+        'graph': graph_to_data(network.graph),
+        'pattern': {'name': policy.pattern_name,
+                    'streams': [f'{u}->{v}' for (u, v), r in network.pattern.items() if r]},
+        'preprocessing': asdict(policy.preprocessing),
+        'limits': asdict(policy.limits),
+        'training': dict(policy.training)}
+    weights = {name: value.detach().cpu().contiguous()
+               for name, value in network.state_dict().items()}
+    metadata = {'format': FORMAT, **{key: json.dumps(value) for key, value in manifest.items()}}
+    path = Path(path)
+    unfinished = path.with_suffix('.part')
+    unfinished.write_bytes(save(weights, metadata))
+    unfinished.replace(path)
+
+
+def load_policy(path: str | Path) -> Policy:
+    """
+    Read a policy; nothing in the file is executed.
+
+    :raises OSError: If the file cannot be read.
+    :raises CheckpointError: If it is no checkpoint, too large, or holds wrong tensors.
+    """
+    path = Path(path)
+    if path.stat().st_size > MAX_BYTES:
+        raise CheckpointError(f'{path}: over 1 GiB, more than a policy may take')
+    try:
+        with safe_open(str(path), framework='pt') as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise CheckpointError(f'{path}: not a safetensors file ({error}); '
+                              'train one with `ros2 run stream_agent train`') from None
+    try:
+        return make_policy(metadata, weights)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from None
+
+
+def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> Policy:
+    """Build a policy from a file's parts, and check that they fit together."""
+    if metadata.get('format') != FORMAT:
+        raise CheckpointError(f"the metadata's format is '{metadata.get('format')}', "
+                              f"'{FORMAT}' is read; train a policy with this version")
+    try:
+        parts = {key: json.loads(metadata[key]) for key in
+                 ('graph', 'pattern', 'preprocessing', 'limits', 'training')}
+        graph = graph_from_data(parts['graph'])
+        network = RolloutNetwork(graph, pattern_from_streams(graph, parts['pattern']['streams']))
+        shape = tuple(parts['preprocessing'].pop('shape'))
+        policy = Policy(network, Preprocessing(shape, **parts['preprocessing']),
+                        CommandLimits(**parts['limits']), parts['pattern']['name'],
+                        parts['training'])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f'the metadata is damaged: {error!s}') from None
+    check_weights(network, weights)
+    check_ends(policy)
+    network.load_state_dict(weights)
+    network.eval()
+    return policy
+
+
+def check_weights(network: RolloutNetwork, weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse missing, unknown, misshapen or non-finite tensors (safetensors accepts NaN)."""
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    for name in sorted(expected.keys() ^ weights.keys()):
+        found = 'is missing' if name in expected else 'is not part of the graph'
+        raise CheckpointError(f"the tensor '{name}' {found}; graph and weights differ")
+    for name, value in weights.items():
+        if value.shape != expected[name]:
+            raise CheckpointError(f"the tensor '{name}' has the shape {list(value.shape)}; "
+                                  f'the graph needs {list(expected[name])}')
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"the tensor '{name}' holds NaN or infinity; train again")
+
+
+def check_ends(policy: Policy) -> None:
+    """Refuse a network whose input is not the preprocessing's or whose output no command."""
+    network = policy.network
+    if network.shapes[network.input] != policy.preprocessing.shape:
+        raise CheckpointError(
+            f"the preprocessing gives {list(policy.preprocessing.shape)}, the node "
+            f"'{network.input}' takes {list(network.shapes[network.input])}")
+    if network.shapes[network.graph.output] != (2,):
+        raise CheckpointError(
+            f"the output '{network.graph.output}' has the shape "
+            f'{list(network.shapes[network.graph.output])}; a command is [2]: speed, yaw rate')

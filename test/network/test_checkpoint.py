@@ -1,0 +1,137 @@
+"""Checkpoints: what goes in comes out, and damaged files are refused with a sentence."""
+
+import json
+import pickle
+
+from graphs import EVERY_LAYER
+import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
+import torch
+
+from stream_agent.command import Command
+from stream_agent.network.checkpoint import (
+    CheckpointError, CommandLimits, load_policy, Policy, save_policy)
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.rollout import read_newest_image, streaming_pattern
+
+
+@pytest.fixture
+def policy():
+    torch.manual_seed(0)
+    pattern = read_newest_image(EVERY_LAYER, streaming_pattern(EVERY_LAYER))
+    return Policy(RolloutNetwork(EVERY_LAYER, pattern), Preprocessing((1, 8, 8), 0.25),
+                  CommandLimits(1.0, 2.0), 'streaming', {'seed': 0, 'frames': 100})
+
+
+@pytest.fixture
+def path(policy, tmp_path):
+    path = tmp_path / 'policy.safetensors'
+    save_policy(path, policy)
+    return path
+
+
+def parts(path):
+    with safe_open(str(path), framework='pt') as file:
+        return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+
+
+def test_a_policy_comes_back_whole(policy, path):
+    loaded = load_policy(path)
+    assert loaded.network.graph == policy.network.graph
+    assert loaded.network.pattern == policy.network.pattern
+    assert (loaded.preprocessing, loaded.limits, loaded.pattern_name, loaded.training) == (
+        policy.preprocessing, policy.limits, 'streaming', {'seed': 0, 'frames': 100})
+    frames = torch.randn(1, 4, 1, 8, 8)
+    policy.network.eval()
+    one, _ = policy.network(frames, policy.network.initial_state())
+    other, _ = loaded.network(frames, loaded.network.initial_state())
+    assert torch.equal(one, other)
+
+
+def test_outputs_and_commands_are_each_other_s_inverse():
+    limits = CommandLimits(max_speed=0.5, max_yaw_rate=2.0)
+    assert limits.command((0.5, -0.25)) == Command(0.25, -0.5)
+    assert limits.output(Command(0.25, -0.5)) == (0.5, -0.25)
+
+
+def test_nothing_is_left_behind_and_the_old_file_is_replaced(policy, path):
+    save_policy(path, policy)
+    assert [file.name for file in path.parent.iterdir()] == ['policy.safetensors']
+
+
+@pytest.mark.parametrize('change, sentence', [
+    (lambda weights: weights['transforms.image-command.linear.bias'].fill_(float('nan')),
+     "the tensor 'transforms.image-command.linear.bias' holds NaN or infinity; train again"),
+    (lambda weights: weights.pop('transforms.image-command.linear.bias'),
+     "the tensor 'transforms.image-command.linear.bias' is missing; graph and weights differ"),
+    (lambda weights: weights.update(extra=torch.zeros(1)),
+     "the tensor 'extra' is not part of the graph; graph and weights differ"),
+    (lambda weights: weights.update({'transforms.image-command.linear.bias': torch.zeros(3)}),
+     "the tensor 'transforms.image-command.linear.bias' has the shape [3]; the graph needs [2]"),
+])
+def test_wrong_tensors_are_refused(path, change, sentence):
+    metadata, weights = parts(path)
+    change(weights)
+    save_file(weights, path, metadata)
+    with pytest.raises(CheckpointError) as error:
+        load_policy(path)
+    assert str(error.value) == f'{path}: {sentence}'
+
+
+def edited(metadata, key, change):
+    value = json.loads(metadata[key])
+    change(value)
+    return {**metadata, key: json.dumps(value)}
+
+
+@pytest.mark.parametrize('change, sentence', [
+    (lambda metadata: {**metadata, 'format': 'other 7'},
+     "the metadata's format is 'other 7', 'stream_agent 1' is read; "
+     'train a policy with this version'),
+    (lambda metadata: {**metadata, 'graph': '{'},
+     "the metadata is damaged: Expecting property name enclosed in double quotes: "
+     'line 1 column 2 (char 1)'),
+    (lambda metadata: edited(metadata, 'pattern', lambda value: value.update(streams=['a->b'])),
+     "the metadata is damaged: no edge 'a->b'; edges are image->edges, edges->blurred, "
+     'edges->map_memory, map_memory->map_memory, blurred->memory, memory->memory, '
+     'map_memory->memory, command->memory, memory->command, image->command'),
+    (lambda metadata: edited(metadata, 'preprocessing', lambda value: value.update(
+        shape=[1, 9, 9])),
+     "the preprocessing gives [1, 9, 9], the node 'image' takes [1, 8, 8]"),
+    (lambda metadata: edited(metadata, 'graph', lambda value: value.update(output='memory')),
+     "the output 'memory' has the shape [5]; a command is [2]: speed, yaw rate"),
+])
+def test_wrong_metadata_is_refused(path, change, sentence):
+    metadata, weights = parts(path)
+    save_file(weights, path, change(metadata))
+    with pytest.raises(CheckpointError) as error:
+        load_policy(path)
+    assert str(error.value) == f'{path}: {sentence}'
+
+
+def test_a_pickle_is_refused_and_does_not_run(tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return (open, (str(tmp_path / 'it ran'), 'w'))
+
+    path = tmp_path / 'policy.safetensors'
+    path.write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(CheckpointError, match='not a safetensors file'):
+        load_policy(path)
+    assert not (tmp_path / 'it ran').exists()
+
+
+def test_a_truncated_file_is_refused(path):
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match='not a safetensors file'):
+        load_policy(path)
+
+
+def test_a_huge_file_is_refused_before_it_is_read(path):
+    with open(path, 'r+b') as file:
+        file.truncate(2**30 + 1)
+    with pytest.raises(CheckpointError) as error:
+        load_policy(path)
+    assert str(error.value) == f'{path}: over 1 GiB, more than a policy may take'
