@@ -1,0 +1,137 @@
+"""The engine: answers first, settles after, and never differs from the undivided step."""
+
+from graphs import EVERY_LAYER, FIGURE_2, SR
+import numpy as np
+import pytest
+import torch
+
+from stream_agent.engine import choose_device, Engine
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.rollout import (
+    sequential_pattern, streaming_pattern, update_order, valid_patterns)
+
+GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'every layer': EVERY_LAYER}
+
+
+def network_of(graph, pattern):
+    torch.manual_seed(1)
+    return RolloutNetwork(graph, pattern)
+
+
+def images(network, length, seed=0):
+    generator = np.random.default_rng(seed)
+    return [generator.standard_normal(network.shapes[network.input]).astype(np.float32)
+            for _ in range(length)]
+
+
+def run(engine, frames):
+    return [engine.step(frame) for frame in frames]
+
+
+def undivided(network, frames):
+    """Return the outputs of a pass that computes every node of a frame before it answers."""
+    order = [name for name in update_order(network.graph, network.pattern)
+             if name != network.input]
+    outputs, state = [], network.initial_state()
+    with torch.inference_mode():
+        for frame in frames:
+            now = {network.input: torch.from_numpy(frame).unsqueeze(0)}
+            network.update(order, now, state)
+            outputs.append(now[network.graph.output][0].numpy())
+            state = now
+    return outputs
+
+
+@pytest.mark.parametrize('name, count', [('figure 2', 12), ('SR', 16), ('every layer', 192)])
+def test_respond_then_settle_equals_the_undivided_step_exactly(name, count):
+    graph = GRAPHS[name]
+    patterns = valid_patterns(graph)
+    assert len(patterns) == count
+    for pattern in patterns:
+        network = network_of(graph, pattern)
+        frames = images(network, 5)
+        engine = Engine(network)
+        outputs = []
+        for frame in frames:
+            outputs.append(engine.respond(frame))
+            engine.settle()
+        assert np.array_equal(outputs, undivided(network, frames))
+
+
+def test_reset_and_warm_up_forget_every_frame():
+    network = network_of(EVERY_LAYER, streaming_pattern(EVERY_LAYER))
+    frames = images(network, 4)
+    engine = Engine(network)
+    first = run(engine, frames)
+    engine.reset()
+    assert np.array_equal(first, run(engine, frames))
+    engine.respond(frames[0])
+    engine.warm_up()
+    assert np.array_equal(first, run(engine, frames))
+
+
+def test_two_engines_on_one_network_do_not_disturb_each_other():
+    network = network_of(EVERY_LAYER, streaming_pattern(EVERY_LAYER))
+    frames, others = images(network, 4), images(network, 4, seed=9)
+    alone = run(Engine(network), frames)
+    one, other = Engine(network), Engine(network)
+    together = []
+    for frame, distraction in zip(frames, others):
+        together.append(one.step(frame))
+        other.step(distraction)
+    assert np.array_equal(alone, together)
+
+
+def test_an_image_held_for_k_updates_is_k_steps_of_it():
+    network = network_of(SR, streaming_pattern(SR))
+    frames = images(network, 3)
+    plain = Engine(network)
+    expected = run(plain, np.repeat(frames, 3, axis=0))
+    held = Engine(network, updates_per_frame=3)
+    last = [output for frame in frames for output in held.responses(frame)]
+    assert np.array_equal(last, expected[2::3])
+    held.reset()
+    every = [output for frame in frames for output in held.responses(frame, True)]
+    assert np.array_equal(every, expected)
+
+
+def test_halves_out_of_order_say_what_to_call():
+    network = network_of(SR, streaming_pattern(SR))
+    engine = Engine(network)
+    with pytest.raises(RuntimeError) as error:
+        engine.settle()
+    assert str(error.value) == (
+        'settle: there is nothing to settle; call respond(frame) first')
+    engine.respond(images(network, 1)[0])
+    with pytest.raises(RuntimeError) as error:
+        engine.respond(images(network, 1)[0])
+    assert str(error.value) == (
+        'respond: the frame before is not settled; call settle() first')
+
+
+def test_the_device_auto_is_the_gpu_where_there_is_one():
+    assert choose_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+@pytest.mark.parametrize('name', ['cuda:99', 'abacus'])
+def test_a_missing_device_is_named(name):
+    with pytest.raises(ValueError) as error:
+        choose_device(name)
+    assert str(error.value).startswith(f"device '{name}' is not to be had (")
+    assert str(error.value).endswith(
+        "; use 'auto', 'cpu', or a CUDA device that nvidia-smi lists")
+
+
+def test_less_than_one_update_a_frame_is_refused():
+    with pytest.raises(ValueError) as error:
+        Engine(network_of(SR, sequential_pattern(SR)), updates_per_frame=0)
+    assert str(error.value) == 'updates_per_frame is 0; it is at least 1'
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU on this machine')
+def test_the_gpu_agrees_with_the_cpu():
+    network = network_of(EVERY_LAYER, streaming_pattern(EVERY_LAYER))
+    frames = images(network, 5)
+    on_cpu = run(Engine(network, 'cpu'), frames)
+    on_gpu = run(Engine(network, 'cuda'), frames)
+    np.testing.assert_allclose(on_cpu, on_gpu, atol=1e-5)
