@@ -1,0 +1,1 @@
+"""Measuring: durations, rates, and the comparison of policies on the same frames."""

@@ -1,0 +1,140 @@
+"""How long the stages of a frame take, and how often frames come; cheap enough for every frame."""
+
+from bisect import bisect_left
+from collections import deque
+from itertools import accumulate
+import math
+import time
+
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+SHORTEST = 1e-7
+# Bins are 1 % wide and reach from 100 ns to 100 s.
+BINS_PER_E = 100
+FIRST_BIN = math.floor(math.log(SHORTEST) * BINS_PER_E)
+LAST_BIN = math.ceil(math.log(100.0) * BINS_PER_E) - FIRST_BIN
+
+
+class Durations:
+    """
+    The durations of one stage since the start, in constant memory.
+
+    A histogram with bins 1 % wide rather than the last N values: the tail of a whole run stays
+    in view, and percentiles cost microseconds, so a control loop can afford to report them.
+
+    :param count: Durations seen.
+    :param total: Their sum [s].
+    :param longest: The longest of them [s]; 0 if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self.longest = 0.0
+        self._shortest = math.inf
+        self._bins = [0] * (LAST_BIN + 1)
+
+    def add(self, seconds: float) -> None:
+        """Count one duration [s]; what is below 100 ns counts as that."""
+        self.count += 1
+        self.total += seconds
+        if seconds > self.longest:
+            self.longest = seconds
+        if seconds < self._shortest:
+            self._shortest = seconds
+        bin_ = int(math.log(max(seconds, SHORTEST)) * BINS_PER_E - FIRST_BIN)
+        self._bins[min(bin_, LAST_BIN)] += 1
+
+    def percentile(self, percent: float) -> float:
+        """
+        Return the duration [s] that ``percent`` (0 ... 100) of all durations do not exceed.
+
+        Within 1 % of the true one; nan if there is none.
+        """
+        if not self.count:
+            return math.nan
+        rank = max(1, math.ceil(percent / 100 * self.count))
+        bin_ = bisect_left(list(accumulate(self._bins)), rank)
+        middle = math.exp((bin_ + FIRST_BIN + 0.5) / BINS_PER_E)
+        return min(max(middle, self._shortest), self.longest)
+
+    def percentiles(self) -> dict[str, float]:
+        """Return ``{'p50': seconds, 'p90': ..., 'p99': ..., 'p99.9': ...}``."""
+        return {f'p{percent:g}': self.percentile(percent) for percent in PERCENTILES}
+
+
+class Rate:
+    """
+    How often something happens, by the steady clock.
+
+    :param clock: Returns seconds; replaced only to read recorded events again.
+    """
+
+    def __init__(self, clock=time.monotonic) -> None:
+        self._clock = clock
+        self._recent = deque()
+        self._first = None
+        self._second = 0
+        self._in_second = 0
+        self._worst = math.inf
+        self.count = 0
+
+    def add(self) -> None:
+        """Count one event, now."""
+        now = self._clock()
+        if self._first is None:
+            self._first = now
+        self._advance(now)
+        self._recent.append(now)
+        self._in_second += 1
+        self.count += 1
+
+    def now(self) -> float:
+        """Return the events in the last second [Hz]."""
+        self._advance(self._clock())
+        return float(len(self._recent))
+
+    def mean(self) -> float:
+        """Return the events a second since the first event [Hz]; nan without a first second."""
+        if self._first is None or (elapsed := self._clock() - self._first) < 1.0:
+            return math.nan
+        return self.count / elapsed
+
+    def worst_second(self) -> float:
+        """Return the fewest events in a full second since the first event [Hz]; nan before."""
+        self._advance(self._clock())
+        return self._worst if self._worst < math.inf else math.nan
+
+    def _advance(self, now: float) -> None:
+        """Close the seconds that are over, and forget events older than one."""
+        while self._recent and self._recent[0] <= now - 1.0:
+            self._recent.popleft()
+        if self._first is None:
+            return
+        second = int(now - self._first)
+        if second > self._second:
+            # Whoever skipped a whole second had none in it.
+            skipped = second > self._second + 1
+            self._worst = 0.0 if skipped else min(self._worst, float(self._in_second))
+            self._second, self._in_second = second, 0
+
+
+def profile_table(stages: dict[str, Durations]) -> str:
+    """
+    Lay out where the time went, a stage a line, the most expensive first.
+
+    :param stages: The durations by the stage's name; stages do not overlap, so that the shares
+        add up.
+    :returns: Lines of text: count, percentiles and longest [ms], share of all stages' sum.
+    """
+    total = sum(durations.total for durations in stages.values())
+    width = max([len(name) for name in stages] + [len('stage')])
+    heads = [f'p{percent:g}' for percent in PERCENTILES]
+    lines = [f'{"stage":<{width}}  {"count":>8}'
+             + ''.join(f' {head:>9}' for head in [*heads, 'longest']) + '  share']
+    for name, durations in sorted(stages.items(), key=lambda item: -item[1].total):
+        seconds = [*durations.percentiles().values(), durations.longest]
+        share = durations.total / total if total else 0.0
+        lines.append(f'{name:<{width}}  {durations.count:>8}'
+                     + ''.join(f' {value * 1e3:9.3f}' if durations.count else f' {"-":>9}'
+                               for value in seconds) + f'  {share:5.1%}')
+    return '\n'.join([*lines, 'durations in ms'])

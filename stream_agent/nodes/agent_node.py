@@ -1,0 +1,229 @@
+"""The agent: a policy that answers every camera frame, first the answer, then the rest."""
+
+import gc
+from pathlib import Path
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import CompressedImage, Image
+import torch
+
+from stream_agent.command import Command, STOP
+from stream_agent.engine import Engine
+from stream_agent.intake import Intake, IntakeSettings
+from stream_agent.measurement.durations import Durations, profile_table, Rate
+from stream_agent.network.checkpoint import load_policy
+from stream_agent.nodes import process
+from stream_agent.nodes.agent_diagnostics import agent_status
+from stream_agent.nodes.conversions import (
+    COMMAND_QOS, command_to_twist, compressed_to_array, FRAME_QOS, image_to_array, ImageError,
+    stamp_to_ns)
+from stream_agent.nodes.overrides import refuse_unknown
+from stream_agent.nodes.parameters import declare
+from stream_agent.theory.rollout import frames_until_response
+
+STAGES = ('arrival', 'convert', 'respond', 'publish', 'settle')
+
+
+class AgentNode(LifecycleNode):
+    """
+    Steps a policy on every image and publishes its command before the step is complete.
+
+    Subscribes ``image`` (sensor_msgs/Image) or ``image/compressed``, publishes
+    ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame, one for every
+    frame that is accepted) and ``/diagnostics``. Configuring loads and warms up the network,
+    activating forgets all earlier frames, deactivating stops the robot.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('agent', **kwargs)
+        declare(self, 'checkpoint', '', 'Policy written by `ros2 run stream_agent train`')
+        declare(self, 'device', 'auto', "Torch device: 'auto', 'cpu', 'cuda:0', ...")
+        declare(self, 'threads', 1, 'Threads that torch may use on the CPU', low=1, high=256)
+        declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
+        declare(self, 'camera_period', 1 / 30, 'Time between two frames [s]', low=1e-3, high=10.0)
+        declare(self, 'max_age', 0.0, 'Oldest frame that is stepped [s]; 0: max(5 periods, 0.2)',
+                low=0.0, high=60.0)
+        declare(self, 'max_gap', 3, 'Missing frames that do not reset the memory',
+                low=0, high=1000)
+        declare(self, 'updates_per_frame', 1, 'Update steps for which a frame is held',
+                low=1, high=100)
+        declare(self, 'publish_every_update', False, 'Answer at every update step of a frame')
+        declare(self, 'autostart', False, 'Configure and activate at start-up')
+        refuse_unknown(self)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the network and create the interfaces; fails if either is not to be had."""
+        try:
+            self._load()
+        except (OSError, RuntimeError, ValueError) as error:
+            # rclpy swallows what a transition raises, so whatever goes wrong is said here.
+            self.get_logger().error(f'configure: {error}')
+            return TransitionCallbackReturn.FAILURE
+        self._command_pub = self.create_lifecycle_publisher(
+            TwistStamped, 'policy_command', COMMAND_QOS)
+        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        compressed = self.get_parameter('image_transport').value == 'compressed'
+        self._read = compressed_to_array if compressed else image_to_array
+        self._image_sub = (
+            self.create_subscription(CompressedImage, 'image/compressed', self.on_image, FRAME_QOS)
+            if compressed else
+            self.create_subscription(Image, 'image', self.on_image, FRAME_QOS))
+        self._timer = self.create_timer(1.0, self.publish_diagnostics,
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+        # What lives for good need not be looked at again by every garbage collection.
+        gc.collect()
+        gc.freeze()
+        return super().on_configure(state)
+
+    def _load(self) -> None:
+        """Read parameters and policy, and take the slow first steps."""
+        value = {name: parameter.value for name, parameter in self._parameters.items()}
+        if value['image_transport'] not in ('raw', 'compressed'):
+            raise ValueError(f"image_transport is '{value['image_transport']}'; "
+                             "choices are 'raw', 'compressed'")
+        if not value['checkpoint']:
+            raise ValueError('checkpoint is empty; give the file of a policy, such as '
+                             '-p checkpoint:=lane_streaming.safetensors')
+        torch.set_num_threads(value['threads'])
+        self.intake = Intake(IntakeSettings(value['camera_period'], value['max_age'],
+                                            max_gap=value['max_gap']))
+        self.policy = load_policy(Path(value['checkpoint']).expanduser())
+        network = self.policy.network
+        self.engine = Engine(network, value['device'], value['updates_per_frame'])
+        self.engine.warm_up()
+        self.frames_until_response = frames_until_response(network.graph, network.pattern)
+        self._every_update = value['publish_every_update']
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget all frames and what was measured on them."""
+        self.stages = {name: Durations() for name in STAGES}
+        self.rate = Rate()
+        self.intake.dropped.clear()
+        self.commands = self.accepted = 0
+        self._reset_memory()
+
+    def _reset_memory(self) -> None:
+        """Begin a new sequence of frames."""
+        self.engine.reset()
+        self.intake.forget()
+        self._unanswerable = self.frames_until_response
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start from an empty memory."""
+        self._forget()
+        self.get_logger().info(
+            f'{self.policy.pattern_name} policy on {self.engine.device}, '
+            f'first response {self.frames_until_response} frames after a change')
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the robot while the publisher still publishes."""
+        self.stop_robot()
+        return super().on_deactivate(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the robot if it was under way."""
+        if state.label == 'active':
+            self.stop_robot()
+        return super().on_shutdown(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release the interfaces and the device memory."""
+        self.destroy_timer(self._timer)
+        self.destroy_subscription(self._image_sub)
+        self.destroy_publisher(self._diagnostics_pub)
+        self.destroy_lifecycle_publisher(self._command_pub)
+        del self.engine, self.policy
+        return super().on_cleanup(state)
+
+    def on_image(self, msg: Image | CompressedImage) -> None:
+        """Answer one frame, then settle; frames that come while inactive are not seen."""
+        if not self._command_pub.is_activated:
+            return
+        start = time.perf_counter()
+        now_ns = self.get_clock().now().nanoseconds
+        stamp_ns = stamp_to_ns(msg.header.stamp)
+        if stamp_ns == 0:
+            self.get_logger().warning('image without a stamp; taking the time of its arrival. '
+                                      'Let the camera driver set header.stamp', once=True)
+            stamp_ns = now_ns
+        if self.intake.refuse(stamp_ns, now_ns):
+            return
+        try:
+            frame = self.policy.preprocessing(self._read(msg))
+        except ImageError as error:
+            self.intake.dropped['unreadable'] += 1
+            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+            return
+        if self.intake.accept(stamp_ns):
+            self.get_logger().warning('frames are missing; memory reset',
+                                      throttle_duration_sec=5.0)
+            self._reset_memory()
+            self.intake.accept(stamp_ns)
+        self.stages['arrival'].add((now_ns - stamp_ns) / 1e9)
+        self.stages['convert'].add(time.perf_counter() - start)
+        self._answer(frame, stamp_ns)
+
+    def _answer(self, frame, stamp_ns: int) -> None:
+        """Publish the command of every response; what follows the last one is settled after."""
+        answered = self._unanswerable == 0
+        if answered:
+            self.accepted += 1
+            self.rate.add()
+        else:
+            self._unanswerable -= 1
+            self.intake.dropped['before first response'] += 1
+        start = time.perf_counter()
+        for output in self.engine.responses(frame, self._every_update):
+            responded = time.perf_counter()
+            if answered:
+                self.publish_command(self.policy.limits.command(output), stamp_ns)
+            published = time.perf_counter()
+            self.stages['respond'].add(responded - start)
+            self.stages['publish'].add(published - responded)
+            start = published
+        self.stages['settle'].add(time.perf_counter() - start)
+
+    def publish_command(self, command: Command, stamp_ns: int) -> None:
+        """Publish what the policy asks for at a frame."""
+        self._command_pub.publish(command_to_twist(command, stamp_ns))
+        self.commands += 1
+
+    def stop_robot(self) -> None:
+        """Publish a zero command, stamped now as it answers no frame; wait 0.2 s at most."""
+        self._command_pub.publish(command_to_twist(STOP, self.get_clock().now().nanoseconds))
+        self._command_pub.wait_for_all_acked(Duration(seconds=0.2))
+
+    def publish_diagnostics(self) -> None:
+        """Publish rates, durations and drops."""
+        msg = DiagnosticArray(status=[agent_status(self)])
+        msg.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_pub.publish(msg)
+
+    def stop(self) -> None:
+        """Stop the robot and print where the time went, at the end of the process."""
+        if hasattr(self, 'stages'):
+            print(f'{self.get_name()}: {self.commands} commands, {self.accepted} frames accepted, '
+                  f'dropped {dict(self.intake.dropped)}\n{profile_table(self.stages)}', flush=True)
+        self.trigger_shutdown()
+
+
+def make_agent() -> AgentNode:
+    """Make the agent and, if ``autostart`` is set, bring it up."""
+    agent = AgentNode()
+    if agent.get_parameter('autostart').value:
+        success = TransitionCallbackReturn.SUCCESS
+        if agent.trigger_configure() != success or agent.trigger_activate() != success:
+            raise ValueError(f'{agent.get_name()}: not started; the error above says why')
+    return agent
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the agent until it is told to go, and stop the robot before it goes."""
+    return process.run(make_agent, args)

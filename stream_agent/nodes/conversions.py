@@ -1,0 +1,142 @@
+"""Between ROS messages and plain data; the only place that reads steps, encodings and stamps."""
+
+import cv2
+from geometry_msgs.msg import TwistStamped
+import numpy as np
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+from stream_agent.command import Command
+
+MAX_SIDE = 4096
+MAX_BYTES = 64 * 2**20
+CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
+TO_RGB = {'bgr8': cv2.COLOR_BGR2RGB, 'rgba8': cv2.COLOR_RGBA2RGB, 'bgra8': cv2.COLOR_BGRA2RGB}
+
+# The newest frame is the only one worth steering by: never queue, never ask for a resend.
+FRAME_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
+                       reliability=ReliabilityPolicy.BEST_EFFORT)
+COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
+                         reliability=ReliabilityPolicy.RELIABLE)
+# For those who only watch: they may fall behind for a moment and must miss nothing.
+WATCH_FRAME_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
+                             reliability=ReliabilityPolicy.BEST_EFFORT)
+WATCH_COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
+                               reliability=ReliabilityPolicy.RELIABLE)
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; the message says what is wrong and what would be right."""
+
+
+def stamp_to_ns(stamp) -> int:
+    """Return a builtin_interfaces/Time in nanoseconds."""
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+def ns_to_stamp(stamp, ns: int):
+    """Write nanoseconds into a builtin_interfaces/Time and return it."""
+    stamp.sec, stamp.nanosec = divmod(ns, 10**9)
+    return stamp
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse sides outside 1 ... 4096 before anything of that size is touched."""
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise ImageError(f'image is {width} x {height} pixels; sides of 1 to {MAX_SIDE} '
+                         'are supported')
+
+
+def image_to_array(msg: Image) -> np.ndarray:
+    """
+    View an image message as pixels; copies only where the encoding is not rgb8 or mono8.
+
+    :returns: uint8, (H, W, 3) in RGB order or (H, W) for mono8.
+    :raises ImageError: For another encoding, or sizes that contradict each other.
+    """
+    if msg.encoding not in CHANNELS:
+        raise ImageError(f"image encoding is '{msg.encoding}'; supported are "
+                         f"{', '.join(CHANNELS)}")
+    check_size(msg.height, msg.width)
+    channels = CHANNELS[msg.encoding]
+    if msg.step < msg.width * channels or msg.step * msg.height > MAX_BYTES:
+        raise ImageError(f'image step is {msg.step} bytes for {msg.width} pixels of '
+                         f'{msg.encoding}; at least {msg.width * channels} are needed, and at '
+                         f'most {MAX_BYTES // 2**20} MiB in all are read')
+    if len(msg.data) != msg.step * msg.height:
+        raise ImageError(f'image data has {len(msg.data)} bytes; step x height is '
+                         f'{msg.step * msg.height}')
+    rows = np.asarray(msg.data, dtype=np.uint8).reshape(msg.height, msg.step)
+    pixels = rows[:, :msg.width * channels].reshape(msg.height, msg.width, channels)
+    if msg.encoding == 'mono8':
+        return pixels[:, :, 0]
+    return cv2.cvtColor(pixels, TO_RGB[msg.encoding]) if msg.encoding in TO_RGB else pixels
+
+
+def jpeg_or_png_size(data: bytes) -> tuple[int, int] | None:
+    """Read (height, width) from a JPEG's or PNG's header; None if it is neither."""
+    if data[:8] == b'\x89PNG\r\n\x1a\n' and len(data) >= 24:
+        return int.from_bytes(data[20:24], 'big'), int.from_bytes(data[16:20], 'big')
+    if data[:2] != b'\xff\xd8':
+        return None
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2:at + 4], 'big')
+        # SOF0 ... SOF15 carry the size; C4, C8 and CC in that range are other segments.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return (int.from_bytes(data[at + 5:at + 7], 'big'),
+                    int.from_bytes(data[at + 7:at + 9], 'big'))
+        at += 2 + length
+    return None
+
+
+def compressed_to_array(msg: CompressedImage) -> np.ndarray:
+    """
+    Decode a JPEG or PNG message.
+
+    :returns: uint8, (H, W, 3) in RGB order, or (H, W) if the file is grey.
+    :raises ImageError: For another format, a broken file, or sides over 4096.
+    """
+    data = bytes(msg.data)
+    size = jpeg_or_png_size(data)
+    if size is None:
+        raise ImageError(f"compressed image of format '{msg.format}' is neither JPEG nor PNG")
+    check_size(*size)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint8:
+        raise ImageError(f"compressed image of format '{msg.format}' cannot be decoded to 8 bits")
+    if pixels.ndim == 2:
+        return pixels
+    code = cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return cv2.cvtColor(pixels, code)
+
+
+def array_to_image(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
+    """
+    Make an image message.
+
+    :param pixels: uint8, (H, W, 3) in RGB order or (H, W).
+    """
+    msg = Image(height=pixels.shape[0], width=pixels.shape[1], step=pixels[0].nbytes,
+                encoding='mono8' if pixels.ndim == 2 else 'rgb8')
+    msg.header.frame_id = frame_id
+    ns_to_stamp(msg.header.stamp, stamp_ns)
+    # An array.array goes in whole; an ndarray would be checked element by element.
+    msg.data.frombytes(pixels.tobytes())
+    return msg
+
+
+def command_to_twist(command: Command, stamp_ns: int, frame_id: str = 'base_link'
+                     ) -> TwistStamped:
+    """Make the message of a command."""
+    msg = TwistStamped()
+    msg.header.frame_id = frame_id
+    ns_to_stamp(msg.header.stamp, stamp_ns)
+    msg.twist.linear.x = float(command.speed)
+    msg.twist.angular.z = float(command.yaw_rate)
+    return msg
+
+
+def twist_to_command(msg: TwistStamped) -> Command:
+    """Read the speed and the yaw rate of a message."""
+    return Command(msg.twist.linear.x, msg.twist.angular.z)

@@ -1,0 +1,81 @@
+"""One ROS node, one process: start, spin, stop the robot, leave."""
+
+from collections.abc import Callable
+import signal
+import sys
+import traceback
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+# Long enough to cost nothing, short enough that a signal is answered well within 2 s.
+WAKE_UP_PERIOD = 0.1
+ILLEGAL_TRANSITION = 'Failed to trigger lifecycle state machine transition'
+
+
+def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
+    """
+    Run a ROS node until SIGINT, SIGTERM, or its own end.
+
+    A node may have ``finished`` (true once it has nothing left to do) and ``stop()`` (called
+    once, while its publishers still publish). An exception in a callback stops it the same way.
+
+    :param make_node: Makes the ROS node; a ``ValueError`` from it is a user's mistake.
+    :param args: Arguments of the process, without its name; ``--ros-args`` among them.
+    :returns: The exit code: 0 after a signal or the node's own end, 1 after an error.
+    """
+    leave = []
+    # rclpy's own handlers invalidate the context before anyone can publish a stop.
+    rclpy.init(args=[sys.argv[0], *(args or [])],
+               signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: leave.append(True))
+    node = None
+    try:
+        node = make_node()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not leave and not getattr(node, 'finished', False):
+            spin_once(executor, node)
+        return 0
+    except Exception as error:
+        report_error(node, error)
+        return 1
+    finally:
+        leave_node(node)
+        rclpy.try_shutdown()
+
+
+def spin_once(executor: SingleThreadedExecutor, node: Node) -> None:
+    """Serve what has come; a transition that the state does not allow is refused, not fatal."""
+    try:
+        executor.spin_once(timeout_sec=WAKE_UP_PERIOD)
+    except RuntimeError as error:
+        # Later versions of rclpy log this one themselves.
+        if ILLEGAL_TRANSITION not in str(error):
+            raise
+        node.get_logger().error('the requested transition is not possible in this state; '
+                                'ask `ros2 lifecycle get` for the state')
+
+
+def report_error(node: Node | None, error: Exception) -> None:
+    """Say what ended the process: a sentence for a user's mistake, a traceback for ours."""
+    logger = node.get_logger() if node else rclpy.logging.get_logger('stream_agent')
+    if isinstance(error, ValueError) and node is None:
+        logger.fatal(str(error))
+    else:
+        logger.fatal('stopped by an error\n' + ''.join(traceback.format_exception(error)))
+
+
+def leave_node(node: Node | None) -> None:
+    """Let the node stop what it moves, whatever happened before, and release it."""
+    if node is None:
+        return
+    try:
+        if hasattr(node, 'stop'):
+            node.stop()
+    except Exception as error:
+        report_error(node, error)
+    node.destroy_node()

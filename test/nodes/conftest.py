@@ -1,0 +1,166 @@
+"""
+Real nodes over real DDS: a ROS domain of its own for every run, a peer, and processes.
+
+``peer`` is the test's own end of the topics, ``start`` runs a Python process with its output
+captured, ``start_node`` one of ours: ``start_node('gate', max_speed=0.8)``.
+"""
+
+from collections.abc import Callable
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, NamedTuple
+
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter_client import AsyncParameterClient
+from rclpy.signals import SignalHandlerOptions
+
+from stream_agent.nodes.conversions import WATCH_COMMAND_QOS
+
+ROOT = Path(__file__).parents[2]
+
+# Set before rclpy is initialised, here and in every process that a test starts.
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+os.environ.pop('ROS_LOCALHOST_ONLY', None)
+
+
+class Heard(NamedTuple):
+    """
+    A message and its arrival.
+
+    :param at: Steady seconds (``time.monotonic``) of the arrival.
+    :param ros_ns: ROS time of the arrival [ns].
+    """
+
+    at: float
+    ros_ns: int
+    message: Any
+
+
+class Peer:
+    """The test's own ROS node, spun only by ``spin`` and ``spin_until``."""
+
+    def __init__(self) -> None:
+        self.node = rclpy.create_node('test_peer')
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+
+    def hear(self, message_type, topic: str, qos=WATCH_COMMAND_QOS) -> list[Heard]:
+        """Subscribe, and return the list that fills while the peer is spun."""
+        heard = []
+        clock = self.node.get_clock()
+        self.node.create_subscription(
+            message_type, topic, lambda message: heard.append(
+                Heard(time.monotonic(), clock.now().nanoseconds, message)), qos)
+        return heard
+
+    def spin(self, seconds: float) -> None:
+        """Spin for a time."""
+        self._spin(lambda: False, seconds)
+
+    def spin_until(self, condition: Callable[[], Any], timeout: float = 10.0) -> None:
+        """
+        Spin until the condition is true.
+
+        :param timeout: Seconds after which the test fails.
+        """
+        assert self._spin(condition, timeout), f'did not happen within {timeout} s'
+
+    def _spin(self, condition: Callable[[], Any], seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not condition():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._executor.spin_once(timeout_sec=min(left, 0.02))
+        return True
+
+    def set_parameters(self, node_name: str, **values: float | bool | str) -> list[Any]:
+        """Change parameters of another node together; returns its SetParametersResult."""
+        client = AsyncParameterClient(self.node, node_name)
+        self.spin_until(client.services_are_ready)
+        answer = client.set_parameters_atomically(
+            [rclpy.Parameter(name, value=value) for name, value in values.items()])
+        self.spin_until(answer.done)
+        return answer.result().result
+
+    def close(self) -> None:
+        """Leave the topics."""
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+
+class Process:
+    """A Python process; what it says is captured."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._said = tempfile.TemporaryFile()
+        # From ROOT, so that `-m stream_agent` is this source tree, installed or not.
+        self.popen = subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL,
+            stdout=self._said, stderr=subprocess.STDOUT,
+            env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+
+    @property
+    def output(self) -> str:
+        """All that the process has written so far, on stdout and stderr."""
+        # Read by position: the process writes through the same open file.
+        size = os.fstat(self._said.fileno()).st_size
+        return os.pread(self._said.fileno(), size, 0).decode(errors='replace')
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.popen.send_signal(number)
+
+    def wait(self, timeout: float = 10.0) -> int:
+        """Return the exit code; fails if the process does not end in time."""
+        return self.popen.wait(timeout)
+
+    def close(self) -> None:
+        """End the process whatever state it is in; SIGKILL works on a stopped one too."""
+        self.popen.kill()
+        self.popen.wait(10.0)
+        self._said.close()
+
+
+@pytest.fixture
+def peer():
+    """A ``Peer`` on this run's domain."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    the_peer = Peer()
+    yield the_peer
+    the_peer.close()
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def start():
+    """Start ``python ARGUMENTS...`` as a ``Process``, ended with the test."""
+    processes = []
+
+    def start_process(*arguments: str) -> Process:
+        processes.append(Process(*arguments))
+        return processes[-1]
+
+    yield start_process
+    for process in processes:
+        process.close()
+
+
+@pytest.fixture
+def start_node(start):
+    """Start ``python -m stream_agent COMMAND`` with ROS arguments and parameters."""
+    def start_one(command: str, *ros_arguments: str, **parameters) -> Process:
+        # JSON is YAML too: true, 0.5, ["agent=policy_command"].
+        given = [word for name, value in parameters.items()
+                 for word in ('-p', f'{name}:={json.dumps(value)}')]
+        return start('-m', 'stream_agent', command, '--ros-args', *ros_arguments, *given)
+
+    return start_one

@@ -1,0 +1,339 @@
+"""The agent as a process on real DDS, with frames of every kind."""
+
+import signal
+import time
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped
+from graphs import EVERY_LAYER
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+import numpy as np
+import pytest
+from sensor_msgs.msg import CompressedImage, Image
+import torch
+
+from stream_agent.command import STOP
+from stream_agent.engine import Engine
+from stream_agent.network.checkpoint import CommandLimits, load_policy, Policy, save_policy
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.nodes.conversions import (
+    array_to_image, ns_to_stamp, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
+from stream_agent.theory.graph import graph_from_data
+from stream_agent.theory.rollout import read_newest_image, sequential_pattern, streaming_pattern
+
+LIMITS = CommandLimits(1.0, 2.0)
+# A deep node that takes long to settle, and a short path that does not wait for it.
+SLOW = graph_from_data({
+    'nodes': {'image': {'shape': [1, 8, 8]}, 'wide': {'shape': [9000]},
+              'deep': {'shape': [9000]}, 'command': {'shape': [2], 'activation': 'tanh'}},
+    'edges': [{'source': 'image', 'target': 'wide'}, {'source': 'wide', 'target': 'deep'},
+              {'source': 'deep', 'target': 'command'}, {'source': 'image', 'target': 'command'}],
+    'output': 'command'})
+
+
+def save(path, graph, pattern):
+    torch.manual_seed(0)
+    network = RolloutNetwork(graph, pattern)
+    shape = network.shapes[network.input]
+    save_policy(path, Policy(network, Preprocessing(shape), LIMITS, 'test', {}))
+    return str(path)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp('policy') / 'streaming.safetensors'
+    return save(path, EVERY_LAYER, read_newest_image(EVERY_LAYER, streaming_pattern(EVERY_LAYER)))
+
+
+def picture(index):
+    """Return the pixels of the frame of that index."""
+    return np.random.default_rng(index).integers(0, 256, (12, 16), np.uint8)
+
+
+class Camera:
+    """Publishes frames as soon as the agent listens, and waits for the answers."""
+
+    def __init__(self, peer):
+        self.peer = peer
+        self.commands = peer.hear(TwistStamped, 'policy_command')
+        self.publisher = peer.node.create_publisher(Image, 'image', WATCH_FRAME_QOS)
+
+    def wait_for_agent(self):
+        # It spins, and so answers, only once autostart is over.
+        client = self.peer.node.create_client(GetState, 'agent/get_state')
+        self.peer.spin_until(client.service_is_ready, 20.0)
+        state = client.call_async(GetState.Request())
+        self.peer.spin_until(state.done, 20.0)
+        assert state.result().current_state.label == 'active'
+        self.peer.spin_until(self.publisher.get_subscription_count)
+
+    def now(self):
+        return self.peer.node.get_clock().now().nanoseconds
+
+    def show(self, index, stamp_ns=None):
+        """Publish a frame and return its stamp."""
+        stamp_ns = self.now() if stamp_ns is None else stamp_ns
+        self.publisher.publish(array_to_image(picture(index), stamp_ns, 'camera'))
+        return stamp_ns
+
+    def show_and_wait(self, index):
+        count = len(self.commands)
+        stamp_ns = self.show(index)
+        self.peer.spin_until(lambda: len(self.commands) > count)
+        assert stamp_to_ns(self.commands[-1].message.header.stamp) == stamp_ns
+        return twist_to_command(self.commands[-1].message)
+
+    def settle_down(self):
+        """Let whatever is still under way arrive."""
+        self.peer.spin(0.3)
+
+
+@pytest.fixture
+def camera(peer):
+    return Camera(peer)
+
+
+def change_state(peer, transition, node='agent'):
+    client = peer.node.create_client(ChangeState, f'{node}/change_state')
+    peer.spin_until(client.service_is_ready, 20.0)
+    future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+    peer.spin_until(future.done, 20.0)
+    return future.result().success
+
+
+def test_commands_are_the_engine_s_and_carry_their_frames_stamps(start_node, camera, checkpoint):
+    start_node('agent', checkpoint=checkpoint, autostart=True, max_gap=1000)
+    camera.wait_for_agent()
+    policy = load_policy(checkpoint)
+    engine = Engine(policy.network)
+    for index in range(8):
+        command = camera.show_and_wait(index)
+        output = engine.step(policy.preprocessing(picture(index)))
+        assert command == pytest.approx(LIMITS.command(output), abs=1e-6)
+
+
+def test_exactly_one_command_per_accepted_frame_among_faulty_ones(
+        start_node, camera, peer, checkpoint):
+    agent = start_node('agent', checkpoint=checkpoint, autostart=True)
+    camera.wait_for_agent()
+    camera.show_and_wait(0)
+    generator = np.random.default_rng(5)
+    accepted, last = [], stamp_to_ns(camera.commands[-1].message.header.stamp)
+    for index in range(200):
+        kind = generator.choice(['good', 'duplicate', 'older', 'stale', 'future', 'unreadable'],
+                                p=[.5, .1, .1, .1, .1, .1])
+        stamp = {'duplicate': last, 'older': last - 10**6, 'stale': camera.now() - 10**9,
+                 'future': camera.now() + 10**9}.get(kind)
+        if kind == 'unreadable':
+            msg = array_to_image(picture(0), camera.now(), 'camera')
+            msg.encoding = '16UC1'
+            camera.publisher.publish(msg)
+        else:
+            stamp = camera.show(index, stamp)
+        if kind == 'good':
+            accepted.append(stamp)
+            last = stamp
+        # Frames are never queued, so give each the time to be taken.
+        peer.spin(0.01)
+    camera.settle_down()
+    answered = [stamp_to_ns(heard.message.header.stamp) for heard in camera.commands[1:]]
+    assert answered == accepted
+    assert agent.output.count("image encoding is '16UC1'; supported are") == 1
+
+
+def test_no_command_unless_active_and_a_stop_first(start_node, camera, peer, checkpoint):
+    start_node('agent', checkpoint=checkpoint)
+    peer.spin_until(lambda: camera.publisher.get_subscription_count() == 0)
+    assert change_state(peer, Transition.TRANSITION_CONFIGURE)
+    peer.spin_until(lambda: camera.publisher.get_subscription_count())
+    for index in range(5):
+        camera.show(index)
+        peer.spin(0.02)
+    assert not camera.commands
+    assert change_state(peer, Transition.TRANSITION_ACTIVATE)
+    first = [camera.show_and_wait(index) for index in range(5)]
+    before = len(camera.commands)
+    assert change_state(peer, Transition.TRANSITION_DEACTIVATE)
+    camera.settle_down()
+    assert [twist_to_command(heard.message) for heard in camera.commands[before:]] == [STOP]
+    camera.show(9)
+    camera.settle_down()
+    assert len(camera.commands) == before + 1
+    # The same frames give the same commands again: nothing is remembered.
+    assert change_state(peer, Transition.TRANSITION_ACTIVATE)
+    assert [camera.show_and_wait(index) for index in range(5)] == first
+    assert change_state(peer, Transition.TRANSITION_DEACTIVATE)
+    assert change_state(peer, Transition.TRANSITION_CLEANUP)
+    assert change_state(peer, Transition.TRANSITION_CONFIGURE)
+    assert change_state(peer, Transition.TRANSITION_ACTIVATE)
+    peer.spin_until(lambda: camera.publisher.get_subscription_count())
+    assert [camera.show_and_wait(index) for index in range(5)] == first
+
+
+def test_the_answer_does_not_wait_for_what_only_later_frames_need(
+        start_node, camera, peer, tmp_path):
+    checkpoint = save(tmp_path / 'slow', SLOW, read_newest_image(SLOW, streaming_pattern(SLOW)))
+    agent = start_node('agent', checkpoint=checkpoint, autostart=True)
+    camera.wait_for_agent()
+    for index in range(10):
+        camera.show_and_wait(index)
+        peer.spin(0.1)
+    agent.signal(signal.SIGINT)
+    assert agent.wait() == 0
+    medians = {line.split()[0]: float(line.split()[2]) for line in agent.output.splitlines()
+               if line.startswith(('respond ', 'settle '))}
+    assert medians['respond'] < 0.2 * medians['settle']
+    latencies = [heard.ros_ns - stamp_to_ns(heard.message.header.stamp)
+                 for heard in camera.commands]
+    assert np.median(latencies) / 1e6 < medians['settle']
+
+
+def test_the_newest_frame_wins_and_latency_does_not_grow(start_node, camera, peer, tmp_path):
+    """A network of about three camera periods: answers stay young, the rest is dropped."""
+    checkpoint = save(tmp_path / 'slow', SLOW, sequential_pattern(SLOW))
+    agent = start_node('agent', checkpoint=checkpoint, autostart=True, max_gap=1000)
+    camera.wait_for_agent()
+    for index in range(300):
+        camera.show(index)
+        peer.spin(0.005)
+    camera.settle_down()
+    latencies = [heard.ros_ns - stamp_to_ns(heard.message.header.stamp)
+                 for heard in camera.commands]
+    assert 10 < len(latencies) < 250
+    third = len(latencies) // 3
+    assert np.median(latencies[-third:]) < 2 * np.median(latencies[:third])
+    agent.signal(signal.SIGINT)
+    assert agent.wait() == 0
+    assert "'missed'" in agent.output or 'dropped' in agent.output
+
+
+def test_no_command_before_the_output_depends_on_an_image(start_node, camera, tmp_path):
+    """All edges stream: two frames go unanswered after the start, as the theory says."""
+    graph = graph_from_data({
+        'nodes': {'image': {'shape': [1, 8, 8]}, 'hidden': {'shape': [8]},
+                  'command': {'shape': [2]}},
+        'edges': [{'source': 'image', 'target': 'hidden'},
+                  {'source': 'hidden', 'target': 'command'}],
+        'output': 'command'})
+    checkpoint = save(tmp_path / 'late', graph, streaming_pattern(graph))
+    start_node('agent', checkpoint=checkpoint, autostart=True)
+    camera.wait_for_agent()
+    stamps = []
+    for index in range(6):
+        stamps.append(camera.show(index))
+        camera.peer.spin(0.05)
+    camera.settle_down()
+    assert [stamp_to_ns(heard.message.header.stamp)
+            for heard in camera.commands] == stamps[2:]
+
+
+def test_compressed_frames(start_node, peer, checkpoint):
+    start_node('agent', checkpoint=checkpoint, autostart=True, image_transport='compressed')
+    commands = peer.hear(TwistStamped, 'policy_command')
+    publisher = peer.node.create_publisher(CompressedImage, 'image/compressed', WATCH_FRAME_QOS)
+    peer.spin_until(publisher.get_subscription_count, 20.0)
+    data = cv2.imencode('.jpg', picture(0))[1].tobytes()
+    for sent in (data[:20], data):
+        msg = CompressedImage(format='jpeg', data=sent)
+        ns_to_stamp(msg.header.stamp, peer.node.get_clock().now().nanoseconds)
+        publisher.publish(msg)
+        peer.spin(0.1)
+    peer.spin_until(lambda: len(commands) == 1)
+    assert commands[0].message.header.stamp == msg.header.stamp
+
+
+def test_every_update_answers_where_that_is_asked_for(start_node, camera, checkpoint):
+    start_node('agent', checkpoint=checkpoint, autostart=True, updates_per_frame=3,
+               publish_every_update=True)
+    camera.wait_for_agent()
+    stamp = camera.show(0)
+    camera.peer.spin_until(lambda: len(camera.commands) == 3)
+    camera.settle_down()
+    assert [stamp_to_ns(heard.message.header.stamp) for heard in camera.commands] == [stamp] * 3
+
+
+def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, checkpoint):
+    start_node('agent', checkpoint=checkpoint, autostart=True, camera_period=0.02)
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    camera.wait_for_agent()
+    end = time.monotonic() + 3.2
+    while time.monotonic() < end:
+        stamp = camera.show(1)
+        camera.show(1, stamp)
+        peer.spin(0.02)
+    camera.settle_down()
+    status = heard[-1].message.status[0]
+    values = {value.key: value.value for value in status.values}
+    assert status.name == 'agent: frames'
+    assert values['pattern'] == 'test'
+    assert values['first response frame'] == '0'
+    assert values['inference factor'] == '1'
+    assert int(values['commands']) == int(values['accepted frames']) > 50
+    assert 25 < float(values['rate mean']) < 60
+    assert 25 < float(values['rate worst second']) <= float(values['rate now']) + 20
+    for stage in ('arrival', 'convert', 'respond', 'publish', 'settle'):
+        seconds = [float(values[f'{stage} {name}']) for name in ('p50', 'p90', 'p99', 'p99.9')]
+        assert 0 < seconds[0] <= seconds[1] <= seconds[2] <= seconds[3] < 1
+
+
+@pytest.mark.parametrize('parameters, sentence', [
+    ({}, 'configure: checkpoint is empty; give the file of a policy, such as '
+         '-p checkpoint:=lane_streaming.safetensors'),
+    ({'checkpoint': '/nowhere/policy.safetensors'},
+     "configure: [Errno 2] No such file or directory: '/nowhere/policy.safetensors'"),
+    ({'checkpoint': __file__}, f'configure: {__file__}: not a safetensors file ('),
+    ({'checkpoint': 'GOOD', 'device': 'cuda:99'}, "configure: device 'cuda:99' is not to be had ("),
+    ({'checkpoint': 'GOOD', 'image_transport': 'theora'},
+     "configure: image_transport is 'theora'; choices are 'raw', 'compressed'")])
+def test_what_cannot_be_configured_says_why(start_node, checkpoint, parameters, sentence):
+    if parameters.get('checkpoint') == 'GOOD':
+        parameters = {**parameters, 'checkpoint': checkpoint}
+    agent = start_node('agent', autostart=True, **parameters)
+    assert agent.wait(20.0) == 1
+    assert sentence in agent.output
+    assert 'agent: not started; the error above says why' in agent.output
+
+
+def test_a_failed_configure_leaves_the_node_unconfigured(start_node, peer):
+    start_node('agent', checkpoint='/nowhere/policy.safetensors')
+    for _ in range(2):
+        assert not change_state(peer, Transition.TRANSITION_CONFIGURE)
+
+
+def test_a_transition_that_is_not_possible_leaves_the_agent_driving(
+        start_node, camera, peer, checkpoint):
+    agent = start_node('agent', checkpoint=checkpoint, autostart=True)
+    camera.wait_for_agent()
+    client = peer.node.create_client(ChangeState, 'agent/change_state')
+    peer.spin_until(client.service_is_ready)
+    client.call_async(ChangeState.Request(
+        transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+    peer.spin_until(lambda: 'the requested transition is not possible in this state; '
+                            'ask `ros2 lifecycle get` for the state' in agent.output)
+    camera.show_and_wait(0)
+
+
+def test_a_misspelt_parameter_is_named(start_node):
+    agent = start_node('agent', checkpont='x')
+    assert agent.wait(20.0) == 1
+    assert ("agent: there is no parameter 'checkpont'; the nearest is 'checkpoint'"
+            in agent.output)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_robot_and_prints_the_profile(start_node, camera, checkpoint, number):
+    agent = start_node('agent', checkpoint=checkpoint, autostart=True)
+    camera.wait_for_agent()
+    camera.show_and_wait(0)
+    agent.signal(number)
+    camera.peer.spin_until(
+        lambda: twist_to_command(camera.commands[-1].message) == STOP, 2.0)
+    assert agent.wait(2.0) == 0
+    assert 'agent: 1 commands, 1 frames accepted' in agent.output
+    assert 'respond' in agent.output and 'p99.9' in agent.output
+    assert 'Traceback' not in agent.output
+
+
