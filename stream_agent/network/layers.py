@@ -26,7 +26,8 @@ class Dense(nn.Module):
         self.target = target
 
     def forward(self, value: Tensor) -> Tensor:
-        return self.linear(value.flatten(1)).unflatten(1, self.target)
+        features = self.linear(value.flatten(1))
+        return features if len(self.target) == 1 else features.unflatten(1, self.target)
 
 
 def maps(shape: Shape) -> int:

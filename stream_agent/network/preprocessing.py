@@ -29,23 +29,36 @@ class Preprocessing:
             raise ValueError(f'preprocessing: crop_top {self.crop_top} and crop_bottom '
                              f'{self.crop_bottom} leave no row; both are shares of the height')
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """
         Convert one image.
 
-        :param pixels: uint8, (H, W, 3) in RGB order or (H, W), of any size.
+        :param image: uint8, (H, W, 3) in RGB order or (H, W), of any size.
         :returns: float32, (C, H, W).
         """
+        return scale(self.pixels(image))
+
+    def pixels(self, image: np.ndarray) -> np.ndarray:
+        """
+        Convert all but the scale, a quarter of the size for who keeps many.
+
+        :param image: As for a call.
+        :returns: uint8, (C, H, W).
+        """
         channels, height, width = self.shape
-        rows = pixels.shape[0]
-        pixels = pixels[int(rows * self.crop_top):rows - int(rows * self.crop_bottom)]
-        if pixels.ndim == 3 and channels == 1:
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        if pixels.shape[:2] != (height, width):
-            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        if pixels.ndim == 2 and channels == 3:
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
-        scaled = pixels * np.float32(1 / 255) - np.float32(0.5)
+        rows = image.shape[0]
+        image = image[int(rows * self.crop_top):rows - int(rows * self.crop_bottom)]
+        if image.ndim == 3 and channels == 1:
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        if image.shape[:2] != (height, width):
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        if image.ndim == 2 and channels == 3:
+            image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
         if channels == 1:
-            return scaled.reshape(1, height, width)
-        return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+            return image.reshape(1, height, width)
+        return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+def scale(pixels):
+    """Map 0 ... 255 to -0.5 ... 0.5; uint8 to float32, arrays and tensors alike."""
+    return pixels * np.float32(1 / 255) - np.float32(0.5)

@@ -46,7 +46,11 @@ class RolloutNetwork(nn.Module):
         for node in graph.nodes:
             self._add_node(node)
         self.transforms = nn.ModuleDict()
-        self.sources: dict[str, list[tuple[str, str, bool]]] = {name: [] for name in self.shapes}
+        # What a step walks through, node by node, without look-ups and without identities: a
+        # response cone is a handful of small operations, and overhead would be most of it.
+        self._ends = {name: self._end_of(name) for name in self.shapes}
+        self._terms: dict[str, list[tuple[nn.Module, str, bool]]] = {
+            name: [] for name in self.shapes}
         for i, edge in enumerate(graph.edges):
             self._add_edge(f'edges[{i}] ({edge.name})', edge)
 
@@ -64,6 +68,12 @@ class RolloutNetwork(nn.Module):
                     f"{place}.cell: '{node.cell}' needs the node's self-edge; add {{source: "
                     f'{node.name}, target: {node.name}, transform: identity, streams: true}}')
 
+    def _end_of(self, name: str) -> tuple[nn.Module | None, ...]:
+        """Return normalisation, cell and activation of a node; None for what does nothing."""
+        cell = self.cells[name] if name in self.cells else None
+        return tuple(None if isinstance(module, nn.Identity) else module for module in (
+            self.normalisations[name], cell, self.activations[name]))
+
     def _taken_shape(self, node: NodeSpec) -> tuple[int, ...]:
         """Return the shape that a node takes from its edges; cells take more than they give."""
         if not node.cell:
@@ -74,13 +84,13 @@ class RolloutNetwork(nn.Module):
     def _add_edge(self, place: str, edge: EdgeSpec) -> None:
         target = self.graph.node(edge.target)
         carries = target.cell and edge.source == edge.target
-        key = f'{edge.source}-{edge.target}'
-        self.transforms[key] = make_transform(
+        transform = make_transform(
             place, edge.transform, self.shapes[edge.source],
             target.shape if carries else self._taken_shape(target), edge.options)
+        self.transforms[f'{edge.source}-{edge.target}'] = transform
         if not carries:
             streams = bool(self.pattern[edge.source, edge.target])
-            self.sources[edge.target].append((key, edge.source, streams))
+            self._terms[edge.target].append((transform, edge.source, streams))
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Return zeros for every node: ``{name: (B, *shape)}``, on the weights' device."""
@@ -144,10 +154,12 @@ class RolloutNetwork(nn.Module):
         """
         for name in names:
             total = None
-            for key, source, streams in self.sources[name]:
-                term = self.transforms[key](state[source] if streams else now[source])
+            for transform, source, streams in self._terms[name]:
+                term = transform(state[source] if streams else now[source])
                 total = term if total is None else total + term
-            total = self.normalisations[name](total)
-            if name in self.cells:
-                total = self.cells[name](total, state[name])
-            now[name] = self.activations[name](total)
+            normalisation, cell, activation = self._ends[name]
+            if normalisation:
+                total = normalisation(total)
+            if cell:
+                total = cell(total, state[name])
+            now[name] = activation(total) if activation else total

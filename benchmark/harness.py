@@ -1,0 +1,62 @@
+"""What every benchmark shares: arguments, alternation, percentiles, the machine's name."""
+
+import argparse
+from collections.abc import Callable
+import json
+import os
+from pathlib import Path
+import platform
+import sys
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+def parse(description: str) -> argparse.Namespace:
+    """Read --quick and --json."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('--quick', action='store_true', help='under 50 s, wider scatter')
+    parser.add_argument('--json', action='store_true', help='print figures for programs')
+    return parser.parse_args()
+
+
+def machine() -> str:
+    """Return the processor's name and the cores that this process may use."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path('/proc/cpuinfo')
+    if cpuinfo.exists():
+        models = [line.split(':', 1)[1].strip() for line in cpuinfo.read_text().splitlines()
+                  if line.startswith('model name')]
+        name = models[0] if models else name
+    return f'{name}, {len(os.sched_getaffinity(0))} cores'
+
+
+def alternate(competitors: dict[str, Callable[[], float]], rounds: int, warm_up: int = 3
+              ) -> dict[str, np.ndarray]:
+    """
+    Let the competitors run in turns, so that a busy moment of the machine meets all alike.
+
+    :param competitors: Each takes one measurement and returns seconds.
+    :param rounds: Measurements kept of each, after ``warm_up`` that are not.
+    :returns: Seconds, (rounds,) of each.
+    """
+    seconds = {name: [] for name in competitors}
+    for i in range(warm_up + rounds):
+        for name, measure in competitors.items():
+            value = measure()
+            if i >= warm_up:
+                seconds[name].append(value)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def percentiles(seconds: np.ndarray) -> str:
+    """Return p50, p90 and p99 in milliseconds."""
+    p50, p90, p99 = np.percentile(seconds, [50, 90, 99]) * 1e3
+    return f'p50 {p50:8.3f}  p90 {p90:8.3f}  p99 {p99:8.3f} ms'
+
+
+def show(lines: list[str], figures: dict, as_json: bool) -> None:
+    """Print lines for people, or figures for programs."""
+    figures = {**figures, 'machine': machine()}
+    print(json.dumps(figures) if as_json else '\n'.join([*lines, figures['machine']]))
