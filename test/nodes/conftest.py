@@ -22,6 +22,7 @@ from rclpy.parameter_client import AsyncParameterClient
 from rclpy.signals import SignalHandlerOptions
 
 from stream_agent.nodes.conversions import WATCH_COMMAND_QOS
+from wheels import Robot
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,11 +103,12 @@ class Process:
 
     def __init__(self, *arguments: str) -> None:
         self._said = tempfile.TemporaryFile()
-        # From ROOT, so that `-m stream_agent` is this source tree, installed or not.
+        # With ROOT, so that `stream_agent` is this source tree, installed or not.
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
         self.popen = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL,
             stdout=self._said, stderr=subprocess.STDOUT,
-            env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+            env={**os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONPATH': path})
 
     @property
     def output(self) -> str:
@@ -138,6 +140,12 @@ def peer():
     yield the_peer
     the_peer.close()
     rclpy.shutdown()
+
+
+@pytest.fixture
+def robot(peer):
+    """A ``Robot``: the test is the policy before the gate, and the wheels behind it."""
+    return Robot(peer)
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""Which commands can be passed on at all, how far, and how often they had to be changed."""
+
+from collections import deque
+
+from stream_agent.command import Command, STOP
+from stream_agent.gate.settings import Settings
+
+# The greatest 32-bit float: beyond it a base's own arithmetic may overflow to infinity (G3).
+FLOAT_MAX = 3.4028234663852886e38
+# G6: more than this share of the commands of this many seconds is worth a warning.
+CLAMP_SHARE = 0.2
+CLAMP_WINDOW = 5.0
+
+
+def is_finite(command: Command) -> bool:
+    """Say whether both values are numbers within float range (G3); NaN compares false."""
+    return abs(command.speed) <= FLOAT_MAX and abs(command.yaw_rate) <= FLOAT_MAX
+
+
+def approach(previous: float, target: float, greatest: float, step: float) -> float:
+    """
+    Go from the previous value towards the saturated target, by one step at most (G4).
+
+    :param greatest: Bound of the target's magnitude.
+    :param step: Bound of the change; 0 or more.
+    """
+    target = min(max(target, -greatest), greatest)
+    # Adding 0.0 turns -0.0 into 0.0: a stop has no direction.
+    return min(max(target, previous - step), previous + step) + 0.0
+
+
+class Limiter:
+    """
+    Saturation and slew (G4), from the last command that was sent to the next.
+
+    Before the first command the robot is taken to stand still, as the gate sends zeros until
+    then.
+
+    :param now: Steady time [s].
+    """
+
+    def __init__(self, now: float) -> None:
+        self._sent = STOP
+        self._sent_at = now
+
+    def limit(self, command: Command, now: float, settings: Settings) -> Command:
+        """
+        Return what may be sent now, and take it as sent.
+
+        :param command: Finite.
+        """
+        # At most two periods, so that a stall licenses no jump; at least 0, whatever the clock.
+        elapsed = min(max(now - self._sent_at, 0.0), 2 * settings.camera_period)
+        self._sent = Command(
+            approach(self._sent.speed, command.speed,
+                     settings.max_speed, settings.max_acceleration * elapsed),
+            approach(self._sent.yaw_rate, command.yaw_rate,
+                     settings.max_yaw_rate, settings.max_yaw_acceleration * elapsed))
+        self._sent_at = now
+        return self._sent
+
+    def stop(self, now: float) -> Command:
+        """Return the emergency zero, which no slew holds up, and take it as sent."""
+        self._sent = STOP
+        self._sent_at = now
+        return STOP
+
+
+class ClampShare:
+    """How large a share of the last seconds' commands had to be clamped (G6)."""
+
+    def __init__(self) -> None:
+        self._recent = deque()
+        self._clamped = 0
+        self._since = 0.0
+
+    def add(self, clamped: bool, now: float) -> None:
+        """
+        Note a command that was passed on.
+
+        :param now: Steady time [s].
+        """
+        self._forget(now)
+        if not self._recent:
+            self._since = now
+        self._recent.append((now, clamped))
+        self._clamped += clamped
+
+    def share(self, now: float) -> float:
+        """Return the share, 0 to 1; 0 until commands came for a whole window."""
+        self._forget(now)
+        # The ramp of a start is clamped throughout and no reason to warn.
+        if not self._recent or now - self._since < CLAMP_WINDOW:
+            return 0.0
+        return self._clamped / len(self._recent)
+
+    def _forget(self, now: float) -> None:
+        while self._recent and now - self._recent[0][0] > CLAMP_WINDOW:
+            self._clamped -= self._recent.popleft()[1]

@@ -1,0 +1,86 @@
+"""The numbers of the gate: their meaning, unit, range and default, said once."""
+
+from dataclasses import dataclass, field, fields
+
+
+class SettingsError(ValueError):
+    """Settings that the gate cannot keep the robot safe with; the message says what would do."""
+
+
+def quantity(default: float, unit: str, low: float, high: float, meaning: str):
+    """
+    Declare a number of the settings.
+
+    :param low: The least value allowed.
+    :param high: The greatest value allowed.
+    """
+    return field(default=default, metadata={
+        'unit': unit, 'low': low, 'high': high, 'meaning': meaning})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What the gate lets pass.
+
+    A ``command_timeout`` or ``max_age`` of 0 becomes the number that it stands for.
+
+    :raises SettingsError: If a number is outside its range, or two contradict each other.
+    """
+
+    camera_period: float = quantity(
+        1 / 30, 's', 0.001, 1.0, 'T, the time between two frames of the camera')
+    max_speed: float = quantity(
+        0.5, 'm/s', 0.0, 20.0, 'greatest speed passed on, forward and backward')
+    max_yaw_rate: float = quantity(
+        2.0, 'rad/s', 0.0, 20.0, 'greatest yaw rate passed on, to the left and to the right')
+    max_acceleration: float = quantity(
+        2.5, 'm/s2', 0.01, 100.0, 'greatest change of the speed in a second')
+    max_yaw_acceleration: float = quantity(
+        3.2, 'rad/s2', 0.01, 100.0, 'greatest change of the yaw rate in a second')
+    command_timeout: float = quantity(
+        0.0, 's', 0.0, 10.0, 'time without a fresh policy command after which the robot is '
+        'stopped; 0: five camera periods, at least 0.25 s')
+    max_age: float = quantity(
+        0.0, 's', 0.0, 10.0, 'greatest age of the frame of a policy command; '
+        '0: five camera periods, at least 0.25 s')
+    max_lead: float = quantity(
+        0.1, 's', 0.0, 10.0, 'greatest time by which the frame of a policy command may lie in '
+        'the future, as clocks of two machines differ')
+    stop_period: float = quantity(
+        0.1, 's', 0.02, 1.0, 'time between two zeros while the robot is stopped')
+    stop_duration: float = quantity(
+        2.0, 's', 0.1, 60.0, 'time after which release_after_stop ends the zeros')
+    release_after_stop: bool = field(default=False, metadata={
+        'meaning': 'fall silent some time after a stop, so that another source of a '
+        'multiplexer may drive; otherwise zeros go on'})
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if 'unit' in item.metadata:
+                self._check_range(item.name, **item.metadata)
+            elif not isinstance(getattr(self, item.name), bool):
+                raise SettingsError(f'{item.name} is {getattr(self, item.name)!r}; '
+                                    'set it to true or false')
+        # For how long one frame may be trusted (G1, G2).
+        patience = max(5 * self.camera_period, 0.25)
+        object.__setattr__(self, 'command_timeout', self.command_timeout or patience)
+        object.__setattr__(self, 'max_age', self.max_age or patience)
+        # A timeout within the camera's own rhythm would stop the robot between two frames.
+        if self.command_timeout < 2 * self.camera_period:
+            raise SettingsError(
+                f'command_timeout is {self.command_timeout:g} s with a camera_period of '
+                f'{self.camera_period:g} s; set it to at least two periods, '
+                f'{2 * self.camera_period:g} s')
+        if self.stop_duration < self.stop_period:
+            raise SettingsError(
+                f'stop_duration is {self.stop_duration:g} s with a stop_period of '
+                f'{self.stop_period:g} s; set it to at least one period')
+
+    def _check_range(self, name: str, unit: str, low: float, high: float, meaning: str) -> None:
+        value = getattr(self, name)
+        # Written so that NaN, which compares false with everything, is refused.
+        if isinstance(value, bool) or not (isinstance(value, (int, float))
+                                           and low <= value <= high):
+            raise SettingsError(f'{name} is {value!r}; set it to a number from {low:g} to '
+                                f'{high:g} {unit} ({meaning})')

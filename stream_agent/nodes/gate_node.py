@@ -1,0 +1,156 @@
+"""The gate as a ROS node: policy command in, guarded cmd_vel out."""
+
+from dataclasses import fields
+import gc
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import TwistStamped
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from std_srvs.srv import Trigger
+
+from stream_agent.command import Command, STOP
+from stream_agent.gate.faults import Fault
+from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
+from stream_agent.gate.settings import Settings, SettingsError
+from stream_agent.nodes import process
+from stream_agent.nodes.conversions import (
+    COMMAND_QOS, command_to_twist, stamp_to_ns, twist_to_command)
+from stream_agent.nodes.overrides import given_parameters, refuse_unknown
+from stream_agent.nodes.parameters import declare
+
+# How much later than due a zero may leave, for 1 % of a core.
+TIMER_PERIOD = 0.02
+LAST_ZEROS = 3
+LAST_ZEROS_PERIOD = 0.05
+
+
+class GateNode(Node):
+    """
+    Passes policy commands on to the robot, as far and as long as that is safe.
+
+    Subscribes ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame),
+    publishes ``cmd_vel`` (geometry_msgs/TwistStamped, stamped now) and ``/diagnostics``;
+    the service ``~/reset_fault`` (std_srvs/Trigger) ends a latched fault.
+
+    :raises SettingsError: If the parameters given are not those of a safe gate.
+    :raises ValueError: If one of them is unknown.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('gate', **kwargs)
+        self._declare_parameters()
+        self.gate = Gate(self._read_settings(), time.monotonic())
+        self.add_on_set_parameters_callback(self.on_change_asked)
+        self.add_post_set_parameters_callback(self.on_change_made)
+        self._command_pub = self.create_publisher(TwistStamped, 'cmd_vel', COMMAND_QOS)
+        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._policy_sub = self.create_subscription(
+            TwistStamped, 'policy_command', self.on_policy_command, COMMAND_QOS)
+        self._reset_service = self.create_service(Trigger, '~/reset_fault', self.on_reset_fault)
+        # Neither may stand still with a paused simulation (G1).
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(TIMER_PERIOD, self.on_timer, clock=steady)
+        self._diagnostics_timer = self.create_timer(1.0, self.publish_diagnostics, clock=steady)
+        # What lives for good need not be looked at again by every garbage collection.
+        gc.collect()
+        gc.freeze()
+
+    def _declare_parameters(self) -> None:
+        given = given_parameters(self)
+        for item in fields(Settings):
+            low, high = item.metadata.get('low'), item.metadata.get('high')
+            unit = f" [{item.metadata['unit']}]" if low is not None else ''
+            try:
+                declare(self, item.name, item.default, item.metadata['meaning'] + unit,
+                        low=low, high=high, read_only=item.name == 'camera_period')
+            except ParameterException as error:
+                Settings(**{item.name: given[item.name]})
+                # What remains is a whole number where rclpy wants a decimal point.
+                raise SettingsError(f'{item.name} is {given[item.name]!r}; write it as '
+                                    f'{float(given[item.name])!r}') from error
+        refuse_unknown(self)
+
+    def _read_settings(self, changes: list[Parameter] = ()) -> Settings:
+        """Make settings of the parameters as they would be after the changes."""
+        changed = {parameter.name: parameter.value for parameter in changes}
+        return Settings(**{
+            item.name: changed.get(item.name, self.get_parameter(item.name).value)
+            for item in fields(Settings)})
+
+    def on_change_asked(self, changes: list[Parameter]) -> SetParametersResult:
+        """Refuse changes that, all together, would not make a safe gate (P5)."""
+        try:
+            self._read_settings(changes)
+        except SettingsError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def on_change_made(self, changes: list[Parameter]) -> None:
+        """Take changes over that no one refused."""
+        self.gate.settings = self._read_settings()
+
+    def on_policy_command(self, message: TwistStamped) -> None:
+        """Judge a policy command, and send what remains of it at once."""
+        age = (self.get_clock().now().nanoseconds - stamp_to_ns(message.header.stamp)) / 1e9
+        self._carry_out(
+            self.gate.on_command(twist_to_command(message), age, time.monotonic()))
+
+    def on_timer(self) -> None:
+        """Send a zero if one is due."""
+        verdict = self.gate.on_timer(time.monotonic())
+        if verdict:
+            self._carry_out(verdict)
+
+    def _carry_out(self, verdict: Verdict) -> None:
+        """Send what the verdict says, then say what it says."""
+        if verdict.command is not None:
+            self.send(verdict.command)
+        if verdict.level == Level.ERROR:
+            self.get_logger().error(verdict.message)
+        elif verdict.level == Level.WARN:
+            self.get_logger().warning(verdict.message)
+
+    def send(self, command: Command) -> None:
+        """Publish a command, stamped now: bases drop what is older, or of the future (G5)."""
+        self._command_pub.publish(
+            command_to_twist(command, self.get_clock().now().nanoseconds))
+
+    def on_reset_fault(self, request: Trigger.Request, response: Trigger.Response
+                       ) -> Trigger.Response:
+        """End a fault, if there is one (G8)."""
+        response.success = True
+        response.message = ('there was no fault' if self.gate.fault is Fault.NONE else
+                            'the fault is reset; the next good policy command drives again')
+        self.gate.reset_fault()
+        self.get_logger().info(f'~/reset_fault: {response.message}')
+        return response
+
+    def publish_diagnostics(self) -> None:
+        """Publish the state of the gate, and what became of the policy commands."""
+        level, message = self.gate.health(time.monotonic())
+        values = {outcome.value: str(self.gate.counts[outcome]) for outcome in Outcome}
+        values['fault'] = self.gate.fault.value
+        report = DiagnosticArray(status=[DiagnosticStatus(
+            level=bytes([level]), name=f'{self.get_name()}: commands', message=message,
+            values=[KeyValue(key=key, value=value) for key, value in values.items()])])
+        report.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_pub.publish(report)
+
+    def stop(self) -> None:
+        """Send zero three times over 0.1 s, and wait a moment for it to arrive (P2)."""
+        for i in range(LAST_ZEROS):
+            if i:
+                time.sleep(LAST_ZEROS_PERIOD)
+            self.send(STOP)
+        self._command_pub.wait_for_all_acked(Duration(seconds=0.2))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the gate until it is told to go, and stop the robot before it goes."""
+    return process.run(GateNode, args)
