@@ -9,13 +9,12 @@ import time
 
 from harness import alternate, parse, percentiles, show
 import numpy as np
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from stream_agent.engine import Engine
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import graph_from_data, GraphSpec
 from stream_agent.theory.rollout import read_newest_image, streaming_pattern, update_order
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 CAMERA_PERIOD = 1 / 30
 DEPTH = 24

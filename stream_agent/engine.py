@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-
 from stream_agent.network.rollout_network import RolloutNetwork
+import torch
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from stream_agent.intake import Intake, IntakeSettings
 
 T = 1 / 30

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save
-import torch
-
 from stream_agent.command import Command
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import graph_from_data, graph_to_data
 from stream_agent.theory.rollout import pattern_from_streams
+import torch
 
 FORMAT = 'stream_agent 1'
 MAX_BYTES = 2**30
@@ -146,7 +145,7 @@ def check_ends(policy: Policy) -> None:
     network = policy.network
     if network.shapes[network.input] != policy.preprocessing.shape:
         raise CheckpointError(
-            f"the preprocessing gives {list(policy.preprocessing.shape)}, the node "
+            f'the preprocessing gives {list(policy.preprocessing.shape)}, the node '
             f"'{network.input}' takes {list(network.shapes[network.input])}")
     if network.shapes[network.graph.output] != (2,):
         raise CheckpointError(

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
-import torch
-from torch import nn, Tensor
-
 from stream_agent.network.recurrence import Gilr
 from stream_agent.theory.graph import GraphError
+import torch
+from torch import nn, Tensor
 
 Shape = tuple[int, ...]
 

@@ -1,12 +1,11 @@
 """A graph and a pattern as a network that advances by one frame per call."""
 
-import torch
-from torch import nn, Tensor
-
 from stream_agent.network.layers import (
     ACTIVATIONS, CELLS, look_up, make_transform, NORMALISATIONS)
 from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
 from stream_agent.theory.rollout import Pattern, response_cone, update_order
+import torch
+from torch import nn, Tensor
 
 State = dict[str, Tensor]
 

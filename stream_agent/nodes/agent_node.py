@@ -10,8 +10,6 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
-import torch
-
 from stream_agent.command import Command, STOP
 from stream_agent.engine import Engine
 from stream_agent.intake import Intake, IntakeSettings
@@ -25,6 +23,7 @@ from stream_agent.nodes.conversions import (
 from stream_agent.nodes.overrides import refuse_unknown
 from stream_agent.nodes.parameters import declare
 from stream_agent.theory.rollout import frames_until_response
+import torch
 
 STAGES = ('arrival', 'convert', 'respond', 'publish', 'settle')
 

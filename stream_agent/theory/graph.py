@@ -116,7 +116,7 @@ def check_reachable(graph: GraphSpec) -> None:
                     if edge.source == name and edge.target not in reached]
     lost = [node.name for node in graph.nodes if node.name not in reached]
     if lost:
-        raise GraphError(f"nodes.{lost[0]}: not reachable from an input; "
+        raise GraphError(f'nodes.{lost[0]}: not reachable from an input; '
                          f"inputs are {', '.join(graph.inputs) or 'missing'}")
 
 

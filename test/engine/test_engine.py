@@ -3,12 +3,11 @@
 from graphs import EVERY_LAYER, FIGURE_2, SR
 import numpy as np
 import pytest
-import torch
-
 from stream_agent.engine import choose_device, Engine
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.rollout import (
     sequential_pattern, streaming_pattern, update_order, valid_patterns)
+import torch
 
 GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'every layer': EVERY_LAYER}
 

@@ -7,14 +7,13 @@ from graphs import EVERY_LAYER
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
-import torch
-
 from stream_agent.command import Command
 from stream_agent.network.checkpoint import (
     CheckpointError, CommandLimits, load_policy, Policy, save_policy)
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.rollout import read_newest_image, streaming_pattern
+import torch
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ def edited(metadata, key, change):
      "the metadata's format is 'other 7', 'stream_agent 1' is read; "
      'train a policy with this version'),
     (lambda metadata: {**metadata, 'graph': '{'},
-     "the metadata is damaged: Expecting property name enclosed in double quotes: "
+     'the metadata is damaged: Expecting property name enclosed in double quotes: '
      'line 1 column 2 (char 1)'),
     (lambda metadata: edited(metadata, 'pattern', lambda value: value.update(streams=['a->b'])),
      "the metadata is damaged: no edge 'a->b'; edges are image->edges, edges->blurred, "

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from stream_agent.network.preprocessing import Preprocessing
 
 

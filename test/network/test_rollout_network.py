@@ -2,13 +2,12 @@
 
 from graphs import bare_graph, EVERY_LAYER, FIGURE_2, SR
 import pytest
-import torch
-
 from stream_agent.network.recurrence import Gilr
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import graph_from_data, graph_to_data, GraphError
 from stream_agent.theory.rollout import (
     frames_until_response, sequential_pattern, streaming_pattern, valid_patterns)
+import torch
 
 GRAPHS = {'figure 2': FIGURE_2, 'SR': SR}
 

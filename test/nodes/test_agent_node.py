@@ -12,8 +12,6 @@ from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
-import torch
-
 from stream_agent.command import STOP
 from stream_agent.engine import Engine
 from stream_agent.network.checkpoint import CommandLimits, load_policy, Policy, save_policy
@@ -23,6 +21,7 @@ from stream_agent.nodes.conversions import (
     array_to_image, ns_to_stamp, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
 from stream_agent.theory.graph import graph_from_data
 from stream_agent.theory.rollout import read_newest_image, sequential_pattern, streaming_pattern
+import torch
 
 LIMITS = CommandLimits(1.0, 2.0)
 # A deep node that takes long to settle, and a short path that does not wait for it.
@@ -285,7 +284,8 @@ def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, ch
     ({'checkpoint': '/nowhere/policy.safetensors'},
      "configure: [Errno 2] No such file or directory: '/nowhere/policy.safetensors'"),
     ({'checkpoint': __file__}, f'configure: {__file__}: not a safetensors file ('),
-    ({'checkpoint': 'GOOD', 'device': 'cuda:99'}, "configure: device 'cuda:99' is not to be had ("),
+    ({'checkpoint': 'GOOD', 'device': 'cuda:99'},
+     "configure: device 'cuda:99' is not to be had ("),
     ({'checkpoint': 'GOOD', 'image_transport': 'theora'},
      "configure: image_transport is 'theora'; choices are 'raw', 'compressed'")])
 def test_what_cannot_be_configured_says_why(start_node, checkpoint, parameters, sentence):
@@ -335,5 +335,3 @@ def test_a_signal_stops_the_robot_and_prints_the_profile(start_node, camera, che
     assert 'agent: 1 commands, 1 frames accepted' in agent.output
     assert 'respond' in agent.output and 'p99.9' in agent.output
     assert 'Traceback' not in agent.output
-
-

@@ -5,7 +5,6 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
-
 from stream_agent.command import Command
 from stream_agent.nodes.conversions import (
     array_to_image, command_to_twist, compressed_to_array, image_to_array, ImageError,

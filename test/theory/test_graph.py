@@ -4,9 +4,8 @@ from pathlib import Path
 
 from graphs import EVERY_LAYER
 import pytest
-import yaml
-
 from stream_agent.theory.graph import graph_from_data, graph_to_data, GraphError, load_graph
+import yaml
 
 GRAPHS = Path(__file__).parents[2] / 'config' / 'graphs'
 SMALL = """
@@ -68,7 +67,7 @@ def test_an_exponent_without_a_point_is_a_number(tmp_path):
       '  - {source: image, target: command}\n  - {source: image, target: command}'),
      "edges[1]: 'image->command' stands twice; leave one of them out"),
     (('source: image', 'source: command'),
-     "nodes.command: not reachable from an input; inputs are image"),
+     'nodes.command: not reachable from an input; inputs are image'),
     (('  - {source: image, target: command, transform: dense}', '  []'),
      'edges: there are none; a network has at least one'),
     (('transform: dense', 'streams: perhaps'),

@@ -4,7 +4,6 @@ from collections import Counter
 
 from graphs import bare_graph, EVERY_LAYER, FF, FIGURE_2, SR
 import pytest
-
 from stream_agent.theory.rollout import (
     first_response, frames_until_response, images_seen, inference_factor, inference_tableau,
     initial_update_state, InvalidRolloutError, pattern_from_streams, read_newest_image,
