@@ -1,0 +1,223 @@
+"""Policies compared on the same frames: how early, how regular, how right."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stream_agent.measurement.bootstrap import Interval, paired_interval
+from stream_agent.measurement.durations import PERCENTILES, Rate
+from stream_agent.measurement.effect import error_in_effect
+from stream_agent.measurement.response import first_response, FirstResponse
+from stream_agent.measurement.traces import Run, Trace
+
+CLASSES = ('on time', 'late', 'too late', 'lost')
+# Differences below these are smaller than what two processes of the same policy differ by.
+LATENCY_RESOLUTION = 0.5e-3
+ERROR_RESOLUTION = 0.02
+# After a sudden change of the scene errors tell of the first response, and not of driving.
+UNSETTLED = 2.0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """
+    One policy, over the frames that are compared.
+
+    :param frames: How many there are.
+    :param classes: Frames by class, see ``classify``; they add up to ``frames``.
+    :param latency: p50, p90, p99, p99.9 and worst [s], frame stamp to policy command.
+    :param gated: The same to the gate's command; nan if this policy does not drive.
+    :param interval: The same of the time between two successive answers [s].
+    :param rate: Answers a second, mean and in the worst full second [Hz].
+    :param lateral: Root mean square of the vehicle's lateral error [m]; nan if this policy does
+        not drive.
+    :param error: Mean |speed| [m/s] and |yaw rate| [rad/s] error of the answered frames.
+    :param effect: The same of the error in effect.
+    """
+
+    name: str
+    pattern: str
+    frames: int
+    classes: dict[str, int]
+    latency: dict[str, float]
+    gated: dict[str, float]
+    interval: dict[str, float]
+    rate: tuple[float, float]
+    lateral: float
+    error: np.ndarray
+    effect: np.ndarray
+    response: FirstResponse
+
+    @property
+    def label(self) -> str:
+        """The name, with the pattern where it is known."""
+        return f'{self.name} ({self.pattern})' if self.pattern else self.name
+
+
+@dataclass(frozen=True)
+class Difference:
+    """
+    One policy minus another, on the same frames; for every quantity less is better.
+
+    :param resolution: A difference within plus or minus this is none.
+    """
+
+    quantity: str
+    unit: str
+    first: str
+    second: str
+    interval: Interval
+    resolution: float
+
+    @property
+    def better(self) -> str | None:
+        """The name of the policy that is better; empty for no difference, None if unknown."""
+        if np.isnan(self.interval.low):
+            return None
+        if self.interval.high < -self.resolution:
+            return self.first
+        return self.second if self.interval.low > self.resolution else ''
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    All policies, and the first one against each other.
+
+    :param run: What was compared: the recording from ``start_up`` frames on.
+    :param start_up: Frames left out at the start, before every policy had answered one.
+    """
+
+    run: Run
+    start_up: int
+    figures: dict[str, Figures]
+    differences: list[Difference]
+    silent: list[str]
+
+
+def compare(run: Run) -> Comparison:
+    """Compare what was recorded; policies that never answered are named in ``silent``."""
+    answers = {name: np.flatnonzero(~np.isnan(trace.arrivals))
+               for name, trace in run.traces.items()}
+    silent = [name for name, answered in answers.items() if len(answered) == 0]
+    start_up = max([int(answered[0]) for answered in answers.values() if len(answered)],
+                   default=0)
+    errors = {name: frame_errors(run, trace) for name, trace in run.traces.items()}
+    effects = {name: settled_effect(run, trace) for name, trace in run.traces.items()}
+    spoke = [name for name in run.traces if name not in silent]
+    figures = {name: policy_figures(run, name, start_up, errors[name], effects[name])
+               for name in spoke}
+    differences = [
+        difference for other in spoke[1:]
+        for difference in pair_differences(run, spoke[0], other, start_up, errors, effects)]
+    return Comparison(run, start_up, figures, differences, silent)
+
+
+def settled_frames(run: Run) -> np.ndarray:
+    """Return, (T, 1), which frames are more than 2 s after the last change of the scene."""
+    last = np.searchsorted(run.changes, run.stamps + 1e-9) - 1
+    changes = np.append(run.changes, -np.inf)
+    return (run.stamps - changes[last] > UNSETTLED)[:, None]
+
+
+def frame_errors(run: Run, trace: Trace) -> np.ndarray:
+    """Return |command - reference| of every settled frame, (T, 2); nan where one is missing."""
+    return np.where(settled_frames(run), np.abs(trace.commands - run.reference), np.nan)
+
+
+def settled_effect(run: Run, trace: Trace) -> np.ndarray:
+    """Return the error in effect of every settled frame, (T, 2), as ``error_in_effect``."""
+    return np.where(settled_frames(run), error_in_effect(run, trace), np.nan)
+
+
+def classify(latencies: np.ndarray, period: float) -> dict[str, int]:
+    """
+    Count the frames by how late their command came, as iRobot's ros2-performance does.
+
+    Late is over min(T/5, 5 ms), too late over min(T, 50 ms), lost is what never came.
+
+    :param latencies: Seconds; nan for lost.
+    :param period: T, the camera period [s].
+    """
+    late, too_late = late_limits(period)
+    counts = (np.sum(latencies <= late), np.sum((latencies > late) & (latencies <= too_late)),
+              np.sum(latencies > too_late), np.sum(np.isnan(latencies)))
+    return dict(zip(CLASSES, map(int, counts)))
+
+
+def late_limits(period: float) -> tuple[float, float]:
+    """Return the latencies [s] above which a command is late, and too late."""
+    return min(period / 5, 5e-3), min(period, 50e-3)
+
+
+def percentiles(values: np.ndarray) -> dict[str, float]:
+    """Return p50, p90, p99, p99.9 and worst of what is not nan; nan if nothing is left."""
+    values = values[~np.isnan(values)]
+    levels = np.percentile(values, PERCENTILES) if len(values) else np.full(4, np.nan)
+    return {**{f'p{level:g}': float(value) for level, value in zip(PERCENTILES, levels)},
+            'worst': float(values.max()) if len(values) else np.nan}
+
+
+def policy_figures(run: Run, name: str, start_up: int, errors: np.ndarray, effects: np.ndarray
+                   ) -> Figures:
+    """Work out the figures of one policy."""
+    trace = run.traces[name]
+    latencies = (trace.arrivals - run.stamps)[start_up:]
+    gated = (trace.gated_arrivals - run.stamps)[start_up:]
+    said = diagnostics_of(run, name)
+    predicted = said.get('first response frame', '')
+    response = first_response(run, trace)
+    return Figures(
+        name, said.get('pattern', ''), len(latencies), classify(latencies, run.period),
+        percentiles(latencies), percentiles(gated),
+        percentiles(np.diff(np.sort(trace.arrivals[start_up:]))), rates(trace.arrivals[start_up:]),
+        lateral_rms(run, name, start_up), mean(errors[start_up:]), mean(effects[start_up:]),
+        replace(response, predicted=int(predicted) if predicted.isdigit() else None))
+
+
+def diagnostics_of(run: Run, name: str) -> dict[str, str]:
+    """Return what the agent of that name last said of itself."""
+    return run.description.get('diagnostics', {}).get(f'{name}: frames', {})
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each column without nan; nan for a column with nothing else."""
+    known = ~np.isnan(values)
+    counts = known.sum(axis=0)
+    return np.where(counts, np.where(known, values, 0).sum(axis=0) / np.maximum(counts, 1), np.nan)
+
+
+def lateral_rms(run: Run, name: str, start_up: int) -> float:
+    """Return the RMS of the lateral error [m] of a policy that drives; else nan."""
+    known = run.lateral_errors[settled_frames(run)[:, 0]][start_up:]
+    if run.description.get('driving') != name or np.isnan(known).all():
+        return float('nan')
+    return float(np.sqrt(np.nanmean(known ** 2)))
+
+
+def rates(arrivals: np.ndarray) -> tuple[float, float]:
+    """Return answers a second [Hz]: mean, and in the worst full second."""
+    times = np.sort(arrivals[~np.isnan(arrivals)])
+    moment = iter(times)
+    rate = Rate(clock=lambda: next(moment))
+    for _ in times:
+        rate.add()
+    moment = iter([times[-1], times[-1]])
+    return rate.mean(), rate.worst_second()
+
+
+def pair_differences(run: Run, first: str, second: str, start_up: int,
+                     errors: dict[str, np.ndarray], effects: dict[str, np.ndarray]
+                     ) -> Iterator[Difference]:
+    """Compare two policies frame by frame."""
+    earlier = run.traces[first].arrivals - run.traces[second].arrivals
+    yield Difference('latency', 's', first, second,
+                     paired_interval(earlier[start_up:], run.period, 'median'),
+                     LATENCY_RESOLUTION)
+    for title, values in (('error', errors), ('error in effect', effects)):
+        for column, quantity, unit in ((1, 'yaw rate', 'rad/s'), (0, 'speed', 'm/s')):
+            one, other = values[first][start_up:, column], values[second][start_up:, column]
+            level = mean(np.stack([one, other], axis=1)).mean()
+            yield Difference(f'{quantity} {title}', unit, first, second,
+                             paired_interval(one - other, run.period), ERROR_RESOLUTION * level)

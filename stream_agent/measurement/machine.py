@@ -1,0 +1,32 @@
+"""Where something was measured: no figure without it."""
+
+from importlib import metadata
+import os
+from pathlib import Path
+import platform
+
+
+def machine() -> str:
+    """Return the machine's name, processor and cores."""
+    return f'{platform.node()}: {processor()}, {len(os.sched_getaffinity(0))} cores'
+
+
+def processor() -> str:
+    """Return the processor's model, as the kernel knows it."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    return models[0] if models else platform.machine()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python and of the packages that are installed."""
+    found = {'Python': platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

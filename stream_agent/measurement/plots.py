@@ -1,0 +1,251 @@
+"""The plots of the report, each a piece of SVG that stands alone."""
+
+from collections.abc import Callable
+import io
+import re
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import numpy as np
+
+from stream_agent.measurement.bootstrap import paired_interval
+from stream_agent.measurement.comparison import (
+    Comparison, diagnostics_of, late_limits, settled_effect)
+from stream_agent.measurement.effect import arrived, in_effect
+from stream_agent.measurement.traces import Run
+
+# Okabe and Ito's colours: told apart by colour-blind readers, and by lightness in print.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')
+DASHES = ('-', (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+MARKERS = ('o', 's', '^', 'D', 'v', 'P')
+INK, FAINT = '#222222', '#8a8a8a'
+STYLE = {
+    # Text stays text: it can be searched, and the reader's own fonts draw it.
+    'svg.fonttype': 'none', 'svg.hashsalt': 'stream_agent',
+    'font.family': ['DejaVu Sans', 'sans-serif'], 'font.size': 9.5,
+    'axes.spines.top': False, 'axes.spines.right': False, 'axes.edgecolor': FAINT,
+    'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'text.color': INK,
+    'xtick.major.size': 3, 'ytick.major.size': 3, 'legend.frameon': False,
+    'axes.grid': True, 'grid.color': '#e6e6e6', 'grid.linewidth': 0.7, 'axes.axisbelow': True}
+WIDE, NARROW = (10.2, 4.3), (5.0, 3.1)
+MOST_POINTS = 450
+CLOSE_UP, LEAD_IN = 1.0, 0.25
+STAGES = {'arrival': '#F0E442', 'convert': '#56B4E9', 'respond': '#444444',
+          'publish': '#CC79A7'}
+
+
+def draw(plot: Callable[[Figure, Comparison], None], comparison: Comparison,
+         size: tuple[float, float]) -> str:
+    """Return a plot as an ``<svg>`` element without references to anything outside."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=size, layout='constrained')
+        plot(figure, comparison)
+        file = io.StringIO()
+        figure.savefig(file, format='svg', transparent=True, metadata={
+            'Date': None, 'Creator': None, 'Format': None, 'Type': None})
+    svg = file.getvalue()
+    # Width and height go, so that the page decides; the view box keeps the proportions.
+    return re.sub(r'(<svg [^>]*?)(?: (?:width|height)="[\d.]+pt")+', r'\1',
+                  svg[svg.index('<svg'):], count=1)
+
+
+def style_of(comparison: Comparison, name: str) -> dict:
+    """Return colour and dashes of a policy, the same in every plot."""
+    i = list(comparison.run.traces).index(name)
+    return {'color': COLOURS[i % len(COLOURS)], 'linestyle': DASHES[i % len(DASHES)]}
+
+
+def latency_distribution(figure: Figure, comparison: Comparison) -> None:
+    """Draw the share of frames that were answered within a latency."""
+    axes = figure.subplots()
+    run = comparison.run
+    late, too_late = late_limits(run.period)
+    high = 1.15e3 * max([late, *(f.latency['p99'] for f in comparison.figures.values())])
+    for name, figures in comparison.figures.items():
+        latency = (run.traces[name].arrivals - run.stamps)[comparison.start_up:]
+        values = np.sort(latency[~np.isnan(latency)]) * 1e3
+        shares = 100 * np.arange(1, len(values) + 1) / len(latency)
+        style = style_of(comparison, name)
+        axes.plot([0, *thin(values), high], [0, *thin(shares), shares[-1]],
+                  drawstyle='steps-post', linewidth=2, label=figures.label, **style)
+        median = figures.latency['p50'] * 1e3
+        right = median < 0.6 * high
+        axes.annotate(f'{median:.1f} ms', (median, 50), (6 if right else -6, 0),
+                      textcoords='offset points', ha='left' if right else 'right',
+                      va='center', fontweight='bold', color=style['color'])
+        axes.plot(median, 50, marker='o', markersize=5, color=style['color'])
+    for limit, title in ((late, 'late'), (too_late, 'too late')):
+        if limit * 1e3 < high:
+            axes.axvline(limit * 1e3, color=FAINT, linewidth=1, linestyle=':')
+            axes.text(limit * 1e3, 101.5, f'{title} from here', color=FAINT, fontsize=8,
+                      ha='center', va='bottom')
+    axes.set(xlim=(0, high), ylim=(0, 101), xlabel='latency, frame stamp to command [ms]',
+             ylabel='frames answered [%]')
+    axes.legend(loc='lower right')
+
+
+def thin(values: np.ndarray) -> np.ndarray:
+    """Keep at most 450 values, first and last among them."""
+    count = min(len(values), MOST_POINTS)
+    return values[np.linspace(0, len(values) - 1, count).round().astype(int)]
+
+
+def time_lines(figure: Figure, comparison: Comparison) -> None:
+    """Draw latency and yaw rate over the whole recording."""
+    above, below = figure.subplots(2, sharex=True, height_ratios=(1, 1.25))
+    run = comparison.run
+    for name, figures in comparison.figures.items():
+        style = style_of(comparison, name)
+        latency = (run.traces[name].arrivals - run.stamps) * 1e3
+        times, low, middle, high = bands(run.stamps, latency)
+        above.fill_between(times, low, high, color=style['color'], alpha=0.25, linewidth=0)
+        above.plot(times, middle, linewidth=1.2, label=figures.label, **style)
+        times, _, middle, _ = bands(run.stamps, run.traces[name].commands[:, 1])
+        below.plot(times, middle, linewidth=1.2, **style)
+    times, _, middle, _ = bands(run.stamps, run.reference[:, 1])
+    below.plot(times, middle, color=INK, linewidth=2.4, alpha=0.35, zorder=1, label='reference')
+    for axes in (above, below):
+        for change in run.changes:
+            axes.axvline(change, color=FAINT, linewidth=0.8, linestyle=':')
+    above.set(ylabel='latency [ms]', ylim=(0, None), xlim=(0, run.stamps[-1] + run.period))
+    below.set(ylabel='yaw rate [rad/s]', xlabel='time of the frame [s]')
+    handles, labels = above.get_legend_handles_labels()
+    reference, its_label = below.get_legend_handles_labels()
+    figure.legend(handles + reference, labels + its_label, loc='outside upper right', ncols=4)
+
+
+def bands(times: np.ndarray, values: np.ndarray
+          ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return time, least, median and greatest value of at most 450 stretches; nan for none."""
+    known = ~np.isnan(values)
+    parts = np.array_split(np.arange(len(times)), min(len(times), MOST_POINTS))
+    rows = [(times[part].mean(), *np.percentile(values[part][known[part]], (0, 50, 100)))
+            if known[part].any() else (times[part].mean(), np.nan, np.nan, np.nan)
+            for part in parts]
+    return tuple(np.array(rows).reshape(-1, 4).T)
+
+
+def close_up(figure: Figure, comparison: Comparison) -> None:
+    """Draw the commands in effect, moment by moment, where the reference moves most."""
+    axes = figure.subplots()
+    run = comparison.run
+    start = close_up_start(run, comparison.start_up)
+    times = np.arange(start, start + CLOSE_UP, 1e-3)
+    axes.plot(times, in_effect(run.stamps, run.reference, times)[:, 1], color=INK, linewidth=3,
+              alpha=0.35, label='reference')
+    for name, figures in comparison.figures.items():
+        held = in_effect(*arrived(run.traces[name]), times)[:, 1]
+        axes.plot(times, held, linewidth=1.4, label=figures.label, **style_of(comparison, name))
+    for change in run.changes[(run.changes > start) & (run.changes < start + CLOSE_UP)]:
+        axes.axvline(change, color=FAINT, linewidth=1, linestyle=':')
+        axes.text(change, 0.5, ' scene change', fontsize=8, color=FAINT, ha='right',
+                  rotation=90, va='center', transform=axes.get_xaxis_transform())
+    axes.set(xlabel='time [s]', ylabel='yaw rate in effect [rad/s]',
+             xlim=(start, start + CLOSE_UP))
+    figure.legend(loc='outside upper right', ncols=4)
+
+
+def close_up_start(run: Run, start_up: int) -> float:
+    """Return where to look: shortly before the frame at which the reference moves most."""
+    moved = np.nan_to_num(np.abs(np.diff(run.reference[:, 1])))
+    inside = (run.stamps[:-1] >= run.stamps[start_up] + LEAD_IN) & (
+        run.stamps[:-1] <= run.stamps[-1] - CLOSE_UP + LEAD_IN)
+    if not inside.any():
+        return float(run.stamps[start_up])
+    return float(run.stamps[1 + np.where(inside, moved, -1).argmax()] - LEAD_IN)
+
+
+def error_against_latency(figure: Figure, comparison: Comparison) -> None:
+    """Draw every policy where its latency and its error in effect put it."""
+    axes = figure.subplots()
+    run, start_up = comparison.run, comparison.start_up
+    highest = []
+    for i, (name, figures) in enumerate(comparison.figures.items()):
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        latency = (run.traces[name].arrivals - run.stamps)[start_up:] * 1e3
+        error = settled_effect(run, run.traces[name])[start_up:, 1]
+        _, _, x, _ = bands(run.stamps[start_up:], latency)
+        y = means(error, len(x))
+        highest.append(np.nanpercentile(y, 97) if not np.isnan(y).all() else 0)
+        axes.scatter(x, y, s=9, alpha=0.3, color=colour, marker=marker, linewidths=0)
+        middle, low, high = paired_interval(error, run.period)
+        highest.append(np.nan_to_num(high))
+        median = figures.latency['p50'] * 1e3
+        spread = np.abs(np.nanpercentile(latency, (5, 95)) - median)[:, None]
+        if np.isfinite(middle):
+            axes.errorbar(median, middle, xerr=spread,
+                          yerr=[[middle - low], [high - middle]] if np.isfinite(low) else None,
+                          marker=marker, markersize=8, color=colour, markeredgecolor='white',
+                          capsize=3, linewidth=1.8, label=figures.label, zorder=5)
+    # Few moments lie far above all others, and would press those to the floor.
+    axes.set(xlabel='latency [ms]', ylabel='yaw rate error in effect [rad/s]', xlim=(0, None),
+             ylim=(0, 1.3 * max(highest) or None))
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc='outside upper right', ncols=4)
+
+
+def means(values: np.ndarray, count: int) -> np.ndarray:
+    """Return the mean of each of ``count`` stretches; nan for one without values."""
+    return np.array([np.nanmean(part) if not np.isnan(part).all() else np.nan
+                     for part in np.array_split(values, count)])
+
+
+def first_responses(figure: Figure, comparison: Comparison) -> None:
+    """Draw after how many frames the changes of the scene were answered."""
+    axes = figure.subplots()
+    responses = {name: figures.response for name, figures in comparison.figures.items()}
+    last = max([1, *(int(frame) for response in responses.values() for frame in response.frames),
+                *(response.predicted or 0 for response in responses.values())])
+    width = 0.8 / len(responses)
+    for i, (name, response) in enumerate(responses.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        offset = (i + 0.5) * width - 0.4
+        counts = [response.counts.get(frame, 0) for frame in range(last + 1)]
+        bars = axes.bar(np.arange(last + 1) + offset, counts, width * 0.94, color=colour,
+                        label=f'{comparison.figures[name].label}, '
+                              f'{len(response.frames)} of {response.changes}')
+        axes.bar_label(bars, [str(count or '') for count in counts], fontsize=8)
+        if response.predicted is not None:
+            axes.text(response.predicted + offset, 1, '▼', ha='center', va='top', color=colour,
+                      fontsize=13, transform=axes.get_xaxis_transform())
+    most = max([1, *(count for r in responses.values() for count in r.counts.values())])
+    axes.set(xlabel='frames from the changed one to the first response (▼ predicted)',
+             ylabel='scene changes', ylim=(0, most * 1.3), xlim=(-0.5, last + 0.5))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(visible=False, axis='x')
+    figure.legend(loc='outside upper right', ncols=4)
+
+
+def stage_split(figure: Figure, comparison: Comparison) -> None:
+    """Draw which stage takes how much of the latency, by the agents' own diagnostics."""
+    axes = figure.subplots()
+    policies = list(comparison.figures.values())
+    for row, figures in enumerate(policies):
+        said = diagnostics_of(comparison.run, figures.name)
+        left = 0.0
+        for stage, colour in STAGES.items():
+            left += stage_bar(axes, row, left, 1e3 * float(said.get(f'{stage} p50', 0)), colour)
+        median = figures.latency['p50'] * 1e3
+        left += stage_bar(axes, row, left, max(median - left, 0), '#bbbbbb')
+        axes.text(left, row - 0.3, f' {median:.1f} ms', va='center', fontweight='bold')
+        # Settling comes after the answer, so it is drawn below and does not count.
+        settle = 1e3 * float(said.get('settle p50', 0))
+        axes.barh(row + 0.1, settle, 0.22, left, color='white', edgecolor=FAINT, hatch='////',
+                  linewidth=0.8)
+    titles = {**STAGES, 'transport': '#bbbbbb'}
+    for title, colour in titles.items():
+        axes.barh(0, 0, color=colour, label=title)
+    axes.barh(0, 0, color='white', edgecolor=FAINT, hatch='////', label='settle, after the answer')
+    axes.set(xlabel='median duration [ms]', ylim=(len(policies) - 0.4, -0.7), xlim=(0, None))
+    axes.set_yticks([row - 0.15 for row in range(len(policies))],
+                    [figures.label.replace(' (', '\n(') for figures in policies])
+    axes.margins(x=0.15)
+    axes.grid(visible=False, axis='y')
+    figure.legend(loc='outside upper right', ncols=3, fontsize=8.5)
+
+
+def stage_bar(axes: Axes, row: int, left: float, duration: float, colour: str) -> float:
+    """Draw one stage of a policy's bar and return its duration."""
+    axes.barh(row - 0.3, duration, 0.42, left, color=colour, edgecolor='white', linewidth=0.6)
+    return duration

@@ -1,0 +1,207 @@
+"""The report: a table for the terminal, and one HTML file that needs nothing else."""
+
+import argparse
+from html import escape
+from pathlib import Path
+import sys
+
+import numpy as np
+
+from stream_agent.measurement import plots
+from stream_agent.measurement.comparison import (
+    compare, Comparison, diagnostics_of, Figures)
+from stream_agent.measurement.recording import RecordingError
+from stream_agent.measurement.summary import (
+    difference_line, figure_rows, ms, remarks, sentences, table)
+from stream_agent.measurement.traces import read_run
+
+REPORT_FILE = 'report.html'
+CSS = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 'DejaVu Sans', Verdana, sans-serif; color: #222; background: #fff;
+       max-width: 1060px; margin: 28px auto; padding: 0 20px; }
+h1 { font-size: 15px; font-weight: normal; color: #555; margin: 0 0 14px; }
+h2 { font-size: 16px; margin: 0 0 2px; }
+.found { font-size: 23px; line-height: 1.35; margin: 0 0 8px; font-weight: 600; }
+.found + .found { font-size: 18px; font-weight: normal; }
+.tiles { display: flex; flex-wrap: wrap; gap: 14px; margin: 22px 0 26px; }
+.tile { flex: 1 1 300px; border: 1px solid #ddd; border-top: 5px solid; border-radius: 4px;
+        padding: 10px 16px 12px; break-inside: avoid; }
+.tile h2 { margin-bottom: 8px; }
+.tile dl { display: grid; grid-template-columns: 1fr 1fr 1fr; gap: 0 12px; margin: 0; }
+.tile div { display: flex; flex-direction: column-reverse; justify-content: flex-end; }
+.tile dt, .caption, .remarks, footer { color: #555; font-size: 13px; }
+.tile dd { margin: 0; font-size: 21px; font-weight: 600; white-space: nowrap; }
+.plots { display: grid; grid-template-columns: 1fr 1fr; gap: 26px 34px; margin-bottom: 30px; }
+figure { margin: 0; break-inside: avoid; display: flex; flex-direction: column; }
+figure.wide { grid-column: 1 / -1; }
+svg { width: 100%; height: auto; display: block; margin-top: auto; }
+.caption { margin: 0 0 6px; }
+table { border-collapse: collapse; margin: 6px 0 24px; font-variant-numeric: tabular-nums;
+        font-size: 13.5px; width: 100%; }
+th, td { text-align: right; padding: 4px 10px; border-bottom: 1px solid #e4e4e4; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+td.verdict { font-weight: 600; }
+footer { border-top: 1px solid #ddd; margin-top: 24px; padding-top: 8px; }
+@media (max-width: 760px) { .plots { grid-template-columns: 1fr; } }
+@media print { body { margin: 0; max-width: none; font-size: 12px; } .found { font-size: 19px; } }
+"""
+# Title, what to look for, the plot, its size.
+PLOTS = (
+    ('How late the commands came', 'Further left is earlier; a steep line is a regular one.',
+     plots.latency_distribution, plots.NARROW),
+    ('What lateness and wrongness add up to', 'Large: the policy, with the 95 % interval of its '
+     'error and the middle 90 % of its latencies. Small: moments of the run, but for the '
+     'few far above. Lower left is better.', plots.error_against_latency, plots.NARROW),
+    ('What was being commanded', 'The second in which the reference moved most. A command counts '
+     'from its arrival until the next one.', plots.close_up, (10.2, 3.0)),
+    ('The whole run', 'Median of neighbouring frames; the band reaches from the least to the '
+     'greatest latency. Dotted: scene changes.', plots.time_lines, plots.WIDE),
+    ('First response to a change of the scene', 'Measured where the command first departs from '
+     'its scatter before.', plots.first_responses, plots.NARROW),
+    ('Where the time goes', "The agents' own median durations; transport is what the recorder "
+     'measured beyond them.', plots.stage_split, plots.NARROW))
+
+
+def write_report(comparison: Comparison, folder: Path) -> Path:
+    """
+    Write the HTML file.
+
+    :raises RecordingError: If it cannot be written.
+    """
+    path = folder / REPORT_FILE
+    try:
+        path.write_text(html(comparison))
+    except OSError as error:
+        raise RecordingError(f"'{path}': {error.strerror}; choose another output") from error
+    return path
+
+
+def html(comparison: Comparison) -> str:
+    """Return the page: what came out, the plots, all figures, and under which conditions."""
+    found = sentences(comparison)
+    if not found:
+        found = ['No frame was answered, so there is nothing to compare.']
+    body = [f'<p class="found">{escape(sentence)}</p>' for sentence in found]
+    if comparison.figures:
+        body += [tiles(comparison), plot_grid(comparison), '<h2>All figures</h2>',
+                 figure_table(comparison)]
+    if comparison.differences:
+        body += ['<h2>Differences on the same frames</h2>', difference_table(comparison)]
+    body += [f'<p class="remarks">{escape(remark)}</p>' for remark in remarks(comparison)]
+    description = comparison.run.description
+    title = f'Policies compared, {description.get("date", "date unknown")}'
+    return ('<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
+            '<meta name="viewport" content="width=device-width"/>\n'
+            f'<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n'
+            f'<h1>{escape(title)}{escape(conditions(comparison))}</h1>\n' + '\n'.join(body) +
+            f'\n<footer>{escape(circumstances(description))}</footer>\n</body>\n</html>\n')
+
+
+def conditions(comparison: Comparison) -> str:
+    """Say over how many frames, at which rate."""
+    frames = len(comparison.run.stamps) - comparison.start_up
+    period = comparison.run.period
+    return f' · {frames} frames at {1 / period:.0f} Hz' if period else ''
+
+
+def circumstances(description: dict) -> str:
+    """Say on which machine and with which versions."""
+    versions = [f'{name} {version}' for name, version in description.get('versions', {}).items()]
+    return ' · '.join([description.get('machine', 'machine unknown'), *versions,
+                       'intervals: moving-block bootstrap over blocks of at least 2 s'])
+
+
+def tiles(comparison: Comparison) -> str:
+    """Return the key figures of every policy."""
+    cells = []
+    for name, figures in comparison.figures.items():
+        colour = plots.style_of(comparison, name)['color']
+        items = ''.join(f'<div><dt>{title}</dt><dd>{value}</dd></div>'
+                        for title, value in key_figures(figures).items())
+        cells.append(f'<section class="tile" style="border-top-color: {colour}">'
+                     f'<h2>{escape(figures.label)}</h2><dl>{items}</dl></section>')
+    return f'<div class="tiles">{"".join(cells)}</div>'
+
+
+def key_figures(figures: Figures) -> dict[str, str]:
+    """Return the three figures that matter most, by their titles."""
+    effect, response = figures.effect[1], figures.response
+    soon = (f'{ms(float(np.median(response.seconds)))} ms' if len(response.frames) else
+            'not seen' if response.changes else 'no change')
+    return {'median latency': f'{ms(figures.latency["p50"])} ms',
+            'error in effect, yaw rate': f'{effect:.3f} rad/s' if effect == effect else 'unknown',
+            'scene change to first response': soon}
+
+
+def plot_grid(comparison: Comparison) -> str:
+    """Return the plots with their titles and captions; stages only where agents told of them."""
+    cells = []
+    said = any(diagnostics_of(comparison.run, name) for name in comparison.figures)
+    for title, caption, plot, size in PLOTS:
+        if plot is plots.stage_split and not said:
+            continue
+        wide = '' if size == plots.NARROW else ' class="wide"'
+        cells.append(f'<figure{wide}><h2>{title}</h2><p class="caption">{escape(caption)}</p>'
+                     f'{plots.draw(plot, comparison, size)}</figure>')
+    return f'<div class="plots">{"".join(cells)}</div>'
+
+
+def figure_table(comparison: Comparison) -> str:
+    """Return the terminal's table as an HTML table."""
+    period = comparison.run.period
+    columns = [figure_rows(figures, period) for figures in comparison.figures.values()]
+    head = ''.join(f'<th>{escape(figures.label)}</th>' for figures in comparison.figures.values())
+    rows = [f'<tr><td>{escape(title)}</td>'
+            + ''.join(f'<td>{escape(column[title])}</td>' for column in columns) + '</tr>'
+            for title in columns[0]]
+    return f'<table><tr><th></th>{head}</tr>{"".join(rows)}</table>'
+
+
+def difference_table(comparison: Comparison) -> str:
+    """Return the differences with their intervals and what they say."""
+    rows = []
+    for difference in comparison.differences:
+        quantity, values = difference_line(difference).split(': ')
+        numbers, verdict = values.split('  ')
+        pair = f'{difference.first} minus {difference.second}'
+        rows.append(f'<tr><td>{escape(quantity)}</td><td>{escape(pair)}</td><td>{numbers}</td>'
+                    f'<td class="verdict">{escape(verdict)}</td></tr>')
+    return ('<table><tr><th>quantity, less is better</th><th></th>'
+            '<th>estimate [95 % interval]</th><th>verdict</th></tr>' + ''.join(rows) + '</table>')
+
+
+def text(comparison: Comparison) -> str:
+    """Return what the terminal shows."""
+    parts = [table(comparison), '\n'.join(sentences(comparison)), '\n'.join(remarks(comparison))]
+    return '\n\n'.join(part for part in parts if part)
+
+
+def report(folder: Path) -> tuple[str, Path | None]:
+    """
+    Compare a recording and write its report.
+
+    :returns: The text for the terminal, and the report's path; None if nothing was recorded.
+    :raises RecordingError: If there is no recording, or no report can be written.
+    """
+    comparison = compare(read_run(folder))
+    return text(comparison), write_report(comparison, folder)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Make the report of a recording again."""
+    parser = argparse.ArgumentParser(prog='python -m stream_agent.measurement.report',
+                                     description='Makes the report of a recording again.')
+    parser.add_argument('folder', type=Path, help='Folder of a recording, as results/latest')
+    folder = parser.parse_args(args).folder
+    try:
+        said, path = report(folder)
+    except RecordingError as error:
+        print(f'report: {error}', file=sys.stderr)
+        return 1
+    print(f'{said}\n\n{path}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

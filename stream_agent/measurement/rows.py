@@ -1,0 +1,194 @@
+"""From messages in any order to rows: one for every frame and policy, matched by the stamp."""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable
+import time
+from typing import NamedTuple
+
+from stream_agent.command import Command
+
+# A command that is this late drives nobody; until then its row stays open.
+HORIZON = 1.0
+MOST_OPEN = 2000
+UNKNOWN = Command(float('nan'), float('nan'))
+
+
+class Row(NamedTuple):
+    """
+    What one policy made of one frame; the columns of ``rows.csv``.
+
+    :param stamp_ns: The frame's stamp.
+    :param policy: The policy's name.
+    :param update: 0 for the first command of this frame, 1, 2, ... for later ones, where a
+        policy publishes after every update.
+    :param arrival_ns: When the policy command arrived; None if it never did.
+    :param latency: ``arrival_ns - stamp_ns`` in seconds.
+    :param reference_speed: What the reference wanted for this frame; nan if unknown.
+    :param gated_arrival_ns: When the gate's command made of this one arrived; None if none did,
+        or if this policy does not drive.
+    :param frame_arrival_ns: When the image arrived here; None if it did not, which says nothing
+        about the others.
+    :param lateral_error: Of the vehicle at this frame [m]; nan where nobody knows it.
+    """
+
+    stamp_ns: int
+    policy: str
+    update: int
+    arrival_ns: int | None
+    latency: float
+    speed: float
+    yaw_rate: float
+    reference_speed: float
+    reference_yaw_rate: float
+    gated_arrival_ns: int | None
+    gated_speed: float
+    gated_yaw_rate: float
+    frame_arrival_ns: int | None
+    lateral_error: float = float('nan')
+
+
+class _Answer(NamedTuple):
+    sent_ns: int
+    arrival_ns: int
+    command: Command
+
+
+class _Frame:
+    """A frame whose row is still open."""
+
+    def __init__(self, opened: float, policies: Iterable[str]) -> None:
+        self.opened = opened
+        self.arrival_ns: int | None = None
+        self.reference: Command | None = None
+        self.lateral_error = float('nan')
+        self.answers: dict[str, list[_Answer]] = {name: [] for name in policies}
+
+
+class RowMaker:
+    """
+    Collects what belongs to a frame, for one second, and makes its rows.
+
+    Messages of different topics come in any order, so nothing is matched before a frame is
+    closed. Memory is bounded: so are the open frames and the gate's commands kept for them.
+
+    :param policies: Their names.
+    :param driving: The one whose commands go through the gate; empty if none does.
+    :param clock: Returns steady seconds.
+    """
+
+    def __init__(self, policies: Iterable[str], driving: str = '',
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._policies = list(policies)
+        self._driving = driving
+        self._clock = clock
+        self._open: dict[int, _Frame] = {}
+        self._gated: list[_Answer] = []
+        self._driving_sent: list[int] = []
+        self._closed_until_ns = -1
+        self._last_answered_ns = dict.fromkeys(self._policies, -1)
+        self.without_frame = 0
+
+    def add_frame(self, stamp_ns: int, arrival_ns: int) -> None:
+        """Note that an image arrived."""
+        if frame := self._frame(stamp_ns):
+            frame.arrival_ns = arrival_ns
+
+    def add_reference(self, stamp_ns: int, command: Command) -> None:
+        """Note what the reference wanted for the frame of that stamp."""
+        if frame := self._frame(stamp_ns):
+            frame.reference = command
+
+    def add_lateral_error(self, stamp_ns: int, lateral_error: float) -> None:
+        """Note how far the vehicle was from the middle of its lane at a frame [m]."""
+        if frame := self._frame(stamp_ns):
+            frame.lateral_error = lateral_error
+
+    def add_command(self, policy: str, stamp_ns: int, arrival_ns: int, sent_ns: int,
+                    command: Command) -> None:
+        """
+        Note a policy command.
+
+        :param stamp_ns: The stamp of its frame.
+        :param sent_ns: When it was published; by the same clock as the gate's ``sent_ns``.
+        """
+        if policy == self._driving:
+            insort(self._driving_sent, sent_ns)
+            del self._driving_sent[:-MOST_OPEN]
+        if frame := self._frame(stamp_ns):
+            frame.answers[policy].append(_Answer(sent_ns, arrival_ns, command))
+            self._last_answered_ns[policy] = max(stamp_ns, self._last_answered_ns[policy])
+
+    def add_gated(self, arrival_ns: int, sent_ns: int, command: Command) -> None:
+        """Note a command of the gate."""
+        insort(self._gated, _Answer(sent_ns, arrival_ns, command))
+        del self._gated[:-MOST_OPEN]
+
+    def close(self) -> list[Row]:
+        """Return the rows of frames that nothing more is expected for."""
+        oldest = self._clock() - HORIZON
+        rows = []
+        while self._open:
+            stamp_ns, frame = next(iter(self._open.items()))
+            if frame.opened > oldest and len(self._open) <= MOST_OPEN:
+                break
+            del self._open[stamp_ns]
+            rows += self._rows(stamp_ns, frame)
+        return rows
+
+    def finish(self) -> list[Row]:
+        """
+        Return the rows of all open frames.
+
+        A frame without a command is lost only if its policy answered a later one; the others
+        were on their way when the recording ended, and make no row.
+        """
+        rows = []
+        for stamp_ns, frame in self._open.items():
+            rows += [row for row in self._rows(stamp_ns, frame) if row.arrival_ns is not None
+                     or row.stamp_ns < self._last_answered_ns[row.policy]]
+        self._open.clear()
+        return rows
+
+    def _frame(self, stamp_ns: int) -> _Frame | None:
+        """Return the open frame of that stamp; None if its rows are already made."""
+        if stamp_ns in self._open:
+            return self._open[stamp_ns]
+        if stamp_ns <= self._closed_until_ns:
+            self.without_frame += 1
+            return None
+        frame = self._open[stamp_ns] = _Frame(self._clock(), self._policies)
+        return frame
+
+    def _rows(self, stamp_ns: int, frame: _Frame) -> list[Row]:
+        self._closed_until_ns = max(self._closed_until_ns, stamp_ns)
+        if frame.arrival_ns is None and frame.reference is None:
+            # Nobody published such a frame here: a stop, or a command to someone else's camera.
+            self.without_frame += sum(map(len, frame.answers.values()))
+            return []
+        return [self._row(stamp_ns, frame, policy, update, answer)
+                for policy, answers in frame.answers.items()
+                for update, answer in enumerate(sorted(answers) or [None])]
+
+    def _row(self, stamp_ns: int, frame: _Frame, policy: str, update: int,
+             answer: _Answer | None) -> Row:
+        gated = self._gated_for(answer) if answer and policy == self._driving else None
+        arrival_ns, command = (answer.arrival_ns, answer.command) if answer else (None, UNKNOWN)
+        latency = float('nan') if arrival_ns is None else (arrival_ns - stamp_ns) * 1e-9
+        return Row(stamp_ns, policy, update, arrival_ns, latency, *command,
+                   *(frame.reference or UNKNOWN), gated.arrival_ns if gated else None,
+                   *(gated.command if gated else UNKNOWN), frame.arrival_ns,
+                   frame.lateral_error)
+
+    def _gated_for(self, answer: _Answer) -> _Answer | None:
+        """
+        Return what the gate made of a policy command.
+
+        The gate publishes in the callback of the policy command, so that is its first command
+        sent after this policy command and before the next one; none if it held it back.
+        """
+        following = bisect_left(self._driving_sent, answer.sent_ns + 1)
+        i = bisect_left(self._gated, (answer.sent_ns,))
+        if i == len(self._gated) or (following < len(self._driving_sent) and
+                                     self._gated[i].sent_ns >= self._driving_sent[following]):
+            return None
+        return self._gated[i]

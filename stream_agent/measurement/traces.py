@@ -1,0 +1,110 @@
+"""A recording as arrays: one entry for every frame, the same frames for every policy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from stream_agent.measurement.recording import read_changes, read_description, read_rows
+from stream_agent.measurement.rows import Row
+
+
+@dataclass(frozen=True)
+class Trace:
+    """
+    The answers of one policy; T is the number of frames, nan stands for what did not come.
+
+    Times are seconds since the first frame's stamp; commands are (speed, yaw rate).
+
+    :param arrivals: (T,), of the first command of every frame.
+    :param commands: (T, 2).
+    :param gated_arrivals: (T,), of the gate's command made of it.
+    :param gated: (T, 2).
+    :param later: (N, 3), arrival and command of the second and further commands of a frame.
+    """
+
+    arrivals: np.ndarray
+    commands: np.ndarray
+    gated_arrivals: np.ndarray
+    gated: np.ndarray
+    later: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    What was recorded.
+
+    :param stamps: (T,), the frames' stamps in seconds since the first.
+    :param reference: (T, 2), what the reference wanted; nan if unknown.
+    :param lateral_errors: (T,), of the vehicle [m]; nan where unknown.
+    :param traces: By the policy's name, in the order of the parameter ``policies``.
+    :param changes: (N,), stamps of the first frames that show a changed scene.
+    :param description: What ``run.json`` says.
+    """
+
+    stamps: np.ndarray
+    reference: np.ndarray
+    lateral_errors: np.ndarray
+    traces: dict[str, Trace]
+    changes: np.ndarray
+    description: dict = field(default_factory=dict)
+
+    @property
+    def period(self) -> float:
+        """The camera period [s]: as given, or else the median between two frames."""
+        given = self.description.get('camera_period', 0.0)
+        return given or (float(np.median(np.diff(self.stamps))) if len(self.stamps) > 1 else 0.0)
+
+
+def read_run(folder: Path) -> Run:
+    """
+    Read a recording.
+
+    :raises RecordingError: If there is none.
+    """
+    return make_run(read_rows(folder), read_changes(folder), read_description(folder))
+
+
+def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: dict | None = None
+             ) -> Run:
+    """Arrange rows by frame and policy."""
+    description = description or {}
+    stamps_ns = sorted({row.stamp_ns for row in rows})
+    start = stamps_ns[0] if stamps_ns else 0
+    index = {stamp_ns: i for i, stamp_ns in enumerate(stamps_ns)}
+    names = list(description.get('policies', {})) or sorted({row.policy for row in rows})
+    known = np.full((len(index), 3), np.nan)
+    for row in rows:
+        known[index[row.stamp_ns]] = (row.reference_speed, row.reference_yaw_rate,
+                                      row.lateral_error)
+    return Run(seconds(stamps_ns, start), known[:, :2], known[:, 2],
+               {name: make_trace([row for row in rows if row.policy == name], index, start)
+                for name in names},
+               seconds(sorted(changes_ns), start), description)
+
+
+def seconds(stamps_ns: Sequence[int | None], start_ns: int) -> np.ndarray:
+    """Return seconds since the start; nan for None. Exact, as the difference is an integer."""
+    return np.array([np.nan if ns is None else (ns - start_ns) * 1e-9 for ns in stamps_ns])
+
+
+def make_trace(rows: Sequence[Row], index: dict[int, int], start_ns: int) -> Trace:
+    """
+    Arrange the rows of one policy.
+
+    :param index: Of every frame, by its stamp.
+    """
+    table = np.full((len(index), 6), np.nan)
+    first = [row for row in rows if row.update == 0]
+    if first:
+        table[[index[row.stamp_ns] for row in first]] = np.column_stack([
+            seconds([row.arrival_ns for row in first], start_ns),
+            [row.speed for row in first], [row.yaw_rate for row in first],
+            seconds([row.gated_arrival_ns for row in first], start_ns),
+            [row.gated_speed for row in first], [row.gated_yaw_rate for row in first]])
+    later = [((row.arrival_ns - start_ns) * 1e-9, row.speed, row.yaw_rate)
+             for row in rows if row.update > 0]
+    return Trace(table[:, 0], table[:, 1:3], table[:, 3], table[:, 4:6],
+                 np.array(later).reshape(-1, 3))

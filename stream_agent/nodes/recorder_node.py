@@ -1,0 +1,243 @@
+"""The recorder: who answered how early and how right, on the same frames."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped, Vector3Stamped
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from stream_agent.measurement.machine import machine, versions
+from stream_agent.measurement.recording import make_folder, RecordingError, Writer
+from stream_agent.measurement.rows import RowMaker
+from stream_agent.nodes import process
+from stream_agent.nodes.conversions import (
+    stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
+from stream_agent.nodes.parameters import declare
+
+CLOSE_PERIOD = 0.25
+DESCRIBE_PERIOD = 2.0
+SILENCE = 5.0
+# Of the 10 s that a launch gives, the report needs one or two.
+WRITE_TIMEOUT = 3.0
+# Share of the camera period; the remainder is enough to handle everything in.
+REST = 0.6
+# A middleware's receive time further than this from now is no receive time.
+LONGEST_QUEUED_NS = 60 * 10**9
+
+
+class RecorderNode(Node):
+    """
+    Watches the frames and what every policy made of them; never in anybody's way.
+
+    Subscribes ``image`` (or ``image/compressed``), ``reference``, ``course_state`` (the
+    simulation's: y is the lateral error), ``scene_change``, ``cmd_vel``,
+    ``/diagnostics`` and one topic of policy commands for each policy. Writes rows as they
+    become complete, and the report when it is stopped.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('recorder', **kwargs)
+        declare(self, 'policies', ['agent=policy_command', 'baseline=baseline/policy_command'],
+                "Policies to compare, each 'name=topic'; the first is held against the others")
+        declare(self, 'driving', 'agent',
+                'Name of the policy whose commands go through the gate; empty: none')
+        declare(self, 'camera_period', 1 / 30, 'Time between two frames [s]', low=1e-3, high=10.0)
+        declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
+        declare(self, 'output', 'results',
+                'Folder in which every run gets a folder, and latest points to the last')
+        declare(self, 'queue_size', 10_000, 'Most rows that wait for the disk',
+                low=10, high=10_000_000)
+        self.policies = parse_policies(self.get_parameter('policies').value)
+        self.driving = self.get_parameter('driving').value
+        if self.driving and self.driving not in self.policies:
+            raise ValueError(f"driving: no policy named '{self.driving}'; "
+                             f"policies are {', '.join(self.policies)}")
+        self._rest = REST * min(self.get_parameter('camera_period').value, 0.1)
+        self._rows = RowMaker(self.policies, self.driving)
+        self._diagnostics: dict[str, dict[str, str]] = {}
+        self._heard: set[str] = set()
+        self._conditions = {
+            'date': time.strftime('%Y-%m-%d %H:%M'), 'machine': machine(),
+            'versions': {**versions('stream_agent', 'numpy', 'torch', 'rclpy'),
+                         'middleware': rclpy.get_rmw_implementation_identifier()},
+            'policies': self.policies, 'driving': self.driving,
+            'camera_period': self.get_parameter('camera_period').value}
+        folder = make_folder(Path(self.get_parameter('output').value).expanduser())
+        self._writer = Writer(folder, self.get_parameter('queue_size').value)
+        self._subscribe()
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(CLOSE_PERIOD, self.close_rows, clock=steady)
+        self.create_timer(DESCRIBE_PERIOD, self.describe, clock=steady)
+        self._silence_timer = self.create_timer(SILENCE, self.warn_of_silence, clock=steady)
+        self.get_logger().info(f"recording {', '.join(self.policies)} to '{folder}'")
+
+    def _subscribe(self) -> None:
+        transport = self.get_parameter('image_transport').value
+        if transport not in ('raw', 'compressed'):
+            raise ValueError(f"image_transport is '{transport}'; choices are 'raw', 'compressed'")
+        kind, topic = ((CompressedImage, 'image/compressed') if transport == 'compressed' else
+                       (Image, 'image'))
+        # Of an image only the stamp matters, so it is left as it came.
+        self._image_sub = self.create_subscription(
+            kind, topic, self.on_image, WATCH_FRAME_QOS, raw=True)
+        self._reference_sub = self.create_subscription(
+            TwistStamped, 'reference', self.on_reference, WATCH_COMMAND_QOS)
+        self._gated_sub = self.create_subscription(
+            TwistStamped, 'cmd_vel', self.on_gated, WATCH_COMMAND_QOS)
+        self.create_subscription(
+            Vector3Stamped, 'course_state', self.on_course_state, WATCH_COMMAND_QOS)
+        self.create_subscription(Header, 'scene_change', self.on_scene_change, WATCH_COMMAND_QOS)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self.on_diagnostics, 10)
+        for name, topic in self.policies.items():
+            self.create_subscription(TwistStamped, topic, partial(self.on_command, name),
+                                     WATCH_COMMAND_QOS)
+
+    def arrival_ns(self, info: dict) -> int:
+        """
+        Return when a message arrived, in the clock of the stamps.
+
+        The middleware knows when it received it, whatever this process was doing then; but only
+        in system time.
+        """
+        now_ns = self.get_clock().now().nanoseconds
+        received_ns = info.get('received_timestamp') or 0
+        if (not self.get_clock().ros_time_is_active
+                and 0 <= now_ns - received_ns < LONGEST_QUEUED_NS):
+            return received_ns
+        return now_ns
+
+    def on_image(self, data: bytes, info: dict) -> None:
+        """
+        Note a frame, and rest until most of what answers it is there.
+
+        Waking up for all of it at once costs a third less than for each message, on cores that
+        the policies need. It distorts nothing, as arrivals are the middleware's.
+        """
+        self._heard.add('image')
+        self._rows.add_frame(stamp_of_serialized(data), self.arrival_ns(info))
+        if not self.get_clock().ros_time_is_active:
+            time.sleep(self._rest)
+
+    def on_reference(self, msg: TwistStamped) -> None:
+        """Note what the reference wants for a frame."""
+        self._heard.add('reference')
+        self._rows.add_reference(stamp_to_ns(msg.header.stamp), twist_to_command(msg))
+
+    def on_course_state(self, msg: Vector3Stamped) -> None:
+        """Note how well the vehicle keeps its lane."""
+        self._rows.add_lateral_error(stamp_to_ns(msg.header.stamp), msg.vector.y)
+
+    def on_command(self, policy: str, msg: TwistStamped, info: dict) -> None:
+        """Note a policy command."""
+        arrival_ns = self.arrival_ns(info)
+        self._rows.add_command(policy, stamp_to_ns(msg.header.stamp), arrival_ns,
+                               info.get('source_timestamp') or arrival_ns, twist_to_command(msg))
+
+    def on_gated(self, msg: TwistStamped, info: dict) -> None:
+        """Note a command of the gate."""
+        self._heard.add('cmd_vel')
+        arrival_ns = self.arrival_ns(info)
+        self._rows.add_gated(arrival_ns, info.get('source_timestamp') or arrival_ns,
+                             twist_to_command(msg))
+
+    def on_scene_change(self, msg: Header) -> None:
+        """Note that the scene changes with the frame of that stamp."""
+        self._writer.put_change(stamp_to_ns(msg.stamp))
+
+    def on_diagnostics(self, msg: DiagnosticArray) -> None:
+        """Keep what the agents last said of themselves."""
+        for status in msg.status:
+            if status.name.removesuffix(': frames') in self.policies:
+                self._diagnostics[status.name] = {item.key: item.value for item in status.values}
+
+    def close_rows(self) -> None:
+        """Hand complete rows to the writer."""
+        self._writer.put_rows(self._rows.close())
+
+    def describe(self) -> None:
+        """Say under which conditions the rows were recorded."""
+        # Copied, as the writer reads it in its own thread.
+        self._writer.describe({
+            **self._conditions, 'silent': self.silent(), 'dropped': self._writer.dropped,
+            'without_frame': self._rows.without_frame, 'diagnostics': dict(self._diagnostics)})
+
+    def silent(self) -> list[str]:
+        """Say which topic brought nothing, and what to check."""
+        remedies = {
+            'image': (self._image_sub, 'that the camera or simulation runs, and the remapping'),
+            'reference': (self._reference_sub, 'that something publishes it; without it nothing '
+                          'is known of errors'),
+            'cmd_vel': (self._gated_sub, 'that the gate runs and the driving agent is active')}
+        return [f"No message on '{subscription.topic_name}'; check {remedy}."
+                for name, (subscription, remedy) in remedies.items()
+                if name not in self._heard and (name != 'cmd_vel' or self.driving)]
+
+    def warn_of_silence(self) -> None:
+        """Say early what would make the recording worthless."""
+        self._silence_timer.cancel()
+        for sentence in self.silent():
+            self.get_logger().warning(sentence)
+
+    def stop(self) -> None:
+        """Write what is left, print the comparison, and write the report."""
+        self._writer.put_rows(self._rows.finish())
+        self.describe()
+        if not self._writer.close(WRITE_TIMEOUT):
+            self.get_logger().error(
+                f"recording '{self._writer.folder}' is not complete, {self._writer.dropped} rows "
+                f'are missing: {self._writer.error}; no report is made')
+            return
+        # Plots take a second to import, and nobody needs them while the robot drives.
+        from stream_agent.measurement.report import report
+        try:
+            text, path = report(self._writer.folder)
+        except RecordingError as error:
+            self.get_logger().error(f'no report: {error}')
+            return
+        print(f'\n{text}\n\nreport: {path}', flush=True)
+
+
+def parse_policies(given: Sequence[str]) -> dict[str, str]:
+    """
+    Read the parameter ``policies``.
+
+    :param given: Each 'name=topic'.
+    :returns: Topics by name.
+    :raises ValueError: If an entry has another form, or a name comes twice.
+    """
+    policies = {}
+    for entry in given:
+        name, _, topic = (part.strip() for part in entry.partition('='))
+        if not name or not topic:
+            raise ValueError(f"policies: '{entry}' is not of the form 'name=topic'; "
+                             "write for example 'agent=policy_command'")
+        if name in policies:
+            raise ValueError(f"policies: '{name}' comes twice; give every policy its own name")
+        policies[name] = topic
+    if not policies:
+        raise ValueError("policies: empty; write for example 'agent=policy_command'")
+    return policies
+
+
+def stamp_of_serialized(data: bytes) -> int:
+    """
+    Read the stamp [ns] of a serialized message that begins with a header.
+
+    :param data: CDR: four bytes that name the encoding, the lowest bit of the second one for
+        little endian; then seconds and nanoseconds, four bytes each.
+    """
+    order = 'little' if data[1] & 1 else 'big'
+    return (int.from_bytes(data[4:8], order, signed=True) * 10**9
+            + int.from_bytes(data[8:12], order))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Record until told to go, then report."""
+    return process.run(RecorderNode, args)

@@ -1,0 +1,152 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from recordings import ns, PERIOD, winding_road
+
+from stream_agent.measurement.comparison import classify, compare
+from stream_agent.measurement.rows import Row
+from stream_agent.measurement.traces import make_run
+
+NAN = float('nan')
+EARLY = {'latency': 3e-3, 'jitter': 1e-3, 'noise': 0.02}
+LATE = {'latency': 15e-3, 'jitter': 1e-3, 'noise': 0.02}
+
+
+def comparison_of(policies, seconds=20.0, **description):
+    rows, changes = winding_road(policies, seconds, driving=next(iter(policies)))
+    return compare(make_run(rows, changes, {
+        'policies': dict.fromkeys(policies, 'topic'), 'camera_period': PERIOD, **description}))
+
+
+def test_classes_are_those_of_ros2_performance():
+    latencies = np.array([1e-3, 5e-3, 5.1e-3, 33e-3, 33.4e-3, 1.0, NAN])
+    assert classify(latencies, 1 / 30) == {'on time': 2, 'late': 2, 'too late': 2, 'lost': 1}
+
+
+def test_a_fast_camera_has_stricter_classes_and_a_slow_one_capped_ones():
+    assert classify(np.array([1.9e-3, 2.1e-3, 9.9e-3, 10.1e-3]), 0.01) == {
+        'on time': 1, 'late': 2, 'too late': 1, 'lost': 0}
+    assert classify(np.array([4.9e-3, 5.1e-3, 49e-3, 51e-3]), 0.1) == {
+        'on time': 1, 'late': 2, 'too late': 1, 'lost': 0}
+
+
+def test_figures_of_a_trace_made_by_hand():
+    """Ten frames a second, answered after 1, 1, 30, 80 ms, never, and 1 ms."""
+    latencies = [1e-3, 1e-3, 30e-3, 80e-3, None, 1e-3]
+    rows = [Row(ns(i / 10), 'agent', 0, None if latency is None else ns(i / 10 + latency), NAN,
+                0.5, NAN if latency is None else 0.1 * i, 0.75, 0.0, None, NAN, NAN, ns(i / 10))
+            for i, latency in enumerate(latencies)]
+    figures = compare(make_run(rows)).figures['agent']
+    assert figures.frames == 6
+    assert figures.classes == {'on time': 3, 'late': 1, 'too late': 1, 'lost': 1}
+    assert figures.latency['p50'] == pytest.approx(1e-3)
+    assert figures.latency['worst'] == pytest.approx(80e-3)
+    # Arrivals at 0.001, 0.101, 0.230, 0.380 and 0.501 s.
+    assert figures.interval['p50'] == pytest.approx(0.125)
+    assert figures.interval['worst'] == pytest.approx(0.150)
+    assert figures.error == pytest.approx([0.25, (0 + 1 + 2 + 3 + 5) / 50])
+    # The command of frame 1 costs 99 ms, and 30 of the next 100, and so on; from 1 ms on.
+    assert figures.effect[1] == pytest.approx(
+        (0.1 * 99 + 0.1 * 30 + 0.2 * 70 + 0.2 * 80 + 0.3 * 20 + 0.3 * 100) / 400)
+    assert np.isnan(figures.gated['p50'])
+
+
+def test_the_gates_latency_is_its_own():
+    figures = comparison_of({'agent': {'latency': 4e-3}, 'baseline': LATE}).figures
+    assert figures['agent'].gated['p50'] == pytest.approx(4.6e-3, abs=1e-6)
+    assert np.isnan(figures['baseline'].gated['p50'])
+
+
+def test_differences_name_the_better_policy_in_either_order():
+    for policies in ({'agent': EARLY, 'baseline': LATE}, {'baseline': LATE, 'agent': EARLY}):
+        by_name = {d.quantity: d for d in comparison_of(policies).differences}
+        assert by_name['latency'].better == 'agent'
+        sign = -1 if next(iter(policies)) == 'agent' else 1
+        assert by_name['latency'].interval.estimate == pytest.approx(sign * 12e-3, abs=2e-4)
+        assert by_name['speed error'].better == ''
+
+
+def test_lateness_alone_shows_in_effect_and_not_in_the_error_per_frame():
+    """Both are exactly right about every frame; one says so 30 ms later."""
+    policies = {'agent': {'latency': 1e-3}, 'baseline': {'latency': 31e-3}}
+    comparison = comparison_of(policies, seconds=45.0)
+    by_name = {d.quantity: d for d in comparison.differences}
+    assert by_name['yaw rate error'].better == ''
+    assert by_name['yaw rate error in effect'].better == 'agent'
+    assert comparison.figures['agent'].error[1] == pytest.approx(0, abs=1e-12)
+
+
+def test_two_copies_of_one_policy():
+    """A/A through the whole comparison: no difference in at least 95 % of 40 runs."""
+    none = Counter()
+    for seed in range(40):
+        rows, _ = winding_road({'one': EARLY, 'other': EARLY}, 20.0, seed=seed)
+        none.update(d.quantity for d in compare(make_run(rows)).differences if d.better == '')
+    assert len(none) == 5
+    assert min(none.values()) >= 38
+
+
+def test_errors_leave_out_the_time_after_a_change_of_the_scene():
+    """The policy is wrong only in the second after the changes at 5, 10 and 15 s."""
+    rows, changes = winding_road({'agent': {'latency': 1e-3}}, 20.0)
+    rows = [row._replace(yaw_rate=row.yaw_rate + 1.0)
+            if any(0 <= row.stamp_ns - change < 1e9 for change in changes) else row
+            for row in rows]
+    assert compare(make_run(rows, changes)).figures['agent'].error[1] == pytest.approx(0, abs=1e-9)
+    wrong = compare(make_run(rows)).figures['agent'].error[1]
+    assert wrong == pytest.approx(3 * 30 / 600, rel=0.02)
+
+
+def test_the_lateral_error_is_that_of_the_driving_policy():
+    rows, _ = winding_road({'agent': EARLY, 'baseline': LATE}, 5.0)
+    rows = [row._replace(lateral_error=0.03 if i % 4 < 2 else -0.04) for i, row in enumerate(rows)]
+    figures = compare(make_run(rows, [], {'driving': 'agent'})).figures
+    assert figures['agent'].lateral == pytest.approx(np.sqrt((0.03 ** 2 + 0.04 ** 2) / 2))
+    assert np.isnan(figures['baseline'].lateral)
+
+
+def test_frames_before_every_policy_answered_are_left_out():
+    rows, _ = winding_road({'agent': EARLY, 'baseline': LATE}, 10.0)
+    rows = [row._replace(arrival_ns=None) if row.policy == 'baseline' and row.stamp_ns < ns(4)
+            else row for row in rows]
+    comparison = compare(make_run(rows))
+    assert comparison.start_up == 120
+    assert comparison.figures['baseline'].classes['lost'] == 0
+    assert {figures.frames for figures in comparison.figures.values()} == {180}
+
+
+def test_a_policy_that_dies_loses_its_frames():
+    rows, _ = winding_road({'agent': EARLY, 'baseline': LATE}, 10.0)
+    rows = [row._replace(arrival_ns=None) if row.policy == 'baseline' and row.stamp_ns > ns(6)
+            else row for row in rows]
+    assert compare(make_run(rows)).figures['baseline'].classes['lost'] == 119
+
+
+def test_a_silent_policy_is_named_and_the_other_still_measured():
+    comparison = comparison_of({'agent': EARLY, 'baseline': {'latency': 0, 'lost': 1.0}})
+    assert comparison.silent == ['baseline']
+    assert list(comparison.figures) == ['agent']
+    assert comparison.differences == []
+
+
+def test_pattern_and_prediction_come_from_the_diagnostics():
+    said = {'agent: frames': {'pattern': 'streaming', 'first response frame': '1'}}
+    figures = comparison_of({'agent': {'latency': 4e-3, 'frames_late': 1}}, diagnostics=said
+                            ).figures['agent']
+    assert figures.label == 'agent (streaming)'
+    assert (figures.response.predicted, figures.response.counts) == (1, {1: 3})
+
+
+def test_the_worst_second_is_counted_from_the_arrivals():
+    rows, _ = winding_road({'agent': {'latency': 2e-3}}, 10.0)
+    rows = [row._replace(arrival_ns=None) if ns(5) <= row.stamp_ns < ns(5.32) else row
+            for row in rows]
+    mean, worst = compare(make_run(rows)).figures['agent'].rate
+    assert worst == 20
+    assert mean == pytest.approx(29.1, abs=0.2)
+
+
+def test_nothing_recorded_is_no_error():
+    comparison = compare(make_run([], description={'policies': {'agent': 'policy_command'}}))
+    assert comparison.silent == ['agent'] and comparison.figures == {}

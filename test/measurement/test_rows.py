@@ -1,0 +1,129 @@
+import itertools
+import math
+
+import pytest
+from recordings import Clock, ns
+
+from stream_agent.command import Command
+from stream_agent.measurement.rows import HORIZON, MOST_OPEN, RowMaker
+
+TURN = Command(0.5, 0.25)
+SLOWER = Command(0.4, 0.2)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def maker(clock):
+    return RowMaker(['agent', 'baseline'], driving='agent', clock=clock)
+
+
+def close(maker, clock):
+    clock.now += HORIZON
+    return maker.close()
+
+
+def test_a_row_joins_everything_of_its_frame_in_any_order(clock):
+    """All orders of arrival make the same rows."""
+    events = [
+        lambda m: m.add_frame(ns(1), ns(1.001)),
+        lambda m: m.add_reference(ns(1), TURN),
+        lambda m: m.add_lateral_error(ns(1), 0.03),
+        lambda m: m.add_command('agent', ns(1), ns(1.004), ns(1.0035), TURN),
+        lambda m: m.add_command('baseline', ns(1), ns(1.020), ns(1.0195), SLOWER),
+        lambda m: m.add_gated(ns(1.005), ns(1.0045), SLOWER)]
+    results = set()
+    for order in itertools.permutations(events):
+        maker = RowMaker(['agent', 'baseline'], driving='agent', clock=clock)
+        for event in order:
+            event(maker)
+        rows = [row._replace(gated_speed=str(row.gated_speed),
+                             gated_yaw_rate=str(row.gated_yaw_rate))
+                for row in close(maker, clock)]
+        results.add(tuple(rows))
+    (agent, baseline), = results
+    assert agent == (ns(1), 'agent', 0, ns(1.004), pytest.approx(0.004), *TURN, *TURN,
+                     ns(1.005), '0.4', '0.2', ns(1.001), 0.03)
+    assert baseline == (ns(1), 'baseline', 0, ns(1.020), pytest.approx(0.020), *SLOWER, *TURN,
+                        None, 'nan', 'nan', ns(1.001), 0.03)
+
+
+def test_stamps_are_matched_to_the_nanosecond(maker, clock):
+    maker.add_frame(ns(1), ns(1))
+    maker.add_command('agent', ns(1) + 1, ns(1.01), ns(1.01), TURN)
+    assert [row.arrival_ns for row in close(maker, clock)] == [None, None]
+    assert maker.without_frame == 1
+
+
+def test_rows_stay_open_for_a_second(maker, clock):
+    maker.add_frame(ns(1), ns(1))
+    clock.now += HORIZON - 0.01
+    assert maker.close() == []
+    clock.now += 0.02
+    assert [row.policy for row in maker.close()] == ['agent', 'baseline']
+
+
+def test_a_command_after_the_horizon_is_lost_and_counted(maker, clock):
+    maker.add_frame(ns(1), ns(1))
+    rows = close(maker, clock)
+    maker.add_command('agent', ns(1), ns(2.5), ns(2.5), TURN)
+    assert rows[0].arrival_ns is None and math.isnan(rows[0].latency)
+    assert close(maker, clock) == []
+    assert maker.without_frame == 1
+
+
+def test_several_commands_of_one_frame_are_several_updates(maker, clock):
+    maker.add_frame(ns(1), ns(1))
+    maker.add_command('agent', ns(1), ns(1.02), ns(1.02), SLOWER)
+    maker.add_command('agent', ns(1), ns(1.01), ns(1.01), TURN)
+    rows = [row for row in close(maker, clock) if row.policy == 'agent']
+    assert [(row.update, row.speed) for row in rows] == [(0, 0.5), (1, 0.4)]
+
+
+def test_the_gates_command_belongs_to_the_policy_command_before_it(maker, clock):
+    for i in range(3):
+        maker.add_frame(ns(i), ns(i))
+        maker.add_command('agent', ns(i), ns(i + 0.01), ns(i + 0.009), TURN)
+    maker.add_gated(ns(0.5), ns(0.005), SLOWER)  # a stop repeated before the first command
+    maker.add_gated(ns(2.02), ns(2.015), TURN)  # the second frame's command was held back
+    maker.add_gated(ns(2.03), ns(2.025), SLOWER)  # a stop after it
+    rows = [row for row in close(maker, clock) if row.policy == 'agent']
+    assert [row.gated_arrival_ns for row in rows] == [None, None, ns(2.02)]
+    assert rows[2].gated_speed == TURN.speed
+
+
+def test_a_command_at_the_gates_very_moment_is_the_one_before(maker, clock):
+    """Equal stamps happen: clocks have steps."""
+    maker.add_frame(ns(1), ns(1))
+    maker.add_command('agent', ns(1), ns(1.01), ns(1.01), TURN)
+    maker.add_gated(ns(1.02), ns(1.01), TURN)
+    assert close(maker, clock)[0].gated_arrival_ns == ns(1.02)
+
+
+def test_a_missed_image_still_makes_rows_if_the_reference_knows_the_frame(maker, clock):
+    maker.add_reference(ns(1), TURN)
+    maker.add_command('agent', ns(1), ns(1.01), ns(1.01), TURN)
+    agent, baseline = close(maker, clock)
+    assert agent.frame_arrival_ns is None and agent.latency == pytest.approx(0.01)
+
+
+def test_at_the_end_only_what_a_later_answer_overtook_is_lost(maker):
+    for i in range(3):
+        maker.add_frame(ns(i), ns(i))
+    maker.add_command('agent', ns(1), ns(1.01), ns(1.01), TURN)
+    rows = maker.finish()
+    assert [(row.stamp_ns, row.policy, row.arrival_ns) for row in rows] == [
+        (ns(0), 'agent', None), (ns(1), 'agent', ns(1.01))]
+
+
+def test_open_frames_and_gated_commands_are_bounded(maker):
+    for i in range(3 * MOST_OPEN):
+        maker.add_frame(ns(i), ns(i))
+        maker.add_command('agent', ns(i), ns(i), ns(i), TURN)
+        maker.add_gated(ns(i), ns(i), TURN)
+    assert len(maker._gated) == len(maker._driving_sent) == MOST_OPEN
+    assert len(maker.close()) == 2 * 2 * MOST_OPEN
+    assert len(maker._open) == MOST_OPEN

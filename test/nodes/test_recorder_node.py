@@ -1,0 +1,274 @@
+"""The recorder as a process, on real DDS: what it measures of policies whose answers are known."""
+
+import json
+import os
+import re
+import signal
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import TwistStamped, Vector3Stamped
+import numpy as np
+import pytest
+import rclpy
+from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from stream_agent.command import Command
+from stream_agent.measurement.recording import read_changes, read_description, read_rows
+from stream_agent.measurement.report import main as make_report
+from stream_agent.nodes.conversions import (
+    array_to_image, COMMAND_QOS, command_to_twist, FRAME_QOS, ns_to_stamp)
+from stream_agent.nodes.recorder_node import parse_policies, RecorderNode, stamp_of_serialized
+
+PERIOD = 1 / 30
+LATE = 0.012
+PIXELS = np.zeros((120, 160), np.uint8)
+TURN, SLOWER = Command(0.5, 0.25), Command(0.4, 0.2)
+
+
+class Stage:
+    """Everything that the recorder watches, played by the test."""
+
+    def __init__(self, peer):
+        self.peer, node = peer, peer.node
+        self.image = node.create_publisher(Image, 'image', FRAME_QOS)
+        self.change = node.create_publisher(Header, 'scene_change', COMMAND_QOS)
+        self.course = node.create_publisher(Vector3Stamped, 'course_state', COMMAND_QOS)
+        self.diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self.reference, self.agent, self.baseline, self.gate = (
+            node.create_publisher(TwistStamped, topic, COMMAND_QOS) for topic in (
+                'reference', 'policy_command', 'baseline/policy_command', 'cmd_vel'))
+        self.stamps = []
+
+    def wait_for_recorder(self):
+        publishers = (self.image, self.change, self.course, self.diagnostics, self.reference,
+                      self.agent, self.baseline, self.gate)
+        self.peer.spin_until(lambda: all(p.get_subscription_count() for p in publishers))
+        # This end knows the recorder now; until the recorder knows this end takes a moment.
+        self.peer.spin(0.5)
+
+    def now_ns(self):
+        return self.peer.node.get_clock().now().nanoseconds
+
+    def play(self, frames, baseline_answers=lambda i: True):
+        """Publish frames in real time; the baseline answers 12 ms after the agent."""
+        for i in range(frames):
+            begin = time.monotonic()
+            stamp_ns = self.now_ns()
+            self.stamps.append(stamp_ns)
+            self.image.publish(array_to_image(PIXELS, stamp_ns, 'camera'))
+            self.reference.publish(command_to_twist(TURN, stamp_ns))
+            state = Vector3Stamped()
+            ns_to_stamp(state.header.stamp, stamp_ns)
+            state.vector.y = -0.02
+            self.course.publish(state)
+            self.agent.publish(command_to_twist(TURN, stamp_ns))
+            self.gate.publish(command_to_twist(SLOWER, self.now_ns()))
+            time.sleep(LATE)
+            if baseline_answers(i):
+                self.baseline.publish(command_to_twist(SLOWER, stamp_ns))
+            time.sleep(max(0.0, begin + PERIOD - time.monotonic()))
+
+
+@pytest.fixture
+def stage(peer):
+    return Stage(peer)
+
+
+def folder_of(output):
+    return (output / 'latest').resolve()
+
+
+def finish(process, timeout=15.0):
+    """Stop the recorder as a launch does; return what it said."""
+    process.signal(signal.SIGINT)
+    assert process.wait(timeout) == 0, process.output
+    return process.output
+
+
+def test_known_latencies_and_losses_come_out(stage, start_node, tmp_path):
+    recorder = start_node('recorder', output=str(tmp_path))
+    stage.wait_for_recorder()
+    stage.play(30, baseline_answers=lambda i: i == 0)
+    stage.change.publish(Header(stamp=ns_to_stamp(Header().stamp, stage.stamps[-1])))
+    stage.diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(
+        name='agent: frames', values=[KeyValue(key='pattern', value='streaming')])]))
+    stage.play(60, baseline_answers=lambda i: i % 10 != 5)
+    time.sleep(0.3)
+    said = finish(recorder)
+
+    folder = folder_of(tmp_path)
+    rows = {name: [row for row in read_rows(folder) if row.policy == name]
+            for name in ('agent', 'baseline')}
+    assert [row.stamp_ns for row in rows['agent']] == stage.stamps
+    assert all(row[7:9] == TURN and row.arrival_ns and row.frame_arrival_ns
+               for row in rows['agent'])
+    lost = [i for i, row in enumerate(rows['baseline']) if row.arrival_ns is None]
+    assert lost == [*range(1, 30), *range(35, 90, 10)]
+    assert {row.lateral_error for row in rows['agent']} == {-0.02}
+    agent = np.array([row.latency for row in rows['agent']])
+    baseline = np.array([row.latency for row in rows['baseline']])
+    assert 0 < np.median(agent) < 0.005
+    assert np.nanmedian(baseline) == pytest.approx(LATE, abs=0.004)
+    # Each policy command of the driving agent went through the gate, which slowed it down.
+    assert all(row.gated_arrival_ns > row.stamp_ns and row.gated_speed == SLOWER.speed
+               for row in rows['agent'])
+    assert {row.gated_arrival_ns for row in rows['baseline']} == {None}
+    assert read_changes(folder) == [stage.stamps[29]]
+    assert read_description(folder)['diagnostics'] == {'agent: frames': {'pattern': 'streaming'}}
+    assert re.search(r'^lost +0 \(0.00 %\) +35 \(38.89 %\)$', said, re.MULTILINE)
+    assert re.search(r'agent \(streaming\) answered 1\d\.\d ms earlier than baseline', said)
+    assert f'report: {folder / "report.html"}' in said
+    assert (folder / 'report.html').stat().st_size > 50_000
+
+
+def test_killed_at_any_moment_what_was_written_is_readable(stage, start_node, tmp_path, capsys):
+    recorder = start_node('recorder', output=str(tmp_path))
+    stage.wait_for_recorder()
+    stage.play(90)
+    recorder.signal(signal.SIGKILL)
+    recorder.wait()
+    rows = read_rows(folder_of(tmp_path))
+    # What is missing waited for late commands, for the writer, or for the timer between them.
+    assert len(rows) >= 2 * (90 - 2.0 / PERIOD)
+    assert [row.stamp_ns for row in rows[::2]] == stage.stamps[:len(rows) // 2]
+    assert make_report([str(folder_of(tmp_path))]) == 0
+    assert 'earlier than baseline' in capsys.readouterr().out
+
+
+def test_a_dead_disk_neither_stops_the_recorder_nor_keeps_it(stage, start, tmp_path):
+    """Rows go into a pipe that is full, so the first write never returns."""
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(end, bytes(4096))
+    recorder = start('-c', f"""
+import sys
+from stream_agent.measurement import recording
+from stream_agent.nodes import recorder_node
+recording.HEADERS = {{{str(pipe)!r}: 'header', **recording.HEADERS}}
+sys.exit(recorder_node.main(sys.argv[1:]))
+""", '--ros-args', '-p', f'output:={tmp_path}', '-p', 'queue_size:=20')
+    stage.wait_for_recorder()
+    stage.play(45)
+    begin = time.monotonic()
+    said = finish(recorder)
+    assert time.monotonic() - begin < 8.0
+    assert re.search(r"recording '.*' is not complete, 90 rows are missing: the disk did not "
+                     'answer within 3 s; no report is made', said)
+    os.close(end)
+
+
+def test_silence_is_explained_and_no_error(peer, start_node, tmp_path):
+    recorder = start_node('recorder', '-r', 'image:=front/image_raw', output=str(tmp_path))
+    peer.spin_until(lambda: 'recording agent, baseline to' in recorder.output)
+    said = finish(recorder)
+    assert ("No message on '/front/image_raw'; check that the camera or simulation runs, and the "
+            'remapping.') in said
+    assert ("Policy 'baseline' answered no frame on the topic 'baseline/policy_command'; check "
+            'that its agent is active and its log is free of errors.') in said
+
+
+@pytest.mark.parametrize('parameters, sentence', [
+    ({'policies': ['agent']}, "policies: 'agent' is not of the form 'name=topic'; "
+                              "write for example 'agent=policy_command'"),
+    ({'driving': 'pilot'}, "driving: no policy named 'pilot'; policies are agent, baseline"),
+    ({'output': '/proc/results'}, "output '/proc/results': no folder can be made there "
+                                  '(No such file or directory); choose one that can be written')])
+def test_wrong_parameters_end_the_process_with_a_sentence(start_node, parameters, sentence):
+    process = start_node('recorder', **parameters)
+    assert process.wait() == 1
+    assert sentence in process.output
+
+
+@pytest.mark.parametrize('given, sentence', [
+    (['a=x', 'a=y'], "policies: 'a' comes twice; give every policy its own name"),
+    (['=x'], "policies: '=x' is not of the form 'name=topic'; "
+             "write for example 'agent=policy_command'"),
+    ([], "policies: empty; write for example 'agent=policy_command'")])
+def test_policies_that_cannot_be_read(given, sentence):
+    with pytest.raises(ValueError) as error:
+        parse_policies(given)
+    assert str(error.value) == sentence
+
+
+@pytest.fixture
+def recorder(peer, tmp_path):
+    """Make a recorder in this process, so that the test decides when it is spun."""
+    made = []
+
+    def make(**parameters):
+        made.append(RecorderNode(parameter_overrides=[
+            Parameter(name, value=value)
+            for name, value in {'output': str(tmp_path), **parameters}.items()]))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node._writer.close(5.0)
+        node.destroy_node()
+
+
+def test_its_own_queueing_is_no_latency(peer, stage, recorder):
+    """The recorder sleeps for 0.3 s after the command came in."""
+    node = recorder()
+    stage.wait_for_recorder()
+    stage.play(1)
+    time.sleep(0.3)
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end and not node._heard >= {'image', 'cmd_vel', 'reference'}:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    for _ in range(10):
+        rclpy.spin_once(node, timeout_sec=0.0)
+    agent, baseline = node._rows.finish()
+    assert 0 < agent.latency < 0.1 < 0.3
+    assert LATE < baseline.latency < 0.1
+
+
+def test_in_simulated_time_arrivals_are_too(peer, stage, recorder):
+    node = recorder(use_sim_time=True)
+    clock = peer.node.create_publisher(Clock, '/clock', 10)
+    stage.wait_for_recorder()
+    peer.spin_until(clock.get_subscription_count)
+    message = Clock()
+    ns_to_stamp(message.clock, 100 * 10**9)
+    end = time.monotonic() + 5.0
+    while node.get_clock().now().nanoseconds != 100 * 10**9 and time.monotonic() < end:
+        clock.publish(message)
+        rclpy.spin_once(node, timeout_sec=0.05)
+    stamp_ns = 99_990_000_000
+    stage.image.publish(array_to_image(PIXELS, stamp_ns, 'camera'))
+    stage.agent.publish(command_to_twist(TURN, stamp_ns))
+    for _ in range(10):
+        rclpy.spin_once(node, timeout_sec=0.05)
+    (row,) = node._rows.finish()
+    assert row.latency == pytest.approx(0.01)
+    assert row.frame_arrival_ns == 100 * 10**9
+
+
+@pytest.mark.parametrize('stamp_ns', [0, 1, 1_700_000_000_123_456_789, 2**31 * 10**9 - 1])
+def test_the_stamp_is_read_from_the_serialized_image(stamp_ns):
+    data = serialize_message(array_to_image(PIXELS, stamp_ns, 'camera_optical'))
+    assert stamp_of_serialized(data) == stamp_ns
+
+
+def test_big_endian_senders_are_understood():
+    data = bytes([0, 0, 0, 0]) + (7).to_bytes(4, 'big') + (5).to_bytes(4, 'big')
+    assert stamp_of_serialized(data) == 7 * 10**9 + 5
+
+
+def test_parameters_are_described(recorder):
+    node = recorder(policies=json.loads('["a=x"]'), driving='')
+    for name in ('policies', 'driving', 'camera_period', 'image_transport', 'output',
+                 'queue_size'):
+        assert node.describe_parameter(name).description
+    assert node.silent() == [
+        "No message on '/image'; check that the camera or simulation runs, and the remapping.",
+        "No message on '/reference'; check that something publishes it; without it nothing is "
+        'known of errors.']
