@@ -1,0 +1,261 @@
+"""The embedded simulator as a ROS node: cmd_vel in; images, reference and odometry out."""
+
+from dataclasses import fields
+import gc
+import math
+import time
+
+import cv2
+from geometry_msgs.msg import TwistStamped, Vector3Stamped
+from nav_msgs.msg import Odometry
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from stream_agent.command import STOP
+from stream_agent.nodes import process
+from stream_agent.nodes.conversions import (
+    array_to_image, COMMAND_QOS, command_to_twist, FRAME_QOS, ns_to_stamp, stamp_to_ns,
+    twist_to_command)
+from stream_agent.nodes.overrides import given_parameters, refuse_unknown
+from stream_agent.nodes.parameters import declare
+from stream_agent.simulation.environment import CommandError, DrivingEnvironment, Frame, Moment
+from stream_agent.simulation.session import Phase, Schedule, Session
+from stream_agent.simulation.settings import Settings, SettingsError
+
+# For those who watch: nothing is lost if they are busy for a moment.
+WATCHED_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10,
+                         reliability=ReliabilityPolicy.RELIABLE)
+# Simulated time [s] of the reset; images of before it have positive stamps too.
+CLOCK_START = 10.0
+WARM_UP_FRAMES = 20
+
+
+class SimulationNode(Node):
+    """
+    Drives a simulated vehicle by ``cmd_vel`` and publishes what its camera sees.
+
+    Publishes ``image`` (sensor_msgs/Image, stamped with its capture), with the same stamp
+    ``reference`` (geometry_msgs/TwistStamped: what the expert commands at this image) and
+    ``course_state`` (geometry_msgs/Vector3Stamped: progress, lateral error, lane width [m]);
+    ``odom`` (nav_msgs/Odometry, stamped now), ``scene_change`` (std_msgs/Header: stamp of the
+    first frame that shows a changed scene) and, if asked for, ``/clock``.
+
+    :raises SettingsError: If a parameter has a value that cannot be simulated.
+    :raises ValueError: If one of them is unknown.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('simulation', **kwargs)
+        # Images are small; a second thread would only take a core from the agent.
+        cv2.setNumThreads(1)
+        self._declare(Schedule)
+        self._declare(Settings)
+        refuse_unknown(self)
+        self._schedule = self._read(Schedule)
+        environment = DrivingEnvironment(self._read(Settings), self._schedule.course_seed)
+        self._lead = preparation_time(environment)
+        environment.reset()
+        self._session = Session(environment, self._schedule)
+        self._published = self._skipped = self._unanswered = 0
+        self._created = time.monotonic()
+        self._epoch = self._last_frame_at = None
+        self._last_frame_ns = 0
+        self._create_interfaces()
+        gc.collect()
+        gc.freeze()
+        self.get_logger().info(
+            f'waiting for {self._schedule.start_subscribers} subscribers of '
+            f"'{self._image_pub.topic_name}' and a first command that moves the vehicle; pacing: "
+            f'{self._schedule.pacing}')
+
+    def _declare(self, kind: type[Schedule] | type[Settings]) -> None:
+        """Declare a parameter for every field of the settings."""
+        given = given_parameters(self)
+        for item in fields(kind):
+            low, high = item.metadata.get('low'), item.metadata.get('high')
+            unit = f" [{item.metadata['unit']}]" if item.metadata.get('unit') else ''
+            try:
+                declare(self, item.name, item.default, item.metadata['meaning'] + unit,
+                        low=low, high=high)
+            except ParameterException as error:
+                kind(**{item.name: given[item.name]})
+                # What remains is a whole number where rclpy wants a decimal point.
+                raise SettingsError(f'{item.name} is {given[item.name]!r}; write it as '
+                                    f'{float(given[item.name])!r}') from error
+
+    def _read(self, kind: type[Schedule] | type[Settings]) -> Schedule | Settings:
+        """Make settings of the parameters."""
+        return kind(**{item.name: self.get_parameter(item.name).value for item in fields(kind)})
+
+    def _create_interfaces(self) -> None:
+        self._image_pub = self.create_publisher(Image, 'image', FRAME_QOS)
+        self._reference_pub = self.create_publisher(TwistStamped, 'reference', WATCHED_QOS)
+        self._odom_pub = self.create_publisher(Odometry, 'odom', WATCHED_QOS)
+        self._course_pub = self.create_publisher(Vector3Stamped, 'course_state', WATCHED_QOS)
+        self._change_pub = self.create_publisher(Header, 'scene_change', WATCHED_QOS)
+        self._clock_pub = (self.create_publisher(ClockMessage, '/clock', WATCHED_QOS)
+                           if self._schedule.publish_clock else None)
+        self._command_sub = self.create_subscription(
+            TwistStamped, 'cmd_vel', self.on_command, COMMAND_QOS)
+        realtime = self._schedule.pacing == 'realtime'
+        self._timer = self.create_timer(
+            self._session.environment.settings.period,
+            self.on_frame_due if realtime else self.on_lockstep_timer,
+            clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the drive is over."""
+        return self._session.phase is Phase.OVER
+
+    def stop(self) -> None:
+        """Say how it went."""
+        counts = f'{self._published} frames published, {self._skipped} skipped'
+        if self._schedule.pacing == 'lockstep':
+            counts += f', {self._unanswered} unanswered'
+        self.get_logger().info(f'{self._session.summary}, {counts}')
+
+    def on_command(self, msg: TwistStamped) -> None:
+        """Follow a command from the moment of its arrival on; the first one ends the waiting."""
+        command = twist_to_command(msg)
+        realtime = self._schedule.pacing == 'realtime'
+        after = time.monotonic() - self._due() if realtime and self._epoch is not None else 0.0
+        try:
+            self._session.send(command, after)
+        except CommandError as error:
+            self.get_logger().error(f'cmd_vel: {error}; ignored', throttle_duration_sec=5.0)
+            return
+        watchers = self._image_pub.get_subscription_count()
+        if (self._session.phase is Phase.WAITING and command != STOP
+                and watchers >= self._schedule.start_subscribers):
+            self._begin('commands arrive')
+        if not realtime and self._answers(msg):
+            self._publish_next()
+
+    def _answers(self, msg: TwistStamped) -> bool:
+        """Say whether a command can be an answer to the last frame of a lockstep."""
+        if self._session.phase is Phase.WAITING or self.finished:
+            return False
+        # By /clock the sender may not know yet how late it is.
+        return self._schedule.publish_clock or (
+            stamp_to_ns(msg.header.stamp) >= self._last_frame_ns)
+
+    def _begin(self, reason: str) -> None:
+        self._session.begin()
+        self.get_logger().info(f'{reason}: {self._session.phase.name.lower()}')
+
+    def _begin_late(self) -> None:
+        """Begin without what the start waits for, if it has waited long enough."""
+        timeout = self._schedule.start_timeout
+        if (self._session.phase is Phase.WAITING and timeout
+                and time.monotonic() - self._created > timeout):
+            self.get_logger().warning(
+                f'after {timeout:g} s '
+                f"'{self._image_pub.topic_name}' has {self._image_pub.get_subscription_count()} "
+                f'subscribers, and no command that moves the vehicle has come on '
+                f"'{self._command_sub.topic_name}'")
+            self._begin('start_timeout is over')
+
+    def _due(self, periods: int = 0) -> float:
+        """Return the steady time at which a coming frame is due; the last one's for 0."""
+        environment = self._session.environment
+        return self._epoch + environment.time + periods * environment.settings.period
+
+    def on_frame_due(self) -> None:
+        """Prepare the next frame, and publish it at its very time."""
+        if self.finished:
+            return
+        self._begin_late()
+        if self._epoch is None:
+            self._epoch = time.monotonic() + self._lead - self._session.environment.settings.period
+        late = time.monotonic() - self._due(1)
+        for _ in range(max(0, math.floor(late / self._session.environment.settings.period))):
+            self._session.skip()
+            self._skipped += self._session.phase is Phase.DRIVING
+        frame, changed = self._session.advance()
+        time.sleep(max(0.0, self._due() - time.monotonic()))
+        self._publish(frame, changed)
+
+    def on_lockstep_timer(self) -> None:
+        """Publish where nothing is answered: while waiting, and after the timeout."""
+        if self.finished:
+            return
+        self._begin_late()
+        if self._session.phase is Phase.WAITING:
+            self._publish_next()
+        elif time.monotonic() - self._last_frame_at > self._schedule.lockstep_timeout:
+            self._unanswered += 1
+            self.get_logger().warning(
+                f'no command has answered a frame for {self._schedule.lockstep_timeout:g} s; '
+                'the vehicle keeps its last command', throttle_duration_sec=5.0)
+            self._publish_next()
+
+    def _publish_next(self) -> None:
+        self._publish(*self._session.advance())
+
+    def _publish(self, frame: Frame, changed: bool) -> None:
+        """Publish a frame, first the image, and then all that is said about it."""
+        now_ns = self._now_ns(frame)
+        stamp_ns = now_ns - round((frame.now.time - frame.time) * 1e9)
+        self._image_pub.publish(array_to_image(frame.image, stamp_ns, 'camera_optical'))
+        self._last_frame_at, self._last_frame_ns = time.monotonic(), now_ns
+        if changed:
+            header = Header(frame_id='camera_optical')
+            ns_to_stamp(header.stamp, stamp_ns)
+            self._change_pub.publish(header)
+        self._reference_pub.publish(command_to_twist(frame.reference, stamp_ns))
+        self._course_pub.publish(self._course_state(frame, stamp_ns))
+        self._odom_pub.publish(odometry(frame.now, now_ns))
+        self._published += self._session.phase in (Phase.DRIVING, Phase.OVER)
+
+    def _now_ns(self, frame: Frame) -> int:
+        """Return the time that stamps go by; publishes it, if it is ours."""
+        if self._clock_pub is None:
+            return self.get_clock().now().nanoseconds
+        now_ns = round((CLOCK_START + frame.now.time) * 1e9)
+        msg = ClockMessage()
+        ns_to_stamp(msg.clock, now_ns)
+        self._clock_pub.publish(msg)
+        return now_ns
+
+    def _course_state(self, frame: Frame, stamp_ns: int) -> Vector3Stamped:
+        msg = Vector3Stamped()
+        msg.header.frame_id = 'odom'
+        ns_to_stamp(msg.header.stamp, stamp_ns)
+        msg.vector.x, msg.vector.y = frame.progress, frame.lateral_error
+        msg.vector.z = self._session.environment.course.lane_width
+        return msg
+
+
+def preparation_time(environment: DrivingEnvironment) -> float:
+    """Measure how long before its publication a frame has to be begun [s]."""
+    durations = []
+    for _ in range(WARM_UP_FRAMES):
+        start = time.perf_counter()
+        environment.step(STOP._replace(speed=environment.settings.target_speed))
+        durations.append(time.perf_counter() - start)
+    enough = 2.0 * float(np.median(durations)) + 0.0005
+    return min(enough, 0.5 * environment.settings.period)
+
+
+def odometry(moment: Moment, stamp_ns: int) -> Odometry:
+    """Make the message of a moment's pose and motion."""
+    msg = Odometry(child_frame_id='base_link')
+    msg.header.frame_id = 'odom'
+    ns_to_stamp(msg.header.stamp, stamp_ns)
+    msg.pose.pose.position.x, msg.pose.pose.position.y = moment.pose.x, moment.pose.y
+    msg.pose.pose.orientation.z = math.sin(0.5 * moment.pose.yaw)
+    msg.pose.pose.orientation.w = math.cos(0.5 * moment.pose.yaw)
+    msg.twist.twist.linear.x, msg.twist.twist.angular.z = moment.speed, moment.yaw_rate
+    return msg
+
+
+def main(args: list[str] | None = None) -> int:
+    """Simulate until the drive is over, or until SIGINT or SIGTERM."""
+    return process.run(SimulationNode, args)

@@ -1,0 +1,1 @@
+"""The embedded simulator: course, vehicle, camera, environment, expert; numpy and OpenCV only."""

@@ -1,0 +1,233 @@
+"""The driving environment: commands in, camera images out, with delays, exact in time."""
+
+from collections import deque
+from dataclasses import dataclass, replace
+import math
+
+import numpy as np
+
+from stream_agent.command import Command, STOP
+from stream_agent.simulation.course import Course
+from stream_agent.simulation.expert import PurePursuit
+from stream_agent.simulation.scene import Scene
+from stream_agent.simulation.settings import Settings
+from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Motion, Pose, Vehicle
+
+# Instants nearer than this [s] are one; far below anything that matters, far above rounding.
+SAME_INSTANT = 1e-9
+
+
+class CommandError(ValueError):
+    """A command that no vehicle can follow; the message says what it is."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """
+    The vehicle on its course at one instant.
+
+    :param time: Since the reset [s].
+    :param pose: Where the vehicle is, in the world.
+    :param speed: Forward [m/s].
+    :param yaw_rate: [rad/s], positive to the left.
+    :param reference: What the expert commands at this pose.
+    :param lateral_error: Distance from the centre line [m], positive to the left.
+    :param progress: Driven along the course since the reset [m].
+    :param laps: The same in lengths of the course.
+    :param departed: Whether the vehicle's pose is beyond a border.
+    """
+
+    time: float
+    pose: Pose
+    speed: float
+    yaw_rate: float
+    reference: Command
+    lateral_error: float
+    progress: float
+    laps: float
+    departed: bool
+
+
+@dataclass(frozen=True)
+class Frame(Moment):
+    """
+    A camera image, with the moment of its capture.
+
+    :param image: uint8, (H, W), or (H, W, 3) in RGB order.
+    :param now: The moment at which the image is handed out: the camera's delay later.
+    """
+
+    image: np.ndarray
+    now: Moment
+
+
+class DrivingEnvironment:
+    """
+    One vehicle on one course, advancing by one camera period a step.
+
+    Time is exact: commands act, and images are captured, at their own instants and not at
+    the next step. At the reset the vehicle stands on the centre line. A capture that a
+    camera's delay puts before the reset has a negative time and shows that start.
+
+    :param settings: Everything but the seed.
+    :param seed: Of the course and its look.
+    """
+
+    def __init__(self, settings: Settings, seed: int) -> None:
+        self.settings = settings
+        self.quiet = False
+        self._seed = seed
+        self._expert = PurePursuit(settings.target_speed, settings.look_ahead,
+                                   settings.max_yaw_rate)
+        self._scene_key = None
+        self.reset()
+
+    @property
+    def course(self) -> Course:
+        """The present course."""
+        return self._scene.course
+
+    @property
+    def scene(self) -> Scene:
+        """The present course and its look, with the camera as it is mounted."""
+        return self._scene
+
+    @property
+    def time(self) -> float:
+        """Seconds since the reset."""
+        return self._steps * self.settings.period
+
+    def reset(self, seed: int | None = None, look_seed: int | None = None) -> Frame:
+        """
+        Start anew at the beginning of a course.
+
+        :param seed: Of the course; that of the last reset if None.
+        :param look_seed: Of everything that is seen; the course's seed if None.
+        :returns: The first frame, at time 0.
+        """
+        self._seed = self._seed if seed is None else seed
+        key = self._seed, self._seed if look_seed is None else look_seed
+        if key != self._scene_key:
+            self._scene, self._scene_key = Scene(self.settings, *key), key
+        self._scene.sensor.restart()
+        self._steps, self._clock = 0, 0.0
+        self._command = STOP
+        self._commands: deque[tuple[float, Command]] = deque()
+        self._vehicle = make_vehicle(self.settings)
+        self._arc_length = self._progress = 0.0
+        self.place()
+        self._now = self._observe(0.0)
+        self._captures_ahead = int(self.settings.camera_delay * self.settings.rate + 1e-6)
+        self._captures = deque(replace(self._now, time=self._capture_time(i))
+                               for i in range(self._captures_ahead + 1))
+        return self._hand_out()
+
+    def place(self, lateral: float = 0.0, heading: float = 0.0, arc_length: float | None = None,
+              speed: float = 0.0) -> None:
+        """
+        Put the vehicle somewhere now; images that were already captured stay as they are.
+
+        :param lateral: Offset from the centre line [m], positive to the left.
+        :param heading: Offset from the centre line's heading [rad], positive to the left.
+        :param arc_length: Along the course [m]; where the vehicle is if None.
+        :param speed: The vehicle then has [m/s].
+        """
+        along = self._arc_length if arc_length is None else arc_length % self.course.length
+        x, y, yaw = self.course.pose_at(along)
+        side = np.array([-np.sin(yaw), np.cos(yaw)]) * lateral
+        self._vehicle.place(Pose(x + float(side[0]), y + float(side[1]), yaw + heading), speed)
+        self._arc_length = along
+
+    def send(self, command: Command, after: float = 0.0) -> None:
+        """
+        Send a command at its own instant, to be followed until the next one acts.
+
+        :param after: Seconds from now, before or behind the next frame as may be. Commands
+            do not overtake each other.
+        :raises CommandError: If the command is not finite; it is not sent then.
+        """
+        if not (math.isfinite(command.speed) and math.isfinite(command.yaw_rate)):
+            raise CommandError(f'command is ({command.speed} m/s, {command.yaw_rate} rad/s); '
+                               'both must be finite numbers')
+        acts = self.time + max(after, 0.0) + self.settings.actuator_delay
+        self._commands.append((acts, command))
+
+    def step(self, command: Command) -> Frame:
+        """Send a command now and return the next frame, one camera period later."""
+        self.send(command)
+        return self.advance()
+
+    def advance(self) -> Frame:
+        """Return the next frame, one camera period later, under the commands sent before."""
+        self._elapse()
+        return self._hand_out()
+
+    def skip(self) -> None:
+        """Advance by one camera period, and let the frame go unseen."""
+        self._elapse()
+        self._captures.popleft()
+
+    def _elapse(self) -> None:
+        """Drive for one camera period and note the capture that falls into it."""
+        self._steps += 1
+        # Whatever the delay is, exactly one capture falls into every period.
+        captured = self._capture_time(self._steps + self._captures_ahead)
+        self._run_to(captured)
+        self._captures.append(self._observe(captured))
+        if self.time - captured > SAME_INSTANT:
+            self._run_to(self.time)
+            self._now = self._observe(self.time)
+        else:
+            self._now = self._captures[-1]
+
+    def look(self) -> Frame:
+        """Take one more image of the present moment and return it, without the delay."""
+        self._now = self._observe(self.time)
+        return self._picture(self._now)
+
+    def _capture_time(self, index: int) -> float:
+        """Return the instant of the capture that is handed out at a step [s]."""
+        return index * self.settings.period - self.settings.camera_delay
+
+    def _run_to(self, instant: float) -> None:
+        """Drive on, changing commands at the very instants at which they act."""
+        while True:
+            while self._commands and self._commands[0][0] <= self._clock + SAME_INSTANT:
+                self._command = self._commands.popleft()[1]
+            until = min(instant, self._commands[0][0]) if self._commands else instant
+            if until <= self._clock + SAME_INSTANT:
+                return
+            self._vehicle.step(self._command, until - self._clock)
+            self._clock = until
+
+    def _observe(self, time: float) -> Moment:
+        """Find the vehicle on the course, where it is now."""
+        motion = self._vehicle.motion
+        located = self.course.locate(motion.pose[:2], self._arc_length)
+        length = self.course.length
+        self._progress += (located.arc_length - self._arc_length + 0.5 * length
+                           ) % length - 0.5 * length
+        self._arc_length = located.arc_length
+        reference = self._expert.command(self.course, motion.pose, located.arc_length)
+        return Moment(time, motion.pose, motion.speed, motion.yaw_rate, reference,
+                      located.lateral_error, self._progress, self._progress / length,
+                      abs(located.lateral_error) > 0.5 * self.course.lane_width)
+
+    def _hand_out(self) -> Frame:
+        """Take the image of the oldest capture, which has now come through the delay."""
+        return self._picture(self._captures.popleft())
+
+    def _picture(self, moment: Moment) -> Frame:
+        """Render what the camera saw at a moment."""
+        motion = Motion(moment.pose, moment.speed, moment.yaw_rate)
+        exposure = 0.0 if self.quiet else self.settings.exposure
+        image = self._scene.view.expose(motion, exposure)
+        image = self._scene.sensor.take(image, moment.time, self.quiet)
+        return Frame(**vars(moment), image=image, now=self._now)
+
+
+def make_vehicle(settings: Settings) -> Vehicle:
+    """Make the vehicle that the settings name."""
+    kind = {'differential': DifferentialDrive, 'bicycle': Bicycle}[settings.vehicle]
+    return kind(speed_time_constant=settings.speed_time_constant,
+                turn_time_constant=settings.turn_time_constant)

@@ -1,0 +1,170 @@
+"""A simulated drive from its first image to its last: waiting, probing, driving."""
+
+from dataclasses import dataclass
+from enum import auto, Enum
+
+import numpy as np
+
+from stream_agent.command import Command, STOP
+from stream_agent.simulation.environment import DrivingEnvironment, Frame, SAME_INSTANT
+from stream_agent.simulation.settings import check, choice, quantity
+
+# A vehicle that is held still sees these two places in turn: lateral [m], heading [rad].
+PROBE_PLACES = ((0.1, 0.25), (-0.1, -0.25))
+# Frames between two changes; irregular, so that nothing can fall into step with them.
+PROBE_FRAMES = (15, 21)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """
+    What happens in a simulation, and when.
+
+    :raises SettingsError: If a number is outside its range, or a word not among those allowed.
+    """
+
+    course_seed: int = quantity(0, '', 0, 2**31 - 1, 'another number, another course')
+    duration: float = quantity(0.0, 's', 0.0, 1e6, 'of the drive; 0: until stopped')
+    pacing: str = choice(
+        'realtime', 'realtime: frames come when they are due; lockstep: each waits for the '
+        'command that answers the one before', ('realtime', 'lockstep'))
+    lockstep_timeout: float = quantity(
+        1.0, 's', 0.01, 60.0, 'after which lockstep goes on without an answer')
+    start_subscribers: int = quantity(
+        1, '', 1, 100, 'subscribers of image to wait for before the drive starts')
+    start_timeout: float = quantity(
+        60.0, 's', 0.0, 3600.0, 'after which the drive starts anyway; 0: never')
+    probe_changes: int = quantity(
+        6, '', 0, 1000, 'sudden changes of the scene before the drive, seen by a vehicle that is '
+        'held still; 0: none')
+    command_timeout: float = quantity(
+        0.0, 's', 0.0, 60.0, 'without a command after which the vehicle stops by itself; 0: '
+        'never, as it is with many bases')
+    publish_clock: bool = choice(
+        False, 'publish /clock, and stamp everything by the simulated time')
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class Phase(Enum):
+    """What the vehicle is doing."""
+
+    WAITING = auto()
+    PROBING = auto()
+    DRIVING = auto()
+    OVER = auto()
+
+
+class Session:
+    """
+    One drive in an environment.
+
+    The vehicle stands until ``begin``, is then held in changing places (the probes), and drives
+    after that, for the schedule's duration. Where it leaves the lane it is put back.
+
+    :param environment: Just reset.
+    """
+
+    def __init__(self, environment: DrivingEnvironment, schedule: Schedule) -> None:
+        self.environment = environment
+        self.schedule = schedule
+        self.phase = Phase.WAITING
+        self.departures = 0
+        self._rng = np.random.default_rng([schedule.course_seed, 4])
+        self._changes = self._frames_left = 0
+        self._changed_at = None
+        self._lateral_errors: list[float] = []
+        self._laps = 0.0
+
+    def begin(self) -> None:
+        """End the waiting."""
+        if self.schedule.probe_changes == 0:
+            self._begin_drive()
+            return
+        self.phase = Phase.PROBING
+        # Else no two images were alike, and none could be seen to have changed.
+        self.environment.quiet = True
+        self._frames_left = int(self._rng.integers(*PROBE_FRAMES))
+
+    def _begin_drive(self) -> None:
+        self.phase = Phase.DRIVING
+        self.environment.quiet = False
+        self.environment.place()
+        self._started = self._last_command = self.environment.time
+        self._first_lap = None
+
+    def send(self, command: Command, after: float = 0.0) -> None:
+        """
+        Let the vehicle follow a command, if it drives.
+
+        :param after: Seconds from the environment's time.
+        :raises CommandError: If the command is not finite.
+        """
+        if self.phase is Phase.DRIVING:
+            self.environment.send(command, after)
+            self._last_command = self.environment.time + max(after, 0.0)
+
+    def skip(self) -> None:
+        """Advance by one camera period whose frame nobody will see."""
+        if self.phase is Phase.DRIVING:
+            self._stop_without_commands()
+        self.environment.skip()
+
+    def advance(self) -> tuple[Frame, bool]:
+        """Return the next frame, and whether it is the first that shows a changed scene."""
+        if self.phase is Phase.PROBING:
+            self._probe()
+        if self.phase is Phase.DRIVING:
+            self._stop_without_commands()
+        frame = self.environment.advance()
+        if self.phase is Phase.DRIVING:
+            self._note(frame)
+        changed = self._changed_at is not None and frame.time > self._changed_at + SAME_INSTANT
+        if changed:
+            self._changed_at = None
+        return frame, changed
+
+    def _probe(self) -> None:
+        """Count frames down to the next change of the scene, or to the drive."""
+        self._frames_left -= 1
+        if self._frames_left > 0:
+            return
+        if self._changes == self.schedule.probe_changes:
+            self._begin_drive()
+            return
+        self.environment.place(*PROBE_PLACES[self._changes % 2])
+        self._changed_at = self.environment.time
+        self._changes += 1
+        self._frames_left = int(self._rng.integers(*PROBE_FRAMES))
+
+    def _stop_without_commands(self) -> None:
+        """Stop at the very instant at which the last command is too old."""
+        timeout, environment = self.schedule.command_timeout, self.environment
+        stops = self._last_command + timeout - environment.time
+        if timeout > 0.0 and stops < environment.settings.period:
+            environment.send(STOP, stops)
+
+    def _note(self, frame: Frame) -> None:
+        """Keep account of the drive, put the vehicle back, and end in time."""
+        now = frame.now
+        if self._first_lap is None:
+            self._first_lap = now.laps
+        self._laps = now.laps - self._first_lap
+        self._lateral_errors.append(now.lateral_error)
+        if now.departed:
+            self.departures += 1
+            self.environment.place(speed=self.environment.settings.target_speed)
+        duration = self.schedule.duration
+        if duration and now.time - self._started >= duration - SAME_INSTANT:
+            self.phase = Phase.OVER
+
+    @property
+    def summary(self) -> str:
+        """One line about the drive."""
+        if not self._lateral_errors:
+            return 'no drive'
+        driven = self.environment.time - self._started
+        rms = float(np.sqrt(np.mean(np.square(self._lateral_errors))))
+        return (f'drove {self._laps:.2f} laps in {driven:.1f} s: lateral RMS {rms:.4f} m, '
+                f'{self.departures} departures')

@@ -1,0 +1,114 @@
+"""The numbers of the embedded simulator: their meaning, unit, range and default, said once."""
+
+from dataclasses import dataclass, field, fields
+
+from stream_agent.simulation.camera import Camera
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be simulated; the message says which, and what it may be."""
+
+
+def quantity(default: float, unit: str, low: float, high: float, meaning: str):
+    """
+    Declare a number of the settings; a whole one, if its default is.
+
+    :param low: The least value allowed.
+    :param high: The greatest value allowed.
+    """
+    return field(default=default, metadata={
+        'unit': unit, 'low': low, 'high': high, 'meaning': meaning})
+
+
+def choice(default: bool | str, meaning: str, among: tuple[str, ...] = ()):
+    """
+    Declare a setting that is no number.
+
+    :param among: The words allowed; none for a truth value.
+    """
+    return field(default=default, metadata={'meaning': meaning, 'among': among})
+
+
+def check(settings) -> None:
+    """
+    Hold every field of a dataclass against what its declaration allows.
+
+    :raises SettingsError: For the first that is not allowed.
+    """
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if 'unit' in item.metadata:
+            check_number(item.name, value, item.default, **item.metadata)
+        elif item.metadata['among'] and value not in item.metadata['among']:
+            raise SettingsError(f'{item.name} is {value!r}; it must be '
+                                f"{' or '.join(item.metadata['among'])}")
+        elif type(value) is not type(item.default):
+            raise SettingsError(f'{item.name} is {value!r}; it must be true or false')
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    Everything but the seed that an episode depends on.
+
+    :raises SettingsError: If a number is outside its range, or a word not among those allowed.
+    """
+
+    rate: float = quantity(30.0, 'Hz', 10.0, 120.0, 'images per second')
+    width_px: int = quantity(160, '', 32, 640, 'columns of an image')
+    height_px: int = quantity(120, '', 24, 480, 'rows of an image')
+    coloured: bool = choice(False, 'images are RGB, otherwise grey')
+    field_of_view: float = quantity(1.4, 'rad', 0.5, 2.4, 'horizontal angle of view')
+    camera_height: float = quantity(0.25, 'm', 0.05, 2.0, 'of the camera above the ground')
+    camera_forward: float = quantity(
+        0.1, 'm', -1.0, 1.0, "of the camera ahead of the vehicle's axle")
+    camera_pitch: float = quantity(0.35, 'rad', 0.0, 1.2, 'of the camera, downwards')
+    exposure: float = quantity(0.008, 's', 0.0, 0.1, 'time that an image blurs over; 0: none')
+    camera_delay: float = quantity(
+        0.0, 's', 0.0, 1.0, 'from the capture of an image until it is handed out')
+    actuator_delay: float = quantity(
+        0.0, 's', 0.0, 1.0, "from a command until it acts, before the actuators' lag")
+    vehicle: str = choice(
+        'differential', 'differential (two driven wheels) or bicycle (a car)',
+        ('differential', 'bicycle'))
+    speed_time_constant: float = quantity(
+        0.1, 's', 0.0, 2.0, 'of the lag between commanded and true speed')
+    turn_time_constant: float = quantity(
+        0.1, 's', 0.0, 2.0, 'of the lag of the yaw rate, or of the steering angle')
+    target_speed: float = quantity(0.8, 'm/s', 0.05, 2.0, 'of the expert')
+    look_ahead: float = quantity(
+        0.5, 'm', 0.1, 2.0, 'along the course to the point that the expert steers to')
+    max_yaw_rate: float = quantity(1.5, 'rad/s', 0.1, 6.0, "bound of the expert's commands")
+    lane_width: float = quantity(0.6, 'm', 0.3, 0.8, 'from border to border')
+    randomized: bool = choice(
+        True, "colours, light, noise and the camera's mount differ by seed; otherwise only the "
+        'course and the places of clutter do')
+    noise: float = quantity(1.0, '', 0.0, 5.0, "factor on the sensor's noise; 0: none")
+    light: float = quantity(1.0, '', 0.0, 2.0, 'factor on uneven and changing light; 0: none')
+    clutter: float = quantity(
+        1.0, '', 0.0, 5.0, 'factor on patches, stains and things on the horizon; 0: none')
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def period(self) -> float:
+        """From one image to the next [s]."""
+        return 1.0 / self.rate
+
+    @property
+    def camera(self) -> Camera:
+        """The camera as mounted without jitter."""
+        return Camera(self.width_px, self.height_px, self.field_of_view, self.camera_height,
+                      self.camera_forward, self.camera_pitch)
+
+
+def check_number(name: str, value: float, default: float, unit: str, low: float, high: float,
+                 meaning: str) -> None:
+    """Refuse what is no number, no whole one where one is due, or out of its range."""
+    kinds = int if isinstance(default, int) else (int, float)
+    kind = 'a whole number' if isinstance(default, int) else 'a number'
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        unit = f' {unit}' if unit else ''
+        raise SettingsError(f'{name} is {value!r}{unit}; it must be {kind} from {low:g} to '
+                            f'{high:g}{unit}')

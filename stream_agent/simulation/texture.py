@@ -1,0 +1,188 @@
+"""The ground as seen from above: lane, borders, marks, clutter, on a grain of noise."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stream_agent.simulation.appearance import Appearance, Colour
+from stream_agent.simulation.course import Course
+
+RESOLUTION = 0.01
+MARGIN = 1.5
+# Over this width [m] the texture fades into the flat ground that lies beyond its edge.
+FADE = 0.5
+# Bits behind the point of the coordinates that OpenCV draws by.
+SHIFT = 4
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTexture:
+    """
+    A map of the ground: column to the right is x, row down is y.
+
+    :param pixels: uint8, (rows, columns) or (rows, columns, 3) in RGB order.
+    :param origin: x and y [m] of the centre of the first pixel.
+    :param resolution: Side of a pixel [m].
+    :param beyond: Colour of the ground outside the map, one value a channel.
+    """
+
+    pixels: np.ndarray
+    origin: tuple[float, float]
+    resolution: float
+    beyond: tuple[float, ...]
+
+    @property
+    def from_world(self) -> np.ndarray:
+        """The matrix (3, 3) from (x, y, 1) [m] to (column, row, 1)."""
+        x, y = self.origin
+        scale = 1.0 / self.resolution
+        return np.array([[scale, 0.0, -x * scale], [0.0, scale, -y * scale], [0.0, 0.0, 1.0]])
+
+    def halved(self) -> 'GroundTexture':
+        """Return the same map at half the resolution, for what is far away."""
+        rows, columns = (side // 2 * 2 for side in self.pixels.shape[:2])
+        x, y = self.origin
+        return GroundTexture(
+            cv2.resize(self.pixels[:rows, :columns], (columns // 2, rows // 2),
+                       interpolation=cv2.INTER_AREA),
+            (x + 0.5 * self.resolution, y + 0.5 * self.resolution), 2.0 * self.resolution,
+            self.beyond)
+
+
+def draw_ground(course: Course, look: Appearance, rng: np.random.Generator, coloured: bool,
+                resolution: float = RESOLUTION) -> GroundTexture:
+    """Draw the ground around a course."""
+    origin = course.points.min(axis=0) - MARGIN
+    extent = course.points.max(axis=0) + MARGIN - origin
+    columns, rows = (int(side) + 1 for side in extent / resolution)
+    painter = Painter(rows, columns, origin, resolution, coloured)
+    painter.fill(look.ground)
+    painter.patches(look, rng)
+    painter.lane(course, look)
+    painter.stains(course, look, rng)
+    painter.grain(look, rng)
+    painter.fade(look.ground)
+    return GroundTexture(painter.pixels, (float(origin[0]), float(origin[1])), resolution,
+                         painter.ink(look.ground))
+
+
+class Painter:
+    """
+    Draws on the ground in metres.
+
+    :param origin: x and y [m] of the centre of the first pixel.
+    :param coloured: Whether the picture has three channels or one.
+    """
+
+    def __init__(self, rows: int, columns: int, origin: np.ndarray, resolution: float,
+                 coloured: bool) -> None:
+        self.pixels = np.zeros((rows, columns, 3) if coloured else (rows, columns), np.uint8)
+        self.origin = origin
+        self.resolution = resolution
+        self.coloured = coloured
+
+    def ink(self, colour: Colour) -> tuple[float, ...]:
+        """Return a colour as this picture holds it."""
+        return as_ink(colour, self.coloured)
+
+    def dots(self, points: np.ndarray) -> np.ndarray:
+        """Return points [m], (N, 2), in OpenCV's fixed-point pixels."""
+        return np.rint((points - self.origin) / self.resolution * 2 ** SHIFT).astype(np.int32)
+
+    def fill(self, colour: Colour) -> None:
+        """Paint everything."""
+        self.pixels[:] = self.ink(colour)
+
+    def patches(self, look: Appearance, rng: np.random.Generator) -> None:
+        """Scatter ellipses and boxes; the lane is painted over them."""
+        rows, columns = self.pixels.shape[:2]
+        area = rows * columns * self.resolution ** 2
+        extent = np.array([columns, rows]) * self.resolution
+        for _ in range(int(look.clutter * area)):
+            centre = self.origin + rng.uniform(0.0, 1.0, 2) * extent
+            outline = random_outline(rng, centre, *rng.uniform(0.03, 0.3, 2))
+            grey = rng.uniform(20.0, 235.0)
+            tint = rng.uniform(-25.0, 25.0, 3)
+            colour = tuple(np.clip(grey + tint, 0.0, 255.0))
+            cv2.fillPoly(self.pixels, [self.dots(outline)], self.ink(colour), cv2.LINE_AA, SHIFT)
+
+    def lane(self, course: Course, look: Appearance) -> None:
+        """Paint asphalt, borders and the dashes of the centre line."""
+        self.line(course.points, course.lane_width, look.asphalt, closed=True)
+        for side in (0.5, -0.5):
+            border = course.border(side * (course.lane_width - look.line_width))
+            self.line(border, look.line_width, look.border, closed=True)
+        if look.dash == 0.0:
+            return
+        pairs = max(1, round(0.5 * course.length / look.dash))
+        for part in np.array_split(course.points, 2 * pairs)[::2]:
+            self.line(part, 0.6 * look.line_width, look.marking, closed=False)
+
+    def line(self, points: np.ndarray, width: float, colour: Colour, closed: bool) -> None:
+        """Paint a strip [m] around a line."""
+        steps = (np.roll(points, -1, axis=0) - np.roll(points, 1, axis=0) if closed
+                 else np.gradient(points, axis=0))
+        steps = steps / np.linalg.norm(steps, axis=1, keepdims=True)
+        normals = np.stack([-steps[:, 1], steps[:, 0]], axis=1) * (0.5 * width)
+        sides = self.dots(points + normals), self.dots(points - normals)
+        # Two outlines of a closed strip leave its inside out, by the even-odd rule.
+        outlines = list(sides) if closed else [np.concatenate([sides[0], sides[1][::-1]])]
+        cv2.fillPoly(self.pixels, outlines, self.ink(colour), cv2.LINE_AA, SHIFT)
+
+    def stains(self, course: Course, look: Appearance, rng: np.random.Generator) -> None:
+        """Darken or brighten some places on and near the lane, marks included."""
+        layer = np.full(self.pixels.shape[:2], 128, np.uint8)
+        for _ in range(int(look.stains * course.length)):
+            x, y, heading = course.pose_at(rng.uniform(0.0, course.length))
+            side = rng.uniform(-0.5, 0.5)
+            centre = np.array([x - side * np.sin(heading), y + side * np.cos(heading)])
+            outline = random_outline(rng, centre, *rng.uniform(0.05, 0.4, 2))
+            cv2.fillPoly(layer, [self.dots(outline)], float(rng.uniform(75.0, 150.0)),
+                         cv2.LINE_AA, SHIFT)
+        layer = cv2.blur(layer, (5, 5))
+        if self.coloured:
+            layer = cv2.cvtColor(layer, cv2.COLOR_GRAY2RGB)
+        cv2.multiply(self.pixels, layer, self.pixels, 1.0 / 128.0)
+
+    def grain(self, look: Appearance, rng: np.random.Generator) -> None:
+        """Add coarse blotches and fine grain to everything."""
+        rows, columns = self.pixels.shape[:2]
+        coarse = rng.normal(0.0, 0.5, (rows // 24 + 2, columns // 24 + 2)).astype(np.float32)
+        noise = cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC) * look.blotch
+        noise += rng.standard_normal((rows, columns), np.float32) * look.grain
+        noise = cv2.convertScaleAbs(noise + 128.0)
+        if self.coloured:
+            noise = cv2.cvtColor(noise, cv2.COLOR_GRAY2RGB)
+        cv2.addWeighted(self.pixels, 1.0, noise, 1.0, -128.0, self.pixels)
+
+    def fade(self, colour: Colour) -> None:
+        """Let everything run into one colour towards the edges."""
+        rows, columns = self.pixels.shape[:2]
+        weights = [np.clip(np.minimum(np.arange(n), np.arange(n)[::-1])
+                           * (self.resolution / FADE), 0.0, 1.0) for n in (rows, columns)]
+        weight = np.minimum.outer(*weights).astype(np.float32)
+        width = int(FADE / self.resolution) + 1
+        ink = np.float32(self.ink(colour))
+        for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
+            share = weight[edge][..., None] if self.coloured else weight[edge]
+            self.pixels[edge] = ink + share * (self.pixels[edge] - ink)
+
+
+def as_ink(colour: Colour, coloured: bool) -> tuple[float, ...]:
+    """Return a colour in as many channels as a picture has: itself, or its luminance."""
+    if coloured:
+        return tuple(float(value) for value in colour)
+    red, green, blue = colour
+    return (float(0.299 * red + 0.587 * green + 0.114 * blue),)
+
+
+def random_outline(rng: np.random.Generator, centre: np.ndarray, half_length: float,
+                   half_width: float) -> np.ndarray:
+    """Return an ellipse or a box [m] around a centre, turned at random, (N, 2)."""
+    count = 20 if rng.random() < 0.5 else 4
+    angles = np.arange(count) * (2.0 * np.pi / count)
+    outline = np.stack([half_length * np.cos(angles), half_width * np.sin(angles)], axis=1)
+    turn = rng.uniform(0.0, np.pi)
+    c, s = np.cos(turn), np.sin(turn)
+    return centre + outline @ np.array([[c, s], [-s, c]])

@@ -1,0 +1,177 @@
+"""Vehicles on the plane whose actuators follow a command with first-order lag."""
+
+from abc import ABC, abstractmethod
+import math
+from typing import NamedTuple
+
+from stream_agent.command import Command
+
+# The actuators are solved exactly; this bounds the error of the path between two instants.
+LONGEST_SUBSTEP = 0.005
+
+
+class Pose(NamedTuple):
+    """
+    Where the vehicle's rear axle, or wheel axis, is in the world.
+
+    :param x: [m].
+    :param y: [m].
+    :param yaw: [rad], from the x axis to the left; not wrapped.
+    """
+
+    x: float
+    y: float
+    yaw: float
+
+    def moved(self, distance: float, turn: float) -> 'Pose':
+        """Return the pose after a circular arc of a length [m] and an angle [rad]."""
+        half = 0.5 * turn
+        chord = distance * (math.sin(half) / half if abs(half) > 1e-6 else 1.0)
+        return Pose(self.x + chord * math.cos(self.yaw + half),
+                    self.y + chord * math.sin(self.yaw + half), self.yaw + turn)
+
+
+class Motion(NamedTuple):
+    """
+    A vehicle at one instant.
+
+    :param pose: Where it is.
+    :param speed: Forward [m/s].
+    :param yaw_rate: [rad/s], positive to the left.
+    """
+
+    pose: Pose
+    speed: float
+    yaw_rate: float
+
+    def before(self, duration: float) -> Pose:
+        """Return the pose so many seconds ago, had speed and yaw rate been the same."""
+        return self.pose.moved(-duration * self.speed, -duration * self.yaw_rate)
+
+
+class Lag(NamedTuple):
+    """
+    The exact solution of a first-order lag under a constant target.
+
+    :param value: At the end of the interval.
+    :param integral: Over the interval.
+    """
+
+    value: float
+    integral: float
+
+    @classmethod
+    def solve(cls, value: float, target: float, time_constant: float, duration: float) -> 'Lag':
+        """Start from a value; a time constant [s] of 0 follows at once."""
+        if time_constant == 0.0:
+            return cls(target, target * duration)
+        decay = math.exp(-duration / time_constant)
+        return cls(target + (value - target) * decay,
+                   target * duration + (value - target) * time_constant * (1.0 - decay))
+
+
+def limited(value: float, limit: float) -> float:
+    """Return the value, or the limit on its side of 0."""
+    return max(-limit, min(limit, value))
+
+
+class Vehicle(ABC):
+    """
+    A vehicle that follows commands.
+
+    :param speed_time_constant: Of the lag between commanded and true speed [s].
+    :param turn_time_constant: Of the yaw rate's or the steering angle's lag [s].
+    :param max_speed: The commanded speed is cut to this [m/s], in both directions.
+    """
+
+    def __init__(self, speed_time_constant: float = 0.1, turn_time_constant: float = 0.1,
+                 max_speed: float = 2.0) -> None:
+        self.speed_time_constant = speed_time_constant
+        self.turn_time_constant = turn_time_constant
+        self.max_speed = max_speed
+        self.place(Pose(0.0, 0.0, 0.0))
+
+    @property
+    @abstractmethod
+    def motion(self) -> Motion:
+        """Where the vehicle is now, and how it moves."""
+
+    def place(self, pose: Pose, speed: float = 0.0) -> None:
+        """Put the vehicle somewhere, rolling straight ahead at a speed [m/s]."""
+        self._pose, self._speed, self._turn = pose, speed, 0.0
+
+    def step(self, command: Command, duration: float) -> Motion:
+        """Follow one command for some seconds."""
+        parts = max(1, math.ceil(duration / LONGEST_SUBSTEP - 1e-9))
+        for _ in range(parts):
+            self._substep(command, duration / parts)
+        return self.motion
+
+    @abstractmethod
+    def _substep(self, command: Command, duration: float) -> None:
+        """Follow one command for 5 ms at most."""
+
+
+class DifferentialDrive(Vehicle):
+    """
+    Two driven wheels: speed and yaw rate follow the command, each with its lag.
+
+    :param max_yaw_rate: The commanded yaw rate is cut to this [rad/s], to both sides.
+    :param lags: Those of ``Vehicle``.
+    """
+
+    def __init__(self, max_yaw_rate: float = 3.0, **lags: float) -> None:
+        self.max_yaw_rate = max_yaw_rate
+        super().__init__(**lags)
+
+    @property
+    def motion(self) -> Motion:
+        """Where the vehicle is now, and how it moves."""
+        return Motion(self._pose, self._speed, self._turn)
+
+    def _substep(self, command: Command, duration: float) -> None:
+        speed = Lag.solve(self._speed, limited(command.speed, self.max_speed),
+                          self.speed_time_constant, duration)
+        turn = Lag.solve(self._turn, limited(command.yaw_rate, self.max_yaw_rate),
+                         self.turn_time_constant, duration)
+        self._pose = self._pose.moved(speed.integral, turn.integral)
+        self._speed, self._turn = speed.value, turn.value
+
+
+class Bicycle(Vehicle):
+    """
+    A car: it turns only while it rolls, by the steering angle, which follows with lag.
+
+    :param wheel_base: Between the axles [m].
+    :param max_steering: Greatest steering angle [rad], to both sides.
+    :param lags: Those of ``Vehicle``.
+    """
+
+    def __init__(self, wheel_base: float = 0.25, max_steering: float = 0.6,
+                 **lags: float) -> None:
+        self.wheel_base = wheel_base
+        self.max_steering = max_steering
+        super().__init__(**lags)
+
+    @property
+    def motion(self) -> Motion:
+        """Where the vehicle is now, and how it moves."""
+        return Motion(self._pose, self._speed,
+                      self._speed * math.tan(self._turn) / self.wheel_base)
+
+    def steering_for(self, command: Command) -> float:
+        """Return the steering angle [rad] that bends the path as commanded; kept while stopped."""
+        if abs(command.speed) < 1e-3:
+            return self._turn
+        return limited(math.atan(self.wheel_base * command.yaw_rate / command.speed),
+                       self.max_steering)
+
+    def _substep(self, command: Command, duration: float) -> None:
+        speed = Lag.solve(self._speed, limited(command.speed, self.max_speed),
+                          self.speed_time_constant, duration)
+        steering = Lag.solve(self._turn, self.steering_for(command),
+                             self.turn_time_constant, duration)
+        middle = steering.integral / duration
+        self._pose = self._pose.moved(speed.integral,
+                                      speed.integral * math.tan(middle) / self.wheel_base)
+        self._speed, self._turn = speed.value, steering.value

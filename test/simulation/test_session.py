@@ -1,0 +1,118 @@
+"""A session waits, probes, drives and ends as its schedule says."""
+
+import math
+
+import numpy as np
+import pytest
+
+from stream_agent.command import Command
+from stream_agent.simulation.environment import DrivingEnvironment
+from stream_agent.simulation.session import Phase, Schedule, Session
+from stream_agent.simulation.settings import Settings, SettingsError
+
+AHEAD = Command(0.8, 0.0)
+
+
+def make(schedule, **settings):
+    settings = {'width_px': 64, 'height_px': 48, 'speed_time_constant': 0.0, **settings}
+    return Session(DrivingEnvironment(Settings(**settings), 0), schedule)
+
+
+def test_the_vehicle_stands_until_the_session_begins():
+    session = make(Schedule(probe_changes=0))
+    for _ in range(5):
+        session.send(AHEAD)
+        frame, changed = session.advance()
+        assert frame.progress == 0.0 and not changed
+    assert session.phase is Phase.WAITING
+    assert session.summary == 'no drive'
+    session.begin()
+    session.send(AHEAD)
+    assert session.advance()[0].progress == pytest.approx(0.8 / 30.0, rel=1e-3)
+
+
+@pytest.mark.parametrize('camera_delay', [0.0, 0.02, 0.1])
+def test_a_change_is_told_with_the_first_image_that_shows_it(camera_delay):
+    session = make(Schedule(probe_changes=4), camera_delay=camera_delay)
+    session.begin()
+    shots = []
+    while session.phase is Phase.PROBING:
+        session.send(AHEAD)
+        shots.append(session.advance())
+    # The last image of a delayed camera may come when the drive has begun.
+    images = [frame.image for frame, _ in shots]
+    told = [i for i, (_, changed) in enumerate(shots) if changed]
+    different = [i for i in range(6, len(shots) - 1)
+                 if not np.array_equal(images[i], images[i - 1])]
+    assert told == different
+    assert len(told) == 4
+    assert all(15 <= gap <= 20 for gap in np.diff(told))
+    assert len({image.tobytes() for image in images[6:-1]}) == 3
+
+
+def test_the_drive_takes_its_duration_and_is_summed_up():
+    session = make(Schedule(duration=2.0, probe_changes=1))
+    session.begin()
+    while session.phase is not Phase.OVER:
+        frame, _ = session.advance()
+        session.send(frame.now.reference)
+    length = session.environment.course.length
+    laps, seconds = frame.progress / length, 2.0
+    assert 0.05 < laps < 1.6 / length
+    assert session.summary.startswith(f'drove {laps:.2f} laps in {seconds:.1f} s: lateral RMS 0.0')
+    assert session.summary.endswith(' m, 0 departures')
+
+
+def test_a_vehicle_that_leaves_the_lane_is_put_back():
+    session = make(Schedule(probe_changes=0))
+    session.begin()
+    errors = []
+    for _ in range(60):
+        session.send(Command(0.8, 0.9))
+        errors.append(abs(session.advance()[0].lateral_error))
+    assert session.departures > 0
+    assert max(errors) < 0.35
+    assert f'{session.departures} departures' in session.summary
+
+
+def test_after_the_probes_the_drive_starts_in_the_middle_with_all_noise():
+    session = make(Schedule(probe_changes=1))
+    session.begin()
+    while session.phase is Phase.PROBING:
+        session.advance()
+    first, second = (session.advance()[0] for _ in range(2))
+    assert first.lateral_error == second.lateral_error == pytest.approx(0.0, abs=1e-6)
+    assert not np.array_equal(first.image, second.image)
+
+
+@pytest.mark.parametrize('timeout, metres', [(0.0, 0.8 * 1.0), (0.25, 0.8 * 0.25)])
+def test_a_vehicle_without_commands_stops_after_the_timeout_if_there_is_one(timeout, metres):
+    session = make(Schedule(probe_changes=0, command_timeout=timeout))
+    session.begin()
+    session.send(AHEAD)
+    start = session.environment.look().pose
+    for _ in range(30):
+        pose = session.advance()[0].pose
+    assert math.hypot(pose.x - start.x, pose.y - start.y) == pytest.approx(metres)
+
+
+def test_skipped_frames_count_as_time():
+    session = make(Schedule(probe_changes=0, command_timeout=0.05))
+    session.begin()
+    session.send(AHEAD)
+    for _ in range(10):
+        session.skip()
+    frame, _ = session.advance()
+    assert frame.now.time == pytest.approx(11 / 30.0)
+    assert frame.progress == pytest.approx(0.8 * 0.05, abs=1e-3)
+
+
+@pytest.mark.parametrize('schedule, message', [
+    ({'pacing': 'fast'}, "pacing is 'fast'; it must be realtime or lockstep"),
+    ({'duration': -1.0}, 'duration is -1.0 s; it must be a number from 0 to 1e+06 s'),
+    ({'probe_changes': 1.5}, 'probe_changes is 1.5; it must be a whole number from 0 to 1000'),
+])
+def test_a_wrong_schedule_is_refused(schedule, message):
+    with pytest.raises(SettingsError) as caught:
+        Schedule(**schedule)
+    assert str(caught.value) == message
