@@ -11,7 +11,7 @@ COMMANDS = {
     'recorder': ('stream_agent.nodes.recorder_node', 'compares policies on the same frames'),
     'simulation': ('stream_agent.nodes.simulation_node', 'publishes the embedded simulator'),
     'train': ('stream_agent.learning.train', 'trains a driving policy in the simulator'),
-    'evaluate': ('stream_agent.learning.evaluate', 'drives policies on courses unseen in training'),
+    'evaluate': ('stream_agent.learning.evaluate', 'drives policies on held-out courses'),
     'run': ('stream_agent.runner', 'the main job: all of the above nodes, then the report'),
 }
 

@@ -3,30 +3,26 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from stream_agent.settings import check, quantity
+
 NS = 10**9
 
 
 @dataclass(frozen=True)
 class IntakeSettings:
-    """
-    The agent's patience.
+    """The agent's patience."""
 
-    :param camera_period: Seconds between two frames.
-    :param max_age: Oldest frame that is stepped [s]; 0 stands for max(5 periods, 0.2 s).
-    :param max_ahead: How far a stamp may lie in the future [s].
-    :param max_gap: Missing frames that the memory outlives; a longer gap resets it.
-    """
-
-    camera_period: float = 1 / 30
-    max_age: float = 0.0
-    max_ahead: float = 0.1
-    max_gap: int = 3
+    camera_period: float = quantity(1 / 30, 's', 1e-3, 10.0, 'time between two frames')
+    max_age: float = quantity(
+        0.0, 's', 0.0, 60.0,
+        'oldest frame that is stepped; 0: five camera periods, at least 0.2 s')
+    max_lead: float = quantity(
+        0.1, 's', 0.0, 10.0, 'how far the stamp of a frame may lie in the future')
+    max_gap: int = quantity(
+        3, '', 0, 100_000, 'missing frames that the memory outlives; a longer gap resets it')
 
     def __post_init__(self) -> None:
-        if not 0 < self.camera_period < float('inf'):
-            raise ValueError(f'camera_period is {self.camera_period}; it is a positive time [s]')
-        if not self.max_age >= 0:
-            raise ValueError(f'max_age is {self.max_age}; it is a time [s], or 0 for its default')
+        check(self)
 
     @property
     def oldest(self) -> float:
@@ -64,7 +60,7 @@ class Intake:
         age = (now_ns - stamp_ns) / NS
         back = 0.0 if self._last_ns is None else (self._last_ns - stamp_ns) / NS
         reason = ('stale' if age > self.settings.oldest
-                  else 'future' if age < -self.settings.max_ahead
+                  else 'future' if age < -self.settings.max_lead
                   else '' if self._last_ns is None or back > self.TIME_JUMP
                   else 'duplicate' if back == 0
                   else 'out of order' if back > 0 else '')

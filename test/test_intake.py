@@ -58,9 +58,12 @@ def test_a_clock_that_is_set_back_resets_and_goes_on():
 
 
 @pytest.mark.parametrize('arguments, sentence', [
-    ((0.0,), 'camera_period is 0.0; it is a positive time [s]'),
-    ((float('nan'),), 'camera_period is nan; it is a positive time [s]'),
-    ((T, -1.0), 'max_age is -1.0; it is a time [s], or 0 for its default')])
+    ((0.0,), 'camera_period is 0.0; set it to a number from 0.001 to 10 s (time between two '
+             'frames)'),
+    ((float('nan'),), 'camera_period is nan; set it to a number from 0.001 to 10 s (time between '
+                      'two frames)'),
+    ((T, -1.0), 'max_age is -1.0; set it to a number from 0 to 60 s (oldest frame that is '
+                'stepped; 0: five camera periods, at least 0.2 s)')])
 def test_impossible_settings(arguments, sentence):
     with pytest.raises(ValueError) as error:
         IntakeSettings(*arguments)

@@ -1,21 +1,8 @@
-"""The numbers of the gate: their meaning, unit, range and default, said once."""
+"""What the gate lets pass, in numbers."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
-
-class SettingsError(ValueError):
-    """Settings that the gate cannot keep the robot safe with; the message says what would do."""
-
-
-def quantity(default: float, unit: str, low: float, high: float, meaning: str):
-    """
-    Declare a number of the settings.
-
-    :param low: The least value allowed.
-    :param high: The greatest value allowed.
-    """
-    return field(default=default, metadata={
-        'unit': unit, 'low': low, 'high': high, 'meaning': meaning})
+from stream_agent.settings import check, choice, quantity, SettingsError
 
 
 @dataclass(frozen=True)
@@ -51,17 +38,12 @@ class Settings:
         0.1, 's', 0.02, 1.0, 'time between two zeros while the robot is stopped')
     stop_duration: float = quantity(
         2.0, 's', 0.1, 60.0, 'time after which release_after_stop ends the zeros')
-    release_after_stop: bool = field(default=False, metadata={
-        'meaning': 'fall silent some time after a stop, so that another source of a '
-        'multiplexer may drive; otherwise zeros go on'})
+    release_after_stop: bool = choice(
+        False, 'fall silent some time after a stop, so that another source of a multiplexer may '
+        'drive; otherwise zeros go on')
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            if 'unit' in item.metadata:
-                self._check_range(item.name, **item.metadata)
-            elif not isinstance(getattr(self, item.name), bool):
-                raise SettingsError(f'{item.name} is {getattr(self, item.name)!r}; '
-                                    'set it to true or false')
+        check(self)
         # For how long one frame may be trusted (G1, G2).
         patience = max(5 * self.camera_period, 0.25)
         object.__setattr__(self, 'command_timeout', self.command_timeout or patience)
@@ -76,11 +58,3 @@ class Settings:
             raise SettingsError(
                 f'stop_duration is {self.stop_duration:g} s with a stop_period of '
                 f'{self.stop_period:g} s; set it to at least one period')
-
-    def _check_range(self, name: str, unit: str, low: float, high: float, meaning: str) -> None:
-        value = getattr(self, name)
-        # Written so that NaN, which compares false with everything, is refused.
-        if isinstance(value, bool) or not (isinstance(value, (int, float))
-                                           and low <= value <= high):
-            raise SettingsError(f'{name} is {value!r}; set it to a number from {low:g} to '
-                                f'{high:g} {unit} ({meaning})')

@@ -50,6 +50,12 @@ def pooling(source: Shape, target: Shape, kernel: int = 2, kind: str = 'average'
     return kinds[kind](kernel)
 
 
+def readout(source: Shape, target: Shape, kernel: int = 1) -> nn.Module:
+    """Return a dense layer on averages over windows side by side, for large feature maps."""
+    pooled = (maps(source), source[1] // kernel, source[2] // kernel)
+    return nn.Sequential(nn.AvgPool2d(kernel), Dense(pooled, target))
+
+
 def identity(source: Shape, target: Shape) -> nn.Module:
     """Return the source as it is."""
     return nn.Identity()
@@ -59,6 +65,7 @@ TRANSFORMS: dict[str, Callable[..., nn.Module]] = {
     'dense': Dense,
     'convolution': convolution,
     'pooling': pooling,
+    'readout': readout,
     'identity': identity,
 }
 

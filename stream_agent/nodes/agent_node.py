@@ -20,8 +20,8 @@ from stream_agent.nodes.agent_diagnostics import agent_status
 from stream_agent.nodes.conversions import (
     COMMAND_QOS, command_to_twist, compressed_to_array, FRAME_QOS, image_to_array, ImageError,
     stamp_to_ns)
-from stream_agent.nodes.overrides import refuse_unknown
-from stream_agent.nodes.parameters import declare
+from stream_agent.nodes.parameters import (
+    declare, declare_settings, read_settings, refuse_unknown)
 from stream_agent.theory.rollout import frames_until_response
 import torch
 
@@ -44,11 +44,7 @@ class AgentNode(LifecycleNode):
         declare(self, 'device', 'auto', "Torch device: 'auto', 'cpu', 'cuda:0', ...")
         declare(self, 'threads', 1, 'Threads that torch may use on the CPU', low=1, high=256)
         declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
-        declare(self, 'camera_period', 1 / 30, 'Time between two frames [s]', low=1e-3, high=10.0)
-        declare(self, 'max_age', 0.0, 'Oldest frame that is stepped [s]; 0: max(5 periods, 0.2)',
-                low=0.0, high=60.0)
-        declare(self, 'max_gap', 3, 'Missing frames that do not reset the memory',
-                low=0, high=1000)
+        declare_settings(self, IntakeSettings)
         declare(self, 'updates_per_frame', 1, 'Update steps for which a frame is held',
                 low=1, high=100)
         declare(self, 'publish_every_update', False, 'Answer at every update step of a frame')
@@ -89,8 +85,7 @@ class AgentNode(LifecycleNode):
             raise ValueError('checkpoint is empty; give the file of a policy, such as '
                              '-p checkpoint:=lane_streaming.safetensors')
         torch.set_num_threads(value['threads'])
-        self.intake = Intake(IntakeSettings(value['camera_period'], value['max_age'],
-                                            max_gap=value['max_gap']))
+        self.intake = Intake(read_settings(self, IntakeSettings))
         self.policy = load_policy(Path(value['checkpoint']).expanduser())
         network = self.policy.network
         self.engine = Engine(network, value['device'], value['updates_per_frame'])

@@ -40,6 +40,18 @@ def ns_to_stamp(stamp, ns: int):
     return stamp
 
 
+def stamp_of_serialized(data: bytes) -> int:
+    """
+    Read the stamp [ns] of a serialized message that begins with a header.
+
+    :param data: CDR: four bytes that name the encoding, the lowest bit of the second one for
+        little endian; then seconds and nanoseconds, four bytes each.
+    """
+    order = 'little' if data[1] & 1 else 'big'
+    return (int.from_bytes(data[4:8], order, signed=True) * 10**9
+            + int.from_bytes(data[8:12], order))
+
+
 def check_size(height: int, width: int) -> None:
     """Refuse sides outside 1 ... 4096 before anything of that size is touched."""
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):

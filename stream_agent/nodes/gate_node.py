@@ -9,7 +9,6 @@ from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
-from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
@@ -17,12 +16,12 @@ from std_srvs.srv import Trigger
 from stream_agent.command import Command, STOP
 from stream_agent.gate.faults import Fault
 from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
-from stream_agent.gate.settings import Settings, SettingsError
+from stream_agent.gate.settings import Settings
 from stream_agent.nodes import process
 from stream_agent.nodes.conversions import (
     COMMAND_QOS, command_to_twist, stamp_to_ns, twist_to_command)
-from stream_agent.nodes.overrides import given_parameters, refuse_unknown
-from stream_agent.nodes.parameters import declare
+from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
+from stream_agent.settings import SettingsError
 
 # How much later than due a zero may leave, for 1 % of a core.
 TIMER_PERIOD = 0.02
@@ -44,8 +43,10 @@ class GateNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('gate', **kwargs)
-        self._declare_parameters()
-        self.gate = Gate(self._read_settings(), time.monotonic())
+        changeable = {item.name for item in fields(Settings)} - {'camera_period'}
+        declare_settings(self, Settings, changeable)
+        refuse_unknown(self)
+        self.gate = Gate(read_settings(self, Settings), time.monotonic())
         self.add_on_set_parameters_callback(self.on_change_asked)
         self.add_post_set_parameters_callback(self.on_change_made)
         self._command_pub = self.create_publisher(TwistStamped, 'cmd_vel', COMMAND_QOS)
@@ -61,39 +62,17 @@ class GateNode(Node):
         gc.collect()
         gc.freeze()
 
-    def _declare_parameters(self) -> None:
-        given = given_parameters(self)
-        for item in fields(Settings):
-            low, high = item.metadata.get('low'), item.metadata.get('high')
-            unit = f" [{item.metadata['unit']}]" if low is not None else ''
-            try:
-                declare(self, item.name, item.default, item.metadata['meaning'] + unit,
-                        low=low, high=high, read_only=item.name == 'camera_period')
-            except ParameterException as error:
-                Settings(**{item.name: given[item.name]})
-                # What remains is a whole number where rclpy wants a decimal point.
-                raise SettingsError(f'{item.name} is {given[item.name]!r}; write it as '
-                                    f'{float(given[item.name])!r}') from error
-        refuse_unknown(self)
-
-    def _read_settings(self, changes: list[Parameter] = ()) -> Settings:
-        """Make settings of the parameters as they would be after the changes."""
-        changed = {parameter.name: parameter.value for parameter in changes}
-        return Settings(**{
-            item.name: changed.get(item.name, self.get_parameter(item.name).value)
-            for item in fields(Settings)})
-
     def on_change_asked(self, changes: list[Parameter]) -> SetParametersResult:
         """Refuse changes that, all together, would not make a safe gate (P5)."""
         try:
-            self._read_settings(changes)
+            read_settings(self, Settings, changes)
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def on_change_made(self, changes: list[Parameter]) -> None:
         """Take changes over that no one refused."""
-        self.gate.settings = self._read_settings()
+        self.gate.settings = read_settings(self, Settings)
 
     def on_policy_command(self, message: TwistStamped) -> None:
         """Judge a policy command, and send what remains of it at once."""

@@ -1,9 +1,17 @@
-"""Declaring parameters with their meaning, unit and range."""
+"""Parameters: declared with meaning, unit and range, and held against what the user gave."""
 
-from typing import Any
+from collections.abc import Container, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from stream_agent.settings import SettingsError
+
+Settings = TypeVar('Settings')
 
 
 def declare(node: Node, name: str, default: Any, description: str, *, low: float | None = None,
@@ -20,3 +28,58 @@ def declare(node: Node, name: str, default: Any, description: str, *, low: float
     elif low is not None:
         descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
     node.declare_parameter(name, default, descriptor)
+
+
+def declare_settings(node: Node, kind: type, changeable: Container[str] = ()) -> None:
+    """
+    Declare a parameter for every field of a settings dataclass.
+
+    :param kind: Its fields are made by ``settings.quantity`` and ``settings.choice``.
+    :param changeable: Names that may be set at run time.
+    :raises SettingsError: If the launch gave a value that is not allowed.
+    """
+    given = given_parameters(node)
+    for item in fields(kind):
+        unit = f" [{item.metadata['unit']}]" if item.metadata.get('unit') else ''
+        try:
+            declare(node, item.name, item.default, item.metadata['meaning'] + unit,
+                    low=item.metadata.get('low'), high=item.metadata.get('high'),
+                    read_only=item.name not in changeable)
+        except ParameterException as error:
+            kind(**{item.name: given[item.name]})
+            # What remains is a whole number where rclpy wants a decimal point.
+            raise SettingsError(f'{item.name} is {given[item.name]!r}; write it as '
+                                f'{float(given[item.name])!r}') from error
+
+
+def read_settings(node: Node, kind: type[Settings], changes: Sequence[Parameter] = ()
+                  ) -> Settings:
+    """
+    Make settings of a ROS node's parameters.
+
+    :param changes: Parameters as they would be.
+    :raises SettingsError: If they contradict each other.
+    """
+    changed = {parameter.name: parameter.value for parameter in changes}
+    return kind(**{item.name: changed.get(item.name, node.get_parameter(item.name).value)
+                   for item in fields(kind)})
+
+
+def given_parameters(node: Node) -> dict[str, Any]:
+    """Return the values from command line and parameter files, declared or not, by name."""
+    # rclpy offers them only by declaring them all, which would hide the misspelt ones.
+    return {name: parameter.value for name, parameter in node._parameter_overrides.items()}
+
+
+def refuse_unknown(node: Node) -> None:
+    """
+    Refuse a parameter that was given, but that the ROS node did not declare (P5).
+
+    :raises ValueError: For the first of them, with the nearest name there is.
+    """
+    known = list(node._parameters)
+    for name in given_parameters(node):
+        if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
+            (nearest, *_) = get_close_matches(name, known, 1, 0.0)
+            raise ValueError(f"{node.get_name()}: there is no parameter '{name}'; "
+                             f"the nearest is '{nearest}'")

@@ -18,7 +18,7 @@ from stream_agent.measurement.recording import make_folder, RecordingError, Writ
 from stream_agent.measurement.rows import RowMaker
 from stream_agent.nodes import process
 from stream_agent.nodes.conversions import (
-    stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
+    stamp_of_serialized, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
 from stream_agent.nodes.parameters import declare
 
 CLOSE_PERIOD = 0.25
@@ -224,18 +224,6 @@ def parse_policies(given: Sequence[str]) -> dict[str, str]:
     if not policies:
         raise ValueError("policies: empty; write for example 'agent=policy_command'")
     return policies
-
-
-def stamp_of_serialized(data: bytes) -> int:
-    """
-    Read the stamp [ns] of a serialized message that begins with a header.
-
-    :param data: CDR: four bytes that name the encoding, the lowest bit of the second one for
-        little endian; then seconds and nanoseconds, four bytes each.
-    """
-    order = 'little' if data[1] & 1 else 'big'
-    return (int.from_bytes(data[4:8], order, signed=True) * 10**9
-            + int.from_bytes(data[8:12], order))
 
 
 def main(args: list[str] | None = None) -> int:

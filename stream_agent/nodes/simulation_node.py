@@ -1,6 +1,5 @@
 """The embedded simulator as a ROS node: cmd_vel in; images, reference and odometry out."""
 
-from dataclasses import fields
 import gc
 import math
 import time
@@ -10,7 +9,6 @@ from geometry_msgs.msg import TwistStamped, Vector3Stamped
 from nav_msgs.msg import Odometry
 import numpy as np
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -22,11 +20,10 @@ from stream_agent.nodes import process
 from stream_agent.nodes.conversions import (
     array_to_image, COMMAND_QOS, command_to_twist, FRAME_QOS, ns_to_stamp, stamp_to_ns,
     twist_to_command)
-from stream_agent.nodes.overrides import given_parameters, refuse_unknown
-from stream_agent.nodes.parameters import declare
+from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.simulation.environment import CommandError, DrivingEnvironment, Frame, Moment
 from stream_agent.simulation.session import Phase, Schedule, Session
-from stream_agent.simulation.settings import Settings, SettingsError
+from stream_agent.simulation.settings import Settings
 
 # For those who watch: nothing is lost if they are busy for a moment.
 WATCHED_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10,
@@ -54,11 +51,11 @@ class SimulationNode(Node):
         super().__init__('simulation', **kwargs)
         # Images are small; a second thread would only take a core from the agent.
         cv2.setNumThreads(1)
-        self._declare(Schedule)
-        self._declare(Settings)
+        declare_settings(self, Schedule)
+        declare_settings(self, Settings)
         refuse_unknown(self)
-        self._schedule = self._read(Schedule)
-        environment = DrivingEnvironment(self._read(Settings), self._schedule.course_seed)
+        self._schedule = read_settings(self, Schedule)
+        environment = DrivingEnvironment(read_settings(self, Settings), self._schedule.course_seed)
         self._lead = preparation_time(environment)
         environment.reset()
         self._session = Session(environment, self._schedule)
@@ -73,25 +70,6 @@ class SimulationNode(Node):
             f'waiting for {self._schedule.start_subscribers} subscribers of '
             f"'{self._image_pub.topic_name}' and a first command that moves the vehicle; pacing: "
             f'{self._schedule.pacing}')
-
-    def _declare(self, kind: type[Schedule] | type[Settings]) -> None:
-        """Declare a parameter for every field of the settings."""
-        given = given_parameters(self)
-        for item in fields(kind):
-            low, high = item.metadata.get('low'), item.metadata.get('high')
-            unit = f" [{item.metadata['unit']}]" if item.metadata.get('unit') else ''
-            try:
-                declare(self, item.name, item.default, item.metadata['meaning'] + unit,
-                        low=low, high=high)
-            except ParameterException as error:
-                kind(**{item.name: given[item.name]})
-                # What remains is a whole number where rclpy wants a decimal point.
-                raise SettingsError(f'{item.name} is {given[item.name]!r}; write it as '
-                                    f'{float(given[item.name])!r}') from error
-
-    def _read(self, kind: type[Schedule] | type[Settings]) -> Schedule | Settings:
-        """Make settings of the parameters."""
-        return kind(**{item.name: self.get_parameter(item.name).value for item in fields(kind)})
 
     def _create_interfaces(self) -> None:
         self._image_pub = self.create_publisher(Image, 'image', FRAME_QOS)

@@ -6,8 +6,8 @@ from enum import auto, Enum
 import numpy as np
 
 from stream_agent.command import Command, STOP
+from stream_agent.settings import check, choice, quantity
 from stream_agent.simulation.environment import DrivingEnvironment, Frame, SAME_INSTANT
-from stream_agent.simulation.settings import check, choice, quantity
 
 # A vehicle that is held still sees these two places in turn: lateral [m], heading [rad].
 PROBE_PLACES = ((0.1, 0.25), (-0.1, -0.25))

@@ -1,49 +1,9 @@
-"""The numbers of the embedded simulator: their meaning, unit, range and default, said once."""
+"""What can be set in the embedded simulator."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
+from stream_agent.settings import check, choice, quantity
 from stream_agent.simulation.camera import Camera
-
-
-class SettingsError(ValueError):
-    """A setting that cannot be simulated; the message says which, and what it may be."""
-
-
-def quantity(default: float, unit: str, low: float, high: float, meaning: str):
-    """
-    Declare a number of the settings; a whole one, if its default is.
-
-    :param low: The least value allowed.
-    :param high: The greatest value allowed.
-    """
-    return field(default=default, metadata={
-        'unit': unit, 'low': low, 'high': high, 'meaning': meaning})
-
-
-def choice(default: bool | str, meaning: str, among: tuple[str, ...] = ()):
-    """
-    Declare a setting that is no number.
-
-    :param among: The words allowed; none for a truth value.
-    """
-    return field(default=default, metadata={'meaning': meaning, 'among': among})
-
-
-def check(settings) -> None:
-    """
-    Hold every field of a dataclass against what its declaration allows.
-
-    :raises SettingsError: For the first that is not allowed.
-    """
-    for item in fields(settings):
-        value = getattr(settings, item.name)
-        if 'unit' in item.metadata:
-            check_number(item.name, value, item.default, **item.metadata)
-        elif item.metadata['among'] and value not in item.metadata['among']:
-            raise SettingsError(f'{item.name} is {value!r}; it must be '
-                                f"{' or '.join(item.metadata['among'])}")
-        elif type(value) is not type(item.default):
-            raise SettingsError(f'{item.name} is {value!r}; it must be true or false')
 
 
 @dataclass(frozen=True)
@@ -101,14 +61,3 @@ class Settings:
         """The camera as mounted without jitter."""
         return Camera(self.width_px, self.height_px, self.field_of_view, self.camera_height,
                       self.camera_forward, self.camera_pitch)
-
-
-def check_number(name: str, value: float, default: float, unit: str, low: float, high: float,
-                 meaning: str) -> None:
-    """Refuse what is no number, no whole one where one is due, or out of its range."""
-    kinds = int if isinstance(default, int) else (int, float)
-    kind = 'a whole number' if isinstance(default, int) else 'a number'
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        unit = f' {unit}' if unit else ''
-        raise SettingsError(f'{name} is {value!r}{unit}; it must be {kind} from {low:g} to '
-                            f'{high:g}{unit}')

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from stream_agent.gate.settings import Settings, SettingsError
+from stream_agent.gate.settings import Settings
+from stream_agent.settings import SettingsError
 
 NUMBERS = [item for item in fields(Settings) if 'unit' in item.metadata]
 

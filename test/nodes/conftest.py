@@ -134,7 +134,7 @@ class Process:
 
 @pytest.fixture
 def peer():
-    """A ``Peer`` on this run's domain."""
+    """Make a ``Peer`` on this run's domain."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     the_peer = Peer()
     yield the_peer
@@ -144,7 +144,7 @@ def peer():
 
 @pytest.fixture
 def robot(peer):
-    """A ``Robot``: the test is the policy before the gate, and the wheels behind it."""
+    """Make a ``Robot``: the test is the policy before the gate, and the wheels behind it."""
     return Robot(peer)
 
 

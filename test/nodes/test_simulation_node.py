@@ -279,11 +279,12 @@ def test_a_signal_ends_it_with_a_summary(watcher, start_node, number):
 
 
 @pytest.mark.parametrize('parameters, sentence', [
-    ({'rate': 500.0}, 'rate is 500.0 Hz; it must be a number from 10 to 120 Hz'),
+    ({'rate': 500.0}, 'rate is 500.0; set it to a number from 10 to 120 Hz (images per second)'),
     ({'rate': 30}, 'rate is 30; write it as 30.0'),
-    ({'width_px': 160.5}, 'width_px is 160.5; it must be a whole number from 32 to 640'),
-    ({'pacing': 'fast'}, "pacing is 'fast'; it must be realtime or lockstep"),
-    ({'vehicle': 'boat'}, "vehicle is 'boat'; it must be differential or bicycle"),
+    ({'width_px': 160.5},
+     'width_px is 160.5; set it to a whole number from 32 to 640 (columns of an image)'),
+    ({'pacing': 'fast'}, "pacing is 'fast'; set it to realtime or lockstep"),
+    ({'vehicle': 'boat'}, "vehicle is 'boat'; set it to differential or bicycle"),
     ({'pasing': 'lockstep'},
      "simulation: there is no parameter 'pasing'; the nearest is 'pacing'")])
 def test_a_wrong_parameter_is_refused_in_a_sentence(start_node, parameters, sentence):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from stream_agent.command import Command
+from stream_agent.settings import SettingsError
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.session import Phase, Schedule, Session
-from stream_agent.simulation.settings import Settings, SettingsError
+from stream_agent.simulation.settings import Settings
 
 AHEAD = Command(0.8, 0.0)
 
@@ -108,9 +109,12 @@ def test_skipped_frames_count_as_time():
 
 
 @pytest.mark.parametrize('schedule, message', [
-    ({'pacing': 'fast'}, "pacing is 'fast'; it must be realtime or lockstep"),
-    ({'duration': -1.0}, 'duration is -1.0 s; it must be a number from 0 to 1e+06 s'),
-    ({'probe_changes': 1.5}, 'probe_changes is 1.5; it must be a whole number from 0 to 1000'),
+    ({'pacing': 'fast'}, "pacing is 'fast'; set it to realtime or lockstep"),
+    ({'duration': -1.0},
+     'duration is -1.0; set it to a number from 0 to 1e+06 s (of the drive; 0: until stopped)'),
+    ({'probe_changes': 1.5},
+     'probe_changes is 1.5; set it to a whole number from 0 to 1000 (sudden changes of the '
+     'scene before the drive, seen by a vehicle that is held still; 0: none)'),
 ])
 def test_a_wrong_schedule_is_refused(schedule, message):
     with pytest.raises(SettingsError) as caught:

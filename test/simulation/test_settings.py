@@ -2,19 +2,27 @@
 
 import pytest
 
-from stream_agent.simulation.settings import Settings, SettingsError
+from stream_agent.settings import SettingsError
+from stream_agent.simulation.settings import Settings
 
 
 @pytest.mark.parametrize('setting, message', [
-    ({'rate': 500.0}, 'rate is 500.0 Hz; it must be a number from 10 to 120 Hz'),
-    ({'rate': float('nan')}, 'rate is nan Hz; it must be a number from 10 to 120 Hz'),
-    ({'rate': True}, 'rate is True Hz; it must be a number from 10 to 120 Hz'),
-    ({'width_px': 1000}, 'width_px is 1000; it must be a whole number from 32 to 640'),
-    ({'height_px': 100.0}, 'height_px is 100.0; it must be a whole number from 24 to 480'),
-    ({'camera_delay': -0.1}, 'camera_delay is -0.1 s; it must be a number from 0 to 1 s'),
-    ({'actuator_delay': '20'}, "actuator_delay is '20' s; it must be a number from 0 to 1 s"),
-    ({'coloured': 'yes'}, "coloured is 'yes'; it must be true or false"),
-    ({'vehicle': 'boat'}, "vehicle is 'boat'; it must be differential or bicycle"),
+    ({'rate': 500.0}, 'rate is 500.0; set it to a number from 10 to 120 Hz (images per second)'),
+    ({'rate': float('nan')},
+     'rate is nan; set it to a number from 10 to 120 Hz (images per second)'),
+    ({'rate': True}, 'rate is True; set it to a number from 10 to 120 Hz (images per second)'),
+    ({'width_px': 1000},
+     'width_px is 1000; set it to a whole number from 32 to 640 (columns of an image)'),
+    ({'height_px': 100.0},
+     'height_px is 100.0; set it to a whole number from 24 to 480 (rows of an image)'),
+    ({'camera_delay': -0.1},
+     'camera_delay is -0.1; set it to a number from 0 to 1 s (from the capture of an image '
+     'until it is handed out)'),
+    ({'actuator_delay': '20'},
+     "actuator_delay is '20'; set it to a number from 0 to 1 s (from a command until it acts, "
+     "before the actuators' lag)"),
+    ({'coloured': 'yes'}, "coloured is 'yes'; set it to true or false"),
+    ({'vehicle': 'boat'}, "vehicle is 'boat'; set it to differential or bicycle"),
 ])
 def test_a_wrong_setting_is_named(setting, message):
     with pytest.raises(SettingsError) as caught:
