@@ -42,5 +42,5 @@ EVERY_LAYER = graph_from_data({
         {'source': 'map_memory', 'target': 'memory', 'transform': 'dense'},
         {'source': 'command', 'target': 'memory', 'transform': 'dense', 'streams': True},
         {'source': 'memory', 'target': 'command', 'transform': 'dense'},
-        {'source': 'image', 'target': 'command', 'transform': 'dense'}],
+        {'source': 'image', 'target': 'command', 'transform': 'readout', 'kernel': 2}],
     'output': 'command'})

@@ -61,14 +61,14 @@ def test_nothing_is_left_behind_and_the_old_file_is_replaced(policy, path):
 
 
 @pytest.mark.parametrize('change, sentence', [
-    (lambda weights: weights['transforms.image-command.linear.bias'].fill_(float('nan')),
-     "the tensor 'transforms.image-command.linear.bias' holds NaN or infinity; train again"),
-    (lambda weights: weights.pop('transforms.image-command.linear.bias'),
-     "the tensor 'transforms.image-command.linear.bias' is missing; graph and weights differ"),
+    (lambda weights: weights['transforms.image-command.1.linear.bias'].fill_(float('nan')),
+     "the tensor 'transforms.image-command.1.linear.bias' holds NaN or infinity; train again"),
+    (lambda weights: weights.pop('transforms.image-command.1.linear.bias'),
+     "the tensor 'transforms.image-command.1.linear.bias' is missing; graph and weights differ"),
     (lambda weights: weights.update(extra=torch.zeros(1)),
      "the tensor 'extra' is not part of the graph; graph and weights differ"),
-    (lambda weights: weights.update({'transforms.image-command.linear.bias': torch.zeros(3)}),
-     "the tensor 'transforms.image-command.linear.bias' has the shape [3]; the graph needs [2]"),
+    (lambda weights: weights.update({'transforms.image-command.1.linear.bias': torch.zeros(3)}),
+     "the tensor 'transforms.image-command.1.linear.bias' has the shape [3]; the graph needs [2]"),
 ])
 def test_wrong_tensors_are_refused(path, change, sentence):
     metadata, weights = parts(path)

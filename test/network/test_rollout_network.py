@@ -103,7 +103,7 @@ def changed(place, key, value):
 @pytest.mark.parametrize('graph, sentence', [
     (changed(('edges', 0), 'transform', 'convolve'),
      "edges[0] (image->edges).transform: no transform named 'convolve'; choices are dense, "
-     'convolution, pooling, identity'),
+     'convolution, pooling, readout, identity'),
     (changed(('nodes', 'edges'), 'activation', 'rectify'),
      "nodes.edges.activation: no activation named 'rectify'; choices are identity, relu, "
      'leaky_relu, elu, tanh, sigmoid'),
