@@ -1,0 +1,162 @@
+"""Drivers, and what comes of letting them drive the embedded simulator."""
+
+from dataclasses import dataclass, field
+import math
+import time
+from typing import Protocol
+
+import numpy as np
+from stream_agent.command import Command
+from stream_agent.engine import Engine
+from stream_agent.network.checkpoint import Policy
+from stream_agent.simulation.environment import DrivingEnvironment, Frame
+
+
+class Driver(Protocol):
+    """Whoever answers frames with commands."""
+
+    def reset(self) -> None:
+        """Forget every frame seen so far."""
+
+    def command(self, frame: Frame) -> Command:
+        """Answer one frame."""
+
+    def settle(self) -> None:
+        """Use the time after the answer."""
+
+
+class ExpertDriver:
+    """Drives by the true pose: what the simulator gives as the reference."""
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
+    def command(self, frame: Frame) -> Command:
+        """Return the frame's reference."""
+        return frame.reference
+
+    def settle(self) -> None:
+        """Nothing is left to do."""
+
+
+class PolicyDriver:
+    """Drives by the camera's frames alone."""
+
+    def __init__(self, policy: Policy, device: str = 'cpu') -> None:
+        self._policy = policy
+        self._engine = Engine(policy.network, device)
+        self._engine.warm_up()
+
+    def reset(self) -> None:
+        """Forget every frame seen so far."""
+        self._engine.reset()
+
+    def command(self, frame: Frame) -> Command:
+        """Answer one frame by the response cone."""
+        output = self._engine.respond(self._policy.preprocessing(frame.image))
+        return self._policy.limits.command(output)
+
+    def settle(self) -> None:
+        """Compute what only later frames need."""
+        self._engine.settle()
+
+
+@dataclass
+class Drive:
+    """
+    How one drive went.
+
+    :param lateral_errors: Of every frame [m], positive to the left of the lane's middle.
+    :param lane_width: From border to border [m].
+    :param laps: Times around the course.
+    :param departures: Times that the lane was left; after each the robot is put back.
+    :param unanswered: Frames that came while the one before was still in work.
+    """
+
+    lane_width: float
+    lateral_errors: list[float] = field(default_factory=list)
+    laps: float = 0.0
+    departures: int = 0
+    unanswered: int = 0
+
+    def note(self, frame: Frame) -> None:
+        """Count one frame."""
+        self.lateral_errors.append(frame.lateral_error)
+        self.laps = frame.laps
+        self.departures += frame.departed
+
+    @property
+    def lateral_rms(self) -> float:
+        """Root mean square of the lateral error [m]."""
+        return float(np.sqrt(np.mean(np.square(self.lateral_errors))))
+
+    @property
+    def largest_lateral_error(self) -> float:
+        """Largest distance from the lane's middle [m]."""
+        return float(np.abs(self.lateral_errors).max())
+
+
+class Lockstep:
+    """No clock: the simulator waits for every answer."""
+
+    def wait_for_frame(self) -> int:
+        """Return how many frames came and went unanswered; none, here."""
+        return 0
+
+    def since_frame(self) -> float:
+        """Return the seconds between the frame and now; none, here."""
+        return 0.0
+
+
+class RealTime:
+    """
+    The wall clock: frames come when they are due, whether the last was answered or not.
+
+    :param camera_period: Seconds between two frames.
+    """
+
+    def __init__(self, camera_period: float) -> None:
+        self._period = camera_period
+        self._due = time.perf_counter()
+
+    def wait_for_frame(self) -> int:
+        """Sleep until the next frame is due; return how many came and went unanswered."""
+        self._due += self._period
+        missed = max(0, math.floor((time.perf_counter() - self._due) / self._period))
+        self._due += missed * self._period
+        time.sleep(max(0.0, self._due - time.perf_counter()))
+        return missed
+
+    def since_frame(self) -> float:
+        """Return the seconds between the frame and now."""
+        return time.perf_counter() - self._due
+
+
+def drive(environment: DrivingEnvironment, driver: Driver, laps: float,
+          pacing: Lockstep | RealTime | None = None) -> Drive:
+    """
+    Drive until the laps are done, or a third longer than the expert's speed needs for them.
+
+    :param pacing: Real time or, by default, lockstep. In real time an answer acts as long after
+        its frame as it took, and frames that come meanwhile go unanswered.
+    """
+    pacing = pacing or Lockstep()
+    settings, course = environment.settings, environment.course
+    result = Drive(course.lane_width)
+    most_frames = math.ceil(4 / 3 * laps * course.length / settings.target_speed * settings.rate)
+    driver.reset()
+    frame = environment.reset()
+    while frame.laps < laps and len(result.lateral_errors) < most_frames:
+        for _ in range(pacing.wait_for_frame()):
+            frame = environment.advance()
+            result.note(frame)
+            result.unanswered += 1
+        environment.send(driver.command(frame), after=pacing.since_frame())
+        driver.settle()
+        frame = environment.advance()
+        result.note(frame)
+        if frame.departed:
+            environment.place(speed=settings.target_speed)
+            frame = environment.look()
+            driver.reset()
+    return result

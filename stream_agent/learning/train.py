@@ -1,0 +1,132 @@
+"""Command line: train driving policies in the embedded simulator and write their files."""
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from datetime import date
+import multiprocessing
+from pathlib import Path
+import signal
+import sys
+import time
+
+from stream_agent.installation import share_folder
+from stream_agent.learning.imitation import Imitation, Schedule
+from stream_agent.network.checkpoint import CommandLimits, Policy, save_policy
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.simulation.settings import Settings
+from stream_agent.theory.graph import GraphSpec, load_graph
+from stream_agent.theory.rollout import (
+    pattern_from_streams, read_newest_image, sequential_pattern, streaming_pattern)
+import torch
+from tqdm import tqdm
+
+LIMITS = CommandLimits(max_speed=1.0, max_yaw_rate=2.0)
+
+
+def pattern_of(graph: GraphSpec, name: str) -> dict[tuple[str, str], int]:
+    """
+    Return the pattern that a name on the command line stands for.
+
+    :param name: 'streaming' (edges that leave the image are R = 0), 'sequential', or the
+        edges that stream, as 'a->b,b->b'.
+    """
+    if name == 'streaming':
+        return read_newest_image(graph, streaming_pattern(graph))
+    if name == 'sequential':
+        return sequential_pattern(graph)
+    return pattern_from_streams(graph, name.split(','))
+
+
+def train(graph_path: Path, pattern_name: str, output: Path, schedule: Schedule, seed: int,
+          position: int = 0) -> Path:
+    """
+    Train one policy and write it.
+
+    :param output: Folder of the checkpoint.
+    :param position: Line of the terminal for the progress bar.
+    :returns: The checkpoint, named after graph and pattern.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    graph = load_graph(graph_path)
+    network = RolloutNetwork(graph, pattern_of(graph, pattern_name))
+    label = pattern_name if pattern_name in ('streaming', 'sequential') else 'hybrid'
+    preprocessing = Preprocessing(network.shapes[network.input], crop_top=0.25)
+    start = time.perf_counter()
+    with tqdm(total=schedule.all_updates, desc=label, position=position, unit='step') as bar:
+        def report(values):
+            stop_if_orphaned()
+            bar.set_postfix(values | {'loss': f'{values["loss"]:.5f}'}, refresh=False)
+            bar.update()
+        imitation = Imitation(network, preprocessing, LIMITS, Settings(), schedule, seed, report)
+        imitation.run()
+    training = {'command': 'stream_agent train', 'date': date.today().isoformat(),
+                'seed': seed, 'schedule': asdict(schedule), 'torch': torch.__version__,
+                'frames': imitation.episodes.frames,
+                'duration_s': round(time.perf_counter() - start)}
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / f'{graph_path.stem}_{label}.safetensors'
+    save_policy(path, Policy(network, preprocessing, LIMITS, label, training))
+    return path
+
+
+def stop_if_orphaned() -> None:
+    """End a worker whose parent was killed; nobody waits for its policy."""
+    parent = multiprocessing.parent_process()
+    if parent and not parent.is_alive():
+        sys.exit('train: stopped, as the command that started it is gone')
+
+
+def train_all(arguments: argparse.Namespace) -> list[Path]:
+    """Train every pattern for itself, side by side where there are cores."""
+    schedule = replace(Schedule(), **{name: getattr(arguments, name)
+                                      for name in ('rounds', 'updates', 'last_updates')})
+    jobs = [(arguments.graph, pattern, arguments.output, schedule, arguments.seed, position)
+            for position, pattern in enumerate(arguments.pattern)]
+    if len(jobs) == 1:
+        return [train(*jobs[0])]
+    # A fresh interpreter each, since torch does not survive a fork.
+    with ProcessPoolExecutor(arguments.workers,
+                             multiprocessing.get_context('spawn')) as pool:
+        return [future.result() for future in [pool.submit(train, *job) for job in jobs]]
+
+
+def parse(args: list[str] | None) -> argparse.Namespace:
+    """Read the command line; defaults are those of the shipped policies."""
+    default = Schedule()
+    parser = argparse.ArgumentParser(
+        prog='train', description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('--graph', type=Path, help='graph file',
+                        default=share_folder() / 'config' / 'graphs' / 'lane.yaml')
+    parser.add_argument('--pattern', nargs='+', default=['streaming', 'sequential'],
+                        help="'streaming', 'sequential', or the edges that stream: 'a->b,b->b'")
+    parser.add_argument('--output', type=Path, default=Path('policies'),
+                        help='folder of the checkpoints')
+    parser.add_argument('--seed', type=int, default=1, help='of weights and courses')
+    parser.add_argument('--rounds', type=int, default=default.rounds,
+                        help='times that the policy drives and learns')
+    parser.add_argument('--updates', type=int, default=default.updates,
+                        help='gradient steps a round')
+    parser.add_argument('--last-updates', type=int, default=default.last_updates,
+                        help='gradient steps after the last round, more')
+    parser.add_argument('--workers', type=int, default=2, help='policies trained side by side')
+    return parser.parse_args(args)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Train and say where the checkpoints are."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        paths = train_all(parse(args))
+    except KeyboardInterrupt:
+        print('\ntraining stopped; no checkpoint was written', file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        print(f'train: {error}', file=sys.stderr)
+        return 1
+    print(*(f'wrote {path}' for path in paths), sep='\n')
+    return 0
