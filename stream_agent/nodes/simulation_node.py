@@ -157,8 +157,9 @@ class SimulationNode(Node):
             self._session.skip()
             self._skipped += self._session.phase is Phase.DRIVING
         frame, changed = self._session.advance()
+        image = array_to_image(frame.image, 0, 'camera_optical')
         time.sleep(max(0.0, self._due() - time.monotonic()))
-        self._publish(frame, changed)
+        self._publish(frame, image, changed)
 
     def on_lockstep_timer(self) -> None:
         """Publish where nothing is answered: while waiting, and after the timeout."""
@@ -175,13 +176,15 @@ class SimulationNode(Node):
             self._publish_next()
 
     def _publish_next(self) -> None:
-        self._publish(*self._session.advance())
+        frame, changed = self._session.advance()
+        self._publish(frame, array_to_image(frame.image, 0, 'camera_optical'), changed)
 
-    def _publish(self, frame: Frame, changed: bool) -> None:
-        """Publish a frame, first the image, and then all that is said about it."""
+    def _publish(self, frame: Frame, image: Image, changed: bool) -> None:
+        """Stamp and publish the image of a frame, and then all that is said about it."""
         now_ns = self._now_ns(frame)
         stamp_ns = now_ns - round((frame.now.time - frame.time) * 1e9)
-        self._image_pub.publish(array_to_image(frame.image, stamp_ns, 'camera_optical'))
+        ns_to_stamp(image.header.stamp, stamp_ns)
+        self._image_pub.publish(image)
         self._last_frame_at, self._last_frame_ns = time.monotonic(), now_ns
         if changed:
             header = Header(frame_id='camera_optical')

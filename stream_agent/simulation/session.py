@@ -10,7 +10,7 @@ from stream_agent.settings import check, choice, quantity
 from stream_agent.simulation.environment import DrivingEnvironment, Frame, SAME_INSTANT
 
 # A vehicle that is held still sees these two places in turn: lateral [m], heading [rad].
-PROBE_PLACES = ((0.1, 0.25), (-0.1, -0.25))
+PROBE_PLACES = ((0.06, 0.15), (-0.06, -0.15))
 # Frames between two changes; irregular, so that nothing can fall into step with them.
 PROBE_FRAMES = (15, 21)
 

@@ -62,11 +62,8 @@ class Camera:
 
     def wait_for_agent(self):
         # It spins, and so answers, only once autostart is over.
-        client = self.peer.node.create_client(GetState, 'agent/get_state')
-        self.peer.spin_until(client.service_is_ready, 20.0)
-        state = client.call_async(GetState.Request())
-        self.peer.spin_until(state.done, 20.0)
-        assert state.result().current_state.label == 'active'
+        state = self.peer.call(GetState, 'agent/get_state', GetState.Request())
+        assert state.current_state.label == 'active'
         self.peer.spin_until(self.publisher.get_subscription_count)
 
     def now(self):

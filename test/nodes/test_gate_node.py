@@ -142,7 +142,9 @@ def test_a_paused_simulation_does_not_pause_the_watchdog(robot, start_node):
 
 def test_a_new_gate_stops_a_robot_that_its_predecessor_left_driving(robot, start_node):
     first = start_node('gate')
-    robot.ready().drive(DRIVE)
+    robot.ready()
+    while robot.commands[-1] != DRIVE:
+        robot.policy(DRIVE)
     first.signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
     robot.peer.spin(0.2)

@@ -1,0 +1,66 @@
+# `make run`: the main job. `make test`: the tests. Needs python3 (3.10 to 3.13), make, and the
+# package registries for the first call; with ROS 2 sourced, that ROS is used. Another Python:
+# `make run PYTHON=python3.12`; more for the main job: `make run ARGS='--duration 120'`.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+ARGS ?=
+
+HAS_ROS := $(if $(ROS_DISTRO),$(shell $(PYTHON) -c 'import rclpy' 2>&1 || echo no),no)
+ifeq ($(HAS_ROS),)
+FLAVOUR := $(ROS_DISTRO)
+EXTRAS := test
+# So that rclpy's message code, built against NumPy 1.26, goes on working.
+CONSTRAINTS := 'numpy<2'
+VENV_OPTIONS := --system-site-packages
+else
+FLAVOUR := wheels
+EXTRAS := ros,test
+endif
+
+BIN := $(VENV)/bin
+REQUIREMENTS := $(VENV)/.requirements-$(FLAVOUR)
+PACKAGE := $(VENV)/.package
+# With the folders, whose times tell of files that are gone.
+SOURCES := package.xml setup.py setup.cfg $(shell \
+    find config launch resource scripts stream_agent -name __pycache__ -prune -o -print)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+# What ROS 2 asks for the files of a package; neither pip nor the wheels set it.
+export AMENT_PREFIX_PATH := $(abspath $(VENV))$(if $(AMENT_PREFIX_PATH),:$(AMENT_PREFIX_PATH))
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: run test install clean
+
+run: install
+	$(BIN)/python -m stream_agent run $(ARGS)
+
+# The gate is covered line by line; with ARGS (as in `make test ARGS=test/theory`) not all tests
+# run, and coverage is not asked for.
+test: install
+	$(BIN)/python -m pytest $(or $(ARGS),--cov=stream_agent.gate --cov-report=term-missing \
+	    --cov-fail-under=100)
+
+install: $(PACKAGE)
+
+$(PACKAGE): $(REQUIREMENTS) $(SOURCES)
+	rm -rf build/pip
+	$(PIP) --no-build-isolation --no-deps --no-index --force-reinstall .
+	touch $@
+
+$(REQUIREMENTS): setup.py Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
+	    echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.10 to 3.13 is needed:" \
+	    "make PYTHON=python3.12" >&2; exit 1; }
+	@# An environment for another ROS is of no use to this one.
+	if ls $(VENV)/.requirements-* 2>/dev/null | grep -qvx '$@'; then rm -rf $(VENV); fi
+	$(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
+	$(PIP) setuptools wheel
+	rm -rf build/pip
+	$(PIP) --no-build-isolation '$(TORCH)' $(CONSTRAINTS) '.[$(EXTRAS)]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build/pip stream_agent.egg-info .pytest_cache .hypothesis .coverage
+	find stream_agent test -name __pycache__ -type d -prune -exec rm -rf {} +

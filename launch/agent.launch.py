@@ -1,0 +1,153 @@
+"""
+Start the agent, the gate and the recorder on a camera that already runs.
+
+    ros2 launch stream_agent agent.launch.py image_topic:=/camera/image_raw cmd_vel_topic:=/cmd_vel
+
+``ros2 launch stream_agent agent.launch.py --show-args`` lists what can be set.
+"""
+
+import signal
+
+from launch import LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument, EmitEvent, GroupAction, OpaqueFunction, RegisterEventHandler, Shutdown,
+    UnregisterEventHandler)
+from launch.conditions import IfCondition, UnlessCondition
+from launch.event_handlers import OnProcessExit
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.substitutions import FindPackageShare
+from lifecycle_msgs.msg import Transition
+
+CONFIG = PathJoinSubstitution([FindPackageShare('stream_agent'), 'config'])
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        'checkpoint', description='Policy that drives, written by `ros2 run stream_agent train`',
+        default_value=PathJoinSubstitution([CONFIG, 'policies', 'lane_streaming.safetensors'])),
+    DeclareLaunchArgument(
+        'baseline', default_value='none',
+        description='Policy to compare it with, which sees the same frames and drives nothing, '
+                    "or 'none'"),
+    DeclareLaunchArgument(
+        'device', default_value='auto', description="Torch device: 'auto', 'cpu', 'cuda:0', ..."),
+    DeclareLaunchArgument('namespace', default_value='', description='Namespace of the robot'),
+    DeclareLaunchArgument(
+        'image_topic', default_value='image', description='Frames (sensor_msgs/Image)'),
+    DeclareLaunchArgument(
+        'cmd_vel_topic', default_value='cmd_vel',
+        description='Commands to the base (geometry_msgs/TwistStamped)'),
+    DeclareLaunchArgument(
+        'params_file', default_value=PathJoinSubstitution([CONFIG, 'robot.yaml']),
+        description='Parameters that override those of config/robot.yaml'),
+    DeclareLaunchArgument(
+        'use_sim_time', default_value='false', description='Take the time from /clock'),
+    DeclareLaunchArgument(
+        'autostart', default_value='true', description='Configure and activate the policies'),
+    DeclareLaunchArgument(
+        'record', default_value='true', description='Start the recorder and report at the end'),
+    DeclareLaunchArgument(
+        'output', default_value='results', description="Folder of the recorder's reports"),
+    DeclareLaunchArgument(
+        'respawn', default_value='true',
+        description='Start a process again that ended; an agent comes back unconfigured. '
+                    'false: the end of one process is the end of all'),
+    DeclareLaunchArgument('log_level', default_value='info', description='Least severity logged'),
+]
+TOPICS = [
+    ('image', LaunchConfiguration('image_topic')),
+    ('image/compressed', [LaunchConfiguration('image_topic'), '/compressed']),
+    ('cmd_vel', LaunchConfiguration('cmd_vel_topic')),
+]
+
+
+def ros_node(executable, name, action=Node, parameters=None, remappings=(), **options):
+    """
+    Start one of our executables in the way that is common to all.
+
+    :param parameters: What overrides the two files.
+    """
+    process = action(
+        package='stream_agent',
+        executable=executable,
+        name=name,
+        exec_name=name,
+        namespace=LaunchConfiguration('namespace'),
+        output='screen',
+        parameters=[
+            PathJoinSubstitution([CONFIG, 'robot.yaml']),
+            LaunchConfiguration('params_file'),
+            {'use_sim_time': LaunchConfiguration('use_sim_time'), **(parameters or {})},
+        ],
+        remappings=[*TOPICS, *remappings],
+        ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+        respawn=LaunchConfiguration('respawn'),
+        respawn_delay=1.0,
+        **options)
+    # Without respawn the end of one is the end of all.
+    end_with_it = RegisterEventHandler(
+        OnProcessExit(target_action=process, on_exit=end),
+        condition=UnlessCondition(LaunchConfiguration('respawn')))
+    return process, end_with_it
+
+
+def end(event, context):
+    """End the launch, with an error if a process crashed."""
+    if event.returncode not in (0, -signal.SIGINT):
+        raise RuntimeError(f'{event.process_name} ended with exit code {event.returncode}')
+    return None if context.is_shutdown else Shutdown(reason=f'{event.process_name} ended')
+
+
+def policy(name, checkpoint, remappings=()):
+    """Start an agent process under a name, and bring it up if that is wanted."""
+    agent, end_with_it = ros_node(
+        'agent', name, LifecycleNode, remappings=remappings,
+        parameters={'checkpoint': checkpoint, 'device': LaunchConfiguration('device')})
+    autostart = IfCondition(LaunchConfiguration('autostart'))
+    return [agent, end_with_it, GroupAction(bring_up(agent, name), condition=autostart)]
+
+
+def bring_up(agent, name):
+    """
+    Configure and activate an agent, or end the launch if it cannot be configured.
+
+    Only once: an agent that crashed comes back unconfigured and waits for a person.
+    """
+    def request(transition):
+        return EmitEvent(event=ChangeState(
+            lifecycle_node_matcher=matches_action(agent), transition_id=transition))
+
+    def fail(context):
+        raise RuntimeError(f'{name} was not configured; its error above says why')
+
+    on_failure = OnStateTransition(
+        target_lifecycle_node=agent, start_state='configuring', goal_state='unconfigured',
+        entities=[OpaqueFunction(function=fail)])
+    # 'configuring' because 'inactive' is also where a deactivated agent arrives.
+    on_success = OnStateTransition(
+        target_lifecycle_node=agent, start_state='configuring', goal_state='inactive',
+        handle_once=True, entities=[
+            UnregisterEventHandler(on_failure), request(Transition.TRANSITION_ACTIVATE)])
+    return [RegisterEventHandler(on_failure), RegisterEventHandler(on_success),
+            request(Transition.TRANSITION_CONFIGURE)]
+
+
+def generate_launch_description():
+    """Describe agent, baseline, gate and recorder."""
+    baseline = LaunchConfiguration('baseline')
+    return LaunchDescription([
+        *ARGUMENTS,
+        *policy('agent', LaunchConfiguration('checkpoint')),
+        GroupAction(
+            policy('baseline', baseline, [('policy_command', 'baseline/policy_command')]),
+            condition=IfCondition(NotEqualsSubstitution(baseline, 'none'))),
+        *ros_node('gate', 'gate'),
+        # It sees the last commands of the others, and then needs time for its report.
+        GroupAction(
+            ros_node('recorder', 'recorder', sigterm_timeout='20',
+                     parameters={'output': LaunchConfiguration('output')}),
+            condition=IfCondition(LaunchConfiguration('record'))),
+    ])

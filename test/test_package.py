@@ -1,0 +1,120 @@
+"""What an installation holds, tried on one made by pip; and the style of all Python files."""
+
+import ast
+from importlib.metadata import PackageNotFoundError, version
+import os
+from pathlib import Path
+import re
+import shutil
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
+           'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
+EXECUTABLES = ['agent', 'evaluate', 'gate', 'recorder', 'simulation', 'train']
+
+
+@pytest.fixture(scope='module')
+def prefix(tmp_path_factory):
+    """Install the package, and return where."""
+    source, prefix = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('prefix')
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name,
+                            ignore=shutil.ignore_patterns('__pycache__'))
+        else:
+            shutil.copy2(ROOT / name, source / name)
+    subprocess.run(
+        [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-index',
+         '--no-build-isolation', '--ignore-installed', '--prefix', str(prefix), str(source)],
+        check=True)
+    return prefix
+
+
+def run(prefix, *command):
+    """Run a command of the installation; returns what it prints."""
+    (packages,) = prefix.glob('l*/python3*/site-packages')
+    path = os.pathsep.join(filter(None, [str(packages), os.environ.get('PYTHONPATH')]))
+    return subprocess.run(
+        [sys.executable, *command], env={**os.environ, 'PYTHONPATH': path}, cwd=prefix,
+        check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize('name', EXECUTABLES)
+def test_ros_finds_every_executable(prefix, name):
+    executable = prefix / 'lib' / 'stream_agent' / name
+    assert executable.stat().st_mode & 0o777 == 0o755
+    assert executable.read_text().startswith('#!/usr/bin/env python3\n')
+
+
+def test_no_executable_is_missing(prefix):
+    found = sorted(path.name for path in (prefix / 'lib' / 'stream_agent').iterdir())
+    assert found == EXECUTABLES
+
+
+def test_an_executable_runs_its_command(prefix):
+    executable = prefix / 'lib' / 'stream_agent' / 'train'
+    assert run(prefix, str(executable), '--help').startswith('usage: train ')
+
+
+def test_the_console_script_lists_the_commands(prefix):
+    said = run(prefix, str(prefix / 'bin' / 'stream_agent'), '--help')
+    assert said.startswith('usage: stream_agent COMMAND ...\n')
+    assert all(f'\n  {name} ' in said for name in [*EXECUTABLES, 'run'])
+
+
+def test_the_index_of_packages_has_an_entry(prefix):
+    marker = prefix / 'share/ament_index/resource_index/packages/stream_agent'
+    assert marker.read_text() == ''
+
+
+@pytest.mark.parametrize('folder', ['config', 'launch'])
+def test_share_holds_the_files_of_the_source(prefix, folder):
+    def files(root):
+        return sorted(str(path.relative_to(root)) for path in root.rglob('*')
+                      if path.is_file() and path.suffix != '.pyc')
+    assert files(prefix / 'share' / 'stream_agent' / folder) == files(ROOT / folder) != []
+
+
+def test_the_installed_package_finds_its_files(prefix):
+    where = run(prefix, '-c', 'from stream_agent.installation import share_folder\n'
+                'print(share_folder())')
+    assert where.strip() == str(prefix / 'share' / 'stream_agent')
+
+
+def test_one_version():
+    package = ElementTree.parse(ROOT / 'package.xml').getroot()
+    in_xml = package.find('version').text
+    assert re.search(r"version='([^']+)'", (ROOT / 'setup.py').read_text())[1] == in_xml
+    try:
+        assert version('stream_agent') == in_xml
+    except PackageNotFoundError:
+        pass
+
+
+def test_package_xml_names_every_ros_package_that_is_imported():
+    package = ElementTree.parse(ROOT / 'package.xml').getroot()
+    declared = {item.text for item in package.findall('exec_depend')}
+    imported = set()
+    for path in [*ROOT.glob('stream_agent/**/*.py'), *ROOT.glob('launch/*.py')]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split('.')[0])
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name.split('.')[0] for alias in node.names}
+    ros = {name for name in imported if re.fullmatch(
+        r'rclpy|launch|launch_ros|ament_\w+|\w+_msgs|\w+_interfaces|std_srvs', name)}
+    assert 'rclpy' in ros and ros <= declared
+
+
+def test_style():
+    pytest.importorskip('flake8_quotes', reason='flake8-quotes is not installed')
+    pytest.importorskip('flake8_import_order', reason='flake8-import-order is not installed')
+    found = subprocess.run([sys.executable, '-m', 'flake8', str(ROOT), *[
+        str(ROOT / 'scripts' / name) for name in EXECUTABLES]],
+        cwd=ROOT, capture_output=True, text=True)
+    assert found.stdout + found.stderr == ''
