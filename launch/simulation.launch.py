@@ -34,7 +34,8 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'duration', default_value='0.0', description='Time to drive [s]; 0: until Ctrl-C'),
     DeclareLaunchArgument(
-        'course_seed', default_value='1000', description='Another number, another course'),
+        'course_seed', default_value='1000000',
+        description='Another number, another course; from here on, training has seen none'),
 ]
 # Agent, baseline and recorder, as far as they are wanted: they are to see the first frame.
 WATCHERS = PythonExpression([

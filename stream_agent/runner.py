@@ -15,6 +15,7 @@ import sys
 
 from stream_agent.installation import InstallationError, installed_share, share_folder
 from stream_agent.processes import ProcessGroup
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 
 # The recorder needs time for its report.
 STOP_TIMEOUT = 5.0
@@ -27,7 +28,8 @@ def parser() -> ArgumentParser:
     result = ArgumentParser('stream_agent run', formatter_class=ArgumentDefaultsHelpFormatter)
     result.add_argument('--duration', type=float, default=45.0, help='time to drive [s]')
     result.add_argument('--output', type=Path, default=Path('results'), help='for the report')
-    result.add_argument('--seed', type=int, default=1000, help='another number, another course')
+    result.add_argument('--seed', type=int, default=FIRST_HELD_OUT_SEED,
+                        help='another number, another course; up from here, training saw none')
     result.add_argument('--checkpoint', type=Path, default='lane_streaming',
                         help='policy that drives: a file, or a name in config/policies')
     result.add_argument('--baseline', type=Path, default='lane_sequential',

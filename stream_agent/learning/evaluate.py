@@ -14,8 +14,8 @@ import numpy as np
 from stream_agent.installation import share_folder
 from stream_agent.learning.driving import (
     Drive, drive, ExpertDriver, Lockstep, PolicyDriver, RealTime)
-from stream_agent.learning.imitation import FIRST_HELD_OUT_SEED
 from stream_agent.network.checkpoint import load_policy
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import Settings
 import torch

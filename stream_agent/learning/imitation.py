@@ -16,13 +16,12 @@ from stream_agent.learning.episodes import Episode, Episodes
 from stream_agent.network.checkpoint import CommandLimits
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment, Frame
 from stream_agent.simulation.settings import Settings
 import torch
 from torch import nn, Tensor
 
-# Held-out courses of the evaluation have seeds from here on; training stays below.
-FIRST_HELD_OUT_SEED = 1_000_000
 USUAL_FAN_IN = 256
 
 

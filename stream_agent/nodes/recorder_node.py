@@ -9,7 +9,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped, Vector3Stamped
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -229,4 +228,4 @@ def parse_policies(given: Sequence[str]) -> dict[str, str]:
 
 def main(args: list[str] | None = None) -> int:
     """Record until told to go, then report."""
-    return process.run(RecorderNode, args, SingleThreadedExecutor)
+    return process.run(RecorderNode, args)

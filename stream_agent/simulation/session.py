@@ -7,6 +7,7 @@ import numpy as np
 
 from stream_agent.command import Command, STOP
 from stream_agent.settings import check, choice, quantity
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment, Frame, SAME_INSTANT
 
 # A vehicle that is held still sees these two places in turn: lateral [m], heading [rad].
@@ -23,7 +24,8 @@ class Schedule:
     :raises SettingsError: If a number is outside its range, or a word not among those allowed.
     """
 
-    course_seed: int = quantity(0, '', 0, 2**31 - 1, 'another number, another course')
+    course_seed: int = quantity(
+        FIRST_HELD_OUT_SEED, '', 0, 2**31 - 1, 'another number, another course')
     duration: float = quantity(0.0, 's', 0.0, 1e6, 'of the drive; 0: until stopped')
     pacing: str = choice(
         'realtime', 'realtime: frames come when they are due; lockstep: each waits for the '

@@ -7,11 +7,12 @@ import pytest
 from stream_agent.command import Command
 from stream_agent.learning.driving import drive, PolicyDriver
 from stream_agent.learning.imitation import (
-    Disturbance, FIRST_HELD_OUT_SEED, Imitation, imitation_loss, Schedule)
+    Disturbance, Imitation, imitation_loss, Schedule)
 from stream_agent.learning.train import LIMITS, main, pattern_of
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import Settings
 from stream_agent.theory.graph import load_graph
