@@ -83,6 +83,9 @@ class RolloutNetwork(nn.Module):
     def _add_edge(self, place: str, edge: EdgeSpec) -> None:
         target = self.graph.node(edge.target)
         carries = target.cell and edge.source == edge.target
+        if carries and edge.transform != 'identity':
+            raise GraphError(f"{place}.transform: '{edge.transform}' on the self-edge of a cell, "
+                             'which gives the cell its last value as it is; set it to identity')
         transform = make_transform(
             place, edge.transform, self.shapes[edge.source],
             target.shape if carries else self._taken_shape(target), edge.options)

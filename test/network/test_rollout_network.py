@@ -114,6 +114,9 @@ def changed(place, key, value):
     (changed(('nodes', 'blurred'), 'cell', 'gilr'),
      "nodes.blurred.cell: 'gilr' needs the node's self-edge; add {source: blurred, target: "
      'blurred, transform: identity, streams: true}'),
+    (changed(('edges', 5), 'transform', 'dense'),
+     "edges[5] (memory->memory).transform: 'dense' on the self-edge of a cell, which gives the "
+     'cell its last value as it is; set it to identity'),
     (changed(('edges', 0), 'stride', 1),
      'edges[0] (image->edges): convolution of [1, 8, 8] gives [4, 8, 8], but the target takes '
      '[4, 4, 4]'),
