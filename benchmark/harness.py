@@ -3,14 +3,14 @@
 import argparse
 from collections.abc import Callable
 import json
-import os
 from pathlib import Path
-import platform
 import sys
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from stream_agent.measurement.machine import machine  # noqa: E402
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -19,17 +19,6 @@ def parse(description: str) -> argparse.Namespace:
     parser.add_argument('--quick', action='store_true', help='under 50 s, wider scatter')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
     return parser.parse_args()
-
-
-def machine() -> str:
-    """Return the processor's name and the cores that this process may use."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.exists():
-        models = [line.split(':', 1)[1].strip() for line in cpuinfo.read_text().splitlines()
-                  if line.startswith('model name')]
-        name = models[0] if models else name
-    return f'{name}, {len(os.sched_getaffinity(0))} cores'
 
 
 def alternate(competitors: dict[str, Callable[[], float]], rounds: int, warm_up: int = 3

@@ -18,6 +18,8 @@ WAKE_UP_PERIOD = 0.1
 
 def end_with_parent() -> None:
     """Ask Linux, in a new process, for SIGINT when the process that started it is gone."""
+    # A shell that starts a job in the background lets it, and so its children, ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == 'linux':
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
@@ -126,11 +128,13 @@ class ProcessGroup:
         :param timeout: Time that they have to leave [s].
         """
         asked = [self._processes[name] for name in names if name in self._processes]
-        for process in asked:
-            process.popen.send_signal(signal.SIGINT)
-        end = time.monotonic() + timeout
-        while time.monotonic() < end and any(process.running for process in asked):
-            self._pass_on()
+        # Twice, since an interpreter that is just starting may swallow the first.
+        for _ in range(2):
+            for process in asked:
+                process.popen.send_signal(signal.SIGINT)
+            end = time.monotonic() + timeout / 2
+            while time.monotonic() < end and any(process.running for process in asked):
+                self._pass_on()
         for process in asked:
             if process.running:
                 process.kill()

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
-import platform
 import signal
 import sys
 
@@ -14,6 +13,7 @@ import numpy as np
 from stream_agent.installation import share_folder
 from stream_agent.learning.driving import (
     Drive, drive, ExpertDriver, Lockstep, PolicyDriver, RealTime)
+from stream_agent.measurement.machine import machine
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
@@ -102,6 +102,5 @@ def main(args: list[str] | None = None) -> int:
         return 1
     pacing = 'real time' if arguments.real_time else 'lockstep'
     print(json.dumps(rows) if arguments.json else
-          f'{table(rows)}\n{pacing}, {platform.processor() or platform.machine()}, '
-          f'{os.cpu_count()} cores')
+          f'{table(rows)}\n{pacing}, {machine()}')
     return 0

@@ -26,8 +26,8 @@ import torch
 LIMITS = CommandLimits(1.0, 2.0)
 # A deep node that takes long to settle, and a short path that does not wait for it.
 SLOW = graph_from_data({
-    'nodes': {'image': {'shape': [1, 8, 8]}, 'wide': {'shape': [9000]},
-              'deep': {'shape': [9000]}, 'command': {'shape': [2], 'activation': 'tanh'}},
+    'nodes': {'image': {'shape': [1, 8, 8]}, 'wide': {'shape': [7000]},
+              'deep': {'shape': [7000]}, 'command': {'shape': [2], 'activation': 'tanh'}},
     'edges': [{'source': 'image', 'target': 'wide'}, {'source': 'wide', 'target': 'deep'},
               {'source': 'deep', 'target': 'command'}, {'source': 'image', 'target': 'command'}],
     'output': 'command'})
