@@ -61,6 +61,7 @@ class SimulationNode(Node):
         self._session = Session(environment, self._schedule)
         self._published = self._skipped = self._unanswered = 0
         self._created = time.monotonic()
+        self._first_command_at = None
         self._epoch = self._last_frame_at = None
         self._last_frame_ns = 0
         self._create_interfaces()
@@ -112,7 +113,9 @@ class SimulationNode(Node):
         watchers = self._image_pub.get_subscription_count()
         if (self._session.phase is Phase.WAITING and command != STOP
                 and watchers >= self._schedule.start_subscribers):
-            self._begin('commands arrive')
+            self._first_command_at = self._first_command_at or time.monotonic()
+            if time.monotonic() - self._first_command_at >= self._schedule.start_delay:
+                self._begin('commands arrive')
         if not realtime and self._answers(msg):
             self._publish_next()
 

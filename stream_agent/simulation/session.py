@@ -34,6 +34,9 @@ class Schedule:
         1.0, 's', 0.01, 60.0, 'after which lockstep goes on without an answer')
     start_subscribers: int = quantity(
         1, '', 1, 100, 'subscribers of image to wait for before the drive starts')
+    start_delay: float = quantity(
+        0.0, 's', 0.0, 60.0, 'from the first command until the drive starts, as those who watch '
+        'may still be discovering each other')
     start_timeout: float = quantity(
         60.0, 's', 0.0, 3600.0, 'after which the drive starts anyway; 0: never')
     probe_changes: int = quantity(

@@ -278,6 +278,19 @@ def test_a_signal_ends_it_with_a_summary(watcher, start_node, number):
     assert 'frames published, 0 skipped' in simulation.output
 
 
+def test_the_drive_starts_a_delay_after_the_first_command(start_node, peer):
+    simulation = start_node('simulation', start_delay=1.0, **SMALL)
+    publisher = peer.node.create_publisher(TwistStamped, 'cmd_vel', COMMAND_QOS)
+    images = peer.hear(Image, 'image', WATCH_FRAME_QOS)
+    peer.spin_until(lambda: images and publisher.get_subscription_count())
+    since = time.monotonic()
+    while 'commands arrive' not in simulation.output:
+        publisher.publish(command_to_twist(Command(0.8, 0.0), 1))
+        peer.spin(0.02)
+        assert time.monotonic() - since < 10.0
+    assert time.monotonic() - since >= 1.0
+
+
 @pytest.mark.parametrize('parameters, sentence', [
     ({'rate': 500.0}, 'rate is 500.0; set it to a number from 10 to 120 Hz (images per second)'),
     ({'rate': 30}, 'rate is 30; write it as 30.0'),
