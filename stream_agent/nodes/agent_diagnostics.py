@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from stream_agent.theory.rollout import inference_factor
-
 if TYPE_CHECKING:
     from stream_agent.nodes.agent_node import AgentNode
 
@@ -17,13 +15,12 @@ LOW_RATE = 0.9
 
 def agent_status(agent: AgentNode) -> DiagnosticStatus:
     """Return rate (now, mean, worst second), durations by stage [s], and drops by reason."""
-    network = agent.policy.network
     rate = agent.rate.now()
     values = {
         'pattern': agent.policy.pattern_name,
         'device': str(agent.engine.device),
         'first response frame': str(agent.frames_until_response),
-        'inference factor': str(inference_factor(network.graph, network.pattern)),
+        'inference factor': str(agent.inference_factor),
         'rate now': f'{rate:.1f}',
         'rate mean': f'{agent.rate.mean():.2f}',
         'rate worst second': f'{agent.rate.worst_second():.0f}',

@@ -18,11 +18,10 @@ from stream_agent.network.checkpoint import load_policy
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_diagnostics import agent_status
 from stream_agent.nodes.conversions import (
-    COMMAND_QOS, command_to_twist, compressed_to_array, FRAME_QOS, image_to_array, ImageError,
-    stamp_to_ns)
+    COMMAND_QOS, command_to_twist, FRAME_QOS, image_source, ImageError, stamp_to_ns)
 from stream_agent.nodes.parameters import (
     declare, declare_settings, read_settings, refuse_unknown)
-from stream_agent.theory.rollout import frames_until_response
+from stream_agent.theory.rollout import frames_until_response, inference_factor
 import torch
 
 STAGES = ('arrival', 'convert', 'respond', 'publish', 'settle')
@@ -62,12 +61,8 @@ class AgentNode(LifecycleNode):
         self._command_pub = self.create_lifecycle_publisher(
             TwistStamped, 'policy_command', COMMAND_QOS)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        compressed = self.get_parameter('image_transport').value == 'compressed'
-        self._read = compressed_to_array if compressed else image_to_array
-        self._image_sub = (
-            self.create_subscription(CompressedImage, 'image/compressed', self.on_image, FRAME_QOS)
-            if compressed else
-            self.create_subscription(Image, 'image', self.on_image, FRAME_QOS))
+        self._image_sub = self.create_subscription(
+            self._image_type, self._image_topic, self.on_image, FRAME_QOS)
         self._timer = self.create_timer(1.0, self.publish_diagnostics,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
         # What lives for good need not be looked at again by every garbage collection.
@@ -78,9 +73,7 @@ class AgentNode(LifecycleNode):
     def _load(self) -> None:
         """Read parameters and policy, and take the slow first steps."""
         value = {name: parameter.value for name, parameter in self._parameters.items()}
-        if value['image_transport'] not in ('raw', 'compressed'):
-            raise ValueError(f"image_transport is '{value['image_transport']}'; "
-                             "choices are 'raw', 'compressed'")
+        self._image_type, self._image_topic, self._read = image_source(value['image_transport'])
         if not value['checkpoint']:
             raise ValueError('checkpoint is empty; give the file of a policy, such as '
                              '-p checkpoint:=lane_streaming.safetensors')
@@ -91,6 +84,7 @@ class AgentNode(LifecycleNode):
         self.engine = Engine(network, value['device'], value['updates_per_frame'])
         self.engine.warm_up()
         self.frames_until_response = frames_until_response(network.graph, network.pattern)
+        self.inference_factor = inference_factor(network.graph, network.pattern)
         self._every_update = value['publish_every_update']
         self._forget()
 

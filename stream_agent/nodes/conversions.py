@@ -1,5 +1,7 @@
 """Between ROS messages and plain data; the only place that reads steps, encodings and stamps."""
 
+from collections.abc import Callable
+
 import cv2
 from geometry_msgs.msg import TwistStamped
 import numpy as np
@@ -121,6 +123,21 @@ def compressed_to_array(msg: CompressedImage) -> np.ndarray:
         return pixels
     code = cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
     return cv2.cvtColor(pixels, code)
+
+
+def image_source(transport: str
+                 ) -> tuple[type, str, Callable[[Image | CompressedImage], np.ndarray]]:
+    """
+    Return the message type, the topic and the reader of a way to send images.
+
+    :param transport: 'raw' or 'compressed'.
+    :raises ValueError: If it is another.
+    """
+    if transport == 'raw':
+        return Image, 'image', image_to_array
+    if transport == 'compressed':
+        return CompressedImage, 'image/compressed', compressed_to_array
+    raise ValueError(f"image_transport is '{transport}'; choices are 'raw', 'compressed'")
 
 
 def array_to_image(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> Image:

@@ -10,7 +10,6 @@ from geometry_msgs.msg import TwistStamped, Vector3Stamped
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from stream_agent.measurement.machine import machine, versions
@@ -18,7 +17,8 @@ from stream_agent.measurement.recording import make_folder, RecordingError, Writ
 from stream_agent.measurement.rows import RowMaker
 from stream_agent.nodes import process
 from stream_agent.nodes.conversions import (
-    stamp_of_serialized, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
+    image_source, stamp_of_serialized, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS,
+    WATCH_FRAME_QOS)
 from stream_agent.nodes.parameters import declare
 
 CLOSE_PERIOD = 0.25
@@ -79,11 +79,7 @@ class RecorderNode(Node):
         self.get_logger().info(f"recording {', '.join(self.policies)} to '{folder}'")
 
     def _subscribe(self) -> None:
-        transport = self.get_parameter('image_transport').value
-        if transport not in ('raw', 'compressed'):
-            raise ValueError(f"image_transport is '{transport}'; choices are 'raw', 'compressed'")
-        kind, topic = ((CompressedImage, 'image/compressed') if transport == 'compressed' else
-                       (Image, 'image'))
+        kind, topic, _ = image_source(self.get_parameter('image_transport').value)
         # Of an image only the stamp matters, so it is left as it came.
         self._image_sub = self.create_subscription(
             kind, topic, self.on_image, WATCH_FRAME_QOS, raw=True)

@@ -187,8 +187,9 @@ def images_seen(graph: GraphSpec, pattern: Pattern, size: int) -> dict[FrameNode
     sources = {node.name: [(u, r) for (u, v), r in pattern.items() if v == node.name]
                for node in graph.nodes}
     seen = {(0, node.name): {0} if node.name in graph.inputs else set() for node in graph.nodes}
+    order = update_order(graph, pattern)
     for i in range(1, size + 1):
-        for v in update_order(graph, pattern):
+        for v in order:
             seen[i, v] = {i} if v in graph.inputs else set().union(
                 *(seen[i - r, u] for u, r in sources[v]))
     return seen
@@ -224,7 +225,8 @@ def response_cone(graph: GraphSpec, pattern: Pattern) -> list[str]:
     nodes are needed by later frames only, so they can be computed after the answer is out.
     """
     cone = {graph.output}
-    for v in reversed(update_order(graph, pattern)):
+    order = update_order(graph, pattern)
+    for v in reversed(order):
         if v in cone:
             cone |= {u for (u, target), r in pattern.items() if target == v and r == 0}
-    return [v for v in update_order(graph, pattern) if v in cone and v not in graph.inputs]
+    return [v for v in order if v in cone and v not in graph.inputs]
