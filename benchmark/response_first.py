@@ -10,9 +10,10 @@ import time
 from harness import alternate, parse, percentiles, show
 import numpy as np
 from stream_agent.engine import Engine
-from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.graph import graph_from_data, GraphSpec
-from stream_agent.theory.rollout import read_newest_image, streaming_pattern, update_order
+from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.graph_file import graph_from_data
+from stream_agent.theory.patterns import read_newest_image, streaming_pattern, update_order
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -42,7 +43,7 @@ def deep_graph(depth: int) -> GraphSpec:
 def cone_share(network: RolloutNetwork) -> float:
     """Return the floating-point operations of the response cone over those of all nodes."""
     state = network.initial_state()
-    frame = state[network.input]
+    frame = state.values[network.input]
     counts = []
     for run in (network.respond, network.step):
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -63,10 +64,10 @@ class Undivided:
     @torch.inference_mode()
     def step(self, frame: np.ndarray) -> np.ndarray:
         """Advance by one frame and return the output."""
-        now = {self._network.input: torch.from_numpy(frame).unsqueeze(0)}
+        now = State({self._network.input: torch.from_numpy(frame).unsqueeze(0)})
         self._network.update(self._order, now, self._state)
         self._state = now
-        return now[self._network.graph.output].squeeze(0).numpy()
+        return now.values[self._network.graph.output].squeeze(0).numpy()
 
 
 def main() -> None:

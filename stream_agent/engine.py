@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.network.rollout_network import RolloutNetwork, State
 import torch
 
 
@@ -49,7 +49,7 @@ class Engine:
     def reset(self) -> None:
         """Forget every frame seen so far."""
         self._state = self._network.initial_state()
-        self._now: dict[str, torch.Tensor] | None = None
+        self._now: State | None = None
 
     def warm_up(self, frames: int = 20) -> None:
         """Take the slow first steps now, on black frames, and forget them."""

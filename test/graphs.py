@@ -1,6 +1,7 @@
 """The graphs of the tests: the paper's worked examples, and one that exercises every layer."""
 
-from stream_agent.theory.graph import graph_from_data, GraphSpec
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.graph_file import graph_from_data
 
 
 def bare_graph(edges: str, output: str, streams: str = '') -> GraphSpec:
@@ -23,24 +24,28 @@ FIGURE_2 = bare_graph('u->v v->w v->v u->w w->v', 'w', streams='v->v w->v')
 SR = bare_graph('img->h1 h1->h2 h2->out h1->h1 h1->out', 'out', streams='h1->h1')
 FF = bare_graph('img->h1 h1->h2 h2->out', 'out')
 
+# Every transform, with shapes written and inferred, two cells, and a gate (the product).
 EVERY_LAYER = graph_from_data({
     'nodes': {
         'image': {'shape': [1, 8, 8]},
-        'edges': {'shape': [4, 4, 4], 'normalisation': 'layer', 'activation': 'relu'},
-        'blurred': {'shape': [4, 2, 2], 'activation': 'elu'},
-        'map_memory': {'shape': [2, 4, 4], 'cell': 'gilr'},
-        'memory': {'shape': [5], 'cell': 'gilr', 'normalisation': 'layer'},
+        'edges': {'shape': [5, 4, 4], 'normalisation': 'layer', 'activation': 'relu'},
+        'blurred': {'activation': 'elu'},
+        'map_memory': {'channels': 2, 'cell': 'gilr'},
+        'memory': {'cell': 'gilr', 'normalisation': 'layer'},
         'command': {'shape': [2], 'activation': 'tanh'}},
     'edges': [
         {'source': 'image', 'target': 'edges', 'transform': 'convolution', 'stride': 2},
         {'source': 'edges', 'target': 'blurred', 'transform': 'pooling', 'kernel': 2},
-        {'source': 'edges', 'target': 'map_memory', 'transform': 'convolution', 'kernel': 1},
+        {'source': 'blurred', 'target': 'map_memory', 'transform': 'transposed'},
         {'source': 'map_memory', 'target': 'map_memory', 'transform': 'identity',
          'streams': True},
-        {'source': 'blurred', 'target': 'memory', 'transform': 'dense'},
+        {'source': 'blurred', 'target': 'memory', 'transform': 'keypoints'},
         {'source': 'memory', 'target': 'memory', 'transform': 'identity', 'streams': True},
-        {'source': 'map_memory', 'target': 'memory', 'transform': 'dense'},
-        {'source': 'command', 'target': 'memory', 'transform': 'dense', 'streams': True},
+        {'source': 'map_memory', 'target': 'memory', 'transform': 'dense', 'product': 'gate'},
+        {'source': 'command', 'target': 'memory', 'transform': 'dense', 'product': 'gate',
+         'streams': True},
         {'source': 'memory', 'target': 'command', 'transform': 'dense'},
-        {'source': 'image', 'target': 'command', 'transform': 'readout', 'kernel': 2}],
+        {'source': 'image', 'target': 'command', 'transform': 'readout', 'kernel': 2},
+        {'source': 'edges', 'target': 'edges', 'transform': 'pointwise', 'streams': True},
+        {'source': 'blurred', 'target': 'edges', 'transform': 'upsampling', 'streams': True}],
     'output': 'command'})

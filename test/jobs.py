@@ -9,8 +9,8 @@ import time
 from stream_agent.network.checkpoint import CommandLimits, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.graph import load_graph
-from stream_agent.theory.rollout import sequential_pattern
+from stream_agent.theory.graph_file import load_graph
+from stream_agent.theory.patterns import sequential_pattern
 import torch
 
 ROOT = Path(__file__).parents[1]

@@ -44,7 +44,7 @@ class PolicyDriver:
 
     def __init__(self, policy: Policy, device: str = 'cpu') -> None:
         self._policy = policy
-        self._engine = Engine(policy.network, device)
+        self._engine = Engine(policy.network, device, policy.updates_per_frame)
         self._engine.warm_up()
 
     def reset(self) -> None:
@@ -53,12 +53,12 @@ class PolicyDriver:
 
     def command(self, frame: Frame) -> Command:
         """Answer one frame by the response cone."""
-        output = self._engine.respond(self._policy.preprocessing(frame.image))
-        return self._policy.limits.command(output)
+        self._responses = self._engine.responses(self._policy.preprocessing(frame.image))
+        return self._policy.limits.command(next(self._responses))
 
     def settle(self) -> None:
         """Compute what only later frames need."""
-        self._engine.settle()
+        next(self._responses, None)
 
 
 @dataclass

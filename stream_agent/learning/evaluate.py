@@ -1,6 +1,7 @@
 """Command line: drive policies, and the expert, on courses that no training has seen."""
 
 import argparse
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 import json
 import multiprocessing
@@ -15,6 +16,8 @@ from stream_agent.learning.driving import (
     Drive, drive, ExpertDriver, Lockstep, PolicyDriver, RealTime)
 from stream_agent.measurement.machine import machine
 from stream_agent.network.checkpoint import load_policy
+from stream_agent.network.custom import allow_transforms
+from stream_agent.options import add_allowed
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import Settings
@@ -23,13 +26,16 @@ import torch
 EXPERT = 'expert'
 
 
-def drive_course(driver_name: str, seed: int, laps: float, real_time: bool) -> Drive:
+def drive_course(driver_name: str, seed: int, laps: float, real_time: bool,
+                 allowed: Sequence[str]) -> Drive:
     """
     Let one driver drive one course.
 
     :param driver_name: A checkpoint's path, or 'expert'.
+    :param allowed: Transforms from outside that the policy may import.
     """
     torch.set_num_threads(1)
+    allow_transforms(allowed)
     settings = Settings()
     driver = (ExpertDriver() if driver_name == EXPERT
               else PolicyDriver(load_policy(driver_name)))
@@ -59,7 +65,7 @@ def evaluate(arguments: argparse.Namespace) -> list[dict]:
     seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + arguments.courses)
     with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn')) as pool:
         drives = {name: [pool.submit(drive_course, name, seed, arguments.laps,
-                                     arguments.real_time) for seed in seeds]
+                                     arguments.real_time, arguments.allow) for seed in seeds]
                   for name in drivers}
         return [summary(name, [future.result() for future in futures])
                 for name, futures in drives.items()]
@@ -81,6 +87,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='evaluate', description=__doc__)
     parser.add_argument('policies', nargs='*', type=Path, default=shipped,
                         help='checkpoints; the shipped ones by default')
+    add_allowed(parser)
     parser.add_argument('--courses', type=int, default=10, help='held-out courses')
     parser.add_argument('--laps', type=float, default=5, help='laps on each course')
     parser.add_argument('--real-time', action='store_true',

@@ -15,7 +15,7 @@ from stream_agent.command import Command
 from stream_agent.learning.episodes import Episode, Episodes
 from stream_agent.network.checkpoint import CommandLimits
 from stream_agent.network.preprocessing import Preprocessing, scale
-from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment, Frame
 from stream_agent.simulation.settings import Settings
@@ -39,6 +39,7 @@ class Schedule:
     :param window: T, frames in a window.
     :param burn_in: Frames at a window's start that fill the state and bear no loss.
     :param learning_rate: At the start; falls to zero by a half cosine.
+    :param updates_per_frame: Update steps for which every image is held, as on the robot.
     """
 
     rounds: int = 12
@@ -50,6 +51,7 @@ class Schedule:
     window: int = 24
     burn_in: int = 8
     learning_rate: float = 2e-3
+    updates_per_frame: int = 1
 
     @property
     def all_updates(self) -> int:
@@ -130,8 +132,8 @@ class Imitation:
         for _ in range(self._schedule.frames):
             pixels = [self._preprocessing.pixels(frame.image) for frame in frames]
             with torch.inference_mode():
-                output, state = self.network.step(scale(torch.from_numpy(np.stack(pixels))),
-                                                  state)
+                output, state = self.network.hold(scale(torch.from_numpy(np.stack(pixels))),
+                                                  state, self._schedule.updates_per_frame)
             for i, environment in enumerate(environments):
                 reference = frames[i].reference
                 episodes[i].add(pixels[i], self._limits.output(reference))
@@ -141,7 +143,7 @@ class Imitation:
                     departures += 1
                     self.episodes.add(episodes[i])
                     episodes[i], frames[i] = Episode(), self._place(environment)
-                    state = {name: zero_sample(value, i) for name, value in state.items()}
+                    state = without_sample(state, i)
         for episode in episodes:
             self.episodes.add(episode)
         return departures
@@ -166,7 +168,8 @@ class Imitation:
         pixels, targets = self.episodes.sample(self._schedule.batch, self._generator)
         self.network.train()
         frames = scale(torch.from_numpy(pixels))
-        outputs, _ = self.network(frames, self.network.initial_state(len(frames)))
+        outputs, _ = self.network(frames, self.network.initial_state(len(frames)),
+                                  self._schedule.updates_per_frame)
         loss = imitation_loss(outputs, torch.from_numpy(targets), self._schedule.burn_in)
         self._optimiser.zero_grad()
         loss.backward()
@@ -189,11 +192,12 @@ def learning_rates(network: RolloutNetwork, base: float) -> list[dict[str, Any]]
             for weight in network.parameters()]
 
 
-def zero_sample(value: Tensor, index: int) -> Tensor:
-    """Return a copy in which one sample of the batch is zero."""
-    value = value.clone()
-    value[index] = 0
-    return value
+def without_sample(state: State, index: int) -> State:
+    """Return a copy in which one sample of the batch has forgotten everything."""
+    values = {name: value.clone() for name, value in state.values.items()}
+    for value in values.values():
+        value[index] = 0
+    return State(values, state.frame)
 
 
 def imitation_loss(outputs: Tensor, targets: Tensor, burn_in: int) -> Tensor:

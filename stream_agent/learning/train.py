@@ -1,6 +1,7 @@
 """Command line: train driving policies in the embedded simulator and write their files."""
 
 import argparse
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from datetime import date
@@ -10,14 +11,16 @@ import signal
 import sys
 import time
 
-from stream_agent.installation import share_folder
 from stream_agent.learning.imitation import Imitation, Schedule
 from stream_agent.network.checkpoint import CommandLimits, Policy, save_policy
+from stream_agent.network.custom import allow_transforms
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.options import add_allowed, find_graph, positive
 from stream_agent.simulation.settings import Settings
-from stream_agent.theory.graph import GraphSpec, load_graph
-from stream_agent.theory.rollout import (
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.graph_file import load_graph
+from stream_agent.theory.patterns import (
     pattern_from_streams, read_newest_image, sequential_pattern, streaming_pattern)
 import torch
 from tqdm import tqdm
@@ -40,16 +43,18 @@ def pattern_of(graph: GraphSpec, name: str) -> dict[tuple[str, str], int]:
 
 
 def train(graph_path: Path, pattern_name: str, output: Path, schedule: Schedule, seed: int,
-          position: int = 0) -> Path:
+          position: int = 0, allowed: Sequence[str] = ()) -> Path:
     """
     Train one policy and write it.
 
     :param output: Folder of the checkpoint.
     :param position: Line of the terminal for the progress bar.
+    :param allowed: Transforms from outside that the graph may import.
     :returns: The checkpoint, named after graph and pattern.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
+    allow_transforms(allowed)
     graph = load_graph(graph_path)
     network = RolloutNetwork(graph, pattern_of(graph, pattern_name))
     label = pattern_name if pattern_name in ('streaming', 'sequential') else 'hybrid'
@@ -68,7 +73,8 @@ def train(graph_path: Path, pattern_name: str, output: Path, schedule: Schedule,
                 'duration_s': round(time.perf_counter() - start)}
     output.mkdir(parents=True, exist_ok=True)
     path = output / f'{graph_path.stem}_{label}.safetensors'
-    save_policy(path, Policy(network, preprocessing, LIMITS, label, training))
+    save_policy(path, Policy(network, preprocessing, LIMITS, label, training,
+                             schedule.updates_per_frame))
     return path
 
 
@@ -82,8 +88,10 @@ def stop_if_orphaned() -> None:
 def train_all(arguments: argparse.Namespace) -> list[Path]:
     """Train every pattern for itself, side by side where there are cores."""
     schedule = replace(Schedule(), **{name: getattr(arguments, name)
-                                      for name in ('rounds', 'updates', 'last_updates')})
-    jobs = [(arguments.graph, pattern, arguments.output, schedule, arguments.seed, position)
+                                      for name in ('rounds', 'updates', 'last_updates',
+                                                   'updates_per_frame')})
+    jobs = [(arguments.graph, pattern, arguments.output, schedule, arguments.seed, position,
+             arguments.allow)
             for position, pattern in enumerate(arguments.pattern)]
     if len(jobs) == 1:
         return [train(*jobs[0])]
@@ -99,8 +107,9 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='train', description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument('--graph', type=Path, help='graph file',
-                        default=share_folder() / 'config' / 'graphs' / 'lane.yaml')
+    parser.add_argument('--graph', type=find_graph, default='lane',
+                        help='graph file, or the name of one that is shipped')
+    add_allowed(parser)
     parser.add_argument('--pattern', nargs='+', default=['streaming', 'sequential'],
                         help="'streaming', 'sequential', or the edges that stream: 'a->b,b->b'")
     parser.add_argument('--output', type=Path, default=Path('policies'),
@@ -112,6 +121,9 @@ def parse(args: list[str] | None) -> argparse.Namespace:
                         help='gradient steps a round')
     parser.add_argument('--last-updates', type=int, default=default.last_updates,
                         help='gradient steps after the last round, more')
+    parser.add_argument('--updates-per-frame', type=positive, metavar='K',
+                        default=default.updates_per_frame,
+                        help='update steps for which every image is held')
     parser.add_argument('--workers', type=int, default=2, help='policies trained side by side')
     return parser.parse_args(args)
 

@@ -12,8 +12,9 @@ from safetensors.torch import save
 from stream_agent.command import Command
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.graph import graph_from_data, graph_to_data
-from stream_agent.theory.rollout import pattern_from_streams
+from stream_agent.theory.graph import graph_to_data, GraphError
+from stream_agent.theory.graph_file import graph_from_data
+from stream_agent.theory.patterns import pattern_from_streams, streaming_edges
 import torch
 
 FORMAT = 'stream_agent 1'
@@ -52,6 +53,7 @@ class Policy:
 
     :param pattern_name: 'streaming', 'sequential' or what the trainer called a hybrid.
     :param training: How the weights came about: seeds, frames, scores; for people.
+    :param updates_per_frame: Update steps for which an image was held in training.
     """
 
     network: RolloutNetwork
@@ -59,6 +61,7 @@ class Policy:
     limits: CommandLimits
     pattern_name: str
     training: Mapping[str, Any]
+    updates_per_frame: int = 1
 
 
 def save_policy(path: str | Path, policy: Policy) -> None:
@@ -67,7 +70,8 @@ def save_policy(path: str | Path, policy: Policy) -> None:
     manifest = {
         'graph': graph_to_data(network.graph),
         'pattern': {'name': policy.pattern_name,
-                    'streams': [f'{u}->{v}' for (u, v), r in network.pattern.items() if r]},
+                    'streams': streaming_edges(network.pattern),
+                    'updates_per_frame': policy.updates_per_frame},
         'preprocessing': asdict(policy.preprocessing),
         'limits': asdict(policy.limits),
         'training': dict(policy.training)}
@@ -116,7 +120,9 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
         shape = tuple(parts['preprocessing'].pop('shape'))
         policy = Policy(network, Preprocessing(shape, **parts['preprocessing']),
                         CommandLimits(**parts['limits']), parts['pattern']['name'],
-                        parts['training'])
+                        parts['training'], parts['pattern'].get('updates_per_frame', 1))
+    except GraphError as error:
+        raise CheckpointError(f'its graph cannot be built: {error}') from None
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f'the metadata is damaged: {error!s}') from None
     check_weights(network, weights)

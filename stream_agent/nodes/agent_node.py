@@ -15,13 +15,15 @@ from stream_agent.engine import Engine
 from stream_agent.intake import Intake, IntakeSettings
 from stream_agent.measurement.durations import Durations, profile_table, Rate
 from stream_agent.network.checkpoint import load_policy
+from stream_agent.network.custom import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_diagnostics import agent_status
 from stream_agent.nodes.conversions import (
     COMMAND_QOS, command_to_twist, FRAME_QOS, image_source, ImageError, stamp_to_ns)
 from stream_agent.nodes.parameters import (
     declare, declare_settings, read_settings, refuse_unknown)
-from stream_agent.theory.rollout import frames_until_response, inference_factor
+from stream_agent.theory.information import frames_unanswered, frames_until_response
+from stream_agent.theory.rollout import inference_factor
 import torch
 
 STAGES = ('arrival', 'convert', 'respond', 'publish', 'settle')
@@ -40,12 +42,14 @@ class AgentNode(LifecycleNode):
     def __init__(self, **kwargs) -> None:
         super().__init__('agent', **kwargs)
         declare(self, 'checkpoint', '', 'Policy written by `ros2 run stream_agent train`')
+        declare(self, 'allow', '', 'Transforms of your own that the policy may import and run, '
+                "by their dotted names: 'my_package.layers.wavelet, ...'")
         declare(self, 'device', 'auto', "Torch device: 'auto', 'cpu', 'cuda:0', ...")
         declare(self, 'threads', 1, 'Threads that torch may use on the CPU', low=1, high=256)
         declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
         declare_settings(self, IntakeSettings)
-        declare(self, 'updates_per_frame', 1, 'Update steps for which a frame is held',
-                low=1, high=100)
+        declare(self, 'updates_per_frame', 0, 'Update steps for which a frame is held; '
+                '0 for as many as in training', low=0, high=100)
         declare(self, 'publish_every_update', False, 'Answer at every update step of a frame')
         declare(self, 'autostart', False, 'Configure and activate at start-up')
         refuse_unknown(self)
@@ -78,12 +82,15 @@ class AgentNode(LifecycleNode):
             raise ValueError('checkpoint is empty; give the file of a policy, such as '
                              '-p checkpoint:=lane_streaming.safetensors')
         torch.set_num_threads(value['threads'])
+        allow_transforms(name.strip() for name in value['allow'].split(',') if name.strip())
         self.intake = Intake(read_settings(self, IntakeSettings))
         self.policy = load_policy(Path(value['checkpoint']).expanduser())
         network = self.policy.network
-        self.engine = Engine(network, value['device'], value['updates_per_frame'])
+        self.engine = Engine(network, value['device'],
+                             value['updates_per_frame'] or self.policy.updates_per_frame)
         self.engine.warm_up()
         self.frames_until_response = frames_until_response(network.graph, network.pattern)
+        self._frames_unanswered = frames_unanswered(network.graph, network.pattern)
         self.inference_factor = inference_factor(network.graph, network.pattern)
         self._every_update = value['publish_every_update']
         self._forget()
@@ -100,7 +107,7 @@ class AgentNode(LifecycleNode):
         """Begin a new sequence of frames."""
         self.engine.reset()
         self.intake.forget()
-        self._unanswerable = self.frames_until_response
+        self._unanswerable = self._frames_unanswered
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start from an empty memory."""

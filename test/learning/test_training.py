@@ -9,13 +9,14 @@ from stream_agent.learning.driving import drive, PolicyDriver
 from stream_agent.learning.imitation import (
     Disturbance, Imitation, imitation_loss, Schedule)
 from stream_agent.learning.train import LIMITS, main, pattern_of
+from stream_agent.network import custom
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import Settings
-from stream_agent.theory.graph import load_graph
+from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.rollout import inference_factor, response_cone
 import torch
 
@@ -26,7 +27,7 @@ SHORT = Schedule(rounds=2, environments=3, frames=60, updates=25, last_updates=0
 
 def test_names_of_patterns():
     assert inference_factor(LANE, pattern_of(LANE, 'streaming')) == 1
-    assert response_cone(LANE, pattern_of(LANE, 'streaming')) == ['command']
+    assert response_cone(LANE, pattern_of(LANE, 'streaming'), 1) == ['command']
     assert inference_factor(LANE, pattern_of(LANE, 'sequential')) == 8
     hybrid = pattern_of(LANE, 'course->command,memory->memory')
     assert [edge for edge, streams in hybrid.items() if streams] == [
@@ -83,12 +84,69 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path)
     assert policy.training['frames'] > 0
 
 
+PLANNED = """
+nodes:
+  image: {shape: [1, 60, 120]}
+  seen: {channels: 4, activation: relu}
+  deep: {shape: [8], activation: tanh, period: 3, offset: 1, dropout: 0.1}
+  command: {shape: [2], activation: tanh}
+edges:
+  - {source: image, target: seen, transform: my_filters.wide, width: 5}
+  - {source: seen, target: deep, transform: readout, kernel: 4}
+  - {source: seen, target: command, transform: readout, kernel: 6}
+  - deep->command
+"""
+FILTERS = """
+from torch import nn
+def wide(source, target, width):
+    return nn.Conv2d(source[0], target[0], width, stride=4)
+"""
+
+
+def test_a_multi_rate_graph_with_own_code_and_held_images_is_trained_and_drives(
+        tmp_path, monkeypatch):
+    """What a plan may recommend: schedule, several update steps; and a transform from outside."""
+    (tmp_path / 'planned.yaml').write_text(PLANNED)
+    (tmp_path / 'my_filters.py').write_text(FILTERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(custom, '_allowed', {})
+    assert main(['--graph', str(tmp_path / 'planned.yaml'), '--pattern', 'deep->command',
+                 '--updates-per-frame', '2', '--rounds', '1', '--updates', '2',
+                 '--last-updates', '0', '--output', str(tmp_path),
+                 '--allow', 'my_filters.wide']) == 0
+    policy = load_policy(tmp_path / 'planned_hybrid.safetensors')
+    assert policy.updates_per_frame == policy.training['schedule']['updates_per_frame'] == 2
+    assert policy.network.graph.node('deep').period == 3
+    driver = PolicyDriver(policy)
+    environment = DrivingEnvironment(Settings(), FIRST_HELD_OUT_SEED)
+    state = policy.network.initial_state()
+    frame = environment.look()
+    driver.reset()
+    for _ in range(5):
+        command = driver.command(frame)
+        driver.settle()
+        image = torch.from_numpy(policy.preprocessing(frame.image)).unsqueeze(0)
+        with torch.inference_mode():
+            output, state = policy.network.hold(image, state, 2)
+        assert command == policy.limits.command(output[0].numpy())
+        frame = environment.step(command)
+    assert state.frame == 10
+
+
+def test_code_from_outside_needs_to_be_allowed(tmp_path, capsys, monkeypatch):
+    (tmp_path / 'planned.yaml').write_text(PLANNED)
+    monkeypatch.setattr(custom, '_allowed', {})
+    assert main(['--graph', str(tmp_path / 'planned.yaml'), '--pattern', 'sequential']) == 1
+    assert capsys.readouterr().err.strip().endswith(
+        "the graph asks for code from outside, 'my_filters.wide', which is not allowed; if you "
+        'trust it, add --allow my_filters.wide')
+
+
 def test_a_wrong_graph_is_said_in_a_sentence(tmp_path, capsys):
     (tmp_path / 'graph.yaml').write_text('nodes: {}')
     assert main(['--graph', str(tmp_path / 'graph.yaml'), '--pattern', 'streaming']) == 1
     assert capsys.readouterr().err == (
-        f"train: {tmp_path / 'graph.yaml'}: 'edges' is missing; "
-        'the keys are nodes, edges, output\n')
+        f"train: {tmp_path / 'graph.yaml'}:1: there are no edges; a network has at least one\n")
 
 
 @pytest.mark.parametrize('path', sorted((CONFIG / 'policies').glob('*.safetensors')),

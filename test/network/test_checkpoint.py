@@ -1,6 +1,8 @@
 """Checkpoints: what goes in comes out, and damaged files are refused with a sentence."""
 
+from dataclasses import replace
 import json
+from pathlib import Path
 import pickle
 
 from graphs import EVERY_LAYER
@@ -12,7 +14,9 @@ from stream_agent.network.checkpoint import (
     CheckpointError, CommandLimits, load_policy, Policy, save_policy)
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.rollout import read_newest_image, streaming_pattern
+from stream_agent.network.shapes import infer_shapes
+from stream_agent.theory.graph_file import graph_from_data
+from stream_agent.theory.patterns import read_newest_image, streaming_pattern
 import torch
 
 
@@ -47,6 +51,49 @@ def test_a_policy_comes_back_whole(policy, path):
     one, _ = policy.network(frames, policy.network.initial_state())
     other, _ = loaded.network(frames, loaded.network.initial_state())
     assert torch.equal(one, other)
+
+
+def test_all_that_a_graph_can_say_comes_back(policy, path):
+    """Shapes are written out, so that loading infers nothing."""
+    said = graph_from_data({
+        'nodes': {
+            'image': {'shape': [1, 8, 8], 'noise': 0.25, 'dropout': 0.125},
+            'a': {'channels': 4, 'period': 3, 'offset': 2, 'dropout': 0.5},
+            'b': {'channels': 4, 'noise': 1e-3, 'normalisation': 'layer'},
+            'c': {'channels': 4, 'activation': 'sigmoid', 'period': 2},
+            'command': {'shape': [2]}},
+        'edges': [
+            {'source': 'image', 'target': 'a', 'transform': 'convolution', 'dilation': 2},
+            {'source': 'a', 'target': 'b', 'transform': 'convolution', 'share': 'same'},
+            {'source': 'b', 'target': 'c', 'transform': 'convolution', 'share': 'same'},
+            {'source': 'b', 'target': 'command', 'transform': 'dense', 'product': 'gate',
+             'noise': 0.5},
+            {'source': 'c', 'target': 'command', 'transform': 'readout', 'product': 'gate',
+             'dropout': 0.25, 'normalisation': 'layer', 'streams': True, 'kernel': 4}],
+        'output': 'command'})
+    network = RolloutNetwork(said, streaming_pattern(said))
+    save_policy(path, replace(policy, network=network))
+    loaded = load_policy(path).network
+    assert loaded.graph == network.graph == infer_shapes(said)
+    assert all(node.shape for node in graph_from_data(
+        json.loads(parts(path)[0]['graph'])).nodes)
+    assert loaded.state_dict().keys() == network.state_dict().keys()
+    assert all(torch.equal(value, network.state_dict()[name])
+               for name, value in loaded.state_dict().items())
+    frames = torch.randn(1, 7, 1, 8, 8)
+    assert torch.equal(loaded(frames, loaded.initial_state())[0],
+                       network.eval()(frames, network.initial_state())[0])
+
+
+@pytest.mark.parametrize('name', ['lane_streaming', 'lane_sequential'])
+def test_policies_that_are_shipped_load(name):
+    path = Path(__file__).parents[2] / 'config' / 'policies' / f'{name}.safetensors'
+    network = load_policy(path).network
+    assert {f'transforms.{key}' for key in ('image-borders.weight', 'image-command.1.linear.bias',
+                                            'course-features.linear.weight')} | {
+        'normalisations.strokes.weight'} <= network.state_dict().keys()
+    assert torch.isfinite(network.step(torch.zeros(1, 1, 60, 120), network.initial_state())[0]
+                          ).all()
 
 
 def test_outputs_and_commands_are_each_other_s_inverse():
@@ -94,8 +141,14 @@ def edited(metadata, key, change):
      'line 1 column 2 (char 1)'),
     (lambda metadata: edited(metadata, 'pattern', lambda value: value.update(streams=['a->b'])),
      "the metadata is damaged: no edge 'a->b'; edges are image->edges, edges->blurred, "
-     'edges->map_memory, map_memory->map_memory, blurred->memory, memory->memory, '
-     'map_memory->memory, command->memory, memory->command, image->command'),
+     'blurred->map_memory, map_memory->map_memory, blurred->memory, memory->memory, '
+     'map_memory->memory, command->memory, memory->command, image->command, edges->edges, '
+     'blurred->edges'),
+    (lambda metadata: edited(metadata, 'graph', lambda value: value['edges'][0].update(
+        transform='convolve')),
+     "its graph cannot be built: edges[0] (image->edges): no transform named 'convolve'; did you "
+     "mean 'convolution'? Choices are dense, convolution, pointwise, transposed, upsampling, "
+     'pooling, readout, keypoints, identity'),
     (lambda metadata: edited(metadata, 'preprocessing', lambda value: value.update(
         shape=[1, 9, 9])),
      "the preprocessing gives [1, 9, 9], the node 'image' takes [1, 8, 8]"),

@@ -19,8 +19,8 @@ from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.nodes.conversions import (
     array_to_image, ns_to_stamp, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
-from stream_agent.theory.graph import graph_from_data
-from stream_agent.theory.rollout import read_newest_image, sequential_pattern, streaming_pattern
+from stream_agent.theory.graph_file import graph_from_data
+from stream_agent.theory.patterns import read_newest_image, sequential_pattern, streaming_pattern
 import torch
 
 LIMITS = CommandLimits(1.0, 2.0)
@@ -33,11 +33,12 @@ SLOW = graph_from_data({
     'output': 'command'})
 
 
-def save(path, graph, pattern):
+def save(path, graph, pattern, updates_per_frame=1):
     torch.manual_seed(0)
     network = RolloutNetwork(graph, pattern)
     shape = network.shapes[network.input]
-    save_policy(path, Policy(network, Preprocessing(shape), LIMITS, 'test', {}))
+    save_policy(path, Policy(network, Preprocessing(shape), LIMITS, 'test', {},
+                             updates_per_frame))
     return str(path)
 
 
@@ -241,8 +242,11 @@ def test_compressed_frames(start_node, peer, checkpoint):
     assert commands[0].message.header.stamp == msg.header.stamp
 
 
-def test_every_update_answers_where_that_is_asked_for(start_node, camera, checkpoint):
-    start_node('agent', checkpoint=checkpoint, autostart=True, updates_per_frame=3,
+@pytest.mark.parametrize('trained, asked', [(1, 3), (3, 0)])
+def test_every_update_answers_where_that_is_asked_for(
+        start_node, camera, tmp_path, trained, asked):
+    checkpoint = save(tmp_path / 'held', EVERY_LAYER, sequential_pattern(EVERY_LAYER), trained)
+    start_node('agent', checkpoint=checkpoint, autostart=True, updates_per_frame=asked,
                publish_every_update=True)
     camera.wait_for_agent()
     stamp = camera.show(0)

@@ -3,12 +3,19 @@
 from collections import Counter
 
 from graphs import bare_graph, EVERY_LAYER, FF, FIGURE_2, SR
+from hypothesis import given
+import networkx as nx
 import pytest
+from strategies import examples, first_steps, scheduled_networks, window_graph
+from stream_agent.theory.enumeration import valid_patterns
+from stream_agent.theory.graph import with_schedule
+from stream_agent.theory.information import first_response, frames_until_response, images_seen
+from stream_agent.theory.patterns import (
+    InvalidRolloutError, pattern_from_streams, read_newest_image, sequential_pattern,
+    streaming_pattern, update_order)
 from stream_agent.theory.rollout import (
-    first_response, frames_until_response, images_seen, inference_factor, inference_tableau,
-    initial_update_state, InvalidRolloutError, pattern_from_streams, read_newest_image,
-    response_cone, rollout_window, sequential_pattern, streaming_pattern, update_order,
-    update_step, valid_patterns)
+    depths, inference_factor, inference_tableau, initial_update_state, response_cone,
+    rollout_window, update_step, window_nodes)
 
 GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'FF': FF}
 
@@ -97,7 +104,7 @@ def test_frames_until_response_agrees_with_the_images_seen(name):
     (hybrid(SR, 'h1->h1', 'h1->h2'), ['h1', 'h2', 'out']),
     (hybrid(SR, 'h1->h1', 'h1->out', 'h1->h2'), ['h2', 'out'])])
 def test_response_cone(pattern, cone):
-    assert response_cone(SR, pattern) == cone
+    assert response_cone(SR, pattern, 1) == cone
 
 
 def test_reading_the_newest_image_keeps_the_factor_and_saves_a_frame():
@@ -113,17 +120,86 @@ def test_an_invalid_pattern_names_its_cycle():
     graph = bare_graph('a->b b->c c->d d->b', 'd')
     with pytest.raises(InvalidRolloutError) as error:
         sequential_pattern(graph)
-    assert str(error.value) == ('edges with R = 0 form the cycle b -> c -> d -> b; '
-                                'set streams: true on one of them')
+    assert str(error.value) == (
+        'edges with R = 0 form the cycle b -> c -> d -> b; one of them has to stream (streams: '
+        'true in the graph file, or among the streaming edges of the pattern)')
 
 
 def test_an_unknown_edge_is_named():
     with pytest.raises(InvalidRolloutError) as error:
         pattern_from_streams(FF, ['h1->h3'])
-    assert str(error.value) == "no edge 'h1->h3'; edges are img->h1, h1->h2, h2->out"
+    assert str(error.value) == (
+        "no edge 'h1->h3'; the nearest is 'h1->h2'; edges are img->h1, h1->h2, h2->out")
 
 
 def test_the_update_order_leads_along_every_sequential_edge():
     for pattern in valid_patterns(FIGURE_2):
         order = update_order(FIGURE_2, pattern)
         assert all(order.index(u) < order.index(v) for (u, v), r in pattern.items() if not r)
+
+
+def computed_now(graph, pattern, frame):
+    """Return the nodes that a frame computes, and the edges between them."""
+    window = window_graph(graph, pattern, frame)
+    return window.subgraph([(i, v) for i, v in window if i == frame and v not in graph.inputs])
+
+
+@examples(150)
+@given(scheduled_networks())
+def test_with_a_schedule_the_tableau_counts_update_steps_and_repeats_while_a_node_is_held(graph):
+    size = 6
+    for pattern in valid_patterns(graph):
+        tableau = inference_tableau(graph, pattern, size)
+        steps = first_steps(graph, pattern, size)
+        assert {node: tableau[node] for node in steps} == steps
+        for node in graph.nodes:
+            assert row(tableau, node.name, size) == [
+                tableau[node.last_update(i), node.name] for i in range(size + 1)]
+
+
+@examples(100)
+@given(scheduled_networks())
+def test_with_a_schedule_the_factor_is_the_longest_path_of_any_frame(graph):
+    for pattern in valid_patterns(graph):
+        longest = 0
+        for frame in range(1, graph.hyperperiod + 1):
+            now = computed_now(graph, pattern, frame)
+            lengths = {v: depth for (_, v), depth in longest_paths(now).items()}
+            expected = {node.name: lengths.get(node.name, 0) for node in graph.nodes}
+            assert depths(graph, pattern, frame) == expected
+            longest = max([longest, *lengths.values()])
+        assert inference_factor(graph, pattern) == longest
+
+
+def longest_paths(window):
+    """Return the number of nodes on the longest path to each node."""
+    longest = {}
+    for node in nx.topological_sort(window):
+        longest[node] = 1 + max((longest[u] for u in window.predecessors(node)), default=0)
+    return longest
+
+
+@examples(100)
+@given(scheduled_networks())
+def test_with_a_schedule_the_cone_is_what_leads_to_the_output_within_its_frame(graph):
+    for pattern in valid_patterns(graph):
+        for frame in range(1, 5):
+            now = computed_now(graph, pattern, frame)
+            output = frame, graph.output
+            needed = {output, *nx.ancestors(now, output)} if output in now else set()
+            cone = response_cone(graph, pattern, frame)
+            assert {(frame, v) for v in cone} == needed
+            assert len(cone) == len(needed)
+            assert cone == [v for v in update_order(graph, pattern) if v in cone]
+
+
+def test_the_window_leaves_out_frames_in_which_a_node_is_held():
+    graph = with_schedule(bare_graph('x->slow slow->out', 'out'), {'slow': (2, 1)})
+    pattern = pattern_from_streams(graph, ['slow->out'])
+    assert window_nodes(graph, 3) == [
+        (0, 'x'), (0, 'slow'), (0, 'out'), (1, 'x'), (1, 'slow'), (1, 'out'), (2, 'x'),
+        (2, 'out'), (3, 'x'), (3, 'slow'), (3, 'out')]
+    assert set(rollout_window(graph, pattern, 3)) == {
+        ((0, 'x'), (0, 'slow')), ((1, 'x'), (1, 'slow')), ((3, 'x'), (3, 'slow')),
+        ((0, 'slow'), (1, 'out')), ((1, 'slow'), (2, 'out')), ((1, 'slow'), (3, 'out'))}
+    assert row(inference_tableau(graph, pattern, 4), 'slow', 4) == [0, 1, 1, 1, 1]

@@ -1,0 +1,200 @@
+"""The modules of a network, made from its graph, and the order in which a step applies them."""
+
+from typing import NamedTuple
+
+from stream_agent.network.layers import (
+    ACTIVATIONS, CELLS, chain, look_up, make_disturbances, make_normalisation, NamedModules)
+from stream_agent.network.shapes import (
+    carries, infer_shapes, make_transform, taken_shape, where)
+from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
+from stream_agent.theory.patterns import Pattern
+import torch
+from torch import nn, Tensor
+
+# A module, the node that it reads, and whether it reads it at the previous frame.
+Factor = tuple[nn.Module, str, bool]
+# The first factor of a product, and the others; nearly always there are none.
+Term = tuple[nn.Module, str, bool, list[Factor]]
+
+
+class StepParts(NamedTuple):
+    """
+    What a step applies to each node, without look-ups and without what does nothing.
+
+    A response cone is a handful of small operations, and overhead would be most of it.
+
+    :param terms: What is summed, by target.
+    :param ends: What a sum goes through before its cell, the cell, and the activation, by node;
+        None for what does nothing.
+    """
+
+    terms: dict[str, list[Term]]
+    ends: dict[str, tuple[nn.Module | None, ...]]
+
+
+class Modules(nn.Module):
+    """
+    The modules of a network, by the names of nodes and edges.
+
+    A node: sum of its edges, normalisation, dropout, noise, cell, activation. An edge:
+    transform, normalisation, dropout, noise. Dropout and noise act in training only.
+
+    :param graph: The nodes and edges; one input node. Shapes may be left out.
+    :param pattern: A valid rollout pattern of the graph.
+    :raises GraphError: If names, shapes or options of the graph do not fit together.
+    """
+
+    def __init__(self, graph: GraphSpec, pattern: Pattern) -> None:
+        super().__init__()
+        if len(graph.inputs) != 1:
+            raise GraphError(f'inputs are {", ".join(graph.inputs)}; a network takes one image')
+        self.graph = infer_shapes(graph)
+        self.pattern = dict(pattern)
+        (self.input,) = graph.inputs
+        self.shapes = {node.name: node.shape for node in self.graph.nodes}
+        self.cells = NamedModules()
+        self.normalisations = NamedModules()
+        self.dropouts = NamedModules()
+        self.noises = NamedModules()
+        self.activations = NamedModules()
+        self.transforms = NamedModules()
+        # Tells device and type of new tensors, also where there are no weights.
+        self.register_buffer('_like', torch.empty(0), persistent=False)
+        for node in self.graph.nodes:
+            self._add_node(where(node), node)
+        self._shared: dict[str, EdgeSpec] = {}
+        for edge in self.graph.edges:
+            self._add_edge(where(edge), edge)
+        check_products(self.graph)
+        self._at_work = self._step_parts(training=False)
+        self._in_training = self._step_parts(training=True)
+
+    def _add_node(self, place: str, node: NodeSpec) -> None:
+        if node.name == self.input:
+            check_input(place, node)
+        if node.cell:
+            self.cells[node.name] = look_up(place, 'cell', node.cell, CELLS)()
+            if (node.name, node.name) not in self.pattern:
+                raise GraphError(
+                    f"{place}: the cell '{node.cell}' needs the node's self-edge; add {{source: "
+                    f'{node.name}, target: {node.name}, transform: identity, streams: true}}')
+        self.normalisations[node.name] = make_normalisation(
+            place, node.normalisation, taken_shape(node, node.shape))
+        self.dropouts[node.name], self.noises[node.name] = make_disturbances(
+            node.dropout, node.noise)
+        self.activations[node.name] = look_up(
+            place, 'activation', node.activation, ACTIVATIONS)()
+
+    def _add_edge(self, place: str, edge: EdgeSpec) -> None:
+        key = f'{edge.source}-{edge.target}'
+        if carries(self.graph, edge):
+            check_carrier(place, edge)
+            shape = self.shapes[edge.target]
+            self.transforms[key], _ = make_transform(edge, shape, shape)
+            return
+        self._add_transform(place, edge)
+        self.normalisations[key] = make_normalisation(place, edge.normalisation,
+                                                      self._taken_shape(edge))
+        self.dropouts[key], self.noises[key] = make_disturbances(edge.dropout, edge.noise)
+
+    def _taken_shape(self, edge: EdgeSpec) -> tuple[int, ...]:
+        """Return the shape that an edge has to give."""
+        return taken_shape(self.graph.node(edge.target), self.shapes[edge.target])
+
+    def _add_transform(self, place: str, edge: EdgeSpec) -> None:
+        """Make the transform of an edge, or find the one that it shares."""
+        if edge.share in self._shared:
+            self._check_shared(place, edge)
+            return
+        if edge.share:
+            self._shared[edge.share] = edge
+        source, wanted = self.shapes[edge.source], self._taken_shape(edge)
+        module, found = make_transform(edge, source, wanted)
+        if found != wanted:
+            raise GraphError(f'{place}: {edge.transform} of {list(source)} gives {list(found)}, '
+                             f'but the target takes {list(wanted)}')
+        self.transforms[edge_key(edge)] = module
+
+    def _check_shared(self, place: str, edge: EdgeSpec) -> None:
+        """Refuse edges that cannot have the weights of those with the same label."""
+        other = self._shared[edge.share]
+        for what, own, others in (
+                ('the transform', edge.transform, other.transform),
+                ('options', dict(edge.options), dict(other.options)),
+                ('the source shape', list(self.shapes[edge.source]),
+                 list(self.shapes[other.source])),
+                ('the target shape', list(self._taken_shape(edge)),
+                 list(self._taken_shape(other)))):
+            if own != others:
+                raise GraphError(
+                    f"{place}: '{edge.share}' is shared with {where(other)}, but {what} {own} "
+                    f'differs from {others}; make them equal or use another label')
+
+    def _step_parts(self, training: bool) -> StepParts:
+        """Gather what a step applies, with dropout and noise or without."""
+        parts = StepParts({node.name: [] for node in self.graph.nodes}, {})
+        for node in self.graph.nodes:
+            parts.ends[node.name] = (chain(*self._after(node.name, training)),
+                                     self.cells[node.name] if node.cell else None,
+                                     chain(self.activations[node.name]))
+        products: dict[tuple[str, str], Term] = {}
+        for edge in self.graph.edges:
+            if carries(self.graph, edge):
+                continue
+            module = chain(self.transforms[edge_key(edge)],
+                           *self._after(f'{edge.source}-{edge.target}', training))
+            factor = (module or nn.Identity(), edge.source,
+                      bool(self.pattern[edge.source, edge.target]))
+            label = (edge.target, edge.product)
+            if label in products:
+                products[label][3].append(factor)
+                continue
+            term = (*factor, [])
+            parts.terms[edge.target].append(term)
+            if edge.product:
+                products[label] = term
+        return parts
+
+    def _after(self, key: str, training: bool) -> list[nn.Module]:
+        """Return what follows the sum of a node, or the transform of an edge."""
+        disturbances = [self.dropouts[key], self.noises[key]] if training else []
+        return [self.normalisations[key], *disturbances]
+
+    def disturb(self, frame: Tensor) -> Tensor:
+        """Apply the dropout and the noise of the input node."""
+        disturbance = self._in_training.ends[self.input][0]
+        return disturbance(frame) if disturbance else frame
+
+
+def check_products(graph: GraphSpec) -> None:
+    """Refuse factors without a second one, whose label is probably misspelt."""
+    labels = [(edge.target, edge.product) for edge in graph.edges]
+    for edge, label in zip(graph.edges, labels):
+        if edge.product and labels.count(label) == 1:
+            raise GraphError(f"{where(edge)}: no other edge into '{edge.target}' has the product "
+                             f"'{edge.product}'; give it to the edge to multiply with, or leave "
+                             'it out')
+
+
+def edge_key(edge: EdgeSpec) -> str:
+    """Return the name of an edge's transform among the weights."""
+    return edge.share or f'{edge.source}-{edge.target}'
+
+
+def check_input(place: str, node: NodeSpec) -> None:
+    """Refuse settings of an input that would have no effect."""
+    for key, nothing in (('normalisation', 'none'), ('cell', ''), ('activation', 'identity')):
+        if getattr(node, key) != nothing:
+            raise GraphError(f'{place}: {key}: an input is the frame as it is; leave it out')
+
+
+def check_carrier(place: str, edge: EdgeSpec) -> None:
+    """Refuse settings of a cell's self-edge that would have no effect."""
+    if edge.transform != 'identity':
+        raise GraphError(f"{place}: the transform '{edge.transform}' on the self-edge of a cell, "
+                         'which gives the cell its last value as it is; set it to identity')
+    for key, nothing in (('normalisation', 'none'), ('dropout', 0), ('noise', 0), ('share', ''),
+                         ('product', '')):
+        if getattr(edge, key) != nothing:
+            raise GraphError(f'{place}: {key}: the self-edge of a cell gives the cell its last '
+                             'value as it is; leave it out')

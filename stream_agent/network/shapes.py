@@ -1,0 +1,198 @@
+"""
+The shapes of all nodes, from what the graph says and what its edges give.
+
+Shapes are tried, not computed: what a transform gives is seen from a module that is made and
+run on torch's meta device, where nothing is allocated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from stream_agent.network.custom import check_options, find_maker, Maker
+from stream_agent.network.layers import CELLS, look_up, Shape
+from stream_agent.network.transforms import (
+    OptionError, TRANSFORMS, Undecided, Wanted, WRITE_CHANNELS)
+from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
+import torch
+from torch import nn, Tensor
+
+NOTHING_KNOWN = (None, None, None)
+
+
+def where(spec: EdgeSpec | NodeSpec) -> str:
+    """Return where an edge or a node stands, and which it is, for messages."""
+    return spec.place if spec.place.endswith(spec.name) else f'{spec.place} ({spec.name})'
+
+
+def carries(graph: GraphSpec, edge: EdgeSpec) -> bool:
+    """Return whether an edge gives a cell its last value, rather than a term of its sum."""
+    return edge.source == edge.target and bool(graph.node(edge.target).cell)
+
+
+def per_feature(node: NodeSpec) -> int:
+    """Return how many channels or features a node takes from its edges for each of its own."""
+    if not node.cell:
+        return 1
+    return look_up(where(node), 'cell', node.cell, CELLS).inputs_per_feature
+
+
+def taken_shape(node: NodeSpec, shape: Shape) -> Shape:
+    """Return the shape that a node of a shape takes from its edges."""
+    return (per_feature(node) * shape[0], *shape[1:])
+
+
+def describe(edge: EdgeSpec, source: Shape) -> str:
+    """Return the transform as it is told in messages."""
+    options = ', '.join(f'{key} {value}' for key, value in edge.options.items())
+    return f'{edge.transform} of {list(source)}{options and f" with {options}"}'
+
+
+def attempt(maker: Maker, source: Shape, target: Wanted, options: Mapping[str, Any]
+            ) -> tuple[nn.Module, Shape]:
+    """Make a module, and see on zeros which shape it gives."""
+    module = maker(source, target, **options)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f'it gives a {type(module).__name__}, which is no torch.nn.Module')
+    with torch.no_grad():
+        value = module.eval()(torch.zeros(1, *source))
+    if not isinstance(value, Tensor) or value.shape[:1] != (1,):
+        raise TypeError('its module does not give a tensor with the batch as its first axis')
+    return module.train(), tuple(value.shape[1:])
+
+
+def attempt_on_meta(maker: Maker, source: Shape, target: Wanted, options: Mapping[str, Any]
+                    ) -> tuple[nn.Module, Shape]:
+    """Do so without allocating anything, unless code from outside needs real numbers."""
+    try:
+        with torch.device('meta'):
+            return attempt(maker, source, target, options)
+    except GraphError:
+        raise
+    except Exception:  # the same again tells what is wrong, if it was not the device
+        with torch.random.fork_rng(devices=[]):
+            return attempt(maker, source, target, options)
+
+
+def make_transform(edge: EdgeSpec, source: Shape, target: Wanted) -> tuple[nn.Module, Shape]:
+    """
+    Make the module of one edge, and see by a trial which shape it gives.
+
+    :param source: Shape of the source, without batch.
+    :param target: Shape that the target takes from its edges; with unknown sizes, which are
+        None, the module is one without weights.
+    """
+    place = where(edge)
+    maker = find_maker(place, edge.transform)
+    check_options(place, edge.transform, maker, edge.options)
+    run = attempt_on_meta if None in target else attempt
+    try:
+        return run(maker, source, target, edge.options)
+    except OptionError as error:
+        raise GraphError(f'{place}: {error.option}: {error}') from None
+    except Undecided as error:
+        raise Undecided(f'{place}: {edge.transform} {error}', error.remedy) from None
+    except Exception as error:  # code from outside may fail in any way
+        if None in target and edge.transform not in TRANSFORMS:
+            raise Undecided(f"{place}: {edge.transform} fails without its target's shape "
+                            f'({type(error).__name__}: {error})') from error
+        raise GraphError(f'{place}: {describe(edge, source)}: {error}') from error
+
+
+class Inference:
+    """
+    One search for the shapes that a graph leaves out.
+
+    :param graph: Some nodes have a shape, among them all inputs.
+    """
+
+    def __init__(self, graph: GraphSpec) -> None:
+        self.shapes = {node.name: node.shape for node in graph.nodes if node.shape}
+        self._graph = graph
+        self._leaving: dict[str, list[EdgeSpec]] = {}
+        for edge in graph.edges:
+            self._leaving.setdefault(edge.source, []).append(edge)
+        #: The edge that decided on a shape, and what the nodes without one lack.
+        self._decided_by: dict[str, EdgeSpec] = {}
+        self._undecided: dict[str, Undecided] = {}
+
+    def spread(self) -> None:
+        """Follow the edges from nodes with a shape to those without, until nothing is new."""
+        new = list(self.shapes)
+        for source in new:
+            for edge in self._leaving.get(source, ()):
+                node = self._graph.node(edge.target)
+                if node.name not in self.shapes:
+                    shape = self._shape_by(edge, node)
+                    if shape:
+                        self.shapes[node.name] = shape
+                        self._decided_by[node.name] = edge
+                        new.append(node.name)
+
+    def _shape_by(self, edge: EdgeSpec, node: NodeSpec) -> Shape | None:
+        """Return the shape that one edge gives its target, if it gives one by itself."""
+        factor = per_feature(node)
+        wanted = (factor * node.channels, None, None) if node.channels else NOTHING_KNOWN
+        try:
+            _, found = make_transform(edge, self.shapes[edge.source], wanted)
+        except Undecided as error:
+            if node.name not in self._undecided or error.remedy == WRITE_CHANNELS:
+                self._undecided[node.name] = error
+            return None
+        if node.channels and (len(found) != 3 or found[0] != wanted[0]):
+            raise GraphError(f'{self._gives(edge, found)}, but the target takes {wanted[0]} '
+                             'channels')
+        if found[0] % factor:
+            raise GraphError(f"{self._gives(edge, found)}, but the cell '{node.cell}' takes "
+                             f'{factor} channels or features for each of its own')
+        return (found[0] // factor, *found[1:])
+
+    def _gives(self, edge: EdgeSpec, found: Shape) -> str:
+        """Return what an edge gives, as the first half of a message."""
+        return f'{where(edge)}: {describe(edge, self.shapes[edge.source])} gives {list(found)}'
+
+    def check_complete(self) -> None:
+        """Refuse nodes whose shape nothing says."""
+        for node in self._graph.nodes:
+            if node.name not in self.shapes and node.name in self._undecided:
+                error = self._undecided[node.name]
+                raise GraphError(f'{where(node)}: its shape cannot be inferred: '
+                                 f'{error}; write {error.remedy}')
+
+    def check_agreement(self) -> None:
+        """Refuse edges that give a node another shape than the edge that decided on it."""
+        for edge in self._graph.edges:
+            decided_by = self._decided_by.get(edge.target, edge)
+            if decided_by == edge or carries(self._graph, edge):
+                continue
+            shape = taken_shape(self._graph.node(edge.target), self.shapes[edge.target])
+            wanted = (shape[0], None, None) if len(shape) == 3 else (None,)
+            try:
+                _, found = make_transform(edge, self.shapes[edge.source], wanted)
+            except Undecided:
+                continue
+            if found != shape:
+                raise GraphError(
+                    f'{self._gives(edge, found)}, but {where(decided_by)} gives {list(shape)}; '
+                    'edges into one node have to give the same shape')
+
+
+def infer_shapes(graph: GraphSpec) -> GraphSpec:
+    """
+    Return the graph with a shape at every node.
+
+    :raises GraphError: If a shape can neither be read nor be inferred, or edges contradict.
+    """
+    for node in map(graph.node, graph.inputs):
+        if not node.shape:
+            raise GraphError(f'{where(node)}: the shape of an input cannot be inferred; '
+                             "write 'shape: [channels, height, width]'")
+    if all(node.shape for node in graph.nodes):
+        return graph
+    inference = Inference(graph)
+    inference.spread()
+    inference.check_complete()
+    inference.check_agreement()
+    return replace(graph, nodes=tuple(
+        node if node.shape else replace(node, shape=inference.shapes[node.name], channels=0)
+        for node in graph.nodes))

@@ -1,0 +1,203 @@
+"""
+The transforms that a graph file may name: what an edge makes of its source's value.
+
+A maker takes the shapes of source and target, without batch, and the edge's options. Sizes of
+the target that nothing has said yet are None; a maker that needs them raises ``Undecided``.
+"""
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+from stream_agent.network.layers import choices, Shape
+from stream_agent.theory.graph import GraphError
+import torch
+from torch import nn, Tensor
+
+# Unknown sizes are None; if nothing is known, all three.
+Wanted = tuple[int | None, ...]
+
+WRITE_CHANNELS = "'channels: N'"
+WRITE_SHAPE = "'shape: [features]' or 'shape: [channels, height, width]'"
+
+
+class Undecided(GraphError):
+    """
+    A transform takes from its target what nothing has said yet.
+
+    :param remedy: What the target node's author can write.
+    """
+
+    def __init__(self, message: str, remedy: str = WRITE_SHAPE) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class OptionError(GraphError):
+    """An option of a transform has an impossible value."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+class Dense(nn.Module):
+    """
+    Every target feature from every source feature.
+
+    Shapes: (B, *source) to (B, *target).
+    """
+
+    def __init__(self, source: Shape, target: Wanted) -> None:
+        super().__init__()
+        target = whole(target)
+        self.linear = nn.Linear(prod(source), prod(target))
+        self.target = target
+
+    def forward(self, value: Tensor) -> Tensor:
+        features = self.linear(value.flatten(1))
+        return features if len(self.target) == 1 else features.unflatten(1, self.target)
+
+
+class Keypoints(nn.Module):
+    """
+    Where every channel is active: the mean position under a softmax over its pixels.
+
+    The spatial soft-argmax of Finn et al.: Deep spatial autoencoders for visuomotor learning,
+    ICRA 2016, with its learned temperature; the sharpness is 1 over that.
+
+    Shapes: (B, C, H, W) to (B, 2 C): x of every channel (-1 is the first column, 1 the last),
+    then y of every channel (-1 is the first row, 1 the last).
+    """
+
+    def __init__(self, source: Shape, target: Wanted) -> None:
+        super().__init__()
+        _, height, width = maps(source)
+        self.sharpness = nn.Parameter(torch.ones(1))
+        self.register_buffer('x', positions(width), persistent=False)
+        self.register_buffer('y', positions(height), persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        weights = (self.sharpness * value.flatten(2)).softmax(-1).view_as(value)
+        return torch.cat([(weights.sum(-2) * self.x).sum(-1),
+                          (weights.sum(-1) * self.y).sum(-1)], dim=1)
+
+
+def positions(count: int) -> Tensor:
+    """Return the coordinates of pixels in a row, -1 ... 1; 0 if there is but one."""
+    return torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1)
+
+
+def maps(shape: Shape) -> Shape:
+    """Return the shape if it is that of feature maps."""
+    if len(shape) != 3:
+        raise GraphError(f'the source is {list(shape)}, not [channels, height, width]')
+    return shape
+
+
+def wanted_maps(target: Wanted) -> int:
+    """Return the channels of the target's feature maps."""
+    if len(target) != 3:
+        raise GraphError('it gives [channels, height, width], but the target takes [features]')
+    if target[0] is None:
+        raise Undecided('gives as many channels as its target has', WRITE_CHANNELS)
+    return target[0]
+
+
+def whole(target: Wanted) -> Shape:
+    """Return the target's shape if it is known completely."""
+    if None in target:
+        raise Undecided('gives whatever shape its target has')
+    return target
+
+
+def check_positive(**options: Any) -> None:
+    """Refuse options that are no positive integers."""
+    for name, value in options.items():
+        if type(value) is not int or value < 1:
+            raise OptionError(name, f'{value!r} is not a positive integer')
+
+
+def convolution(source: Shape, target: Wanted, kernel: int = 3, stride: int = 1,
+                dilation: int = 1, groups: int = 1) -> nn.Module:
+    """
+    Return a convolution, padded so that stride 1 keeps the size.
+
+    :param groups: Parts of the channels that do not see each other.
+    """
+    check_positive(kernel=kernel, stride=stride, dilation=dilation, groups=groups)
+    channels, wanted = maps(source)[0], wanted_maps(target)
+    if channels % groups or wanted % groups:
+        raise OptionError('groups', f'{groups} does not divide the {channels} channels of the '
+                          f'source and the {wanted} of the target')
+    padding = dilation * (kernel - 1)
+    module = nn.Conv2d(channels, wanted, kernel, stride, padding // 2, dilation, groups)
+    if stride == 1 and padding % 2:
+        return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), module)
+    return module
+
+
+def pointwise(source: Shape, target: Wanted) -> nn.Module:
+    """Return a convolution that looks at one pixel at a time."""
+    return nn.Conv2d(maps(source)[0], wanted_maps(target), 1)
+
+
+def transposed(source: Shape, target: Wanted, kernel: int = 4, stride: int = 2) -> nn.Module:
+    """Return a transposed convolution, whose result is larger by the stride."""
+    check_positive(kernel=kernel, stride=stride)
+    surplus = max(kernel - stride, 0)
+    if stride == 1 and surplus % 2:
+        raise OptionError('kernel', f'{kernel} is even, which with stride 1 would change the '
+                          'size; take an odd one')
+    padding = (surplus + 1) // 2
+    return nn.ConvTranspose2d(maps(source)[0], wanted_maps(target), kernel, stride, padding,
+                              output_padding=stride - kernel + 2 * padding)
+
+
+def upsampling(source: Shape, target: Wanted, factor: int = 2) -> nn.Module:
+    """Return the enlargement that repeats every pixel."""
+    check_positive(factor=factor)
+    maps(source)
+    return nn.Upsample(scale_factor=factor)
+
+
+def pooling(source: Shape, target: Wanted, kernel: int = 2, kind: str = 'average') -> nn.Module:
+    """Return average or maximum pooling over windows side by side."""
+    kinds = {'average': nn.AvgPool2d, 'maximum': nn.MaxPool2d}
+    check_window(source, kernel)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise OptionError('kind', f"no pooling of the kind '{kind}'; {choices(str(kind), kinds)}")
+    return kinds[kind](kernel)
+
+
+def readout(source: Shape, target: Wanted, kernel: int = 1) -> nn.Module:
+    """Return a dense layer on averages over windows side by side, for large feature maps."""
+    check_window(source, kernel)
+    pooled = (source[0], source[1] // kernel, source[2] // kernel)
+    return nn.Sequential(nn.AvgPool2d(kernel), Dense(pooled, target))
+
+
+def check_window(source: Shape, kernel: int) -> None:
+    """Refuse windows that do not fit into the source once."""
+    check_positive(kernel=kernel)
+    if kernel > min(maps(source)[1:]):
+        raise OptionError('kernel', f'a window of {kernel} x {kernel} does not fit into the '
+                          f'source, {list(source)}')
+
+
+def identity(source: Shape, target: Wanted) -> nn.Module:
+    """Return the source as it is."""
+    return nn.Identity()
+
+
+TRANSFORMS: Mapping[str, Callable[..., nn.Module]] = {
+    'dense': Dense,
+    'convolution': convolution,
+    'pointwise': pointwise,
+    'transposed': transposed,
+    'upsampling': upsampling,
+    'pooling': pooling,
+    'readout': readout,
+    'keypoints': Keypoints,
+    'identity': identity,
+}

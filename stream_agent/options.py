@@ -1,0 +1,111 @@
+"""What the tools of the theory have in common on the command line."""
+
+import argparse
+from fractions import Fraction
+from pathlib import Path
+
+from stream_agent.installation import share_folder
+from stream_agent.theory.graph import GraphSpec, with_schedule
+from stream_agent.theory.graph_file import load_graph
+from stream_agent.theory.patterns import (
+    Edge, pattern_from_streams, read_newest_image, sequential_pattern, streaming_pattern)
+
+PATTERNS = {
+    'streaming': streaming_pattern,
+    'sequential': sequential_pattern,
+    'newest-image': lambda graph: read_newest_image(graph, streaming_pattern(graph)),
+}
+PATTERN_HELP = ("'streaming' (every edge streams), 'sequential' (as few as the graph file marks), "
+                "or 'newest-image' (streaming, but edges that leave an input are R = 0)")
+
+
+def add_graph(parser: argparse.ArgumentParser) -> None:
+    """Take a graph file."""
+    parser.add_argument('graph', help='graph file, or the name of one that is shipped: '
+                        + ', '.join(shipped_graphs()))
+
+
+def add_allowed(parser: argparse.ArgumentParser) -> None:
+    """Take the names of transforms from outside that may be imported."""
+    parser.add_argument('--allow', nargs='+', default=[], metavar='NAME', help='transforms of '
+                        'your own that the graph may import and run, by their dotted names')
+
+
+def add_rollout(parser: argparse.ArgumentParser) -> None:
+    """Take the rollout that is asked about."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument('--pattern', choices=PATTERNS, default='streaming', help=PATTERN_HELP)
+    which.add_argument('--streams', metavar='EDGES', help="the edges that stream, as 'u->v,v->v'; "
+                       'all others read their source in the same frame')
+    add_schedule(parser)
+
+
+def add_schedule(parser: argparse.ArgumentParser) -> None:
+    """Take periods and offsets of nodes."""
+    parser.add_argument('--schedule', metavar='RATES', help='nodes that are not updated in every '
+                        "frame, as 'node=period+offset,...'; instead of those of the graph file")
+
+
+def shipped_graphs() -> list[str]:
+    """Return the names of the graphs that come with the package."""
+    return sorted(path.stem for path in (share_folder() / 'config' / 'graphs').glob('*.yaml'))
+
+
+def find_graph(text: str) -> Path:
+    """Return the path of a graph file, or of a shipped graph of that name."""
+    shipped = share_folder() / 'config' / 'graphs' / f'{text}.yaml'
+    return shipped if not Path(text).exists() and shipped.exists() else Path(text)
+
+
+def read_graph(arguments: argparse.Namespace) -> GraphSpec:
+    """
+    Read the graph that the command line names, with its schedule.
+
+    :raises OSError: If the file cannot be read.
+    :raises GraphError: If graph or schedule cannot be used.
+    """
+    graph = load_graph(find_graph(arguments.graph))
+    return graph if arguments.schedule is None else with_schedule(
+        graph, read_schedule(arguments.schedule))
+
+
+def read_schedule(text: str) -> dict[str, tuple[int, int]]:
+    """
+    Return (period, offset) by node.
+
+    :param text: As ``node=period+offset,...``; the offset may be left out. Empty for none.
+    :raises ValueError: If it does not read so.
+    """
+    schedule = {}
+    for part in filter(None, text.split(',')):
+        name, _, rate = part.partition('=')
+        period, _, offset = rate.partition('+')
+        if not period.isdecimal() or not (offset or '0').isdecimal():
+            raise ValueError(f"--schedule: '{part}' does not read node=period+offset, such as "
+                             'deep=4+1')
+        schedule[name.strip()] = (int(period), int(offset or 0))
+    return schedule
+
+
+def read_pattern(graph: GraphSpec, arguments: argparse.Namespace) -> dict[Edge, int]:
+    """
+    Return the pattern that the command line names.
+
+    :raises InvalidRolloutError: If it has a cycle of R = 0 edges.
+    """
+    if arguments.streams is None:
+        return PATTERNS[arguments.pattern](graph)
+    return pattern_from_streams(graph, filter(None, (
+        name.strip() for name in arguments.streams.split(','))))
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)
+
+
+def number(value: Fraction) -> int | float:
+    """Return a fraction as a number of JSON."""
+    return value.numerator if value.denominator == 1 else float(value)

@@ -1,0 +1,148 @@
+"""What nodes, edges and graphs have to be, checked when one is made."""
+
+from collections.abc import Callable, Iterable
+from math import isfinite, lcm
+import re
+from typing import Any
+
+from stream_agent.theory.faults import GraphError, nearest, show
+
+MAX_HYPERPERIOD = 1000
+NAME = re.compile(r'[A-Za-z_]\w*')
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number; true and false are none."""
+    return type(value) in (int, float) and isfinite(value)
+
+
+def is_shape(value: Any) -> bool:
+    """Return whether a value is the shape of a node, or None."""
+    return value is None or (isinstance(value, (list, tuple)) and len(value) in (1, 3)
+                             and all(type(size) is int and size > 0 for size in value))
+
+
+def is_label(value: Any) -> bool:
+    """Return whether a value is a name, or empty."""
+    return isinstance(value, str) and bool(value == '' or NAME.fullmatch(value))
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+# What every setting has to be: how that is found out, and how it is said.
+SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    'shape': (is_shape, '[features] or [channels, height, width], all positive whole numbers'),
+    'channels': (lambda value: type(value) is int and value >= 0,
+                 'a whole number, or 0 if the edges say how many'),
+    'activation': (is_text, 'the name of one, such as relu'),
+    'normalisation': (is_text, 'the name of one, such as layer'),
+    'cell': (is_text, 'the name of one, such as gilr'),
+    'transform': (is_text, 'the name of one, such as dense'),
+    'dropout': (lambda value: is_number(value) and 0 <= value < 1,
+                'a probability from 0 to below 1'),
+    'noise': (lambda value: is_number(value) and value >= 0, 'a standard deviation, 0 or more'),
+    'period': (lambda value: type(value) is int and 1 <= value <= MAX_HYPERPERIOD,
+               f'a whole number of frames from 1 to {MAX_HYPERPERIOD}'),
+    'offset': (lambda value: type(value) is int and value >= 0,
+               'a whole number of frames, from 0 to below the period'),
+    'streams': (lambda value: type(value) is bool, 'true or false'),
+    'share': (is_label, "a label of letters, digits and '_'"),
+    'product': (is_label, "a label of letters, digits and '_'"),
+}
+
+
+def check_setting(place: str, owner: str, key: str, value: Any) -> None:
+    """
+    Refuse a value that a setting cannot have.
+
+    :param owner: The node or edge, for messages.
+    """
+    holds, right = SETTINGS[key]
+    if not holds(value):
+        raise GraphError(f"{place}: {key} of '{owner}' is {show(value)}; it has to be {right}")
+
+
+def check_node(node: Any) -> None:
+    """Refuse a NodeSpec that no node can be."""
+    if not isinstance(node.name, str) or not NAME.fullmatch(node.name):
+        raise GraphError(f'{node.place}: no node can be named {show(node.name)}; take letters, '
+                         "digits and '_', with no digit in front")
+    for key in ('shape', 'channels', 'activation', 'normalisation', 'cell', 'dropout', 'noise',
+                'period', 'offset'):
+        check_setting(node.place, node.name, key, getattr(node, key))
+    if node.offset >= node.period:
+        raise GraphError(f"{node.place}: offset of '{node.name}' is {node.offset}; it has to be "
+                         f'below the period, which is {node.period}')
+    if node.shape and node.channels not in (0, node.shape[0]):
+        raise GraphError(f"{node.place}: channels of '{node.name}' is {node.channels}, but its "
+                         f'shape is {show(node.shape)}; leave one of them out')
+
+
+def check_edge(edge: Any) -> None:
+    """Refuse an EdgeSpec that no edge can be."""
+    for key in ('transform', 'streams', 'normalisation', 'dropout', 'noise', 'share', 'product'):
+        check_setting(edge.place, edge.name, key, getattr(edge, key))
+
+
+def check_unique(kind: str, specs: Iterable[Any]) -> None:
+    """Refuse a second node or edge of the same name."""
+    first: dict[str, str] = {}
+    for spec in specs:
+        if spec.name in first:
+            where = f'at {first[spec.name]} already' if first[spec.name] != spec.place else 'twice'
+            raise GraphError(f"{spec.place}: the {kind} '{spec.name}' stands {where}; "
+                             'leave one of them out')
+        first[spec.name] = spec.place
+
+
+def check_ends(nodes: Iterable[Any], edges: Iterable[Any]) -> None:
+    """Refuse edges between nodes that there are not."""
+    names = dict.fromkeys(node.name for node in nodes)
+    for edge in edges:
+        for name in (edge.source, edge.target):
+            if name not in names:
+                raise GraphError(f"{edge.place}: no node named '{name}'; "
+                                 + nearest(name, names, 'nodes'))
+
+
+def check_edges(graph: Any) -> None:
+    """Refuse a graph without edges."""
+    if not graph.edges:
+        raise GraphError(f'{graph.place}: there are no edges; a network has at least one')
+
+
+def check_output(place: str, output: Any, names: list[str]) -> None:
+    """Refuse an output that is no node."""
+    if output not in names:
+        raise GraphError(f'{place}: no node named {show(output)}; '
+                         + nearest(str(output), names, 'nodes'))
+
+
+def check_fed(graph: Any, fed: set[str]) -> None:
+    """
+    Refuse nodes that no input feeds: a cycle without an input is no network.
+
+    :param fed: The nodes that are reachable from an input.
+    """
+    for node in graph.nodes:
+        if node.name not in fed:
+            inputs = f"inputs are {', '.join(graph.inputs)}" if graph.inputs else (
+                'there are no inputs, which are the nodes without incoming edges')
+            raise GraphError(f"{node.place}: '{node.name}' is not reachable from an input; add an "
+                             f'edge that leads to it ({inputs})')
+
+
+def check_rates(graph: Any) -> None:
+    """Refuse inputs that are not new in every frame, and schedules that hardly repeat."""
+    hyperperiod = 1
+    for node in graph.nodes:
+        if node.name in graph.inputs and node.period != 1:
+            raise GraphError(f"{node.place}: period of '{node.name}' is {node.period}, but an "
+                             'input is new in every frame; leave it out')
+        hyperperiod = lcm(hyperperiod, node.period)
+        if hyperperiod > MAX_HYPERPERIOD:
+            raise GraphError(f"{node.place}: with the period {node.period} of '{node.name}', the "
+                             f'periods repeat after {hyperperiod} frames together, over '
+                             f'{MAX_HYPERPERIOD}; take periods that divide each other')

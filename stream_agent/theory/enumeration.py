@@ -1,0 +1,189 @@
+"""Valid rollout patterns one after the other, without trying the invalid ones."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
+
+import networkx as nx
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.patterns import Edge, edges_of
+
+EdgeSet = frozenset[Edge]
+
+
+def valid_patterns(graph: GraphSpec) -> Iterator[dict[Edge, int]]:
+    """
+    Yield every valid pattern once, lazily.
+
+    Every choice for the first edges that closes no cycle of R = 0 edges can be completed by
+    streaming the others, so the time between two patterns is O(|E| |V|).
+    """
+    edges = edges_of(graph)
+    bit = {node.name: 1 << i for i, node in enumerate(graph.nodes)}
+    index = {node.name: i for i, node in enumerate(graph.nodes)}
+
+    def extend(i: int, reach: list[int], values: list[int]) -> Iterator[dict[Edge, int]]:
+        """Decide edge i; reach[v] is the set of nodes that R = 0 edges lead to from v."""
+        if i == len(edges):
+            yield dict(zip(edges, values))
+            return
+        u, v = edges[i]
+        if not reach[index[v]] & bit[u]:
+            further = [to | reach[index[v]] if to & bit[u] else to for to in reach]
+            yield from extend(i + 1, further, [*values, 0])
+        yield from extend(i + 1, reach, [*values, 1])
+
+    yield from extend(0, [1 << i for i in range(len(index))], [])
+
+
+def minimal_patterns(graph: GraphSpec) -> Iterator[dict[Edge, int]]:
+    """
+    Yield, lazily and once, every valid pattern in which no further edge can be set to R = 0.
+
+    Their streaming edges are the inclusion-minimal sets that meet every cycle. Every valid
+    pattern comes from one of them by letting more edges stream.
+    """
+    return patterns_of(graph, minimal_sets)
+
+
+def sequential_patterns(graph: GraphSpec) -> Iterator[dict[Edge, int]]:
+    """
+    Yield, lazily and once, every valid pattern with as many R = 0 edges as there can be.
+
+    SR18, Definition "sequential rollout". It is one pattern if all cycles are self-edges, and
+    may be many: n cycles of length k that do not meet have k^n. Exact, so the time may grow
+    exponentially with the number of cycles that meet each other.
+    """
+    return patterns_of(graph, smallest_sets)
+
+
+def patterns_of(graph: GraphSpec, sets: Callable[[Iterable[Edge]], Iterator[EdgeSet]]
+                ) -> Iterator[dict[Edge, int]]:
+    """Yield the patterns whose streaming edges are made of one set for every cyclic part."""
+    edges = edges_of(graph)
+    for streams in unions(sets, cyclic_parts(edges)):
+        yield {edge: int(edge in streams) for edge in edges}
+
+
+def unions(sets: Callable[[Iterable[Edge]], Iterator[EdgeSet]], parts: Sequence[list[Edge]]
+           ) -> Iterator[EdgeSet]:
+    """Yield the unions of one set from every part."""
+    if not parts:
+        yield frozenset()
+        return
+    for chosen in sets(parts[0]):
+        for others in unions(sets, parts[1:]):
+            yield chosen | others
+
+
+def cyclic_parts(edges: Iterable[Edge]) -> list[list[Edge]]:
+    """
+    Divide the edges that lie in cycles so that every cycle lies in one part.
+
+    The parts are the blocks (biconnected components, directions ignored) of the strongly
+    connected components, and the self-edges.
+    """
+    edges = list(edges)
+    graph = nx.DiGraph(edges)
+    parts = [[(u, v)] for u, v in edges if u == v]
+    for component in nx.strongly_connected_components(graph):
+        inner = nx.Graph((u, v) for u, v in edges if u != v and {u, v} <= component)
+        parts += [[(u, v) for u, v in edges if u != v and {u, v} <= block]
+                  for block in nx.biconnected_components(inner)]
+    return parts
+
+
+def smallest_sets(edges: Iterable[Edge]) -> Iterator[EdgeSet]:
+    """Yield the smallest sets of edges that meet every cycle."""
+    edges = frozenset(edges)
+    for most in count(disjoint_cycles(edges)):
+        found = False
+        for streams in minimal_sets(edges, most):
+            found = True
+            yield streams
+        if found:
+            return
+
+
+def minimal_sets(edges: Iterable[Edge], most: int | None = None) -> Iterator[EdgeSet]:
+    """
+    Yield the inclusion-minimal sets of edges that meet every cycle.
+
+    Such a set has an edge of any cycle, and a first one in the cycle's order; each choice of it
+    is a branch, in which the edges before it stay out for good.
+
+    :param most: Sets with more edges are left out.
+    """
+    edges = frozenset(edges)
+
+    def branch(streams: EdgeSet, out: EdgeSet) -> Iterator[EdgeSet]:
+        left = edges - streams
+        cycle = shortest_cycle(left)
+        if not cycle:
+            yield streams
+            return
+        if most is not None and len(streams) + disjoint_cycles(left) > most:
+            return
+        for i, edge in enumerate(cycle):
+            if edge in out:
+                continue
+            chosen = streams | {edge}
+            # An edge that closes no cycle with edges that do not stream never will again.
+            if all(leads(left - {edge}, v, u) for u, v in chosen):
+                yield from branch(chosen, out | frozenset(cycle[:i]))
+
+    return branch(frozenset(), frozenset())
+
+
+def shortest_cycle(edges: EdgeSet) -> list[Edge]:
+    """Return the edges of a shortest cycle, or none; always the same one for the same edges."""
+    best: list[str] = []
+    targets = targets_of(edges)
+    for start in sorted(targets):
+        path = shortest_path(targets, start, start)
+        if path and (not best or len(path) < len(best)):
+            best = path
+            if len(best) <= 3:
+                break
+    return list(zip(best, best[1:]))
+
+
+def disjoint_cycles(edges: EdgeSet) -> int:
+    """Count cycles that share no edge, greedily; each needs a streaming edge of its own."""
+    number = 0
+    while cycle := shortest_cycle(edges):
+        edges = edges - set(cycle)
+        number += 1
+    return number
+
+
+def leads(edges: EdgeSet, start: str, end: str) -> bool:
+    """Return whether edges lead from one node to another."""
+    return start == end or bool(shortest_path(targets_of(edges), start, end))
+
+
+def targets_of(edges: Iterable[Edge]) -> dict[str, list[str]]:
+    """Return the targets of every node that is a source, in alphabetical order."""
+    targets: dict[str, list[str]] = {}
+    for u, v in sorted(edges):
+        targets.setdefault(u, []).append(v)
+    return targets
+
+
+def shortest_path(targets: dict[str, list[str]], start: str, end: str) -> list[str]:
+    """Return the nodes of a shortest path of at least one edge, or none."""
+    before: dict[str, str] = {}
+    new = [start]
+    while new:
+        found = []
+        for u in new:
+            for v in targets.get(u, ()):
+                if v not in before:
+                    before[v] = u
+                    found.append(v)
+        if end in before:
+            path = [end, before[end]]
+            while path[-1] != start:
+                path.append(before[path[-1]])
+            return path[::-1]
+        new = found
+    return []

@@ -1,0 +1,1 @@
+"""What stands in graph files: YAML with places, names, edges, templates, included files."""

@@ -1,0 +1,146 @@
+"""
+What an output knows: which images it depends on, from when on, and how old they are.
+
+The frames are those of a rollout window: frame 0 holds initial states, and image 0.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+import math
+from typing import NamedTuple
+
+from stream_agent.theory.graph import GraphSpec, reachable
+from stream_agent.theory.patterns import (
+    Edge, edges_of, Pattern, sequential_pattern, update_order)
+from stream_agent.theory.rollout import FrameNode, inference_tableau, sources_of
+
+
+class FirstResponse(NamedTuple):
+    """The first frame, and the first update step, at which the output depends on an image."""
+
+    frame: int
+    update_step: int
+
+
+class Ages(NamedTuple):
+    """Ages in frames, each the worst over the frames of the hyperperiod; 0 is this frame's."""
+
+    newest: int
+    oldest: int
+
+
+def images_seen(graph: GraphSpec, pattern: Pattern, size: int) -> dict[FrameNode, set[int]]:
+    """
+    Return the indices of the images that every node of a window depends on.
+
+    Nodes of frame 0 that are no inputs hold initial states and depend on none. With several
+    inputs, an index stands for the images of that frame together.
+    """
+    sources = sources_of(graph, pattern)
+    seen = {(0, node.name): {0} if node.name in graph.inputs else set() for node in graph.nodes}
+    order = update_order(graph, pattern)
+    for i in range(1, size + 1):
+        for v in order:
+            if v in graph.inputs:
+                seen[i, v] = {i}
+            elif graph.node(v).updates_at(i):
+                seen[i, v] = set().union(*(seen[i - r, u] for u, r in sources[v]))
+            else:
+                seen[i, v] = seen[i - 1, v]
+    return seen
+
+
+def first_response(graph: GraphSpec, pattern: Pattern) -> FirstResponse:
+    """Return when the output of a window first depends on an image, in frames and in steps."""
+    frame = 1 + next(i for i, newest in enumerate(newest_images(graph, pattern)) if newest >= 0)
+    return FirstResponse(frame, inference_tableau(graph, pattern, frame)[frame, graph.output])
+
+
+def frames_until_response(graph: GraphSpec, pattern: Pattern) -> int:
+    """
+    Return after how many further frames the output depends on a new image; 0 is the same frame.
+
+    With a schedule it is the worst of all images.
+    """
+    return max(ages[graph.output] for ages in settled_ages(graph, pattern, min))
+
+
+def frames_unanswered(graph: GraphSpec, pattern: Pattern) -> int:
+    """Return how many frames after a reset have an output that depends on none of them."""
+    return next(i for i, newest in enumerate(newest_images(graph, pattern)) if newest >= 1)
+
+
+def newest_images(graph: GraphSpec, pattern: Pattern) -> Iterator[int]:
+    """Yield the index of the newest image that the output of frame 1, 2, ... depends on, or -1."""
+    for i, ages in enumerate(ages_of_nodes(graph, pattern, min), 1):
+        yield -1 if ages[graph.output] > i else i - ages[graph.output]
+
+
+def information_ages(graph: GraphSpec, pattern: Pattern) -> Ages:
+    """
+    Return the ages of the newest and of the oldest information in the output, in frames.
+
+    The newest comes by the path with the least delay; the oldest by the path with the most,
+    among those that lead from layer to layer: recurrent edges carry memory, which has no age.
+
+    :raises InvalidRolloutError: If a cycle has no marked edge.
+    """
+    recurrent = recurrent_edges(graph)
+    forward = {edge: r for edge, r in pattern.items() if edge not in recurrent}
+    return Ages(frames_until_response(graph, pattern),
+                max(ages[graph.output] for ages in settled_ages(graph, forward, max)))
+
+
+def settled_ages(graph: GraphSpec, pattern: Pattern, choose: Callable) -> list[dict[str, int]]:
+    """
+    Return the ages of all nodes in the frames of a hyperperiod, once they repeat.
+
+    :param choose: As for ``ages_of_nodes``.
+    """
+    past: list[dict[str, int]] = []
+    for ages in ages_of_nodes(graph, pattern, choose):
+        past.append(ages)
+        # A frame depends on the one before and on its place in the schedule alone.
+        if len(past) > graph.hyperperiod and ages == past[-1 - graph.hyperperiod]:
+            return past[-graph.hyperperiod:]
+
+
+def ages_of_nodes(graph: GraphSpec, pattern: Pattern, choose: Callable
+                  ) -> Iterator[dict[str, int]]:
+    """
+    Yield the ages of all nodes' information in the frames 1, 2, ..., in frames.
+
+    :param choose: ``min`` for the newest information of each node, ``max`` for the oldest; for
+        the latter the pattern's edges form no cycle.
+    :returns: Infinite before the first information.
+    """
+    sources = sources_of(graph, pattern)
+    order = update_order(graph, pattern)
+    last = {v: 0 if v in graph.inputs else math.inf for v in order}
+    for i in count(1):
+        now: dict[str, int] = {}
+        for v in order:
+            if not sources[v]:
+                now[v] = 0
+            elif graph.node(v).updates_at(i):
+                now[v] = choose(last[u] + 1 if r else now[u] for u, r in sources[v])
+            else:
+                now[v] = last[v] + 1
+        yield now
+        last = now
+
+
+def recurrent_edges(graph: GraphSpec) -> set[Edge]:
+    """
+    Return the edges of cycles that stream in the sequential rollout too.
+
+    :raises InvalidRolloutError: If a cycle has no marked edge.
+    """
+    return {(u, v) for (u, v), r in sequential_pattern(graph).items()
+            if r and u in reachable(graph, [v])}
+
+
+def layer_order(graph: GraphSpec) -> list[str]:
+    """Return the nodes so that every edge but the recurrent ones leads forward."""
+    recurrent = recurrent_edges(graph)
+    return update_order(graph, {edge: int(edge in recurrent) for edge in edges_of(graph)})
