@@ -1,0 +1,1 @@
+"""How many rollouts a graph has, exactly and without enumerating them."""

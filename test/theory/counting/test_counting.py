@@ -1,0 +1,196 @@
+"""Exact counts, against going through all subsets and against closed forms."""
+
+from itertools import product
+from random import Random
+import time
+
+from graphs import bare_graph
+from hypothesis import given, strategies as st
+import networkx as nx
+import pytest
+from strategies import examples
+from stream_agent.theory.counting.acyclic_subsets import count_acyclic_subsets
+from stream_agent.theory.counting.counts import count_bounds, count_valid_patterns, CountError
+from stream_agent.theory.counting.order_sums import (
+    elimination_order, orders_duration, restrict, sum_over_orders, WEAK_ORDERS, weak_orders)
+from stream_agent.theory.counting.reach_sums import sum_over_relations
+from stream_agent.theory.counting.source_sums import sum_over_sources
+
+
+def count_all(edges):
+    """Go through all subsets."""
+    return sum(nx.is_directed_acyclic_graph(nx.DiGraph(
+        edge for edge, there in zip(edges, chosen) if there))
+        for chosen in product((0, 1), repeat=len(edges)))
+
+
+def weighted_count(edges):
+    """Go through all subsets, with weights."""
+    total = 0
+    for chosen in product((0, 1), repeat=len(edges)):
+        if nx.is_directed_acyclic_graph(nx.DiGraph(e for e, x in zip(edges, chosen) if x)):
+            weight = 1
+            for (there, absent), x in zip(edges.values(), chosen):
+                weight *= there if x else absent
+            total += weight
+    return total
+
+
+def complete(n):
+    return [(f'n{u}', f'n{v}') for u in range(n) for v in range(n) if u != v]
+
+
+def ring(n):
+    return [(f'n{i}', f'n{(i + 1) % n}') for i in range(n)]
+
+
+def entangled(nodes, edges, seed):
+    """Make one strongly connected component: a ring, and edges between nodes that have few."""
+    random = Random(seed)
+    names = [f'n{i}' for i in range(nodes)]
+    random.shuffle(names)
+    found = dict.fromkeys(zip(names, [*names[1:], names[0]]))
+    degree = dict.fromkeys(names, 2)
+    while len(found) < edges:
+        order = sorted(names, key=lambda v: (degree[v], random.random()))
+        pair = [order[0], random.choice(order[1:max(3, nodes // 2)])]
+        random.shuffle(pair)
+        u, v = pair
+        # Two edges between the same nodes would make it easier.
+        if (u, v) not in found and ((v, u) not in found or random.random() < .1):
+            found[u, v] = None
+            degree[u] += 1
+            degree[v] += 1
+    return list(found)
+
+
+directed = st.lists(st.tuples(st.sampled_from('abcdef'), st.sampled_from('abcdef')),
+                    unique=True, max_size=11)
+
+
+@examples(100)
+@given(directed)
+def test_counts_are_those_of_going_through_all_subsets(edges):
+    assert count_acyclic_subsets(edges) == count_all(edges)
+
+
+@examples(100)
+@given(st.dictionaries(
+    st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda edge: edge[0] != edge[1]),
+    st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=9),
+    st.sampled_from([1, 10**12]))
+def test_all_sums_take_weights_of_any_size(edges, factor):
+    names = sorted({v for edge in edges for v in edge})
+    edges = {(names.index(u), names.index(v)): (p * factor, q)
+             for (u, v), (p, q) in edges.items()}
+    expected = weighted_count(edges)
+    assert sum_over_sources(edges) == expected
+    assert sum_over_orders(edges, elimination_order(edges)) == expected
+    assert sum_over_relations(edges) == expected
+
+
+@examples(20)
+@given(st.integers(7, 11), st.integers(0, 10**6))
+def test_all_sums_agree_where_all_subsets_would_take_too_long(nodes, seed):
+    named = entangled(nodes, min(24, nodes * (nodes - 1) // 2), seed)
+    edges = {(int(u[1:]), int(v[1:])): (1, 1) for u, v in named}
+    order = elimination_order(edges)
+    assert orders_duration(edges, order) < 10
+    assert sum_over_sources(edges) == sum_over_orders(edges, order) == sum_over_relations(edges)
+
+
+def test_labelled_acyclic_digraphs():
+    """The acyclic subsets of the complete digraph, A003024; Robinson's own numbers."""
+    assert [count_acyclic_subsets(complete(n)) for n in (1, 2, 3, 4, 5, 6, 11)] == [
+        1, 3, 25, 543, 29281, 3781503, 31603459396418917607425]
+
+
+@pytest.mark.parametrize('n', [2, 7, 40, 200])
+def test_rings(n):
+    assert count_acyclic_subsets(ring(n)) == 2**n - 1
+
+
+def test_nested_cycles():
+    """A chain from n0, and edges back from all others; k edges of the chain before a gap."""
+    n = 20
+    chain = [(f'n{i}', f'n{i + 1}') for i in range(n)]
+    back = [(f'n{i}', 'n0') for i in range(1, n + 1)]
+    # The first k edges back have to be out; beyond the gap all are free.
+    gaps = sum(2**(n - k - 1) * 2**(n - k) for k in range(n))
+    assert count_acyclic_subsets(chain + back) == gaps + 1
+
+
+def test_cycles_in_both_directions():
+    """Pairs of opposite edges on a ring: 3^n ways without both, less the two full turns."""
+    n = 20
+    edges = ring(n) + [(v, u) for u, v in ring(n)]
+    assert count_acyclic_subsets(edges) == 3**n - 2
+
+
+def test_a_bipartite_component():
+    """No reduction applies to K(3, 3) with edges both ways."""
+    edges = [(f'n{i}', f'n{j + 3}') for i in range(3) for j in range(3)]
+    edges += [(v, u) for u, v in edges]
+    numbers = {(int(u[1:]), int(v[1:])): (1, 1) for u, v in edges}
+    assert count_acyclic_subsets(edges) == sum_over_sources(numbers) == sum_over_orders(
+        numbers, elimination_order(numbers))
+
+
+@pytest.mark.parametrize('nodes, edges', [
+    (7, 40), (10, 40), (13, 40), (14, 40), (16, 40), (18, 40), (20, 40), (24, 40), (30, 40),
+    (40, 40)])
+def test_forty_edges_in_one_component_take_less_than_seconds(nodes, edges):
+    start = time.perf_counter()
+    counts = [count_acyclic_subsets(entangled(nodes, edges, seed)) for seed in range(3)]
+    assert time.perf_counter() - start < 10
+    assert all(2**nodes - 1 <= number <= 2**edges - 1 for number in counts)
+
+
+def test_weak_orders_are_those_of_ranks_without_gaps():
+    for k in range(1, 6):
+        expected = {ranks for ranks in product(range(k), repeat=k)
+                    if set(ranks) == set(range(max(ranks) + 1))}
+        orders = [tuple(ranks) for ranks in weak_orders(k).ranks.tolist()]
+        assert set(orders) == expected
+        assert len(orders) == len(expected) == WEAK_ORDERS[k]
+
+
+def test_an_order_restricted_to_some_nodes_is_their_order():
+    ranks = weak_orders(5).ranks
+    columns = [3, 0, 4]
+    restricted = weak_orders(3).ranks[restrict(ranks, columns)[0]]
+    for before, after in zip(ranks[:, columns].tolist(), restricted.tolist()):
+        assert after == [sorted(set(before)).index(rank) for rank in before]
+
+
+def test_a_complete_acyclic_graph_and_an_edge_back():
+    """The edge back is out, or the end is not reached from n0."""
+    n = 12
+    forward = [(u, v) for v in range(n) for u in range(v)]
+    # How many choices of the edges among n0, ..., nv let n0 reach k nodes, itself included.
+    reaching = {1: 1}
+    for v in range(1, n - 1):
+        further = dict.fromkeys(range(1, v + 2), 0)
+        for k, number in reaching.items():
+            further[k] += number * 2**(v - k)
+            further[k + 1] += number * 2**(v - k) * (2**k - 1)
+        reaching = further
+    apart = sum(number * 2**(n - 1 - k) for k, number in reaching.items())
+    edges = dict.fromkeys([*forward, (n - 1, 0)], (1, 1))
+    assert sum_over_relations(edges) == 2**len(forward) + apart
+
+
+def test_a_graph_that_is_too_entangled_is_refused_with_bounds():
+    names = [f'n{i}' for i in range(60)]
+    random = Random(0)
+    edges = dict.fromkeys([*zip(names, [*names[1:], names[0]]),
+                           *(tuple(random.sample(names, 2)) for _ in range(240))])
+    graph = bare_graph('x->n0 ' + ' '.join(f'{u}->{v}' for u, v in edges), 'n39')
+    with pytest.raises(CountError) as error:
+        count_valid_patterns(graph)
+    low, high = count_bounds(graph)
+    assert high == 2**len(graph.edges)
+    assert str(error.value) == (
+        f"graph: 60 nodes ({', '.join([node.name for node in graph.nodes[1:]][:8])}, ...) are in "
+        'cycles that are entangled too much to count the valid patterns exactly; count_bounds '
+        f'gives 2^{low.bit_length() - 1} to 2^{len(graph.edges)}')
