@@ -14,31 +14,24 @@ from stream_agent.measurement.comparison import (
     Comparison, diagnostics_of, late_limits, settled_effect)
 from stream_agent.measurement.effect import arrived, in_effect
 from stream_agent.measurement.traces import Run
+from stream_agent.plot_style import (
+    BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, STYLE, VERMILION, YELLOW)
 
-# Okabe and Ito's colours: told apart by colour-blind readers, and by lightness in print.
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE)
 DASHES = ('-', (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
-INK, FAINT = '#222222', '#8a8a8a'
-STYLE = {
-    # Text stays text: it can be searched, and the reader's own fonts draw it.
-    'svg.fonttype': 'none', 'svg.hashsalt': 'stream_agent',
-    'font.family': ['DejaVu Sans', 'sans-serif'], 'font.size': 9.5,
-    'axes.spines.top': False, 'axes.spines.right': False, 'axes.edgecolor': FAINT,
-    'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'text.color': INK,
-    'xtick.major.size': 3, 'ytick.major.size': 3, 'legend.frameon': False,
-    'axes.grid': True, 'grid.color': '#e6e6e6', 'grid.linewidth': 0.7, 'axes.axisbelow': True}
+REPORT_STYLE = {**STYLE, 'font.size': 9.5, 'xtick.major.size': 3, 'ytick.major.size': 3,
+                'grid.linewidth': 0.7}
 WIDE, NARROW = (10.2, 4.3), (5.0, 3.1)
 MOST_POINTS = 450
 CLOSE_UP, LEAD_IN = 1.0, 0.25
-STAGES = {'arrival': '#F0E442', 'convert': '#56B4E9', 'respond': '#444444',
-          'publish': '#CC79A7'}
+STAGES = {'arrival': YELLOW, 'convert': SKY, 'respond': '#444444', 'publish': PURPLE}
 
 
 def draw(plot: Callable[[Figure, Comparison], None], comparison: Comparison,
          size: tuple[float, float]) -> str:
     """Return a plot as an ``<svg>`` element without references to anything outside."""
-    with rc_context(STYLE):
+    with rc_context(REPORT_STYLE):
         figure = Figure(figsize=size, layout='constrained')
         plot(figure, comparison)
         file = io.StringIO()

@@ -1,0 +1,14 @@
+"""How plots and pictures look: colours that everybody can tell apart, and quiet axes."""
+
+# Okabe and Ito's colours: told apart by colour-blind readers. In print it is dashes, markers
+# and lightness that tell things apart.
+BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, YELLOW = (
+    '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#F0E442')
+INK, FAINT = '#222222', '#8a8a8a'
+STYLE = {
+    # Text stays text: it can be searched, and the reader's own fonts draw it.
+    'svg.fonttype': 'none', 'svg.hashsalt': 'stream_agent',
+    'font.family': ['DejaVu Sans', 'sans-serif'],
+    'axes.spines.top': False, 'axes.spines.right': False, 'axes.edgecolor': FAINT,
+    'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'text.color': INK,
+    'legend.frameon': False, 'axes.grid': True, 'grid.color': '#e6e6e6', 'axes.axisbelow': True}
