@@ -36,8 +36,10 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         'matplotlib',
+        'networkx',
         'numpy>=1.26',
         'opencv-python',
+        'pillow',
         'pyyaml',
         'safetensors',
         'scipy',

@@ -10,6 +10,9 @@ COMMANDS = {
     'gate': ('stream_agent.nodes.gate_node', 'guards the wheels: limits, watchdog, faults'),
     'recorder': ('stream_agent.nodes.recorder_node', 'compares policies on the same frames'),
     'simulation': ('stream_agent.nodes.simulation_node', 'publishes the embedded simulator'),
+    'rollouts': ('stream_agent.commands.rollouts', 'tells all about a rollout of a graph'),
+    'plan': ('stream_agent.commands.plan', 'finds the rollout to run on a device and camera'),
+    'draw': ('stream_agent.commands.draw', 'draws a graph, its windows, and its update steps'),
     'train': ('stream_agent.learning.train', 'trains a driving policy in the simulator'),
     'evaluate': ('stream_agent.learning.evaluate', 'drives policies on held-out courses'),
     'run': ('stream_agent.runner', 'the main job: all of the above nodes, then the report'),
@@ -42,7 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
     module, _ = COMMANDS[name]
-    return import_module(module).main(rest)
+    try:
+        return import_module(module).main(rest)
+    except BrokenPipeError:
+        # Whoever reads what is printed has seen enough; the interpreter is not to complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == '__main__':

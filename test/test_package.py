@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
-EXECUTABLES = ['agent', 'evaluate', 'gate', 'recorder', 'simulation', 'train']
+EXECUTABLES = ['agent', 'draw', 'evaluate', 'gate', 'plan', 'recorder', 'rollouts', 'simulation',
+               'train']
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,1 @@
+"""Command line tools of the theory: tables, plans and pictures of a graph's rollouts."""

@@ -1,0 +1,1 @@
+"""Which rollout to run: forecasts, a search over patterns, and the recommendation."""

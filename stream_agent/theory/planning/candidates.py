@@ -1,0 +1,283 @@
+"""Rollouts that a planner weighs, and what is to be expected of each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+import math
+
+import numpy as np
+from stream_agent.theory.graph import GraphSpec, with_schedule
+from stream_agent.theory.information import Ages, information_ages
+from stream_agent.theory.patterns import (
+    Edge, Pattern, sequential_pattern, streaming_edges, streaming_pattern, update_order)
+from stream_agent.theory.planning.costs import NodeCosts
+from stream_agent.theory.rollout import response_cone, sources_of
+
+SERIAL, PARALLEL = EXECUTIONS = ('serial', 'parallel')
+
+
+@dataclass(frozen=True)
+class Device:
+    """
+    What runs the network, and what feeds it.
+
+    :param costs: Seconds of every node on it.
+    :param execution: 'serial', one node after the other; or 'parallel', all nodes whose sources
+        are there at once.
+    :param camera_period: Seconds between two frames.
+    """
+
+    costs: NodeCosts
+    execution: str
+    camera_period: float
+
+    def seconds(self, graph: GraphSpec, pattern: Pattern, names: Iterable[str]) -> float:
+        """Return what nodes take that are computed together in one frame."""
+        names = set(names)
+        if self.execution == SERIAL:
+            return sum(self.costs.nodes[name] for name in names)
+        sources = sources_of(graph, pattern)
+        finish: dict[str, float] = {}
+        for v in update_order(graph, pattern):
+            if v in names:
+                waits = [finish[u] for u, r in sources[v] if not r and u in finish]
+                finish[v] = self.costs.nodes[v] + max(waits, default=0.0)
+        return max(finish.values(), default=0.0)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A graph with its schedule, a pattern, and what they cost on a device."""
+
+    graph: GraphSpec
+    pattern: Pattern
+    device: Device
+
+    @cached_property
+    def frames(self) -> range:
+        """The frames of one round of the schedule."""
+        return range(1, self.graph.hyperperiod + 1)
+
+    @cached_property
+    def response_cost(self) -> float:
+        """Seconds of the response cone, in the dearest frame of the schedule."""
+        return max(self.device.seconds(self.graph, self.pattern,
+                                       response_cone(self.graph, self.pattern, frame))
+                   for frame in self.frames)
+
+    @cached_property
+    def step_cost(self) -> float:
+        """Seconds of a whole step, in the dearest frame of the schedule."""
+        return max(self.device.seconds(self.graph, self.pattern, [
+            node.name for node in self.graph.nodes
+            if node.name not in self.graph.inputs and node.updates_at(frame)])
+            for frame in self.frames)
+
+    @cached_property
+    def ages(self) -> Ages:
+        """Of the information in an answer, in frames."""
+        return information_ages(self.graph, self.pattern)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """
+    One way to run a graph, and its forecast.
+
+    All ages and durations are the worst over the frames of the schedule, in seconds.
+
+    :param kind: 'streaming', 'sequential', 'hybrid', 'multi-rate', 'truncated' or 'k updates'.
+    :param rollout: Its graph lacks the nodes that are left out.
+    :param left_out: Nodes that the candidate does without.
+    :param updates_per_frame: Update steps for which an image is held; the last one answers.
+    """
+
+    kind: str
+    rollout: Rollout
+    left_out: tuple[str, ...] = ()
+    updates_per_frame: int = 1
+
+    @property
+    def response_latency(self) -> float:
+        """From the frame to its answer, if the device is free."""
+        return (self.rollout.device.costs.overhead + self.rollout.response_cost
+                + (self.updates_per_frame - 1) * self.rollout.step_cost)
+
+    @property
+    def frame_cost(self) -> float:
+        """How long a frame keeps the device busy."""
+        return (self.rollout.device.costs.overhead
+                + self.updates_per_frame * self.rollout.step_cost)
+
+    @property
+    def camera_period(self) -> float:
+        """Seconds between two frames of the camera."""
+        return self.rollout.device.camera_period
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether every frame of the camera is answered and settled before the next."""
+        return self.frame_cost <= self.camera_period
+
+    @property
+    def interval(self) -> float:
+        """From one answer to the next; the newest frame is taken as soon as the device is free."""
+        return max(self.camera_period, self.frame_cost)
+
+    @property
+    def ages(self) -> Ages:
+        """Of the information in an answer, in frames that were taken."""
+        k = self.updates_per_frame
+        # What needs d updates is d - (k - 1) updates older than the image of the last one.
+        return Ages(*(max(0, math.ceil((age - k + 1) / k)) for age in self.rollout.ages))
+
+    @property
+    def first_response(self) -> float:
+        """From a change in front of the camera, as its frame comes, to the first answer."""
+        return self.age_at_answer(self.ages.newest)
+
+    @property
+    def newest_age(self) -> float:
+        """Mean age of the newest information in effect, half the time a command is held in it."""
+        return self.age_at_answer(self.ages.newest) + self.interval / 2
+
+    @property
+    def oldest_age(self) -> float:
+        """The same of the oldest information, that of the path through most layers."""
+        return self.age_at_answer(self.ages.oldest) + self.interval / 2
+
+    def age_at_answer(self, frames: int) -> float:
+        """Return how old information of so many frames is when its answer is out."""
+        # A frame that comes while the device is busy waits, half a camera period on average.
+        waits = 0.0 if self.keeps_up else self.camera_period / 2
+        return waits + frames * self.interval + self.response_latency
+
+    @cached_property
+    def figures(self) -> tuple[float, ...]:
+        """What candidates are compared in; less is better."""
+        return (self.response_latency, self.frame_cost, self.first_response, self.oldest_age,
+                len(self.left_out))
+
+    @property
+    def streams(self) -> list[str]:
+        """The edges that stream."""
+        return streaming_edges(self.rollout.pattern)
+
+    @property
+    def schedule(self) -> dict[str, tuple[int, int]]:
+        """(period, offset) of the nodes that are not updated in every frame."""
+        return {node.name: (node.period, node.offset) for node in self.rollout.graph.nodes
+                if node.period > 1}
+
+
+def kind_of(graph: GraphSpec, pattern: Pattern) -> str:
+    """Return what a pattern is called; edges from inputs may do as they like in 'streaming'."""
+    if pattern == sequential_pattern(graph):
+        return 'sequential'
+    inner = {edge: r for edge, r in pattern.items() if edge[0] not in graph.inputs}
+    return 'streaming' if inner.items() <= streaming_pattern(graph).items() else 'hybrid'
+
+
+def waves(graph: GraphSpec, cone: set[str], device: Device, longest: int) -> list[Candidate]:
+    """
+    Return schedules in which one wave runs through the deep nodes in order of depth.
+
+    The cone is computed in every frame. All other nodes are divided over the frames of
+    a period, in update order and as evenly as can be; a wave reads what it computed itself
+    (R = 0), and the cone reads the last wave (R = 1).
+
+    :param cone: Nodes that lead to the output and include it.
+    :param longest: The largest period to try.
+    """
+    wave = cut(graph, cone)
+    order = [v for v in update_order(graph, wave) if v not in cone and v not in graph.inputs]
+    found = []
+    for period in range(2, min(longest, len(order)) + 1):
+        parts = even_parts([device.costs.nodes[v] for v in order], period)
+        # The first frame after a reset, frame 1, begins a wave.
+        offsets = {v: (part + 1) % period for v, part in zip(order, parts)}
+        scheduled = with_schedule(graph, {v: (period, offsets[v]) for v in order})
+        found.append(Candidate('multi-rate', Rollout(scheduled, wave, device)))
+    return found
+
+
+def cut(graph: GraphSpec, cone: set[str]) -> dict[Edge, int]:
+    """Return the sequential pattern, but that edges into a set of nodes stream."""
+    return {(u, v): int(r or (v in cone and u not in cone and u not in graph.inputs))
+            for (u, v), r in sequential_pattern(graph).items()}
+
+
+def even_parts(costs: Sequence[float], count: int) -> list[int]:
+    """
+    Divide a sequence into consecutive parts whose dearest is as cheap as possible.
+
+    :returns: The part of every item, 0 ... count - 1; exact, by dynamic programming.
+    """
+    sums = np.concatenate([[0.0], np.cumsum(costs)])
+    best = sums.copy()
+    cuts = []
+    for _ in range(1, count):
+        # worst[i, j]: items up to j in one part more, the last of which begins at i.
+        worst = np.maximum(best[:, None], sums[None, :] - sums[:, None])
+        worst[np.tril_indices(len(sums), -1)] = math.inf
+        cuts.append(worst.argmin(axis=0))
+        best = worst.min(axis=0)
+    ends = [len(costs)]
+    for cut in reversed(cuts):
+        ends.append(int(cut[ends[-1]]))
+    starts = sorted(ends[1:])
+    return [sum(start <= i for start in starts) for i in range(len(costs))]
+
+
+def truncated(graph: GraphSpec, device: Device) -> Candidate | None:
+    """
+    Return the largest sequential network of the shallow nodes that fits the camera period.
+
+    Nodes go in order of depth, the deepest first; None if the whole fits or no part does.
+    """
+    sequential = sequential_pattern(graph)
+    order = [v for v in update_order(graph, sequential)
+             if v not in graph.inputs and v != graph.output]
+    for kept in range(len(order), -1, -1):
+        smaller = part_of(graph, {*order[:kept], *graph.inputs, graph.output})
+        if smaller is None:
+            continue
+        left_out = tuple(node.name for node in graph.nodes if node.name not in smaller.by_name)
+        costs = replace(device.costs, nodes={v: seconds for v, seconds
+                                             in device.costs.nodes.items()
+                                             if v in smaller.by_name})
+        candidate = Candidate('truncated', Rollout(smaller, sequential_pattern(smaller),
+                                                   replace(device, costs=costs)), left_out)
+        if candidate.keeps_up:
+            return candidate if left_out else None
+    return None
+
+
+def part_of(graph: GraphSpec, names: set[str]) -> GraphSpec | None:
+    """Return the nodes that lie between inputs and output in a part; None if none do."""
+    while True:
+        edges = [edge for edge in graph.edges if edge.source in names and edge.target in names]
+        fed = {edge.target for edge in edges if edge.source != edge.target}
+        read = {edge.source for edge in edges if edge.source != edge.target}
+        useful = {v for v in names if (v in graph.inputs or v in fed)
+                  and (v == graph.output or v in read)}
+        if useful == names:
+            break
+        names = useful
+    if graph.output not in names:
+        return None
+    return GraphSpec(tuple(node for node in graph.nodes if node.name in names), tuple(edges),
+                     graph.output)
+
+
+def held_images(candidate: Candidate, most: int) -> list[Candidate]:
+    """Return the candidate with 2 ... ``most`` update steps for every image."""
+    return [replace(candidate, kind='k updates', updates_per_frame=k)
+            for k in range(2, most + 1)]
+
+
+def figures_by_name(candidate: Candidate) -> Mapping[str, float]:
+    """Return the forecast with the names that ``plan --json`` uses, in seconds."""
+    return {name: getattr(candidate, name) for name in (
+        'response_latency', 'frame_cost', 'interval', 'first_response', 'newest_age',
+        'oldest_age')}

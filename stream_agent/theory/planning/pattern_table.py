@@ -1,0 +1,155 @@
+"""Many patterns of one graph at once: what each costs, and how old its answers are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.information import layer_order, recurrent_edges
+from stream_agent.theory.patterns import Edge, edges_of, Pattern
+
+
+@dataclass(frozen=True)
+class PatternTable:
+    """
+    N patterns and their figures, one row each.
+
+    :param bits: R of every edge, (N, |E|), in the order of the graph's edges.
+    :param valid: Whether the R = 0 edges form no cycle; other columns mean nothing if not.
+    :param cone: Seconds of the response cone, node after node.
+    :param path: Seconds of the dearest path of R = 0 edges that ends in the output.
+    :param longest_path: Seconds of the dearest path of R = 0 edges.
+    :param newest: Frames until the output depends on a new image.
+    :param oldest: Age of the oldest information in frames, as in ``information_ages``.
+    """
+
+    bits: np.ndarray
+    valid: np.ndarray
+    cone: np.ndarray
+    path: np.ndarray
+    longest_path: np.ndarray
+    newest: np.ndarray
+    oldest: np.ndarray
+
+
+class PatternEvaluator:
+    """
+    Fills pattern tables of one graph, without a schedule.
+
+    :param seconds: Cost of every node that is no input.
+    :raises InvalidRolloutError: If a cycle of the graph has no marked edge.
+    """
+
+    def __init__(self, graph: GraphSpec, seconds: Mapping[str, float]) -> None:
+        self.edges = edges_of(graph)
+        self._graph = graph
+        self._seconds = {node.name: seconds.get(node.name, 0.0) for node in graph.nodes}
+        self.recurrent = recurrent_edges(graph)
+        rank = {name: i for i, name in enumerate(layer_order(graph))}
+        # In this order one round over the edges settles all paths that lead forward.
+        self._forward = sorted(((i, u, v) for i, (u, v) in enumerate(self.edges)
+                                if (u, v) not in self.recurrent),
+                               key=lambda edge: (rank[edge[2]], rank[edge[1]]))
+        self._all = self._forward + [(i, u, v) for i, (u, v) in enumerate(self.edges)
+                                     if (u, v) in self.recurrent]
+
+    def pattern(self, bits: Sequence[int]) -> dict[Edge, int]:
+        """Return a row of bits as a pattern."""
+        return dict(zip(self.edges, map(int, bits)))
+
+    def row(self, pattern: Pattern) -> np.ndarray:
+        """Return a pattern as a row of bits."""
+        return np.array([pattern[edge] for edge in self.edges], np.int8)
+
+    def table(self, bits: np.ndarray) -> PatternTable:
+        """
+        Compute the figures of patterns.
+
+        :param bits: (N, |E|).
+        """
+        columns = np.ascontiguousarray(bits.T.astype(bool))
+        finish, valid = self._finish(columns)
+        cone = self._cone(columns)
+        return PatternTable(
+            bits, valid, sum(cone[v] * self._seconds[v] for v in cone), finish[self._graph.output],
+            np.max([finish[v] for v in finish], axis=0), self._newest(columns),
+            self._oldest(columns))
+
+    def _finish(self, columns: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return when every node is done if it waits for its R = 0 sources only."""
+        count = columns.shape[1]
+        finish = {v: np.full(count, seconds) for v, seconds in self._seconds.items()}
+        for _ in finish:
+            changed = np.zeros(count, bool)
+            for i, u, v in self._all:
+                later = np.where(columns[i], 0.0, finish[u] + self._seconds[v])
+                changed |= later > finish[v]
+                np.maximum(finish[v], later, out=finish[v])
+            if not changed.any():
+                break
+        # Zero costs hide a cycle from the sums, so the order is checked for itself.
+        return finish, self._acyclic(columns)
+
+    def _acyclic(self, columns: np.ndarray) -> np.ndarray:
+        """Return which patterns have no cycle of R = 0 edges."""
+        depth = {v: np.zeros(columns.shape[1], np.int32) for v in self._seconds}
+        for _ in range(len(depth) + 1):
+            changed = np.zeros(columns.shape[1], bool)
+            for i, u, v in self._all:
+                deeper = np.where(columns[i], 0, depth[u] + 1)
+                changed |= deeper > depth[v]
+                np.maximum(depth[v], deeper, out=depth[v])
+            if not changed.any():
+                break
+        return ~changed
+
+    def _cone(self, columns: np.ndarray) -> dict[str, np.ndarray]:
+        """Return which patterns need a node in the output's frame."""
+        inside = {v: np.full(columns.shape[1], v == self._graph.output) for v in self._seconds}
+        changed = True
+        while changed:
+            changed = False
+            for i, u, v in reversed(self._all):
+                more = inside[v] & ~columns[i] & ~inside[u]
+                if more.any():
+                    inside[u] |= more
+                    changed = True
+        return inside
+
+    def _newest(self, columns: np.ndarray) -> np.ndarray:
+        """Return the least number of streaming edges on a way from an input to the output."""
+        far = np.iinfo(np.int32).max // 2
+        ages = {v: np.full(columns.shape[1], 0 if v in self._graph.inputs else far, np.int32)
+                for v in self._seconds}
+        changed = True
+        while changed:
+            changed = False
+            for i, u, v in self._all:
+                younger = ages[u] + columns[i]
+                if (younger < ages[v]).any():
+                    np.minimum(ages[v], younger, out=ages[v])
+                    changed = True
+        return ages[self._graph.output]
+
+    def _oldest(self, columns: np.ndarray) -> np.ndarray:
+        """Return the greatest number of streaming edges on a way that leads forward."""
+        ages = {v: np.zeros(columns.shape[1], np.int32) for v in self._seconds}
+        for i, u, v in self._forward:
+            np.maximum(ages[v], ages[u] + columns[i], out=ages[v])
+        return ages[self._graph.output]
+
+
+def all_bits(graph: GraphSpec, chunk: int = 2**16) -> Iterator[np.ndarray]:
+    """
+    Yield every choice of R for the edges that are no self-edges, valid or not.
+
+    :returns: Rows of bits, at most ``chunk`` in a piece.
+    """
+    edges = edges_of(graph)
+    free = [i for i, (u, v) in enumerate(edges) if u != v]
+    for start in range(0, 2**len(free), chunk):
+        numbers = np.arange(start, min(start + chunk, 2**len(free)))
+        bits = np.ones((len(numbers), len(edges)), np.int8)
+        for place, i in enumerate(free):
+            bits[:, i] = numbers >> place & 1
+        yield bits

@@ -1,0 +1,151 @@
+"""
+Which rollout to run: all that nothing else beats on a device, and the one to take.
+
+A rollout is weighed by its response latency, by what a frame costs, by its first response, and
+by the age of the oldest information in its answers. Small graphs are searched exactly, large
+ones with bounds that no pattern can pass (``theory.search``).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+from stream_agent.theory.graph import GraphSpec, with_schedule
+from stream_agent.theory.patterns import (
+    read_newest_image, sequential_pattern, streaming_pattern)
+from stream_agent.theory.planning.candidates import (
+    Candidate, Device, held_images, kind_of, PARALLEL, Rollout, SERIAL, truncated, waves)
+from stream_agent.theory.planning.costs import check_costs, NodeCosts
+from stream_agent.theory.planning.search import best_patterns, ms, SearchBound
+from stream_agent.theory.rollout import response_cone
+
+LONGEST_WAVE = 8
+MOST_UPDATES = 8
+# Information younger than this many camera periods makes a command no better ...
+FRESH_ENOUGH = 2.0
+# ... and neither do deep layers whose information is younger than this [s].
+DEEP_ENOUGH = 0.1
+# Doing without deep layers is taken for as bad as this many camera periods of age.
+LEFT_OUT = 1.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    What a planner found.
+
+    :param best: Candidates that nothing else beats in all figures at once.
+    :param named: 'streaming' and 'sequential', beaten or not, to compare with.
+    :param recommended: One of the best.
+    :param bound: How the patterns were searched, and what no other pattern can reach.
+    """
+
+    device: Device
+    best: tuple[Candidate, ...]
+    named: Mapping[str, Candidate]
+    recommended: Candidate
+    bound: SearchBound
+
+
+def make_plan(graph: GraphSpec, costs: NodeCosts, camera_period: float, execution: str = SERIAL,
+              updates_per_frame: int | None = None) -> Plan:
+    """
+    Weigh the rollouts of a graph on a device.
+
+    :param camera_period: Seconds between two frames.
+    :param execution: 'serial' or 'parallel', see ``Device``.
+    :param updates_per_frame: The most update steps to hold an image for; as many as fit into a
+        camera period, up to eight, if None.
+    :raises CostError: If the costs do not fit the graph.
+    :raises InvalidRolloutError: If a cycle of the graph has no marked edge.
+    """
+    check_costs(costs, graph)
+    # The planner proposes schedules; one that the file has would be taken for a part of it.
+    graph = with_schedule(graph, {})
+    device = Device(costs, execution, camera_period)
+    patterns, bound = best_patterns(graph, device)
+    plain = [Candidate(kind_of(graph, pattern), Rollout(graph, pattern, device))
+             for pattern in patterns]
+    named = {
+        'streaming': Candidate('streaming', Rollout(graph, read_newest_image(
+            graph, streaming_pattern(graph)), device)),
+        'sequential': Candidate('sequential', Rollout(graph, sequential_pattern(graph), device))}
+    cones = {frozenset(response_cone(graph, pattern, 1)) for pattern in patterns}
+    # The first of equals stays: those with a name and the simpler ones come first.
+    best = unbeaten(chain(
+        (named['sequential'], named['streaming'], *plain),
+        *(waves(graph, set(cone), device, LONGEST_WAVE) for cone in sorted(cones, key=sorted)),
+        *(held_images(candidate, most_updates(candidate, updates_per_frame))
+          for candidate in [*plain, named['streaming']] if execution == PARALLEL),
+        filter(None, [truncated(graph, device)])))
+    return Plan(device, tuple(best), named, min(best, key=preference), bound)
+
+
+def most_updates(candidate: Candidate, wanted: int | None) -> int:
+    """Return the most update steps for which an image of the candidate may be held."""
+    if wanted is not None:
+        return wanted
+    step = candidate.rollout.step_cost
+    spare = candidate.camera_period - candidate.rollout.device.costs.overhead
+    return min(MOST_UPDATES, int(spare / step)) if step else 1
+
+
+def unbeaten(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the candidates than which no other is at least as good in every figure."""
+    best: list[Candidate] = []
+    for candidate in candidates:
+        if not any(beats(other, candidate) for other in best):
+            best = [other for other in best if not beats(candidate, other)]
+            best.append(candidate)
+    return best
+
+
+def beats(one: Candidate, other: Candidate) -> bool:
+    """Return whether a candidate is at least as good in every figure; a nanosecond is equal."""
+    return all(a <= b + 1e-9 for a, b in zip(one.figures, other.figures))
+
+
+def preference(candidate: Candidate) -> tuple:
+    """
+    Return what the recommendation minimises, the first first.
+
+    The error of a driven path grows with the square of the newest information's age, and with
+    the root of the deep information's; both matter little below a limit, so there their sum
+    decides. The rate of answers and the latency of the first of them say little by themselves.
+    """
+    newest = candidate.newest_age / candidate.camera_period
+    return (max(0.0, newest + LEFT_OUT * bool(candidate.left_out) - FRESH_ENOUGH),
+            len(candidate.left_out),
+            not candidate.keeps_up,
+            max(0.0, candidate.oldest_age - DEEP_ENOUGH),
+            candidate.newest_age + candidate.oldest_age,
+            candidate.frame_cost)
+
+
+def reason(plan: Plan) -> str:
+    """Say in a few sentences why the recommended candidate was taken."""
+    chosen = plan.recommended
+    parts = [f'It answers {ms(chosen.response_latency)} after a frame, with newest information '
+             f'{ages(chosen, plan)}.']
+    for name, other in plan.named.items():
+        if other.figures != chosen.figures:
+            parts.append(f'The {name} rollout: {ages(other, plan)}.')
+    if chosen.newest_age > FRESH_ENOUGH * plan.device.camera_period:
+        parts.append('No other has newer information.')
+    elif chosen.oldest_age > DEEP_ENOUGH:
+        parts.append('Of those that keep up, and whose newest information is at most '
+                     f'{FRESH_ENOUGH:g} camera periods old, it has the youngest deep information.'
+                     if chosen.keeps_up else 'None that keeps up has the whole network.')
+    else:
+        parts.append(f'Of those with newest information up to {FRESH_ENOUGH:g} camera periods '
+                     f'and deep information up to {ms(DEEP_ENOUGH)} old, whose errors hardly '
+                     'differ, it has the least sum of both ages.')
+    return ' '.join(parts)
+
+
+def ages(candidate: Candidate, plan: Plan) -> str:
+    """Write both ages, and whether the camera is faster."""
+    periods = candidate.newest_age / plan.device.camera_period
+    return (f'{ms(candidate.newest_age)} old ({periods:.1f} camera periods) and deep information '
+            f'{ms(candidate.oldest_age)} old'
+            + ('' if candidate.keeps_up else ', not keeping up with the camera'))

@@ -1,0 +1,203 @@
+"""The patterns that no other beats on a device: exactly, or with bounds on what is missed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+import heapq
+
+import numpy as np
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.patterns import (
+    Edge, read_newest_image, sequential_pattern, streaming_pattern, update_order)
+from stream_agent.theory.planning.candidates import cut, Device, SERIAL
+from stream_agent.theory.planning.pattern_table import all_bits, PatternEvaluator, PatternTable
+from stream_agent.theory.planning.pipelines import Pipelines
+
+# 2^22 patterns take some five seconds.
+MOST_EXACT_EDGES = 22
+# Rows times edges that a search weighs at most: some three seconds.
+MOST_WORK = 10**7
+MOST_ROWS = 2**14
+
+
+@dataclass(frozen=True)
+class SearchBound:
+    """
+    How well the patterns were searched.
+
+    :param exact: Whether every valid pattern was weighed.
+    :param weighed: Valid patterns that were.
+    :param statements: What no pattern of the graph can have, found or not; for people.
+    """
+
+    exact: bool
+    weighed: int
+    statements: tuple[str, ...] = field(default=())
+
+
+def best_patterns(graph: GraphSpec, device: Device) -> tuple[list[dict[Edge, int]], SearchBound]:
+    """
+    Return patterns that no other beats in response latency, frame cost, and both ages.
+
+    Of patterns with equal figures one with the fewest streaming edges is taken.
+    """
+    evaluator = PatternEvaluator(graph, device.costs.nodes)
+    free = sum(edge.source != edge.target for edge in graph.edges)
+    if free <= MOST_EXACT_EDGES:
+        front, weighed = Front(device), 0
+        for bits in all_bits(graph):
+            weighed += front.add(evaluator.table(bits))
+        return [evaluator.pattern(row) for row in front.bits], SearchBound(True, weighed)
+    cheapest = [] if device.execution == SERIAL else list(
+        Pipelines(graph, device.costs.nodes).cheapest_frames())
+    start = [*seeds(graph, device), *(pattern for _, pattern in cheapest)]
+    front, weighed = climb(evaluator, device, start)
+    statements = bounds(graph, device, front, [seconds for seconds, _ in cheapest])
+    return ([evaluator.pattern(row) for row in front.bits],
+            SearchBound(False, weighed, tuple(statements)))
+
+
+class Front:
+    """
+    The rows of pattern tables that no other row beats.
+
+    :param figures: (N, 4): response latency and frame cost without overhead [s], frames until
+        the response, age of the oldest information [frames].
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.figures = np.empty((0, 4))
+        self.bits: np.ndarray | None = None
+
+    def add(self, table: PatternTable) -> int:
+        """Take the rows of a table that nothing beats; returns how many are valid."""
+        figures = self._figures(table)[table.valid]
+        bits = table.bits[table.valid]
+        if self.bits is not None:
+            figures = np.concatenate([self.figures, figures])
+            bits = np.concatenate([self.bits, bits])
+        # Of equal rows the one with the fewest streaming edges comes first, and stays.
+        order = np.lexsort([bits.sum(axis=1), *figures.T[::-1]])
+        figures, bits = figures[order], bits[order]
+        kept = unbeaten_rows(figures)
+        self.figures, self.bits = figures[kept], bits[kept]
+        return int(table.valid.sum())
+
+    def _figures(self, table: PatternTable) -> np.ndarray:
+        """Return what rows are compared in; sums of seconds are rounded to be comparable."""
+        if self._device.execution == SERIAL:
+            latency = table.cone
+            cost = np.full(len(latency), self._device.costs.total())
+        else:
+            latency, cost = table.path, table.longest_path
+        return np.stack([latency.round(12), cost.round(12), table.newest, table.oldest], axis=1)
+
+
+def unbeaten_rows(figures: np.ndarray) -> np.ndarray:
+    """
+    Return the indices of rows than which no earlier row is at least as good in all columns.
+
+    :param figures: (N, K), sorted by the first column, then the second, and so on; less is
+        better. So no row can be beaten by a later one.
+    """
+    left = np.arange(len(figures))
+    kept = []
+    while len(left):
+        first = left[0]
+        kept.append(first)
+        left = left[(figures[left] < figures[first]).any(axis=1)]
+    return np.array(kept, int)
+
+
+def climb(evaluator: PatternEvaluator, device: Device, start: list[dict[Edge, int]]
+          ) -> tuple[Front, int]:
+    """Improve a front by changes of one edge, or of all edges into a node, while that helps."""
+    front = Front(device)
+    weighed = front.add(evaluator.table(np.array([evaluator.row(pattern) for pattern in start])))
+    seen: set[bytes] = set()
+    while new := [row for row in front.bits if row.tobytes() not in seen]:
+        seen.update(row.tobytes() for row in new)
+        for rows in neighbours(evaluator, new):
+            weighed += front.add(evaluator.table(rows))
+            if len(evaluator.edges) * weighed > MOST_WORK:
+                return front, weighed
+    return front, weighed
+
+
+def neighbours(evaluator: PatternEvaluator, rows: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """
+    Yield the rows that differ in one edge, or in the edges into one node, in pieces.
+
+    Recurrent edges stay as they are, so that all rows are valid.
+    """
+    edges = evaluator.edges
+    free = np.array([edge not in evaluator.recurrent for edge in edges])
+    into = {v: np.array([w == v for _, w in edges]) & free for _, v in edges}
+    found = []
+    for row in rows:
+        flipped = np.repeat(row[None], len(edges), axis=0) ^ np.eye(len(edges), dtype=np.int8)
+        found.append(flipped[free])
+        found += [np.where(mask, value, row)[None].astype(np.int8)
+                  for mask in into.values() for value in (0, 1)]
+        if sum(map(len, found)) > MOST_ROWS:
+            yield np.concatenate(found)
+            found = []
+    if found:
+        yield np.concatenate(found)
+
+
+def seeds(graph: GraphSpec, device: Device) -> list[dict[Edge, int]]:
+    """Return patterns to begin a search with, the best for a serial device among them."""
+    sequential = sequential_pattern(graph)
+    newest = read_newest_image(graph, streaming_pattern(graph))
+    found = [sequential, streaming_pattern(graph), newest, cut(graph, {graph.output}),
+             cut(graph, set(cheapest_path(graph, device)))]
+    order = [v for v in update_order(graph, sequential) if v not in graph.inputs]
+    found += [cut(graph, {*order[i:], graph.output}) for i in range(1, len(order))]
+    return found
+
+
+def cheapest_path(graph: GraphSpec, device: Device) -> list[str]:
+    """Return the nodes of the cheapest way from an input to the output, inputs left out."""
+    targets: dict[str, list[str]] = {}
+    for edge in graph.edges:
+        if edge.source != edge.target:
+            targets.setdefault(edge.source, []).append(edge.target)
+    queue: list[tuple[float, list[str]]] = [(0.0, [name]) for name in graph.inputs]
+    done = set()
+    while queue:
+        cost, path = heapq.heappop(queue)
+        if path[-1] == graph.output:
+            return path[1:]
+        if path[-1] not in done:
+            done.add(path[-1])
+            for v in targets.get(path[-1], ()):
+                heapq.heappush(queue, (cost + device.costs.nodes[v], [*path, v]))
+    raise AssertionError('every output is reachable from an input')
+
+
+def bounds(graph: GraphSpec, device: Device, front: Front, cheapest: list[float]
+           ) -> Iterator[str]:
+    """
+    Say what no pattern can have, and how near the search came.
+
+    :param cheapest: Seconds of the cheapest frame by age, for a parallel device.
+    """
+    seconds = device.costs.nodes
+    latency, cost, newest, oldest = front.figures.T
+    yield (f'no pattern responds in less than {ms(seconds[graph.output])}, the output node alone; '
+           f'found: {ms(latency.min())}')
+    path = sum(seconds[v] for v in cheapest_path(graph, device))
+    yield (f'none answers by the newest image in less than {ms(path)}, the cheapest path; found: '
+           f'{ms(latency[newest == 0].min())}')
+    if device.execution == SERIAL:
+        yield 'a frame costs the same under every pattern of a serial device'
+    for age, limit in enumerate(cheapest):
+        yield (f'none with oldest information of {age} frames, and with streaming recurrent '
+               f'edges, has a frame of less than {ms(limit)}; found: '
+               f'{ms(cost[oldest <= age].min())}')
+
+
+def ms(seconds: float) -> str:
+    """Write seconds as milliseconds."""
+    return f'{seconds * 1e3:.3g} ms'

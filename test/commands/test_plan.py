@@ -1,0 +1,112 @@
+"""The command line of the planner, on costs from a file and on measured ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+from stream_agent.commands.plan import main
+from stream_agent.learning.train import pattern_of
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.graph_file import load_graph
+from stream_agent.theory.patterns import streaming_edges
+
+GRAPHS = Path(__file__).parents[2] / 'config' / 'graphs'
+LANE = load_graph(GRAPHS / 'lane.yaml')
+SLOW = {name: 0.006 for name in LANE.by_name if name != 'image'}
+
+
+@pytest.fixture
+def costs(tmp_path):
+    """Return a file of costs under which a whole pass takes 1.5 camera periods."""
+    path = tmp_path / 'costs.yaml'
+    path.write_text(json.dumps({'nodes': SLOW, 'overhead': 0.0001, 'source': 'a slow robot'}))
+    return path
+
+
+def plan(capsys, *arguments):
+    assert main(['lane', *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_json_has_the_recommendation_and_what_it_beats(capsys, costs):
+    data = json.loads(plan(capsys, '--rate', 30, '--costs', costs, '--json'))
+    assert data['exact'] and data['patterns_weighed'] == 2**14
+    chosen = data['recommended']
+    assert (chosen['kind'], chosen['keeps_up']) == ('multi-rate', True)
+    assert chosen == data['candidates'][0]
+    assert chosen['schedule']['features']['period'] == 2
+    assert not data['compared']['sequential']['keeps_up']
+    assert data['compared']['sequential']['frame_cost'] == pytest.approx(8 * 0.006 + 0.0001)
+    assert data['costs']['source'] == 'a slow robot'
+
+
+def test_the_table_marks_the_recommendation_and_who_keeps_up(capsys, costs):
+    lines = plan(capsys, '--rate', 30, '--costs', costs).splitlines()
+    assert 'all 16,384 valid patterns were weighed' in lines
+    (chosen,) = [line for line in lines if line.startswith('* multi-rate')]
+    assert ' yes ' in chosen
+    (sequential,) = [line for line in lines if line.startswith('  sequential')]
+    assert ' no ' in sequential
+    assert '* recommended: multi-rate, ' in '\n'.join(lines)
+    assert 'to train it, write its graph with --write FILE' in lines
+
+
+def test_the_recommended_graph_is_written_and_trains_under_its_pattern(capsys, costs, tmp_path):
+    path = tmp_path / 'planned.yaml'
+    data = json.loads(plan(capsys, '--costs', costs, '--write', path, '--json'))
+    graph = load_graph(path)
+    assert {node.name: {'period': node.period, 'offset': node.offset}
+            for node in graph.nodes if node.period > 1} == data['recommended']['schedule']
+    said = plan(capsys, '--costs', costs, '--write', path).splitlines()
+    (command,) = [line for line in said if line.startswith('to train it: ')]
+    argument = command.split("--pattern '")[1].rstrip("'")
+    pattern = pattern_of(graph, argument)
+    assert streaming_edges(pattern) == data['recommended']['streams']
+    RolloutNetwork(graph, pattern)
+
+
+def test_costs_are_measured_saved_and_checked(capsys, tmp_path):
+    path = tmp_path / 'costs.yaml'
+    said = plan(capsys, '--save-costs', path, '--check')
+    assert 'forecasts against the engine' in said
+    assert len([line for line in said.splitlines() if 'measured' in line]) == 6
+    again = json.loads(plan(capsys, '--costs', path, '--json'))
+    assert again['costs']['nodes'].keys() == SLOW.keys()
+
+
+def test_parallel_execution_and_held_images(capsys, costs):
+    data = json.loads(plan(capsys, '--costs', costs, '--execution', 'parallel',
+                           '--updates-per-frame', 4, '--json'))
+    assert {candidate['updates_per_frame'] for candidate in data['candidates']} <= {1, 2, 3, 4}
+    assert data['recommended']['keeps_up']
+
+
+def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
+    for name in ('plan.svg', 'plan.png'):
+        plan(capsys, '--costs', costs, '--draw', tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 5000
+
+
+@pytest.mark.parametrize('arguments, sentence', [
+    (['nowhere.yaml'], "plan: [Errno 2] No such file or directory: 'nowhere.yaml'"),
+    (['mnist_sr', '--costs', '{costs}'],
+     "plan: {costs}: no cost for the node 'h1'; it takes h1, h2, out"),
+    (['lane', '--costs', '{costs}', '--draw', '/nowhere/plan.svg'],
+     "plan: [Errno 2] No such file or directory: '/nowhere/plan.svg'")])
+def test_mistakes(capsys, costs, arguments, sentence):
+    assert main([argument.format(costs=costs) for argument in arguments]) == 1
+    assert capsys.readouterr().err.strip() == sentence.format(costs=costs)
+
+
+def test_a_picture_of_another_kind(capsys):
+    with pytest.raises(SystemExit):
+        main(['lane', '--draw', 'plan.jpg'])
+    assert "'plan.jpg' is neither .svg nor .png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('rate', ['0', '-3', 'nan', 'fast', '1e9'])
+def test_a_rate_that_no_camera_has(capsys, rate):
+    with pytest.raises(SystemExit) as stop:
+        main(['lane', f'--rate={rate}'])
+    assert stop.value.code == 2
+    assert f"'{rate}' is no rate in Hz, over 0 and up to 10000" in capsys.readouterr().err

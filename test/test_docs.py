@@ -1,0 +1,33 @@
+"""The documentation: commands print what the pages say, and pictures are there."""
+
+from pathlib import Path
+import re
+import shlex
+
+import pytest
+from stream_agent.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+# A block that begins with a command and goes on with what it prints.
+EXAMPLE = re.compile(r'^```\n\$ python -m stream_agent (.*)\n((?:.*\n)*?)```$', re.MULTILINE)
+EXAMPLES = [(path.name, command, output) for path in PAGES
+            for command, output in EXAMPLE.findall(path.read_text())]
+
+
+@pytest.mark.parametrize('page, command, output', EXAMPLES,
+                         ids=[command for _, command, _ in EXAMPLES])
+def test_a_command_prints_what_the_page_says(page, command, output, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main(shlex.split(command)) == 0
+    assert capsys.readouterr().out == output
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) >= 4
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    links = re.findall(r'\]\(([^)#:]+)\)', path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []

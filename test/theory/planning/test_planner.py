@@ -1,0 +1,183 @@
+"""Candidates, forecasts and the recommendation."""
+
+from itertools import combinations
+import math
+import time
+
+from graphs import bare_graph, SR
+from hypothesis import given, strategies as st
+import pytest
+from strategies import all_patterns, examples, networks
+from stream_agent.theory.graph import with_schedule
+from stream_agent.theory.patterns import (
+    is_valid, read_newest_image, sequential_pattern, streaming_pattern)
+from stream_agent.theory.planning.candidates import (
+    Candidate, cut, Device, even_parts, held_images, PARALLEL, Rollout, SERIAL, truncated, waves)
+from stream_agent.theory.planning.costs import CostError, load_costs, NodeCosts, save_costs
+from stream_agent.theory.planning.planner import beats, make_plan, reason
+
+PERIOD = 1 / 30
+DEPTH = 8
+# A chain of eight nodes whose last three, the first two, and the image feed the output.
+CHAIN = bare_graph(
+    ' '.join(['image->n1', *(f'n{i}->n{i + 1}' for i in range(1, DEPTH)), 'image->out', 'n1->out',
+              'n6->out', 'n7->out', 'n8->out', 'n8->n8']), 'out', streams='n8->n8')
+
+
+def chain_costs(share):
+    """Return costs of which every node of the chain takes a share of the camera period."""
+    return NodeCosts({**{f'n{i}': share * PERIOD for i in range(1, DEPTH + 1)},
+                      'out': 0.01 * PERIOD})
+
+
+def device(share, execution=SERIAL):
+    return Device(chain_costs(share), execution, PERIOD)
+
+
+@pytest.mark.parametrize('execution', [SERIAL, PARALLEL])
+@given(graph=networks(max_inner=4, max_edges=7), scale=st.sampled_from([0.05, 0.3, 2.0]))
+@examples(25)
+def test_nothing_beats_the_best(execution, graph, scale):
+    costs = NodeCosts({name: (1 + i) * scale for i, name in enumerate(graph.by_name)
+                       if name not in graph.inputs}, overhead=0.01)
+    plan = make_plan(graph, costs, 1.0, execution)
+    plain = with_schedule(graph, {})
+    others = [Candidate('any', Rollout(plain, pattern, plan.device))
+              for pattern in all_patterns(plain) if is_valid(plain, pattern)]
+    for best in plan.best:
+        assert not any(beats(other, best) and not beats(best, other)
+                       for other in [*others, *plan.best])
+    # And whatever was left out is beaten by something that was not.
+    assert all(any(beats(best, other) for best in plan.best) for other in others)
+    assert plan.recommended in plan.best
+
+
+@pytest.mark.parametrize('share, execution, kind', [
+    (0.02, SERIAL, 'sequential'),
+    (0.2, SERIAL, 'multi-rate'),
+    (0.4, SERIAL, 'multi-rate'),
+    (0.02, PARALLEL, 'sequential'),
+    (0.2, PARALLEL, 'hybrid'),
+    # All but the cheap read-out streams: it waits for the last node of its frame.
+    (0.8, PARALLEL, 'hybrid')])
+def test_the_recommendation_as_passes_grow_longer(share, execution, kind):
+    plan = make_plan(CHAIN, chain_costs(share), PERIOD, execution)
+    assert plan.recommended.kind == kind
+    assert plan.recommended.keeps_up
+    assert reason(plan).startswith('It answers ')
+
+
+def test_a_network_that_cannot_keep_up_is_truncated_only_if_nothing_else_does():
+    slow = make_plan(CHAIN, chain_costs(3.0), PERIOD)
+    assert slow.recommended.kind == 'truncated'
+    assert slow.recommended.left_out == tuple(f'n{i}' for i in range(1, DEPTH + 1))
+    assert {'n3'} <= set(make_plan(CHAIN, chain_costs(0.4), PERIOD).recommended.schedule)
+
+
+def test_dsr6_is_planned_in_seconds():
+    blocks = [['h1', 'h11', 'h12', 'h13'], ['h2', 'h21', 'h22', 'h23']]
+    edges = ['img->h1', 'h1->h1', 'hd->out', *(f'{u}->{v}' for block in blocks
+                                               for u, v in combinations(block, 2)),
+             *(f'{u}->h2' for u in blocks[0]), *(f'{u}->hd' for u in blocks[1])]
+    graph = bare_graph(' '.join(edges), 'out', streams='h1->h1')
+    costs = NodeCosts({name: 1e-3 * (1 + i % 3) for i, name in enumerate(graph.by_name)
+                       if name != 'img'})
+    for execution in (SERIAL, PARALLEL):
+        start = time.perf_counter()
+        plan = make_plan(graph, costs, PERIOD, execution)
+        assert time.perf_counter() - start < 10
+        assert (plan.bound.exact, plan.bound.weighed) == (True, 4_194_304)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.integers(1, 5))
+@examples(100)
+def test_even_parts_are_as_even_as_can_be(costs, count):
+    parts = even_parts(costs, count)
+    assert parts == sorted(parts) and set(parts) <= set(range(count))
+    worst = max(sum(c for c, p in zip(costs, parts) if p == part) for part in range(count))
+    cuts = combinations(range(len(costs) + 1), min(count, len(costs) + 1) - 1)
+    assert worst == min(max(sum(costs[a:b]) for a, b in zip((0, *cut), (*cut, len(costs))))
+                        for cut in cuts)
+
+
+def test_a_wave_updates_every_deep_node_once_a_period_in_order_of_depth():
+    for candidate in waves(CHAIN, {'out'}, device(0.2), longest=5):
+        graph, period = candidate.rollout.graph, candidate.rollout.graph.hyperperiod
+        updated = [[v for v in (f'n{i}' for i in range(1, DEPTH + 1))
+                    if graph.node(v).updates_at(frame)] for frame in candidate.rollout.frames]
+        assert [v for names in updated for v in names] == [f'n{i}' for i in range(1, DEPTH + 1)]
+        assert all(graph.node('out').updates_at(frame) for frame in candidate.rollout.frames)
+        assert candidate.rollout.pattern == cut(CHAIN, {'out'})
+        assert candidate.frame_cost == pytest.approx(
+            PERIOD * (0.01 + 0.2 * math.ceil(DEPTH / period)))
+        # The image of a wave's first frame arrives with the frame after its last, and is held.
+        assert candidate.ages == (0, 2 * period - 1)
+
+
+@pytest.mark.parametrize('k', range(1, 6))
+def test_held_images_age_as_counted_image_by_image(k):
+    candidate = Candidate('streaming', Rollout(CHAIN, read_newest_image(
+        CHAIN, streaming_pattern(CHAIN)), device(0.1, PARALLEL)))
+    (held,) = [c for c in [candidate, *held_images(candidate, 5)] if c.updates_per_frame == k]
+    # Update s holds image ceil(s / k); the last update of image i is i k.
+    for i in range(20, 24):
+        for age, found in zip(candidate.ages, held.ages):
+            assert found == i - math.ceil((i * k - age) / k)
+    assert held.frame_cost == pytest.approx(k * candidate.frame_cost)
+    assert held.response_latency == pytest.approx(candidate.response_latency
+                                                  + (k - 1) * 0.1 * PERIOD)
+
+
+def test_a_truncated_network_is_the_largest_that_fits():
+    candidate = truncated(CHAIN, device(0.3))
+    assert candidate.left_out == ('n2', 'n3', 'n4', 'n5', 'n6', 'n7', 'n8')
+    assert candidate.keeps_up
+    assert candidate.rollout.graph.output == 'out'
+    # With n7 it would have fitted a camera of half the rate; the chain to it counts too.
+    wider = truncated(CHAIN, Device(chain_costs(0.3), SERIAL, 2.2 * PERIOD))
+    assert wider.left_out == ('n8',)
+    assert truncated(CHAIN, device(0.05)) is None
+
+
+def test_forecasts_of_the_worked_example():
+    """Check SR by hand: h1, h2, out take 1, 2, 4 s, the camera 10 s, the overhead 0.5 s."""
+    costs = NodeCosts({'h1': 1.0, 'h2': 2.0, 'out': 4.0}, 0.5)
+    serial = Device(costs, SERIAL, 10.0)
+    sequential = Candidate('sequential', Rollout(SR, sequential_pattern(SR), serial))
+    assert sequential.figures == (7.5, 7.5, 7.5, 12.5, 0)
+    assert sequential.newest_age == 12.5
+    streaming = Candidate('streaming', Rollout(SR, streaming_pattern(SR), serial))
+    assert streaming.figures == (4.5, 7.5, 24.5, 39.5, 0)
+    parallel = Candidate('streaming', Rollout(SR, streaming_pattern(SR),
+                                              Device(costs, PARALLEL, 3.0)))
+    # The device is busy for 4.5 s: a frame waits 1.5 s on average, and is taken every 4.5 s.
+    assert not parallel.keeps_up
+    assert parallel.first_response == 1.5 + 2 * 4.5 + 4.5
+    assert parallel.newest_age == 1.5 + 2 * 4.5 + 4.5 + 2.25
+
+
+def test_costs_survive_a_file(tmp_path):
+    path = tmp_path / 'costs.yaml'
+    save_costs(path, chain_costs(0.2))
+    assert load_costs(path, CHAIN) == chain_costs(0.2)
+
+
+@pytest.mark.parametrize('text, sentence', [
+    ('nodes: {h1: 1, h2: 1}', "no cost for the node 'out'; it takes h1, h2, out"),
+    ('nodes: {h1: 1, h2: 1, out: 1, img: 1}',
+     "a cost for 'img', which is no computed node of the graph; these are h1, h2, out"),
+    ('nodes: {h1: 1, h2: -1, out: 1}', "the cost of 'h2' is -1; write seconds, 0 or more"),
+    ('nodes: {h1: 1, h2: .nan, out: 1}', "the cost of 'h2' is nan; write seconds, 0 or more"),
+    ('nodes: {h1: 1, h2: fast, out: 1}', "the cost of 'h2' is 'fast'; write seconds, 0 or more"),
+    ('nodes: {h1: 1, h2: 1, out: 1}\noverhead: true', 'overhead is True; write seconds, 0 or '
+                                                      'more'),
+    ('h1: 1', "'nodes' is missing, a map from node to seconds; 'overhead' and 'source' may stand "
+              'beside it'),
+    ('nodes: {h1: 1, h2: 1, out: 1}\nover: 1',
+     "'over' means nothing here; the keys are nodes, overhead, source")])
+def test_costs_that_do_not_fit(tmp_path, text, sentence):
+    path = tmp_path / 'costs.yaml'
+    path.write_text(text)
+    with pytest.raises(CostError) as error:
+        load_costs(path, SR)
+    assert str(error.value) == f'{path}: {sentence}'
