@@ -7,6 +7,7 @@ one in five has a self-edge, and one in ten is read by a node of its own or of u
 earlier layers. That is about 2.5 edges a node, with some cycles that meet each other.
 """
 
+from functools import partial
 from random import Random
 import statistics
 import time
@@ -16,11 +17,26 @@ from stream_agent.theory.counting.counts import count_bounds, count_valid_patter
 from stream_agent.theory.cycles import steps_per_frame_pipelined
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern
+from stream_agent.theory.planning.candidates import EXECUTIONS
+from stream_agent.theory.planning.costs import NodeCosts
+from stream_agent.theory.planning.planner import make_plan, Plan
 from stream_agent.theory.rollout import inference_tableau
 
+CAMERA_PERIOD = 1 / 30
 SIZES = (10, 20, 50, 100, 200)
 FRAMES = 10
-# A further tool is a further row here.
+
+
+def plan_of(graph: GraphSpec, execution: str) -> Plan:
+    """Plan a network whose nodes, of unequal cost, take 1.5 camera periods together."""
+    random = Random(0)
+    costs = {name: random.uniform(0.2, 1.0) for name in graph.by_name
+             if name not in graph.inputs}
+    scale = 1.5 * CAMERA_PERIOD / sum(costs.values())
+    return make_plan(graph, NodeCosts({name: scale * cost for name, cost in costs.items()}),
+                     CAMERA_PERIOD, execution)
+
+
 TOOLS = {
     'exact count': count_valid_patterns,
     'bounds of the count': count_bounds,
@@ -31,6 +47,9 @@ TOOLS = {
     'pipelined steps': lambda graph: steps_per_frame_pipelined(
         graph, sequential_pattern(graph)),
 }
+# Seconds, not milliseconds, so fewer networks will do.
+PLANNERS = {f'plan, {execution}': partial(plan_of, execution=execution)
+            for execution in EXECUTIONS}
 
 
 def random_network(size: int, seed: int) -> GraphSpec:
@@ -76,6 +95,7 @@ def measure(tool, graphs: list[GraphSpec]) -> tuple[list[float], int]:
 
 
 def main() -> None:
+    """Print the durations of every tool for every size."""
     arguments = parse(__doc__)
     number = 10 if arguments.quick else 40
     lines, figures = [], {}
@@ -83,9 +103,10 @@ def main() -> None:
         graphs = [random_network(size, seed) for seed in range(number)]
         edges = statistics.mean(len(graph.edges) for graph in graphs)
         lines.append(f'{size} nodes, {edges:.0f} edges on average, {number} networks')
-        for name, tool in TOOLS.items():
-            measure(tool, graphs[:1])
-            seconds, refused = measure(tool, graphs)
+        for name, tool in {**TOOLS, **PLANNERS}.items():
+            some = graphs if name in TOOLS else graphs[:2 if arguments.quick else 5]
+            measure(tool, graphs[:1] if name in TOOLS else [])
+            seconds, refused = measure(tool, some)
             lines.append(f'  {name:20} median {statistics.median(seconds) * 1e3:9.3f}  '
                          f'longest {max(seconds) * 1e3:9.3f} ms'
                          + f'  {refused} refused' * bool(refused))

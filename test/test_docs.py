@@ -1,11 +1,15 @@
 """The documentation: commands print what the pages say, and pictures are there."""
 
+from dataclasses import fields
 from pathlib import Path
 import re
 import shlex
 
 import pytest
 from stream_agent.__main__ import main
+from stream_agent.network.layers import ACTIVATIONS, CELLS, NORMALISATIONS
+from stream_agent.network.transforms import TRANSFORMS
+from stream_agent.theory.graph import EdgeSpec, NodeSpec
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -31,3 +35,11 @@ def test_there_are_examples():
 def test_links_lead_somewhere(path):
     links = re.findall(r'\]\(([^)#:]+)\)', path.read_text())
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_page_on_graph_files_names_all_there_is():
+    page = (ROOT / 'docs' / 'graphs.md').read_text()
+    named = set(re.findall(r'`([a-z_]+)`', page))
+    own = {item.name for spec in (NodeSpec, EdgeSpec) for item in fields(spec)}
+    assert own - {'name', 'place', 'options'} <= named
+    assert {*TRANSFORMS, *ACTIVATIONS, *NORMALISATIONS, *CELLS} <= named

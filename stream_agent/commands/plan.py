@@ -46,9 +46,9 @@ def description(candidate: Candidate) -> str:
     if candidate.left_out:
         return f"sequential without {', '.join(candidate.left_out)}"
     if candidate.schedule:
-        period = candidate.rollout.graph.hyperperiod
-        rest = len(candidate.schedule)
-        return f'{rest} nodes in waves of {period} frames, the others in every frame'
+        periods = sorted({period for period, _ in candidate.schedule.values()})
+        return (f"{len(candidate.schedule)} nodes every {' or '.join(map(str, periods))} frames, "
+                'the others in all')
     images = (f', {candidate.updates_per_frame} update steps an image'
               if candidate.updates_per_frame > 1 else '')
     count, total = len(candidate.streams), len(candidate.rollout.pattern)
@@ -118,13 +118,17 @@ def plan_as_data(plan: Plan) -> dict[str, Any]:
         'compared': {name: as_data(candidate) for name, candidate in plan.named.items()}}
 
 
-def training(candidate: Candidate, graph: str, written: Path | None) -> str:
-    """Return the command that trains a candidate."""
-    needs_file = candidate.left_out or candidate.schedule
-    if needs_file and written is None:
+def training(candidate: Candidate, graph: GraphSpec, path: str, written: Path | None) -> str:
+    """
+    Return the command that trains a candidate.
+
+    :param path: Of the graph, as the user gave it.
+    :param written: Where the candidate's graph was written, if it was.
+    """
+    if candidate.rollout.graph != graph and written is None:
         return 'to train it, write its graph with --write FILE'
     command = ['python', '-m', 'stream_agent', 'train', '--graph',
-               str(written or graph), '--pattern', pattern_argument(candidate)]
+               str(written or path), '--pattern', pattern_argument(candidate)]
     if candidate.updates_per_frame > 1:
         command += ['--updates-per-frame', str(candidate.updates_per_frame)]
     return f'to train it: {shlex.join(command)}'
@@ -252,7 +256,7 @@ def run(arguments: argparse.Namespace) -> None:
             vars(check) | {'error': check.error} for check in checks]}, indent=2))
         return
     print(table(plan, arguments.rows))
-    print(training(plan.recommended, arguments.graph, arguments.write))
+    print(training(plan.recommended, graph, arguments.graph, arguments.write))
     if checks:
         print(check_table(checks))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from stream_agent.theory.graph import GraphSpec, reachable
 from stream_agent.theory.patterns import (
-    Edge, edges_of, Pattern, sequential_pattern, update_order)
+    Edge, Pattern, sequential_pattern, update_order)
 from stream_agent.theory.rollout import FrameNode, inference_tableau, sources_of
 
 
@@ -81,14 +81,16 @@ def information_ages(graph: GraphSpec, pattern: Pattern) -> Ages:
     Return the ages of the newest and of the oldest information in the output, in frames.
 
     The newest comes by the path with the least delay; the oldest by the path with the most,
-    among those that lead from layer to layer: recurrent edges carry memory, which has no age.
+    among those that lead from layer to layer: marked edges carry memory, which has no age.
 
     :raises InvalidRolloutError: If a cycle has no marked edge.
     """
-    recurrent = recurrent_edges(graph)
-    forward = {edge: r for edge, r in pattern.items() if edge not in recurrent}
-    return Ages(frames_until_response(graph, pattern),
-                max(ages[graph.output] for ages in settled_ages(graph, forward, max)))
+    memory = memory_edges(graph)
+    forward = {edge: r for edge, r in pattern.items() if edge not in memory}
+    newest = frames_until_response(graph, pattern)
+    oldest = max(ages[graph.output] for ages in settled_ages(graph, forward, max))
+    # Where all ways to the output carry memory, the newest information is all there is.
+    return Ages(newest, max(newest, oldest))
 
 
 def settled_ages(graph: GraphSpec, pattern: Pattern, choose: Callable) -> list[dict[str, int]]:
@@ -130,17 +132,15 @@ def ages_of_nodes(graph: GraphSpec, pattern: Pattern, choose: Callable
         last = now
 
 
-def recurrent_edges(graph: GraphSpec) -> set[Edge]:
+def memory_edges(graph: GraphSpec) -> set[Edge]:
     """
-    Return the edges of cycles that stream in the sequential rollout too.
+    Return the edges that stream in the sequential rollout too: recurrence, and designed delays.
 
     :raises InvalidRolloutError: If a cycle has no marked edge.
     """
-    return {(u, v) for (u, v), r in sequential_pattern(graph).items()
-            if r and u in reachable(graph, [v])}
+    return {edge for edge, r in sequential_pattern(graph).items() if r}
 
 
-def layer_order(graph: GraphSpec) -> list[str]:
-    """Return the nodes so that every edge but the recurrent ones leads forward."""
-    recurrent = recurrent_edges(graph)
-    return update_order(graph, {edge: int(edge in recurrent) for edge in edges_of(graph)})
+def delay_edges(graph: GraphSpec) -> set[Edge]:
+    """Return the marked edges that are in no cycle: nothing but the design wants their delay."""
+    return {(u, v) for u, v in memory_edges(graph) if u not in reachable(graph, [v])}

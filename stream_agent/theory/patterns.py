@@ -66,9 +66,11 @@ def read_newest_image(graph: GraphSpec, pattern: Pattern) -> dict[Edge, int]:
     Return the pattern with R = 0 on the edges that leave an input.
 
     As model-parallel as before (inputs take no part in that definition), and the output is
-    younger by one frame; what a real-time agent runs.
+    younger by one frame; what a real-time agent runs. Marked edges keep their delay.
     """
-    return {(u, v): 0 if u in graph.inputs else r for (u, v), r in pattern.items()}
+    marked = {(edge.source, edge.target) for edge in graph.edges if edge.streams}
+    return {(u, v): 0 if u in graph.inputs and (u, v) not in marked else r
+            for (u, v), r in pattern.items()}
 
 
 def streaming_edges(pattern: Pattern) -> list[str]:

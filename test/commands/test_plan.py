@@ -65,6 +65,18 @@ def test_the_recommended_graph_is_written_and_trains_under_its_pattern(capsys, c
     RolloutNetwork(graph, pattern)
 
 
+def test_the_graph_s_own_schedule_competes_and_is_trained_as_it_is(capsys):
+    assert main(['gated_policy', '--json']) == 0
+    data = json.loads(capsys.readouterr().out)
+    own = data['compared']['scheduled sequential']
+    assert own['schedule'] == {'context': {'period': 2, 'offset': 0}}
+    assert data['compared']['sequential']['schedule'] == {}
+    assert main(['gated_policy']) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    if data['recommended']['schedule'] != own['schedule']:
+        assert said == 'to train it, write its graph with --write FILE'
+
+
 def test_costs_are_measured_saved_and_checked(capsys, tmp_path):
     path = tmp_path / 'costs.yaml'
     said = plan(capsys, '--save-costs', path, '--check')

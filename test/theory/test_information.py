@@ -9,7 +9,7 @@ from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.information import (
     first_response, frames_unanswered, frames_until_response, images_seen, information_ages,
-    recurrent_edges)
+    memory_edges)
 from stream_agent.theory.patterns import (
     read_newest_image, sequential_pattern, streaming_pattern)
 from stream_agent.theory.rollout import window_nodes
@@ -77,10 +77,10 @@ def test_first_answers_after_a_reset(graph):
 @examples(150)
 @given(scheduled_networks(max_period=3))
 def test_ages_are_those_of_the_shortest_and_the_longest_paths(graph):
-    recurrent = recurrent_edges(graph)
+    memory = memory_edges(graph)
     last = settled(graph) + graph.hyperperiod
     for pattern in valid_patterns(graph):
-        forward = {edge: r for edge, r in pattern.items() if edge not in recurrent}
+        forward = {edge: r for edge, r in pattern.items() if edge not in memory}
         newest = answers(graph, pattern, last)
         window = updates_graph(graph, forward, last)
         frames = range(last - graph.hyperperiod + 1, last + 1)

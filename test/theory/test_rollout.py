@@ -116,6 +116,12 @@ def test_reading_the_newest_image_keeps_the_factor_and_saves_a_frame():
             frames_until_response(graph, streaming) - 1)
 
 
+def test_reading_the_newest_image_keeps_delays_that_the_graph_marks():
+    graph = bare_graph('img->now img->before now->out before->out', 'out', streams='img->before')
+    newest = read_newest_image(graph, streaming_pattern(graph))
+    assert (newest['img', 'now'], newest['img', 'before']) == (0, 1)
+
+
 def test_an_invalid_pattern_names_its_cycle():
     graph = bare_graph('a->b b->c c->d d->b', 'd')
     with pytest.raises(InvalidRolloutError) as error:

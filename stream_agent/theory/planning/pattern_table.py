@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from stream_agent.theory.graph import GraphSpec
-from stream_agent.theory.information import layer_order, recurrent_edges
-from stream_agent.theory.patterns import Edge, edges_of, Pattern
+from stream_agent.theory.information import delay_edges, memory_edges
+from stream_agent.theory.patterns import (
+    Edge, edges_of, Pattern, sequential_pattern, update_order)
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class PatternEvaluator:
         self.edges = edges_of(graph)
         self._graph = graph
         self._seconds = {node.name: seconds.get(node.name, 0.0) for node in graph.nodes}
-        self.recurrent = recurrent_edges(graph)
-        rank = {name: i for i, name in enumerate(layer_order(graph))}
+        self.memory = memory_edges(graph)
+        rank = {name: i for i, name in enumerate(update_order(graph, sequential_pattern(graph)))}
         # In this order one round over the edges settles all paths that lead forward.
         self._forward = sorted(((i, u, v) for i, (u, v) in enumerate(self.edges)
-                                if (u, v) not in self.recurrent),
+                                if (u, v) not in self.memory),
                                key=lambda edge: (rank[edge[2]], rank[edge[1]]))
         self._all = self._forward + [(i, u, v) for i, (u, v) in enumerate(self.edges)
-                                     if (u, v) in self.recurrent]
+                                     if (u, v) in self.memory]
 
     def pattern(self, bits: Sequence[int]) -> dict[Edge, int]:
         """Return a row of bits as a pattern."""
@@ -70,10 +71,11 @@ class PatternEvaluator:
         columns = np.ascontiguousarray(bits.T.astype(bool))
         finish, valid = self._finish(columns)
         cone = self._cone(columns)
+        newest = self._newest(columns)
         return PatternTable(
             bits, valid, sum(cone[v] * self._seconds[v] for v in cone), finish[self._graph.output],
-            np.max([finish[v] for v in finish], axis=0), self._newest(columns),
-            self._oldest(columns))
+            np.max([finish[v] for v in finish], axis=0), newest,
+            np.maximum(newest, self._oldest(columns)))
 
     def _finish(self, columns: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return when every node is done if it waits for its R = 0 sources only."""
@@ -139,14 +141,20 @@ class PatternEvaluator:
         return ages[self._graph.output]
 
 
+def free_edges(graph: GraphSpec) -> list[Edge]:
+    """Return the edges that may do either: neither self-edges nor designed delays."""
+    delays = delay_edges(graph)
+    return [(u, v) for u, v in edges_of(graph) if u != v and (u, v) not in delays]
+
+
 def all_bits(graph: GraphSpec, chunk: int = 2**16) -> Iterator[np.ndarray]:
     """
-    Yield every choice of R for the edges that are no self-edges, valid or not.
+    Yield every choice of R for the edges whose R is free, valid or not.
 
     :returns: Rows of bits, at most ``chunk`` in a piece.
     """
     edges = edges_of(graph)
-    free = [i for i, (u, v) in enumerate(edges) if u != v]
+    free = [edges.index(edge) for edge in free_edges(graph)]
     for start in range(0, 2**len(free), chunk):
         numbers = np.arange(start, min(start + chunk, 2**len(free)))
         bits = np.ones((len(numbers), len(edges)), np.int8)

@@ -4,14 +4,15 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 
 from stream_agent.theory.graph import GraphSpec
-from stream_agent.theory.information import layer_order, recurrent_edges
-from stream_agent.theory.patterns import Edge, streaming_pattern
+from stream_agent.theory.information import memory_edges
+from stream_agent.theory.patterns import (
+    Edge, sequential_pattern, streaming_pattern, update_order)
 from stream_agent.theory.rollout import sources_of
 
 
 class Pipelines:
     """
-    The best that a parallel device can do, with the recurrent edges streaming.
+    The best that a parallel device can do, with the marked edges streaming.
 
     :param seconds: Cost of every node that is no input.
     """
@@ -19,10 +20,11 @@ class Pipelines:
     def __init__(self, graph: GraphSpec, seconds: Mapping[str, float]) -> None:
         self._graph = graph
         self._seconds = seconds
-        recurrent = recurrent_edges(graph)
-        self._sources = {v: [u for u, r in sources if (u, v) not in recurrent]
+        memory = memory_edges(graph)
+        self._sources = {v: [u for u, r in sources if (u, v) not in memory]
                          for v, sources in sources_of(graph, streaming_pattern(graph)).items()}
-        self._order = [v for v in layer_order(graph) if v not in graph.inputs]
+        self._order = [v for v in update_order(graph, sequential_pattern(graph))
+                       if v not in graph.inputs]
 
     def cheapest_frames(self) -> Iterator[tuple[float, dict[Edge, int]]]:
         """

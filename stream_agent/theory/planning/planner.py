@@ -35,7 +35,8 @@ class Plan:
     What a planner found.
 
     :param best: Candidates that nothing else beats in all figures at once.
-    :param named: 'streaming' and 'sequential', beaten or not, to compare with.
+    :param named: 'streaming' and 'sequential', and 'scheduled sequential' if the graph has
+        periods of its own; beaten or not, to compare with.
     :param recommended: One of the best.
     :param bound: How the patterns were searched, and what no other pattern can reach.
     """
@@ -60,8 +61,8 @@ def make_plan(graph: GraphSpec, costs: NodeCosts, camera_period: float, executio
     :raises InvalidRolloutError: If a cycle of the graph has no marked edge.
     """
     check_costs(costs, graph)
-    # The planner proposes schedules; one that the file has would be taken for a part of it.
-    graph = with_schedule(graph, {})
+    # The planner proposes schedules; the graph's own is one candidate among others.
+    own, graph = graph, with_schedule(graph, {})
     device = Device(costs, execution, camera_period)
     patterns, bound = best_patterns(graph, device)
     plain = [Candidate(kind_of(graph, pattern), Rollout(graph, pattern, device))
@@ -70,10 +71,13 @@ def make_plan(graph: GraphSpec, costs: NodeCosts, camera_period: float, executio
         'streaming': Candidate('streaming', Rollout(graph, read_newest_image(
             graph, streaming_pattern(graph)), device)),
         'sequential': Candidate('sequential', Rollout(graph, sequential_pattern(graph), device))}
+    if own != graph:
+        named['scheduled sequential'] = Candidate('multi-rate', Rollout(
+            own, sequential_pattern(own), device))
     cones = {frozenset(response_cone(graph, pattern, 1)) for pattern in patterns}
     # The first of equals stays: those with a name and the simpler ones come first.
     best = unbeaten(chain(
-        (named['sequential'], named['streaming'], *plain),
+        (*reversed(named.values()), *plain),
         *(waves(graph, set(cone), device, LONGEST_WAVE) for cone in sorted(cones, key=sorted)),
         *(held_images(candidate, most_updates(candidate, updates_per_frame))
           for candidate in [*plain, named['streaming']] if execution == PARALLEL),

@@ -9,7 +9,8 @@ from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import (
     Edge, read_newest_image, sequential_pattern, streaming_pattern, update_order)
 from stream_agent.theory.planning.candidates import cut, Device, SERIAL
-from stream_agent.theory.planning.pattern_table import all_bits, PatternEvaluator, PatternTable
+from stream_agent.theory.planning.pattern_table import (
+    all_bits, free_edges, PatternEvaluator, PatternTable)
 from stream_agent.theory.planning.pipelines import Pipelines
 
 # 2^22 patterns take some five seconds.
@@ -41,8 +42,7 @@ def best_patterns(graph: GraphSpec, device: Device) -> tuple[list[dict[Edge, int
     Of patterns with equal figures one with the fewest streaming edges is taken.
     """
     evaluator = PatternEvaluator(graph, device.costs.nodes)
-    free = sum(edge.source != edge.target for edge in graph.edges)
-    if free <= MOST_EXACT_EDGES:
+    if len(free_edges(graph)) <= MOST_EXACT_EDGES:
         front, weighed = Front(device), 0
         for bits in all_bits(graph):
             weighed += front.add(evaluator.table(bits))
@@ -128,10 +128,10 @@ def neighbours(evaluator: PatternEvaluator, rows: list[np.ndarray]) -> Iterator[
     """
     Yield the rows that differ in one edge, or in the edges into one node, in pieces.
 
-    Recurrent edges stay as they are, so that all rows are valid.
+    Marked edges stay as they are, so that all rows are valid.
     """
     edges = evaluator.edges
-    free = np.array([edge not in evaluator.recurrent for edge in edges])
+    free = np.array([edge not in evaluator.memory for edge in edges])
     into = {v: np.array([w == v for _, w in edges]) & free for _, v in edges}
     found = []
     for row in rows:
@@ -158,11 +158,14 @@ def seeds(graph: GraphSpec, device: Device) -> list[dict[Edge, int]]:
 
 
 def cheapest_path(graph: GraphSpec, device: Device) -> list[str]:
-    """Return the nodes of the cheapest way from an input to the output, inputs left out."""
+    """
+    Return the nodes of the cheapest way by which an image may be answered in its own frame.
+
+    :returns: From input to output, inputs left out; empty if every way has a designed delay.
+    """
     targets: dict[str, list[str]] = {}
-    for edge in graph.edges:
-        if edge.source != edge.target:
-            targets.setdefault(edge.source, []).append(edge.target)
+    for u, v in free_edges(graph):
+        targets.setdefault(u, []).append(v)
     queue: list[tuple[float, list[str]]] = [(0.0, [name]) for name in graph.inputs]
     done = set()
     while queue:
@@ -173,7 +176,7 @@ def cheapest_path(graph: GraphSpec, device: Device) -> list[str]:
             done.add(path[-1])
             for v in targets.get(path[-1], ()):
                 heapq.heappush(queue, (cost + device.costs.nodes[v], [*path, v]))
-    raise AssertionError('every output is reachable from an input')
+    return []
 
 
 def bounds(graph: GraphSpec, device: Device, front: Front, cheapest: list[float]
@@ -187,15 +190,21 @@ def bounds(graph: GraphSpec, device: Device, front: Front, cheapest: list[float]
     latency, cost, newest, oldest = front.figures.T
     yield (f'no pattern responds in less than {ms(seconds[graph.output])}, the output node alone; '
            f'found: {ms(latency.min())}')
-    path = sum(seconds[v] for v in cheapest_path(graph, device))
-    yield (f'none answers by the newest image in less than {ms(path)}, the cheapest path; found: '
-           f'{ms(latency[newest == 0].min())}')
+    path = cheapest_path(graph, device)
+    if path:
+        yield (f'none answers by the newest image in less than {ms(sum(map(seconds.get, path)))}, '
+               f'the cheapest path; found: {least(latency[newest == 0])}')
     if device.execution == SERIAL:
         yield 'a frame costs the same under every pattern of a serial device'
     for age, limit in enumerate(cheapest):
-        yield (f'none with oldest information of {age} frames, and with streaming recurrent '
+        yield (f'none with oldest information of {age} frames, and with streaming marked '
                f'edges, has a frame of less than {ms(limit)}; found: '
-               f'{ms(cost[oldest <= age].min())}')
+               f'{least(cost[oldest <= age])}')
+
+
+def least(seconds: np.ndarray) -> str:
+    """Write the least of some durations."""
+    return ms(seconds.min()) if len(seconds) else 'none'
 
 
 def ms(seconds: float) -> str:

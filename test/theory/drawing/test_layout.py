@@ -13,7 +13,7 @@ from stream_agent.theory.drawing.layout import lay_out, sample
 from stream_agent.theory.drawing.style import DrawingError
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
 from stream_agent.theory.graph_file import load_graph
-from stream_agent.theory.information import recurrent_edges
+from stream_agent.theory.information import delay_edges, memory_edges
 from stream_agent.theory.patterns import edges_of, update_order
 
 
@@ -121,7 +121,8 @@ def test_without_the_edges_that_lead_back_there_is_no_cycle(graph):
 
 @pytest.mark.parametrize('name', GRAPHS)
 def test_edges_lead_back_that_the_graph_file_marks(name):
-    assert feedback_edges(GRAPHS[name]) == recurrent_edges(GRAPHS[name])
+    assert feedback_edges(GRAPHS[name]) == (
+        memory_edges(GRAPHS[name]) - delay_edges(GRAPHS[name]))
 
 
 @pytest.mark.parametrize('name, crossings', [

@@ -5,7 +5,7 @@ from hypothesis import given
 import numpy as np
 import pytest
 from strategies import all_patterns, examples, networks
-from stream_agent.theory.information import information_ages
+from stream_agent.theory.information import delay_edges, information_ages
 from stream_agent.theory.patterns import is_valid
 from stream_agent.theory.planning.candidates import Device, PARALLEL
 from stream_agent.theory.planning.costs import NodeCosts
@@ -50,9 +50,10 @@ def test_random_networks(graph):
 
 @given(networks())
 @examples(30)
-def test_all_bits_are_all_patterns_with_streaming_self_edges(graph):
+def test_all_bits_are_all_patterns_with_streaming_self_edges_and_delays(graph):
     evaluator = PatternEvaluator(graph, {})
     rows = [tuple(row) for bits in all_bits(graph, chunk=7) for row in bits]
     wanted = [tuple(evaluator.row(pattern)) for pattern in all_patterns(graph)
-              if all(r for (u, v), r in pattern.items() if u == v)]
+              if all(r for (u, v), r in pattern.items()
+                     if u == v or (u, v) in delay_edges(graph))]
     assert sorted(rows) == sorted(wanted)

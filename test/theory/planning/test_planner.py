@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 import pytest
 from strategies import all_patterns, examples, networks
 from stream_agent.theory.graph import with_schedule
+from stream_agent.theory.information import delay_edges
 from stream_agent.theory.patterns import (
     is_valid, read_newest_image, sequential_pattern, streaming_pattern)
 from stream_agent.theory.planning.candidates import (
@@ -43,7 +44,8 @@ def test_nothing_beats_the_best(execution, graph, scale):
     plan = make_plan(graph, costs, 1.0, execution)
     plain = with_schedule(graph, {})
     others = [Candidate('any', Rollout(plain, pattern, plan.device))
-              for pattern in all_patterns(plain) if is_valid(plain, pattern)]
+              for pattern in all_patterns(plain) if is_valid(plain, pattern)
+              and all(pattern[edge] for edge in delay_edges(plain))]
     for best in plan.best:
         assert not any(beats(other, best) and not beats(best, other)
                        for other in [*others, *plan.best])
@@ -72,6 +74,19 @@ def test_a_network_that_cannot_keep_up_is_truncated_only_if_nothing_else_does():
     assert slow.recommended.kind == 'truncated'
     assert slow.recommended.left_out == tuple(f'n{i}' for i in range(1, DEPTH + 1))
     assert {'n3'} <= set(make_plan(CHAIN, chain_costs(0.4), PERIOD).recommended.schedule)
+
+
+@pytest.mark.parametrize('execution', [SERIAL, PARALLEL])
+def test_a_designed_delay_stays_and_is_no_age(execution):
+    """An edge that is marked although no cycle needs it: the design wants the frame before."""
+    graph = bare_graph('image->out image->before before->out', 'out', streams='image->before')
+    plan = make_plan(graph, NodeCosts({'before': 0.001, 'out': 0.001}), PERIOD, execution)
+    assert plan.bound.weighed == 4
+    assert all(candidate.rollout.pattern['image', 'before'] for candidate in plan.best)
+    assert plan.named['sequential'].ages == (0, 0)
+    late = bare_graph('image->before before->out', 'out', streams='image->before')
+    plan = make_plan(late, NodeCosts({'before': 0.001, 'out': 0.001}), PERIOD, execution)
+    assert plan.named['sequential'].ages == (1, 1)
 
 
 def test_dsr6_is_planned_in_seconds():
