@@ -39,6 +39,7 @@ def measure_costs(graph: GraphSpec, device: str = 'cpu', frames: int = 100) -> N
         # In alternation, so that a busy moment of the machine meets both.
         start = time.perf_counter()
         engine.step(frame)
+        wait_for(torch_device)
         step = time.perf_counter() - start
         tensor = torch.from_numpy(frame).to(torch_device).unsqueeze(0)
         state, seconds = timed_step(network, order, tensor, state)

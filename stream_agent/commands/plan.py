@@ -1,6 +1,7 @@
 """Command line: find the rollout of a graph to run on a device, for a camera."""
 
 import argparse
+from collections.abc import Sequence
 import json
 from pathlib import Path
 import shlex
@@ -118,12 +119,14 @@ def plan_as_data(plan: Plan) -> dict[str, Any]:
         'compared': {name: as_data(candidate) for name, candidate in plan.named.items()}}
 
 
-def training(candidate: Candidate, graph: GraphSpec, path: str, written: Path | None) -> str:
+def training(candidate: Candidate, graph: GraphSpec, path: str, written: Path | None,
+             allowed: Sequence[str] = ()) -> str:
     """
     Return the command that trains a candidate.
 
     :param path: Of the graph, as the user gave it.
     :param written: Where the candidate's graph was written, if it was.
+    :param allowed: Transforms from outside that the graph may import.
     """
     if candidate.rollout.graph != graph and written is None:
         return 'to train it, write its graph with --write FILE'
@@ -131,6 +134,8 @@ def training(candidate: Candidate, graph: GraphSpec, path: str, written: Path | 
                str(written or path), '--pattern', pattern_argument(candidate)]
     if candidate.updates_per_frame > 1:
         command += ['--updates-per-frame', str(candidate.updates_per_frame)]
+    if allowed:
+        command += ['--allow', *allowed]
     return f'to train it: {shlex.join(command)}'
 
 
@@ -241,6 +246,9 @@ def rate(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> None:
     """Plan, and print what was found."""
+    if arguments.check and arguments.execution != SERIAL:
+        raise ValueError('--check: the engine computes one node after the other; leave '
+                         f'--execution {arguments.execution} out')
     allow_transforms(arguments.allow)
     graph = load_graph(find_graph(arguments.graph))
     plan = make_plan(graph, costs_of(arguments, graph), 1 / arguments.rate, arguments.execution,
@@ -256,7 +264,7 @@ def run(arguments: argparse.Namespace) -> None:
             vars(check) | {'error': check.error} for check in checks]}, indent=2))
         return
     print(table(plan, arguments.rows))
-    print(training(plan.recommended, graph, arguments.graph, arguments.write))
+    print(training(plan.recommended, graph, arguments.graph, arguments.write, arguments.allow))
     if checks:
         print(check_table(checks))
 

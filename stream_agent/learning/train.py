@@ -42,22 +42,32 @@ def pattern_of(graph: GraphSpec, name: str) -> dict[tuple[str, str], int]:
     return pattern_from_streams(graph, name.split(','))
 
 
-def train(graph_path: Path, pattern_name: str, output: Path, schedule: Schedule, seed: int,
-          position: int = 0, allowed: Sequence[str] = ()) -> Path:
+def labels_of(pattern_names: Sequence[str]) -> list[str]:
+    """Return what the policies are called, each differently: they become names of files."""
+    labels: list[str] = []
+    for name in pattern_names:
+        kind = name if name in ('streaming', 'sequential') else 'hybrid'
+        again = sum(label.split('_')[0] == kind for label in labels)
+        labels.append(f'{kind}_{again + 1}' if again else kind)
+    return labels
+
+
+def train(graph_path: Path, pattern_name: str, label: str, output: Path, schedule: Schedule,
+          seed: int, position: int = 0, allowed: Sequence[str] = ()) -> Path:
     """
     Train one policy and write it.
 
+    :param label: What the policy is called.
     :param output: Folder of the checkpoint.
     :param position: Line of the terminal for the progress bar.
     :param allowed: Transforms from outside that the graph may import.
-    :returns: The checkpoint, named after graph and pattern.
+    :returns: The checkpoint, named after graph and label.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     allow_transforms(allowed)
     graph = load_graph(graph_path)
     network = RolloutNetwork(graph, pattern_of(graph, pattern_name))
-    label = pattern_name if pattern_name in ('streaming', 'sequential') else 'hybrid'
     preprocessing = Preprocessing(network.shapes[network.input], crop_top=0.25)
     start = time.perf_counter()
     with tqdm(total=schedule.all_updates, desc=label, position=position, unit='step') as bar:
@@ -90,9 +100,9 @@ def train_all(arguments: argparse.Namespace) -> list[Path]:
     schedule = replace(Schedule(), **{name: getattr(arguments, name)
                                       for name in ('rounds', 'updates', 'last_updates',
                                                    'updates_per_frame')})
-    jobs = [(arguments.graph, pattern, arguments.output, schedule, arguments.seed, position,
-             arguments.allow)
-            for position, pattern in enumerate(arguments.pattern)]
+    jobs = [(arguments.graph, pattern, label, arguments.output, schedule, arguments.seed,
+             position, arguments.allow) for position, (pattern, label)
+            in enumerate(zip(arguments.pattern, labels_of(arguments.pattern)))]
     if len(jobs) == 1:
         return [train(*jobs[0])]
     # A fresh interpreter each, since torch does not survive a fork.

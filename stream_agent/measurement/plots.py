@@ -15,7 +15,7 @@ from stream_agent.measurement.comparison import (
 from stream_agent.measurement.effect import arrived, in_effect
 from stream_agent.measurement.traces import Run
 from stream_agent.plot_style import (
-    BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, STYLE, VERMILION, YELLOW)
+    BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PURPLE, SKY, STYLE, VERMILION, YELLOW)
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE)
 DASHES = ('-', (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
@@ -105,7 +105,8 @@ def time_lines(figure: Figure, comparison: Comparison) -> None:
     below.set(ylabel='yaw rate [rad/s]', xlabel='time of the frame [s]')
     handles, labels = above.get_legend_handles_labels()
     reference, its_label = below.get_legend_handles_labels()
-    figure.legend(handles + reference, labels + its_label, loc='outside upper right', ncols=4)
+    legend_outside(figure, 'upper right', handles=handles + reference, labels=labels + its_label,
+                   ncols=4)
 
 
 def bands(times: np.ndarray, values: np.ndarray
@@ -136,7 +137,7 @@ def close_up(figure: Figure, comparison: Comparison) -> None:
                   rotation=90, va='center', transform=axes.get_xaxis_transform())
     axes.set(xlabel='time [s]', ylabel='yaw rate in effect [rad/s]',
              xlim=(start, start + CLOSE_UP))
-    figure.legend(loc='outside upper right', ncols=4)
+    legend_outside(figure, 'upper right', ncols=4)
 
 
 def close_up_start(run: Run, start_up: int) -> float:
@@ -175,7 +176,7 @@ def error_against_latency(figure: Figure, comparison: Comparison) -> None:
     axes.set(xlabel='latency [ms]', ylabel='yaw rate error in effect [rad/s]', xlim=(0, None),
              ylim=(0, 1.3 * max(highest) or None))
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc='outside upper right', ncols=4)
+        legend_outside(figure, 'upper right', ncols=4)
 
 
 def means(values: np.ndarray, count: int) -> np.ndarray:
@@ -207,7 +208,7 @@ def first_responses(figure: Figure, comparison: Comparison) -> None:
              ylabel='scene changes', ylim=(0, most * 1.3), xlim=(-0.5, last + 0.5))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(visible=False, axis='x')
-    figure.legend(loc='outside upper right', ncols=4)
+    legend_outside(figure, 'upper right', ncols=4)
 
 
 def stage_split(figure: Figure, comparison: Comparison) -> None:
@@ -235,7 +236,7 @@ def stage_split(figure: Figure, comparison: Comparison) -> None:
                     [figures.label.replace(' (', '\n(') for figures in policies])
     axes.margins(x=0.15)
     axes.grid(visible=False, axis='y')
-    figure.legend(loc='outside upper right', ncols=3, fontsize=8.5)
+    legend_outside(figure, 'upper right', ncols=3, fontsize=8.5)
 
 
 def stage_bar(axes: Axes, row: int, left: float, duration: float, colour: str) -> float:

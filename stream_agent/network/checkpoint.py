@@ -19,6 +19,7 @@ import torch
 
 FORMAT = 'stream_agent 1'
 MAX_BYTES = 2**30
+MAX_UPDATES = 100
 
 
 class CheckpointError(ValueError):
@@ -120,16 +121,24 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
         shape = tuple(parts['preprocessing'].pop('shape'))
         policy = Policy(network, Preprocessing(shape, **parts['preprocessing']),
                         CommandLimits(**parts['limits']), parts['pattern']['name'],
-                        parts['training'], parts['pattern'].get('updates_per_frame', 1))
+                        parts['training'], updates_of(parts['pattern']))
     except GraphError as error:
         raise CheckpointError(f'its graph cannot be built: {error}') from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f'the metadata is damaged: {error!s}') from None
     check_weights(network, weights)
     check_ends(policy)
     network.load_state_dict(weights)
     network.eval()
     return policy
+
+
+def updates_of(pattern: Mapping[str, Any]) -> int:
+    """Return the update steps of an image; files from before there was a choice have one."""
+    updates = pattern.get('updates_per_frame', 1)
+    if type(updates) is not int or not 1 <= updates <= MAX_UPDATES:
+        raise ValueError(f'updates_per_frame is {updates!r}; it is 1 to {MAX_UPDATES}')
+    return updates
 
 
 def check_weights(network: RolloutNetwork, weights: Mapping[str, torch.Tensor]) -> None:

@@ -6,7 +6,6 @@ the program can allow a name, and only then is anything imported.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from importlib import import_module
 import inspect
 from typing import Any
@@ -14,13 +13,10 @@ from typing import Any
 from stream_agent.network.layers import look_up
 from stream_agent.network.transforms import TRANSFORMS
 from stream_agent.theory.faults import GraphError, nearest
-from stream_agent.theory.graph import EdgeSpec
+from stream_agent.theory.files.parts import EDGE_KEYS
 from torch import nn
 
 Maker = Callable[..., nn.Module]
-
-EDGE_KEYS = tuple(item.name for item in fields(EdgeSpec)
-                  if item.name not in ('source', 'target', 'options', 'place'))
 
 _allowed: dict[str, Maker] = {}
 

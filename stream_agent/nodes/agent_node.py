@@ -89,8 +89,10 @@ class AgentNode(LifecycleNode):
         self.engine = Engine(network, value['device'],
                              value['updates_per_frame'] or self.policy.updates_per_frame)
         self.engine.warm_up()
-        self.frames_until_response = frames_until_response(network.graph, network.pattern)
-        self._frames_unanswered = frames_unanswered(network.graph, network.pattern)
+        # The theory's frames are update steps here, of which an image is held for a few.
+        self.frames_until_response = frames_until_response(
+            network.graph, network.pattern) // self.engine.updates_per_frame
+        self._updates_unanswered = frames_unanswered(network.graph, network.pattern)
         self.inference_factor = inference_factor(network.graph, network.pattern)
         self._every_update = value['publish_every_update']
         self._forget()
@@ -107,7 +109,7 @@ class AgentNode(LifecycleNode):
         """Begin a new sequence of frames."""
         self.engine.reset()
         self.intake.forget()
-        self._unanswerable = self._frames_unanswered
+        self._unanswerable = self._updates_unanswered
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start from an empty memory."""
@@ -167,17 +169,18 @@ class AgentNode(LifecycleNode):
 
     def _answer(self, frame, stamp_ns: int) -> None:
         """Publish the command of every response; what follows the last one is settled after."""
-        answered = self._unanswerable == 0
+        empty = min(self._unanswerable, self.engine.updates_per_frame)
+        self._unanswerable -= empty
+        answered = empty < self.engine.updates_per_frame
         if answered:
             self.accepted += 1
             self.rate.add()
         else:
-            self._unanswerable -= 1
             self.intake.dropped['before first response'] += 1
         start = time.perf_counter()
-        for output in self.engine.responses(frame, self._every_update):
+        for update, output in enumerate(self.engine.responses(frame, self._every_update)):
             responded = time.perf_counter()
-            if answered:
+            if answered and (update >= empty or not self._every_update):
                 self.publish_command(self.policy.limits.command(output), stamp_ns)
             published = time.perf_counter()
             self.stages['respond'].add(responded - start)

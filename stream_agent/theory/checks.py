@@ -138,7 +138,7 @@ def check_rates(graph: Any) -> None:
     """Refuse inputs that are not new in every frame, and schedules that hardly repeat."""
     hyperperiod = 1
     for node in graph.nodes:
-        if node.name in graph.inputs and node.period != 1:
+        if node.period != 1 and node.name in graph.inputs:
             raise GraphError(f"{node.place}: period of '{node.name}' is {node.period}, but an "
                              'input is new in every frame; leave it out')
         hyperperiod = lcm(hyperperiod, node.period)

@@ -119,7 +119,7 @@ class GraphSpec:
         check_ends(self.nodes, self.edges)
         check_edges(self)
         check_output(f'{self.place}: output', self.output, [node.name for node in self.nodes])
-        check_fed(self, reachable(self, self.inputs))
+        check_fed(self, reachable(self.edges, self.inputs))
         check_rates(self)
 
     @cached_property
@@ -143,10 +143,10 @@ class GraphSpec:
         return tuple(node.name for node in self.nodes if node.name not in targets)
 
 
-def reachable(graph: GraphSpec, names: Iterable[str]) -> set[str]:
+def reachable(edges: Iterable[EdgeSpec], names: Iterable[str]) -> set[str]:
     """Return the nodes that edges lead to from the given ones, those included."""
     targets: dict[str, list[str]] = {}
-    for edge in graph.edges:
+    for edge in edges:
         targets.setdefault(edge.source, []).append(edge.target)
     reached = set(names)
     new = list(reached)

@@ -143,4 +143,4 @@ def memory_edges(graph: GraphSpec) -> set[Edge]:
 
 def delay_edges(graph: GraphSpec) -> set[Edge]:
     """Return the marked edges that are in no cycle: nothing but the design wants their delay."""
-    return {(u, v) for u, v in memory_edges(graph) if u not in reachable(graph, [v])}
+    return {(u, v) for u, v in memory_edges(graph) if u not in reachable(graph.edges, [v])}

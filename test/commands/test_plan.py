@@ -103,6 +103,8 @@ def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
     (['nowhere.yaml'], "plan: [Errno 2] No such file or directory: 'nowhere.yaml'"),
     (['mnist_sr', '--costs', '{costs}'],
      "plan: {costs}: no cost for the node 'h1'; it takes h1, h2, out"),
+    (['lane', '--execution', 'parallel', '--check'], 'plan: --check: the engine computes one node '
+     'after the other; leave --execution parallel out'),
     (['lane', '--costs', '{costs}', '--draw', '/nowhere/plan.svg'],
      "plan: [Errno 2] No such file or directory: '/nowhere/plan.svg'")])
 def test_mistakes(capsys, costs, arguments, sentence):

@@ -8,7 +8,7 @@ from stream_agent.command import Command
 from stream_agent.learning.driving import drive, PolicyDriver
 from stream_agent.learning.imitation import (
     Disturbance, Imitation, imitation_loss, Schedule)
-from stream_agent.learning.train import LIMITS, main, pattern_of
+from stream_agent.learning.train import labels_of, LIMITS, main, pattern_of
 from stream_agent.network import custom
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.preprocessing import Preprocessing
@@ -82,6 +82,11 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path)
     assert policy.pattern_name == 'streaming'
     assert policy.training['seed'] == 7
     assert policy.training['frames'] > 0
+
+
+def test_no_policy_overwrites_another():
+    assert labels_of(['a->b', 'streaming', 'b->c', 'sequential', 'c->d']) == [
+        'hybrid', 'streaming', 'hybrid_2', 'sequential', 'hybrid_3']
 
 
 PLANNED = """

@@ -144,6 +144,14 @@ def edited(metadata, key, change):
      'blurred->map_memory, map_memory->map_memory, blurred->memory, memory->memory, '
      'map_memory->memory, command->memory, memory->command, image->command, edges->edges, '
      'blurred->edges'),
+    (lambda metadata: edited(metadata, 'pattern', lambda value: value.update(
+        updates_per_frame='4')),
+     "the metadata is damaged: updates_per_frame is '4'; it is 1 to 100"),
+    (lambda metadata: edited(metadata, 'pattern', lambda value: value.update(
+        updates_per_frame=0)),
+     'the metadata is damaged: updates_per_frame is 0; it is 1 to 100'),
+    (lambda metadata: {**metadata, 'preprocessing': '"all"'},
+     "the metadata is damaged: 'str' object has no attribute 'pop'"),
     (lambda metadata: edited(metadata, 'graph', lambda value: value['edges'][0].update(
         transform='convolve')),
      "its graph cannot be built: edges[0] (image->edges): no transform named 'convolve'; did you "

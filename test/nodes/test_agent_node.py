@@ -255,6 +255,21 @@ def test_every_update_answers_where_that_is_asked_for(
     assert [stamp_to_ns(heard.message.header.stamp) for heard in camera.commands] == [stamp] * 3
 
 
+@pytest.mark.parametrize('every_update, answers', [(False, [1, 1]), (True, [1, 2])])
+def test_updates_before_the_first_response_count_as_updates_and_not_as_frames(
+        start_node, camera, tmp_path, every_update, answers):
+    # An image reaches the command in the update after that in which it is read.
+    checkpoint = save(tmp_path / 'held', EVERY_LAYER, streaming_pattern(EVERY_LAYER), 2)
+    start_node('agent', checkpoint=checkpoint, autostart=True, publish_every_update=every_update)
+    camera.wait_for_agent()
+    for index, number in enumerate(answers):
+        before = len(camera.commands)
+        camera.show(index)
+        camera.peer.spin_until(lambda: len(camera.commands) == before + number)
+    camera.settle_down()
+    assert len(camera.commands) == sum(answers)
+
+
 def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, checkpoint):
     start_node('agent', checkpoint=checkpoint, autostart=True, camera_period=0.02)
     heard = peer.hear(DiagnosticArray, '/diagnostics')

@@ -110,7 +110,7 @@ def feedback_edges(graph: GraphSpec) -> set[Edge]:
     """Return edges without which there is no cycle: the marked ones first, others as needed."""
     back = {(edge.source, edge.target) for edge in graph.edges
             if edge.source == edge.target
-            or edge.streams and edge.source in reachable(graph, [edge.target])}
+            or edge.streams and edge.source in reachable(graph.edges, [edge.target])}
     targets: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
     for u, v in edges_of(graph):
         if (u, v) not in back:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 import numpy as np
-from stream_agent.plot_style import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION
+from stream_agent.plot_style import (
+    BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PURPLE, SKY, VERMILION)
 from stream_agent.theory.drawing.shapes import marker_entry
 from stream_agent.theory.drawing.style import DrawingError, PICTURE_STYLE
 
@@ -71,7 +72,7 @@ def draw_tradeoff(candidates: Sequence[TradeoffPoint], period: float, title: str
         ages, durations = figure.subplots(1, 2)
         draw_ages(ages, candidates)
         draw_durations(durations, candidates, period)
-        figure.legend(handles=entries(candidates), loc='outside lower left', ncols=5)
+        legend_outside(figure, 'lower left', handles=entries(candidates), ncols=5)
         # Labels need to know where the points will be.
         figure.canvas.draw()
         figure.set_layout_engine('none')

@@ -1,9 +1,9 @@
 """Templates of graph files: blocks become nodes and edges, with names of their own."""
 
 from collections.abc import Mapping
-import re
 from typing import Any
 
+from stream_agent.theory.checks import NAME
 from stream_agent.theory.faults import GraphError, nearest, show
 from stream_agent.theory.files.names import check_size, given, level_of, read_names
 from stream_agent.theory.files.parameters import arguments, Budget, Substitution
@@ -12,7 +12,6 @@ from stream_agent.theory.files.parts import (
 from stream_agent.theory.files.yaml_places import PlacedMap
 
 BODY_KEYS = ('nodes', 'edges', 'blocks')
-NAME = re.compile(r'[A-Za-z_]\w*')
 MAX_NESTED = 40
 
 

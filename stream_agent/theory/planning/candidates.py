@@ -1,12 +1,12 @@
 """Rollouts that a planner weighs, and what is to be expected of each."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 import math
 
 import numpy as np
-from stream_agent.theory.graph import GraphSpec, with_schedule
+from stream_agent.theory.graph import GraphSpec, reachable, with_schedule
 from stream_agent.theory.information import Ages, information_ages
 from stream_agent.theory.patterns import (
     Edge, Pattern, sequential_pattern, streaming_edges, streaming_pattern, update_order)
@@ -127,14 +127,15 @@ class Candidate:
     @property
     def ages(self) -> Ages:
         """Of the information in an answer, in frames that were taken."""
-        k = self.updates_per_frame
-        # What needs d updates is d - (k - 1) updates older than the image of the last one.
-        return Ages(*(max(0, math.ceil((age - k + 1) / k)) for age in self.rollout.ages))
+        # The last of k updates of an image reads what is less than k updates old from it, too.
+        return Ages(*(age // self.updates_per_frame for age in self.rollout.ages))
 
     @property
     def first_response(self) -> float:
         """From a change in front of the camera, as its frame comes, to the first answer."""
-        return self.age_at_answer(self.ages.newest)
+        # A change that comes while the device is busy waits, half of its work on average.
+        waits = 0.0 if self.keeps_up else self.interval / 2
+        return waits + self.ages.newest * self.interval + self.response_latency
 
     @property
     def newest_age(self) -> float:
@@ -148,7 +149,7 @@ class Candidate:
 
     def age_at_answer(self, frames: int) -> float:
         """Return how old information of so many frames is when its answer is out."""
-        # A frame that comes while the device is busy waits, half a camera period on average.
+        # The newest frame once the device is free has come half a camera period ago on average.
         waits = 0.0 if self.keeps_up else self.camera_period / 2
         return waits + frames * self.interval + self.response_latency
 
@@ -223,8 +224,8 @@ def even_parts(costs: Sequence[float], count: int) -> list[int]:
         cuts.append(worst.argmin(axis=0))
         best = worst.min(axis=0)
     ends = [len(costs)]
-    for cut in reversed(cuts):
-        ends.append(int(cut[ends[-1]]))
+    for begins in reversed(cuts):
+        ends.append(int(begins[ends[-1]]))
     starts = sorted(ends[1:])
     return [sum(start <= i for start in starts) for i in range(len(costs))]
 
@@ -255,18 +256,15 @@ def truncated(graph: GraphSpec, device: Device) -> Candidate | None:
 
 def part_of(graph: GraphSpec, names: set[str]) -> GraphSpec | None:
     """Return the nodes that lie between inputs and output in a part; None if none do."""
-    while True:
-        edges = [edge for edge in graph.edges if edge.source in names and edge.target in names]
-        fed = {edge.target for edge in edges if edge.source != edge.target}
-        read = {edge.source for edge in edges if edge.source != edge.target}
-        useful = {v for v in names if (v in graph.inputs or v in fed)
-                  and (v == graph.output or v in read)}
-        if useful == names:
-            break
-        names = useful
-    if graph.output not in names:
+    inner = [edge for edge in graph.edges if edge.source in names and edge.target in names]
+    fed = reachable(inner, graph.inputs)
+    read = reachable([replace(edge, source=edge.target, target=edge.source) for edge in inner],
+                     [graph.output])
+    useful = fed & read
+    if graph.output not in useful:
         return None
-    return GraphSpec(tuple(node for node in graph.nodes if node.name in names), tuple(edges),
+    return GraphSpec(tuple(node for node in graph.nodes if node.name in useful),
+                     tuple(edge for edge in inner if {edge.source, edge.target} <= useful),
                      graph.output)
 
 
@@ -274,10 +272,3 @@ def held_images(candidate: Candidate, most: int) -> list[Candidate]:
     """Return the candidate with 2 ... ``most`` update steps for every image."""
     return [replace(candidate, kind='k updates', updates_per_frame=k)
             for k in range(2, most + 1)]
-
-
-def figures_by_name(candidate: Candidate) -> Mapping[str, float]:
-    """Return the forecast with the names that ``plan --json`` uses, in seconds."""
-    return {name: getattr(candidate, name) for name in (
-        'response_latency', 'frame_cost', 'interval', 'first_response', 'newest_age',
-        'oldest_age')}

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import math
 from pathlib import Path
 
+from stream_agent.theory.faults import GraphError
+from stream_agent.theory.files.yaml_places import plain, read_yaml
 from stream_agent.theory.graph import GraphSpec
 import yaml
 
@@ -66,7 +68,7 @@ def load_costs(path: str | Path, graph: GraphSpec) -> NodeCosts:
     :raises CostError: If it does not fit the graph.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text())
+        data = plain(read_yaml(Path(path).read_text(), str(path)))
         if not isinstance(data, dict) or not isinstance(data.get('nodes'), dict):
             raise CostError("'nodes' is missing, a map from node to seconds; 'overhead' and "
                             "'source' may stand beside it")
@@ -76,8 +78,8 @@ def load_costs(path: str | Path, graph: GraphSpec) -> NodeCosts:
                             'source')
         costs = NodeCosts(data['nodes'], data.get('overhead', 0.0), str(data.get('source', '')))
         check_costs(costs, graph)
-    except yaml.YAMLError as error:
-        raise CostError(f'{path}: not YAML: {error}') from None
+    except GraphError as error:
+        raise CostError(str(error)) from None
     except CostError as error:
         raise CostError(f'{path}: {error}') from None
     return costs

@@ -3,7 +3,7 @@ Which rollout to run: all that nothing else beats on a device, and the one to ta
 
 A rollout is weighed by its response latency, by what a frame costs, by its first response, and
 by the age of the oldest information in its answers. Small graphs are searched exactly, large
-ones with bounds that no pattern can pass (``theory.search``).
+ones with bounds that no pattern can pass (``planning.search``).
 """
 
 from collections.abc import Iterable, Mapping
@@ -135,7 +135,9 @@ def reason(plan: Plan) -> str:
         if other.figures != chosen.figures:
             parts.append(f'The {name} rollout: {ages(other, plan)}.')
     if chosen.newest_age > FRESH_ENOUGH * plan.device.camera_period:
-        parts.append('No other has newer information.')
+        parts.append('None that has the whole network has newer information.'
+                     if any(other.left_out for other in plan.best) else
+                     'No other has newer information.')
     elif chosen.oldest_age > DEEP_ENOUGH:
         parts.append('Of those that keep up, and whose newest information is at most '
                      f'{FRESH_ENOUGH:g} camera periods old, it has the youngest deep information.'

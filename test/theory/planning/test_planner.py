@@ -1,6 +1,7 @@
 """Candidates, forecasts and the recommendation."""
 
-from itertools import combinations
+from dataclasses import replace
+from itertools import combinations, permutations
 import math
 import time
 
@@ -154,6 +155,16 @@ def test_a_truncated_network_is_the_largest_that_fits():
     assert truncated(CHAIN, device(0.05)) is None
 
 
+def test_a_truncated_network_has_no_cycle_that_nothing_feeds():
+    # Without d, the cycle of a and b reads no image any more.
+    graph = bare_graph('image->d a->b b->a d->a b->out image->out', 'out', streams='b->a d->a')
+    for names in permutations(['image', 'a', 'b', 'd', 'out']):
+        turned = replace(graph, nodes=tuple(map(graph.node, names)))
+        candidate = truncated(turned, Device(
+            NodeCosts({'a': 1.0, 'b': 1.0, 'd': 1.0, 'out': 0.1}), SERIAL, 2.5))
+        assert {*candidate.left_out} == {'a', 'b', 'd'}
+
+
 def test_forecasts_of_the_worked_example():
     """Check SR by hand: h1, h2, out take 1, 2, 4 s, the camera 10 s, the overhead 0.5 s."""
     costs = NodeCosts({'h1': 1.0, 'h2': 2.0, 'out': 4.0}, 0.5)
@@ -165,9 +176,10 @@ def test_forecasts_of_the_worked_example():
     assert streaming.figures == (4.5, 7.5, 24.5, 39.5, 0)
     parallel = Candidate('streaming', Rollout(SR, streaming_pattern(SR),
                                               Device(costs, PARALLEL, 3.0)))
-    # The device is busy for 4.5 s: a frame waits 1.5 s on average, and is taken every 4.5 s.
+    # The device is busy for 4.5 s, so a change waits 2.25 s on average; the frame that is taken
+    # then has come within the last 3 s, and so waited 1.5 s.
     assert not parallel.keeps_up
-    assert parallel.first_response == 1.5 + 2 * 4.5 + 4.5
+    assert parallel.first_response == 2.25 + 2 * 4.5 + 4.5
     assert parallel.newest_age == 1.5 + 2 * 4.5 + 4.5 + 2.25
 
 
@@ -177,12 +189,19 @@ def test_costs_survive_a_file(tmp_path):
     assert load_costs(path, CHAIN) == chain_costs(0.2)
 
 
+def test_costs_may_be_written_as_powers_of_ten(tmp_path):
+    path = tmp_path / 'costs.yaml'
+    path.write_text('nodes: {h1: 1e-3, h2: 2e-3, out: 4}')
+    assert load_costs(path, SR).nodes == {'h1': 1e-3, 'h2': 2e-3, 'out': 4}
+
+
 @pytest.mark.parametrize('text, sentence', [
     ('nodes: {h1: 1, h2: 1}', "no cost for the node 'out'; it takes h1, h2, out"),
     ('nodes: {h1: 1, h2: 1, out: 1, img: 1}',
      "a cost for 'img', which is no computed node of the graph; these are h1, h2, out"),
     ('nodes: {h1: 1, h2: -1, out: 1}', "the cost of 'h2' is -1; write seconds, 0 or more"),
-    ('nodes: {h1: 1, h2: .nan, out: 1}', "the cost of 'h2' is nan; write seconds, 0 or more"),
+    ('nodes: {h1: 1, h2: 1e999, out: 1}', "the cost of 'h2' is inf; write seconds, 0 or more"),
+    ('nodes: !!map {}', 'tags (!!map) are not read; leave it out'),
     ('nodes: {h1: 1, h2: fast, out: 1}', "the cost of 'h2' is 'fast'; write seconds, 0 or more"),
     ('nodes: {h1: 1, h2: 1, out: 1}\noverhead: true', 'overhead is True; write seconds, 0 or '
                                                       'more'),
@@ -195,4 +214,5 @@ def test_costs_that_do_not_fit(tmp_path, text, sentence):
     path.write_text(text)
     with pytest.raises(CostError) as error:
         load_costs(path, SR)
-    assert str(error.value) == f'{path}: {sentence}'
+    line = ':1' if sentence.startswith('tags') else ''
+    assert str(error.value) == f'{path}{line}: {sentence}'
