@@ -14,7 +14,8 @@ from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import (
     read_newest_image, sequential_pattern, streaming_pattern)
-from stream_agent.theory.planning.candidates import Device, Rollout, SERIAL, waves
+from stream_agent.theory.planning.candidates import Device, Rollout, SERIAL
+from stream_agent.theory.planning.families import waves
 import torch
 
 CAMERA_PERIOD = 1 / 30

@@ -17,6 +17,8 @@ COMMANDS = {
     'evaluate': ('stream_agent.learning.evaluate', 'drives policies on held-out courses'),
     'run': ('stream_agent.runner', 'the main job: all of the above nodes, then the report'),
 }
+# What runs until it is told to go.
+ROBOT = {COMMANDS[name][0] for name in ('agent', 'gate', 'recorder', 'simulation', 'run')}
 
 
 def usage() -> str:
@@ -41,10 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"stream_agent: no command '{name}'; commands are {', '.join(COMMANDS)}",
               file=sys.stderr)
         return 2
-    # Imports take seconds. Until a node exists there is nothing to stop, so leave at once.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
     module, _ = COMMANDS[name]
+    # Imports take seconds. Until a node exists there is nothing to stop, so leave at once; a
+    # tool that leaves has not done what it was asked for.
+    code = 0 if module in ROBOT else 130
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(code))
     try:
         return import_module(module).main(rest)
     except BrokenPipeError:

@@ -11,8 +11,9 @@ from stream_agent.node_durations import (
 from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import (
     read_newest_image, sequential_pattern, streaming_pattern, update_order)
-from stream_agent.theory.planning.candidates import Candidate, Device, Rollout, SERIAL, waves
+from stream_agent.theory.planning.candidates import Candidate, Device, Rollout, SERIAL
 from stream_agent.theory.planning.costs import check_costs, NodeCosts
+from stream_agent.theory.planning.families import waves
 import torch
 
 GRAPHS = Path(__file__).parents[1] / 'config' / 'graphs'

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 import shlex
 import sys
-from typing import Any
 
+from stream_agent.commands.plan_report import (
+    check_table, description, plan_as_data, short_name, table)
 from stream_agent.network.custom import allow_transforms
 from stream_agent.node_durations import Check, check_forecasts, measure_costs
 from stream_agent.options import add_allowed, add_graph, find_graph, positive
@@ -18,17 +19,9 @@ from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import sequential_pattern
 from stream_agent.theory.planning.candidates import Candidate, EXECUTIONS, SERIAL
 from stream_agent.theory.planning.costs import load_costs, NodeCosts, save_costs
-from stream_agent.theory.planning.planner import make_plan, Plan, preference, reason
+from stream_agent.theory.planning.planner import make_plan, Plan
 import torch
 import yaml
-
-HEADER = (f"  {'rollout':<12}  {'response':>8}  {'frame':>8}  {'load':>6}  {'first':>8}  "
-          f"{'newest':>8}  {'oldest':>8}  keeps up  what it is")
-UNITS = (f"  {'':<12}  {'[ms]':>8}  {'[ms]':>8}  {'[%]':>6}  {'[ms]':>8}  {'[ms]':>8}  "
-         f"{'[ms]':>8}")
-LEGEND = """response: from a frame to its answer; frame: what it keeps the device busy;
-first: from a change to the first answer that knows it; newest, oldest: mean age of the newest
-information in effect, and of that through most layers, half the time a command is held in it"""
 
 
 def costs_of(arguments: argparse.Namespace, graph: GraphSpec) -> NodeCosts:
@@ -40,83 +33,6 @@ def costs_of(arguments: argparse.Namespace, graph: GraphSpec) -> NodeCosts:
     if arguments.save_costs:
         save_costs(arguments.save_costs, costs)
     return costs
-
-
-def description(candidate: Candidate) -> str:
-    """Say in a few words what sets a candidate apart."""
-    if candidate.left_out:
-        return f"sequential without {', '.join(candidate.left_out)}"
-    if candidate.schedule:
-        periods = sorted({period for period, _ in candidate.schedule.values()})
-        return (f"{len(candidate.schedule)} nodes every {' or '.join(map(str, periods))} frames, "
-                'the others in all')
-    images = (f', {candidate.updates_per_frame} update steps an image'
-              if candidate.updates_per_frame > 1 else '')
-    count, total = len(candidate.streams), len(candidate.rollout.pattern)
-    return f'{count} of {total} edges stream{images}'
-
-
-def row(candidate: Candidate, mark: str) -> str:
-    """Write a candidate as a line of the table."""
-    columns = [candidate.response_latency, candidate.frame_cost]
-    last = [candidate.first_response, candidate.newest_age, candidate.oldest_age]
-    load = 100 * candidate.frame_cost / candidate.camera_period
-    return ' '.join([
-        f'{mark} {candidate.kind:<12}', *(f' {value * 1e3:>8.2f}' for value in columns),
-        f' {load:>6.1f}', *(f' {value * 1e3:>8.2f}' for value in last),
-        f" {'yes' if candidate.keeps_up else 'no':<8} ", description(candidate)])
-
-
-def table(plan: Plan, rows: int) -> str:
-    """Write a plan for people."""
-    costs = plan.device.costs
-    best = sorted(plan.best, key=preference)
-    others = [candidate for candidate in plan.named.values() if candidate not in plan.best]
-    lines = [f'costs: {costs.source or "from a file"}; all nodes {costs.total() * 1e3:.3g} ms, '
-             f'overhead {costs.overhead * 1e3:.3g} ms a frame',
-             f'camera: {plan.device.camera_period * 1e3:.3g} ms a frame; '
-             f'{plan.device.execution} execution',
-             searched(plan), *(f'  {statement}' for statement in plan.bound.statements), '',
-             HEADER, UNITS]
-    lines += [row(candidate, '*' if candidate is plan.recommended else ' ')
-              for candidate in best[:rows]]
-    if len(best) > rows:
-        lines.append(f'  and {len(best) - rows} more that nothing beats (--rows)')
-    if others:
-        lines += ['  beaten, to compare with:', *(row(candidate, ' ') for candidate in others)]
-    return '\n'.join([*lines, LEGEND, '', f'* recommended: {plan.recommended.kind}, '
-                      f'{description(plan.recommended)}', reason(plan)])
-
-
-def searched(plan: Plan) -> str:
-    """Say how the patterns were searched."""
-    if plan.bound.exact:
-        return f'all {plan.bound.weighed:,} valid patterns were weighed'
-    return (f'{plan.bound.weighed:,} patterns were weighed, not all; '
-            'what no pattern can have, and what was found:')
-
-
-def as_data(candidate: Candidate) -> dict[str, Any]:
-    """Return a candidate for ``--json``; seconds."""
-    names = ('response_latency', 'frame_cost', 'interval', 'first_response', 'newest_age',
-             'oldest_age', 'keeps_up', 'updates_per_frame', 'streams')
-    return {'kind': candidate.kind, **{name: getattr(candidate, name) for name in names},
-            'left_out': list(candidate.left_out),
-            'schedule': {name: {'period': period, 'offset': offset}
-                         for name, (period, offset) in candidate.schedule.items()}}
-
-
-def plan_as_data(plan: Plan) -> dict[str, Any]:
-    """Return what ``--json`` prints."""
-    costs = plan.device.costs
-    return {
-        'camera_period': plan.device.camera_period, 'execution': plan.device.execution,
-        'costs': {'nodes': dict(costs.nodes), 'overhead': costs.overhead, 'source': costs.source},
-        'exact': plan.bound.exact, 'patterns_weighed': plan.bound.weighed,
-        'bounds': list(plan.bound.statements),
-        'recommended': as_data(plan.recommended), 'reason': reason(plan),
-        'candidates': [as_data(candidate) for candidate in sorted(plan.best, key=preference)],
-        'compared': {name: as_data(candidate) for name, candidate in plan.named.items()}}
 
 
 def training(candidate: Candidate, graph: GraphSpec, path: str, written: Path | None,
@@ -168,17 +84,6 @@ def draw(path: Path, plan: Plan, title: str) -> None:
     save(draw_tradeoff(points, plan.device.camera_period, title), path)
 
 
-def short_name(candidate: Candidate) -> str:
-    """Return what a candidate is called in a picture."""
-    if candidate.schedule:
-        return f'waves of {candidate.rollout.graph.hyperperiod}'
-    if candidate.updates_per_frame > 1:
-        return f'{candidate.updates_per_frame} updates'
-    if candidate.kind == 'hybrid':
-        return f'hybrid, {len(candidate.streams)} stream'
-    return candidate.kind
-
-
 def picture_path(text: str) -> Path:
     """Read the name of a picture, for argparse."""
     path = Path(text)
@@ -192,14 +97,6 @@ def checked(plan: Plan, device: str) -> list[Check]:
     rollouts = {name: candidate.rollout for name, candidate in plan.named.items()}
     return check_forecasts({f'recommended ({plan.recommended.kind})': plan.recommended.rollout,
                             **rollouts}, device)
-
-
-def check_table(checks: list[Check]) -> str:
-    """Write forecasts and measurements side by side."""
-    lines = ['forecasts against the engine, medians in ms:']
-    return '\n'.join(lines + [
-        f'  {check.name:<26} {check.part:<8} forecast {check.forecast * 1e3:8.3f}  '
-        f'measured {check.measured * 1e3:8.3f}  {check.error:+.1%}' for check in checks])
 
 
 def parse(args: list[str]) -> argparse.Namespace:
@@ -219,9 +116,10 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument('--updates-per-frame', type=positive, metavar='K',
                         help='the most update steps for which an image may be held (as many as '
                         'fit)')
-    parser.add_argument('--costs', type=Path, metavar='FILE',
-                        help='take the seconds of the nodes from a file, measure nothing')
-    parser.add_argument('--save-costs', type=Path, metavar='FILE', help='keep what was measured')
+    costs = parser.add_mutually_exclusive_group()
+    costs.add_argument('--costs', type=Path, metavar='FILE',
+                       help='take the seconds of the nodes from a file, measure nothing')
+    costs.add_argument('--save-costs', type=Path, metavar='FILE', help='keep what was measured')
     parser.add_argument('--rows', type=positive, default=12, help='lines of the table (12)')
     parser.add_argument('--write', type=Path, metavar='FILE', help='write the recommended graph, '
                         'with its schedule, as a graph file to train')

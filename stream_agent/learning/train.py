@@ -20,6 +20,7 @@ from stream_agent.options import add_allowed, find_graph, positive
 from stream_agent.simulation.settings import Settings
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.graph_file import load_graph
+from stream_agent.theory.information import frames_unanswered
 from stream_agent.theory.patterns import (
     pattern_from_streams, read_newest_image, sequential_pattern, streaming_pattern)
 import torch
@@ -68,6 +69,8 @@ def train(graph_path: Path, pattern_name: str, label: str, output: Path, schedul
     allow_transforms(allowed)
     graph = load_graph(graph_path)
     network = RolloutNetwork(graph, pattern_of(graph, pattern_name))
+    check_command(network)
+    schedule = lengthened(schedule, frames_unanswered(graph, network.pattern))
     preprocessing = Preprocessing(network.shapes[network.input], crop_top=0.25)
     start = time.perf_counter()
     with tqdm(total=schedule.all_updates, desc=label, position=position, unit='step') as bar:
@@ -86,6 +89,25 @@ def train(graph_path: Path, pattern_name: str, label: str, output: Path, schedul
     save_policy(path, Policy(network, preprocessing, LIMITS, label, training,
                              schedule.updates_per_frame))
     return path
+
+
+def check_command(network: RolloutNetwork) -> None:
+    """Refuse a network whose output is no command."""
+    output = network.graph.output
+    if network.shapes[output] != (2,):
+        raise ValueError(f"the output '{output}' has the shape {list(network.shapes[output])}; a "
+                         'policy that drives gives [2]: speed, yaw rate')
+
+
+def lengthened(schedule: Schedule, unanswered: int) -> Schedule:
+    """
+    Return a schedule whose windows have as many answers as they have for any other rollout.
+
+    :param unanswered: Update steps whose output depends on no image yet (SR18, section
+        "Training": all rollouts see the same number of loss frames).
+    """
+    late = unanswered // schedule.updates_per_frame
+    return replace(schedule, burn_in=schedule.burn_in + late, window=schedule.window + late)
 
 
 def stop_if_orphaned() -> None:

@@ -18,21 +18,19 @@ def valid_patterns(graph: GraphSpec) -> Iterator[dict[Edge, int]]:
     streaming the others, so the time between two patterns is O(|E| |V|).
     """
     edges = edges_of(graph)
-    bit = {node.name: 1 << i for i, node in enumerate(graph.nodes)}
     index = {node.name: i for i, node in enumerate(graph.nodes)}
-
-    def extend(i: int, reach: list[int], values: list[int]) -> Iterator[dict[Edge, int]]:
-        """Decide edge i; reach[v] is the set of nodes that R = 0 edges lead to from v."""
-        if i == len(edges):
+    # R of the first edges, and reach[v], the set of nodes that R = 0 edges lead to from v.
+    open_choices: list[tuple[list[int], list[int]]] = [([], [1 << i for i in range(len(index))])]
+    while open_choices:
+        values, reach = open_choices.pop()
+        if len(values) == len(edges):
             yield dict(zip(edges, values))
-            return
-        u, v = edges[i]
-        if not reach[index[v]] & bit[u]:
-            further = [to | reach[index[v]] if to & bit[u] else to for to in reach]
-            yield from extend(i + 1, further, [*values, 0])
-        yield from extend(i + 1, reach, [*values, 1])
-
-    yield from extend(0, [1 << i for i in range(len(index))], [])
+            continue
+        u, v = (index[name] for name in edges[len(values)])
+        open_choices.append(([*values, 1], reach))
+        if not reach[v] >> u & 1:
+            further = [to | reach[v] if to >> u & 1 else to for to in reach]
+            open_choices.append(([*values, 0], further))
 
 
 def minimal_patterns(graph: GraphSpec) -> Iterator[dict[Edge, int]]:

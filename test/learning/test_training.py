@@ -1,5 +1,6 @@
 """Training: it learns, its files drive, and the command line says what went wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from stream_agent.command import Command
 from stream_agent.learning.driving import drive, PolicyDriver
 from stream_agent.learning.imitation import (
     Disturbance, Imitation, imitation_loss, Schedule)
-from stream_agent.learning.train import labels_of, LIMITS, main, pattern_of
+from stream_agent.learning.train import labels_of, lengthened, LIMITS, main, pattern_of
 from stream_agent.network import custom
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.preprocessing import Preprocessing
@@ -136,6 +137,19 @@ def test_a_multi_rate_graph_with_own_code_and_held_images_is_trained_and_drives(
         assert command == policy.limits.command(output[0].numpy())
         frame = environment.step(command)
     assert state.frame == 10
+
+
+def test_a_network_that_gives_no_command_is_refused(capsys):
+    assert main(['--graph', 'mnist_sr', '--pattern', 'sequential']) == 1
+    assert capsys.readouterr().err == (
+        "train: the output 'out' has the shape [10]; a policy that drives gives [2]: speed, yaw "
+        'rate\n')
+
+
+def test_windows_are_as_much_longer_as_the_first_answer_is_late():
+    schedule = lengthened(replace(SHORT, updates_per_frame=2), unanswered=5)
+    assert (schedule.burn_in, schedule.window) == (SHORT.burn_in + 2, SHORT.window + 2)
+    assert lengthened(SHORT, unanswered=0) == SHORT
 
 
 def test_code_from_outside_needs_to_be_allowed(tmp_path, capsys, monkeypatch):

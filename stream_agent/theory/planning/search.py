@@ -8,7 +8,8 @@ import numpy as np
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import (
     Edge, read_newest_image, sequential_pattern, streaming_pattern, update_order)
-from stream_agent.theory.planning.candidates import cut, Device, SERIAL
+from stream_agent.theory.planning.candidates import Device, SERIAL
+from stream_agent.theory.planning.families import cut
 from stream_agent.theory.planning.pattern_table import (
     all_bits, free_edges, PatternEvaluator, PatternTable)
 from stream_agent.theory.planning.pipelines import Pipelines
@@ -198,7 +199,7 @@ def bounds(graph: GraphSpec, device: Device, front: Front, cheapest: list[float]
         yield 'a frame costs the same under every pattern of a serial device'
     for age, limit in enumerate(cheapest):
         yield (f'none with oldest information of {age} frames, and with streaming marked '
-               f'edges, has a frame of less than {ms(limit)}; found: '
+               f'edges, has a frame of less than about {ms(limit)}; found: '
                f'{least(cost[oldest <= age])}')
 
 

@@ -9,13 +9,15 @@ from graphs import bare_graph, SR
 from hypothesis import given, strategies as st
 import pytest
 from strategies import all_patterns, examples, networks
+from stream_agent.theory.copies import with_copies
 from stream_agent.theory.graph import with_schedule
+from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.information import delay_edges
 from stream_agent.theory.patterns import (
     is_valid, read_newest_image, sequential_pattern, streaming_pattern)
-from stream_agent.theory.planning.candidates import (
-    Candidate, cut, Device, even_parts, held_images, PARALLEL, Rollout, SERIAL, truncated, waves)
+from stream_agent.theory.planning.candidates import Candidate, Device, PARALLEL, Rollout, SERIAL
 from stream_agent.theory.planning.costs import CostError, load_costs, NodeCosts, save_costs
+from stream_agent.theory.planning.families import cut, even_parts, held_images, truncated, waves
 from stream_agent.theory.planning.planner import beats, make_plan, reason
 
 PERIOD = 1 / 30
@@ -128,6 +130,16 @@ def test_a_wave_updates_every_deep_node_once_a_period_in_order_of_depth():
             PERIOD * (0.01 + 0.2 * math.ceil(DEPTH / period)))
         # The image of a wave's first frame arrives with the frame after its last, and is held.
         assert candidate.ages == (0, 2 * period - 1)
+
+
+def test_copies_of_a_designed_delay_pass_on_in_every_frame_of_a_wave():
+    graph = with_copies(graph_from_data({
+        'edges': ['image->far', 'far->mid', 'mid->deep', 'deep->out', 'image->out'],
+        'nodes': {name: {} for name in ('image', 'far', 'mid', 'deep', 'out')}}),
+        {('image', 'far'): 3})
+    costs = NodeCosts({name: 0.001 for name in graph.by_name if name != 'image'})
+    (wave,) = waves(graph, {'out'}, Device(costs, SERIAL, PERIOD), longest=2)
+    assert wave.schedule.keys() == {'far', 'mid', 'deep'}
 
 
 @pytest.mark.parametrize('k', range(1, 6))
