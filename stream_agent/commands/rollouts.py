@@ -1,6 +1,7 @@
 """Command line: everything about a rollout of a graph, before anything is trained."""
 
 import argparse
+from functools import partial
 from itertools import islice
 import json
 import sys
@@ -11,13 +12,16 @@ from stream_agent.options import (
 from stream_agent.theory.counting.counts import count_bounds, count_valid_patterns, CountError
 from stream_agent.theory.cycles import steps_per_frame_pipelined
 from stream_agent.theory.enumeration import (
-    minimal_patterns, sequential_patterns, valid_patterns)
+    EnumerationError, minimal_patterns, sequential_patterns, valid_patterns)
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import first_response, images_seen, information_ages
 from stream_agent.theory.patterns import InvalidRolloutError, Pattern, streaming_edges
 from stream_agent.theory.rollout import inference_factor, inference_tableau, response_cone
 
-LISTS = {'valid': valid_patterns, 'minimal': minimal_patterns, 'sequential': sequential_patterns}
+PATIENCE = 10.0
+LISTS = {'valid': valid_patterns,
+         'minimal': partial(minimal_patterns, patience=PATIENCE),
+         'sequential': partial(sequential_patterns, patience=PATIENCE)}
 
 
 def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, Any]:
@@ -118,17 +122,27 @@ def spans(images: list[int]) -> str:
 
 
 def print_list(graph: GraphSpec, which: str, limit: int, as_json: bool) -> None:
-    """Print patterns of a kind, each by its streaming edges."""
-    patterns = iter(LISTS[which](graph))
-    streams = [streaming_edges(pattern) for pattern in islice(patterns, limit)]
-    more = next(patterns, None) is not None
+    """
+    Print patterns of a kind, each by its streaming edges.
+
+    :raises EnumerationError: If looking for one more takes too long; the others are printed.
+    """
+    streams, fault = [], None
+    try:
+        for pattern in islice(LISTS[which](graph), limit + 1):
+            streams.append(streaming_edges(pattern))
+    except EnumerationError as error:
+        fault = error
+    more, streams = len(streams) > limit, streams[:limit]
     if as_json:
-        print(json.dumps({'kind': which, 'streams': streams, 'complete': not more}, indent=2))
-        return
-    for edges in streams:
-        print(','.join(edges) or '(none)')
-    if more:
-        print(f'and more; --limit {2 * limit} shows twice as many')
+        print(json.dumps({'kind': which, 'streams': streams,
+                          'complete': not (more or fault)}, indent=2))
+    else:
+        print(*(','.join(edges) or '(none)' for edges in streams), sep='\n')
+        if more:
+            print(f'and more; --limit {2 * limit} shows twice as many')
+    if fault:
+        raise fault
 
 
 def parse(args: list[str]) -> argparse.Namespace:

@@ -2,12 +2,45 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
+import math
+import time
 
 import networkx as nx
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Edge, edges_of
 
 EdgeSet = frozenset[Edge]
+
+
+class EnumerationError(ValueError):
+    """A graph so entangled that its next pattern is not found in the time allowed."""
+
+
+class Patience:
+    """
+    Time for a search, counted anew from every find.
+
+    :param seconds: From one pattern to the next.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """Note that something was found."""
+        self._end = time.monotonic() + self._seconds
+
+    def check(self) -> None:
+        """
+        Go on or give up.
+
+        :raises EnumerationError: If the time is up.
+        """
+        if time.monotonic() > self._end:
+            raise EnumerationError(
+                f'no further pattern was found within {self._seconds:g} s: too many cycles of the '
+                'graph meet each other')
 
 
 def valid_patterns(graph: GraphSpec) -> Iterator[dict[Edge, int]]:
@@ -33,44 +66,62 @@ def valid_patterns(graph: GraphSpec) -> Iterator[dict[Edge, int]]:
             open_choices.append(([*values, 0], further))
 
 
-def minimal_patterns(graph: GraphSpec) -> Iterator[dict[Edge, int]]:
+def minimal_patterns(graph: GraphSpec, patience: float = math.inf) -> Iterator[dict[Edge, int]]:
     """
     Yield, lazily and once, every valid pattern in which no further edge can be set to R = 0.
 
     Their streaming edges are the inclusion-minimal sets that meet every cycle. Every valid
     pattern comes from one of them by letting more edges stream.
+
+    :param patience: Seconds to look for the next one.
+    :raises EnumerationError: If it is not found by then.
     """
-    return patterns_of(graph, minimal_sets)
+    return patterns_of(graph, minimal_sets, patience)
 
 
-def sequential_patterns(graph: GraphSpec) -> Iterator[dict[Edge, int]]:
+def sequential_patterns(graph: GraphSpec, patience: float = math.inf
+                        ) -> Iterator[dict[Edge, int]]:
     """
     Yield, lazily and once, every valid pattern with as many R = 0 edges as there can be.
 
     SR18, Definition "sequential rollout". It is one pattern if all cycles are self-edges, and
     may be many: n cycles of length k that do not meet have k^n. Exact, so the time may grow
     exponentially with the number of cycles that meet each other.
+
+    :param patience: Seconds to look for the next one.
+    :raises EnumerationError: If it is not found by then.
     """
-    return patterns_of(graph, smallest_sets)
+    return patterns_of(graph, smallest_sets, patience)
 
 
-def patterns_of(graph: GraphSpec, sets: Callable[[Iterable[Edge]], Iterator[EdgeSet]]
-                ) -> Iterator[dict[Edge, int]]:
+def patterns_of(graph: GraphSpec, sets: Callable[[Iterable[Edge], Patience], Iterator[EdgeSet]],
+                patience: float) -> Iterator[dict[Edge, int]]:
     """Yield the patterns whose streaming edges are made of one set for every cyclic part."""
     edges = edges_of(graph)
-    for streams in unions(sets, cyclic_parts(edges)):
+    left = Patience(patience)
+    for streams in unions(lambda part: sets(part, left), cyclic_parts(edges)):
         yield {edge: int(edge in streams) for edge in edges}
+        left.restart()
 
 
 def unions(sets: Callable[[Iterable[Edge]], Iterator[EdgeSet]], parts: Sequence[list[Edge]]
            ) -> Iterator[EdgeSet]:
     """Yield the unions of one set from every part."""
+    # The sets of the first parts that are chosen, and where to go on with each part.
+    chosen: list[EdgeSet] = [frozenset()]
+    open_parts = [sets(part) for part in parts[:1]]
     if not parts:
         yield frozenset()
-        return
-    for chosen in sets(parts[0]):
-        for others in unions(sets, parts[1:]):
-            yield chosen | others
+    while open_parts:
+        more = next(open_parts[-1], None)
+        if more is None:
+            open_parts.pop()
+            chosen.pop()
+        elif len(open_parts) == len(parts):
+            yield chosen[-1] | more
+        else:
+            chosen.append(chosen[-1] | more)
+            open_parts.append(sets(parts[len(open_parts)]))
 
 
 def cyclic_parts(edges: Iterable[Edge]) -> list[list[Edge]]:
@@ -90,19 +141,20 @@ def cyclic_parts(edges: Iterable[Edge]) -> list[list[Edge]]:
     return parts
 
 
-def smallest_sets(edges: Iterable[Edge]) -> Iterator[EdgeSet]:
+def smallest_sets(edges: Iterable[Edge], patience: Patience) -> Iterator[EdgeSet]:
     """Yield the smallest sets of edges that meet every cycle."""
     edges = frozenset(edges)
     for most in count(disjoint_cycles(edges)):
         found = False
-        for streams in minimal_sets(edges, most):
+        for streams in minimal_sets(edges, patience, most):
             found = True
             yield streams
         if found:
             return
 
 
-def minimal_sets(edges: Iterable[Edge], most: int | None = None) -> Iterator[EdgeSet]:
+def minimal_sets(edges: Iterable[Edge], patience: Patience, most: int | None = None
+                 ) -> Iterator[EdgeSet]:
     """
     Yield the inclusion-minimal sets of edges that meet every cycle.
 
@@ -114,6 +166,7 @@ def minimal_sets(edges: Iterable[Edge], most: int | None = None) -> Iterator[Edg
     edges = frozenset(edges)
 
     def branch(streams: EdgeSet, out: EdgeSet) -> Iterator[EdgeSet]:
+        patience.check()
         left = edges - streams
         cycle = shortest_cycle(left)
         if not cycle:

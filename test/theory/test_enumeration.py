@@ -1,13 +1,14 @@
 """Enumerations of patterns, against going through all 2^|E| of them."""
 
 from itertools import islice
+import time
 
 from graphs import bare_graph, FF, FIGURE_2, SR
 from hypothesis import given
 import pytest
 from strategies import all_patterns, examples, has_no_cycle, networks
 from stream_agent.theory.enumeration import (
-    minimal_patterns, sequential_patterns, valid_patterns)
+    EnumerationError, minimal_patterns, sequential_patterns, valid_patterns)
 from stream_agent.theory.patterns import sequential_pattern, streaming_edges
 
 
@@ -58,3 +59,29 @@ def test_patterns_of_a_large_graph_come_one_by_one(patterns):
     some = list(islice(patterns(graph), 20))
     assert len(keys(some)) == len(set(keys(some))) == 20
     assert all(has_no_cycle(graph, pattern) for pattern in some)
+
+
+@pytest.mark.parametrize('enumerate_', [minimal_patterns, sequential_patterns])
+def test_a_search_that_takes_too_long_gives_up(enumerate_):
+    with pytest.raises(EnumerationError) as error:
+        next(enumerate_(FIGURE_2, patience=0))
+    assert str(error.value) == ('no further pattern was found within 0 s: too many cycles of the '
+                                'graph meet each other')
+
+
+def test_patience_is_for_the_next_pattern_not_for_all():
+    graph = bare_graph(' '.join(f'n{i}->n{i + 1} n{i + 1}->a{i} a{i}->n{i + 1}'
+                                for i in range(4)), 'n4')
+    found = 0
+    for _ in minimal_patterns(graph, patience=0.5):
+        found += 1
+        time.sleep(0.05)
+    assert found == 16
+
+
+def test_a_thousand_edges_need_no_deeper_stack():
+    graph = bare_graph(' '.join(f'n{i}->n{i + 1} n{i + 1}->n{i + 1}' for i in range(1200)),
+                       'n1200')
+    assert next(valid_patterns(graph))
+    (pattern,) = minimal_patterns(graph)
+    assert sum(pattern.values()) == 1200
