@@ -1,10 +1,14 @@
 """What the tools of the theory have in common on the command line."""
 
 import argparse
+from collections.abc import Callable
 from fractions import Fraction
+import os
 from pathlib import Path
+import sys
 
 from stream_agent.installation import share_folder
+from stream_agent.theory.faults import GraphError, nearest
 from stream_agent.theory.graph import GraphSpec, with_schedule
 from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import (
@@ -57,6 +61,20 @@ def find_graph(text: str) -> Path:
     return shipped if not Path(text).exists() and shipped.exists() else Path(text)
 
 
+def open_graph(text: str) -> GraphSpec:
+    """
+    Read a graph file, or a shipped graph of that name.
+
+    :raises OSError: If the file cannot be read.
+    :raises GraphError: If there is none, or it cannot be used.
+    """
+    path = find_graph(text)
+    if not path.exists():
+        raise GraphError(f"there is no file '{text}', and no shipped graph of that name; "
+                         + nearest(text, shipped_graphs(), 'shipped graphs'))
+    return load_graph(path)
+
+
 def read_graph(arguments: argparse.Namespace) -> GraphSpec:
     """
     Read the graph that the command line names, with its schedule.
@@ -64,7 +82,7 @@ def read_graph(arguments: argparse.Namespace) -> GraphSpec:
     :raises OSError: If the file cannot be read.
     :raises GraphError: If graph or schedule cannot be used.
     """
-    graph = load_graph(find_graph(arguments.graph))
+    graph = open_graph(arguments.graph)
     return graph if arguments.schedule is None else with_schedule(
         graph, read_schedule(arguments.schedule))
 
@@ -83,6 +101,8 @@ def read_schedule(text: str) -> dict[str, tuple[int, int]]:
         if not period.isdecimal() or not (offset or '0').isdecimal():
             raise ValueError(f"--schedule: '{part}' does not read node=period+offset, such as "
                              'deep=4+1')
+        if name.strip() in schedule:
+            raise ValueError(f"--schedule: '{name.strip()}' stands twice; leave one of them out")
         schedule[name.strip()] = (int(period), int(offset or 0))
     return schedule
 
@@ -109,3 +129,38 @@ def positive(text: str) -> int:
 def number(value: Fraction) -> int | float:
     """Return a fraction as a number of JSON."""
     return value.numerator if value.denominator == 1 else float(value)
+
+
+def check_folder(path: Path | None) -> None:
+    """Refuse a file to be written whose folder is not there, before work is done for it."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise ValueError(f"'{path}' cannot be written: "
+                         + ('it is a folder' if path.is_dir() else
+                            f"there is no folder '{path.parent}'"))
+
+
+def run_tool(name: str, work: Callable[[], None]) -> int:
+    """
+    Do what a command line asks for, and say in a sentence why it cannot be done.
+
+    :returns: The exit code.
+    """
+    try:
+        work()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        print(f'{name}: {in_words(error)}', file=sys.stderr)
+        if isinstance(error, OSError) and error.filename is None:
+            # It was the output itself; what is left of it goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def in_words(error: Exception) -> str:
+    """Write what the system says of a file as a sentence of ours."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"'{error.filename}': {error.strerror}"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

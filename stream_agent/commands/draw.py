@@ -3,10 +3,9 @@
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-import sys
 
 from matplotlib.figure import Figure
-from stream_agent.options import add_graph, add_rollout, read_graph, read_pattern
+from stream_agent.options import add_graph, add_rollout, read_graph, read_pattern, run_tool
 from stream_agent.theory.drawing.graph_picture import draw_graph
 from stream_agent.theory.drawing.influence_picture import draw_influence
 from stream_agent.theory.drawing.steps_animation import animate_update_steps
@@ -102,12 +101,11 @@ def parse(args: list[str] | None) -> argparse.Namespace:
 def main(args: list[str] | None = None) -> int:
     """Draw, and print which files were written."""
     arguments = parse(args)
-    try:
+
+    def work() -> None:
         if arguments.window is not None and arguments.window < 1:
             raise ValueError(f'--window: {arguments.window} is no last frame; the smallest is 1')
         for path in draw(arguments):
             print(path, flush=True)
-    except (OSError, ValueError) as error:
-        print(f'draw: {error}', file=sys.stderr)
-        return 1
-    return 0
+
+    return run_tool('draw', work)

@@ -3,19 +3,19 @@
 import argparse
 from collections.abc import Sequence
 import json
+import os
 from pathlib import Path
 import shlex
-import sys
 
 from stream_agent.commands.plan_report import (
     check_table, description, plan_as_data, short_name, table)
 from stream_agent.network.custom import allow_transforms
 from stream_agent.node_durations import Check, check_forecasts, measure_costs
-from stream_agent.options import add_allowed, add_graph, find_graph, positive
+from stream_agent.options import (
+    add_allowed, add_graph, check_folder, find_graph, open_graph, positive, run_tool)
 from stream_agent.theory.drawing.style import save
 from stream_agent.theory.drawing.tradeoff import draw_tradeoff, TradeoffPoint
 from stream_agent.theory.graph import graph_to_data, GraphSpec
-from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import sequential_pattern
 from stream_agent.theory.planning.candidates import Candidate, EXECUTIONS, SERIAL
 from stream_agent.theory.planning.costs import load_costs, NodeCosts, save_costs
@@ -137,8 +137,8 @@ def rate(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= 10_000:
-        raise argparse.ArgumentTypeError(f"'{text}' is no rate in Hz, over 0 and up to 10000")
+    if not 0.001 <= value <= 10_000:
+        raise argparse.ArgumentTypeError(f"'{text}' is no rate in Hz from 0.001 to 10000")
     return value
 
 
@@ -148,7 +148,12 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError('--check: the engine computes one node after the other; leave '
                          f'--execution {arguments.execution} out')
     allow_transforms(arguments.allow)
-    graph = load_graph(find_graph(arguments.graph))
+    for path in (arguments.write, arguments.draw, arguments.save_costs):
+        check_folder(path)
+    if arguments.threads > (os.cpu_count() or 1):
+        raise ValueError(f'--threads: this machine has {os.cpu_count()} cores, not '
+                         f'{arguments.threads}')
+    graph = open_graph(arguments.graph)
     plan = make_plan(graph, costs_of(arguments, graph), 1 / arguments.rate, arguments.execution,
                      arguments.updates_per_frame)
     checks = checked(plan, arguments.device) if arguments.check else []
@@ -170,9 +175,4 @@ def run(arguments: argparse.Namespace) -> None:
 def main(args: list[str]) -> int:
     """Plan one graph."""
     arguments = parse(args)
-    try:
-        run(arguments)
-    except (OSError, ValueError) as error:
-        print(f'plan: {error}', file=sys.stderr)
-        return 1
-    return 0
+    return run_tool('plan', lambda: run(arguments))

@@ -13,7 +13,8 @@ UNITS = (f"  {'':<12}  {'[ms]':>8}  {'[ms]':>8}  {'[%]':>6}  {'[ms]':>8}  {'[ms]
          f"{'[ms]':>8}")
 LEGEND = """response: from a frame to its answer; frame: what it keeps the device busy;
 first: from a change to the first answer that knows it; newest, oldest: mean age of the newest
-information in effect, and of that through most layers, half the time a command is held in it"""
+information in effect, and of that through most layers ("deep"), half the time a command is held
+in it; in "streaming", edges that leave an input are R = 0, as the agent runs it"""
 
 
 def description(candidate: Candidate) -> str:
@@ -22,12 +23,13 @@ def description(candidate: Candidate) -> str:
         return f"sequential without {', '.join(candidate.left_out)}"
     if candidate.schedule:
         periods = sorted({period for period, _ in candidate.schedule.values()})
-        return (f"{len(candidate.schedule)} nodes every {' or '.join(map(str, periods))} frames, "
-                'the others in all')
+        return (f"waves of {' and '.join(map(str, periods))} frames through "
+                f'{len(candidate.schedule)} of the nodes')
     images = (f', {candidate.updates_per_frame} update steps an image'
               if candidate.updates_per_frame > 1 else '')
     count, total = len(candidate.streams), len(candidate.rollout.pattern)
-    return f'{count} of {total} edges stream{images}'
+    verb = 'streams' if count == 1 else 'stream'
+    return f'{count} of {total} edges {verb}{images}'
 
 
 def row(candidate: Candidate, mark: str) -> str:
@@ -50,7 +52,9 @@ def table(plan: Plan, rows: int) -> str:
              f'overhead {costs.overhead * 1e3:.3g} ms a frame',
              f'camera: {plan.device.camera_period * 1e3:.3g} ms a frame; '
              f'{plan.device.execution} execution',
-             searched(plan), *statements(plan), '',
+             searched(plan), *statements(plan),
+             *(['periods of the graph file: in "scheduled sequential" alone']
+               if 'scheduled sequential' in plan.named else []), '',
              HEADER, UNITS]
     lines += [row(candidate, '*' if candidate is plan.recommended else ' ')
               for candidate in best[:rows]]

@@ -4,21 +4,25 @@ import argparse
 from functools import partial
 from itertools import islice
 import json
+import math
 import sys
 from typing import Any
 
 from stream_agent.options import (
-    add_graph, add_rollout, number, positive, read_graph, read_pattern)
+    add_graph, add_rollout, number, positive, read_graph, read_pattern, run_tool)
 from stream_agent.theory.counting.counts import count_bounds, count_valid_patterns, CountError
 from stream_agent.theory.cycles import steps_per_frame_pipelined
 from stream_agent.theory.enumeration import (
     EnumerationError, minimal_patterns, sequential_patterns, valid_patterns)
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import first_response, images_seen, information_ages
-from stream_agent.theory.patterns import InvalidRolloutError, Pattern, streaming_edges
+from stream_agent.theory.patterns import (
+    InvalidRolloutError, Pattern, streaming_edges, update_order)
 from stream_agent.theory.rollout import inference_factor, inference_tableau, response_cone
 
 PATIENCE = 10.0
+# Images that the nodes of a window depend on, all together.
+MOST_IMAGES = 2_000_000
 LISTS = {'valid': valid_patterns,
          'minimal': partial(minimal_patterns, patience=PATIENCE),
          'sequential': partial(sequential_patterns, patience=PATIENCE)}
@@ -32,6 +36,7 @@ def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, 
     """
     response = first_response(graph, pattern)
     size = max(4, response.frame) if size is None else size
+    check_window(graph, size)
     tableau = inference_tableau(graph, pattern, size)
     seen = images_seen(graph, pattern, size)
     cones = [response_cone(graph, pattern, frame) for frame in range(graph.hyperperiod)]
@@ -48,12 +53,21 @@ def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, 
         'steps_per_frame_pipelined': number(steps_per_frame_pipelined(graph, pattern)),
         'first_response': response._asdict(),
         'information_age': ages(graph, pattern),
-        'response_cone': list(dict.fromkeys(name for cone in cones for name in cone)),
+        'response_cone': [name for name in update_order(graph, pattern)
+                          if any(name in cone for cone in cones)],
         'schedule': {node.name: {'period': node.period, 'offset': node.offset}
                      for node in graph.nodes if node.period > 1},
         'inference_tableau': {node.name: [tableau[i, node.name] for i in range(size + 1)]
                               for node in graph.nodes},
         'images': {str(i): sorted(seen[i, graph.output]) for i in range(size + 1)}}
+
+
+def check_window(graph: GraphSpec, size: int) -> None:
+    """Refuse a window whose sets of images would fill the memory."""
+    largest = math.isqrt(MOST_IMAGES // len(graph.nodes))
+    if size > largest:
+        raise ValueError(f'--window: {size} frames of {len(graph.nodes)} nodes are too many; '
+                         f'{largest} are the most')
 
 
 def exact_count(graph: GraphSpec) -> int | None:
@@ -79,13 +93,13 @@ def table(data: dict[str, Any]) -> str:
     response, cone = data['first_response'], data['response_cone']
     count = data['valid_patterns']
     lines = [
-        ('graph', f"{data['nodes']} nodes, {data['edges']} edges; "
+        ('graph', f"{counted(data['nodes'], 'node')}, {counted(data['edges'], 'edge')}; "
                   f"{' and '.join(data['inputs'])} -> {data['output']}"),
-        ('valid patterns', f"{'unknown' if count is None else f'{count:,}'} "
-                           f'(Lemma 1: {low:,} to {high:,})'),
+        ('valid patterns', f"{'unknown' if count is None else large(count)} "
+                           f'(Lemma 1: {large(low)} to {large(high)})'),
         ('streaming edges', ', '.join(data['streams']) or 'none'),
-        ('inference factor', f"{data['inference_factor']} update steps a frame; "
-                             f"{data['steps_per_frame_pipelined']:g} if frames are pipelined"),
+        ('inference factor', f"{counted(data['inference_factor'], 'update step')} a frame; if "
+                             f"frames are pipelined {data['steps_per_frame_pipelined']:g}"),
         ('first response', f"frame {response['frame']}, update step {response['update_step']}"),
         ('response cone', ', '.join(cone))]
     if data['information_age']:
@@ -107,6 +121,16 @@ def table(data: dict[str, Any]) -> str:
     text += ['', f"images that {data['output']} depends on"]
     text += [f'  frame {i}: {spans(images)}' for i, images in data['images'].items()]
     return '\n'.join(text)
+
+
+def counted(number: int, thing: str) -> str:
+    """Write how many there are of something."""
+    return f'{number} {thing}' + 's' * (number != 1)
+
+
+def large(number: int) -> str:
+    """Write a number that may have hundreds of digits."""
+    return f'{number:,}' if number < 10**15 else f'about 2^{math.log2(number):.1f}'
 
 
 def spans(images: list[int]) -> str:
@@ -164,14 +188,14 @@ def parse(args: list[str]) -> argparse.Namespace:
 def main(args: list[str]) -> int:
     """Describe one rollout."""
     arguments = parse(args)
-    try:
-        graph = read_graph(arguments)
-        if arguments.list:
-            print_list(graph, arguments.list, arguments.limit, arguments.json)
-            return 0
-        data = describe(graph, read_pattern(graph, arguments), arguments.window)
-    except (OSError, ValueError) as error:
-        print(f'rollouts: {error}', file=sys.stderr)
-        return 1
+    return run_tool('rollouts', lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print what is asked for."""
+    graph = read_graph(arguments)
+    if arguments.list:
+        print_list(graph, arguments.list, arguments.limit, arguments.json)
+        return
+    data = describe(graph, read_pattern(graph, arguments), arguments.window)
     print(json.dumps(data, indent=2) if arguments.json else table(data))
-    return 0

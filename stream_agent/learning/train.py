@@ -33,14 +33,14 @@ def pattern_of(graph: GraphSpec, name: str) -> dict[tuple[str, str], int]:
     """
     Return the pattern that a name on the command line stands for.
 
-    :param name: 'streaming' (edges that leave the image are R = 0), 'sequential', or the
-        edges that stream, as 'a->b,b->b'.
+    :param name: 'streaming' or 'newest-image' (edges that leave the image are R = 0),
+        'sequential', or the edges that stream, as 'a->b,b->b'.
     """
-    if name == 'streaming':
+    if name in ('streaming', 'newest-image'):
         return read_newest_image(graph, streaming_pattern(graph))
     if name == 'sequential':
         return sequential_pattern(graph)
-    return pattern_from_streams(graph, name.split(','))
+    return pattern_from_streams(graph, [edge.strip() for edge in name.split(',')])
 
 
 def labels_of(pattern_names: Sequence[str]) -> list[str]:

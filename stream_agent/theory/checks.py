@@ -113,11 +113,13 @@ def check_edges(graph: Any) -> None:
         raise GraphError(f'{graph.place}: there are no edges; a network has at least one')
 
 
-def check_output(place: str, output: Any, names: list[str]) -> None:
-    """Refuse an output that is no node."""
+def check_output(place: str, output: Any, names: list[str], inputs: Iterable[str]) -> None:
+    """Refuse an output that is no node, or nothing that a network computes."""
     if output not in names:
         raise GraphError(f'{place}: no node named {show(output)}; '
                          + nearest(str(output), names, 'nodes'))
+    if output in inputs:
+        raise GraphError(f'{place}: {show(output)} is an input; name a node that is computed')
 
 
 def check_fed(graph: Any, fed: set[str]) -> None:

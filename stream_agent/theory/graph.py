@@ -118,7 +118,8 @@ class GraphSpec:
         check_unique('edge', self.edges)
         check_ends(self.nodes, self.edges)
         check_edges(self)
-        check_output(f'{self.place}: output', self.output, [node.name for node in self.nodes])
+        check_output(f'{self.place}: output', self.output, [node.name for node in self.nodes],
+                     self.inputs)
         check_fed(self, reachable(self.edges, self.inputs))
         check_rates(self)
 
@@ -167,6 +168,7 @@ def with_schedule(graph: GraphSpec, schedule: Mapping[str, tuple[int, int]]) -> 
         if name not in graph.by_name:
             raise GraphError(f"schedule: no node named '{name}'; "
                              + nearest(name, graph.by_name, 'nodes'))
+        NodeSpec(name, period=schedule[name][0], offset=schedule[name][1], place='schedule')
     rates = {node.name: schedule.get(node.name, (1, 0)) for node in graph.nodes}
     return replace(graph, nodes=tuple(
         replace(node, period=rates[node.name][0], offset=rates[node.name][1])

@@ -125,9 +125,11 @@ def implied_nodes(edges: list[EdgeSpec]) -> list[NodeSpec]:
 def output_of(files: list[PlacedMap], nodes: list[NodeSpec], edges: list[EdgeSpec]) -> str:
     """Return the output: what the last file says that says it, or the one node at the end."""
     names = [node.name for node in nodes]
+    fed = {edge.target for edge in edges}
     for file in reversed(files):
         if file.get('output') is not None:
-            check_output(file.at('output'), file['output'], names)
+            check_output(file.at('output'), file['output'], names,
+                         [name for name in names if edges and name not in fed])
             return str(file['output'])
     sources = {edge.source for edge in edges if edge.target != edge.source}
     ends = [name for name in names if name not in sources]

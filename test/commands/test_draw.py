@@ -53,5 +53,5 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path, capsys):
     file = tmp_path / 'file'
     file.write_text('mine')
     assert main(['lane', '--output', str(file)]) == 1
-    assert capsys.readouterr().err == f"draw: [Errno 17] File exists: '{file}'\n"
+    assert capsys.readouterr().err == f"draw: '{file}': File exists\n"
     assert file.read_text() == 'mine'

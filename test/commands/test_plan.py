@@ -1,6 +1,7 @@
 """The command line of the planner, on costs from a file and on measured ones."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,27 @@ def test_json_has_the_recommendation_and_what_it_beats(capsys, costs):
     chosen = data['recommended']
     assert (chosen['kind'], chosen['keeps_up']) == ('multi-rate', True)
     assert chosen == data['candidates'][0]
-    assert chosen['schedule']['features']['period'] == 2
+    assert chosen['schedule']['features']['period'] == 3
     assert not data['compared']['sequential']['keeps_up']
     assert data['compared']['sequential']['frame_cost'] == pytest.approx(8 * 0.006 + 0.0001)
     assert data['costs']['source'] == 'a slow robot'
+
+
+def test_a_network_that_is_too_slow_is_said_to_be(capsys, tmp_path):
+    path = tmp_path / 'costs.yaml'
+    path.write_text(json.dumps({'nodes': dict.fromkeys(SLOW, 0.05)}))
+    said = plan(capsys, '--costs', path)
+    assert 'This network is too slow for this camera: a command comes every ' in said
+    assert 'Nothing keeps up. A smaller network, a lower rate or a faster device would help.' in (
+        said)
+
+
+def test_whole_seconds_and_zeros_are_costs_too(capsys, tmp_path):
+    path = tmp_path / 'costs.yaml'
+    path.write_text(json.dumps({'nodes': dict.fromkeys(SLOW, 0)}))
+    for execution in ('serial', 'parallel'):
+        data = json.loads(plan(capsys, '--costs', path, '--execution', execution, '--json'))
+        assert data['recommended']['frame_cost'] == 0
 
 
 def test_the_table_marks_the_recommendation_and_who_keeps_up(capsys, costs):
@@ -100,13 +118,18 @@ def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
 
 
 @pytest.mark.parametrize('arguments, sentence', [
-    (['nowhere.yaml'], "plan: [Errno 2] No such file or directory: 'nowhere.yaml'"),
+    (['lan'], "plan: there is no file 'lan', and no shipped graph of that name; did you mean "
+     "'lane'?"),
+    (['lane', '--costs', 'nowhere.yaml'], "plan: 'nowhere.yaml': No such file or directory"),
+    (['lane', '--threads', '9999'], f'plan: --threads: this machine has {os.cpu_count()} cores, '
+     'not 9999'),
+    (['lane', '--write', '/'], "plan: '/' cannot be written: it is a folder"),
     (['mnist_sr', '--costs', '{costs}'],
      "plan: {costs}: no cost for the node 'h1'; it takes h1, h2, out"),
     (['lane', '--execution', 'parallel', '--check'], 'plan: --check: the engine computes one node '
      'after the other; leave --execution parallel out'),
     (['lane', '--costs', '{costs}', '--draw', '/nowhere/plan.svg'],
-     "plan: [Errno 2] No such file or directory: '/nowhere/plan.svg'")])
+     "plan: '/nowhere/plan.svg' cannot be written: there is no folder '/nowhere'")])
 def test_mistakes(capsys, costs, arguments, sentence):
     assert main([argument.format(costs=costs) for argument in arguments]) == 1
     assert capsys.readouterr().err.strip() == sentence.format(costs=costs)
@@ -123,4 +146,4 @@ def test_a_rate_that_no_camera_has(capsys, rate):
     with pytest.raises(SystemExit) as stop:
         main(['lane', f'--rate={rate}'])
     assert stop.value.code == 2
-    assert f"'{rate}' is no rate in Hz, over 0 and up to 10000" in capsys.readouterr().err
+    assert f"'{rate}' is no rate in Hz from 0.001 to 10000" in capsys.readouterr().err

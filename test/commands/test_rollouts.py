@@ -94,7 +94,7 @@ def test_the_table_for_people(tell):
 graph             4 nodes, 5 edges; img -> out
 valid patterns    16 (Lemma 1: 16 to 16)
 streaming edges   h1->h1
-inference factor  3 update steps a frame; 1 if frames are pipelined
+inference factor  3 update steps a frame; if frames are pipelined 1
 first response    frame 1, update step 3
 response cone     h1, h2, out
 information       newest 0, oldest 0 frames old
@@ -131,6 +131,11 @@ def test_lists_of_patterns(tell):
      'u->v, v->w, v->v, u->w, w->v'),
     (['--schedule', 'v:2'], "rollouts: --schedule: 'v:2' does not read node=period+offset, such "
      'as deep=4+1'),
+    (['--schedule', 'v=2,v=3'], "rollouts: --schedule: 'v' stands twice; leave one of them out"),
+    (['--schedule', 'v=0'], "rollouts: schedule: period of 'v' is 0; it has to be a whole "
+     'number of frames from 1 to 1000'),
+    (['--window', '5000'], 'rollouts: --window: 5000 frames of 3 nodes are too many; 816 are the '
+     'most'),
     (['--schedule', 'x=2'], "rollouts: schedule: no node named 'x'; nodes are u, v, w")])
 def test_mistakes(tell, arguments, sentence):
     assert tell(FIGURE_2, *arguments, code=1).strip().endswith(sentence)

@@ -114,7 +114,8 @@ def graphs(draw):
         draw(LABELS), draw(LABELS),
         draw(st.dictionaries(st.sampled_from(['kernel', 'stride', 'place', 'x']), PLAIN)))
         for u, v in pairs]
-    return GraphSpec(tuple(nodes), tuple(edges), draw(st.sampled_from(names)))
+    fed = sorted({edge.target for edge in edges})
+    return GraphSpec(tuple(nodes), tuple(edges), draw(st.sampled_from(fed)))
 
 
 @examples(60)
@@ -230,6 +231,7 @@ def spec(edges, output='b', names='', **settings):
     (('image->b', 'b', 'imgae b'),
      "edges.image->b: no node named 'image'; did you mean 'imgae'?"),
     (('a->b', 'x'), "graph: output: no node named 'x'; nodes are a, b"),
+    (('a->b', 'a'), "graph: output: 'a' is an input; name a node that is computed"),
     (('', 'a', 'a'), 'graph: there are no edges; a network has at least one'),
     (('a->b b->a',), "nodes.a: 'a' is not reachable from an input; add an edge that leads to it "
      '(there are no inputs, which are the nodes without incoming edges)'),

@@ -6,13 +6,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from stream_agent.plot_style import FAINT, INK
 from stream_agent.theory.drawing.grid import (
-    bars, draw_labels, Grid, grid, held_spans)
+    bars, common_rows, draw_labels, Grid, grid, held_spans)
 from stream_agent.theory.drawing.shapes import (
     box_entry, draw_boxes, draw_curves, inner, line_entry, SAME_FRAME, STREAMING)
 from stream_agent.theory.drawing.style import canvas, CONE, headline, HELD, PICTURE_STYLE
 from stream_agent.theory.drawing.window_edges import edge_curves, window_edges
 from stream_agent.theory.graph import GraphSpec
-from stream_agent.theory.patterns import Pattern, update_order
+from stream_agent.theory.patterns import Pattern
 from stream_agent.theory.rollout import (
     FrameNode, inference_tableau, response_cone, window_nodes)
 
@@ -32,7 +32,7 @@ def draw_window(graph: GraphSpec, pattern: Pattern, size: int, name: str = '') -
     :raises DrawingError: If the window is too large.
     """
     with rc_context(PICTURE_STYLE):
-        place = grid(graph, update_order(graph, pattern), size)
+        place = grid(graph, common_rows(graph, pattern), size)
         spans = held_spans(graph, size)
         curves = edge_curves(graph, place, window_edges(graph, pattern, size))
         figure, axes = canvas(place.width, place.height, headline(graph, pattern, name),

@@ -1,14 +1,16 @@
 """What a device takes for every node of a graph, and the file that keeps it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stream_agent.theory.faults import GraphError
 from stream_agent.theory.files.yaml_places import plain, read_yaml
 from stream_agent.theory.graph import GraphSpec
 import yaml
+
+
+MOST_SECONDS = 3600.0
 
 
 class CostError(ValueError):
@@ -56,8 +58,8 @@ def check_costs(costs: NodeCosts, graph: GraphSpec) -> None:
 def check_seconds(place: str, seconds: float) -> None:
     """Refuse what is no duration."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not (
-            0 <= seconds < math.inf):
-        raise CostError(f'{place} is {seconds!r}; write seconds, 0 or more')
+            0 <= seconds <= MOST_SECONDS):
+        raise CostError(f'{place} is {seconds!r}; write seconds, from 0 to {MOST_SECONDS:g}')
 
 
 def load_costs(path: str | Path, graph: GraphSpec) -> NodeCosts:
@@ -78,6 +80,10 @@ def load_costs(path: str | Path, graph: GraphSpec) -> NodeCosts:
                             'source')
         costs = NodeCosts(data['nodes'], data.get('overhead', 0.0), str(data.get('source', '')))
         check_costs(costs, graph)
+        costs = replace(costs, nodes={name: float(cost) for name, cost in costs.nodes.items()})
+    except UnicodeDecodeError:
+        raise CostError(f'{path}: not text; costs are YAML, nodes: {{name: seconds, ...}}'
+                        ) from None
     except GraphError as error:
         raise CostError(str(error)) from None
     except CostError as error:

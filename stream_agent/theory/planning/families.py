@@ -22,8 +22,9 @@ def waves(graph: GraphSpec, cone: set[str], device: Device, longest: int) -> lis
     :param cone: Nodes that lead to the output and include it.
     :param longest: The largest period to try.
     """
-    # A copy that made its delay longer would not be the designed one.
-    cone = cone | copies(graph)
+    # Branches that compare two frames would look at others, as each reads when its turn comes.
+    if delay_edges(graph):
+        return []
     wave = cut(graph, cone)
     order = [v for v in update_order(graph, wave) if v not in cone and v not in graph.inputs]
     found = []
@@ -34,16 +35,6 @@ def waves(graph: GraphSpec, cone: set[str], device: Device, longest: int) -> lis
         scheduled = with_schedule(graph, {v: (period, offsets[v]) for v in order})
         found.append(Candidate('multi-rate', Rollout(scheduled, wave, device)))
     return found
-
-
-def copies(graph: GraphSpec) -> set[str]:
-    """Return the nodes that only pass on what another held a frame ago."""
-    delays = delay_edges(graph)
-    read: dict[str, list[bool]] = {}
-    for edge in graph.edges:
-        read.setdefault(edge.target, []).append(
-            edge.transform == 'identity' and (edge.source, edge.target) in delays)
-    return {name for name, passes in read.items() if all(passes)}
 
 
 def cut(graph: GraphSpec, cone: set[str]) -> dict[Edge, int]:

@@ -44,7 +44,7 @@ class PatternEvaluator:
     def __init__(self, graph: GraphSpec, seconds: Mapping[str, float]) -> None:
         self.edges = edges_of(graph)
         self._graph = graph
-        self._seconds = {node.name: seconds.get(node.name, 0.0) for node in graph.nodes}
+        self._seconds = {node.name: float(seconds.get(node.name, 0.0)) for node in graph.nodes}
         self.memory = memory_edges(graph)
         rank = {name: i for i, name in enumerate(update_order(graph, sequential_pattern(graph)))}
         # In this order one round over the edges settles all paths that lead forward.

@@ -9,6 +9,7 @@ ones with bounds that no pattern can pass (``planning.search``).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
+import math
 
 from stream_agent.theory.graph import GraphSpec, with_schedule
 from stream_agent.theory.patterns import (
@@ -26,6 +27,10 @@ MOST_UPDATES = 8
 FRESH_ENOUGH = 2.0
 # ... and neither do deep layers whose information is younger than this [s].
 DEEP_ENOUGH = 0.1
+# Newest information is told apart in steps of this many camera periods beyond the limit.
+STALE_STEP = 0.5
+# Share of the camera period that a recommended rollout leaves for what forecasts do not know.
+MARGIN = 0.1
 # Doing without deep layers is taken for as bad as this many camera periods of age.
 LEFT_OUT = 1.5
 
@@ -119,9 +124,10 @@ def preference(candidate: Candidate) -> tuple:
     decides. The rate of answers and the latency of the first of them say little by themselves.
     """
     newest = candidate.newest_age / candidate.camera_period
-    return (max(0.0, newest + LEFT_OUT * bool(candidate.left_out) - FRESH_ENOUGH),
+    stale = max(0.0, newest + LEFT_OUT * bool(candidate.left_out) - FRESH_ENOUGH)
+    return (math.ceil(stale / STALE_STEP),
             len(candidate.left_out),
-            not candidate.keeps_up,
+            candidate.frame_cost > (1 - MARGIN) * candidate.camera_period,
             max(0.0, candidate.oldest_age - DEEP_ENOUGH),
             candidate.newest_age + candidate.oldest_age,
             candidate.frame_cost)
@@ -134,20 +140,31 @@ def reason(plan: Plan) -> str:
              f'{ages(chosen, plan)}.']
     for name, other in plan.named.items():
         if other.figures != chosen.figures:
-            parts.append(f'The {name} rollout: {ages(other, plan)}.')
-    if chosen.newest_age > FRESH_ENOUGH * plan.device.camera_period:
-        parts.append('None that has the whole network has newer information.'
-                     if any(other.left_out for other in plan.best) else
-                     'No other has newer information.')
+            parts.append(f'The {name} rollout: newest information {ages(other, plan)}.')
+    if not chosen.keeps_up:
+        parts.append(overload(plan))
+    elif chosen.newest_age > FRESH_ENOUGH * plan.device.camera_period:
+        parts.append('No other has newest information that is younger by half a camera period.')
     elif chosen.oldest_age > DEEP_ENOUGH:
-        parts.append('Of those that keep up, and whose newest information is at most '
-                     f'{FRESH_ENOUGH:g} camera periods old, it has the youngest deep information.'
-                     if chosen.keeps_up else 'None that keeps up has the whole network.')
+        parts.append('Of those that keep up with some margin, and whose newest information is at '
+                     f'most {FRESH_ENOUGH:g} camera periods old, it has the youngest deep '
+                     'information.')
     else:
         parts.append(f'Of those with newest information up to {FRESH_ENOUGH:g} camera periods '
                      f'and deep information up to {ms(DEEP_ENOUGH)} old, whose errors hardly '
                      'differ, it has the least sum of both ages.')
     return ' '.join(parts)
+
+
+def overload(plan: Plan) -> str:
+    """Say what it means that the recommended candidate is slower than the camera."""
+    chosen = plan.recommended
+    fitting = sorted((other for other in plan.best if other.keeps_up), key=preference)
+    return ('This network is too slow for this camera: a command comes every '
+            f'{ms(chosen.interval)}, and the frames in between are dropped. '
+            + (f'The best that keeps up is {fitting[0].kind} (newest information '
+               f'{ages(fitting[0], plan)}).' if fitting else 'Nothing keeps up.')
+            + ' A smaller network, a lower rate or a faster device would help.')
 
 
 def ages(candidate: Candidate, plan: Plan) -> str:

@@ -210,4 +210,5 @@ def least(seconds: np.ndarray) -> str:
 
 def ms(seconds: float) -> str:
     """Write seconds as milliseconds."""
-    return f'{seconds * 1e3:.3g} ms'
+    milliseconds = seconds * 1e3
+    return f'{milliseconds:.3g} ms' if milliseconds < 1000 else f'{milliseconds:,.0f} ms'

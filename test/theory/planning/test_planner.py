@@ -73,7 +73,7 @@ def test_the_recommendation_as_passes_grow_longer(share, execution, kind):
 
 
 def test_a_network_that_cannot_keep_up_is_truncated_only_if_nothing_else_does():
-    slow = make_plan(CHAIN, chain_costs(3.0), PERIOD)
+    slow = make_plan(CHAIN, chain_costs(6.0), PERIOD)
     assert slow.recommended.kind == 'truncated'
     assert slow.recommended.left_out == tuple(f'n{i}' for i in range(1, DEPTH + 1))
     assert {'n3'} <= set(make_plan(CHAIN, chain_costs(0.4), PERIOD).recommended.schedule)
@@ -132,14 +132,13 @@ def test_a_wave_updates_every_deep_node_once_a_period_in_order_of_depth():
         assert candidate.ages == (0, 2 * period - 1)
 
 
-def test_copies_of_a_designed_delay_pass_on_in_every_frame_of_a_wave():
+def test_no_waves_run_through_a_graph_with_designed_delays():
     graph = with_copies(graph_from_data({
         'edges': ['image->far', 'far->mid', 'mid->deep', 'deep->out', 'image->out'],
         'nodes': {name: {} for name in ('image', 'far', 'mid', 'deep', 'out')}}),
         {('image', 'far'): 3})
     costs = NodeCosts({name: 0.001 for name in graph.by_name if name != 'image'})
-    (wave,) = waves(graph, {'out'}, Device(costs, SERIAL, PERIOD), longest=2)
-    assert wave.schedule.keys() == {'far', 'mid', 'deep'}
+    assert waves(graph, {'out'}, Device(costs, SERIAL, PERIOD), longest=2) == []
 
 
 @pytest.mark.parametrize('k', range(1, 6))
@@ -211,12 +210,14 @@ def test_costs_may_be_written_as_powers_of_ten(tmp_path):
     ('nodes: {h1: 1, h2: 1}', "no cost for the node 'out'; it takes h1, h2, out"),
     ('nodes: {h1: 1, h2: 1, out: 1, img: 1}',
      "a cost for 'img', which is no computed node of the graph; these are h1, h2, out"),
-    ('nodes: {h1: 1, h2: -1, out: 1}', "the cost of 'h2' is -1; write seconds, 0 or more"),
-    ('nodes: {h1: 1, h2: 1e999, out: 1}', "the cost of 'h2' is inf; write seconds, 0 or more"),
+    ('nodes: {h1: 1, h2: -1, out: 1}', "the cost of 'h2' is -1; write seconds, from 0 to 3600"),
+    ('nodes: {h1: 1, h2: 1e999, out: 1}',
+     "the cost of 'h2' is inf; write seconds, from 0 to 3600"),
     ('nodes: !!map {}', 'tags (!!map) are not read; leave it out'),
-    ('nodes: {h1: 1, h2: fast, out: 1}', "the cost of 'h2' is 'fast'; write seconds, 0 or more"),
-    ('nodes: {h1: 1, h2: 1, out: 1}\noverhead: true', 'overhead is True; write seconds, 0 or '
-                                                      'more'),
+    ('nodes: {h1: 1, h2: fast, out: 1}',
+     "the cost of 'h2' is 'fast'; write seconds, from 0 to 3600"),
+    ('nodes: {h1: 1, h2: 1, out: 1}\noverhead: true', 'overhead is True; write seconds, from 0 '
+                                                      'to 3600'),
     ('h1: 1', "'nodes' is missing, a map from node to seconds; 'overhead' and 'source' may stand "
               'beside it'),
     ('nodes: {h1: 1, h2: 1, out: 1}\nover: 1',
