@@ -38,12 +38,14 @@ def costs_of(arguments: argparse.Namespace, graph: GraphSpec) -> NodeCosts:
 def training(candidate: Candidate, graph: GraphSpec, path: str, written: Path | None,
              allowed: Sequence[str] = ()) -> str:
     """
-    Return the command that trains a candidate.
+    Return the command that trains a candidate, or its pattern if it does not drive a robot.
 
     :param path: Of the graph, as the user gave it.
     :param written: Where the candidate's graph was written, if it was.
     :param allowed: Transforms from outside that the graph may import.
     """
+    if graph.node(graph.output).shape not in (None, (2,)):
+        return f"its pattern: --streams '{','.join(candidate.streams)}'"
     if candidate.rollout.graph != graph and written is None:
         return 'to train it, write its graph with --write FILE'
     command = ['python', '-m', 'stream_agent', 'train', '--graph',
