@@ -12,8 +12,7 @@ from stream_agent.node_durations import Check, check_forecasts, measure_costs
 from stream_agent.options import find_graph, shipped_graphs
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.graph_file import load_graph
-from stream_agent.theory.patterns import (
-    read_newest_image, sequential_pattern, streaming_pattern)
+from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 from stream_agent.theory.planning.candidates import Device, Rollout, SERIAL
 from stream_agent.theory.planning.families import waves
 import torch
@@ -26,7 +25,7 @@ def checks_of(name: str, rounds: int) -> list[Check]:
     graph = with_schedule(load_graph(find_graph(name)), {})
     device = Device(measure_costs(graph, frames=5 * rounds), SERIAL, CAMERA_PERIOD)
     return check_forecasts({
-        'streaming': Rollout(graph, read_newest_image(graph, streaming_pattern(graph)), device),
+        'streaming': Rollout(graph, newest_image_pattern(graph), device),
         'sequential': Rollout(graph, sequential_pattern(graph), device),
         'multi-rate': waves(graph, {graph.output}, device, 2)[0].rollout}, rounds=rounds)
 

@@ -13,7 +13,7 @@ from stream_agent.engine import Engine
 from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.graph_file import graph_from_data
-from stream_agent.theory.patterns import read_newest_image, streaming_pattern, update_order
+from stream_agent.theory.patterns import newest_image_pattern, update_order
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -76,7 +76,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     graph = deep_graph(DEPTH)
-    network = RolloutNetwork(graph, read_newest_image(graph, streaming_pattern(graph)))
+    network = RolloutNetwork(graph, newest_image_pattern(graph))
     engine, peer = Engine(network), Undivided(network)
     generator = np.random.default_rng(0)
     frames = [generator.random((3, 60, 80), np.float32) for _ in range(2 * DEPTH)]

@@ -10,7 +10,7 @@ from stream_agent.engine import choose_device, Engine
 from stream_agent.measurement.machine import machine
 from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.theory.graph import GraphSpec, with_schedule
-from stream_agent.theory.patterns import read_newest_image, streaming_pattern, update_order
+from stream_agent.theory.patterns import newest_image_pattern, update_order
 from stream_agent.theory.planning.candidates import Rollout
 from stream_agent.theory.planning.costs import NodeCosts
 import torch
@@ -29,7 +29,7 @@ def measure_costs(graph: GraphSpec, device: str = 'cpu', frames: int = 100) -> N
     """
     torch_device = choose_device(device)
     graph = with_schedule(graph, {})
-    network = RolloutNetwork(graph, read_newest_image(graph, streaming_pattern(graph)))
+    network = RolloutNetwork(graph, newest_image_pattern(graph))
     engine = Engine(network, device)
     order = [v for v in update_order(network.graph, network.pattern) if v != network.input]
     durations: dict[str, list[float]] = {name: [] for name in order}

@@ -12,12 +12,12 @@ from stream_agent.theory.faults import GraphError, nearest
 from stream_agent.theory.graph import GraphSpec, with_schedule
 from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import (
-    Edge, pattern_from_streams, read_newest_image, sequential_pattern, streaming_pattern)
+    Edge, newest_image_pattern, pattern_from_streams, sequential_pattern, streaming_pattern)
 
 PATTERNS = {
     'streaming': streaming_pattern,
     'sequential': sequential_pattern,
-    'newest-image': lambda graph: read_newest_image(graph, streaming_pattern(graph)),
+    'newest-image': newest_image_pattern,
 }
 PATTERN_HELP = ("'streaming' (every edge streams), 'sequential' (as few as the graph file marks), "
                 "or 'newest-image' (streaming, but edges that leave an input are R = 0)")
@@ -41,11 +41,6 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
     which.add_argument('--pattern', choices=PATTERNS, default='streaming', help=PATTERN_HELP)
     which.add_argument('--streams', metavar='EDGES', help="the edges that stream, as 'u->v,v->v'; "
                        'all others read their source in the same frame')
-    add_schedule(parser)
-
-
-def add_schedule(parser: argparse.ArgumentParser) -> None:
-    """Take periods and offsets of nodes."""
     parser.add_argument('--schedule', metavar='RATES', help='nodes that are not updated in every '
                         "frame, as 'node=period+offset,...'; instead of those of the graph file")
 

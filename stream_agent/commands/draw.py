@@ -1,10 +1,9 @@
 """Command line: draw a graph, its rollout window, what depends on an image, and update steps."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from stream_agent.options import add_graph, add_rollout, read_graph, read_pattern, run_tool
 from stream_agent.theory.drawing.graph_picture import draw_graph
 from stream_agent.theory.drawing.influence_picture import draw_influence
@@ -40,16 +39,6 @@ def window_size(graph: GraphSpec, patterns: dict[str, Pattern]) -> int:
     return min(max(IMAGE + latest + 1, LEAST_WINDOW), MOST_WINDOW)
 
 
-def pictures(graph: GraphSpec, pattern: Pattern, size: int | None, name: str
-             ) -> dict[str, Callable[[], Figure]]:
-    """Return what draws each of the pictures that are no animations."""
-    patterns = compared(graph, pattern)
-    size = size or window_size(graph, patterns)
-    return {'graph': lambda: draw_graph(graph, pattern, name),
-            'window': lambda: draw_window(graph, pattern, size, name),
-            'influence': lambda: draw_influence(graph, patterns, IMAGE, size, name)}
-
-
 def draw(arguments: argparse.Namespace) -> Iterator[Path]:
     """
     Write the pictures that the command line asks for, and yield each file once it is there.
@@ -64,18 +53,19 @@ def draw(arguments: argparse.Namespace) -> Iterator[Path]:
     arguments.output.mkdir(parents=True, exist_ok=True)
     kind = name_of(graph, pattern)
     ending = '' if kind == 'streaming' else '_' + kind.split(', ')[-1].replace(' ', '_')
-    wanted = PICTURES if 'all' in arguments.what else dict.fromkeys(arguments.what)
-    drawn = pictures(graph, pattern, arguments.window, name)
-    for what in wanted:
+    patterns = compared(graph, pattern)
+    size = arguments.window or window_size(graph, patterns)
+    figures = {'graph': lambda: draw_graph(graph, pattern, name),
+               'window': lambda: draw_window(graph, pattern, size, name),
+               'influence': lambda: draw_influence(graph, patterns, IMAGE, size, name)}
+    for what in PICTURES if 'all' in arguments.what else dict.fromkeys(arguments.what):
         path = arguments.output / f'{name}_{what}{ending}'
         if what == 'steps':
-            patterns = compared(graph, pattern)
             animation = path.with_name(path.name + '.gif')
-            animate_update_steps(graph, patterns,
-                                 arguments.window or window_size(graph, patterns), animation, name)
+            animate_update_steps(graph, patterns, size, animation, name)
             yield animation
             continue
-        figure = drawn[what]()
+        figure = figures[what]()
         for suffix in dict.fromkeys(arguments.format):
             picture = path.with_name(f'{path.name}.{suffix}')
             save(figure, picture)

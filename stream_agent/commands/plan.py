@@ -72,17 +72,12 @@ def write_graph(path: Path, candidate: Candidate) -> None:
 
 
 def draw(path: Path, plan: Plan, title: str) -> None:
-    """
-    Draw what was weighed: all that nothing beats, and what it is compared with.
-
-    :raises ValueError: If the file is to be of another kind than .svg or .png.
-    """
+    """Draw what was weighed: all that nothing beats, and what it is compared with."""
     points = [TradeoffPoint(
         short_name(candidate), candidate.kind, candidate.newest_age, candidate.oldest_age,
         candidate.response_latency, candidate.frame_cost, candidate.keeps_up,
-        recommended=candidate is plan.recommended, best=candidate in plan.best)
-        for candidate in {id(item): item for item in
-                          (*plan.named.values(), *plan.best)}.values()]
+        recommended=candidate is plan.recommended, best=candidate not in plan.beaten)
+        for candidate in (*plan.beaten, *plan.best)]
     save(draw_tradeoff(points, plan.device.camera_period, title), path)
 
 

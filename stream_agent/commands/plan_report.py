@@ -47,7 +47,6 @@ def table(plan: Plan, rows: int) -> str:
     """Write a plan for people."""
     costs = plan.device.costs
     best = sorted(plan.best, key=preference)
-    others = [candidate for candidate in plan.named.values() if candidate not in plan.best]
     lines = [f'costs: {costs.source or "from a file"}; all nodes {costs.total() * 1e3:.3g} ms, '
              f'overhead {costs.overhead * 1e3:.3g} ms a frame',
              f'camera: {plan.device.camera_period * 1e3:.3g} ms a frame; '
@@ -60,8 +59,9 @@ def table(plan: Plan, rows: int) -> str:
               for candidate in best[:rows]]
     if len(best) > rows:
         lines.append(f'  and {len(best) - rows} more that nothing beats (--rows)')
-    if others:
-        lines += ['  beaten, to compare with:', *(row(candidate, ' ') for candidate in others)]
+    if plan.beaten:
+        lines += ['  beaten, to compare with:',
+                  *(row(candidate, ' ') for candidate in plan.beaten)]
     return '\n'.join([*lines, LEGEND, '', f'* recommended: {plan.recommended.kind}, '
                       f'{description(plan.recommended)}', reason(plan)])
 

@@ -22,7 +22,7 @@ from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.information import frames_unanswered
 from stream_agent.theory.patterns import (
-    pattern_from_streams, read_newest_image, sequential_pattern, streaming_pattern)
+    newest_image_pattern, pattern_from_streams, sequential_pattern)
 import torch
 from tqdm import tqdm
 
@@ -37,7 +37,7 @@ def pattern_of(graph: GraphSpec, name: str) -> dict[tuple[str, str], int]:
         'sequential', or the edges that stream, as 'a->b,b->b'.
     """
     if name in ('streaming', 'newest-image'):
-        return read_newest_image(graph, streaming_pattern(graph))
+        return newest_image_pattern(graph)
     if name == 'sequential':
         return sequential_pattern(graph)
     return pattern_from_streams(graph, [edge.strip() for edge in name.split(',')])

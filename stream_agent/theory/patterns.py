@@ -73,6 +73,11 @@ def read_newest_image(graph: GraphSpec, pattern: Pattern) -> dict[Edge, int]:
             for (u, v), r in pattern.items()}
 
 
+def newest_image_pattern(graph: GraphSpec) -> dict[Edge, int]:
+    """Return the streaming pattern that reads the newest image; the agent's streaming rollout."""
+    return read_newest_image(graph, streaming_pattern(graph))
+
+
 def streaming_edges(pattern: Pattern) -> list[str]:
     """Return the edges with R = 1 as ``source->target``; the reverse of pattern_from_streams."""
     return [f'{u}->{v}' for (u, v), r in pattern.items() if r]

@@ -15,7 +15,7 @@ from stream_agent.plot_style import STYLE
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import first_response
 from stream_agent.theory.patterns import (
-    InvalidRolloutError, Pattern, read_newest_image, sequential_pattern, streaming_pattern)
+    InvalidRolloutError, newest_image_pattern, Pattern, sequential_pattern, streaming_pattern)
 from stream_agent.theory.rollout import inference_factor
 
 HELD, CONE, SEEN = '#dcdcdc', '#FBD38B', '#A9D5F2'
@@ -105,10 +105,9 @@ def save(figure: Figure, path: Path) -> None:
 def name_of(graph: GraphSpec, pattern: Pattern) -> str:
     """Return what a pattern is called: 'streaming', 'sequential', 'newest image' or 'hybrid'."""
     pattern = dict(pattern)
-    streaming = streaming_pattern(graph)
-    if pattern == streaming:
+    if pattern == streaming_pattern(graph):
         return 'streaming'
-    if pattern == read_newest_image(graph, streaming):
+    if pattern == newest_image_pattern(graph):
         return 'streaming, newest image'
     try:
         return 'sequential' if pattern == sequential_pattern(graph) else 'hybrid'

@@ -7,7 +7,7 @@ from functools import cached_property
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import Ages, information_ages
 from stream_agent.theory.patterns import (
-    Pattern, sequential_pattern, streaming_edges, streaming_pattern, update_order)
+    Pattern, sequential_pattern, streaming_edges, update_order)
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.rollout import response_cone, sources_of
 
@@ -173,5 +173,5 @@ def kind_of(graph: GraphSpec, pattern: Pattern) -> str:
     """Return what a pattern is called; edges from inputs may do as they like in 'streaming'."""
     if pattern == sequential_pattern(graph):
         return 'sequential'
-    inner = {edge: r for edge, r in pattern.items() if edge[0] not in graph.inputs}
-    return 'streaming' if inner.items() <= streaming_pattern(graph).items() else 'hybrid'
+    inner = [r for (u, _), r in pattern.items() if u not in graph.inputs]
+    return 'streaming' if all(inner) else 'hybrid'

@@ -69,7 +69,8 @@ class PatternEvaluator:
         :param bits: (N, |E|).
         """
         columns = np.ascontiguousarray(bits.T.astype(bool))
-        finish, valid = self._finish(columns)
+        finish, _ = self._longest_paths(columns, self._seconds)
+        _, valid = self._longest_paths(columns, dict.fromkeys(self._seconds, 1.0))
         cone = self._cone(columns)
         newest = self._newest(columns)
         return PatternTable(
@@ -77,33 +78,24 @@ class PatternEvaluator:
             np.max([finish[v] for v in finish], axis=0), newest,
             np.maximum(newest, self._oldest(columns)))
 
-    def _finish(self, columns: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return when every node is done if it waits for its R = 0 sources only."""
+    def _longest_paths(self, columns: np.ndarray, seconds: Mapping[str, float]
+                       ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """
+        Return the dearest path of R = 0 edges to every node, and which patterns have one.
+
+        :param seconds: Of every node. Where some take none, a cycle may look like a path.
+        """
         count = columns.shape[1]
-        finish = {v: np.full(count, seconds) for v, seconds in self._seconds.items()}
-        for _ in finish:
+        finish = {v: np.full(count, seconds[v]) for v in seconds}
+        for _ in range(len(finish) + 1):
             changed = np.zeros(count, bool)
             for i, u, v in self._all:
-                later = np.where(columns[i], 0.0, finish[u] + self._seconds[v])
+                later = np.where(columns[i], 0.0, finish[u] + seconds[v])
                 changed |= later > finish[v]
                 np.maximum(finish[v], later, out=finish[v])
             if not changed.any():
                 break
-        # Zero costs hide a cycle from the sums, so the order is checked for itself.
-        return finish, self._acyclic(columns)
-
-    def _acyclic(self, columns: np.ndarray) -> np.ndarray:
-        """Return which patterns have no cycle of R = 0 edges."""
-        depth = {v: np.zeros(columns.shape[1], np.int32) for v in self._seconds}
-        for _ in range(len(depth) + 1):
-            changed = np.zeros(columns.shape[1], bool)
-            for i, u, v in self._all:
-                deeper = np.where(columns[i], 0, depth[u] + 1)
-                changed |= deeper > depth[v]
-                np.maximum(depth[v], deeper, out=depth[v])
-            if not changed.any():
-                break
-        return ~changed
+        return finish, ~changed
 
     def _cone(self, columns: np.ndarray) -> dict[str, np.ndarray]:
         """Return which patterns need a node in the output's frame."""

@@ -12,8 +12,7 @@ from itertools import chain
 import math
 
 from stream_agent.theory.graph import GraphSpec, with_schedule
-from stream_agent.theory.patterns import (
-    read_newest_image, sequential_pattern, streaming_pattern)
+from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 from stream_agent.theory.planning.candidates import (
     Candidate, Device, kind_of, PARALLEL, Rollout, SERIAL)
 from stream_agent.theory.planning.costs import check_costs, NodeCosts
@@ -53,6 +52,11 @@ class Plan:
     recommended: Candidate
     bound: SearchBound
 
+    @property
+    def beaten(self) -> list[Candidate]:
+        """Those with a name that something else beats."""
+        return [candidate for candidate in self.named.values() if candidate not in self.best]
+
 
 def make_plan(graph: GraphSpec, costs: NodeCosts, camera_period: float, execution: str = SERIAL,
               updates_per_frame: int | None = None) -> Plan:
@@ -74,8 +78,8 @@ def make_plan(graph: GraphSpec, costs: NodeCosts, camera_period: float, executio
     plain = [Candidate(kind_of(graph, pattern), Rollout(graph, pattern, device))
              for pattern in patterns]
     named = {
-        'streaming': Candidate('streaming', Rollout(graph, read_newest_image(
-            graph, streaming_pattern(graph)), device)),
+        'streaming': Candidate('streaming', Rollout(
+            graph, newest_image_pattern(graph), device)),
         'sequential': Candidate('sequential', Rollout(graph, sequential_pattern(graph), device))}
     if own != graph:
         named['scheduled sequential'] = Candidate('multi-rate', Rollout(

@@ -7,7 +7,7 @@ import heapq
 import numpy as np
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import (
-    Edge, read_newest_image, sequential_pattern, streaming_pattern, update_order)
+    Edge, newest_image_pattern, sequential_pattern, streaming_pattern, update_order)
 from stream_agent.theory.planning.candidates import Device, SERIAL
 from stream_agent.theory.planning.families import cut
 from stream_agent.theory.planning.pattern_table import (
@@ -150,7 +150,7 @@ def neighbours(evaluator: PatternEvaluator, rows: list[np.ndarray]) -> Iterator[
 def seeds(graph: GraphSpec, device: Device) -> list[dict[Edge, int]]:
     """Return patterns to begin a search with, the best for a serial device among them."""
     sequential = sequential_pattern(graph)
-    newest = read_newest_image(graph, streaming_pattern(graph))
+    newest = newest_image_pattern(graph)
     found = [sequential, streaming_pattern(graph), newest, cut(graph, {graph.output}),
              cut(graph, set(cheapest_path(graph, device)))]
     order = [v for v in update_order(graph, sequential) if v not in graph.inputs]

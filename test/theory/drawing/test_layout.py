@@ -116,7 +116,8 @@ def test_no_edge_crosses_a_node_whatever_the_graph(graph):
 @given(any_graph())
 def test_without_the_edges_that_lead_back_there_is_no_cycle(graph):
     back = feedback_edges(graph)
-    update_order(graph, {edge: int(edge in back) for edge in edges_of(graph)})
+    order = update_order(graph, {edge: int(edge in back) for edge in edges_of(graph)})
+    assert sorted(order) == sorted(graph.by_name)
 
 
 @pytest.mark.parametrize('name', GRAPHS)
