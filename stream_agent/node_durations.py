@@ -6,7 +6,7 @@ import statistics
 import time
 
 import numpy as np
-from stream_agent.engine import choose_device, Engine
+from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.measurement.machine import machine
 from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.theory.graph import GraphSpec, with_schedule

@@ -64,5 +64,5 @@ def test_data_flows_one_way(folder):
 
 
 def test_the_imports_are_read():
-    assert {'torch', 'numpy'} <= top_level(PACKAGE / 'engine.py')
+    assert {'torch', 'numpy'} <= top_level(PACKAGE / 'engine' / 'engine.py')
     assert 'rclpy' in top_level(PACKAGE / 'nodes' / 'agent_node.py')

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stream_agent.engine import choose_device, Engine
+from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.node_durations import (
     check_forecasts, compare, measure_costs, random_frames, timed_step)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 from stream_agent.command import Command
-from stream_agent.engine import Engine
+from stream_agent.engine.engine import Engine
 from stream_agent.network.checkpoint import Policy
 from stream_agent.simulation.environment import DrivingEnvironment, Frame
 

@@ -11,7 +11,7 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import Command, STOP
-from stream_agent.engine import Engine
+from stream_agent.engine.engine import Engine
 from stream_agent.intake import Intake, IntakeSettings
 from stream_agent.measurement.durations import Durations, profile_table, Rate
 from stream_agent.network.checkpoint import load_policy

@@ -3,7 +3,7 @@
 from graphs import EVERY_LAYER, FIGURE_2, SR
 import numpy as np
 import pytest
-from stream_agent.engine import choose_device, Engine
+from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.patterns import (

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import STOP
-from stream_agent.engine import Engine
+from stream_agent.engine.engine import Engine
 from stream_agent.network.checkpoint import CommandLimits, load_policy, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
