@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 
 import numpy as np
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.engine.choice import choose_executor, Measured
+from stream_agent.engine.executors import make_executor, Request
+from stream_agent.engine.threads import torch_threads
+from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
 
@@ -27,64 +30,91 @@ def choose_device(name: str) -> torch.device:
 
 class Engine:
     """
-    One network, one device, one stream of frames.
+    One network, one device, one stream of frames or a batch of them.
 
     A step has two halves: ``respond`` computes what the output needs and returns it, ``settle``
-    computes what only later frames need. Together they equal the undivided step exactly.
+    computes what only later frames need. With the executor 'eager' they equal the undivided step
+    bit by bit, with others up to rounding.
 
     :param network: Moved to the device and put in evaluation mode.
     :param device: A torch device string such as 'cuda:0' or 'cpu', or 'auto'.
     :param updates_per_frame: Update steps that one image is held for, at least 1.
+    :param executor: A name in ``executors.EXECUTORS``, or 'auto' for the one that is measured to
+        be the fastest.
+    :param precision: 'float32', 'tf32' or 'bfloat16'.
+    :param threads: On the CPU; None for as many as torch uses anyway (1 in other runtimes), 0
+        for as many as are measured to be best, with the executor 'auto'.
+    :param batch_size: B, for frames (B, *shape) and outputs alike; None for one stream without
+        a batch axis.
+    :raises ValueError: If the device or the executor is not to be had.
     """
 
     def __init__(self, network: RolloutNetwork, device: str = 'cpu',
-                 updates_per_frame: int = 1) -> None:
+                 updates_per_frame: int = 1, *, executor: str = 'eager',
+                 precision: str = 'float32', threads: int | None = None,
+                 batch_size: int | None = None) -> None:
         if updates_per_frame < 1:
             raise ValueError(f'updates_per_frame is {updates_per_frame}; it is at least 1')
         self.device = choose_device(device)
         self.updates_per_frame = updates_per_frame
-        self._network = network.to(self.device).eval()
+        shape = network.shapes[network.input]
+        self._shape = shape if batch_size is None else (batch_size, *shape)
+        self._batched = batch_size is not None
+        request = Request(network.to(self.device).eval(), batch_size or 1, precision,
+                          threads or 1)
+        #: What was measured to choose the executor, if that was asked for.
+        self.measured: list[Measured] = []
+        self.executor_name, self.threads = executor, threads
+        if executor == 'auto' or threads == 0:
+            names = () if executor == 'auto' else (executor,)
+            chosen, self.measured = choose_executor(self.device, request, threads or 0, names)
+            self.executor_name, self.threads = chosen.name, chosen.threads
+            self._executor = chosen.executor
+        else:
+            self._executor = make_executor(executor, self.device, request)
         self.reset()
 
     def reset(self) -> None:
         """Forget every frame seen so far."""
-        self._state = self._network.initial_state()
-        self._now: State | None = None
+        with torch_threads(self.threads):
+            self._executor.reset()
+        self._settled = True
 
     def warm_up(self, frames: int = 20) -> None:
         """Take the slow first steps now, on black frames, and forget them."""
         self.reset()
-        shape = self._network.shapes[self._network.input]
+        black = np.zeros(self._shape, np.float32)
         for _ in range(frames):
-            self.step(np.zeros(shape, np.float32))
+            self.step(black)
         self.reset()
 
-    @torch.inference_mode()
     def respond(self, frame: np.ndarray) -> np.ndarray:
         """
-        Compute the response cone for a frame.
+        Answer a frame: compute what the output needs in it.
 
-        :param frame: float32 of the input node's shape, without a batch axis.
-        :returns: The output node, float32, on the host.
+        :param frame: float32 of the input node's shape, with a batch axis if the engine has one.
+        :returns: The output node, float32, likewise, on the host.
         :raises RuntimeError: If the frame before has not been settled.
         """
-        if self._now is not None:
+        if not self._settled:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
-        tensor = torch.from_numpy(frame).to(self.device).unsqueeze(0)
-        output, self._now = self._network.respond(tensor, self._state)
-        return output.squeeze(0).cpu().numpy()
+        self._settled = False
+        with torch_threads(self.threads):
+            if self._batched:
+                return self._executor.respond(frame)
+            return self._executor.respond(frame[np.newaxis])[0]
 
-    @torch.inference_mode()
     def settle(self) -> None:
         """
-        Compute the nodes that only later frames need.
+        Compute what only later frames need, and what the next one need not wait for.
 
         :raises RuntimeError: If there is no response to settle.
         """
-        if self._now is None:
+        if self._settled:
             raise RuntimeError('settle: there is nothing to settle; call respond(frame) first')
-        self._state = self._network.settle(self._now, self._state)
-        self._now = None
+        with torch_threads(self.threads):
+            self._executor.settle()
+        self._settled = True
 
     def step(self, frame: np.ndarray) -> np.ndarray:
         """Respond, settle, and return the output."""

@@ -11,10 +11,28 @@ from stream_agent.theory.patterns import Pattern
 import torch
 from torch import nn, Tensor
 
-# A module, the node that it reads, and whether it reads it at the previous frame.
-Factor = tuple[nn.Module, str, bool]
-# The first factor of a product, and the others; nearly always there are none.
-Term = tuple[nn.Module, str, bool, list[Factor]]
+
+class Factor(NamedTuple):
+    """
+    What an edge makes of its source.
+
+    :param module: Transform and normalisation.
+    :param source: The node that is read.
+    :param streams: Whether it is read at the previous frame.
+    """
+
+    module: nn.Module
+    source: str
+    streams: bool
+
+
+class Term(NamedTuple):
+    """A factor of a product, and the others; nearly always there are none."""
+
+    module: nn.Module
+    source: str
+    streams: bool
+    others: list[Factor]
 
 
 class StepParts(NamedTuple):
@@ -66,7 +84,8 @@ class Modules(nn.Module):
         for edge in self.graph.edges:
             self._add_edge(where(edge), edge)
         check_products(self.graph)
-        self._at_work = self._step_parts(training=False)
+        #: What a step applies to each node, at work.
+        self.at_work = self._step_parts(training=False)
         self._in_training = self._step_parts(training=True)
 
     def _add_node(self, place: str, node: NodeSpec) -> None:
@@ -143,13 +162,13 @@ class Modules(nn.Module):
                 continue
             module = chain(self.transforms[edge_key(edge)],
                            *self._after(f'{edge.source}-{edge.target}', training))
-            factor = (module or nn.Identity(), edge.source,
-                      bool(self.pattern[edge.source, edge.target]))
+            factor = Factor(module or nn.Identity(), edge.source,
+                            bool(self.pattern[edge.source, edge.target]))
             label = (edge.target, edge.product)
             if label in products:
-                products[label][3].append(factor)
+                products[label].others.append(factor)
                 continue
-            term = (*factor, [])
+            term = Term(*factor, [])
             parts.terms[edge.target].append(term)
             if edge.product:
                 products[label] = term

@@ -156,7 +156,7 @@ class RolloutNetwork(Modules):
         :param now: This frame; the nodes' values are added.
         :param state: The previous frame, for edges that stream.
         """
-        terms, ends = self._in_training if self.training else self._at_work
+        terms, ends = self._in_training if self.training else self.at_work
         for name in names:
             total = None
             for transform, source, streams, others in terms[name]:

@@ -1,0 +1,139 @@
+"""The fastest executor for a network on this machine, found by measurement."""
+
+from collections.abc import Iterable
+import os
+import statistics
+import time
+from typing import NamedTuple
+
+import numpy as np
+from stream_agent.engine.executors import Executor, make_executor, Request, usable
+from stream_agent.engine.threads import torch_threads
+import torch
+
+FRAMES_A_TURN = 5
+MOST_TURNS = 12
+SECONDS_EACH = 0.15
+# Among executors whose steps take about as long as the fastest one's, the first to answer wins.
+STEP_TOLERANCE = 1.25
+# Further threads are taken from somebody: they have to be worth it.
+THREADS_GAIN = 1.1
+# float32 differs by rounding; more than that is a fault of a runtime.
+LARGEST_ERROR = 1e-3
+
+
+class Measured(NamedTuple):
+    """
+    An executor and what it takes.
+
+    :param name: A name in ``executors.EXECUTORS``.
+    :param respond: Seconds until the answer, median.
+    :param step: Seconds until the frame is settled, median.
+    :param error: Largest difference from the network's own outputs.
+    """
+
+    name: str
+    threads: int
+    executor: Executor
+    respond: float
+    step: float
+    error: float
+
+    def __str__(self) -> str:
+        return (f'{self.name}, {self.threads} thread{"s" * (self.threads > 1)}: respond '
+                f'{self.respond * 1e3:.3f} ms, step {self.step * 1e3:.3f} ms')
+
+
+def choose_executor(device: torch.device, request: Request, threads: int = 0,
+                    names: Iterable[str] = ()) -> tuple[Measured, list[Measured]]:
+    """
+    Measure the executors that can be used, in turns, and return the best and all.
+
+    :param threads: 0 to find out whether the best one is better on all cores than on one.
+    :param names: Only these; all if empty.
+    """
+    names = list(names) or usable(device.type, request.precision)
+    measured = measure(device, request, [(name, threads or 1) for name in names])
+    chosen = best(measured, request.precision)
+    cores = usable_cores() if device.type == 'cpu' and not threads else 1
+    if cores > 1:
+        measured += measure(device, request, [(chosen.name, 1), (chosen.name, cores)])[1:]
+        chosen = best(measured, request.precision)
+    return chosen, measured
+
+
+def usable_cores() -> int:
+    """Return on how many cores this process may run."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def example_frames(request: Request) -> list[np.ndarray]:
+    """Return frames like those of a camera, scaled."""
+    generator = np.random.default_rng(0)
+    shape = (request.batch_size, *request.network.shapes[request.network.input])
+    return [generator.random(shape, np.float32) - np.float32(0.5) for _ in range(FRAMES_A_TURN)]
+
+
+@torch.inference_mode()
+def reference(request: Request, frames: list[np.ndarray]) -> np.ndarray:
+    """Return the outputs of the network itself."""
+    network = request.network
+    state = network.initial_state(request.batch_size)
+    outputs = []
+    for frame in frames:
+        device = state.values[network.input].device
+        output, state = network.step(torch.from_numpy(frame).to(device), state)
+        outputs.append(output.cpu().numpy())
+    return np.array(outputs)
+
+
+def measure(device: torch.device, request: Request, choices: list[tuple[str, int]]
+            ) -> list[Measured]:
+    """Make executors of these names and threads, and measure them, in turns."""
+    frames = example_frames(request)
+    expected = reference(request, frames)
+    made = [make_executor(name, device, request._replace(threads=count))
+            for name, count in choices]
+    errors = [largest_error(executor, count, frames, expected)
+              for executor, (_, count) in zip(made, choices)]
+    taken: list[list[tuple[float, float]]] = [[] for _ in made]
+    for _ in range(MOST_TURNS):
+        for executor, (_, count), halves in zip(made, choices, taken):
+            if sum(step for _, step in halves) < SECONDS_EACH:
+                with torch_threads(count):
+                    halves += [timed_step(executor, frame) for frame in frames][1:]
+    return [Measured(*choice, executor, *map(statistics.median, zip(*halves)), error)
+            for choice, executor, halves, error in zip(choices, made, taken, errors)]
+
+
+def largest_error(executor: Executor, threads: int, frames: list[np.ndarray],
+                  expected: np.ndarray) -> float:
+    """Return by how much the first outputs differ from the network's own."""
+    with torch_threads(threads):
+        executor.reset()
+        outputs = []
+        for frame in frames:
+            outputs.append(executor.respond(frame).copy())
+            executor.settle()
+    return float(np.abs(np.array(outputs) - expected).max())
+
+
+def timed_step(executor: Executor, frame: np.ndarray) -> tuple[float, float]:
+    """Return the seconds until the answer, and until the frame is settled."""
+    start = time.perf_counter()
+    executor.respond(frame)
+    responded = time.perf_counter()
+    executor.settle()
+    return responded - start, time.perf_counter() - start
+
+
+def best(measured: list[Measured], precision: str) -> Measured:
+    """Return the executor that answers first, among those whose steps are fast."""
+    sound = [one for one in measured
+             if precision != 'float32' or one.error <= LARGEST_ERROR]
+    weight = {one: THREADS_GAIN if one.threads > 1 else 1.0 for one in sound}
+    fastest = min(one.step * weight[one] for one in sound)
+    return min((one for one in sound if one.step * weight[one] <= STEP_TOLERANCE * fastest),
+               key=lambda one: one.respond * weight[one])

@@ -1,0 +1,138 @@
+"""What can step a network: plain torch, prepared for a CPU, in another runtime, on a GPU."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from stream_agent.engine import packed
+from stream_agent.engine.eager import EagerExecutor
+from stream_agent.network.rollout_network import RolloutNetwork
+import torch
+
+PRECISIONS = ('float32', 'tf32', 'bfloat16')
+
+
+class Executor(Protocol):
+    """Owns the state of one network on one device, for one stream of frames or a batch."""
+
+    def reset(self) -> None:
+        """Forget every frame."""
+
+    def respond(self, frame: np.ndarray) -> np.ndarray:
+        """
+        Answer a frame.
+
+        :param frame: float32, (B, *shape) of the input node.
+        :returns: The output node, float32, (B, *shape), on the host; it may be overwritten by
+            a later frame.
+        """
+
+    def settle(self) -> None:
+        """Compute what only later frames need."""
+
+
+class Request(NamedTuple):
+    """
+    What an executor is made for.
+
+    :param network: In evaluation mode, on the device.
+    :param batch_size: B, streams of frames that are stepped together.
+    :param precision: A name in ``PRECISIONS``.
+    :param threads: On the CPU.
+    """
+
+    network: RolloutNetwork
+    batch_size: int = 1
+    precision: str = 'float32'
+    threads: int = 1
+
+
+class Kind(NamedTuple):
+    """
+    A kind of executor.
+
+    :param make: Makes one.
+    :param devices: Types of the devices that it works on.
+    :param precisions: In which it works.
+    :param missing: Says what it lacks on this machine; '' for nothing.
+    """
+
+    make: Callable[[Request], Executor]
+    devices: tuple[str, ...]
+    precisions: tuple[str, ...]
+    missing: Callable[[], str] = lambda: ''
+
+
+def make_packed(request: Request) -> Executor:
+    """Make the executor with oneDNN's packed weights."""
+    return packed.PackedExecutor(
+        request.network, request.batch_size, getattr(torch, request.precision))
+
+
+def make_onnx_runtime(request: Request) -> Executor:
+    """Make the executor in ONNX Runtime, which is imported only now."""
+    from stream_agent.engine.onnx_runtime import OnnxRuntimeExecutor
+    return OnnxRuntimeExecutor(request.network, request.batch_size, request.threads)
+
+
+def make_openvino(request: Request) -> Executor:
+    """Make the executor in OpenVINO, which is imported only now."""
+    from stream_agent.engine.openvino import OpenVinoExecutor
+    return OpenVinoExecutor(*request[:2], request.threads, request.precision)
+
+
+def lacks(*packages: str) -> Callable[[], str]:
+    """Return a function that says which of the packages are not installed."""
+    def missing() -> str:
+        names = [name for name in packages if not find_spec(name)]
+        return f"{' and '.join(names)}; pip install {' '.join(names)}" if names else ''
+    return missing
+
+
+#: Executors by the names that parameters give them.
+EXECUTORS = {
+    'eager': Kind(lambda request: EagerExecutor(*request[:2]), ('cpu', 'cuda', 'mps', 'xpu'),
+                  ('float32',)),
+    'packed': Kind(make_packed, ('cpu',), ('float32', 'bfloat16'),
+                   lambda: '' if packed.is_available() else "oneDNN's operators in this torch"),
+    'onnxruntime': Kind(make_onnx_runtime, ('cpu',), ('float32',), lacks('onnx', 'onnxruntime')),
+    'openvino': Kind(make_openvino, ('cpu',), ('float32', 'bfloat16'), lacks('onnx', 'openvino')),
+}
+
+
+class ExecutorError(ValueError):
+    """An executor that is not to be had; the message says why, and what is."""
+
+
+def obstacle(name: str, device: str, precision: str) -> str:
+    """Return why an executor cannot be used; '' if it can."""
+    kind = EXECUTORS[name]
+    if device not in kind.devices:
+        return f"it works on {', '.join(kind.devices)}, not on {device}"
+    if precision not in kind.precisions:
+        return f"it works in {', '.join(kind.precisions)}, not in {precision}"
+    missing = kind.missing()
+    return missing and f'this machine lacks {missing}'
+
+
+def usable(device: str, precision: str) -> list[str]:
+    """Return the names of the executors that can be used on a type of device."""
+    return [name for name in EXECUTORS if not obstacle(name, device, precision)]
+
+
+def make_executor(name: str, device: torch.device, request: Request) -> Executor:
+    """
+    Make an executor by its name.
+
+    :raises ExecutorError: If it is not to be had.
+    """
+    choices = usable(device.type, request.precision)
+    if name not in EXECUTORS:
+        raise ExecutorError(f"there is no executor '{name}'; on {device.type} in "
+                            f"{request.precision} there are {', '.join(choices)}, and 'auto'")
+    reason = obstacle(name, device.type, request.precision)
+    if reason:
+        raise ExecutorError(f"executor '{name}': {reason}. On {device.type} in "
+                            f"{request.precision} there are {', '.join(choices) or 'none'}")
+    return EXECUTORS[name].make(request)

@@ -1,0 +1,105 @@
+"""The halves of a step in OpenVINO."""
+
+import numpy as np
+import openvino
+from openvino.preprocess import PrePostProcessor
+from stream_agent.engine.half_steps import HalfStep
+from stream_agent.engine.onnx_export import to_onnx
+from stream_agent.engine.runtime_executor import CompiledHalf, RuntimeExecutor, Values
+from stream_agent.network.rollout_network import RolloutNetwork
+import torch
+
+# Of a frame, of the one before, and of the next one.
+COPIES = 3
+PRECISIONS = {'float32': ('f32', openvino.Type.f32), 'bfloat16': ('bf16', openvino.Type.bf16)}
+
+
+class OpenVinoExecutor(RuntimeExecutor):
+    """
+    Steps a network in OpenVINO, on the CPU.
+
+    Feature maps are carried from frame to frame with the channels last, as most kernels want
+    them, so that little is reordered at the borders of the halves.
+
+    :param threads: That a half may use.
+    :param precision: 'float32' or 'bfloat16', of the operations and the feature maps; the image,
+        features, cells and sums are carried in float32.
+    """
+
+    def __init__(self, network: RolloutNetwork, batch_size: int = 1, threads: int = 1,
+                 precision: str = 'float32') -> None:
+        hint, self._map_type = PRECISIONS[precision]
+        self._core = openvino.Core()
+        self._settings = {'INFERENCE_NUM_THREADS': threads, 'INFERENCE_PRECISION_HINT': hint,
+                          'PERFORMANCE_HINT': 'LATENCY', 'NUM_STREAMS': 1}
+        nodes = network.graph.nodes
+        self._exact = {network.input, network.graph.output,
+                       *(node.name for node in nodes if node.cell)}
+        self._in_order = {node.name for node in nodes if len(node.shape) == 3} - {
+            network.input, network.graph.output}
+        self._copies: dict[str, list[openvino.Tensor]] = {}
+        super().__init__(network, batch_size)
+
+    def compile_half(self, half: HalfStep, examples: Values) -> CompiledHalf:
+        """Compile one half."""
+        model = self._core.read_model(to_onnx(half, list(examples.values())))
+        # What nothing depends on is no input of the model any more.
+        read = [(port.get_names() & {*half.inputs}).pop() for port in model.inputs]
+        request = self._core.compile_model(
+            self._with_ports(model, read, half.outputs), 'CPU',
+            self._settings).create_infer_request()
+        inputs = list(enumerate(read))
+        outputs = [(i, name, port.element_type, port.shape)
+                   for i, (name, port) in enumerate(zip(half.outputs, request.model_outputs))]
+
+        def run(values: dict[str, openvino.Tensor]) -> None:
+            for i, name in inputs:
+                request.set_input_tensor(i, values[name])
+            for i, name, kind, shape in outputs:
+                values[name] = self._free_copy(name, kind, shape)
+                request.set_output_tensor(i, values[name])
+            request.infer()
+
+        return run
+
+    def _with_ports(self, model: openvino.Model, inputs: list[str], outputs: list[str]
+                    ) -> openvino.Model:
+        """Let feature maps go in and out as they are carried."""
+        ports = PrePostProcessor(model)
+        for names, port in ((inputs, ports.input), (outputs, ports.output)):
+            for i, name in enumerate(names):
+                if name.partition('.')[0] in self._in_order:
+                    port(i).model().set_layout(openvino.Layout('NCHW'))
+                    port(i).tensor().set_layout(openvino.Layout('NHWC'))
+                    port(i).tensor().set_element_type(self._type(name))
+        return ports.build()
+
+    def _type(self, name: str) -> openvino.Type:
+        """Return the type in which values of a name are carried."""
+        node, _, suffix = name.partition('.')
+        exact = node in self._exact or node not in self._in_order or 'sum' in suffix
+        return openvino.Type.f32 if exact else self._map_type
+
+    def _free_copy(self, name: str, kind: openvino.Type, shape: openvino.Shape
+                   ) -> openvino.Tensor:
+        """Return memory of a node that no frame in work reads."""
+        key = name.removesuffix('.next')
+        if key not in self._copies:
+            self._copies[key] = [openvino.Tensor(kind, shape) for _ in range(COPIES)]
+        copies = self._copies[key]
+        copies.append(copies.pop(0))
+        return copies[-1]
+
+    def to_runtime(self, name: str, value: np.ndarray) -> openvino.Tensor:
+        """Return a value as the runtime keeps it; the array's own memory where it is in order."""
+        if name.partition('.')[0] in self._in_order:
+            value = value.transpose(0, 2, 3, 1)
+        value = np.ascontiguousarray(value)
+        if self._type(name) == openvino.Type.f32:
+            return openvino.Tensor(value, shared_memory=True)
+        bits = torch.from_numpy(value).to(torch.bfloat16).view(torch.int16).numpy()
+        return openvino.Tensor(bits, openvino.Shape(value.shape), self._type(name))
+
+    def to_host(self, name: str, value: openvino.Tensor) -> np.ndarray:
+        """Return a copy of a value."""
+        return value.data.copy()

@@ -1,0 +1,237 @@
+"""
+Convolutions and dense layers prepared for one CPU: packed weights, fused sums and activations.
+
+Uses the oneDNN operators that come with torch, which also torch.compile calls; no compiler is
+needed. All feature maps lie in memory with the channels last, so that nothing is reordered
+between two layers or two frames; the image stays as it comes, for the answer not to wait.
+"""
+
+from copy import deepcopy
+
+from stream_agent.engine.pooling import LARGE_WINDOW, window_sums
+from stream_agent.engine.read_outs import dense_part, join_read_outs
+from stream_agent.engine.task_executor import BoundTask, TaskExecutor, terms_of, Values
+from stream_agent.network.modules import Factor, Term
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.halves import Task
+import torch
+from torch import nn, Tensor
+
+CHANNELS_LAST = torch.channels_last
+# What oneDNN can do to a sum before it is written, by its name there, with its numbers.
+FUSED = {nn.ReLU: ('relu', []), nn.Tanh: ('tanh', []), nn.Sigmoid: ('sigmoid', []),
+         nn.LeakyReLU: ('leaky_relu', [0.01])}
+FUSED_WITH_SUM = {nn.ReLU}
+NOTHING = ('none', [])
+
+
+def is_available() -> bool:
+    """Return whether this torch can do it."""
+    return torch.backends.mkldnn.is_available() and all(
+        hasattr(torch.ops.mkldnn, name)
+        for name in ('_convolution_pointwise', '_reorder_convolution_weight'))
+
+
+class PackedConvolution:
+    """
+    A convolution whose weights lie as oneDNN wants them for one shape of the source.
+
+    :param shape: (B, C, H, W) of the source.
+    :param fused: Name and numbers of the activation that follows.
+    """
+
+    def __init__(self, module: nn.Conv2d, shape: tuple[int, ...], dtype: torch.dtype,
+                 fused: tuple[str, list[float]]) -> None:
+        geometry = [list(pair) for pair in (module.padding, module.stride, module.dilation)]
+        self._weight = torch.ops.mkldnn._reorder_convolution_weight(
+            module.weight.detach().to(dtype), *geometry, module.groups, shape)
+        bias = None if module.bias is None else module.bias.detach().to(dtype)
+        self._head = (self._weight, bias, *geometry, module.groups)
+        self._tail = (*fused, None)
+        self._sum_tail = (None, [], None) if fused is NOTHING else self._tail
+        self._fused_sum = torch.ops.mkldnn._convolution_pointwise.binary
+        self._plain = torch.ops.mkldnn._convolution_pointwise.default
+
+    def __call__(self, value: Tensor, total: Tensor | None) -> Tensor:
+        """Return the activation of the convolution, added to a total if there is one."""
+        if total is None:
+            return self._plain(value, *self._head, *self._tail)
+        return self._fused_sum(value, total, *self._head, 'add', 1.0, *self._sum_tail)
+
+
+class Columns:
+    """
+    What one dense layer reads: its source, maybe averaged, in the order it has in memory.
+
+    :param module: For which ``read_outs.dense_part`` gives something.
+    :param shape: Of the source, without batch.
+    :param channels_last: Whether feature maps are (B, H, W, C) in memory, or (B, C, H, W).
+    """
+
+    def __init__(self, module: nn.Module, shape: tuple[int, ...], channels_last: bool) -> None:
+        self._pool, dense = dense_part(module)
+        window = self._pool.kernel_size if isinstance(self._pool, nn.AvgPool2d) else 1
+        self._window, self._channels_last = window, channels_last
+        self._sums = window >= LARGE_WINDOW and shape[1] % window == shape[2] % window == 0
+        #: Weights (features, columns) and bias of the layer.
+        self.weight, self.bias = dense.linear.weight.detach(), dense.linear.bias.detach()
+        if self._sums:
+            self.weight = self.weight / window**2
+        if len(shape) == 3 and channels_last:
+            with torch.device('meta'):
+                pooled = self._pool(torch.empty(1, *shape)).shape[1:] if self._pool else shape
+            self.weight = self.weight.unflatten(1, pooled).permute(0, 2, 3, 1).flatten(1)
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """Return (B, columns) in float32."""
+        if value.ndim == 4:
+            value = self._pooled(value)
+        return value.flatten(1).float()
+
+    def _pooled(self, value: Tensor) -> Tensor:
+        """Return maps, averaged or summed over windows, in the order of the weights."""
+        if self._pool and not self._sums:
+            value = self._pool(value)
+        if self._channels_last:
+            value = value.permute(0, 2, 3, 1)
+            return window_sums(value, self._window) if self._sums else value
+        if self._sums:
+            return window_sums(value.flatten(0, 1).unsqueeze(3), self._window).view(
+                len(value), -1)
+        return value
+
+
+class PackedDense:
+    """One product for dense layers onto the same features."""
+
+    def __init__(self, columns: list[Columns]) -> None:
+        self._columns = columns
+        self._weight = torch.cat([part.weight for part in columns], dim=1).contiguous().t()
+        self._bias = torch.stack([part.bias for part in columns]).sum(0)
+
+    def __call__(self, values: list[Tensor], total: Tensor | None) -> Tensor:
+        """Return the features, added to a total if there is one."""
+        columns = [part(value) for part, value in zip(self._columns, values)]
+        features = torch.addmm(
+            self._bias, torch.cat(columns, dim=1) if len(columns) > 1 else columns[0],
+            self._weight)
+        return features if total is None else features.add_(total)
+
+
+class PackedExecutor(TaskExecutor):
+    """
+    Steps a network by tasks, on the CPU, with packed weights and fused operations.
+
+    Features, cells and the image are float32 whatever the precision.
+
+    :param precision: Of feature maps and convolutions, torch.float32 or torch.bfloat16.
+    """
+
+    def __init__(self, network: RolloutNetwork, batch_size: int = 1,
+                 precision: torch.dtype = torch.float32) -> None:
+        self._precision = precision
+        super().__init__(network, batch_size)
+
+    def _dtype(self, name: str) -> torch.dtype:
+        """Return the type of a node's values."""
+        node = self._network.graph.node(name)
+        exact = len(node.shape) == 1 or node.cell or name == self._input
+        return torch.float32 if exact else self._precision
+
+    def initial_values(self) -> Values:
+        """Return every node before the first frame."""
+        return {name: value if name == self._input else in_order(value.to(self._dtype(name)))
+                for name, value in super().initial_values().items()}
+
+    def bind(self, task: Task) -> BoundTask:
+        """Make a task callable; convolutions come last, for the activation to join them."""
+        name, dtype = task.node, self._dtype(task.node)
+        prepare, cell, activation = (
+            part and converted(part, dtype) for part in self._network.at_work.ends[name])
+        joined, terms = join_read_outs(terms_of(self._network, task))
+        terms = sorted(terms, key=self._is_packed_convolution)
+        fused = NOTHING
+        if (task.finishes and not prepare and not cell and dtype == self._precision
+                and terms and self._is_packed_convolution(terms[-1])
+                and type(activation) in (FUSED_WITH_SUM if task.begun or terms[1:] else FUSED)):
+            fused, activation = FUSED[type(activation)], None
+        adders = [self._adder(term, dtype, fused if term is terms[-1] else NOTHING)
+                  for term in terms]
+        if joined:
+            adders.insert(0, self._dense_adder(joined))
+
+        def run(now: Values, before: Values) -> None:
+            total = now[name] if task.begun else None
+            for add in adders:
+                total = add(now, before, total)
+            if task.finishes:
+                total = prepare(total) if prepare else total
+                total = cell(total, before[name]) if cell else total
+                total = activation(total) if activation else total
+            now[name] = total
+
+        return run
+
+    def _is_packed_convolution(self, term: Term) -> bool:
+        """Return whether a term is one convolution that oneDNN takes as it is."""
+        return (isinstance(term.module, nn.Conv2d) and not term.others
+                and term.module.padding_mode == 'zeros')
+
+    def _adder(self, term: Term, dtype: torch.dtype, fused: tuple[str, list[float]]):
+        """Return a function that adds a term to a total, or begins one."""
+        source, streams = term.source, term.streams
+        shape = self._network.shapes[source]
+        if self._is_packed_convolution(term):
+            from_image = source == self._input
+            convert = self._dtype(source) != self._precision
+            convolution = PackedConvolution(
+                term.module, (self._batch_size, *shape), self._precision, fused)
+            apart = dtype != self._precision
+
+            def add_convolution(now: Values, before: Values, total: Tensor | None) -> Tensor:
+                value = (before if streams else now)[source]
+                if from_image:
+                    value = in_order(value)
+                if convert:
+                    value = value.to(self._precision)
+                if not apart:
+                    return convolution(value, total)
+                value = convolution(value, None).to(dtype)
+                return value if total is None else total + value
+
+            return add_convolution
+        if not term.others and dense_part(term.module):
+            return self._dense_adder([term])
+        factors = [(converted(module, dtype), name, streams)
+                   for module, name, streams in (Factor(*term[:3]), *term.others)]
+
+        def add_modules(now: Values, before: Values, total: Tensor | None) -> Tensor:
+            value = None
+            for module, name, streams in factors:
+                factor = module((before if streams else now)[name].to(dtype))
+                value = factor if value is None else value * factor
+            return value if total is None else total + value
+
+        return add_modules
+
+    def _dense_adder(self, terms: list[Term]):
+        """Return a function that adds dense layers to a total, or begins one."""
+        dense = PackedDense([
+            Columns(term.module, self._network.shapes[term.source], term.source != self._input)
+            for term in terms])
+        sources = [(term.source, term.streams) for term in terms]
+
+        def add_dense(now: Values, before: Values, total: Tensor | None) -> Tensor:
+            return dense([(before if streams else now)[name] for name, streams in sources], total)
+
+        return add_dense
+
+
+def in_order(value: Tensor) -> Tensor:
+    """Return feature maps with the channels last in memory, and anything else as it is."""
+    return value.contiguous(memory_format=CHANNELS_LAST) if value.ndim == 4 else value
+
+
+def converted(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a module in a type, without touching the one that others use."""
+    return module if dtype == torch.float32 else deepcopy(module).to(dtype)

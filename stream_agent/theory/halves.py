@@ -1,0 +1,98 @@
+"""
+When the work of a frame can be done: before its image is there, for the answer, and after it.
+
+The response cone is what the output needs in a frame. Only a part of it depends on the frame's
+image: a sum over edges can be begun with those that stream, which read the frame before, and a
+node without a path of R = 0 edges from an input can be finished. Both belong into the idle time
+after the answer to the frame before.
+"""
+
+from typing import NamedTuple
+
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.patterns import Edge, Pattern, update_order
+from stream_agent.theory.rollout import response_cone
+
+
+class Task(NamedTuple):
+    """
+    Work on one node, in its own frame: R = 0 edges read this frame, the others the one before.
+
+    :param node: Whose value it is.
+    :param edges: (source, node) of what is summed now, in the graph's order.
+    :param begun: Whether this goes on with a sum that was begun ahead.
+    :param finishes: Whether the value is complete after it; else it is a sum to go on with.
+    """
+
+    node: str
+    edges: tuple[Edge, ...]
+    begun: bool = False
+    finishes: bool = True
+
+
+class FrameTasks(NamedTuple):
+    """
+    The work of one frame, in an order that its R = 0 edges allow.
+
+    :param held: Nodes that keep their value, as their period says.
+    :param ahead: What does not wait for the image, so that it is done in the frame before.
+    :param respond: What the output then still needs.
+    :param rest: What only later frames need.
+    """
+
+    held: tuple[str, ...]
+    ahead: tuple[Task, ...]
+    respond: tuple[Task, ...]
+    rest: tuple[Task, ...]
+
+
+def frame_tasks(graph: GraphSpec, pattern: Pattern, frame: int) -> FrameTasks:
+    """
+    Divide the work of a frame.
+
+    :param pattern: A valid pattern of the graph.
+    :param frame: From 1 on; matters only with a schedule.
+    """
+    computed = [v for v in update_order(graph, pattern) if v not in graph.inputs]
+    held = tuple(v for v in computed if not graph.node(v).updates_at(frame))
+    cone = response_cone(graph, pattern, frame)
+    late = nodes_after_the_image(graph, pattern, cone)
+    ahead, respond = [], []
+    for v in cone:
+        edges = terms(graph, v)
+        if v not in late:
+            ahead.append(Task(v, edges))
+            continue
+        waiting = edges_that_wait(graph, edges, pattern, late)
+        begun = tuple(edge for edge in edges if edge not in waiting)
+        if begun:
+            ahead.append(Task(v, begun, finishes=False))
+        respond.append(Task(v, waiting, begun=bool(begun)))
+    elsewhere = {*held, *cone}
+    rest = (Task(v, terms(graph, v)) for v in computed if v not in elsewhere)
+    return FrameTasks(held, tuple(ahead), tuple(respond), tuple(rest))
+
+
+def nodes_after_the_image(graph: GraphSpec, pattern: Pattern, cone: list[str]) -> set[str]:
+    """Return the inputs, and the nodes of a cone that R = 0 edges lead to from them."""
+    late = set(graph.inputs)
+    for v in cone:
+        if any(not pattern[edge] and edge[0] in late for edge in terms(graph, v)):
+            late.add(v)
+    return late
+
+
+def terms(graph: GraphSpec, name: str) -> tuple[Edge, ...]:
+    """Return the edges that a node sums, in the graph's order; a cell's self-edge is none."""
+    carries = bool(graph.node(name).cell)
+    return tuple((edge.source, name) for edge in graph.edges
+                 if edge.target == name and not (carries and edge.source == name))
+
+
+def edges_that_wait(graph: GraphSpec, edges: tuple[Edge, ...], pattern: Pattern, late: set[str]
+                    ) -> tuple[Edge, ...]:
+    """Return the edges into a node whose terms need the image; all factors of a product do."""
+    product = {(edge.source, edge.target): edge.product for edge in graph.edges}
+    waiting = {edge for edge in edges if not pattern[edge] and edge[0] in late}
+    products = {product[edge] for edge in waiting} - {''}
+    return tuple(edge for edge in edges if edge in waiting or product[edge] in products)

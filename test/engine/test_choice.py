@@ -1,0 +1,52 @@
+"""The executor that 'auto' takes."""
+
+from graphs import SR
+from stream_agent.engine.choice import best, choose_executor, Measured
+from stream_agent.engine.engine import Engine
+from stream_agent.engine.executors import Request, usable
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.patterns import newest_image_pattern
+import torch
+
+
+def measured(name, respond, step, threads=1, error=0.0):
+    return Measured(name, threads, None, respond, step, error)
+
+
+def test_the_first_answer_wins_among_fast_steps():
+    quick = measured('quick', respond=0.1, step=1.2)
+    fast = measured('fast', respond=0.2, step=1.0)
+    slow = measured('slow', respond=0.01, step=2.0)
+    assert best([slow, fast, quick], 'float32') is quick
+
+
+def test_further_threads_have_to_be_worth_it():
+    one = measured('one', respond=0.1, step=1.0)
+    hardly = measured('one', respond=0.095, step=0.95, threads=2)
+    clearly = measured('one', respond=0.05, step=0.5, threads=2)
+    assert best([one, hardly], 'float32') is one
+    assert best([one, clearly], 'float32') is clearly
+
+
+def test_a_runtime_that_computes_something_else_is_not_taken():
+    right = measured('right', respond=0.2, step=1.0)
+    wrong = measured('wrong', respond=0.1, step=0.5, error=0.5)
+    assert best([wrong, right], 'float32') is right
+    assert best([wrong, right], 'bfloat16') is wrong
+
+
+def test_auto_measures_all_that_can_be_used_and_takes_the_best():
+    torch.manual_seed(0)
+    network = RolloutNetwork(SR, newest_image_pattern(SR)).eval()
+    engine = Engine(network, executor='auto', threads=0)
+    assert {one.name for one in engine.measured} == set(usable('cpu', 'float32'))
+    assert all(0 < one.respond <= one.step and one.error < 1e-5 for one in engine.measured)
+    chosen = best(engine.measured, 'float32')
+    assert (engine.executor_name, engine.threads) == (chosen.name, chosen.threads)
+
+
+def test_a_given_number_of_threads_is_kept():
+    network = RolloutNetwork(SR, newest_image_pattern(SR)).eval()
+    chosen, tried = choose_executor(torch.device('cpu'), Request(network), threads=2)
+    assert {one.threads for one in tried} == {2}
+    assert str(chosen).startswith(f'{chosen.name}, 2 threads: respond ')

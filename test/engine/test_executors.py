@@ -1,0 +1,195 @@
+"""Every executor against the network's own step, and what can be had of them where."""
+
+import random
+import sys
+import tracemalloc
+
+from graphs import EVERY_LAYER, FIGURE_2, SR
+import numpy as np
+import pytest
+from stream_agent.engine.engine import Engine
+from stream_agent.engine.executors import EXECUTORS, ExecutorError, make_executor, Request, usable
+from stream_agent.engine.task_executor import TaskExecutor
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.options import open_graph
+from stream_agent.theory.enumeration import valid_patterns
+from stream_agent.theory.graph import with_schedule
+from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
+import torch
+
+CPU = torch.device('cpu')
+GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'every layer': EVERY_LAYER}
+FRAMES = 7
+TOLERANCE = {'float32': 5e-6, 'bfloat16': 2e-2}
+IN_RUNTIMES = [(name, precision) for name in ('packed', 'onnxruntime', 'openvino')
+               for precision in EXECUTORS[name].precisions]
+
+
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    """Work on one thread: operations this small wait for a second one longer than they take."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def network_of(graph, pattern):
+    torch.manual_seed(1)
+    return RolloutNetwork(graph, pattern).eval()
+
+
+def images(network, batch_size=1, length=FRAMES, seed=0):
+    generator = np.random.default_rng(seed)
+    shape = (batch_size, *network.shapes[network.input])
+    return [generator.standard_normal(shape).astype(np.float32) for _ in range(length)]
+
+
+def expected(network, frames):
+    outputs, state = [], network.initial_state(len(frames[0]))
+    with torch.inference_mode():
+        for frame in frames:
+            output, state = network.step(torch.from_numpy(frame), state)
+            outputs.append(output.numpy())
+    return np.array(outputs)
+
+
+def run(executor, frames):
+    executor.reset()
+    outputs = []
+    for frame in frames:
+        outputs.append(executor.respond(frame).copy())
+        executor.settle()
+    return np.array(outputs)
+
+
+def made(name, network, precision='float32', batch_size=1):
+    if precision not in EXECUTORS[name].precisions or EXECUTORS[name].missing():
+        pytest.skip(f'{name}: {EXECUTORS[name].missing()}')
+    return make_executor(name, CPU, Request(network, batch_size, precision))
+
+
+def scheduled(graph, seed):
+    generator = random.Random(seed)
+    periods = {node.name: generator.choice([1, 2, 3]) for node in graph.nodes
+               if node.name not in graph.inputs}
+    return with_schedule(graph, {name: (period, generator.randrange(period))
+                                 for name, period in periods.items()})
+
+
+def cases(name, every):
+    """Yield networks of a graph under some of its valid patterns, with and without a schedule."""
+    graph = GRAPHS[name]
+    for i, pattern in enumerate(valid_patterns(graph)):
+        if i % every == 0:
+            yield network_of(graph, pattern)
+            yield network_of(scheduled(graph, i), pattern)
+
+
+@pytest.mark.parametrize('name', GRAPHS)
+def test_tasks_add_up_to_the_step_under_every_pattern_and_schedule(name):
+    for network in cases(name, every=1):
+        frames = images(network)
+        np.testing.assert_allclose(run(TaskExecutor(network), frames), expected(network, frames),
+                                   atol=TOLERANCE['float32'])
+
+
+@pytest.mark.parametrize('executor, precision', IN_RUNTIMES)
+@pytest.mark.parametrize('name, every', [('figure 2', 3), ('SR', 4), ('every layer', 48)])
+def test_runtimes_agree_with_the_step(name, every, executor, precision):
+    for network in cases(name, every):
+        frames = images(network)
+        np.testing.assert_allclose(
+            run(made(executor, network, precision), frames), expected(network, frames),
+            atol=TOLERANCE[precision])
+
+
+@pytest.mark.parametrize('executor, precision', IN_RUNTIMES)
+@pytest.mark.parametrize('graph', ['lane', 'dsr2', 'gated_policy'])
+@pytest.mark.parametrize('pattern', [newest_image_pattern, sequential_pattern])
+def test_runtimes_agree_on_shipped_graphs(graph, pattern, executor, precision):
+    graph = open_graph(graph)
+    network = network_of(graph, pattern(graph))
+    frames = images(network)
+    np.testing.assert_allclose(run(made(executor, network, precision), frames),
+                               expected(network, frames), atol=TOLERANCE[precision])
+
+
+@pytest.mark.parametrize('executor', ['eager', 'packed', 'onnxruntime', 'openvino'])
+def test_a_batch_is_that_many_streams(executor):
+    network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))
+    frames = images(network, batch_size=3)
+    together = run(made(executor, network, batch_size=3), frames)
+    for i in range(3):
+        alone = run(made(executor, network), [frame[i:i + 1] for frame in frames])
+        np.testing.assert_allclose(together[:, i:i + 1], alone, atol=TOLERANCE['float32'])
+
+
+@pytest.mark.parametrize('executor', ['packed', 'onnxruntime', 'openvino'])
+def test_reset_forgets_and_engines_do_not_disturb_each_other(executor):
+    network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))
+    one, other = made(executor, network), made(executor, network)
+    frames, others = images(network), images(network, seed=9)
+    alone = run(one, frames)
+    assert np.array_equal(alone, run(one, frames))
+    one.reset(), other.reset()
+    together = []
+    for frame, distraction in zip(frames, others):
+        together.append(one.respond(frame).copy())
+        other.respond(distraction)
+        one.settle()
+        other.settle()
+    assert np.array_equal(alone, together)
+
+
+def test_engines_of_different_threads_leave_torch_as_it_was():
+    network = network_of(SR, newest_image_pattern(SR))
+    frames = images(network)
+    one, two = Engine(network, threads=1), Engine(network, threads=2)
+    before = torch.get_num_threads()
+    for frame in frames:
+        assert np.array_equal(one.step(frame[0]), two.step(frame[0]))
+        assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize('executor', ['eager', 'packed', 'onnxruntime', 'openvino'])
+def test_memory_does_not_grow_by_the_frame(executor):
+    network = network_of(open_graph('lane'), newest_image_pattern(open_graph('lane')))
+    stepped, frames = made(executor, network), images(network)
+    run(stepped, frames * 5)
+    tracemalloc.start()
+    try:
+        run(stepped, frames * 2)
+        before = tracemalloc.get_traced_memory()[0]
+        run(stepped, frames * 30)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    # The outputs of 28 more runs were freed; what is left may not be a byte for each frame.
+    assert grown < 200 * len(frames)
+
+
+def test_an_unknown_executor_is_named_with_those_there_are():
+    network = network_of(SR, newest_image_pattern(SR))
+    with pytest.raises(ExecutorError) as error:
+        Engine(network, executor='abacus')
+    assert str(error.value) == (f"there is no executor 'abacus'; on cpu in float32 there are "
+                                f"{', '.join(usable('cpu', 'float32'))}, and 'auto'")
+
+
+def test_a_precision_that_an_executor_lacks_is_named():
+    network = network_of(SR, newest_image_pattern(SR))
+    with pytest.raises(ExecutorError) as error:
+        Engine(network, executor='eager', precision='bfloat16')
+    assert str(error.value).startswith(
+        "executor 'eager': it works in float32, not in bfloat16. On cpu in bfloat16 there are ")
+
+
+def test_a_missing_package_is_named_with_the_remedy(monkeypatch):
+    network = network_of(SR, newest_image_pattern(SR))
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+    monkeypatch.setattr('stream_agent.engine.executors.find_spec', lambda name: name != 'openvino')
+    with pytest.raises(ExecutorError) as error:
+        Engine(network, executor='openvino')
+    assert str(error.value).startswith(
+        "executor 'openvino': this machine lacks openvino; pip install openvino. On cpu in ")
