@@ -42,8 +42,8 @@ class Engine:
     :param executor: A name in ``executors.EXECUTORS``, or 'auto' for the one that is measured to
         be the fastest.
     :param precision: 'float32', 'tf32' or 'bfloat16'.
-    :param threads: On the CPU; None for as many as torch uses anyway (1 in other runtimes), 0
-        for as many as are measured to be best, with the executor 'auto'.
+    :param threads: On the CPU; 0 to measure whether all cores are better than one, None for as
+        many as torch uses anyway (1 in other runtimes).
     :param batch_size: B, for frames (B, *shape) and outputs alike; None for one stream without
         a batch axis.
     :raises ValueError: If the device or the executor is not to be had.

@@ -19,6 +19,7 @@ def agent_status(agent: AgentNode) -> DiagnosticStatus:
     values = {
         'pattern': agent.policy.pattern_name,
         'device': str(agent.engine.device),
+        'executor': f'{agent.engine.executor_name}, {agent.engine.threads} threads',
         'first response frame': str(agent.frames_until_response),
         'inference factor': str(agent.inference_factor),
         'rate now': f'{rate:.1f}',

@@ -45,7 +45,12 @@ class AgentNode(LifecycleNode):
         declare(self, 'allow', '', 'Transforms of your own that the policy may import and run, '
                 "by their dotted names: 'my_package.layers.wavelet, ...'")
         declare(self, 'device', 'auto', "Torch device: 'auto', 'cpu', 'cuda:0', ...")
-        declare(self, 'threads', 1, 'Threads that torch may use on the CPU', low=1, high=256)
+        declare(self, 'executor', 'auto', "What steps the network: 'eager', 'packed', "
+                "'onnxruntime', 'openvino', 'cuda_graphs', or 'auto' for the fastest by "
+                'measurement')
+        declare(self, 'precision', 'float32', "'float32', 'tf32' or 'bfloat16'")
+        declare(self, 'threads', 0, 'CPU cores that the network may use; 0 to measure whether '
+                'all are better than one', low=0, high=256)
         declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
         declare_settings(self, IntakeSettings)
         declare(self, 'updates_per_frame', 0, 'Update steps for which a frame is held; '
@@ -81,13 +86,19 @@ class AgentNode(LifecycleNode):
         if not value['checkpoint']:
             raise ValueError('checkpoint is empty; give the file of a policy, such as '
                              '-p checkpoint:=lane_streaming.safetensors')
-        torch.set_num_threads(value['threads'])
+        # All that torch computes is the network's step; measuring sets its own.
+        torch.set_num_threads(value['threads'] or 1)
         allow_transforms(name.strip() for name in value['allow'].split(',') if name.strip())
         self.intake = Intake(read_settings(self, IntakeSettings))
         self.policy = load_policy(Path(value['checkpoint']).expanduser())
         network = self.policy.network
-        self.engine = Engine(network, value['device'],
-                             value['updates_per_frame'] or self.policy.updates_per_frame)
+        self.engine = Engine(
+            network, value['device'],
+            value['updates_per_frame'] or self.policy.updates_per_frame,
+            executor=value['executor'], precision=value['precision'], threads=value['threads'])
+        torch.set_num_threads(self.engine.threads)
+        for measured in self.engine.measured:
+            self.get_logger().debug(f'measured: {measured}')
         self.engine.warm_up()
         # The theory's frames are update steps here, of which an image is held for a few.
         self.frames_until_response = frames_until_response(
@@ -115,7 +126,8 @@ class AgentNode(LifecycleNode):
         """Start from an empty memory."""
         self._forget()
         self.get_logger().info(
-            f'{self.policy.pattern_name} policy on {self.engine.device}, '
+            f'{self.policy.pattern_name} policy on {self.engine.device} '
+            f'({self.engine.executor_name}, {self.engine.threads} threads), '
             f'first response {self.frames_until_response} frames after a change')
         return super().on_activate(state)
 

@@ -8,7 +8,8 @@ from graphs import EVERY_LAYER, FIGURE_2, SR
 import numpy as np
 import pytest
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.executors import EXECUTORS, ExecutorError, make_executor, Request, usable
+from stream_agent.engine.executors import (
+    ExecutorError, EXECUTORS, make_executor, Request, usable)
 from stream_agent.engine.task_executor import TaskExecutor
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.options import open_graph

@@ -1,5 +1,6 @@
 """The agent as a process on real DDS, with frames of every kind."""
 
+import os
 import signal
 import time
 
@@ -14,6 +15,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import STOP
 from stream_agent.engine.engine import Engine
+from stream_agent.engine.executors import usable
 from stream_agent.network.checkpoint import CommandLimits, load_policy, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -102,7 +104,7 @@ def change_state(peer, transition, node='agent'):
 
 
 def test_commands_are_the_engine_s_and_carry_their_frames_stamps(start_node, camera, checkpoint):
-    start_node('agent', checkpoint=checkpoint, autostart=True, max_gap=1000)
+    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True, max_gap=1000)
     camera.wait_for_agent()
     policy = load_policy(checkpoint)
     engine = Engine(policy.network)
@@ -112,9 +114,30 @@ def test_commands_are_the_engine_s_and_carry_their_frames_stamps(start_node, cam
         assert command == pytest.approx(LIMITS.command(output), abs=1e-6)
 
 
+@pytest.mark.parametrize('executor, precision, tolerance', [
+    ('auto', 'float32', 1e-5), ('packed', 'bfloat16', 5e-2), ('onnxruntime', 'float32', 1e-5)])
+def test_other_executors_command_the_same(start_node, camera, peer, checkpoint, executor,
+                                          precision, tolerance):
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    start_node('agent', checkpoint=checkpoint, autostart=True, max_gap=1000, executor=executor,
+               precision=precision)
+    camera.wait_for_agent()
+    policy = load_policy(checkpoint)
+    engine = Engine(policy.network)
+    for index in range(4):
+        command = camera.show_and_wait(index)
+        output = engine.step(policy.preprocessing(picture(index)))
+        assert command == pytest.approx(LIMITS.command(output), abs=tolerance)
+    peer.spin_until(lambda: heard)
+    values = {value.key: value.value for value in heard[-1].message.status[0].values}
+    name, _, threads = values['executor'].partition(', ')
+    assert name in (usable('cpu', precision) if executor == 'auto' else [executor])
+    assert threads in ('1 threads', f'{os.cpu_count()} threads')
+
+
 def test_exactly_one_command_per_accepted_frame_among_faulty_ones(
         start_node, camera, peer, checkpoint):
-    agent = start_node('agent', checkpoint=checkpoint, autostart=True)
+    agent = start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True)
     camera.wait_for_agent()
     camera.show_and_wait(0)
     generator = np.random.default_rng(5)
@@ -142,7 +165,7 @@ def test_exactly_one_command_per_accepted_frame_among_faulty_ones(
 
 
 def test_no_command_unless_active_and_a_stop_first(start_node, camera, peer, checkpoint):
-    start_node('agent', checkpoint=checkpoint)
+    start_node('agent', executor='eager', checkpoint=checkpoint)
     peer.spin_until(lambda: camera.publisher.get_subscription_count() == 0)
     assert change_state(peer, Transition.TRANSITION_CONFIGURE)
     peer.spin_until(lambda: camera.publisher.get_subscription_count())
@@ -173,7 +196,7 @@ def test_no_command_unless_active_and_a_stop_first(start_node, camera, peer, che
 def test_the_answer_does_not_wait_for_what_only_later_frames_need(
         start_node, camera, peer, tmp_path):
     checkpoint = save(tmp_path / 'slow', SLOW, read_newest_image(SLOW, streaming_pattern(SLOW)))
-    agent = start_node('agent', checkpoint=checkpoint, autostart=True)
+    agent = start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True)
     camera.wait_for_agent()
     for index in range(10):
         camera.show_and_wait(index)
@@ -191,7 +214,8 @@ def test_the_answer_does_not_wait_for_what_only_later_frames_need(
 def test_the_newest_frame_wins_and_latency_does_not_grow(start_node, camera, peer, tmp_path):
     """A network of about three camera periods: answers stay young, the rest is dropped."""
     checkpoint = save(tmp_path / 'slow', SLOW, sequential_pattern(SLOW))
-    agent = start_node('agent', checkpoint=checkpoint, autostart=True, max_gap=1000)
+    agent = start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True,
+                       max_gap=1000)
     camera.wait_for_agent()
     for index in range(300):
         camera.show(index)
@@ -216,7 +240,7 @@ def test_no_command_before_the_output_depends_on_an_image(start_node, camera, tm
                   {'source': 'hidden', 'target': 'command'}],
         'output': 'command'})
     checkpoint = save(tmp_path / 'late', graph, streaming_pattern(graph))
-    start_node('agent', checkpoint=checkpoint, autostart=True)
+    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True)
     camera.wait_for_agent()
     stamps = []
     for index in range(6):
@@ -228,7 +252,8 @@ def test_no_command_before_the_output_depends_on_an_image(start_node, camera, tm
 
 
 def test_compressed_frames(start_node, peer, checkpoint):
-    start_node('agent', checkpoint=checkpoint, autostart=True, image_transport='compressed')
+    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True,
+               image_transport='compressed')
     commands = peer.hear(TwistStamped, 'policy_command')
     publisher = peer.node.create_publisher(CompressedImage, 'image/compressed', WATCH_FRAME_QOS)
     peer.spin_until(publisher.get_subscription_count, 20.0)
@@ -246,8 +271,8 @@ def test_compressed_frames(start_node, peer, checkpoint):
 def test_every_update_answers_where_that_is_asked_for(
         start_node, camera, tmp_path, trained, asked):
     checkpoint = save(tmp_path / 'held', EVERY_LAYER, sequential_pattern(EVERY_LAYER), trained)
-    start_node('agent', checkpoint=checkpoint, autostart=True, updates_per_frame=asked,
-               publish_every_update=True)
+    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True,
+               updates_per_frame=asked, publish_every_update=True)
     camera.wait_for_agent()
     stamp = camera.show(0)
     camera.peer.spin_until(lambda: len(camera.commands) == 3)
@@ -260,7 +285,8 @@ def test_updates_before_the_first_response_count_as_updates_and_not_as_frames(
         start_node, camera, tmp_path, every_update, answers):
     # An image reaches the command in the update after that in which it is read.
     checkpoint = save(tmp_path / 'held', EVERY_LAYER, streaming_pattern(EVERY_LAYER), 2)
-    start_node('agent', checkpoint=checkpoint, autostart=True, publish_every_update=every_update)
+    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True,
+               publish_every_update=every_update)
     camera.wait_for_agent()
     for index, number in enumerate(answers):
         before = len(camera.commands)
@@ -271,7 +297,8 @@ def test_updates_before_the_first_response_count_as_updates_and_not_as_frames(
 
 
 def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, checkpoint):
-    start_node('agent', checkpoint=checkpoint, autostart=True, camera_period=0.02)
+    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True,
+               camera_period=0.02)
     heard = peer.hear(DiagnosticArray, '/diagnostics')
     camera.wait_for_agent()
     end = time.monotonic() + 3.2
@@ -302,6 +329,8 @@ def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, ch
     ({'checkpoint': __file__}, f'configure: {__file__}: not a safetensors file ('),
     ({'checkpoint': 'GOOD', 'device': 'cuda:99'},
      "configure: device 'cuda:99' is not to be had ("),
+    ({'checkpoint': 'GOOD', 'executor': 'abacus'},
+     "configure: there is no executor 'abacus'; on cpu in float32 there are eager, packed"),
     ({'checkpoint': 'GOOD', 'image_transport': 'theora'},
      "configure: image_transport is 'theora'; choices are 'raw', 'compressed'")])
 def test_what_cannot_be_configured_says_why(start_node, checkpoint, parameters, sentence):
@@ -321,7 +350,7 @@ def test_a_failed_configure_leaves_the_node_unconfigured(start_node, peer):
 
 def test_a_transition_that_is_not_possible_leaves_the_agent_driving(
         start_node, camera, peer, checkpoint):
-    agent = start_node('agent', checkpoint=checkpoint, autostart=True)
+    agent = start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True)
     camera.wait_for_agent()
     client = peer.node.create_client(ChangeState, 'agent/change_state')
     peer.spin_until(client.service_is_ready)
@@ -341,7 +370,7 @@ def test_a_misspelt_parameter_is_named(start_node):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_robot_and_prints_the_profile(start_node, camera, checkpoint, number):
-    agent = start_node('agent', checkpoint=checkpoint, autostart=True)
+    agent = start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True)
     camera.wait_for_agent()
     camera.show_and_wait(0)
     agent.signal(number)
