@@ -1,6 +1,6 @@
 """The engine: one owner of state; it answers first and settles the rest after."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from stream_agent.engine.choice import choose_executor, Measured
@@ -76,8 +76,7 @@ class Engine:
 
     def reset(self) -> None:
         """Forget every frame seen so far."""
-        with torch_threads(self.threads):
-            self._executor.reset()
+        self._in_threads(self._executor.reset)
         self._settled = True
 
     def warm_up(self, frames: int = 20) -> None:
@@ -99,10 +98,9 @@ class Engine:
         if not self._settled:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
         self._settled = False
-        with torch_threads(self.threads):
-            if self._batched:
-                return self._executor.respond(frame)
-            return self._executor.respond(frame[np.newaxis])[0]
+        if self._batched:
+            return self._in_threads(self._executor.respond, frame)
+        return self._in_threads(self._executor.respond, frame[np.newaxis])[0]
 
     def settle(self) -> None:
         """
@@ -112,9 +110,15 @@ class Engine:
         """
         if self._settled:
             raise RuntimeError('settle: there is nothing to settle; call respond(frame) first')
-        with torch_threads(self.threads):
-            self._executor.settle()
+        self._in_threads(self._executor.settle)
         self._settled = True
+
+    def _in_threads(self, work: Callable, *arguments: np.ndarray) -> np.ndarray | None:
+        """Work with as many threads as this engine has, whatever other engines have."""
+        if self.threads in (None, torch.get_num_threads()):
+            return work(*arguments)
+        with torch_threads(self.threads):
+            return work(*arguments)
 
     def step(self, frame: np.ndarray) -> np.ndarray:
         """Respond, settle, and return the output."""

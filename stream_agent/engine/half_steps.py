@@ -8,7 +8,7 @@ with as ``v.sum``). What is carried from frame to frame is renamed by ``carry``.
 
 from typing import NamedTuple
 
-from stream_agent.engine.pooling import with_matrix_pooling
+from stream_agent.engine.pooling import by_rows
 from stream_agent.engine.task_executor import bind_terms, BoundTask, terms_of, Values
 from stream_agent.network.modules import Term
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -48,7 +48,7 @@ class HalfStep(nn.Module):
     def _terms(self, task: Task) -> list[Term]:
         """Return what a task sums, with modules that runtimes are fast at."""
         shapes = self._network.shapes
-        return [term._replace(module=with_matrix_pooling(term.module, shapes[term.source]))
+        return [term._replace(module=by_rows(term.module, shapes[term.source]))
                 for term in terms_of(self._network, task)]
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:

@@ -31,7 +31,9 @@ class OpenVinoExecutor(RuntimeExecutor):
         hint, self._map_type = PRECISIONS[precision]
         self._core = openvino.Core()
         self._settings = {'INFERENCE_NUM_THREADS': threads, 'INFERENCE_PRECISION_HINT': hint,
-                          'PERFORMANCE_HINT': 'LATENCY', 'NUM_STREAMS': 1}
+                          'PERFORMANCE_HINT': 'LATENCY', 'NUM_STREAMS': 1,
+                          # Several engines of a robot may not meet on one core.
+                          'ENABLE_CPU_PINNING': False}
         nodes = network.graph.nodes
         self._exact = {network.input, network.graph.output,
                        *(node.name for node in nodes if node.cell)}

@@ -1,59 +1,68 @@
-"""Average pooling over large windows, faster than runtimes do it for an image's few channels."""
+"""Read-outs of averages, by sums over rows, which lie in memory as they are added."""
 
+from stream_agent.engine.read_outs import dense_part
+from stream_agent.network.transforms import Dense
 import torch
 from torch import nn, Tensor
 
-# From this side on, and up to this many channels.
+# From this side on, sums over rows are faster than pooling feature maps.
 LARGE_WINDOW = 8
+# An image has so few that no runtime pools it fast.
 FEW_CHANNELS = 8
+# Up to this many features, a weight for every column is cheaper than sums over columns.
+FEW_FEATURES = 8
 
 
-class MatrixPooling(nn.Module):
+class RowSums(nn.Module):
     """
-    Averages over windows side by side: columns by a matrix product, rows by a sum.
+    Sums over the rows of windows.
 
-    Shapes: (B, C, H, W) to (B, C, H // window, W // window).
-
-    :param shape: (C, H, W) of the source.
+    Shapes: (B, C, H, W) to (B, C, H // window, W).
     """
 
-    def __init__(self, shape: tuple[int, ...], window: int) -> None:
+    def __init__(self, window: int, rows: int) -> None:
         super().__init__()
-        self._window = window
-        self._rows, self._columns = (side // window for side in shape[1:])
-        matrix = torch.zeros(shape[2], self._columns)
-        for column in range(self._columns):
-            matrix[column * window:(column + 1) * window, column] = window**-2
-        self.register_buffer('matrix', matrix, persistent=False)
+        self._window, self._rows = window, rows
 
     def forward(self, value: Tensor) -> Tensor:
-        batch, channels = value.shape[:2]
-        columns = (value @ self.matrix)[:, :, :self._rows * self._window]
-        return columns.reshape(
-            batch, channels, self._rows, self._window, self._columns).sum(3)
+        batch, channels, _, width = value.shape
+        whole = value[:, :, :self._rows * self._window]
+        return whole.reshape(batch, channels, self._rows, self._window, width).sum(3)
 
 
-def with_matrix_pooling(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+def sums_rows(module: nn.Module) -> bool:
+    """Return whether a module is a read-out that may be computed from sums over rows."""
+    pool, dense = dense_part(module) or (None, None)
+    return isinstance(pool, nn.AvgPool2d) and dense.linear.out_features <= FEW_FEATURES
+
+
+def by_rows(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """
-    Return a module of the same function, with a faster pooling where there is one.
+    Return a read-out of an image in a form that runtimes are fast at, and anything else as it is.
 
-    :param shape: Of what it is given, without batch.
+    :param shape: (C, H, W) of what it is given.
     """
-    if isinstance(module, nn.Sequential) and len(module):
-        return nn.Sequential(with_matrix_pooling(module[0], shape), *module[1:])
-    if isinstance(module, nn.AvgPool2d) and (
-            module.kernel_size >= LARGE_WINDOW and shape[0] <= FEW_CHANNELS):
-        return MatrixPooling(shape, module.kernel_size)
-    return module
+    if not sums_rows(module) or shape[0] > FEW_CHANNELS:
+        return module
+    pool, dense = dense_part(module)
+    window = pool.kernel_size
+    rows = shape[1] // window
+    result = Dense((shape[0], rows, shape[2]), dense.target)
+    with torch.no_grad():
+        result.linear.weight.copy_(along_columns(dense.linear.weight, shape, window))
+        result.linear.bias.copy_(dense.linear.bias)
+    return nn.Sequential(RowSums(window, rows), result).requires_grad_(False)
 
 
-def window_sums(value: Tensor, window: int) -> Tensor:
+def along_columns(weight: Tensor, shape: tuple[int, ...], window: int) -> Tensor:
     """
-    Sum over windows side by side: first over their rows, which lie in memory as they are added.
+    Return weights for sums over the rows of windows, from weights for averages over windows.
 
-    :param value: (B, H, W, C); the window divides H and W.
-    :returns: (B, H // window, W // window, C).
+    :param weight: (features, C * (H // window) * (W // window)).
+    :param shape: (C, H, W) of the source.
+    :returns: (features, C * (H // window) * W).
     """
-    batch, height, width, channels = value.shape
-    rows = value.reshape(batch, height // window, window, width * channels).sum(2)
-    return rows.view(batch, height // window, width // window, window, channels).sum(3)
+    channels, height, width = shape
+    weight = weight.unflatten(1, (channels, height // window, width // window)) / window**2
+    repeated = weight.repeat_interleave(window, 3)
+    return nn.functional.pad(repeated, (0, width - repeated.shape[3])).flatten(1)

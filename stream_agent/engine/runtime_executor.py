@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from stream_agent.engine.half_steps import (
     carry, frame_halves, HalfStep, initial_values, Values)
+from stream_agent.engine.light_response import light_response, LightResponse
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.halves import frame_tasks
 import torch
 
 # Takes the values of a frame by name, as the runtime keeps them, and adds its results.
@@ -15,11 +17,16 @@ CompiledHalf = Callable[[dict[str, Any]], None]
 
 
 class CompiledFrame(NamedTuple):
-    """What a frame of the schedule does, as in ``half_steps.FrameHalves``; None for nothing."""
+    """
+    What a frame of the schedule does, as in ``half_steps.FrameHalves``; None for nothing.
+
+    :param light: Stands for ``respond`` where the answer is small enough.
+    """
 
     respond: CompiledHalf | None
     settle: CompiledHalf | None
     held_next: tuple[str, ...]
+    light: LightResponse | None
 
 
 class RuntimeExecutor(ABC):
@@ -65,7 +72,8 @@ class RuntimeExecutor(ABC):
                     compiled[half] = self.compile_half(half, examples) if half.outputs else None
                 values.update(zip(half.outputs, half(*examples.values())))
             frames.append(CompiledFrame(
-                compiled[frame.respond], compiled[frame.settle], frame.held_next))
+                compiled[frame.respond], compiled[frame.settle], frame.held_next,
+                light_response(network, frame_tasks(network.graph, network.pattern, i).respond)))
             values = self._carried(values, frame.held_next)
         return frames
 
@@ -88,15 +96,21 @@ class RuntimeExecutor(ABC):
         :param frame: float32, (B, *shape) of the input node.
         :returns: The output node, float32, (B, *shape).
         """
-        self._values[self._input] = self.to_runtime(self._input, frame)
-        respond = self._frames[self._frame].respond
+        values, output = self._values, self._output
+        values[self._input] = self.to_runtime(self._input, frame)
+        respond, _, _, light = self._frames[self._frame]
+        if light:
+            name = f'{output}.sum'
+            answer = light(frame, self.to_host(name, values[name]) if name in values else None)
+            values[output] = self.to_runtime(output, answer)
+            return answer
         if respond:
-            respond(self._values)
-        return self.to_host(self._output, self._values[self._output])
+            respond(values)
+        return self.to_host(output, values[output])
 
     def settle(self) -> None:
         """Compute what only later frames need, and begin the next one."""
-        _, settle, held_next = self._frames[self._frame]
+        _, settle, held_next, _ = self._frames[self._frame]
         if settle:
             settle(self._values)
         self._values = self._carried(self._values, held_next)

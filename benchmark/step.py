@@ -1,0 +1,222 @@
+"""
+How a streaming step compares with the whole sequential passes that a user would pick instead.
+
+Every competitor gets frames that have just been written, as from a camera, twenty in a turn.
+``respond`` and ``step`` are the engine's streaming rollout (edges from the image read this
+frame, all others the one before); the peers are sequential passes of the same graph.
+"""
+
+import argparse
+from pathlib import Path
+import time
+from typing import NamedTuple
+
+from harness import percentiles, show
+import numpy as np
+from peers import make_peers, PEERS
+from stream_agent.engine.choice import best, Measured
+from stream_agent.engine.engine import Engine
+from stream_agent.engine.executors import EXECUTORS, usable
+from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.options import open_graph
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+HERE = Path(__file__).parent / 'graphs'
+GRAPHS = {'policy': str(HERE / 'policy.yaml'), 'dsr2': 'dsr2', 'dsr6': 'dsr6',
+          'deep': str(HERE / 'deep.yaml')}
+TURN = 20
+TOLERANCE = {'float32': 1e-5, 'bfloat16': 3e-2}
+REFERENCE, REFERENCE_BF16 = 'ONNX Runtime', 'OpenVINO bf16'
+
+
+class Times(NamedTuple):
+    """Seconds until the answer and until the frame is done, (frames,) each."""
+
+    respond: np.ndarray
+    step: np.ndarray
+
+
+def make_network(graph: GraphSpec, pattern) -> RolloutNetwork:
+    """Return a network of a graph, with the same weights every time."""
+    torch.manual_seed(0)
+    return RolloutNetwork(graph, pattern).eval()
+
+
+def pool_of_frames(network: RolloutNetwork) -> list[np.ndarray]:
+    """Return frames like those of a camera, scaled."""
+    generator = np.random.default_rng(0)
+    shape = (1, *network.shapes[network.input])
+    return [generator.random(shape, np.float32) - np.float32(0.5) for _ in range(8)]
+
+
+@torch.inference_mode()
+def outputs_of(network: RolloutNetwork, frames: list[np.ndarray]) -> np.ndarray:
+    """Return the outputs of the network itself."""
+    state, outputs = network.initial_state(), []
+    for frame in frames:
+        output, state = network.step(torch.from_numpy(frame), state)
+        outputs.append(output.numpy())
+    return np.array(outputs)
+
+
+def cone_share(network: RolloutNetwork) -> float:
+    """Return the floating-point operations of the response cone over those of all nodes."""
+    state = network.initial_state()
+    counts = []
+    for names in (network.plan(1).cone, [*network.plan(1).cone, *network.plan(1).rest]):
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            now = State({network.input: state.values[network.input]})
+            network.update(names, now, state)
+        counts.append(counter.get_total_flops())
+    return counts[0] / counts[1]
+
+
+class Contest:
+    """All competitors on one graph."""
+
+    def __init__(self, graph: GraphSpec, threads: int, without: set[str]) -> None:
+        self.streaming = make_network(graph, newest_image_pattern(graph))
+        self.frames = pool_of_frames(self.streaming)
+        self.peers, self.missing = make_peers(
+            lambda: make_network(graph, sequential_pattern(graph)), threads, without)
+        self.engines = {
+            (name, precision): Engine(self.streaming, executor=name, precision=precision,
+                                      threads=threads, batch_size=1)
+            for precision in ('float32', 'bfloat16') for name in usable('cpu', precision)}
+        sequential = make_network(graph, sequential_pattern(graph))
+        self.errors = {
+            **{name: self._error(run, sequential) for name, run in self.peers.items()},
+            **{key: self._error(engine.step, self.streaming)
+               for key, engine in self.engines.items()}}
+
+    def _error(self, run, network: RolloutNetwork) -> float:
+        """Return the largest difference of a competitor's first outputs from the network's."""
+        if hasattr(run, '__self__'):
+            run.__self__.reset()
+        elif run in self.peers.values():
+            # Its memory has seen one black frame, for warmth.
+            black = np.zeros_like(self.frames[0])
+            expected = outputs_of(network, [black, *self.frames])[1:]
+            return self._difference(run, expected)
+        return self._difference(run, outputs_of(network, self.frames))
+
+    def _difference(self, run, expected: np.ndarray) -> float:
+        outputs = np.array([np.array(run(frame)) for frame in self.frames])
+        return float(np.abs(outputs - expected).max())
+
+    @property
+    def equal(self) -> bool:
+        """Whether all outputs are those of the network, up to rounding."""
+        def precision(key):
+            return PEERS[key][2] if isinstance(key, str) else key[1]
+        return all(error <= TOLERANCE[precision(key)] for key, error in self.errors.items())
+
+    def run(self, turns: int, pause: float = 0.0) -> dict:
+        """
+        Measure all competitors, in turns; the first turn warms up.
+
+        :param pause: Seconds before every frame, in which the machine does something else.
+        :returns: Times by the peer's name, or by the engine's executor and precision.
+        """
+        taken: dict = {key: [] for key in (*self.peers, *self.engines)}
+        for turn in range(1 + turns):
+            for key in taken:
+                for i in range(TURN):
+                    time.sleep(pause)
+                    # Just written, as by a camera.
+                    frame = self.frames[i % len(self.frames)].copy()
+                    taken[key].append(self._timed(key, frame))
+                if not turn:
+                    taken[key].clear()
+        return {key: Times(*np.array(pairs).T) for key, pairs in taken.items()}
+
+    def _timed(self, key, frame: np.ndarray) -> tuple[float, float]:
+        start = time.perf_counter()
+        if key in self.peers:
+            self.peers[key](frame)
+            whole = time.perf_counter() - start
+            return whole, whole
+        engine = self.engines[key]
+        engine.respond(frame)
+        respond = time.perf_counter() - start
+        engine.settle()
+        return respond, time.perf_counter() - start
+
+
+def chosen(times: dict, precision: str, threads: int) -> tuple[str, str] | None:
+    """Return the executor that 'auto' would take of these."""
+    measured = [Measured(name, threads, None, float(np.median(taken.respond)),
+                         float(np.median(taken.step)), 0.0)
+                for (name, kind), taken in ((key, taken) for key, taken in times.items()
+                                            if not isinstance(key, str)) if kind == precision]
+    return (best(measured, precision).name, precision) if measured else None
+
+
+def figures_of(contest: Contest, times: dict, threads: int) -> dict:
+    """Return the ratios that are asked for."""
+    share = cone_share(contest.streaming)
+    figures = {'cone_share': share, 'outputs_equal': contest.equal}
+    for reference, precision, suffix in ((REFERENCE, 'float32', 'ort'),
+                                         (REFERENCE_BF16, 'bfloat16', 'openvino_bf16')):
+        key = chosen(times, precision, threads)
+        if reference in times and key:
+            whole = float(np.median(times[reference].step))
+            figures |= {f'executor_{precision}': key[0],
+                        f'respond_over_{suffix}': float(np.median(times[key].respond)) / whole,
+                        f'pass_over_{suffix}': float(np.median(times[key].step)) / whole}
+            if precision == 'float32':
+                figures |= {'respond_bound': share * 1.2 + 50e-6 / whole, 'ort_pass': whole}
+    return figures
+
+
+def table(contest: Contest, times: dict) -> list[str]:
+    """Return a line for every competitor."""
+    whole = float(np.median(times[REFERENCE].step)) if REFERENCE in times else None
+    lines = []
+    for key, taken in times.items():
+        engine = not isinstance(key, str)
+        label = f'engine, {key[0]} {key[1]}' if engine else f'{key} (sequential)'
+        for part, seconds in (('respond', taken.respond), ('step', taken.step)):
+            if engine or part == 'step':
+                ratio = f'{np.median(seconds) / whole:6.3f} of {REFERENCE}' if whole else ''
+                lines.append(f'{label:<32} {part:<8} {percentiles(seconds)}  {ratio}')
+    lines += [f'{name}: left out, {reason}' for name, reason in contest.missing.items()]
+    return lines
+
+
+def main() -> None:
+    """Compare outputs, then durations in alternation."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--quick', action='store_true',
+                        help='the policy graph alone, without torch.compile; under 50 s')
+    parser.add_argument('--json', action='store_true', help='print figures for programs')
+    parser.add_argument('--threads', type=int, default=1, help='of every competitor (1)')
+    parser.add_argument('--pause', type=float, default=0.02, metavar='SECONDS',
+                        help='for a second table: idle time before every frame (0.02)')
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    without = {'torch.compile, frozen'} if arguments.quick else set()
+    lines, figures = [], {}
+    for name in ['policy'] if arguments.quick else GRAPHS:
+        contest = Contest(open_graph(GRAPHS[name]), arguments.threads, without)
+        deep = name in ('dsr6', 'deep')
+        for pause in (0.0, arguments.pause):
+            times = contest.run(3 if deep or pause else 15, pause)
+            found = figures_of(contest, times, arguments.threads)
+            when = f'after {pause:g} s of idleness' if pause else 'frame after frame'
+            lines += [f'{name}, {when}', *table(contest, times), ', '.join(
+                f'{key} {value:.4g}' if isinstance(value, float) else f'{key} {value}'
+                for key, value in found.items()), '']
+            if name == 'policy':
+                figures |= {key + ('_idle' if pause else ''): value
+                            for key, value in found.items()}
+    lines.append(f'torch {torch.__version__}, {arguments.threads} threads each, executors: '
+                 f'{", ".join(EXECUTORS)}')
+    show(lines, figures, arguments.json)
+
+
+if __name__ == '__main__':
+    main()
