@@ -13,7 +13,9 @@ from stream_agent.command import Command
 MAX_SIDE = 4096
 MAX_BYTES = 64 * 2**20
 CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
-TO_RGB = {'bgr8': cv2.COLOR_BGR2RGB, 'rgba8': cv2.COLOR_RGBA2RGB, 'bgra8': cv2.COLOR_BGRA2RGB}
+# Where a pixel's red, green and blue lie.
+TO_RGB = {'rgb8': np.s_[:], 'bgr8': np.s_[::-1], 'rgba8': np.s_[:3], 'bgra8': np.s_[2::-1],
+          'mono8': 0}
 
 # The newest frame is the only one worth steering by: never queue, never ask for a resend.
 FRAME_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
@@ -63,9 +65,10 @@ def check_size(height: int, width: int) -> None:
 
 def image_to_array(msg: Image) -> np.ndarray:
     """
-    View an image message as pixels; copies only where the encoding is not rgb8 or mono8.
+    View an image message as pixels, without a copy.
 
-    :returns: uint8, (H, W, 3) in RGB order or (H, W) for mono8.
+    :returns: uint8, (H, W, 3) in RGB order or (H, W) for mono8; of other encodings too this is
+        the message's memory, from which ``Preprocessing`` reads without reordering it first.
     :raises ImageError: For another encoding, or sizes that contradict each other.
     """
     if msg.encoding not in CHANNELS:
@@ -82,9 +85,7 @@ def image_to_array(msg: Image) -> np.ndarray:
                          f'{msg.step * msg.height}')
     rows = np.asarray(msg.data, dtype=np.uint8).reshape(msg.height, msg.step)
     pixels = rows[:, :msg.width * channels].reshape(msg.height, msg.width, channels)
-    if msg.encoding == 'mono8':
-        return pixels[:, :, 0]
-    return cv2.cvtColor(pixels, TO_RGB[msg.encoding]) if msg.encoding in TO_RGB else pixels
+    return pixels[:, :, TO_RGB[msg.encoding]]
 
 
 def jpeg_or_png_size(data: bytes) -> tuple[int, int] | None:
@@ -121,8 +122,7 @@ def compressed_to_array(msg: CompressedImage) -> np.ndarray:
         raise ImageError(f"compressed image of format '{msg.format}' cannot be decoded to 8 bits")
     if pixels.ndim == 2:
         return pixels
-    code = cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return cv2.cvtColor(pixels, code)
+    return pixels[:, :, 2::-1]
 
 
 def image_source(transport: str

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import Command
+from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.nodes.conversions import (
-    array_to_image, command_to_twist, compressed_to_array, image_to_array, ImageError,
+    array_to_image, CHANNELS, command_to_twist, compressed_to_array, image_to_array, ImageError,
     stamp_to_ns, twist_to_command)
 
 RED = np.zeros((4, 6, 3), np.uint8)
@@ -32,12 +33,30 @@ def test_every_colour_encoding_becomes_rgb_with_padded_rows_too(encoding, pixels
     np.testing.assert_array_equal(image_to_array(image(encoding, pixels, padding)), RED)
 
 
-def test_mono_and_rgb_are_views_of_the_message():
-    for encoding, pixels in (('mono8', RED[..., 0].copy()), ('rgb8', RED)):
-        msg = image(encoding, pixels)
-        array = image_to_array(msg)
-        np.testing.assert_array_equal(array, pixels)
-        assert np.shares_memory(array, np.asarray(msg.data))
+@pytest.mark.parametrize('encoding, channels', CHANNELS.items())
+def test_every_encoding_is_a_view_of_the_message(encoding, channels):
+    msg = image(encoding, np.zeros((4, 6, channels), np.uint8))
+    assert np.shares_memory(image_to_array(msg), np.asarray(msg.data))
+
+
+@given(rows=st.integers(1, 130), columns=st.integers(1, 130), padding=st.integers(0, 9),
+       channels=st.sampled_from([1, 3]), crop=st.floats(0, 0.4), seed=st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_every_encoding_of_a_picture_gives_the_same_network_input(rows, columns, padding,
+                                                                  channels, crop, seed):
+    generator = np.random.default_rng(seed)
+    rgb = generator.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+    alpha = generator.integers(0, 256, (rows, columns, 1), dtype=np.uint8)
+    preprocessing = Preprocessing((channels, 12, 16), crop)
+    expected = preprocessing(rgb)
+    for encoding, pixels in (('rgb8', rgb), ('bgr8', rgb[..., ::-1]),
+                             ('rgba8', np.dstack([rgb, alpha])),
+                             ('bgra8', np.dstack([rgb[..., ::-1], alpha]))):
+        msg = image(encoding, pixels, padding)
+        np.testing.assert_array_equal(preprocessing(image_to_array(msg)), expected)
+    grey = rgb[..., 0].copy()
+    np.testing.assert_array_equal(preprocessing(image_to_array(image('mono8', grey, padding))),
+                                  preprocessing(grey))
 
 
 def test_an_array_and_its_stamp_come_back():
