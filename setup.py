@@ -49,6 +49,9 @@ setup(
     extras_require={
         # ROS 2 Jazzy for machines without an installation of it.
         'ros': ['ros-rclpy[fastrtps]==7.1.6', 'ros-common-interfaces==5.3.6'],
+        # Runtimes that the engine can let step a network; `export` needs the first.
+        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
+        'openvino': ['onnx', 'openvino'],
         'test': [
             'flake8',
             'flake8-docstrings',

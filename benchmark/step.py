@@ -14,15 +14,15 @@ from typing import NamedTuple
 from harness import percentiles, show
 import numpy as np
 from peers import make_peers, PEERS
+from response_first import cone_share
 from stream_agent.engine.choice import best, Measured
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.executors import EXECUTORS, usable
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.options import open_graph
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 HERE = Path(__file__).parent / 'graphs'
 GRAPHS = {'policy': str(HERE / 'policy.yaml'), 'dsr2': 'dsr2', 'dsr6': 'dsr6',
@@ -60,18 +60,6 @@ def outputs_of(network: RolloutNetwork, frames: list[np.ndarray]) -> np.ndarray:
         output, state = network.step(torch.from_numpy(frame), state)
         outputs.append(output.numpy())
     return np.array(outputs)
-
-
-def cone_share(network: RolloutNetwork) -> float:
-    """Return the floating-point operations of the response cone over those of all nodes."""
-    state = network.initial_state()
-    counts = []
-    for names in (network.plan(1).cone, [*network.plan(1).cone, *network.plan(1).rest]):
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            now = State({network.input: state.values[network.input]})
-            network.update(names, now, state)
-        counts.append(counter.get_total_flops())
-    return counts[0] / counts[1]
 
 
 class Contest:

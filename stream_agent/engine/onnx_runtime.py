@@ -64,6 +64,8 @@ class OnnxRuntimeExecutor(RuntimeExecutor):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # Between two frames, the cores are for others.
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         options.log_severity_level = ERRORS_ONLY
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         zeros = {key_of(name) for name, value in self._initial.items() if not value.any()}
