@@ -3,10 +3,12 @@ How a streaming step compares with the whole sequential passes that a user would
 
 Every competitor gets frames that have just been written, as from a camera, twenty in a turn.
 ``respond`` and ``step`` are the engine's streaming rollout (edges from the image read this
-frame, all others the one before); the peers are sequential passes of the same graph.
+frame, all others the one before; in ``policy hybrid``, layers 1 and 2 answer with the image,
+too); the peers are sequential passes of the same graph.
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 import time
 from typing import NamedTuple
@@ -21,12 +23,16 @@ from stream_agent.engine.executors import EXECUTORS, usable
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.options import open_graph
 from stream_agent.theory.graph import GraphSpec
-from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
+from stream_agent.theory.patterns import Edge, newest_image_pattern, sequential_pattern
 import torch
 
 HERE = Path(__file__).parent / 'graphs'
-GRAPHS = {'policy': str(HERE / 'policy.yaml'), 'dsr2': 'dsr2', 'dsr6': 'dsr6',
+POLICY = str(HERE / 'policy.yaml')
+GRAPHS = {'policy': POLICY, 'policy hybrid': POLICY, 'dsr2': 'dsr2', 'dsr6': 'dsr6',
           'deep': str(HERE / 'deep.yaml')}
+QUICK = ('policy', 'policy hybrid')
+# Edges that do not stream, besides those from the image.
+AT_ONCE = {'policy hybrid': [('layer1', 'layer2'), ('layer1', 'command'), ('layer2', 'command')]}
 TURN = 20
 TOLERANCE = {'float32': 1e-5, 'bfloat16': 3e-2}
 REFERENCE, REFERENCE_BF16 = 'ONNX Runtime', 'OpenVINO bf16'
@@ -65,8 +71,10 @@ def outputs_of(network: RolloutNetwork, frames: list[np.ndarray]) -> np.ndarray:
 class Contest:
     """All competitors on one graph."""
 
-    def __init__(self, graph: GraphSpec, threads: int, without: set[str]) -> None:
-        self.streaming = make_network(graph, newest_image_pattern(graph))
+    def __init__(self, graph: GraphSpec, threads: int, without: set[str],
+                 at_once: Iterable[Edge] = ()) -> None:
+        self.streaming = make_network(
+            graph, newest_image_pattern(graph) | dict.fromkeys(at_once, 0))
         self.frames = pool_of_frames(self.streaming)
         self.peers, self.missing = make_peers(
             lambda: make_network(graph, sequential_pattern(graph)), threads, without)
@@ -179,7 +187,7 @@ def main() -> None:
     """Compare outputs, then durations in alternation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--quick', action='store_true',
-                        help='the policy graph alone, without torch.compile; under 50 s')
+                        help='the policy graph alone, without torch.compile; about 50 s')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
     parser.add_argument('--threads', type=int, default=1, help='of every competitor (1)')
     parser.add_argument('--pause', type=float, default=0.02, metavar='SECONDS',
@@ -188,19 +196,20 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     without = {'torch.compile, frozen'} if arguments.quick else set()
     lines, figures = [], {}
-    for name in ['policy'] if arguments.quick else GRAPHS:
-        contest = Contest(open_graph(GRAPHS[name]), arguments.threads, without)
+    for name in QUICK if arguments.quick else GRAPHS:
+        contest = Contest(open_graph(GRAPHS[name]), arguments.threads, without,
+                          AT_ONCE.get(name, ()))
         deep = name in ('dsr6', 'deep')
         for pause in (0.0, arguments.pause):
-            times = contest.run(3 if deep or pause else 15, pause)
+            times = contest.run(3 if deep else 2 if pause else 12, pause)
             found = figures_of(contest, times, arguments.threads)
             when = f'after {pause:g} s of idleness' if pause else 'frame after frame'
             lines += [f'{name}, {when}', *table(contest, times), ', '.join(
                 f'{key} {value:.4g}' if isinstance(value, float) else f'{key} {value}'
                 for key, value in found.items()), '']
-            if name == 'policy':
-                figures |= {key + ('_idle' if pause else ''): value
-                            for key, value in found.items()}
+            if name in QUICK:
+                suffix = '_hybrid' * (name != 'policy') + '_idle' * bool(pause)
+                figures |= {key + suffix: value for key, value in found.items()}
     lines.append(f'torch {torch.__version__}, {arguments.threads} threads each, executors: '
                  f'{", ".join(EXECUTORS)}')
     show(lines, figures, arguments.json)

@@ -1,6 +1,6 @@
 """The halves of a step in ONNX Runtime."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -9,46 +9,115 @@ from stream_agent.engine.half_steps import HalfStep, Values
 from stream_agent.engine.onnx_export import to_onnx
 from stream_agent.engine.onnx_layout import (
     blocked_keys, key_of, optimised, without_reordering)
-from stream_agent.engine.runtime_executor import RuntimeExecutor
+from stream_agent.engine.runtime_executor import CompiledHalf, RuntimeExecutor
 from stream_agent.network.rollout_network import RolloutNetwork
+from torch import Tensor
 
 ERRORS_ONLY = 3
+# Of a frame, of the one before, and of the next one.
+COPIES = 3
+
+
+class Buffers:
+    """
+    Memory for every tensor that is carried, used in turn, so that nothing is copied.
+
+    A key is what a tensor is called in whichever frame it is seen from. From a reset on, the
+    turns are the same every time, and they repeat with the schedule.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[str, list[onnxruntime.OrtValue]] = {}
+        #: Which copy is next, by key.
+        self.turns: dict[str, int] = {}
+
+    def reset(self, initial: dict[str, Tensor]) -> dict[str, onnxruntime.OrtValue]:
+        """Write what the first frame finds, where the last ones will have written it."""
+        self.turns = {}
+        values = {}
+        for name, value in initial.items():
+            newer = initial.get(key_of(name), value)
+            # A node that is held has one value in both frames.
+            place = -1 if newer.data_ptr() == value.data_ptr() else -2
+            values[name] = self._of(key_of(name), value.shape)[place]
+            values[name].update_inplace(value.numpy())
+        return values
+
+    def next(self, name: str, shape: tuple[int, ...]) -> onnxruntime.OrtValue:
+        """Return memory that no frame in work reads."""
+        key = key_of(name)
+        turn = self.turns.get(key, 0)
+        self.turns = {**self.turns, key: (turn + 1) % COPIES}
+        return self._of(key, shape)[turn]
+
+    def _of(self, key: str, shape: tuple[int, ...]) -> list[onnxruntime.OrtValue]:
+        if key not in self._copies:
+            self._copies[key] = [
+                onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), np.float32)
+                for _ in range(COPIES)]
+        return self._copies[key]
+
+
+class BoundHalf(NamedTuple):
+    """
+    A half with its memory in one turn.
+
+    :param arrays: Names of arguments that are arrays of the caller's, and new every time.
+    :param results: By name.
+    :param turns: Of the buffers, after it.
+    """
+
+    binding: onnxruntime.IOBinding
+    arrays: list[str]
+    results: dict[str, onnxruntime.OrtValue]
+    turns: dict[str, int]
 
 
 class OnnxHalf:
     """
-    One half of a step; it takes the values of a frame by name, and adds its results.
+    One half of a step.
 
     :param model: As ONNX Runtime has optimised it.
-    :param outputs: Names of the results, in order.
     """
 
-    def __init__(self, model: onnx.ModelProto, outputs: list[str]) -> None:
+    def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
-        self._outputs = outputs
         # What nothing depends on is no input of the model any more.
         self._inputs = [port.name for port in model.graph.input]
+        self._shapes = {port.name: tuple(size.dim_value for size in
+                                         port.type.tensor_type.shape.dim)
+                        for port in model.graph.output}
 
     def open(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
         """Get ready to run a model that takes and gives the same tensors."""
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=['CPUExecutionProvider'])
-        self._binding = self._session.io_binding()
+        self._bound: dict[int, BoundHalf] = {}
 
-    def __call__(self, values: dict[str, Any]) -> None:
-        binding = self._binding
-        for name in self._inputs:
+    def __call__(self, values: dict[str, Any], turn: int, buffers: Buffers) -> None:
+        """Run with the values of a frame, by name, and add the results."""
+        if turn not in self._bound:
+            self._bound[turn] = self._bind(values, buffers)
+        binding, arrays, results, buffers.turns = self._bound[turn]
+        for name in arrays:
             value = values[name]
-            if isinstance(value, np.ndarray):
-                # Unlike a value of ONNX Runtime's own, this is not copied.
-                address, _ = value.__array_interface__['data']
-                binding.bind_input(name, 'cpu', 0, np.float32, value.shape, address)
-            else:
-                binding.bind_ortvalue_input(name, value)
-        for name in self._outputs:
-            binding.bind_output(name)
+            address, _ = value.__array_interface__['data']
+            # Unlike a value of ONNX Runtime's own, this is not copied.
+            binding.bind_input(name, 'cpu', 0, np.float32, value.shape, address)
         self._session.run_with_iobinding(binding)
-        values.update(zip(self._outputs, binding.get_outputs()))
+        values.update(results)
+
+    def _bind(self, values: dict[str, Any], buffers: Buffers) -> BoundHalf:
+        """Choose the memory for a turn."""
+        arrays = [name for name in self._inputs if isinstance(values[name], np.ndarray)]
+        results = {name: buffers.next(name, shape) for name, shape in self._shapes.items()}
+        binding = self._session.io_binding()
+        for name in self._inputs:
+            if name not in arrays:
+                binding.bind_ortvalue_input(name, values[name])
+        for name, value in results.items():
+            binding.bind_ortvalue_output(name, value)
+        return BoundHalf(binding, arrays, results, buffers.turns)
 
 
 class OnnxRuntimeExecutor(RuntimeExecutor):
@@ -60,6 +129,7 @@ class OnnxRuntimeExecutor(RuntimeExecutor):
 
     def __init__(self, network: RolloutNetwork, batch_size: int = 1, threads: int = 1) -> None:
         self._halves: list[OnnxHalf] = []
+        self._buffers = Buffers()
         super().__init__(network, batch_size)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -75,11 +145,24 @@ class OnnxRuntimeExecutor(RuntimeExecutor):
         for half in self._halves:
             half.open(without_reordering(half.model, keys), options)
 
-    def compile_half(self, half: HalfStep, examples: Values) -> OnnxHalf:
+    def compile_half(self, half: HalfStep, examples: Values) -> CompiledHalf:
         """Optimise one half; all are opened together."""
-        model = optimised(to_onnx(half, list(examples.values())))
-        self._halves.append(OnnxHalf(model, half.outputs))
-        return self._halves[-1]
+        compiled = OnnxHalf(optimised(to_onnx(half, list(examples.values()))))
+        self._halves.append(compiled)
+        return lambda values: compiled(values, self._turn, self._buffers)
+
+    def reset(self) -> None:
+        """Forget every frame, and prepare for the first one."""
+        super().reset()
+        self._turn = 0
+        # What was an image stays an array of its own.
+        self._values |= self._buffers.reset({
+            name: value for name, value in self._initial.items() if key_of(name) != self._input})
+
+    def settle(self) -> None:
+        """Compute what only later frames need, and begin the next one."""
+        super().settle()
+        self._turn = (self._turn + 1) % (COPIES * len(self._frames))
 
     def to_runtime(self, name: str, value: np.ndarray) -> np.ndarray:
         """Return an array that the runtime can read."""

@@ -143,6 +143,18 @@ def test_reset_forgets_and_engines_do_not_disturb_each_other(executor):
     assert np.array_equal(alone, together)
 
 
+@pytest.mark.parametrize('executor', ['packed', 'onnxruntime', 'openvino'])
+@pytest.mark.parametrize('until', range(1, 8, 2))
+def test_reset_in_the_middle_of_a_schedule(executor, until):
+    graph = scheduled(EVERY_LAYER, 3)
+    network = network_of(graph, newest_image_pattern(graph))
+    frames = images(network, length=14)
+    stepped = made(executor, network)
+    run(stepped, frames[:until])
+    np.testing.assert_allclose(run(stepped, frames), expected(network, frames),
+                               atol=TOLERANCE['float32'])
+
+
 def test_engines_of_different_threads_leave_torch_as_it_was():
     network = network_of(SR, newest_image_pattern(SR))
     frames = images(network)
