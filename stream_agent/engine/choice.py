@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.engine.executors import Executor, make_executor, Request, usable
-from stream_agent.engine.threads import torch_threads
+from stream_agent.engine.torch_state import computing, torch_threads
 import torch
 
 FRAMES_A_TURN = 5
@@ -82,10 +82,11 @@ def reference(request: Request, frames: list[np.ndarray]) -> np.ndarray:
     network = request.network
     state = network.initial_state(request.batch_size)
     outputs = []
-    for frame in frames:
-        device = state.values[network.input].device
-        output, state = network.step(torch.from_numpy(frame).to(device), state)
-        outputs.append(output.cpu().numpy())
+    with computing(tf32=False):
+        for frame in frames:
+            device = state.values[network.input].device
+            output, state = network.step(torch.from_numpy(frame).to(device), state)
+            outputs.append(output.cpu().numpy())
     return np.array(outputs)
 
 

@@ -1,6 +1,9 @@
 """The definition at work: the network's own halves of a step, operation by operation."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
+from stream_agent.engine.torch_state import computing
 from stream_agent.network.rollout_network import RolloutNetwork, State
 import torch
 
@@ -32,12 +35,18 @@ class EagerExecutor:
         :param frame: float32, (B, *shape) of the input node.
         :returns: The output node, float32, (B, *shape), on the host.
         """
-        output, self._now = self._network.respond(
-            torch.from_numpy(frame).to(self._device), self._state)
+        with self._exactly():
+            output, self._now = self._network.respond(
+                torch.from_numpy(frame).to(self._device), self._state)
         return output.cpu().numpy()
 
     @torch.inference_mode()
     def settle(self) -> None:
         """Compute what only later frames need."""
-        self._state = self._network.settle(self._now, self._state)
+        with self._exactly():
+            self._state = self._network.settle(self._now, self._state)
         self._now = None
+
+    def _exactly(self) -> AbstractContextManager:
+        """Keep cuDNN from rounding, as it does unless it is told not to."""
+        return computing(tf32=False) if self._device.type == 'cuda' else nullcontext()

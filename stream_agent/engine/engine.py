@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from stream_agent.engine.choice import choose_executor, Measured
 from stream_agent.engine.executors import make_executor, Request
-from stream_agent.engine.threads import torch_threads
+from stream_agent.engine.torch_state import torch_threads
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 

@@ -82,6 +82,12 @@ def make_openvino(request: Request) -> Executor:
     return OpenVinoExecutor(*request[:2], request.threads, request.precision)
 
 
+def make_cuda_graphs(request: Request) -> Executor:
+    """Make the executor of CUDA graphs."""
+    from stream_agent.engine.cuda.graphs import CudaGraphExecutor
+    return CudaGraphExecutor(*request[:3])
+
+
 def lacks(*packages: str) -> Callable[[], str]:
     """Return a function that says which of the packages are not installed."""
     def missing() -> str:
@@ -98,6 +104,7 @@ EXECUTORS = {
                    lambda: '' if packed.is_available() else "oneDNN's operators in this torch"),
     'onnxruntime': Kind(make_onnx_runtime, ('cpu',), ('float32',), lacks('onnx', 'onnxruntime')),
     'openvino': Kind(make_openvino, ('cpu',), ('float32', 'bfloat16'), lacks('onnx', 'openvino')),
+    'cuda_graphs': Kind(make_cuda_graphs, ('cuda',), PRECISIONS),
 }
 
 

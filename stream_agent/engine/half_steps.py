@@ -19,7 +19,7 @@ from torch import nn, Tensor
 
 class HalfStep(nn.Module):
     """
-    Tasks as one function; every tensor is (B, *shape) of its node.
+    Tasks as one function; tensors are (B, *shape) of their nodes, sums into cells wider.
 
     :param tasks: With whether each is done ahead, for the next frame.
     :param kept: Names of results that are wanted; those for the next frame are anyway.
@@ -86,6 +86,11 @@ def names_read(network: RolloutNetwork, task: Task, ahead: bool, held_next: tupl
 def name_written(task: Task, ahead: bool) -> str:
     """Return the tensor that a task gives."""
     return task.node + ('' if task.finishes else '.sum') + ('.next' if ahead else '')
+
+
+def key_of(name: str) -> str:
+    """Return what the same tensor is called in whichever frame it is seen from."""
+    return name.removesuffix('.before').removesuffix('.next')
 
 
 def remembered_nodes(network: RolloutNetwork) -> list[str]:

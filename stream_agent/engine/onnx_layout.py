@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import onnx
 import onnxruntime
+from stream_agent.engine.half_steps import key_of
 
 # The channels of a map are a multiple of every block size that is in use: 4, 8 or 16.
 BLOCK = 16
@@ -26,11 +27,6 @@ def optimised(model: bytes) -> onnx.ModelProto:
         options.optimized_model_filepath = str(Path(folder) / OPTIMISED)
         onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
         return onnx.load(options.optimized_model_filepath)
-
-
-def key_of(name: str) -> str:
-    """Return what the same tensor is called in whichever frame it is seen from."""
-    return name.removesuffix('.before').removesuffix('.next')
 
 
 def blocked_keys(models: Iterable[onnx.ModelProto], candidates: set[str]) -> set[str]:

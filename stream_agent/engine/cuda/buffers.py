@@ -1,0 +1,163 @@
+"""
+Where the values of nodes lie: buffers that are used in turn, so that nothing is ever copied.
+
+A frame's value goes into the next buffer of its node while later readers still find the earlier
+one in its own. What a frame reads and writes repeats after some frames, and is then the same
+addresses, which is what a recorded half of a step needs.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from math import gcd, lcm
+from typing import NamedTuple
+
+from stream_agent.engine.cuda.branches import Buffer
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.halves import frame_tasks, FrameTasks, Task
+from stream_agent.theory.patterns import Pattern
+
+# Powers of two, so that the phases of all nodes repeat together soon.
+COUNTS = (1, 2, 4)
+
+
+class Action(NamedTuple):
+    """
+    A task with its buffers.
+
+    :param sources: What each of the task's edges reads.
+    :param previous: The node's last value, if it has a cell.
+    :param begun: The sum that the task goes on with, if there is one.
+    :param target: What it fills: the node's value, or a sum.
+    """
+
+    task: Task
+    sources: tuple[Buffer, ...]
+    previous: Buffer | None
+    begun: Buffer | None
+    target: Buffer
+
+    @property
+    def reads(self) -> tuple[Buffer, ...]:
+        """All that it reads."""
+        return (*self.sources, *(buffer for buffer in (self.previous, self.begun) if buffer))
+
+
+class FrameActions(NamedTuple):
+    """
+    What is done for a frame.
+
+    :param image: Where the image goes.
+    :param respond: From the image to the output.
+    :param output: Where the output is found after ``respond``.
+    :param settle: The rest, and what the next frame needs ahead of its image.
+    """
+
+    image: Buffer
+    respond: tuple[Action, ...]
+    output: Buffer
+    settle: tuple[Action, ...]
+
+
+class BufferPlan:
+    """
+    The buffers of all frames.
+
+    :param graph: With one input.
+    :param pattern: A valid pattern of the graph.
+    :param stacks: Nodes of equal periods and offsets that take their turns together.
+    """
+
+    def __init__(self, graph: GraphSpec, pattern: Pattern,
+                 stacks: Iterable[Sequence[str]] = ()) -> None:
+        self._graph, self._pattern = graph, pattern
+        (self._input,) = graph.inputs
+        self._tasks = cache(lambda phase: frame_tasks(graph, pattern, phase))
+        #: Buffers of every node.
+        self.counts = {name: self._count(*lives)
+                       for name, lives in self._lives.items()}
+        for stack in stacks:
+            self.counts.update(dict.fromkeys(stack, max(self.counts[name] for name in stack)))
+        #: What is done for frame f, at f modulo the length.
+        self.frames = [self._frame(f or self.period) for f in range(self.period)]
+        #: What the first frame needs ahead of its image.
+        self.begin = tuple(self._action(task, 1) for task in self._tasks_of(1).ahead)
+
+    def _tasks_of(self, frame: int) -> FrameTasks:
+        return self._tasks(frame % self._graph.hyperperiod)
+
+    @property
+    def period(self) -> int:
+        """Frames after which buffers and schedule repeat together."""
+        whole = self._graph.hyperperiod
+        turns = (count // gcd(count, whole // self._graph.node(name).period)
+                 for name, count in self.counts.items())
+        return whole * lcm(*turns)
+
+    @property
+    def sums(self) -> list[str]:
+        """Nodes whose sums are begun ahead; such a sum is used up in the next half."""
+        return list(dict.fromkeys(
+            task.node for frame in range(self._graph.hyperperiod)
+            for task in self._tasks_of(frame).ahead if not task.finishes))
+
+    @property
+    def _lives(self) -> dict[str, tuple[dict[int, int], dict[int, int]]]:
+        """Return when the values of every node are written and last read, in halves of steps."""
+        lives = {node.name: ({}, {}) for node in self._graph.nodes}
+
+        def read(name: str, frame: int, half: int) -> None:
+            last = lives[name][1]
+            update = self._updates(name, frame)
+            last[update] = max(half, last.get(update, half))
+
+        for frame in range(1, 4 * self._graph.hyperperiod + 5):
+            _, ahead, respond, rest = self._tasks_of(frame)
+            lives[self._input][0][frame] = 2 * frame
+            read(self._graph.output, frame, 2 * frame)
+            for tasks, half in ((ahead, 2 * frame - 1), (respond, 2 * frame),
+                                (rest, 2 * frame + 1)):
+                for task in tasks:
+                    for source, target in task.edges:
+                        read(source, frame - self._pattern[source, target], half)
+                    if task.finishes:
+                        lives[task.node][0][self._updates(task.node, frame)] = half
+                        if self._graph.node(task.node).cell:
+                            read(task.node, frame - 1, half)
+        return lives
+
+    def _count(self, written: dict[int, int], last_read: dict[int, int]) -> int:
+        """Return how many buffers let no half overwrite what it, or a later one, needs."""
+        return next(count for count in COUNTS if all(
+            max(last_read.get(update - count, -1), written.get(update - count, -1)) < half
+            for update, half in written.items()))
+
+    def _updates(self, name: str, frame: int) -> int:
+        """Return how often a node has been computed in the frames up to this one."""
+        node = self._graph.node(name)
+        return (frame - node.offset) // node.period - -node.offset // node.period
+
+    def buffer(self, name: str, frame: int) -> Buffer:
+        """Return where a node's value at a frame is found, from frame 0 on."""
+        return name, self._updates(name, frame) % self.counts[name]
+
+    def _action(self, task: Task, frame: int) -> Action:
+        """Return a task of a frame with its buffers."""
+        carries = task.finishes and self._graph.node(task.node).cell
+        running_sum = f'{task.node}.sum', 0
+        return Action(
+            task,
+            tuple(self.buffer(source, frame - self._pattern[source, target])
+                  for source, target in task.edges),
+            self.buffer(task.node, frame - 1) if carries else None,
+            running_sum if task.begun else None,
+            self.buffer(task.node, frame) if task.finishes else running_sum)
+
+    def _frame(self, frame: int) -> FrameActions:
+        """Return what is done for a frame."""
+        now, after = self._tasks_of(frame), self._tasks_of(frame + 1)
+        return FrameActions(
+            self.buffer(self._input, frame),
+            tuple(self._action(task, frame) for task in now.respond),
+            self.buffer(self._graph.output, frame),
+            (*(self._action(task, frame) for task in now.rest),
+             *(self._action(task, frame + 1) for task in after.ahead)))

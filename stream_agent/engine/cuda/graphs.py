@@ -1,0 +1,170 @@
+"""Steps a network on a GPU: each half of a step is one CUDA graph, on buffers that stay."""
+
+from collections.abc import Sequence
+from statistics import median
+import threading
+
+import numpy as np
+from stream_agent.engine.cuda.device import Device, device_of, MOST_STREAMS
+from stream_agent.engine.cuda.pixels import DevicePixels
+from stream_agent.engine.cuda.program import Program, Variant
+from stream_agent.engine.torch_state import computing
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
+import torch
+from torch import Tensor
+
+# float32 rounds nothing; tf32 rounds the factors of products; bfloat16 all feature maps.
+PRECISIONS = {'float32': torch.float32, 'tf32': torch.float32, 'bfloat16': torch.bfloat16}
+TIMED_FRAMES = 20
+TIMED_ROUNDS = 5
+
+
+class CudaGraphExecutor:
+    """
+    Steps a network by recorded halves; everything is allocated, warmed up and recorded now.
+
+    ``respond`` waits for its output alone. ``settle`` returns at once, and the device computes
+    while the caller goes on; the next ``respond`` is ordered behind it. All calls come from the
+    thread that made the executor. Weights are read now: a change afterwards has no effect.
+
+    On the CPU the same plans run on the same buffers, for tests.
+
+    :param network: In evaluation mode, on the device to work on.
+    :param batch_size: B, streams of frames that are stepped together.
+    :param precision: 'float32'; 'tf32', which rounds the factors of products to 10 bits; or
+        'bfloat16' for feature maps and what makes them.
+    :param batched: Whether equal nodes run as one kernel; 'auto' measures what is faster.
+    :param forked: Whether independent nodes run side by side.
+    :param preprocessing: For ``respond_pixels``, with ``camera``.
+    :param camera: (H, W, 3) or (H, W) of the images.
+    :param among: Variants to choose from; if empty, all that ``batched`` allows.
+    :param device: For tests.
+    :raises ValueError: If an option does not exist.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, network: RolloutNetwork, batch_size: int = 1, precision: str = 'float32',
+                 batched: str | bool = 'auto', forked: bool = True, *,
+                 preprocessing: Preprocessing | None = None, camera: tuple[int, ...] = (),
+                 among: Sequence[Variant] = (), device: Device | None = None) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: there is no '{precision}'; choices are "
+                             f"{', '.join(PRECISIONS)}")
+        if batched not in ('auto', True, False):
+            raise ValueError(f"batched: {batched!r} is none of 'auto', True, False")
+        like = network.initial_state(batch_size).values
+        #: What the halves run on.
+        self.device = device or device_of(like[network.input])
+        self._thread = threading.get_ident()
+        self._frames = self.device.host_buffer(tuple(like[network.input].shape), torch.float32)
+        self._output = self.device.host_buffer(
+            tuple(like[network.graph.output].shape), torch.float32)
+        takes = [self._take_frames]
+        if camera:
+            self._pixels = self.device.host_buffer((batch_size, *camera), torch.uint8)
+            self._host_pixels = self._pixels.numpy()
+            self._pixels_there = self._pixels.to(self.device.torch_device)
+            self._convert = DevicePixels(preprocessing, camera, self.device.torch_device)
+            takes.append(self._take_pixels)
+        with computing(precision == 'tf32'):
+            programs = [Program(network, self.device, takes, self._output, PRECISIONS[precision],
+                                variant, MOST_STREAMS if forked else 1)
+                        for variant in among or variants(batched, self.device.fuses)]
+            #: Seconds of a step on the device by variant, if there was a choice.
+            self.measured = measure(programs, self.device) if len(programs) > 1 else {}
+        #: The fastest variant.
+        self.program = min(programs, key=lambda program: self.measured.get(program.variant, 0.0))
+        self._host_frames, self._host_output = self._frames.numpy(), self._output.numpy()
+        self.reset()
+
+    def _take_frames(self, image: Tensor) -> None:
+        """Bring frames from the host into the image's buffer."""
+        image.copy_(self._frames, non_blocking=True)
+
+    def _take_pixels(self, image: Tensor) -> None:
+        """Bring pixels from the host, and convert them into the image's buffer."""
+        self._pixels_there.copy_(self._pixels, non_blocking=True)
+        with computing(tf32=False):  # grey levels have 8 bits, and their weights more
+            self._convert(self._pixels_there, image)
+
+    def _check_thread(self, what: str) -> None:
+        """
+        Refuse calls from elsewhere.
+
+        :raises RuntimeError: If the executor was made on another thread.
+        """
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(f'{what}: called on another thread than the one that made the '
+                               'executor; make and step it on one thread')
+
+    @torch.inference_mode()
+    def reset(self) -> None:
+        """Forget every frame, and prepare for the first one."""
+        self._check_thread('reset')
+        self._frame = 1
+        self.program.reset()
+
+    def respond(self, frame: np.ndarray) -> np.ndarray:
+        """
+        Answer a frame.
+
+        :param frame: float32, (B, *shape) of the input node.
+        :returns: The output node, float32, (B, *shape), on the host.
+        """
+        return self._respond(0, self._host_frames, frame)
+
+    def respond_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """
+        Answer images as the camera gives them.
+
+        :param pixels: uint8, (B, *camera), in RGB order.
+        :returns: As ``respond``.
+        :raises RuntimeError: If the executor was made without a camera.
+        """
+        if len(self.program.respond) < 2:
+            raise RuntimeError('respond_pixels: the executor was made without a camera; give it '
+                               'preprocessing and the shape of the images')
+        return self._respond(1, self._host_pixels, pixels)
+
+    def _respond(self, way: int, target: np.ndarray, frame: np.ndarray) -> np.ndarray:
+        """Bring a frame to the device by one of the ways in, and wait for the output."""
+        self._check_thread('respond')
+        if frame.shape != target.shape:
+            raise ValueError(f'respond: the frame has the shape {list(frame.shape)}, but the '
+                             f'executor was made for {list(target.shape)}')
+        target[...] = frame
+        phases = self.program.respond[way]
+        self.device.answer(phases[self._frame % len(phases)])
+        return self._host_output.copy()
+
+    def settle(self) -> None:
+        """Start what only later frames need."""
+        self._check_thread('settle')
+        phases = self.program.settle
+        self.device.launch(phases[self._frame % len(phases)])
+        self._frame += 1
+
+
+def variants(batched: str | bool, fuses: bool) -> list[Variant]:
+    """
+    Return the variants to choose from.
+
+    :param batched: Whether equal nodes run as one kernel; 'auto' for both.
+    :param fuses: Whether there are fused operations.
+    """
+    ways = [Variant(batched=True)] if batched else []
+    if batched in ('auto', False):
+        ways += [Variant(), Variant(channels_last=True)]
+    return [way._replace(fused=fused) for way in ways for fused in (True, False)
+            if fuses or not fused]
+
+
+def measure(programs: Sequence[Program], device: Device) -> dict[Variant, float]:
+    """Return the seconds that a step takes on the device, in every variant."""
+    seconds: dict[Variant, list[float]] = {program.variant: [] for program in programs}
+    for _ in range(TIMED_ROUNDS):
+        for program in programs:
+            seconds[program.variant].append(
+                device.seconds(program.steps(TIMED_FRAMES)) / TIMED_FRAMES)
+    return {variant: median(values) for variant, values in seconds.items()}
