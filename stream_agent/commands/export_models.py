@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
-from stream_agent.engine.half_steps import (
+from stream_agent.engine.runtimes.half_steps import (
     carry, frame_halves, FrameHalves, HalfStep, initial_values, key_of)
-from stream_agent.engine.onnx_export import OPSET, to_onnx
+from stream_agent.engine.runtimes.onnx_export import OPSET, to_onnx
 from stream_agent.installation import share_folder
 from stream_agent.network.checkpoint import Policy
 from stream_agent.network.preprocessing import MOST_VALUES_BY_AREA, scale

@@ -72,13 +72,13 @@ def make_packed(request: Request) -> Executor:
 
 def make_onnx_runtime(request: Request) -> Executor:
     """Make the executor in ONNX Runtime, which is imported only now."""
-    from stream_agent.engine.onnx_runtime import OnnxRuntimeExecutor
+    from stream_agent.engine.runtimes.onnx_runtime import OnnxRuntimeExecutor
     return OnnxRuntimeExecutor(request.network, request.batch_size, request.threads)
 
 
 def make_openvino(request: Request) -> Executor:
     """Make the executor in OpenVINO, which is imported only now."""
-    from stream_agent.engine.openvino import OpenVinoExecutor
+    from stream_agent.engine.runtimes.openvino import OpenVinoExecutor
     return OpenVinoExecutor(*request[:2], request.threads, request.precision)
 
 

@@ -3,7 +3,7 @@
 import io
 import warnings
 
-from stream_agent.engine.half_steps import HalfStep
+from stream_agent.engine.runtimes.half_steps import HalfStep
 import torch
 from torch import Tensor
 

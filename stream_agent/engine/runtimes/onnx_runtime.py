@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import onnxruntime
-from stream_agent.engine.half_steps import HalfStep, key_of, Values
-from stream_agent.engine.onnx_export import to_onnx
-from stream_agent.engine.onnx_layout import blocked_keys, optimised, without_reordering
-from stream_agent.engine.runtime_executor import CompiledHalf, RuntimeExecutor
+from stream_agent.engine.runtimes.half_steps import HalfStep, key_of, Values
+from stream_agent.engine.runtimes.onnx_export import to_onnx
+from stream_agent.engine.runtimes.onnx_layout import blocked_keys, optimised, without_reordering
+from stream_agent.engine.runtimes.runtime_executor import CompiledHalf, RuntimeExecutor
 from stream_agent.network.rollout_network import RolloutNetwork
 from torch import Tensor
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from stream_agent.engine.half_steps import (
-    carry, frame_halves, HalfStep, initial_values, Values)
 from stream_agent.engine.light_response import light_response, LightResponse
+from stream_agent.engine.runtimes.half_steps import (
+    carry, frame_halves, HalfStep, initial_values, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.halves import frame_tasks
 import torch

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import onnx
 import onnxruntime
-from stream_agent.engine.half_steps import key_of
+from stream_agent.engine.runtimes.half_steps import key_of
 
 # The channels of a map are a multiple of every block size that is in use: 4, 8 or 16.
 BLOCK = 16

@@ -3,9 +3,9 @@
 import numpy as np
 import openvino
 from openvino.preprocess import PrePostProcessor
-from stream_agent.engine.half_steps import HalfStep
-from stream_agent.engine.onnx_export import to_onnx
-from stream_agent.engine.runtime_executor import CompiledHalf, RuntimeExecutor, Values
+from stream_agent.engine.runtimes.half_steps import HalfStep
+from stream_agent.engine.runtimes.onnx_export import to_onnx
+from stream_agent.engine.runtimes.runtime_executor import CompiledHalf, RuntimeExecutor, Values
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
