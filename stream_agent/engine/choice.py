@@ -7,7 +7,8 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.engine.executors import Executor, make_executor, Request, usable
+from stream_agent.engine.executors import (
+    Executor, ExecutorError, make_executor, Request, usable)
 from stream_agent.engine.torch_state import computing, torch_threads
 import torch
 
@@ -18,8 +19,8 @@ SECONDS_EACH = 0.15
 STEP_TOLERANCE = 1.25
 # Further threads are taken from somebody: they have to be worth it.
 THREADS_GAIN = 1.1
-# float32 differs by rounding; more than that is a fault of a runtime.
-LARGEST_ERROR = 1e-3
+# Relative to the outputs; what differs by more than rounding is another function.
+LARGEST_ERROR = {'float32': 1e-3, 'tf32': 3e-2, 'bfloat16': 0.2}
 
 
 class Measured(NamedTuple):
@@ -29,7 +30,7 @@ class Measured(NamedTuple):
     :param name: A name in ``executors.EXECUTORS``.
     :param respond: Seconds until the answer, median.
     :param step: Seconds until the frame is settled, median.
-    :param error: Largest difference from the network's own outputs.
+    :param error: Largest difference from the network's own outputs, relative to them.
     """
 
     name: str
@@ -95,30 +96,50 @@ def measure(device: torch.device, request: Request, choices: list[tuple[str, int
     """Make executors of these names and threads, and measure them, in turns."""
     frames = example_frames(request)
     expected = reference(request, frames)
-    made = [make_executor(name, device, request._replace(threads=count))
-            for name, count in choices]
-    errors = [largest_error(executor, count, frames, expected)
-              for executor, (_, count) in zip(made, choices)]
-    taken: list[list[tuple[float, float]]] = [[] for _ in made]
+    made: dict[tuple[str, int], Executor] = {}
+    for name, count in choices:
+        try:
+            made[name, count] = make_executor(name, device, request._replace(threads=count))
+        except ExecutorError:  # of several, those that can
+            if len(choices) == 1:
+                raise
+    errors = {key: largest_error(executor, key[1], frames, expected)
+              for key, executor in made.items()}
+    taken: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in made}
     for _ in range(MOST_TURNS):
-        for executor, (_, count), halves in zip(made, choices, taken):
-            if sum(step for _, step in halves) < SECONDS_EACH:
-                with torch_threads(count):
-                    halves += [timed_step(executor, frame) for frame in frames][1:]
-    return [Measured(*choice, executor, *map(statistics.median, zip(*halves)), error)
-            for choice, executor, halves, error in zip(choices, made, taken, errors)]
+        for key, executor in made.items():
+            if sum(step for _, step in taken[key]) < SECONDS_EACH:
+                with torch_threads(key[1]):
+                    taken[key] += [timed_step(executor, frame) for frame in frames][1:]
+    return [Measured(*key, executor, *map(statistics.median, zip(*taken[key])), errors[key])
+            for key, executor in made.items()]
+
+
+def check_outputs(name: str, executor: Executor, request: Request) -> None:
+    """
+    Hold the first outputs of an executor against the network's own.
+
+    :raises ExecutorError: If they differ by more than rounding.
+    """
+    frames = example_frames(request)
+    error = largest_error(executor, request.threads, frames, reference(request, frames))
+    if not error <= LARGEST_ERROR[request.precision]:
+        raise ExecutorError(
+            f"executor '{name}' computes another function than the network: its outputs differ "
+            f"by {error:.1e}; take 'eager'. Transforms of your own may only compute with "
+            'tensors, without branches that depend on their values')
 
 
 def largest_error(executor: Executor, threads: int, frames: list[np.ndarray],
                   expected: np.ndarray) -> float:
-    """Return by how much the first outputs differ from the network's own."""
+    """Return by how much the first outputs differ from the network's own, relative to them."""
     with torch_threads(threads):
         executor.reset()
         outputs = []
         for frame in frames:
             outputs.append(executor.respond(frame).copy())
             executor.settle()
-    return float(np.abs(np.array(outputs) - expected).max())
+    return float(np.abs(np.array(outputs) - expected).max() / max(1.0, np.abs(expected).max()))
 
 
 def timed_step(executor: Executor, frame: np.ndarray) -> tuple[float, float]:
@@ -132,8 +153,10 @@ def timed_step(executor: Executor, frame: np.ndarray) -> tuple[float, float]:
 
 def best(measured: list[Measured], precision: str) -> Measured:
     """Return the executor that answers first, among those whose steps are fast."""
-    sound = [one for one in measured
-             if precision != 'float32' or one.error <= LARGEST_ERROR]
+    sound = [one for one in measured if one.error <= LARGEST_ERROR[precision]]
+    if not sound:
+        raise ExecutorError(f'{measured[0].name} computes another function than the network: its '
+                            f"outputs differ by {measured[0].error:.1e}; take 'eager'")
     weight = {one: THREADS_GAIN if one.threads > 1 else 1.0 for one in sound}
     fastest = min(one.step * weight[one] for one in sound)
     return min((one for one in sound if one.step * weight[one] <= STEP_TOLERANCE * fastest),

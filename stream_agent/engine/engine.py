@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from stream_agent.engine.choice import choose_executor, Measured
+from stream_agent.engine.choice import check_outputs, choose_executor, Measured
 from stream_agent.engine.executors import make_executor, Request
 from stream_agent.engine.torch_state import torch_threads
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -72,6 +72,8 @@ class Engine:
             self._executor = chosen.executor
         else:
             self._executor = make_executor(executor, self.device, request)
+            if executor != 'eager':
+                check_outputs(executor, self._executor, request)
         self.reset()
 
     def reset(self) -> None:

@@ -132,7 +132,7 @@ def make_executor(name: str, device: torch.device, request: Request) -> Executor
     """
     Make an executor by its name.
 
-    :raises ExecutorError: If it is not to be had.
+    :raises ExecutorError: If it is not to be had, or cannot step this network.
     """
     choices = usable(device.type, request.precision)
     if name not in EXECUTORS:
@@ -142,4 +142,9 @@ def make_executor(name: str, device: torch.device, request: Request) -> Executor
     if reason:
         raise ExecutorError(f"executor '{name}': {reason}. On {device.type} in "
                             f"{request.precision} there are {', '.join(choices) or 'none'}")
-    return EXECUTORS[name].make(request)
+    try:
+        return EXECUTORS[name].make(request)
+    except Exception as error:  # the errors of runtimes have no class in common
+        (reason, *_) = [*str(error).strip().splitlines(), type(error).__name__]
+        raise ExecutorError(f"executor '{name}' cannot step this network ({reason}); take "
+                            "'eager', or another transform") from error

@@ -1,12 +1,15 @@
 """The executor that 'auto' takes."""
 
 from graphs import SR
+import numpy as np
+import pytest
 from stream_agent.engine.choice import best, choose_executor, Measured
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.executors import Request, usable
+from stream_agent.engine.executors import ExecutorError, Request, usable
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.patterns import newest_image_pattern
 import torch
+from torch import nn
 
 
 def measured(name, respond, step, threads=1, error=0.0):
@@ -32,7 +35,10 @@ def test_a_runtime_that_computes_something_else_is_not_taken():
     right = measured('right', respond=0.2, step=1.0)
     wrong = measured('wrong', respond=0.1, step=0.5, error=0.5)
     assert best([wrong, right], 'float32') is right
-    assert best([wrong, right], 'bfloat16') is wrong
+    with pytest.raises(ExecutorError) as error:
+        best([wrong], 'float32')
+    assert str(error.value) == ('wrong computes another function than the network: its outputs '
+                                "differ by 5.0e-01; take 'eager'")
 
 
 def test_auto_measures_all_that_can_be_used_and_takes_the_best():
@@ -43,6 +49,45 @@ def test_auto_measures_all_that_can_be_used_and_takes_the_best():
     assert all(0 < one.respond <= one.step and one.error < 1e-5 for one in engine.measured)
     chosen = best(engine.measured, 'float32')
     assert (engine.executor_name, engine.threads) == (chosen.name, chosen.threads)
+
+
+class Branching(nn.Module):
+    """What a trace freezes: a branch on values."""
+
+    def forward(self, value):
+        return value if float(value[0, 0]) * 1e3 % 2 > 1 else -value
+
+
+class Untraceable(nn.Module):
+    """What no exporter takes, and no graph of tensors."""
+
+    def forward(self, value):
+        return value.new_tensor(np.sort(value.numpy(), axis=1).tolist())
+
+
+def with_transform(module):
+    """Return a network in which a module of a user's stands behind a streaming edge."""
+    network = RolloutNetwork(SR, newest_image_pattern(SR)).eval()
+    terms = network.at_work.terms['out']
+    terms[0] = terms[0]._replace(module=nn.Sequential(terms[0].module, module))
+    return network
+
+
+def test_what_a_runtime_cannot_express_is_left_to_others():
+    engine = Engine(with_transform(Untraceable()), executor='auto', threads=1)
+    assert engine.executor_name in ('eager', 'packed')
+    with pytest.raises(ExecutorError) as error:
+        Engine(with_transform(Untraceable()), executor='onnxruntime')
+    assert str(error.value).startswith("executor 'onnxruntime' c")
+
+
+def test_a_runtime_that_freezes_a_branch_is_refused():
+    torch.manual_seed(3)
+    network = with_transform(Branching())
+    with pytest.raises(ExecutorError) as error:
+        Engine(network, executor='onnxruntime')
+    assert str(error.value).startswith(
+        "executor 'onnxruntime' computes another function than the network: its outputs differ")
 
 
 def test_a_given_number_of_threads_is_kept():
