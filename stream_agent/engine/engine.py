@@ -42,8 +42,8 @@ class Engine:
     :param executor: A name in ``executors.EXECUTORS``, or 'auto' for the one that is measured to
         be the fastest.
     :param precision: 'float32', 'tf32' or 'bfloat16'.
-    :param threads: On the CPU; 0 to measure whether all cores are better than one, None for as
-        many as torch uses anyway (1 in other runtimes).
+    :param threads: On the CPU; 0 to measure whether all cores are better than one, as 'auto'
+        does anyway, None for as many as torch uses (1 in other runtimes).
     :param batch_size: B, for frames (B, *shape) and outputs alike; None for one stream without
         a batch axis.
     :raises ValueError: If the device or the executor is not to be had.
@@ -55,11 +55,18 @@ class Engine:
                  batch_size: int | None = None) -> None:
         if updates_per_frame < 1:
             raise ValueError(f'updates_per_frame is {updates_per_frame}; it is at least 1')
+        if threads is not None and threads < 0:
+            raise ValueError(f'threads is {threads}; it is at least 1, or 0 to measure')
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f'batch_size is {batch_size}; it is at least 1')
         self.device = choose_device(device)
         self.updates_per_frame = updates_per_frame
         shape = network.shapes[network.input]
         self._shape = shape if batch_size is None else (batch_size, *shape)
         self._batched = batch_size is not None
+        # A frame that a later one reads must not be the caller's memory.
+        self._keeps_frames = any(streams and source == network.input for (source, _), streams
+                                 in network.pattern.items())
         request = Request(network.to(self.device).eval(), batch_size or 1, precision,
                           threads or 1)
         #: What was measured to choose the executor, if that was asked for.
@@ -67,7 +74,9 @@ class Engine:
         self.executor_name, self.threads = executor, threads
         if executor == 'auto' or threads == 0:
             names = () if executor == 'auto' else (executor,)
-            chosen, self.measured = choose_executor(self.device, request, threads or 0, names)
+            chosen, measured = choose_executor(self.device, request, threads or 0, names)
+            # The others' memory and threads are given back.
+            self.measured = [one._replace(executor=None) for one in measured]
             self.executor_name, self.threads = chosen.name, chosen.threads
             self._executor = chosen.executor
         else:
@@ -93,16 +102,31 @@ class Engine:
         """
         Answer a frame: compute what the output needs in it.
 
-        :param frame: float32 of the input node's shape, with a batch axis if the engine has one.
+        :param frame: float32 of the input node's shape, with a batch axis if the engine has one;
+            not to be written to before it is settled.
         :returns: The output node, float32, likewise, on the host.
         :raises RuntimeError: If the frame before has not been settled.
+        :raises ValueError: If the frame has another type or shape.
         """
         if not self._settled:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
+        frame = self._checked(frame)
+        output = self._in_threads(self._executor.respond,
+                                  frame if self._batched else frame[np.newaxis])
         self._settled = False
-        if self._batched:
-            return self._in_threads(self._executor.respond, frame)
-        return self._in_threads(self._executor.respond, frame[np.newaxis])[0]
+        # The executor may go on reading its own.
+        return output.copy() if self._batched else output[0].copy()
+
+    def _checked(self, frame: np.ndarray) -> np.ndarray:
+        """Return a frame that executors can read, or say what is wrong with it."""
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.float32:
+            kind = getattr(frame, 'dtype', type(frame).__name__)
+            raise ValueError(f'respond: the frame is {kind}; it has to be a float32 array, as '
+                             'preprocessing makes it of an image')
+        if frame.shape != self._shape:
+            raise ValueError(f'respond: the frame has the shape {list(frame.shape)}; the network '
+                             f'takes {list(self._shape)}')
+        return frame.copy() if self._keeps_frames else np.require(frame, requirements=['C', 'W'])
 
     def settle(self) -> None:
         """

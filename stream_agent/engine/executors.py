@@ -88,10 +88,18 @@ def make_cuda_graphs(request: Request) -> Executor:
     return CudaGraphExecutor(*request[:3])
 
 
+def is_installed(package: str) -> bool:
+    """Return whether a package can be imported, without importing it."""
+    try:
+        return bool(find_spec(package))
+    except (ImportError, ValueError):  # whoever looks for it may refuse it, too
+        return False
+
+
 def lacks(*packages: str) -> Callable[[], str]:
     """Return a function that says which of the packages are not installed."""
     def missing() -> str:
-        names = [name for name in packages if not find_spec(name)]
+        names = [name for name in packages if not is_installed(name)]
         return f"{' and '.join(names)}; pip install {' '.join(names)}" if names else ''
     return missing
 
@@ -110,6 +118,12 @@ EXECUTORS = {
 
 class ExecutorError(ValueError):
     """An executor that is not to be had; the message says why, and what is."""
+
+
+def last_line(error: Exception) -> str:
+    """Return what an error says in the end, which in runtimes is the reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def obstacle(name: str, device: str, precision: str) -> str:
@@ -136,8 +150,9 @@ def make_executor(name: str, device: torch.device, request: Request) -> Executor
     """
     choices = usable(device.type, request.precision)
     if name not in EXECUTORS:
+        names = ', '.join([*choices, "'auto'"])
         raise ExecutorError(f"there is no executor '{name}'; on {device.type} in "
-                            f"{request.precision} there are {', '.join(choices)}, and 'auto'")
+                            f'{request.precision} there are {names}')
     reason = obstacle(name, device.type, request.precision)
     if reason:
         raise ExecutorError(f"executor '{name}': {reason}. On {device.type} in "
@@ -145,6 +160,5 @@ def make_executor(name: str, device: torch.device, request: Request) -> Executor
     try:
         return EXECUTORS[name].make(request)
     except Exception as error:  # the errors of runtimes have no class in common
-        (reason, *_) = [*str(error).strip().splitlines(), type(error).__name__]
-        raise ExecutorError(f"executor '{name}' cannot step this network ({reason}); take "
-                            "'eager', or another transform") from error
+        raise ExecutorError(f"executor '{name}' cannot step this network ({last_line(error)}); "
+                            "take 'eager', or another transform") from error

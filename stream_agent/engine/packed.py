@@ -110,7 +110,9 @@ class PackedExecutor(TaskExecutor):
         fused = NOTHING
         if (task.finishes and not prepare and not cell and dtype == self._precision
                 and terms and self._is_packed_convolution(terms[-1])
-                and type(activation) in (FUSED_WITH_SUM if task.begun or terms[1:] else FUSED)):
+                and type(activation) in (FUSED_WITH_SUM if task.begun or terms[1:] else FUSED)
+                # With a sum, oneDNN has no such in groups but in float32.
+                and (dtype == torch.float32 or terms[-1].module.groups == 1)):
             fused, activation = FUSED[type(activation)], None
         adders = [self._adder(term, dtype, fused if term is terms[-1] else NOTHING)
                   for term in terms]
@@ -131,8 +133,9 @@ class PackedExecutor(TaskExecutor):
 
     def _is_packed_convolution(self, term: Term) -> bool:
         """Return whether a term is one convolution that oneDNN takes as it is."""
-        return (isinstance(term.module, nn.Conv2d) and not term.others
-                and term.module.padding_mode == 'zeros')
+        return (type(term.module) is nn.Conv2d and not term.others
+                and term.module.padding_mode == 'zeros'
+                and not isinstance(term.module.padding, str))
 
     def _adder(self, term: Term, dtype: torch.dtype, fused: tuple[str, list[float]]):
         """Return a function that adds a term to a total, or begins one."""

@@ -33,7 +33,8 @@ class RowSums(nn.Module):
 def sums_rows(module: nn.Module) -> bool:
     """Return whether a module is a read-out that may be computed from sums over rows."""
     pool, dense = dense_part(module) or (None, None)
-    return isinstance(pool, nn.AvgPool2d) and dense.linear.out_features <= FEW_FEATURES
+    return (pool is not None and dense.linear.out_features <= FEW_FEATURES
+            and pool.kernel_size == pool.stride and not pool.padding and not pool.ceil_mode)
 
 
 def by_rows(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:

@@ -39,7 +39,9 @@ def dense_part(module: nn.Module) -> tuple[nn.Module | None, Dense] | None:
     pool = None
     if isinstance(module, nn.Sequential) and len(module) == 2:
         pool, module = module
-    if isinstance(module, Dense) and len(module.target) == 1:
+        if type(pool) is not nn.AvgPool2d:
+            return None
+    if type(module) is Dense and len(module.target) == 1:
         return pool, module
     return None
 

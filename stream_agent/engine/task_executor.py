@@ -46,6 +46,7 @@ class TaskExecutor:
         for frame in range(network.graph.hyperperiod):
             held, *parts = frame_tasks(network.graph, network.pattern, frame)
             self._frames.append(BoundFrame(held, *(list(map(bind, part)) for part in parts)))
+        self.reset()
 
     def bind(self, task: Task) -> BoundTask:
         """Make a task callable."""
@@ -86,7 +87,7 @@ class TaskExecutor:
         now[self._input] = self.take(frame)
         for run in self._frames[self._frame % len(self._frames)].respond:
             run(now, before)
-        return now[self._output].numpy()
+        return now[self._output].float().numpy()
 
     @torch.inference_mode()
     def settle(self) -> None:

@@ -15,12 +15,14 @@ from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.options import open_graph
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import with_schedule
+from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 import torch
 
 CPU = torch.device('cpu')
 GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'every layer': EVERY_LAYER}
-FRAMES = 7
+# Several rounds of the buffers that are used in turn, and of most schedules.
+FRAMES = 20
 TOLERANCE = {'float32': 5e-6, 'bfloat16': 2e-2}
 IN_RUNTIMES = [(name, precision) for name in ('packed', 'onnxruntime', 'openvino')
                for precision in EXECUTORS[name].precisions]
@@ -182,12 +184,85 @@ def test_memory_does_not_grow_by_the_frame(executor):
     assert grown < 200 * len(frames)
 
 
+@pytest.mark.parametrize('executor', ['eager', 'packed', 'onnxruntime', 'openvino'])
+def test_outputs_and_frames_are_the_caller_s_own(executor):
+    """What a caller does with them after the step changes nothing that follows."""
+    pattern = newest_image_pattern(EVERY_LAYER) | {('image', 'edges'): 1}
+    network = network_of(EVERY_LAYER, pattern)
+    if EXECUTORS[executor].missing():
+        pytest.skip(EXECUTORS[executor].missing())
+    engine = Engine(network, executor=executor)
+    frames = [frame[0] for frame in images(network)]
+    camera = np.empty_like(frames[0])
+    outputs, kept = [], []
+    for frame in frames:
+        camera[...] = frame
+        output = engine.step(camera)
+        kept.append(output)
+        outputs.append(output.copy())
+        camera[...] = 9
+    assert np.array_equal(kept, outputs)
+    np.testing.assert_allclose(outputs, expected(network, [f[None] for f in frames])[:, 0],
+                               atol=TOLERANCE['float32'])
+    engine.reset()
+    for frame, before in zip(frames, outputs):
+        output = engine.step(frame)
+        assert np.array_equal(output, before)
+        output *= 10
+
+
+@pytest.mark.parametrize('wrong, sentence', [
+    (np.zeros((3, 1), np.float32), 'respond: the frame has the shape [3, 1]; the network takes '
+                                   '[3]'),
+    (np.zeros(3), 'respond: the frame is float64; it has to be a float32 array, as '
+                  'preprocessing makes it of an image')])
+def test_a_frame_that_is_none_is_refused_and_nothing_is_lost(wrong, sentence):
+    engine = Engine(network_of(SR, newest_image_pattern(SR)), executor='packed')
+    with pytest.raises(ValueError) as error:
+        engine.respond(wrong)
+    assert str(error.value) == sentence
+    engine.step(np.zeros(3, np.float32))
+
+
+GROUPED = graph_from_data({
+    'nodes': {'image': {'shape': [2, 8, 8]}, 'a': {'shape': [4, 8, 8], 'activation': 'relu'},
+              'b': {'shape': [4, 8, 8], 'activation': 'relu'}},
+    'edges': [{'source': 'image', 'target': 'a', 'transform': 'convolution'},
+              {'source': 'a', 'target': 'b', 'transform': 'pointwise'},
+              {'source': 'a', 'target': 'a', 'transform': 'convolution', 'groups': 2,
+               'streams': True},
+              {'source': 'b', 'target': 'a', 'transform': 'convolution', 'dilation': 2,
+               'streams': True}],
+    'output': 'b'})
+
+
+@pytest.mark.parametrize('executor, precision', IN_RUNTIMES)
+@pytest.mark.parametrize('pattern', [newest_image_pattern, sequential_pattern])
+def test_groups_dilation_and_maps_as_output(pattern, executor, precision):
+    network = network_of(GROUPED, pattern(GROUPED))
+    frames = images(network, batch_size=2)
+    np.testing.assert_allclose(
+        run(made(executor, network, precision, batch_size=2), frames), expected(network, frames),
+        atol=10 * TOLERANCE[precision])
+
+
+@pytest.mark.parametrize('options, sentence', [
+    ({'threads': -1}, 'threads is -1; it is at least 1, or 0 to measure'),
+    ({'batch_size': 0}, 'batch_size is 0; it is at least 1'),
+    ({'executor': 'auto', 'precision': 'fp16'}, "there is no executor on cpu in 'fp16'; "
+     'precisions are float32, tf32, bfloat16, and tf32 is for GPUs')])
+def test_impossible_options_are_named(options, sentence):
+    with pytest.raises(ValueError) as error:
+        Engine(network_of(SR, newest_image_pattern(SR)), **options)
+    assert str(error.value) == sentence
+
+
 def test_an_unknown_executor_is_named_with_those_there_are():
     network = network_of(SR, newest_image_pattern(SR))
     with pytest.raises(ExecutorError) as error:
         Engine(network, executor='abacus')
     assert str(error.value) == (f"there is no executor 'abacus'; on cpu in float32 there are "
-                                f"{', '.join(usable('cpu', 'float32'))}, and 'auto'")
+                                f"{', '.join(usable('cpu', 'float32'))}, 'auto'")
 
 
 def test_a_precision_that_an_executor_lacks_is_named():

@@ -3,7 +3,7 @@
 import numpy as np
 import openvino
 from openvino.preprocess import PrePostProcessor
-from stream_agent.engine.runtimes.half_steps import HalfStep
+from stream_agent.engine.runtimes.half_steps import HalfStep, key_of
 from stream_agent.engine.runtimes.onnx_export import to_onnx
 from stream_agent.engine.runtimes.runtime_executor import CompiledHalf, RuntimeExecutor, Values
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -85,7 +85,7 @@ class OpenVinoExecutor(RuntimeExecutor):
     def _free_copy(self, name: str, kind: openvino.Type, shape: openvino.Shape
                    ) -> openvino.Tensor:
         """Return memory of a node that no frame in work reads."""
-        key = name.removesuffix('.next')
+        key = key_of(name)
         if key not in self._copies:
             self._copies[key] = [openvino.Tensor(kind, shape) for _ in range(COPIES)]
         copies = self._copies[key]
