@@ -1,0 +1,1 @@
+"""Processes that compute one network together, and what they send each other."""

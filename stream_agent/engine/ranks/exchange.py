@@ -1,0 +1,167 @@
+"""The values of nodes that other ranks read: they travel while the next frame is computed."""
+
+from itertools import cycle
+
+from stream_agent.engine.ranks.transfers import (
+    flat, laid_out_like, receive, send, Transfer)
+from stream_agent.engine.task_executor import Values
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.patterns import Pattern
+from stream_agent.theory.planning.partition import Message, Partition, sent_at
+import torch
+from torch import distributed, Tensor
+
+
+class Exchange:
+    """
+    What one rank sends and receives, on the host.
+
+    A value of a frame is needed in the next one. So a rank is ready to receive from the
+    beginning of a frame on, sends a value as soon as it is computed, and waits only where a
+    value is read.
+
+    :param partition: Which says what crosses.
+    :param rank: This one.
+    :param initial: Values of all nodes; others lie in memory like these.
+    :param timeout: Seconds that another rank may be late.
+    """
+
+    def __init__(self, graph: GraphSpec, pattern: Pattern, partition: Partition, rank: int,
+                 initial: Values, timeout: float) -> None:
+        self._timeout = timeout
+        # Tag 0 is left to orders.
+        self._tags = {name: 1 + i for i, name in enumerate(graph.by_name)}
+        mine = [message for message in partition.messages if message.source not in graph.inputs
+                and rank in (message.sender, message.receiver)]
+        #: Messages in the graph's order, for every frame of the schedule.
+        self._messages = [[message for message in mine
+                           if sent_at(graph, pattern, message.source, frame)]
+                          for frame in range(graph.hyperperiod)]
+        self._layouts = {message.source: initial[message.source] for message in mine}
+        self._incoming = [message for message in mine if message.receiver == rank]
+        # One is read while the other is written.
+        self._buffers = {source: cycle([torch.zeros_like(initial[source]) for _ in range(2)])
+                         for source in self.sources}
+        self._outgoing: dict[str, list[Message]] = {}
+        for message in mine:
+            if message.sender == rank:
+                self._outgoing.setdefault(message.source, []).append(message)
+        #: What crosses in this frame, what is to come of it, what is to come of those before,
+        #: and what was sent.
+        self._now: list[Message] = []
+        self._expected: dict[str, Transfer] = {}
+        self._arriving: dict[str, Transfer] = {}
+        self._sent: dict[Message, Transfer] = {}
+
+    @property
+    def sources(self) -> list[str]:
+        """The nodes of other ranks whose values come here."""
+        return [message.source for message in self._incoming]
+
+    def begin(self, frame: int) -> None:
+        """Be ready for the values of a frame; take those of the frame before as arriving."""
+        for source, transfer in self._expected.items():
+            self.take(source)
+            self._arriving[source] = transfer
+        self._now = self._messages[frame % len(self._messages)]
+        self._expected = self._receive([item for item in self._incoming if item in self._now])
+
+    def _receive(self, messages: list[Message]) -> dict[str, Transfer]:
+        return {source: receive(next(self._buffers[source]), sender, self._tags[source],
+                                f"'{source}'") for source, sender, _, _ in messages}
+
+    def take(self, source: str) -> Tensor | None:
+        """
+        Return a value of the frames before; None if it was taken already.
+
+        :raises RankError: If it does not come.
+        """
+        transfer = self._arriving.pop(source, None)
+        return None if transfer is None else transfer.wait(self._timeout)
+
+    def send(self, source: str, value: Tensor) -> None:
+        """
+        Begin to send what a node has become to all ranks that read it.
+
+        :raises RankError: If one of them has not taken its value before.
+        """
+        for message in self._outgoing.get(source, ()):
+            if message in self._now:
+                if message in self._sent:
+                    self._sent[message].wait(self._timeout)
+                self._sent[message] = send(
+                    laid_out_like(value, self._layouts[source]), message.receiver,
+                    self._tags[source], f"'{source}'")
+
+    def end(self) -> None:
+        """Know that all nodes of the frame are computed."""
+
+    def drain(self) -> None:
+        """
+        Wait until nothing is on its way.
+
+        :raises RankError: If something does not come, or is not taken.
+        """
+        for transfer in (*self._arriving.values(), *self._expected.values(),
+                         *self._sent.values()):
+            transfer.wait(self._timeout)
+
+    def forget(self) -> None:
+        """Drop what has come and was not taken."""
+        self._arriving, self._expected = {}, {}
+
+
+class GroupedExchange(Exchange):
+    """
+    The same between GPUs, by nccl.
+
+    Its messages have no tags, and two ranks have to begin theirs in the same order. So all
+    messages of a frame are begun together, once its nodes are computed.
+    """
+
+    def __init__(self, graph: GraphSpec, pattern: Pattern, partition: Partition, rank: int,
+                 initial: Values, timeout: float) -> None:
+        super().__init__(graph, pattern, partition, rank, initial, timeout)
+        self._values: dict[str, Tensor] = {}
+        # nccl has to be used first by all ranks at once.
+        distributed.all_reduce(torch.zeros(1, device=initial[graph.output].device))
+
+    def _receive(self, messages: list[Message]) -> dict[str, Transfer]:
+        return {}
+
+    def send(self, source: str, value: Tensor) -> None:
+        """Keep a value until the end of the frame."""
+        if source in self._outgoing:
+            self._values[source] = laid_out_like(value, self._layouts[source])
+
+    def end(self) -> None:
+        """
+        Begin all messages of the frame.
+
+        :raises RankError: If those of the frame before are not over.
+        """
+        for transfer in self._sent.values():
+            transfer.wait(self._timeout)
+        self._sent = {}
+        for message, transfer in self._begin_batch().items():
+            if message in self._incoming:
+                self._expected[message.source] = transfer
+            else:
+                self._sent[message] = transfer
+
+    def _begin_batch(self) -> dict[Message, Transfer]:
+        values = [next(self._buffers[message.source]) if message in self._incoming
+                  else self._values[message.source] for message in self._now]
+        operations = [
+            distributed.P2POp(distributed.irecv, flat(value), message.sender,
+                              tag=self._tags[message.source])
+            if message in self._incoming else
+            distributed.P2POp(distributed.isend, flat(value), message.receiver,
+                              tag=self._tags[message.source])
+            for message, value in zip(self._now, values)]
+        works = distributed.batch_isend_irecv(operations) if operations else []
+        # Of nccl there is one handle for all.
+        works = works if len(works) == len(operations) else works * len(operations)
+        return {message: Transfer(work, operation.peer, value,
+                                  f"did not exchange '{message.source}'")
+                for message, work, operation, value in zip(self._now, works, operations, values)}

@@ -1,0 +1,210 @@
+"""
+Which rank computes which node, so that several devices share a frame.
+
+Nodes that stream into each other can be computed at once, on different ranks: what crosses is
+needed a frame later, and is sent while the next frame computes. Nodes that R = 0 edges join
+would wait for each other within the frame, so they stay on one rank. The input's edges are the
+exception: the image is sent to all that read it, as soon as it is there. Rank 0 gets the image,
+computes the output, and answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import networkx as nx
+import numpy as np
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.patterns import Pattern
+from stream_agent.theory.planning.costs import NodeCosts
+from stream_agent.theory.rollout import sources_of
+
+
+class PartitionError(ValueError):
+    """A partition that cannot be run; the message says where, what, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """
+    Seconds that a message takes of the rank that sends it, and of the one that receives it.
+
+    The defaults are those of gloo between two processes of one machine. Time on a wire is
+    counted as if the ranks had to work for it, so a forecast for a slow network is too long.
+
+    :param per_message: Whatever its size.
+    :param per_byte: Besides.
+    """
+
+    per_message: float = 1e-4
+    per_byte: float = 3e-10
+
+    def seconds(self, size: int) -> float:
+        """Return what a message of so many bytes takes."""
+        return self.per_message + self.per_byte * size
+
+
+class Message(NamedTuple):
+    """
+    A node's value on its way between two ranks.
+
+    :param source: The node.
+    :param size: In bytes; 0 where the graph does not say its shape.
+    """
+
+    source: str
+    sender: int
+    receiver: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Partition:
+    """
+    Nodes on ranks, and what is to be expected of it.
+
+    :param rank_of: Of every node; inputs and the output are on rank 0.
+    :param seconds: Of every rank, in the dearest frame of the schedule, messages included.
+    :param messages: What crosses, in the graph's order; images among it.
+    :param one_rank: Seconds of the dearest frame on a single rank.
+    :param exact: Whether no partition is better by the same costs; if not, it is the best that
+        was found.
+    :param reason: Why ranks are left without work; empty if none is.
+    """
+
+    rank_of: Mapping[str, int]
+    seconds: tuple[float, ...]
+    messages: tuple[Message, ...]
+    one_rank: float
+    exact: bool = False
+    reason: str = ''
+
+    @property
+    def ranks(self) -> int:
+        """Ranks, with those that have no work."""
+        return len(self.seconds)
+
+    @property
+    def period(self) -> float:
+        """Seconds from frame to frame, as the slowest rank sets them."""
+        return max(self.seconds)
+
+    @property
+    def speedup(self) -> float:
+        """Frames in the time of one on a single rank."""
+        return self.one_rank / self.period if self.period else 1.0
+
+    def nodes_on(self, rank: int) -> list[str]:
+        """Return the nodes of a rank in the graph's order, inputs among them on rank 0."""
+        return [name for name, place in self.rank_of.items() if place == rank]
+
+
+def blocks_of(graph: GraphSpec, pattern: Pattern) -> list[list[str]]:
+    """Return the nodes that have to stay together, each in the graph's order; no inputs."""
+    index = {name: i for i, name in enumerate(graph.by_name) if name not in graph.inputs}
+    joined = nx.Graph((u, v) for (u, v), r in pattern.items() if not r and u in index)
+    joined.add_nodes_from(index)
+    blocks = [sorted(block, key=index.get) for block in nx.connected_components(joined)]
+    return sorted(blocks, key=lambda block: index[block[0]])
+
+
+def check_partition(graph: GraphSpec, pattern: Pattern, rank_of: Mapping[str, int]) -> None:
+    """
+    Refuse ranks that do not fit a graph and its pattern.
+
+    :raises PartitionError: If a node has no rank or is not the graph's, if an input or the
+        output is not on rank 0, or if a rank would wait for another within a frame.
+    """
+    for name in graph.by_name:
+        if name not in rank_of:
+            raise PartitionError(f"partition: no rank for the node '{name}'; give every node one")
+    for name in rank_of:
+        if name not in graph.by_name:
+            raise PartitionError(f"partition: no node named '{name}' in the graph; make the "
+                                 'partition of the graph that is run')
+    for name in (*graph.inputs, graph.output):
+        if rank_of[name]:
+            raise PartitionError(f"partition: '{name}' is on rank {rank_of[name]}, but images "
+                                 'come to rank 0 and answers leave it; put it there')
+    for (u, v), r in pattern.items():
+        if not r and u not in graph.inputs and rank_of[u] != rank_of[v]:
+            raise PartitionError(
+                f'partition: the edge {u}->{v} has R = 0, but leads from rank {rank_of[u]} to '
+                f'rank {rank_of[v]}; put both on one rank, or let the edge stream')
+
+
+def messages_of(graph: GraphSpec, pattern: Pattern, rank_of: Mapping[str, int]) -> list[Message]:
+    """Return what crosses, in the graph's order: a value goes to each rank that reads it once."""
+    receivers: dict[str, set[int]] = {name: set() for name in graph.by_name}
+    for u, v in pattern:
+        receivers[u].add(rank_of[v])
+    return [Message(u, rank_of[u], rank, size_of(graph, u))
+            for u in graph.by_name for rank in sorted(receivers[u] - {rank_of[u]})]
+
+
+def size_of(graph: GraphSpec, name: str) -> int:
+    """Return the bytes of a node's value in float32; 0 if the graph lacks its shape."""
+    shape = graph.node(name).shape
+    return 4 * prod(shape) if shape else 0
+
+
+def sent_at(graph: GraphSpec, pattern: Pattern, source: str, frame: int) -> bool:
+    """
+    Return whether a node has a new value at a frame that others read later.
+
+    They read it from the next frame on, and until the one after it has its next value.
+    """
+    node = graph.node(source)
+    readers = [graph.node(v) for (u, v), r in pattern.items() if u == source != v and r]
+    return node.updates_at(frame) and any(
+        reader.updates_at(later) for reader in readers
+        for later in range(frame + 1, frame + 1 + node.period))
+
+
+def rank_seconds(graph: GraphSpec, pattern: Pattern, costs: NodeCosts,
+                 rank_of: Mapping[str, int], ranks: int, link: Link) -> np.ndarray:
+    """
+    Return the seconds of every rank in every frame of the schedule, (ranks, frames).
+
+    Every rank that has nodes is told of every frame by a message, and the image is part of it.
+    """
+    frames = range(1, graph.hyperperiod + 1)
+    seconds = np.zeros((ranks, len(frames)))
+    seconds[0] += costs.overhead
+    for name, cost in costs.nodes.items():
+        seconds[rank_of[name]] += [cost * graph.node(name).updates_at(t) for t in frames]
+    for rank in sorted(set(rank_of.values()) - {0}):
+        seconds[[0, rank]] += link.per_message
+    for source, sender, receiver, size in messages_of(graph, pattern, rank_of):
+        seconds[[sender, receiver]] += (
+            link.per_byte * size if source in graph.inputs else
+            [link.seconds(size) * sent_at(graph, pattern, source, t) for t in frames])
+    return seconds
+
+
+def work_order(graph: GraphSpec, pattern: Pattern, partition: Partition, names: list[str]
+               ) -> list[str]:
+    """
+    Order nodes of one rank so that messages have time to travel.
+
+    Those whose values are sent come early, those that wait for another rank late, as far as
+    R = 0 edges let them.
+
+    :param names: In update order; what they read by R = 0 edges from other nodes is there.
+    """
+    sent = {message.source for message in partition.messages}
+    rank_of, sources = partition.rank_of, sources_of(graph, pattern)
+    left = dict.fromkeys(names)
+    order: list[str] = []
+
+    def lateness(v: str) -> tuple[bool, bool]:
+        awaits = any(r and rank_of[u] != rank_of[v] and u not in graph.inputs
+                     for u, r in sources[v])
+        return awaits, v not in sent
+
+    while left:
+        free = [v for v in left if not any(u in left and not r for u, r in sources[v])]
+        order.append(min(free, key=lateness))
+        del left[order[-1]]
+    return order
