@@ -89,16 +89,16 @@ def cases(name, every):
             yield network_of(scheduled(graph, i), pattern)
 
 
-@pytest.mark.parametrize('name', GRAPHS)
-def test_tasks_add_up_to_the_step_under_every_pattern_and_schedule(name):
-    for network in cases(name, every=1):
+@pytest.mark.parametrize('name, every', [('figure 2', 1), ('SR', 1), ('every layer', 4)])
+def test_tasks_add_up_to_the_step_under_patterns_and_schedules(name, every):
+    for network in cases(name, every):
         frames = images(network)
         np.testing.assert_allclose(run(TaskExecutor(network), frames), expected(network, frames),
                                    atol=TOLERANCE['float32'])
 
 
 @pytest.mark.parametrize('executor, precision', IN_RUNTIMES)
-@pytest.mark.parametrize('name, every', [('figure 2', 3), ('SR', 4), ('every layer', 48)])
+@pytest.mark.parametrize('name, every', [('figure 2', 4), ('SR', 6), ('every layer', 96)])
 def test_runtimes_agree_with_the_step(name, every, executor, precision):
     for network in cases(name, every):
         frames = images(network)
@@ -108,7 +108,7 @@ def test_runtimes_agree_with_the_step(name, every, executor, precision):
 
 
 @pytest.mark.parametrize('executor, precision', IN_RUNTIMES)
-@pytest.mark.parametrize('graph', ['lane', 'dsr2', 'gated_policy'])
+@pytest.mark.parametrize('graph', ['lane', 'gated_policy'])
 @pytest.mark.parametrize('pattern', [newest_image_pattern, sequential_pattern])
 def test_runtimes_agree_on_shipped_graphs(graph, pattern, executor, precision):
     graph = open_graph(graph)
