@@ -3,8 +3,9 @@ How many frames a second several processes compute together, against what one co
 
 The nodes of a graph are spread over ranks by their measured costs and those of messages; every
 rank is a process with one thread, and values travel by gloo. Competitors run in turns, as fast
-as they can: the engine of one process, and two, three and four ranks. The script starts the
-ranks itself; ``torchrun --nproc-per-node 2 benchmark/ranks.py`` asks for another number.
+as they can: the engine of one process with one thread and with two, and two, three and four
+ranks. The script starts the ranks itself; ``torchrun --nproc-per-node 2 benchmark/ranks.py`` asks
+for another number.
 """
 
 import argparse
@@ -37,6 +38,7 @@ EQUAL_FRAMES = 28
 # Frames of a turn; the first ones fill the pipeline and are not counted.
 BURST, FILL = 10, 3
 WARM_UP = 1
+TWO_THREADS = '1, 2 threads'
 LARGEST_DIFFERENCE = {'eager': 0.0, 'packed': 1e-5}
 
 
@@ -135,9 +137,10 @@ class Contest:
         expected = outputs_of(Engine(network), frames)
         differences = [float(np.abs(outputs_of(engine, frames) - expected).max())
                        for engine in self.engines.values()]
-        alone = Engine(network, executor=self.executor)
+        alone = {'1': Engine(network, executor=self.executor, threads=1),
+                 TWO_THREADS: Engine(network_of(self.name), executor=self.executor, threads=2)}
         bursts = {str(ranks): Burst(engine, frames[:BURST])
-                  for ranks, engine in {1: alone, **self.engines}.items()}
+                  for ranks, engine in {**alone, **self.engines}.items()}
         seconds = {ranks: float(np.median(values))
                    for ranks, values in alternate(bursts, rounds, WARM_UP).items()}
         plans = {str(ranks): plan for ranks, plan in self.partitions.items()}
@@ -147,10 +150,11 @@ class Contest:
                          **{ranks: 1 / plan.period for ranks, plan in plans.items()}},
             'respond_p50': {ranks: float(np.median(burst.responses))
                             for ranks, burst in bursts.items()},
-            'ranks_with_work': {'1': 1, **{ranks: len({*plan.rank_of.values()})
-                                           for ranks, plan in plans.items()}},
-            'messages': {'1': 0, **{ranks: len(plan.messages) for ranks, plan in plans.items()}},
+            'ranks_with_work': {ranks: len({*plan.rank_of.values()})
+                                for ranks, plan in plans.items()},
+            'messages': {ranks: len(plan.messages) for ranks, plan in plans.items()},
             'speedup_2': seconds['1'] / seconds['2'],
+            'speedup_2_threads': seconds['1'] / seconds[TWO_THREADS],
             'largest_difference': max(differences),
             'outputs_equal': max(differences) <= LARGEST_DIFFERENCE[self.executor]}
 
@@ -159,15 +163,16 @@ def lines_of(name: str, executor: str, figures: dict) -> list[str]:
     """Return a table for people."""
     lines = [f'{name}, {executor}: outputs equal {figures["outputs_equal"]} '
              f'(largest difference from the undivided step {figures["largest_difference"]:.1e})',
-             '  ranks  with work  messages  frames/s  speed-up  forecast   respond p50']
+             '  ranks         with work  messages  frames/s  speed-up  forecast   respond p50']
     single = figures['frames_per_second']['1']
     for ranks, rate in figures['frames_per_second'].items():
+        forecast = figures['forecast'].get(ranks)
+        working = figures['ranks_with_work'].get(ranks, 1)
         lines.append(
-            f'  {ranks:<5}{figures["ranks_with_work"][ranks]:>11}{figures["messages"][ranks]:>10}'
-            f'{rate:>10.1f}{rate / single:>10.2f}{figures["forecast"][ranks]:>10.1f}'
+            f'  {ranks:<12}{working:>11}{figures["messages"].get(ranks, 0):>10}'
+            f'{rate:>10.1f}{rate / single:>10.2f}{f"{forecast:.1f}" if forecast else "-":>10}'
             f'{figures["respond_p50"][ranks] * 1e3:>11.3f} ms'
-            + (f'  ({cores()} cores shared; forecast: one each)'
-               if figures['ranks_with_work'][ranks] > cores() else ''))
+            + (f'  ({cores()} cores shared; forecast: one each)' if working > cores() else ''))
     return lines
 
 

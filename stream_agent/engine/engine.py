@@ -126,7 +126,7 @@ class Engine:
         if frame.shape != self._shape:
             raise ValueError(f'respond: the frame has the shape {list(frame.shape)}; the network '
                              f'takes {list(self._shape)}')
-        return frame.copy() if self._keeps_frames else np.require(frame, requirements=['C', 'W'])
+        return frame if frame.flags.carray and not self._keeps_frames else frame.copy()
 
     def settle(self) -> None:
         """

@@ -146,6 +146,15 @@ def test_reset_forgets_and_engines_do_not_disturb_each_other(executor):
 
 
 @pytest.mark.parametrize('executor', ['packed', 'onnxruntime', 'openvino'])
+def test_an_answer_that_is_held(executor):
+    graph = with_schedule(open_graph('lane'), {'command': (2, 1), 'memory': (3, 0)})
+    network = network_of(graph, newest_image_pattern(graph))
+    frames = images(network)
+    np.testing.assert_allclose(run(made(executor, network), frames), expected(network, frames),
+                               atol=TOLERANCE['float32'])
+
+
+@pytest.mark.parametrize('executor', ['packed', 'onnxruntime', 'openvino'])
 @pytest.mark.parametrize('until', range(1, 8, 2))
 def test_reset_in_the_middle_of_a_schedule(executor, until):
     graph = scheduled(EVERY_LAYER, 3)

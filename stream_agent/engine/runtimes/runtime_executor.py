@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from stream_agent.engine.light_response import light_response, LightResponse
 from stream_agent.engine.runtimes.half_steps import (
-    carry, frame_halves, HalfStep, initial_values, Values)
+    carry, frame_halves, HalfStep, initial_values, remembered_nodes, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.halves import frame_tasks
 import torch
@@ -40,6 +40,9 @@ class RuntimeExecutor(ABC):
     def __init__(self, network: RolloutNetwork, batch_size: int = 1) -> None:
         self._input, self._output = network.input, network.graph.output
         self._carry = carry(network)
+        # Whether anything reads the answer, in this frame or in a later one.
+        self._reads_output = self._output in remembered_nodes(network) or any(
+            edge.source == self._output for edge in network.graph.edges)
         self._initial = initial_values(network, batch_size)
         self._frames = self._compile_all(network, batch_size)
         self.reset()
@@ -102,7 +105,8 @@ class RuntimeExecutor(ABC):
         if light:
             name = f'{output}.sum'
             answer = light(frame, self.to_host(name, values[name]) if name in values else None)
-            values[output] = self.to_runtime(output, answer)
+            if self._reads_output:
+                values[output] = self.to_runtime(output, answer)
             return answer
         if respond:
             respond(values)
