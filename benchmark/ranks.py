@@ -179,7 +179,7 @@ def lines_of(name: str, executor: str, figures: dict) -> list[str]:
 def work(arguments: argparse.Namespace) -> None:
     """Be one of the ranks."""
     torch.set_num_threads(1)
-    rounds = 4 if arguments.quick else 40
+    rounds = 3 if arguments.quick else 40
     lines, found = [], {}
     with joined_ranks() as place:
         for name in GRAPHS:

@@ -29,7 +29,8 @@ class RankStep:
                        for v in names}
         self._plans = [StepPlan(
             cone=self._own(plan.cone),
-            rest=work_order(network.graph, network.pattern, partition, self._own(plan.rest)),
+            rest=work_order(network.graph, network.pattern, partition.rank_of,
+                            self._own(plan.rest)),
             held=self._own(plan.held)) for plan in network.plans]
         self._forget()
 

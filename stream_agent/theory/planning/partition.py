@@ -35,10 +35,13 @@ class Link:
 
     :param per_message: Whatever its size.
     :param per_byte: Besides.
+    :param latency: Until it is there, with ends that compute: it waits for a core as long as
+        half a time slice of the system's. Most of it passes while others compute.
     """
 
     per_message: float = 1e-4
     per_byte: float = 3e-10
+    latency: float = 1.5e-3
 
     def seconds(self, size: int) -> float:
         """Return what a message of so many bytes takes."""
@@ -67,15 +70,17 @@ class Partition:
     :param rank_of: Of every node; inputs and the output are on rank 0.
     :param seconds: Of every rank, in the dearest frame of the schedule, messages included.
     :param messages: What crosses, in the graph's order; images among it.
-    :param one_rank: Seconds of the dearest frame on a single rank.
-    :param exact: Whether no partition is better by the same costs; if not, it is the best that
-        was found.
+    :param period: Seconds from frame to frame, waiting for each other included.
+    :param one_rank: The same on a single rank.
+    :param exact: Whether no partition has a faster slowest rank by the same costs; if not, it is
+        the best that was found.
     :param reason: Why ranks are left without work; empty if none is.
     """
 
     rank_of: Mapping[str, int]
     seconds: tuple[float, ...]
     messages: tuple[Message, ...]
+    period: float
     one_rank: float
     exact: bool = False
     reason: str = ''
@@ -84,11 +89,6 @@ class Partition:
     def ranks(self) -> int:
         """Ranks, with those that have no work."""
         return len(self.seconds)
-
-    @property
-    def period(self) -> float:
-        """Seconds from frame to frame, as the slowest rank sets them."""
-        return max(self.seconds)
 
     @property
     def speedup(self) -> float:
@@ -183,8 +183,8 @@ def rank_seconds(graph: GraphSpec, pattern: Pattern, costs: NodeCosts,
     return seconds
 
 
-def work_order(graph: GraphSpec, pattern: Pattern, partition: Partition, names: list[str]
-               ) -> list[str]:
+def work_order(graph: GraphSpec, pattern: Pattern, rank_of: Mapping[str, int],
+               names: list[str]) -> list[str]:
     """
     Order nodes of one rank so that messages have time to travel.
 
@@ -193,8 +193,8 @@ def work_order(graph: GraphSpec, pattern: Pattern, partition: Partition, names: 
 
     :param names: In update order; what they read by R = 0 edges from other nodes is there.
     """
-    sent = {message.source for message in partition.messages}
-    rank_of, sources = partition.rank_of, sources_of(graph, pattern)
+    sources = sources_of(graph, pattern)
+    sent = {u for u, v in pattern if rank_of[u] != rank_of[v]}
     left = dict.fromkeys(names)
     order: list[str] = []
 

@@ -9,6 +9,7 @@ from stream_agent.theory.planning.costs import check_costs, NodeCosts
 from stream_agent.theory.planning.partition import (
     blocks_of, Link, messages_of, Partition, PartitionError, rank_seconds)
 from stream_agent.theory.planning.placement import Blocks, Placement
+from stream_agent.theory.planning.rank_pipeline import RankPipeline
 
 # Blocks placed by each search before it stops: some half a second.
 MOST_PLACED = 30_000
@@ -28,8 +29,8 @@ def partition(graph: GraphSpec, pattern: Pattern, costs: NodeCosts, ranks: int,
     :param ranks: At least 1.
     :param tolerance: What is about the same, as a share of the least possible period; measured
         costs are no more exact.
-    :param least_gain: By what share of one rank's time several have to be faster, or one is
-        taken: the forecast knows no waiting, which short steps have most of.
+    :param least_gain: By what share of one rank's time several have to be faster, waiting
+        included, or one is taken.
     :param most_placed: Effort of each search; the result says if it was enough to be exact.
     :raises PartitionError: If there is no rank.
     :raises CostError: If the costs do not fit the graph.
@@ -60,10 +61,11 @@ def forecast(graph: GraphSpec, pattern: Pattern, costs: NodeCosts, rank_of: Mapp
     :param exact: Whether nothing better is possible.
     """
     seconds = rank_seconds(graph, pattern, costs, rank_of, ranks, link)
-    alone = rank_seconds(graph, pattern, costs, dict.fromkeys(rank_of, 0), 1, link)
+    period, one_rank = (RankPipeline(graph, pattern, costs, places, link).period()
+                        for places in (rank_of, dict.fromkeys(rank_of, 0)))
     idle = ranks - len({*rank_of.values()})
     return Partition(rank_of, tuple(seconds.max(axis=1).tolist()),
-                     tuple(messages_of(graph, pattern, rank_of)), float(alone.max()), exact,
+                     tuple(messages_of(graph, pattern, rank_of)), period, one_rank, exact,
                      reason(len(blocks_of(graph, pattern)), idle, ranks) if idle else '')
 
 
@@ -80,7 +82,7 @@ def reason(parts: int, idle: int, ranks: int) -> str:
     if parts < ranks:
         return (f'{count}: edges with R = 0 leave {parts} parts that can be computed at once; '
                 'let more edges stream')
-    return f'{count}: messages would take about as long as what they save, or longer'
+    return f'{count}: messages and waiting for them would take most of what is saved, or more'
 
 
 def starts(blocks: Blocks) -> Iterator[Placement]:
