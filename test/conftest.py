@@ -1,6 +1,18 @@
-"""What every test may import."""
+"""What every test may import, and may ask for."""
 
 from pathlib import Path
 import sys
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope='module')
+def one_thread():
+    """Work on one thread: operations this small wait for a second one longer than they take."""
+    import torch  # the gate's tests know none
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

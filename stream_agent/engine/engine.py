@@ -28,6 +28,21 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
+    """
+    Refuse what is no frame for a network, before anything is done with it.
+
+    :raises ValueError: If it has another type or shape.
+    """
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.float32:
+        kind = getattr(frame, 'dtype', type(frame).__name__)
+        raise ValueError(f'respond: the frame is {kind}; it has to be a float32 array, as '
+                         'preprocessing makes it of an image')
+    if frame.shape != shape:
+        raise ValueError(f'respond: the frame has the shape {list(frame.shape)}; the network '
+                         f'takes {list(shape)}')
+
+
 class Engine:
     """
     One network, one device, one stream of frames or a batch of them.
@@ -110,23 +125,14 @@ class Engine:
         """
         if not self._settled:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
-        frame = self._checked(frame)
+        check_frame(frame, self._shape)
+        if self._keeps_frames or not frame.flags.carray:
+            frame = frame.copy()
         output = self._in_threads(self._executor.respond,
                                   frame if self._batched else frame[np.newaxis])
         self._settled = False
         # The executor may go on reading its own.
         return output.copy() if self._batched else output[0].copy()
-
-    def _checked(self, frame: np.ndarray) -> np.ndarray:
-        """Return a frame that executors can read, or say what is wrong with it."""
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.float32:
-            kind = getattr(frame, 'dtype', type(frame).__name__)
-            raise ValueError(f'respond: the frame is {kind}; it has to be a float32 array, as '
-                             'preprocessing makes it of an image')
-        if frame.shape != self._shape:
-            raise ValueError(f'respond: the frame has the shape {list(frame.shape)}; the network '
-                             f'takes {list(self._shape)}')
-        return frame if frame.flags.carray and not self._keeps_frames else frame.copy()
 
     def settle(self) -> None:
         """

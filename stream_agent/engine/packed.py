@@ -12,7 +12,7 @@ import numpy as np
 from stream_agent.engine.light_response import light_response
 from stream_agent.engine.packed_dense import Columns, PackedDense
 from stream_agent.engine.read_outs import dense_part, join_read_outs
-from stream_agent.engine.task_executor import BoundTask, TaskExecutor, terms_of, Values
+from stream_agent.engine.task_executor import BoundTask, Ending, TaskExecutor, terms_of, Values
 from stream_agent.network.modules import Factor, Term
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.halves import frame_tasks, Task
@@ -118,16 +118,13 @@ class PackedExecutor(TaskExecutor):
                   for term in terms]
         if joined:
             adders.insert(0, self._dense_adder(joined))
+        ending = Ending(prepare, cell, activation)
 
         def run(now: Values, before: Values) -> None:
             total = now[name] if task.begun else None
             for add in adders:
                 total = add(now, before, total)
-            if task.finishes:
-                total = prepare(total) if prepare else total
-                total = cell(total, before[name]) if cell else total
-                total = activation(total) if activation else total
-            now[name] = total
+            now[name] = ending(total, before.get(name)) if task.finishes else total
 
         return run
 

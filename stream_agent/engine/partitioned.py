@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import numpy as np
+from stream_agent.engine.engine import check_frame
 from stream_agent.engine.ranks.exchange import Exchange, GroupedExchange
 from stream_agent.engine.ranks.nodes import make_nodes
 from stream_agent.engine.ranks.orders import OrderGiver, OrderTaker, RESET, STOP
@@ -77,21 +78,12 @@ class PartitionedEngine:
         self._check_first('respond')
         if self._step.under_way:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
-        image = torch.from_numpy(self._copied(frame)).unsqueeze(0)
+        check_frame(frame, self._shape)
+        # Nobody may write to it while ranks are sent it.
+        image = torch.from_numpy(frame.copy()).unsqueeze(0)
         self._giver.step(image)
         self._step.begin(image)
         return self._step.respond().squeeze(0).float().cpu().numpy().copy()
-
-    def _copied(self, frame: np.ndarray) -> np.ndarray:
-        """Return a frame that nobody writes to, or say what is wrong before ranks are sent it."""
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.float32:
-            kind = getattr(frame, 'dtype', type(frame).__name__)
-            raise ValueError(f'respond: the frame is {kind}; it has to be a float32 array, as '
-                             'preprocessing makes it of an image')
-        if frame.shape != self._shape:
-            raise ValueError(f'respond: the frame has the shape {list(frame.shape)}; the network '
-                             f'takes {list(self._shape)}')
-        return frame.copy()
 
     @torch.inference_mode()
     def settle(self) -> None:

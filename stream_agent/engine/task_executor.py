@@ -10,7 +10,7 @@ from stream_agent.network.modules import Term
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.halves import frame_tasks, Task
 import torch
-from torch import Tensor
+from torch import nn, Tensor
 
 Values = dict[str, Tensor]
 # Computes a node from the values of its own frame and of the frame before, into the former.
@@ -114,12 +114,26 @@ def total_of(terms: Iterable[Term], now: Values, before: Values, total: Tensor |
     return total
 
 
+class Ending(NamedTuple):
+    """What a node's sum goes through; None for what does nothing."""
+
+    prepare: nn.Module | None
+    cell: nn.Module | None
+    activation: nn.Module | None
+
+    def __call__(self, total: Tensor, previous: Tensor | None) -> Tensor:
+        """Return the node's value, from its sum and its value at the frame before."""
+        total = self.prepare(total) if self.prepare else total
+        total = self.cell(total, previous) if self.cell else total
+        return self.activation(total) if self.activation else total
+
+
 def bind_terms(network: RolloutNetwork, task: Task, terms: list[Term]) -> BoundTask:
     """Make a task callable, with the modules of its terms as they are."""
     name = task.node
     joined, terms = join_read_outs(terms)
     read_outs = ReadOuts([term.module for term in joined]) if joined else None
-    prepare, cell, activation = network.at_work.ends[name]
+    ending = Ending(*network.at_work.ends[name])
 
     def run(now: Values, before: Values) -> None:
         total = now[name] if task.begun else None
@@ -128,10 +142,6 @@ def bind_terms(network: RolloutNetwork, task: Task, terms: list[Term]) -> BoundT
                                 for term in joined))
             total = value if total is None else total + value
         total = total_of(terms, now, before, total)
-        if task.finishes:
-            total = prepare(total) if prepare else total
-            total = cell(total, before[name]) if cell else total
-            total = activation(total) if activation else total
-        now[name] = total
+        now[name] = ending(total, before.get(name)) if task.finishes else total
 
     return run

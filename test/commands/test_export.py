@@ -28,6 +28,8 @@ from stream_agent.theory.patterns import (
     newest_image_pattern, sequential_pattern, streaming_pattern)
 import torch
 
+pytestmark = pytest.mark.usefixtures('one_thread')
+
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
 
@@ -63,15 +65,6 @@ rms = made(lambda value: functional.rms_norm(value, [value.shape[-1]]))
 highest = made(lambda value: torch.cummax(value, -1)[0])
 left = made(lambda value: torch.from_numpy(value.cpu().numpy()) if value.is_cpu else value)
 """
-
-
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    """Work on one thread: operations this small wait for a second one longer than they take."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

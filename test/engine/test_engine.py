@@ -10,16 +10,9 @@ from stream_agent.theory.patterns import (
     sequential_pattern, streaming_pattern, update_order)
 import torch
 
+pytestmark = pytest.mark.usefixtures('one_thread')
+
 GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'every layer': EVERY_LAYER}
-
-
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    """Work on one thread: operations this small wait for a second one longer than they take."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network_of(graph, pattern):

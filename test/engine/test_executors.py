@@ -19,6 +19,8 @@ from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 import torch
 
+pytestmark = pytest.mark.usefixtures('one_thread')
+
 CPU = torch.device('cpu')
 GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'every layer': EVERY_LAYER}
 # Several rounds of the buffers that are used in turn, and of most schedules.
@@ -26,15 +28,6 @@ FRAMES = 20
 TOLERANCE = {'float32': 5e-6, 'bfloat16': 2e-2}
 IN_RUNTIMES = [(name, precision) for name in ('packed', 'onnxruntime', 'openvino')
                for precision in EXECUTORS[name].precisions]
-
-
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    """Work on one thread: operations this small wait for a second one longer than they take."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network_of(graph, pattern):

@@ -26,18 +26,11 @@ from stream_agent.theory.patterns import (
     newest_image_pattern, sequential_pattern, streaming_pattern)
 import torch
 
+pytestmark = pytest.mark.usefixtures('one_thread')
+
 ROOT = Path(__file__).parents[3]
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU on this machine')
 DEVICES = ['cpu', pytest.param('cuda', marks=NEEDS_GPU)]
-
-
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    """Work on one thread: operations this small wait for a second one longer than they take."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def chain_graph(layers=4, height=6, width=8):
