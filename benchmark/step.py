@@ -17,10 +17,11 @@ from harness import percentiles, show
 import numpy as np
 from peers import make_peers, PEERS
 from response_first import cone_share
-from stream_agent.engine.choice import best, Measured
+from stream_agent.engine.choice import best, Measured, reference
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.executors import EXECUTORS, usable
+from stream_agent.engine.executors import EXECUTORS, Request, usable
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.node_durations import random_frames
 from stream_agent.options import open_graph
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Edge, newest_image_pattern, sequential_pattern
@@ -51,21 +52,9 @@ def make_network(graph: GraphSpec, pattern) -> RolloutNetwork:
     return RolloutNetwork(graph, pattern).eval()
 
 
-def pool_of_frames(network: RolloutNetwork) -> list[np.ndarray]:
-    """Return frames like those of a camera, scaled."""
-    generator = np.random.default_rng(0)
-    shape = (1, *network.shapes[network.input])
-    return [generator.random(shape, np.float32) - np.float32(0.5) for _ in range(8)]
-
-
-@torch.inference_mode()
 def outputs_of(network: RolloutNetwork, frames: list[np.ndarray]) -> np.ndarray:
     """Return the outputs of the network itself."""
-    state, outputs = network.initial_state(), []
-    for frame in frames:
-        output, state = network.step(torch.from_numpy(frame), state)
-        outputs.append(output.numpy())
-    return np.array(outputs)
+    return reference(Request(network), frames)
 
 
 class Contest:
@@ -75,7 +64,7 @@ class Contest:
                  at_once: Iterable[Edge] = ()) -> None:
         self.streaming = make_network(
             graph, newest_image_pattern(graph) | dict.fromkeys(at_once, 0))
-        self.frames = pool_of_frames(self.streaming)
+        self.frames = [frame[np.newaxis] for frame in random_frames(self.streaming, 8)]
         self.peers, self.missing = make_peers(
             lambda: make_network(graph, sequential_pattern(graph)), threads, without)
         self.engines = {
@@ -155,11 +144,11 @@ def figures_of(contest: Contest, times: dict, threads: int) -> dict:
     """Return the ratios that are asked for."""
     share = cone_share(contest.streaming)
     figures = {'cone_share': share, 'outputs_equal': contest.equal}
-    for reference, precision, suffix in ((REFERENCE, 'float32', 'ort'),
-                                         (REFERENCE_BF16, 'bfloat16', 'openvino_bf16')):
+    for peer, precision, suffix in ((REFERENCE, 'float32', 'ort'),
+                                    (REFERENCE_BF16, 'bfloat16', 'openvino_bf16')):
         key = chosen(times, precision, threads)
-        if reference in times and key:
-            whole = float(np.median(times[reference].step))
+        if peer in times and key:
+            whole = float(np.median(times[peer].step))
             figures |= {f'executor_{precision}': key[0],
                         f'respond_over_{suffix}': float(np.median(times[key].respond)) / whole,
                         f'pass_over_{suffix}': float(np.median(times[key].step)) / whole}

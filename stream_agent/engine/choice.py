@@ -1,6 +1,7 @@
 """The fastest executor for a network on this machine, found by measurement."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 import os
 import statistics
 import time
@@ -23,6 +24,10 @@ STEP_TOLERANCE = 1.25
 THREADS_GAIN = 1.1
 # Relative to the outputs; what differs by more than rounding is another function.
 LARGEST_ERROR = {'float32': 1e-3, 'tf32': 3e-2, 'bfloat16': 5e-2}
+
+
+# A name and a number of threads.
+Choice = tuple[str, int]
 
 
 class Measured(NamedTuple):
@@ -59,11 +64,19 @@ def choose_executor(device: torch.device, request: Request, threads: int = 0,
     if not names:
         raise ExecutorError(f"there is no executor on {device.type} in '{request.precision}'; "
                             f"precisions are {', '.join(PRECISIONS)}, and tf32 is for GPUs")
-    measured = measure(device, request, [(name, threads or 1) for name in names])
+    frames, expected = check_frames(request)
+
+    def sound(choices: list[Choice]) -> dict[Choice, tuple[Executor, float]]:
+        return made_and_checked(device, request, choices, frames, expected)
+
+    made = sound([(name, threads or 1) for name in names])
+    measured = in_turns(made, frames)
     chosen = best(measured, request.precision)
     cores = usable_cores() if device.type == 'cpu' and not threads else 1
     if cores > 1:
-        measured += measure(device, request, [(chosen.name, 1), (chosen.name, cores)])[1:]
+        key = chosen.name, 1
+        with suppress(ExecutorError):  # then one core it is
+            measured += in_turns({key: made[key], **sound([(chosen.name, cores)])}, frames)[1:]
         chosen = best(measured, request.precision)
     return chosen, measured
 
@@ -104,34 +117,37 @@ def reference(request: Request, frames: list[np.ndarray]) -> np.ndarray:
     return np.array(outputs)
 
 
-def measure(device: torch.device, request: Request, choices: list[tuple[str, int]]
-            ) -> list[Measured]:
-    """Make executors of these names and threads, and measure them, in turns."""
-    frames = example_frames(request)
-    checked, expected = check_frames(request)
-    made: dict[tuple[str, int], Executor] = {}
+def made_and_checked(device: torch.device, request: Request, choices: list[Choice],
+                     frames: list[np.ndarray], expected: np.ndarray
+                     ) -> dict[Choice, tuple[Executor, float]]:
+    """
+    Make executors, and return them with the largest errors of their first outputs.
+
+    :raises ExecutorError: If none of them can step the network.
+    """
+    made = {}
     for name, count in choices:
         try:
-            made[name, count] = make_executor(name, device, request._replace(threads=count))
+            executor = make_executor(name, device, request._replace(threads=count))
+            made[name, count] = executor, largest_error(name, executor, count, frames, expected)
         except ExecutorError:  # of several, those that can
-            if len(choices) == 1:
+            if not made and (name, count) == choices[-1]:
                 raise
-    errors = {}
-    for key in list(made):
-        try:
-            errors[key] = largest_error(key[0], made[key], key[1], checked, expected)
-        except ExecutorError:
-            if len(choices) == 1:
-                raise
-            del made[key]
-    taken: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in made}
+    return made
+
+
+def in_turns(made: dict[Choice, tuple[Executor, float]], frames: list[np.ndarray]
+             ) -> list[Measured]:
+    """Measure executors in alternation."""
+    taken: dict[Choice, list[tuple[float, float]]] = {choice: [] for choice in made}
     for _ in range(MOST_TURNS):
-        for key, executor in made.items():
-            if sum(step for _, step in taken[key]) < SECONDS_EACH:
-                with torch_threads(key[1]):
-                    taken[key] += [timed_step(executor, frame) for frame in frames][1:]
-    return [Measured(*key, executor, *map(statistics.median, zip(*taken[key])), errors[key])
-            for key, executor in made.items()]
+        for choice, (executor, _) in made.items():
+            if sum(step for _, step in taken[choice]) < SECONDS_EACH:
+                with torch_threads(choice[1]):
+                    taken[choice] += [timed_step(executor, frame)
+                                      for frame in frames[:FRAMES_A_TURN]][1:]
+    return [Measured(*choice, executor, *map(statistics.median, zip(*taken[choice])), error)
+            for choice, (executor, error) in made.items()]
 
 
 def check_outputs(name: str, executor: Executor, request: Request) -> None:
