@@ -19,6 +19,7 @@ from stream_agent.theory.information import first_response, images_seen, informa
 from stream_agent.theory.patterns import (
     InvalidRolloutError, Pattern, streaming_edges, update_order)
 from stream_agent.theory.rollout import inference_factor, inference_tableau, response_cone
+from stream_agent.theory.windows import window_components
 
 PATIENCE = 10.0
 # Images that the nodes of a window depend on, all together.
@@ -55,6 +56,8 @@ def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, 
         'information_age': ages(graph, pattern),
         'response_cone': [name for name in update_order(graph, pattern)
                           if any(name in cone for cone in cones)],
+        'training_windows': [{'nodes': list(component.nodes), 'way': component.way}
+                             for component in window_components(graph, pattern)],
         'schedule': {node.name: {'period': node.period, 'offset': node.offset}
                      for node in graph.nodes if node.period > 1},
         'inference_tableau': {node.name: [tableau[i, node.name] for i in range(size + 1)]
@@ -101,7 +104,8 @@ def table(data: dict[str, Any]) -> str:
         ('inference factor', f"{counted(data['inference_factor'], 'update step')} a frame; if "
                              f"frames are pipelined {data['steps_per_frame_pipelined']:g}"),
         ('first response', f"frame {response['frame']}, update step {response['update_step']}"),
-        ('response cone', ', '.join(cone))]
+        ('response cone', ', '.join(cone)),
+        ('training', training(data['training_windows']))]
     if data['information_age']:
         lines.append(('information', 'newest {newest}, oldest {oldest} frames old'.format(
             **data['information_age'])))
@@ -121,6 +125,14 @@ def table(data: dict[str, Any]) -> str:
     text += ['', f"images that {data['output']} depends on"]
     text += [f'  frame {i}: {spans(images)}' for i, images in data['images'].items()]
     return '\n'.join(text)
+
+
+def training(components: list[dict[str, Any]]) -> str:
+    """Write which nodes of a window are computed in which way."""
+    ways: dict[str, list[str]] = {}
+    for component in components:
+        ways.setdefault(component['way'], []).extend(component['nodes'])
+    return '; '.join(f"{', '.join(nodes)} {way}" for way, nodes in ways.items())
 
 
 def counted(number: int, thing: str) -> str:

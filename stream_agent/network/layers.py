@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stream_agent.network.recurrence import Gilr
+from stream_agent.network.recurrence import cells
 from stream_agent.theory.faults import GraphError, nearest
-import torch
-from torch import nn, Tensor
+from torch import nn
 
 Shape = tuple[int, ...]
 
@@ -25,24 +24,7 @@ NORMALISATIONS: dict[str, Callable[[Shape], nn.Module]] = {
     'layer': lambda shape: nn.GroupNorm(1, shape[0]),
 }
 
-CELLS: dict[str, Callable[[], nn.Module]] = {
-    'gilr': Gilr,
-}
-
-
-class Noise(nn.Module):
-    """
-    Adds Gaussian noise in training.
-
-    :param deviation: Standard deviation of the noise.
-    """
-
-    def __init__(self, deviation: float) -> None:
-        super().__init__()
-        self.deviation = deviation
-
-    def forward(self, value: Tensor) -> Tensor:
-        return value + self.deviation * torch.randn_like(value) if self.training else value
+CELLS: Mapping[str, Callable[[Shape], nn.Module]] = cells.CELLS
 
 
 class NamedModules(nn.ModuleDict):
@@ -82,9 +64,3 @@ def make_normalisation(place: str, name: str, shape: Shape) -> nn.Module:
             f"{place}: the normalisation '{name}' would depend on the other samples of a batch, "
             "so that training and steps of one frame would differ; take 'layer'")
     return look_up(place, 'normalisation', name, NORMALISATIONS)(shape)
-
-
-def make_disturbances(dropout: float, noise: float) -> tuple[nn.Module, nn.Module]:
-    """Return dropout and noise, which act in training; identities where there is none."""
-    return (nn.Dropout(dropout) if dropout else nn.Identity(),
-            Noise(noise) if noise else nn.Identity())

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
+from stream_agent.network.disturbances import Disturbance
 from stream_agent.network.layers import (
-    ACTIVATIONS, CELLS, chain, look_up, make_disturbances, make_normalisation, NamedModules)
+    ACTIVATIONS, CELLS, chain, look_up, make_normalisation, NamedModules)
 from stream_agent.network.shapes import (
     carries, infer_shapes, make_transform, taken_shape, where)
 from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
@@ -42,8 +43,8 @@ class StepParts(NamedTuple):
     A response cone is a handful of small operations, and overhead would be most of it.
 
     :param terms: What is summed, by target.
-    :param ends: What a sum goes through before its cell, the cell, and the activation, by node;
-        None for what does nothing.
+    :param ends: Normalisation, cell and activation that a sum goes through, by node; None for
+        what does nothing.
     """
 
     terms: dict[str, list[Term]]
@@ -69,11 +70,14 @@ class Modules(nn.Module):
         self.graph = infer_shapes(graph)
         self.pattern = dict(pattern)
         (self.input,) = graph.inputs
+        #: What edges read of the nodes, without batch.
         self.shapes = {node.name: node.shape for node in self.graph.nodes}
+        #: What a state holds of the nodes: what cells carry besides follows what is read.
+        self.state_shapes = dict(self.shapes)
         self.cells = NamedModules()
         self.normalisations = NamedModules()
-        self.dropouts = NamedModules()
-        self.noises = NamedModules()
+        #: Dropout and noise by node and by edge, (source, target); where there are any.
+        self.disturbances: dict[str | tuple[str, str], Disturbance] = {}
         self.activations = NamedModules()
         self.transforms = NamedModules()
         # Tells device and type of new tensors, also where there are no weights.
@@ -84,25 +88,40 @@ class Modules(nn.Module):
         for edge in self.graph.edges:
             self._add_edge(where(edge), edge)
         check_products(self.graph)
-        #: What a step applies to each node, at work.
-        self.at_work = self._step_parts(training=False)
-        self._in_training = self._step_parts(training=True)
+        #: What a step applies to each node; in training, disturbances besides.
+        self.at_work = self._step_parts()
+        #: Nodes that edges read a frame later.
+        self.read_later = {factor.source for terms in self.at_work.terms.values()
+                           for term in terms for factor in (term, *term.others)
+                           if factor.streams}
 
     def _add_node(self, place: str, node: NodeSpec) -> None:
         if node.name == self.input:
             check_input(place, node)
         if node.cell:
-            self.cells[node.name] = look_up(place, 'cell', node.cell, CELLS)()
+            self._add_cell(place, node)
             if (node.name, node.name) not in self.pattern:
                 raise GraphError(
                     f"{place}: the cell '{node.cell}' needs the node's self-edge; add {{source: "
                     f'{node.name}, target: {node.name}, transform: identity, streams: true}}')
         self.normalisations[node.name] = make_normalisation(
             place, node.normalisation, taken_shape(node, node.shape))
-        self.dropouts[node.name], self.noises[node.name] = make_disturbances(
-            node.dropout, node.noise)
+        self._add_disturbance(node.name, node)
         self.activations[node.name] = look_up(
             place, 'activation', node.activation, ACTIVATIONS)()
+
+    def _add_cell(self, place: str, node: NodeSpec) -> None:
+        """Make a cell, and refuse what it cannot be combined with."""
+        cell = look_up(place, 'cell', node.cell, CELLS)(node.shape)
+        self.cells[node.name] = cell
+        channels, *size = node.shape
+        self.state_shapes[node.name] = ((1 + cell.carried) * channels, *size)
+        if cell.carried and node.activation != 'identity':
+            raise GraphError(f"{place}: activation: the cell '{node.cell}' carries more than its "
+                             'output, which an activation would change; leave it out')
+        if cell.carried and node.name == self.graph.output:
+            raise GraphError(f"{place}: the cell '{node.cell}' carries more than its output, so "
+                             'it cannot be the output of the network; add a node that reads it')
 
     def _add_edge(self, place: str, edge: EdgeSpec) -> None:
         key = f'{edge.source}-{edge.target}'
@@ -114,7 +133,11 @@ class Modules(nn.Module):
         self._add_transform(place, edge)
         self.normalisations[key] = make_normalisation(place, edge.normalisation,
                                                       self._taken_shape(edge))
-        self.dropouts[key], self.noises[key] = make_disturbances(edge.dropout, edge.noise)
+        self._add_disturbance((edge.source, edge.target), edge)
+
+    def _add_disturbance(self, key: str | tuple[str, str], spec: NodeSpec | EdgeSpec) -> None:
+        if spec.dropout or spec.noise:
+            self.disturbances[key] = Disturbance(len(self.disturbances), spec.dropout, spec.noise)
 
     def _taken_shape(self, edge: EdgeSpec) -> tuple[int, ...]:
         """Return the shape that an edge has to give."""
@@ -149,20 +172,18 @@ class Modules(nn.Module):
                     f"{place}: '{edge.share}' is shared with {where(other)}, but {what} {own} "
                     f'differs from {others}; make them equal or use another label')
 
-    def _step_parts(self, training: bool) -> StepParts:
-        """Gather what a step applies, with dropout and noise or without."""
+    def _step_parts(self) -> StepParts:
+        """Gather what a step applies."""
         parts = StepParts({node.name: [] for node in self.graph.nodes}, {})
         for node in self.graph.nodes:
-            parts.ends[node.name] = (chain(*self._after(node.name, training)),
+            parts.ends[node.name] = (chain(self.normalisations[node.name]),
                                      self.cells[node.name] if node.cell else None,
                                      chain(self.activations[node.name]))
         products: dict[tuple[str, str], Term] = {}
         for edge in self.graph.edges:
             if carries(self.graph, edge):
                 continue
-            module = chain(self.transforms[edge_key(edge)],
-                           *self._after(f'{edge.source}-{edge.target}', training))
-            factor = Factor(module or nn.Identity(), edge.source,
+            factor = Factor(self._module_of(edge), edge.source,
                             bool(self.pattern[edge.source, edge.target]))
             label = (edge.target, edge.product)
             if label in products:
@@ -174,15 +195,23 @@ class Modules(nn.Module):
                 products[label] = term
         return parts
 
-    def _after(self, key: str, training: bool) -> list[nn.Module]:
-        """Return what follows the sum of a node, or the transform of an edge."""
-        disturbances = [self.dropouts[key], self.noises[key]] if training else []
-        return [self.normalisations[key], *disturbances]
+    def _module_of(self, edge: EdgeSpec) -> nn.Module:
+        """Return what an edge makes of what the state holds of its source."""
+        whole = self.state_shapes[edge.source] == self.shapes[edge.source]
+        return chain(nn.Identity() if whole else FirstChannels(self.shapes[edge.source][0]),
+                     self.transforms[edge_key(edge)],
+                     self.normalisations[f'{edge.source}-{edge.target}']) or nn.Identity()
 
-    def disturb(self, frame: Tensor) -> Tensor:
-        """Apply the dropout and the noise of the input node."""
-        disturbance = self._in_training.ends[self.input][0]
-        return disturbance(frame) if disturbance else frame
+
+class FirstChannels(nn.Module):
+    """What a cell gives to others, without what it carries for itself."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value[:, :self.channels]
 
 
 def check_products(graph: GraphSpec) -> None:

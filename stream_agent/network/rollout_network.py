@@ -1,27 +1,21 @@
-"""A graph and a pattern as a network that advances by one frame per call."""
+"""A graph and a pattern as a network that advances by one frame per call, or by many."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
-from stream_agent.network.modules import Modules
+from stream_agent.network.disturbances import draw_frames
+from stream_agent.network.modules import Factor, Modules, Term
+from stream_agent.network.state import State
+from stream_agent.network.window.loop import Loop
+from stream_agent.network.window.window import Window
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern, update_order
 from stream_agent.theory.rollout import response_cone
+from stream_agent.theory.windows import Component, window_components
 import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class State:
-    """
-    What a network remembers between two frames, or during one.
-
-    :param values: Nodes by name, (B, *shape) each.
-    :param frame: Frames so far; 0 after a reset. Schedules count by it.
-    """
-
-    values: dict[str, Tensor]
-    frame: int = 0
+from torch.utils.checkpoint import checkpoint
 
 
 class StepPlan(NamedTuple):
@@ -82,7 +76,7 @@ class RolloutNetwork(Modules):
     def initial_state(self, batch_size: int = 1) -> State:
         """Return zeros for every node, on the weights' device."""
         return State({name: self._like.new_zeros(batch_size, *shape)
-                      for name, shape in self.shapes.items()})
+                      for name, shape in self.state_shapes.items()})
 
     def respond(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """
@@ -92,8 +86,8 @@ class RolloutNetwork(Modules):
         :param state: Every node at the previous frame; not modified.
         :returns: The output node, (B, *shape), and the nodes known so far, for ``settle``.
         """
-        now = State({self.input: self.disturb(frame) if self.training else frame},
-                    state.frame + 1)
+        now = State({}, state.frame + 1, *(self._draw(1) or ()))
+        now.values[self.input] = self._disturbed(self.input, frame, now)
         plan = self.plan(now.frame)
         for name in plan.held:
             now.values[name] = state.values[name]
@@ -134,14 +128,68 @@ class RolloutNetwork(Modules):
             output, state = self.step(image, state)
         return output, state
 
-    def forward(self, frames: Tensor, state: State, updates_per_frame: int = 1
+    def forward(self, frames: Tensor, state: State, updates_per_frame: int = 1,
+                segment: int | None = None) -> tuple[Tensor, State]:
+        """
+        Compute a window of frames, all at once wherever the graph allows.
+
+        What is loop and what is not says ``window_components`` of ``theory.windows``; results
+        and gradients are those of ``hold`` in a loop, up to rounding.
+
+        :param frames: (B, T, *shape), T at least 1.
+        :param updates_per_frame: Steps for which every frame is held.
+        :param segment: Frames whose values are kept at a time for the gradients; those of other
+            segments are computed again when they are needed. None keeps all.
+        :returns: Outputs (B, T, *shape) and the state after the last frame.
+        :raises ValueError: If there is no frame.
+        """
+        if not frames.shape[1]:
+            raise ValueError('the window has no frame; give at least one')
+        draws = self._draw(frames.shape[1] * updates_per_frame)
+        if segment is None:
+            return self._compute_window(frames, state, updates_per_frame, draws)
+        outputs = []
+        for i, part in enumerate(frames.split(segment, dim=1)):
+            first = i * segment * updates_per_frame
+            output, state = checkpoint(
+                self._compute_window, part, state, updates_per_frame,
+                draws and draws[first:first + part.shape[1] * updates_per_frame],
+                use_reentrant=False, preserve_rng_state=False)
+            outputs.append(output)
+        return torch.cat(outputs, dim=1), state
+
+    @cached_property
+    def components(self) -> list[Component]:
+        """How windows are computed."""
+        return window_components(self.graph, self.pattern)
+
+    def _compute_window(self, frames: Tensor, state: State, updates_per_frame: int,
+                        draws: Sequence[int] | None) -> tuple[Tensor, State]:
+        """Compute a window, given what dropout and noise of its frames are drawn by."""
+        window = Window(self, frames, state, updates_per_frame, draws)
+        for component in self.components:
+            if component.frames is None:
+                window.compute(*component.nodes)
+            else:
+                Loop(window, component).run()
+        return window.answers(), window.last_state()
+
+    def _draw(self, count: int) -> list[int] | None:
+        """Draw for the dropout and noise of some frames; None where there is neither."""
+        return draw_frames(count) if self.training and self.disturbances else None
+
+    def _disturbed(self, key: str | tuple[str, str], value: Tensor, now: State) -> Tensor:
+        """Apply the dropout and noise of a node or an edge, if there are any."""
+        if now.draw is None or key not in self.disturbances:
+            return value
+        return self.disturbances[key](value.unsqueeze(0), [now.draw]).squeeze(0)
+
+    def stepped(self, frames: Tensor, state: State, updates_per_frame: int = 1
                 ) -> tuple[Tensor, State]:
         """
         Run over a window of frames; ``hold`` in a loop, and nothing else.
 
-        :param frames: (B, T, *shape).
-        :param updates_per_frame: Steps for which every frame is held.
-        :returns: Outputs (B, T, *shape) and the state after the last frame.
+        :param frames: As for ``forward``; so are the results.
         """
         outputs = []
         for frame in frames.unbind(dim=1):
@@ -156,17 +204,23 @@ class RolloutNetwork(Modules):
         :param now: This frame; the nodes' values are added.
         :param state: The previous frame, for edges that stream.
         """
-        terms, ends = self._in_training if self.training else self.at_work
+        terms, ends = self.at_work
         for name in names:
             total = None
-            for transform, source, streams, others in terms[name]:
-                term = transform((state if streams else now).values[source])
-                for factor, source_, streams_ in others:
-                    term = term * factor((state if streams_ else now).values[source_])
-                total = term if total is None else total + term
-            before, cell, activation = ends[name]
-            if before:
-                total = before(total)
+            for term in terms[name]:
+                value = self._factor(term, name, now, state)
+                for other in term.others:
+                    value = value * self._factor(other, name, now, state)
+                total = value if total is None else total + value
+            normalisation, cell, activation = ends[name]
+            if normalisation:
+                total = normalisation(total)
+            total = self._disturbed(name, total, now)
             if cell:
                 total = cell(total, state.values[name])
             now.values[name] = activation(total) if activation else total
+
+    def _factor(self, factor: Factor | Term, name: str, now: State, state: State) -> Tensor:
+        """Return what an edge makes of its source."""
+        value = factor.module((state if factor.streams else now).values[factor.source])
+        return self._disturbed((factor.source, name), value, now)

@@ -97,6 +97,7 @@ streaming edges   h1->h1
 inference factor  3 update steps a frame; if frames are pipelined 1
 first response    frame 1, update step 3
 response cone     h1, h2, out
+training          h1 frame by frame; h2, out all frames at once
 information       newest 0, oldest 0 frames old
 
 inference tableau: update steps until a node is there

@@ -56,10 +56,10 @@ def test_respond_and_settle_leave_the_state_alone():
     assert all(torch.equal(state.values[name], before[name]) for name in before)
 
 
-def test_a_window_is_its_steps():
+def test_a_stepped_window_is_its_steps():
     network = network_of(EVERY_LAYER, streaming_pattern(EVERY_LAYER))
     images = frames(network, 5)
-    outputs, last = network(images, network.initial_state(2))
+    outputs, last = network.stepped(images, network.initial_state(2))
     state = network.initial_state(2)
     for t in range(5):
         output, state = network.step(images[:, t], state)
@@ -116,7 +116,8 @@ def changed(place, key, value):
      "edges[0] (image->edges): the normalisation 'batch_norm' would depend on the other samples "
      "of a batch, so that training and steps of one frame would differ; take 'layer'"),
     (changed(('nodes', 'memory'), 'cell', 'lstm'),
-     "nodes.memory: no cell named 'lstm'; choices are gilr"),
+     "nodes.memory: no cell named 'lstm'; did you mean 'gilr_lstm'? Choices are gilr, mingru, sru, "
+     'qrnn, gilr_lstm, linear'),
     (changed(('nodes', 'command'), 'cell', 'gilr'),
      "nodes.command: the cell 'gilr' needs the node's self-edge; add {source: command, target: "
      'command, transform: identity, streams: true}'),

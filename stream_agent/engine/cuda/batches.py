@@ -28,7 +28,7 @@ def stacks_of(graph: GraphSpec) -> list[tuple[str, ...]]:
     stacks: dict[Hashable, list[str]] = {}
     for node in graph.nodes:
         if node.name not in graph.inputs:
-            key = (node.shape, bool(node.cell), node.name == graph.output, node.period,
+            key = (node.shape, node.cell, node.name == graph.output, node.period,
                    node.offset)
             stacks.setdefault(key, []).append(node.name)
     return [tuple(stack) for stack in stacks.values()]

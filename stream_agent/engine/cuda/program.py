@@ -76,18 +76,19 @@ class Program:
     def _make_memory(self, stacks: Sequence[Sequence[str]], batch_size: int) -> Memory:
         """Allocate the buffers of all nodes and sums, those of stacked nodes in one tensor."""
         graph, counts = self._network.graph, self.plan.counts
+        shapes = self._network.state_shapes
         places = places_of(stacks, counts)
         tensors = {}
         for name, place in ((buffer[0], place) for buffer, place in places.items()):
             number, _ = place.tensor
             tensors.setdefault(place.tensor, self._zeros(
-                (len(stacks[number]), batch_size, *graph.node(name).shape), self._dtype(name)))
+                (len(stacks[number]), batch_size, *shapes[name]), self._dtype(name)))
         values = {buffer: tensors[place.tensor][place.index]
                   for buffer, place in places.items()}
         for turn in range(counts[self._network.input]):
             # In the order in which it comes from the host.
             values[self._network.input, turn] = torch.zeros(
-                batch_size, *graph.node(self._network.input).shape,
+                batch_size, *shapes[self._network.input],
                 device=self._device.torch_device)
         for name in self.plan.sums:
             node = graph.node(name)

@@ -31,7 +31,7 @@ class EagerNodes:
     def initial_values(self) -> Values:
         """Return every node before the first frame, laid out as its values will be."""
         return {name: torch.zeros(1, *shape, device=self._device)
-                for name, shape in self._network.shapes.items()}
+                for name, shape in self._network.state_shapes.items()}
 
     def compute(self, name: str, now: Values, before: Values) -> None:
         """Compute a node from the values of this frame and of the one before, into the former."""

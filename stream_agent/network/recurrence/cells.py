@@ -1,0 +1,246 @@
+"""
+What a node of a graph file may be as ``cell``: recurrences that are linear in what they carry.
+
+Both ways to compute a cell are equal up to rounding: ``forward`` advances by one frame,
+``over_time`` computes all frames by scans.
+
+PLR18 is Martin, Cundy: Parallelizing linear recurrent neural nets over sequence length,
+ICLR 2018 (arXiv 1709.04057).
+"""
+
+from abc import ABC, abstractmethod
+
+from stream_agent.network.recurrence.scan import linear_recurrence
+import torch
+from torch import nn, Tensor
+
+Shape = tuple[int, ...]
+
+
+class Cell(nn.Module, ABC):
+    """
+    A recurrent node with C channels or features.
+
+    A node's value is what others read, C channels, and after it what the cell carries besides:
+    ``carried`` times C channels.
+
+    :param shape: Of the node, (C,) or (C, H, W).
+    """
+
+    # What the incoming edges give, in multiples of the node's channels or features.
+    inputs_per_feature: int
+    carried = 0
+
+    def __init__(self, shape: Shape | None = None) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, total: Tensor, previous: Tensor) -> Tensor:
+        """
+        Advance by one frame.
+
+        :param total: Sum of the incoming edges, (B, inputs_per_feature C, ...).
+        :param previous: The value at the previous frame, (B, (1 + carried) C, ...).
+        :returns: The value at this frame.
+        """
+
+    @abstractmethod
+    def over_time(self, totals: Tensor, initial: Tensor, time: int = 0) -> Tensor:
+        """
+        Compute all frames at once.
+
+        :param totals: (T, B, inputs_per_feature C, ...), or (B, T, ...) for ``time`` 1.
+        :param initial: The value before the first frame, (B, (1 + carried) C, ...).
+        :returns: The values, with axes as those of ``totals``.
+        """
+
+
+class PlainCell(Cell):
+    """A cell whose value is linear in itself: a h + b."""
+
+    @abstractmethod
+    def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a and b of inputs with the channels on axis 1."""
+
+    def forward(self, total: Tensor, previous: Tensor) -> Tensor:
+        a, b = self.coefficients(total)
+        return a * previous + b
+
+    def over_time(self, totals: Tensor, initial: Tensor, time: int = 0) -> Tensor:
+        a, b = self.coefficients(totals.flatten(0, 1))
+        return scan(a, b, initial, totals, time)
+
+
+class Gilr(PlainCell):
+    """
+    Gated impulse linear recurrence (PLR18, section 3.2): h' = g h + (1 - g) tanh(i).
+
+    The incoming edges give the pre-activations of gate and impulse.
+    """
+
+    inputs_per_feature = 2
+
+    def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        gate, impulse = total.chunk(2, dim=1)
+        return torch.sigmoid(gate), torch.sigmoid(-gate) * torch.tanh(impulse)
+
+    def forward(self, total: Tensor, previous: Tensor) -> Tensor:
+        gate, impulse = total.chunk(2, dim=1)
+        if previous.dtype != total.dtype:  # under autocast
+            return super().forward(total, previous)
+        # One operation less; and policies in the field answer by exactly this.
+        return torch.lerp(torch.tanh(impulse), previous, torch.sigmoid(gate))
+
+
+class MinGru(PlainCell):
+    """
+    Minimal gated recurrent unit (arXiv 2410.01201, section 3.1): h' = (1 - z) h + z i.
+
+    The incoming edges give the pre-activation of z, and i as it is.
+    """
+
+    inputs_per_feature = 2
+
+    def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        gate, candidate = total.chunk(2, dim=1)
+        return torch.sigmoid(-gate), torch.sigmoid(gate) * candidate
+
+
+class Linear(PlainCell):
+    """The bare recurrence h' = sigmoid(a) h + b; the incoming edges give a and b."""
+
+    inputs_per_feature = 2
+
+    def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        gate, rest = total.chunk(2, dim=1)
+        return torch.sigmoid(gate), rest
+
+
+class GatedCell(Cell):
+    """A cell that carries c' = f c + (1 - f) z, and whose output is read from c'."""
+
+    carried = 1
+
+    @abstractmethod
+    def gate_and_input(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pre-activation of f, and z."""
+
+    @abstractmethod
+    def output(self, total: Tensor, state: Tensor) -> Tensor:
+        """Return what others read, given c'."""
+
+    def _coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        gate, value = self.gate_and_input(total)
+        return torch.sigmoid(gate), torch.sigmoid(-gate) * value
+
+    def forward(self, total: Tensor, previous: Tensor) -> Tensor:
+        a, b = self._coefficients(total)
+        state = a * previous.chunk(2, dim=1)[1] + b
+        return torch.cat([self.output(total, state), state], dim=1)
+
+    def over_time(self, totals: Tensor, initial: Tensor, time: int = 0) -> Tensor:
+        total = totals.flatten(0, 1)
+        states = scan(*self._coefficients(total), initial.chunk(2, dim=1)[1], totals, time)
+        outputs = self.output(total, states.flatten(0, 1)).view_as(states)
+        return torch.cat([outputs, states], dim=2)
+
+
+class Sru(GatedCell):
+    """
+    Simple recurrent unit (arXiv 1709.02755): c' = f c + (1 - f) i, h = r c' + (1 - r) x.
+
+    The incoming edges give i, the pre-activations of f and r, and the highway's x.
+    """
+
+    inputs_per_feature = 4
+
+    def gate_and_input(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        value, gate, _, _ = total.chunk(4, dim=1)
+        return gate, value
+
+    def output(self, total: Tensor, state: Tensor) -> Tensor:
+        _, _, reset, highway = total.chunk(4, dim=1)
+        return torch.sigmoid(reset) * state + torch.sigmoid(-reset) * highway
+
+
+class Qrnn(GatedCell):
+    """
+    Quasi-recurrent pooling (arXiv 1611.01576): c' = f c + (1 - f) tanh(z), h = sigmoid(o) c'.
+
+    The incoming edges give z and the pre-activations of f and o, from this frame and, by edges
+    that stream, from those before.
+    """
+
+    inputs_per_feature = 3
+
+    def gate_and_input(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        value, gate, _ = total.chunk(3, dim=1)
+        return gate, torch.tanh(value)
+
+    def output(self, total: Tensor, state: Tensor) -> Tensor:
+        return torch.sigmoid(total.chunk(3, dim=1)[2]) * state
+
+
+class GilrLstm(Cell):
+    """
+    An LSTM whose gates read a linear surrogate of its output (PLR18, section 3.3).
+
+    s' = g s + (1 - g) tanh(j); c' = f c + i z and h = o c', where f, i, o (sigmoid) and z (tanh)
+    are made of the incoming edges and of U s. The edges give g, j, f, i, o, z; the value is h,
+    s, c. On feature maps U acts on every pixel alike.
+    """
+
+    inputs_per_feature = 6
+    carried = 2
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        channels, *size = shape
+        self.recurrent = (nn.Conv2d(channels, 4 * channels, 1, bias=False) if size
+                          else nn.Linear(channels, 4 * channels, bias=False))
+        self.surrogate = Gilr()
+
+    def _gates(self, total: Tensor, surrogate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return f, i z and o."""
+        f, i, o, z = (total + self.recurrent(surrogate)).chunk(4, dim=1)
+        return torch.sigmoid(f), torch.sigmoid(i) * torch.tanh(z), torch.sigmoid(o)
+
+    def forward(self, total: Tensor, previous: Tensor) -> Tensor:
+        _, surrogate, state = previous.chunk(3, dim=1)
+        channels = surrogate.shape[1]
+        of_surrogate, of_gates = total.split([2 * channels, 4 * channels], dim=1)
+        f, impulse, o = self._gates(of_gates, surrogate)
+        state = f * state + impulse
+        return torch.cat([o * state, self.surrogate(of_surrogate, surrogate), state], dim=1)
+
+    def over_time(self, totals: Tensor, initial: Tensor, time: int = 0) -> Tensor:
+        _, surrogate, state = initial.chunk(3, dim=1)
+        channels = surrogate.shape[1]
+        of_surrogate, of_gates = totals.split([2 * channels, 4 * channels], dim=2)
+        surrogates = self.surrogate.over_time(of_surrogate, surrogate, time)
+        before = shifted(surrogates, surrogate, time)
+        f, impulse, o = self._gates(of_gates.flatten(0, 1), before.flatten(0, 1))
+        states = scan(f, impulse, state, totals, time)
+        return torch.cat([o.view_as(states) * states, surrogates, states], dim=2)
+
+
+def scan(a: Tensor, b: Tensor, initial: Tensor, totals: Tensor, time: int) -> Tensor:
+    """Scan coefficients whose first two axes are those of ``totals``, flattened."""
+    frames = totals.shape[:2]
+    return linear_recurrence(a.unflatten(0, frames), b.unflatten(0, frames), initial, time)
+
+
+def shifted(values: Tensor, initial: Tensor, time: int) -> Tensor:
+    """Return the values of the frame before."""
+    earlier = values.narrow(time, 0, values.shape[time] - 1)
+    return torch.cat([initial.unsqueeze(time), earlier], dim=time)
+
+
+CELLS: dict[str, type[Cell]] = {
+    'gilr': Gilr,
+    'mingru': MinGru,
+    'sru': Sru,
+    'qrnn': Qrnn,
+    'gilr_lstm': GilrLstm,
+    'linear': Linear,
+}

@@ -1,0 +1,1 @@
+"""A window of frames, computed all at once wherever the graph allows."""
