@@ -283,3 +283,14 @@ def test_a_missing_package_is_named_with_the_remedy(monkeypatch):
         Engine(network, executor='openvino')
     assert str(error.value).startswith(
         "executor 'openvino': this machine lacks openvino; pip install openvino. On cpu in ")
+
+
+def test_openvino_leaves_the_stack_of_signal_handlers_alone():
+    """It would free the one that it sets, and the next signal would end the process."""
+    if not usable('openvino', CPU):
+        pytest.skip('openvino is not installed')
+    from stream_agent.engine.runtimes.signal_stack import signal_stack
+    before = signal_stack()
+    Engine(network_of(SR, newest_image_pattern(SR)), executor='openvino')
+    after = signal_stack()
+    assert (before.address, before.flags) == (after.address, after.flags)

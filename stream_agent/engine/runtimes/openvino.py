@@ -6,6 +6,7 @@ from openvino.preprocess import PrePostProcessor
 from stream_agent.engine.runtimes.half_steps import HalfStep, key_of
 from stream_agent.engine.runtimes.onnx_export import to_onnx
 from stream_agent.engine.runtimes.runtime_executor import CompiledHalf, RuntimeExecutor, Values
+from stream_agent.engine.runtimes.signal_stack import same_signal_stack
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -47,9 +48,10 @@ class OpenVinoExecutor(RuntimeExecutor):
         model = self._core.read_model(to_onnx(half, list(examples.values())))
         # What nothing depends on is no input of the model any more.
         read = [(port.get_names() & {*half.inputs}).pop() for port in model.inputs]
-        request = self._core.compile_model(
-            self._with_ports(model, read, half.outputs), 'CPU',
-            self._settings).create_infer_request()
+        with same_signal_stack():
+            request = self._core.compile_model(
+                self._with_ports(model, read, half.outputs), 'CPU',
+                self._settings).create_infer_request()
         inputs = list(enumerate(read))
         outputs = [(i, name, port.element_type, port.shape)
                    for i, (name, port) in enumerate(zip(half.outputs, request.model_outputs))]
