@@ -155,6 +155,7 @@ class Modules(nn.Module):
         if found != wanted:
             raise GraphError(f'{place}: {edge.transform} of {list(source)} gives {list(found)}, '
                              f'but the target takes {list(wanted)}')
+        check_batch_statistics(place, edge, module)
         self.transforms[edge_key(edge)] = module
 
     def _check_shared(self, place: str, edge: EdgeSpec) -> None:
@@ -212,6 +213,17 @@ class FirstChannels(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         return value[:, :self.channels]
+
+
+def check_batch_statistics(place: str, edge: EdgeSpec, module: nn.Module) -> None:
+    """Refuse a module of one's own that normalises by the other samples of a batch."""
+    for part in module.modules():
+        # Public names for all of these there are none.
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            raise GraphError(
+                f'{place}: {edge.transform} has a {type(part).__name__}, which depends on the '
+                'other samples of a batch, so that training and steps of one frame would differ; '
+                'take a GroupNorm')
 
 
 def check_products(graph: GraphSpec) -> None:

@@ -55,7 +55,10 @@ class Dense(nn.Module):
         self.target = target
 
     def forward(self, value: Tensor) -> Tensor:
-        features = self.linear(value.flatten(1))
+        return self.shaped(self.linear(value.flatten(1)))
+
+    def shaped(self, features: Tensor) -> Tensor:
+        """Return features in the target's shape, (B, *target)."""
         return features if len(self.target) == 1 else features.unflatten(1, self.target)
 
 

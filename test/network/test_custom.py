@@ -50,6 +50,10 @@ def no_module(source, target):
 
 def no_batch(source, target):
     return nn.Flatten(0)
+
+
+def of_the_batch(source, target):
+    return nn.Sequential(nn.BatchNorm2d(1), nn.ReLU())
 """
 
 
@@ -135,7 +139,7 @@ def test_a_checkpoint_imports_nothing(package, tmp_path):
                       'it has to be on the Python path'),
     ('outside.Halfs', "allow: 'outside' has no callable 'Halfs'; did you mean 'Halves'?"),
     ('outside.number', "allow: 'outside' has no callable 'number'; callables in it are Halves, "
-                       'real, needs_target, no_module, no_batch')])
+                       'real, needs_target, no_module, no_batch, of_the_batch')])
 def test_names_that_cannot_be_allowed(package, name, sentence):
     with pytest.raises(GraphError) as error:
         allow_transforms([name])
@@ -164,3 +168,14 @@ def test_transforms_from_outside_that_do_not_fit(package, name, shape, options, 
     with pytest.raises(GraphError) as error:
         network_with(name, shape, **options)
     assert str(error.value) == sentence
+
+
+def test_statistics_of_a_batch_are_refused(package):
+    allow_transforms(['outside.of_the_batch'])
+    graph = graph_with('outside.of_the_batch')
+    with pytest.raises(GraphError) as error:
+        RolloutNetwork(graph, sequential_pattern(graph))
+    assert str(error.value) == (
+        'edges[0] (image->edges): outside.of_the_batch has a BatchNorm2d, which depends on the '
+        'other samples of a batch, so that training and steps of one frame would differ; '
+        'take a GroupNorm')

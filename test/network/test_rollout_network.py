@@ -116,8 +116,8 @@ def changed(place, key, value):
      "edges[0] (image->edges): the normalisation 'batch_norm' would depend on the other samples "
      "of a batch, so that training and steps of one frame would differ; take 'layer'"),
     (changed(('nodes', 'memory'), 'cell', 'lstm'),
-     "nodes.memory: no cell named 'lstm'; did you mean 'gilr_lstm'? Choices are gilr, mingru, sru, "
-     'qrnn, gilr_lstm, linear'),
+     "nodes.memory: no cell named 'lstm'; did you mean 'gilr_lstm'? Choices are gilr, mingru, "
+     'sru, qrnn, gilr_lstm, linear'),
     (changed(('nodes', 'command'), 'cell', 'gilr'),
      "nodes.command: the cell 'gilr' needs the node's self-edge; add {source: command, target: "
      'command, transform: identity, streams: true}'),

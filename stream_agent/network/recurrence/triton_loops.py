@@ -165,7 +165,7 @@ def chunked(a, b, start, h, initial, out, da, words, products, rests, length, in
             own = words + 1 + of_chunk
             tl.store(own, packed(last_p, last_r), mask=known, cache_modifier='.cg')
             state = look_back(words, 1 + o * chunks * inner, chunk, columns, inner, state, WINDOW)
-            if chunk % published == 0:
+            if (chunk + 1) % published == 0:
                 tl.store(own, packed(tl.zeros_like(last_p), last_p * state + last_r),
                          mask=known, cache_modifier='.cg')
         else:

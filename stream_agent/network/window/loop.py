@@ -2,6 +2,7 @@
 
 import numpy as np
 from stream_agent.network.modules import Factor, Term
+from stream_agent.network.window.constant_weights import constant_weights, ConstantWeights
 from stream_agent.network.window.track import Frames, Track
 from stream_agent.network.window.window import over_frames, Window
 from stream_agent.theory.windows import Component
@@ -13,7 +14,8 @@ class Loop:
     """
     Computes the nodes of a component in blocks of frames.
 
-    What comes from outside of the component is summed for all frames before.
+    What comes from outside of the component is summed for all frames before, and the gradients
+    of weights are computed for all frames together.
     """
 
     def __init__(self, window: Window, component: Component) -> None:
@@ -23,6 +25,7 @@ class Loop:
         self._values = {name: [window.initial[name]] for name in component.nodes}
         self._inner: dict[str, list[Term]] = {}
         self._outer: dict[str, dict[int, Tensor]] = {}
+        self._constant: dict[tuple[str, str], ConstantWeights] = {}
         for name in component.nodes:
             terms = window.network.at_work.terms[name]
             self._inner[name] = [term for term in terms if any(
@@ -36,6 +39,13 @@ class Loop:
         """Sum the terms from outside of the component, for all frames at once."""
         frames = self._window.computed(name, self._window.frames)
         total = self._window.total(terms, name, frames) if len(frames) else None
+        if total is not None and torch.is_grad_enabled():
+            for term in self._inner[name]:
+                constant = None if term.others else constant_weights(term.module)
+                # Between the transform and the sum there may be nothing else.
+                if constant and (term.source, name) not in self._window.network.disturbances:
+                    total = constant.added_to(total)
+                    self._constant[term.source, name] = constant
         self._outer[name] = {} if total is None else dict(zip(frames.tolist(), total.unbind()))
 
     def run(self) -> None:
@@ -47,9 +57,17 @@ class Loop:
                 last = min(self._window.count, start + ahead + block - 1)
                 if first <= last:
                     self._compute(name, np.arange(first, last + 1))
+        self._note_read()
         rows = np.arange(self._window.count + 1)
         for name, values in self._values.items():
             self._window.tracks[name] = Track(values[0], torch.stack(values[1:]), rows)
+
+    def _note_read(self) -> None:
+        """Keep, for the gradients of weights, what they have been applied to."""
+        for (source, name), constant in self._constant.items():
+            streams = self._window.network.pattern[source, name]
+            frames = self._window.computed(name, self._window.frames) - streams
+            constant.read += [self._values[source][i].detach() for i in frames.tolist()]
 
     def _compute(self, name: str, frames: Frames) -> None:
         """Compute a node in the frames of a block; held where it is not computed."""
@@ -80,6 +98,9 @@ class Loop:
             return window.factor(factor, name, frames)
         known = self._values[factor.source]
         values = stacked([known[i] for i in (frames - factor.streams).tolist()])
+        constant = self._constant.get((factor.source, name))
+        if constant:
+            return constant(values.flatten(0, 1)).unflatten(0, values.shape[:2])
         return window.disturbed((factor.source, name), over_frames(factor.module, values), frames)
 
 
