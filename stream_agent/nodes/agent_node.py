@@ -14,12 +14,13 @@ from stream_agent.command import Command, STOP
 from stream_agent.engine.engine import Engine
 from stream_agent.intake import Intake, IntakeSettings
 from stream_agent.measurement.durations import Durations, profile_table, Rate
+from stream_agent.messages import ImageError
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.custom import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_diagnostics import agent_status
 from stream_agent.nodes.conversions import (
-    COMMAND_QOS, command_to_twist, FRAME_QOS, image_source, ImageError, stamp_to_ns)
+    COMMAND_QOS, command_to_twist, FRAME_QOS, image_source, stamp_to_ns)
 from stream_agent.nodes.parameters import (
     declare, declare_settings, read_settings, refuse_unknown)
 from stream_agent.theory.information import frames_unanswered, frames_until_response

@@ -15,10 +15,10 @@ from std_msgs.msg import Header
 from stream_agent.measurement.machine import machine, versions
 from stream_agent.measurement.recording import make_folder, RecordingError, Writer
 from stream_agent.measurement.rows import RowMaker
+from stream_agent.messages import stamp_of_serialized
 from stream_agent.nodes import process
 from stream_agent.nodes.conversions import (
-    image_source, stamp_of_serialized, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS,
-    WATCH_FRAME_QOS)
+    image_source, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
 from stream_agent.nodes.parameters import declare
 
 CLOSE_PERIOD = 0.25

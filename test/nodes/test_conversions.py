@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import Command
+from stream_agent.messages import CHANNELS, compressed_to_array, image_to_array, ImageError
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.nodes.conversions import (
-    array_to_image, CHANNELS, command_to_twist, compressed_to_array, image_to_array, ImageError,
-    stamp_to_ns, twist_to_command)
+    array_to_image, command_to_twist, stamp_to_ns, twist_to_command)
 
 RED = np.zeros((4, 6, 3), np.uint8)
 RED[..., 0] = 255
@@ -124,7 +124,8 @@ def test_broken_foreign_and_oversized_files_are_refused():
     for data, sentence in [
             (b'GIF89a', "compressed image of format 'jpeg' is neither JPEG nor PNG"),
             (jpeg[:12], "compressed image of format 'jpeg' is neither JPEG nor PNG"),
-            (jpeg[:len(jpeg) // 3],
+            (jpeg[:len(jpeg) // 3], "compressed image of format 'jpeg' ends early"),
+            (jpeg[:len(jpeg) // 3] + jpeg[-2:],
              "compressed image of format 'jpeg' cannot be decoded to 8 bits"),
             (bytes(bomb), 'image is 65000 x 65000 pixels; sides of 1 to 4096 are supported')]:
         with pytest.raises(ImageError) as error:

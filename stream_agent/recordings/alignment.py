@@ -1,0 +1,135 @@
+"""What was commanded for every frame, by time; and where one episode ends and the next begins."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from stream_agent.recordings.recording import BadRecordingError, Commands, NS
+
+# Rates that differ by more are those of another camera.
+RATE_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """
+    How frames are put together with commands, and cut into episodes.
+
+    :param delay: Actuation delay [s]: the command of a frame stamped t is that of t + delay.
+    :param interpolation: 'hold': the command in force; 'linear' between two.
+    :param longest_gap: Between two frames of an episode [s]; 0: three camera periods.
+    :param oldest_command: Age [s] up to which a command is in force.
+    :param rate: Frames per second that all recordings should have; 0: that of the first.
+    :param resample: Frames per second to which frames are picked by time; 0: all of them.
+    :param shortest: Frames that an episode has at least.
+    """
+
+    delay: float = 0.0
+    interpolation: str = 'hold'
+    longest_gap: float = 0.0
+    oldest_command: float = 0.5
+    rate: float = 0.0
+    resample: float = 0.0
+    shortest: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.delay <= 1.0:
+            raise BadRecordingError(f'--delay {self.delay:g}: the actuation delay is 0 to 1 s')
+
+
+class Span(NamedTuple):
+    """
+    An episode's place in its recording.
+
+    :param frames: Indices of the frames, (n,).
+    :param commands: Speed and steering of each, (n, 2) float64.
+    """
+
+    frames: np.ndarray
+    commands: np.ndarray
+
+
+def commands_at(commands: Commands, times: np.ndarray, alignment: Alignment
+                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Find the commands in force at given times [ns].
+
+    :returns: Values (N, 2), NaN before the first; whether a time is before the first, (N,); and
+        whether the command is too old.
+    """
+    last = np.searchsorted(commands.stamps, times, side='right') - 1
+    early = last < 0
+    last = np.maximum(last, 0)
+    since = times - commands.stamps[last]
+    values = commands.values[last].copy()
+    if alignment.interpolation == 'linear':
+        after = np.minimum(last + 1, len(commands.stamps) - 1)
+        distance = np.maximum(commands.stamps[after] - commands.stamps[last], 1)
+        share = np.clip(since / distance, 0, 1)[:, np.newaxis]
+        values += np.where(share > 0, share * (commands.values[after] - values), 0)
+    values[early] = np.nan
+    return values, early, ~early & (since > alignment.oldest_command * NS)
+
+
+def cut(stamps: np.ndarray, commands: Commands, alignment: Alignment, skipped: Counter[str]
+        ) -> list[Span]:
+    """
+    Cut a recording into episodes of frames that have a command.
+
+    :param stamps: Of the frames, ascending [ns].
+    :param skipped: Gets what is left out, by kind.
+    """
+    if len(stamps) < 2:
+        return []
+    values, early, old = commands_at(commands, stamps + round(alignment.delay * NS), alignment)
+    finite = np.isfinite(values).all(axis=1)
+    skipped['frames before the first command'] += int(early.sum())
+    skipped[f'frames whose command is older than {alignment.oldest_command:g} s'] += int(old.sum())
+    skipped['frames whose command is NaN or infinite'] += int((~early & ~old & ~finite).sum())
+    usable = np.flatnonzero(finite & ~old)
+    longest = alignment.longest_gap * NS or 3 * float(np.median(np.diff(stamps)))
+    ends = np.flatnonzero(np.diff(stamps[usable]) > longest) + 1
+    spans = []
+    for frames in np.split(usable, ends):
+        picked = pick(stamps[frames], alignment.resample) if alignment.resample else np.s_[:]
+        frames = frames[picked]
+        if len(frames) >= alignment.shortest:
+            spans.append(Span(frames, values[frames]))
+        elif len(frames):
+            skipped[f'episodes of under {alignment.shortest} frames'] += 1
+    return spans
+
+
+def pick(stamps: np.ndarray, rate: float) -> np.ndarray:
+    """Return the indices of the frames nearest to the ticks of a clock, each at most once."""
+    if not len(stamps):
+        return np.zeros(0, int)
+    ticks = np.arange(stamps[0], stamps[-1] + 1, NS / rate)
+    after = np.clip(np.searchsorted(stamps, ticks), 1, max(1, len(stamps) - 1))
+    if len(stamps) == 1:
+        return np.zeros(1, int)
+    nearest = after - (ticks - stamps[after - 1] < stamps[after] - ticks)
+    return np.unique(nearest)
+
+
+def check_rates(recordings: Sequence, alignment: Alignment) -> None:
+    """
+    Refuse recordings of other rates, as long as nobody asks to pick frames.
+
+    :param recordings: With ``path``, ``topic`` and ``rate`` each.
+    :raises BadRecordingError: If one deviates by more than a tenth, or has too few frames.
+    """
+    wanted = alignment.resample or alignment.rate or recordings[0].rate
+    for recording in recordings:
+        place = f"'{recording.path}': topic '{recording.topic}'"
+        if alignment.resample:
+            if recording.rate < wanted * (1 - RATE_TOLERANCE):
+                raise BadRecordingError(f'{place}: {recording.rate:.1f} Hz, less than '
+                                        f'--resample {wanted:g}; frames are picked, not made up')
+        elif recording.rate and abs(recording.rate / wanted - 1) > RATE_TOLERANCE:
+            raise BadRecordingError(
+                f'{place}: {recording.rate:.1f} Hz, where {wanted:.1f} Hz is expected; memory '
+                'counts in frames, so give --resample RATE to pick frames by time, or leave the '
+                'recording out')

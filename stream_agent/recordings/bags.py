@@ -1,0 +1,212 @@
+"""Recordings by rosbag2, MCAP or SQLite, read without ROS."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from stream_agent.messages import (
+    compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
+from stream_agent.recordings.command_messages import (
+    COMMAND_TYPES, DEFINITIONS, STAMPED, steering_of, values_of)
+from stream_agent.recordings.recording import BadRecordingError, Commands, Reading, Recording
+from stream_agent.recordings.stamps import choose_stamps, Times
+
+DECODERS = {'sensor_msgs/msg/Image': image_to_array,
+            'sensor_msgs/msg/CompressedImage': compressed_to_array}
+REMEDIES = {'.mcap': 'recover it by `mcap recover`', '.db3': 'recover it by `sqlite3 .recover`'}
+
+
+def is_bag(path: Path) -> bool:
+    """Tell whether a path is a bag: a folder of rosbag2, or one of its files."""
+    if path.is_file():
+        return path.suffix in REMEDIES
+    return (path / 'metadata.yaml').exists() or bool(storages(path))
+
+
+def storages(path: Path) -> list[Path]:
+    """Return the files that hold a bag's messages."""
+    files = [path] if path.is_file() else sorted(path.glob('*'))
+    return [file for file in files if file.suffix in REMEDIES]
+
+
+@cache
+def types():
+    """Return the types of ROS 2 Jazzy, and those of commands that they lack."""
+    from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for name, definition in DEFINITIONS.items():
+        store.register(get_types_from_msg(definition, name))
+    return store
+
+
+def reader_of_bags():
+    """
+    Return the class that opens bags.
+
+    :raises BadRecordingError: If the package that has it is not there.
+    """
+    try:
+        from rosbags.rosbag2 import Reader
+    except ImportError:
+        raise BadRecordingError('rosbag2 recordings are read by the package rosbags, which is '
+                                "missing: pip install 'stream_agent[learning]'") from None
+    return Reader
+
+
+@contextmanager
+def opened(path: Path) -> Iterator:
+    """
+    Open a bag; what goes wrong in it is said as a fault of the file.
+
+    :raises BadRecordingError: If it is unfinished, truncated, or not what it seems.
+    """
+    if path.is_dir() and not (path / 'metadata.yaml').exists():
+        raise BadRecordingError(f"'{path}': metadata.yaml is missing, so the recording was not "
+                                f'finished; run `ros2 bag reindex {path}`')
+    reader = reader_of_bags()
+    try:
+        with reader(path) as bag:
+            yield bag
+    except BadRecordingError as error:
+        raise BadRecordingError(f"'{path}': {error}") from None
+    # A damaged file raises whatever its reader stumbles over: SQLite's errors, struct's, its own.
+    except Exception as error:
+        remedy = ', '.join(sorted({REMEDIES[file.suffix] for file in storages(path)}))
+        raise BadRecordingError(
+            f"'{path}': the file is truncated or damaged ({error or type(error).__name__}); "
+            f'{remedy}, or leave it out') from error
+
+
+class Topic(NamedTuple):
+    """A topic of a bag: its connections, of which a recorder may have made several."""
+
+    name: str
+    type: str
+    connections: list
+
+    def messages(self, bag) -> Iterator[tuple[int, bytes]]:
+        """Yield the time of reception [ns] and the serialized message."""
+        for _, received, data in bag.messages(self.connections):
+            yield received, data
+
+
+def topics_of(bag) -> dict[str, Topic]:
+    """Return a bag's topics by name."""
+    topics: dict[str, Topic] = {}
+    for connection in sorted(bag.connections, key=lambda each: each.topic):
+        topic = topics.setdefault(connection.topic,
+                                  Topic(connection.topic, connection.msgtype, []))
+        topic.connections.append(connection)
+    return topics
+
+
+def choose_topic(bag, wanted: str, what: str, fitting_types: tuple[str, ...]) -> Topic:
+    """
+    Find the topic that is asked for, or the only one of a fitting type.
+
+    :param what: 'image' or 'command'.
+    :raises BadRecordingError: If it is not there, of another type, or empty; without the file.
+    """
+    topics, option = topics_of(bag), f'--{what}-topic'
+    listed = ', '.join(f'{topic.name} ({topic.type})' for topic in topics.values()) or 'none'
+    fitting = [topic for topic in topics.values() if topic.type in fitting_types]
+    if wanted and wanted not in topics:
+        raise BadRecordingError(f"there is no topic '{wanted}'; give another by {option}. Topics "
+                                f'are: {listed}')
+    if wanted and topics[wanted] not in fitting:
+        raise BadRecordingError(f"topic '{wanted}' is of the type {topics[wanted].type}; give "
+                                f'one by {option} that is {" or ".join(fitting_types)}')
+    if not wanted and len(fitting) != 1:
+        count = 'several topics are' if fitting else 'no topic is'
+        raise BadRecordingError(f'{count} of a type for {what}s, {" or ".join(fitting_types)}; '
+                                f'give one by {option}. Topics are: {listed}')
+    chosen = topics[wanted] if wanted else fitting[0]
+    if not sum(connection.msgcount for connection in chosen.connections):
+        raise BadRecordingError(f"topic '{chosen.name}' has no messages; leave the recording out, "
+                                f'or give another topic by {option}')
+    return chosen
+
+
+class BagRecording(Recording):
+    """
+    One bag.
+
+    :param path: Folder, or a single file.
+    :raises BadRecordingError: If the bag is damaged, or has no such topics.
+    """
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        with opened(path) as bag:
+            images = choose_topic(bag, reading.image_topic, 'image', tuple(DECODERS))
+            orders = choose_topic(bag, reading.command_topic, 'command', COMMAND_TYPES)
+            command_times, values, broken = read_commands(bag, orders, reading)
+            frames, stamps = choose_stamps(read_times(bag, images), command_times, reading.stamps)
+        self._images = images
+        super().__init__(path, images.name, frames.ns, frames.source, Commands(
+            stamps.ns, values, steering_of(orders.type, reading), stamps.source).in_order())
+        self.skipped['commands that cannot be read'] += broken
+
+    def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
+        with opened(self.path) as bag:
+            for _, data in topics_of(bag)[self.topic].messages(bag):
+                yield partial(decode, data, self._images.type)
+
+    def files(self) -> list[Path]:
+        return storages(self.path)
+
+
+def decode(data: bytes, message_type: str) -> np.ndarray:
+    """
+    Return the pixels of a serialized image message.
+
+    :raises ImageError: If it cannot be read.
+    """
+    return DECODERS[message_type](deserialized(data, message_type))
+
+
+def deserialized(data: bytes, message_type: str):
+    """
+    Return a message.
+
+    :raises ImageError: If the bytes are none.
+    """
+    try:
+        return types().deserialize_cdr(data, message_type)
+    except Exception as error:  # generated code, which meets any bytes
+        raise ImageError(f'the message is no {message_type} ({error!r})') from error
+
+
+def read_times(bag, topic: Topic) -> Times:
+    """Read the times of all images, whose headers come first in the bytes."""
+    times = [(stamp_of_serialized(data), received) for received, data in topic.messages(bag)]
+    headers, received = np.array(times, np.int64).reshape(-1, 2).T
+    return Times(topic.name, headers, received)
+
+
+def read_commands(bag, topic: Topic, reading: Reading) -> tuple[Times, np.ndarray, int]:
+    """
+    Read all commands.
+
+    :returns: Their times, their values (M, 2), and how many messages are none.
+    :raises BadRecordingError: If all are none, or lack an axis; without the file.
+    """
+    headers, received, values, broken = [], [], [], 0
+    for time, data in topic.messages(bag):
+        try:
+            message = deserialized(data, topic.type)
+        except ImageError:
+            broken += 1
+            continue
+        values.append(values_of(message, topic.type, reading))
+        received.append(time)
+        if topic.type in STAMPED:
+            headers.append(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
+    if not values:
+        raise BadRecordingError(f"topic '{topic.name}': no message is a {topic.type}; give "
+                                'another topic by --command-topic')
+    times = Times(topic.name, np.array(headers, np.int64) if topic.type in STAMPED else None,
+                  np.array(received, np.int64))
+    return times, np.array(values, np.float64), broken

@@ -1,0 +1,168 @@
+"""
+Decoded frames on disk, mapped into memory: a second start decodes nothing.
+
+A recording has a folder, named after what it was made from: files with sizes and times, topics,
+and how pixels were prepared. Commands are kept as recorded; aligning them takes no time.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+import hashlib
+import json
+import os
+from pathlib import Path
+import shutil
+from typing import Any
+
+import numpy as np
+from stream_agent.recordings.alignment import Alignment, cut, Span
+from stream_agent.recordings.recording import BadRecordingError, Commands, NS, Reading, Recording
+
+VERSION = 1
+MANIFEST = 'manifest.json'
+PARTS = ('frame_stamps', 'command_stamps', 'command_values')
+
+
+class CachedRecording:
+    """
+    A recording whose frames are decoded.
+
+    :param folder: Where ``remember`` put it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        about = json.loads((folder / MANIFEST).read_text())
+        self.folder = folder
+        self.path = Path(about['path'])
+        self.name, self.topic, self.steering = about['name'], about['topic'], about['steering']
+        self._read = about['summary']
+        self._unread = about['left_out']
+        self.skipped: Counter[str] = Counter()
+        #: (N, C, H, W) uint8; pages are read as they are touched, and dropped if memory is short.
+        self.pixels = np.load(folder / 'pixels.npy', mmap_mode='r')
+        self.frame_stamps, stamps, values = (np.load(folder / f'{part}.npy') for part in PARTS)
+        self.commands = Commands(stamps, values, self.steering)
+
+    @property
+    def rate(self) -> float:
+        """Frames per second; 0 if there is but one frame."""
+        return NS / float(np.median(np.diff(self.frame_stamps))) if len(self) > 1 else 0.0
+
+    def __len__(self) -> int:
+        return len(self.frame_stamps)
+
+    def episodes(self, alignment: Alignment) -> list[Span]:
+        """Cut into episodes, and count anew what is left out."""
+        self.skipped.clear()
+        return cut(self.frame_stamps, self.commands, alignment, self.skipped)
+
+    def summary(self) -> str:
+        """Say in a line what there is, and what reading and cutting left out."""
+        return self._read + (f'; not used: {self._unused}' if self._unused else '')
+
+    @property
+    def left_out(self) -> bool:
+        """Whether reading or cutting left something out."""
+        return bool(self._unread or self._unused)
+
+    @property
+    def _unused(self) -> str:
+        return ', '.join(f'{count} {kind}' for kind, count in self.skipped.items() if count)
+
+
+def key_of(recording: Recording, reading: Reading, preparation: dict[str, Any]) -> str:
+    """Return a name for all that the cached frames follow from."""
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns)
+             for path in recording.files()]
+    text = json.dumps([VERSION, str(recording.path.resolve()), files, asdict(reading),
+                       recording.topic, preparation], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def remember(recording: Recording, reading: Reading, cache: Path, preparation: dict[str, Any],
+             pixels: Callable[[np.ndarray], np.ndarray],
+             report: Callable[[int], None] = lambda frames: None) -> CachedRecording:
+    """
+    Decode a recording to disk, unless that was done before.
+
+    :param cache: Folder of all cached recordings.
+    :param preparation: What ``pixels`` does, as JSON: part of the name.
+    :param pixels: Makes (C, H, W) uint8 of an image, as ``Preprocessing.pixels`` does.
+    :param report: Called now and then with the frames decoded so far.
+    :raises BadRecordingError: If the recording is damaged, or none of its frames can be decoded.
+    """
+    folder = cache / f'{recording.name}-{key_of(recording, reading, preparation)}'
+    found = look_up(folder)
+    if found is None:
+        # A name of its own, so that two trainings may start at once; what is half written when
+        # one is killed has this name still, and is never read.
+        unfinished = folder.with_name(f'{folder.name}.{os.getpid()}.part')
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            write(unfinished, recording, pixels, report)
+            put_in_place(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return found or CachedRecording(folder)
+
+
+def look_up(folder: Path) -> CachedRecording | None:
+    """Return what was decoded before; what is damaged is removed, and None."""
+    try:
+        return CachedRecording(folder)
+    except FileNotFoundError:
+        pass
+    except (KeyError, ValueError):
+        shutil.rmtree(folder)
+    return None
+
+
+def put_in_place(unfinished: Path, folder: Path) -> None:
+    """Give a whole folder its name, unless another process was first."""
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not (folder / MANIFEST).exists():
+            raise
+
+
+def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.ndarray],
+          report: Callable[[int], None]) -> None:
+    """Write frames one after the other, then all that is known of them."""
+    decoded = []
+    with open(folder / 'pixels.npy', 'wb') as file:
+        for index, image in recording.images():
+            frame = np.ascontiguousarray(pixels(image))
+            if not decoded:
+                write_header(file, (len(recording), *frame.shape))
+            file.write(frame.data)
+            decoded.append(index)
+            report(len(decoded))
+        file.seek(0)
+        write_header(file, (len(decoded), *frame.shape))
+    commands = recording.commands
+    for part, values in zip(PARTS, (recording.frame_stamps[decoded], commands.stamps,
+                                    commands.values)):
+        np.save(folder / f'{part}.npy', values)
+    (folder / MANIFEST).write_text(json.dumps({
+        'path': str(recording.path), 'name': recording.name, 'topic': recording.topic,
+        'steering': commands.steering, 'summary': recording.summary(),
+        'left_out': recording.left_out}, indent=1))
+
+
+def write_header(file, shape: tuple[int, ...]) -> None:
+    """Begin an .npy file; headers leave room for a first axis of any length."""
+    np.lib.format.write_array_header_1_0(
+        file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
+
+
+def check_not_empty(recordings: list[CachedRecording], spans: list[list[Span]]) -> None:
+    """Refuse recordings of which nothing can be used."""
+    for recording, each in zip(recordings, spans):
+        if not each:
+            raise BadRecordingError(
+                f"'{recording.path}': no episode is left of topic '{recording.topic}' "
+                f'({recording.summary()}); leave the recording out, or check that both topics '
+                'were recorded at the same time (--stamps)')

@@ -1,0 +1,168 @@
+"""What a recording is, wherever it was read from: stamped frames and stamped commands."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from stream_agent.messages import ImageError
+
+NS = 10**9
+# A stamp that falls back further is no late frame, but a clock that was set back.
+TIME_JUMP_NS = NS // 2
+UNREADABLE = 'frames that cannot be decoded'
+
+
+class BadRecordingError(ValueError):
+    """A recording that cannot be used; the message names file and topic and says what to do."""
+
+
+@dataclass(frozen=True)
+class Commands:
+    """
+    The commands of a recording, oldest first.
+
+    :param stamps: (M,) int64 [ns].
+    :param values: (M, 2) float64: speed, and what steers, positive to the left.
+    :param steering: What steers: 'yaw rate' [rad/s], 'steering angle' [rad] at the wheels, or
+        'steering' as a share -1 ... 1 of all there is; the speed of the last is a share, too.
+    :param stamps_from: As for ``Recording``.
+    """
+
+    stamps: np.ndarray
+    values: np.ndarray
+    steering: str
+    stamps_from: str = 'header'
+
+    def in_order(self) -> 'Commands':
+        """Return the same, sorted by time."""
+        order = np.argsort(self.stamps, kind='stable')
+        return replace(self, stamps=self.stamps[order], values=self.values[order])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    Which topics of a recording are read, and what they mean.
+
+    :param image_topic: Empty: the only one of a fitting type; likewise ``command_topic``.
+    :param stamps: 'header', 'receive', or 'auto': the headers' where they are set.
+    :param steering_axis: Of a Joy's axes, the one that steers.
+    :param throttle_axis: Of a Joy's axes, the one for the speed; None: the speed is 0.
+    :param steering_sign: The side to which Joy's and a tub's steering is positive: 'left',
+        'right', or 'usual': left for Joy, right for tubs.
+    :param wheelbase: Distance of the axles [m], to turn steering angles into yaw rates; 0: angles
+        stay angles.
+    """
+
+    image_topic: str = ''
+    command_topic: str = ''
+    stamps: str = 'auto'
+    steering_axis: int | None = None
+    throttle_axis: int | None = None
+    steering_sign: str = 'usual'
+    wheelbase: float = 0.0
+
+    def sign(self, usual: str) -> int:
+        """Return the factor that makes steering positive to the left."""
+        side = usual if self.steering_sign == 'usual' else self.steering_sign
+        return 1 if side == 'left' else -1
+
+
+class Recording(ABC):
+    """
+    Stamped frames and commands; pixels are decoded one frame at a time, as they are asked for.
+
+    :param path: File or folder.
+    :param topic: Of the images, for messages; of a tub, its folder of images.
+    :param stamps: Of all frames as they were recorded, [ns].
+    :param stamps_from: 'header' (when a frame was captured) or 'receive' (when it was written).
+    """
+
+    def __init__(self, path: Path, topic: str, stamps: np.ndarray, stamps_from: str,
+                 commands: Commands) -> None:
+        self.path = path
+        self.name = path.stem if path.is_file() else path.resolve().name
+        self.topic = topic
+        self.stamps_from = stamps_from
+        self.commands = commands
+        #: Frames and commands left out so far, by kind.
+        self.skipped: Counter[str] = Counter()
+        #: Why the first frame that cannot be decoded could not be.
+        self.first_fault = ''
+        self._kept = self._in_order(stamps)
+        #: Of the frames that are in order, (N,) int64 [ns].
+        self.frame_stamps = stamps[self._kept]
+
+    def _in_order(self, stamps: np.ndarray) -> np.ndarray:
+        """Mark the frames that are newer than all before them; count the others."""
+        newest = np.maximum.accumulate(stamps)[:-1]
+        back = newest - stamps[1:]
+        if back.size and back.max() > TIME_JUMP_NS:
+            raise BadRecordingError(
+                f"'{self.path}': topic '{self.topic}': the stamps fall back by "
+                f'{back.max() / NS:.1f} s at frame {int(back.argmax()) + 1}; give '
+                '--stamps receive, or split the recording there (`ros2 bag convert`)')
+        self.skipped['frames out of order'] += int((back > 0).sum())
+        self.skipped['frames that came twice'] += int((back == 0).sum())
+        return np.concatenate([[True], back < 0])[:len(stamps)]
+
+    def __len__(self) -> int:
+        return len(self.frame_stamps)
+
+    @abstractmethod
+    def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
+        """Yield, for every frame as it was recorded, what decodes it or raises ImageError."""
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """Return the files that make up the recording."""
+
+    def images(self) -> Iterator[tuple[int, np.ndarray]]:
+        """
+        Decode the frames in order; those that cannot be are counted and left out.
+
+        :returns: Indices in ``frame_stamps`` and pixels, uint8, (H, W, 3) in RGB order or (H, W).
+        :raises BadRecordingError: If the file ends early, or no frame can be decoded.
+        """
+        self.skipped[UNREADABLE], index, read = 0, -1, 0
+        for kept, decode in zip(self._kept, self.recorded_frames()):
+            index += bool(kept)
+            if not kept:
+                continue
+            try:
+                pixels = decode()
+            except ImageError as error:
+                self.skipped[UNREADABLE] += 1
+                self.first_fault = self.first_fault or f'frame {index}: {error}'
+                continue
+            read += 1
+            yield index, pixels
+        if not read:
+            raise BadRecordingError(
+                f"'{self.path}': topic '{self.topic}': no frame can be decoded "
+                f'({self.first_fault}); record one of the supported kinds, or choose another '
+                'topic by --image-topic')
+
+    @property
+    def rate(self) -> float:
+        """Frames per second, by the median of the distances; 0 if there is but one frame."""
+        if len(self) < 2:
+            return 0.0
+        return NS / float(np.median(np.diff(self.frame_stamps)))
+
+    @property
+    def left_out(self) -> str:
+        """What was left out so far, and how much of it."""
+        return ', '.join(f'{count} {kind}' for kind, count in self.skipped.items() if count)
+
+    def summary(self) -> str:
+        """Say in a line what there is and what was left out."""
+        line = (f'{self.name}: {len(self)} frames at {self.rate:.1f} Hz (stamps: '
+                f'{self.stamps_from}), {len(self.commands.stamps)} commands '
+                f'({self.commands.steering}; stamps: {self.commands.stamps_from})')
+        if self.left_out:
+            line += f'; left out: {self.left_out}'
+        return line + (f' (first: {self.first_fault})' if self.first_fault else '')

@@ -1,0 +1,125 @@
+"""DonkeyCar's tubs: of version 2 (manifest.json and catalogs), and of version 1 (record files)."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stream_agent.messages import decoded, ImageError
+from stream_agent.recordings.recording import BadRecordingError, Commands, Reading, Recording
+
+MANIFEST = 'manifest.json'
+OLD_RECORDS = 'record_*.json'
+NOT_OF_A_PERSON = 'frames that no person drove'
+IMAGE, ANGLE, THROTTLE, MODE = 'cam/image_array', 'user/angle', 'user/throttle', 'user/mode'
+
+
+def is_tub(path: Path) -> bool:
+    """Tell whether a folder is a tub."""
+    return path.is_dir() and ((path / MANIFEST).exists() or any(path.glob(OLD_RECORDS)))
+
+
+class TubRecording(Recording):
+    """
+    One tub: in every record an image's name, the driver's angle and throttle, and the time.
+
+    :param path: Folder.
+    :raises BadRecordingError: If a file of it is damaged, or nothing was recorded.
+    """
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        new = (path / MANIFEST).exists()
+        self._folder = path / 'images' if new else path
+        records = list(read_catalogs(path) if new else read_old_records(path))
+        driven = [record for record in records if record.get(MODE, 'user') == 'user']
+        if not driven:
+            raise BadRecordingError(f"'{path}': none of the {len(records)} records was driven by "
+                                    'a person; leave the tub out')
+        time = '_timestamp_ms' if new else 'milliseconds'
+        for number, record in enumerate(driven):
+            check_record(path, number, record, time)
+        self._images = [record[IMAGE] for record in driven]
+        stamps = np.array([record[time] for record in driven], np.int64) * 10**6
+        sign = reading.sign('right')
+        values = np.array([(record[THROTTLE], sign * record[ANGLE]) for record in driven])
+        super().__init__(path, IMAGE, stamps, 'header',
+                         Commands(stamps, values, 'steering').in_order())
+        self.skipped[NOT_OF_A_PERSON] += len(records) - len(driven)
+
+    def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
+        for name in self._images:
+            yield partial(read_image, self._folder / name)
+
+    def image_files(self) -> list[Path]:
+        """Return the files of the frames in ``frame_stamps``."""
+        return [self._folder / name for name, kept in zip(self._images, self._kept) if kept]
+
+    def files(self) -> list[Path]:
+        return [path for path in sorted(self.path.glob('*')) if path.is_file()
+                and path.suffix in ('.json', '.catalog')]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """
+    Decode an image of a tub.
+
+    :raises ImageError: If it is not there or cannot be decoded.
+    """
+    try:
+        return decoded(path.read_bytes(), path.suffix)
+    except OSError as error:
+        raise ImageError(f"'{path.name}': {error.strerror}") from None
+
+
+def check_record(path: Path, number: int, record: dict[str, Any], time: str) -> None:
+    """
+    Refuse a record that lacks something.
+
+    :param time: The key of its milliseconds; in version 1, since the start of the recording.
+    """
+    for key, kinds in ((IMAGE, str), (ANGLE, (int, float)), (THROTTLE, (int, float)),
+                       (time, int)):
+        if not isinstance(record.get(key), kinds):
+            raise BadRecordingError(f"'{path}': the record {record.get('_index', number)} has "
+                                    f"{record.get(key)!r} for '{key}'; delete it by `donkey "
+                                    'tubclean`, or leave the tub out')
+
+
+def parsed(text: str, path: Path, line: int) -> Any:
+    """Return what a line of JSON says."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise BadRecordingError(f"'{path}', line {line}: truncated or damaged; delete the line, "
+                                'or leave the tub out') from None
+
+
+def read_catalogs(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a tub of version 2, without those that were deleted."""
+    manifest = path / MANIFEST
+    lines = manifest.read_text().splitlines()
+    # Inputs, their types, what the user noted, who wrote it when, and which catalogs there are.
+    about = parsed(lines[4], manifest, 5) if len(lines) > 4 else None
+    if not isinstance(about, dict) or not isinstance(about.get('paths'), list):
+        raise BadRecordingError(f"'{manifest}': the list of catalogs is missing, so the file is "
+                                'truncated or of another version; leave the tub out')
+    deleted = set(about.get('deleted_indexes', []))
+    for name in about['paths']:
+        # Only names: a manifest has no business outside its folder.
+        catalog = path / Path(name).name
+        if not catalog.exists():
+            raise BadRecordingError(f"'{manifest}': its catalog {catalog.name} is missing; copy "
+                                    'the whole tub, or leave it out')
+        for number, line in enumerate(catalog.read_text().splitlines(), 1):
+            record = parsed(line, catalog, number)
+            if record.get('_index') not in deleted:
+                yield record
+
+
+def read_old_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a tub of version 1, one file each, by their numbers."""
+    files = sorted(path.glob(OLD_RECORDS), key=lambda file: (len(file.stem), file.stem))
+    for file in files:
+        yield parsed(file.read_text(), file, 1)

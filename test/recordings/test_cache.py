@@ -1,0 +1,99 @@
+"""Decoded frames on disk: mapped, equal, found again, and never half of them."""
+
+import os
+
+import numpy as np
+import pytest
+from recordings_files import compressed, drive, picture, raw, START, twist_stamped, write
+from stream_agent.recordings.alignment import Alignment
+from stream_agent.recordings.cache import check_not_empty, remember
+from stream_agent.recordings.recording import BadRecordingError, Reading
+from stream_agent.recordings.sources import open_recordings
+
+HALF = {'rows': 'half'}
+
+
+def upper_half(image):
+    """Prepare pixels: (3, 6, 16)."""
+    return np.moveaxis(image[:6], -1, 0)
+
+
+def cached(path, folder, preparation=HALF, pixels=upper_half):
+    (recording,) = open_recordings([path], Reading())
+    return remember(recording, Reading(), folder, preparation, pixels)
+
+
+def test_frames_are_mapped_and_equal(tmp_path):
+    recording = cached(drive(tmp_path / 'bag', count=9), tmp_path / 'cache')
+    assert isinstance(recording.pixels, np.memmap) and not recording.pixels.flags.writeable
+    np.testing.assert_array_equal(
+        recording.pixels, [upper_half(picture(number)) for number in range(9)])
+    (span,) = recording.episodes(Alignment())
+    np.testing.assert_allclose(span.commands[:, 1], np.arange(9) / 10)
+    assert recording.rate == 20
+
+
+def test_the_second_start_decodes_nothing_and_any_change_does_all(tmp_path):
+    path, folder = drive(tmp_path / 'bag'), tmp_path / 'cache'
+    first = cached(path, folder)
+
+    def not_again(image):
+        raise AssertionError('decoded again')
+    again = cached(path, folder, pixels=not_again)
+    np.testing.assert_array_equal(again.pixels, first.pixels)
+    assert again.summary() == first.summary()
+    with pytest.raises(AssertionError):
+        cached(path, folder, {'rows': 'other'}, not_again)
+    (storage,) = path.glob('*.mcap')
+    os.utime(storage, ns=(1, 1))
+    with pytest.raises(AssertionError):
+        cached(path, folder, pixels=not_again)
+
+
+def test_what_is_half_written_is_not_used(tmp_path):
+    path, folder = drive(tmp_path / 'bag'), tmp_path / 'cache'
+    seen = []
+
+    def interrupted(image):
+        seen.append(1)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return upper_half(image)
+    with pytest.raises(KeyboardInterrupt):
+        cached(path, folder, pixels=interrupted)
+    assert list(folder.iterdir()) == []
+    assert len(cached(path, folder)) == 8
+
+
+def test_what_is_damaged_is_decoded_anew(tmp_path):
+    path, folder = drive(tmp_path / 'bag'), tmp_path / 'cache'
+    pixels = cached(path, folder).folder / 'pixels.npy'
+    pixels.write_bytes(pixels.read_bytes()[:-1])
+    assert cached(path, folder).pixels[7, 0, 0, 0] == 70
+    (pixels.parent / 'manifest.json').write_text('{')
+    assert len(cached(path, folder)) == 8
+
+
+def test_frames_that_cannot_be_decoded_leave_no_hole(tmp_path):
+    frames = [(START + i * 10**7, compressed(START + i * 10**7, picture(i))) for i in range(5)]
+    frames[2][1].data = frames[2][1].data[:40]
+    path = write(tmp_path / 'bag', ('/camera', frames),
+                 ('/cmd', [(START, twist_stamped(START, 1.0, 0.0))]))
+    recording = cached(path, tmp_path / 'cache')
+    assert recording.pixels[:, 0, 0, 0].tolist() == [0, 10, 30, 40]
+    assert (np.diff(recording.frame_stamps) // 10**7).tolist() == [1, 2, 1]
+    assert len(np.load(recording.folder / 'pixels.npy')) == 4
+
+
+def test_nothing_left_is_a_fault(tmp_path):
+    path = write(tmp_path / 'bag', ('/camera', [(START + i, raw(START + i, picture(i)))
+                                                for i in range(3)]),
+                 ('/cmd', [(START, twist_stamped(START, 1.0, np.nan))]))
+    recording = cached(path, tmp_path / 'cache')
+    with pytest.raises(BadRecordingError) as error:
+        check_not_empty([recording], [recording.episodes(Alignment())])
+    assert str(error.value) == (
+        f"'{path}': no episode is left of topic '/camera' (bag: 3 frames at 1000000000.0 Hz "
+        '(stamps: header), 1 commands (yaw rate; stamps: header); not used: 3 frames whose '
+        'command is NaN or infinite); leave the recording out, or check that both topics were '
+        'recorded at the same time (--stamps)')
