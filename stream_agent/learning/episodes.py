@@ -26,6 +26,30 @@ class Episode:
         self.targets.append(target)
 
 
+@dataclass(frozen=True)
+class RecordedEpisode:
+    """
+    One uninterrupted sequence of recorded frames, which stay on disk.
+
+    :param name: Of the recording, for reports.
+    :param source: Pixels of the recording, (N, C, H, W) uint8, mapped into memory.
+    :param frames: Indices of the episode's frames in it, (n,).
+    :param targets: What the output node should be, (n, 2) float32.
+    """
+
+    name: str
+    source: np.ndarray
+    frames: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def pixels(self, part: slice) -> np.ndarray:
+        """Read some of the frames, (T, C, H, W)."""
+        return self.source[self.frames[part]]
+
+
 class Episodes:
     """
     All episodes of a training, and random windows of them.

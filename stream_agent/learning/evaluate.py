@@ -1,4 +1,4 @@
-"""Command line: drive policies, and the expert, on courses that no training has seen."""
+"""Command line: drive policies on courses that no training has seen, beside the expert."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,22 +8,28 @@ import multiprocessing
 import os
 from pathlib import Path
 import signal
-import sys
 
 import numpy as np
 from stream_agent.installation import share_folder
 from stream_agent.learning.driving import (
     Drive, drive, ExpertDriver, Lockstep, PolicyDriver, RealTime)
+from stream_agent.learning.emulation.drives import Trial
+from stream_agent.learning.emulation.evaluation import compared, Computer, drive_all, timed
+from stream_agent.learning.emulation.options import add_computer, check_computer, HANDOVER
+from stream_agent.learning.emulation.picture import draw
 from stream_agent.measurement.machine import machine
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.custom import allow_transforms
-from stream_agent.options import add_allowed
+from stream_agent.options import add_allowed, check_folder, run_tool
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import Settings
+from stream_agent.theory.drawing.style import save
 import torch
 
 EXPERT = 'expert'
+# A course is 15 to 20 m long; emulated drives are side by side, and last equally long.
+USUAL_LENGTH = 17.5
 
 
 def drive_course(driver_name: str, seed: int, laps: float, real_time: bool,
@@ -59,16 +65,41 @@ def summary(driver_name: str, drives: list[Drive]) -> dict:
         'frames': len(errors)}
 
 
+def held_out(courses: int) -> range:
+    """Return the seeds of courses for whoever wants to know the truth."""
+    return range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + courses)
+
+
 def evaluate(arguments: argparse.Namespace) -> list[dict]:
     """Drive all courses with all drivers, as many at once as there are workers."""
     drivers = [EXPERT, *map(str, arguments.policies)]
-    seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + arguments.courses)
-    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn')) as pool:
+    with workers(arguments) as pool:
         drives = {name: [pool.submit(drive_course, name, seed, arguments.laps,
-                                     arguments.real_time, arguments.allow) for seed in seeds]
-                  for name in drivers}
+                                     arguments.real_time, arguments.allow)
+                         for seed in held_out(arguments.courses)] for name in drivers}
         return [summary(name, [future.result() for future in futures])
                 for name, futures in drives.items()]
+
+
+def evaluate_emulated(arguments: argparse.Namespace) -> list[dict]:
+    """Drive all courses with all policies under the timing of a computer that is not there."""
+    settings = Settings()
+    allow_transforms(arguments.allow)
+    policies = timed(list(map(str, arguments.policies)), Computer(
+        arguments.device, arguments.costs, arguments.pass_periods, arguments.pipelined),
+        settings.period)
+    trial = Trial(settings, tuple(held_out(arguments.courses)),
+                  arguments.laps * USUAL_LENGTH / settings.target_speed + HANDOVER,
+                  arguments.pushes, HANDOVER)
+    with workers(arguments) as pool:
+        drives = drive_all(policies, trial, arguments.allow, pool, arguments.workers)
+    return [summary(one.path, found) | figures for one, found, figures
+            in zip(policies, drives, compared(policies, drives))]
+
+
+def workers(arguments: argparse.Namespace) -> ProcessPoolExecutor:
+    """Return processes to drive in; torch does not survive a fork."""
+    return ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn'))
 
 
 def table(rows: list[dict]) -> str:
@@ -79,6 +110,19 @@ def table(rows: list[dict]) -> str:
               f'{row["largest_lateral_error"]:>6.3f} m {row["departures"]:>11} '
               f'{row["unanswered"] / row["frames"]:>11.2%}' for row in rows]
     return '\n'.join([*lines, f'half a lane is {rows[0]["half_lane"]:.2f} m'])
+
+
+def timing_table(rows: list[dict]) -> str:
+    """Lay out when policies answer, on what, and how they compare with the first of them."""
+    lines = [f'{"":<20} {"latency":>9} {"newest":>9} {"deep":>9} {"rate":>8}   RMS relative to '
+             f'the first    departures a course more']
+    for row in rows:
+        ratio, more = ('{:.2f} ({:.2f} to {:.2f})'.format(*row[name])
+                       for name in ('rms_ratio', 'more_departures'))
+        ages = ' '.join(f'{row[name] * 1e3:>6.1f} ms' for name in ('latency', 'newest', 'deep'))
+        lines.append(f'{row["driver"]:<20} {ages} {row["rate"]:>5.1f} Hz   {ratio:<27} {more}')
+    return '\n'.join([*lines, 'newest, deep: mean age of the information in the command in '
+                      'force; in brackets: 95 %, paired over courses'])
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
@@ -92,22 +136,34 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--laps', type=float, default=5, help='laps on each course')
     parser.add_argument('--real-time', action='store_true',
                         help='pace frames by the wall clock instead of waiting for answers')
+    add_computer(parser)
     parser.add_argument('--workers', type=int, default=os.cpu_count(),
                         help='drives at once; in real time each takes a tenth of a core')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
-    return parser.parse_args(args)
+    arguments = parser.parse_args(args)
+    check_computer(parser, arguments)
+    return arguments
 
 
 def main(args: list[str] | None = None) -> int:
     """Drive and print a table."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = parse(args)
-    try:
-        rows = evaluate(arguments)
-    except (OSError, ValueError) as error:
-        print(f'evaluate: {error}', file=sys.stderr)
-        return 1
-    pacing = 'real time' if arguments.real_time else 'lockstep'
+    return run_tool('evaluate', lambda: report(arguments))
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Drive, draw if that is asked for, and print."""
+    check_folder(arguments.plot)
+    rows = evaluate_emulated(arguments) if arguments.emulated else evaluate(arguments)
+    how = 'real time' if arguments.real_time else 'lockstep'
+    if arguments.emulated:
+        how = f'lockstep under an emulated {arguments.device} device, ' + ', '.join(filter(None, [
+            arguments.pass_periods and f'{arguments.pass_periods:g} camera periods a pass',
+            arguments.costs and f'costs of {arguments.costs}',
+            arguments.pipelined and 'pipelined']))
+    if arguments.plot:
+        save(draw(rows, how), arguments.plot)
+    tables = [table(rows), *([timing_table(rows)] if arguments.emulated else [])]
     print(json.dumps(rows) if arguments.json else
-          f'{table(rows)}\n{pacing}, {machine()}')
-    return 0
+          '\n'.join([*tables, f'{how}, {machine()}']))

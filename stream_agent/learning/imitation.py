@@ -6,23 +6,34 @@ online learning, AISTATS 2011 (DAgger): the policy drives, the expert says what 
 done, and the policy learns from all frames so far.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import argparse
+from collections.abc import Sequence
+import copy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stream_agent.command import Command
+from stream_agent.learning import sharing
+from stream_agent.learning.collecting import Collector
+from stream_agent.learning.driving_learner import DrivingLearner
 from stream_agent.learning.episodes import Episode, Episodes
+from stream_agent.learning.resume import write_whole
+from stream_agent.learning.rounds import pack_episodes, read_round, unpack_episodes
+from stream_agent.learning.trainer_options import not_negative
 from stream_agent.network.checkpoint import CommandLimits
 from stream_agent.network.preprocessing import Preprocessing, scale
-from stream_agent.network.rollout_network import RolloutNetwork, State
-from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
-from stream_agent.simulation.environment import DrivingEnvironment, Frame
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.options import positive
 from stream_agent.simulation.settings import Settings
+from stream_agent.theory.graph import graph_to_data
+from stream_agent.theory.information import frames_unanswered
+from stream_agent.theory.patterns import streaming_edges
 import torch
 from torch import nn, Tensor
 
 USUAL_FAN_IN = 256
+LIMITS = CommandLimits(max_speed=1.0, max_yaw_rate=2.0)
 
 
 @dataclass(frozen=True)
@@ -58,125 +69,144 @@ class Schedule:
         """Gradient steps of the whole training."""
         return self.rounds * self.updates + self.last_updates
 
+    def rounds_before(self, step: int) -> int:
+        """Return how many rounds have been driven when a gradient step is taken."""
+        return min(self.rounds, 1 + step // self.updates) if self.updates else self.rounds
 
-class Disturbance:
+
+def add_schedule(parser: argparse.ArgumentParser) -> None:
+    """Take how long a policy is trained; defaults are those of the shipped policies."""
+    default = Schedule()
+    group = parser.add_argument_group('learning in the simulator')
+    group.add_argument('--rounds', type=positive, default=default.rounds,
+                       help='times that the policy drives and learns')
+    group.add_argument('--updates', type=not_negative, default=default.updates,
+                       help='gradient steps a round')
+    group.add_argument('--last-updates', type=not_negative, default=default.last_updates,
+                       help='gradient steps after the last round, more')
+
+
+def make_learner(arguments: argparse.Namespace, network: RolloutNetwork, label: str,
+                 folder: Path) -> 'Imitation':
+    """Return what the command line asks for, in the simulator as it is by default."""
+    preprocessing = Preprocessing(network.shapes[network.input], crop_top=0.25)
+    schedule = replace(Schedule(), **{name: getattr(arguments, name) for name in (
+        'rounds', 'updates', 'last_updates', 'updates_per_frame')})
+    collector = Collector(Settings(), preprocessing, LIMITS, schedule.environments,
+                          schedule.frames, schedule.updates_per_frame)
+    unanswered = frames_unanswered(network.graph, network.pattern)
+    return Imitation(network, collector, lengthened(schedule, unanswered), arguments.seed, label,
+                     folder)
+
+
+def lengthened(schedule: Schedule, unanswered: int) -> Schedule:
     """
-    Pushes the robot off its way now and then, so that the expert shows the way back.
+    Return a schedule whose windows have as many answers as they have for any other rollout.
 
-    :param strength: Largest added yaw rate [rad/s].
+    :param unanswered: Update steps whose output depends on no image yet (SR18, section
+        "Training": all rollouts see the same number of loss frames).
     """
-
-    def __init__(self, generator: np.random.Generator, strength: float) -> None:
-        self._generator = generator
-        self._strength = strength
-        self._frames_left = 0
-        self._yaw_rate = 0.0
-
-    def added_to(self, command: Command) -> Command:
-        """Return the command that the robot is given instead."""
-        if self._frames_left == 0:
-            pushes = self._generator.random() < 0.3
-            self._frames_left = int(self._generator.integers(8, 25))
-            self._yaw_rate = pushes * self._generator.uniform(-1, 1) * self._strength
-        self._frames_left -= 1
-        return Command(command.speed, command.yaw_rate + self._yaw_rate)
+    late = unanswered // schedule.updates_per_frame
+    return replace(schedule, burn_in=schedule.burn_in + late, window=schedule.window + late)
 
 
-class Imitation:
+class Imitation(DrivingLearner):
     """
     One training: drive, learn, and again.
 
+    Process 0 drives and tells the others what was driven; with a folder, every round is kept
+    there, so that a training that is resumed need not drive it again.
+
     :param network: Trained in place.
-    :param settings: The simulator's settings; every course differs.
-    :param report: Called after every gradient step with a dictionary of what to show.
+    :param collector: Lets the network drive.
+    :param folder: Of the rounds; None to keep none.
     """
 
-    def __init__(self, network: RolloutNetwork, preprocessing: Preprocessing,
-                 limits: CommandLimits, settings: Settings, schedule: Schedule, seed: int,
-                 report: Callable[[dict[str, Any]], None] = lambda values: None) -> None:
+    def __init__(self, network: RolloutNetwork, collector: Collector, schedule: Schedule,
+                 seed: int, label: str = 'imitation', folder: Path | None = None) -> None:
         self.network = network
+        self.label = label
+        self.preprocessing, self.limits = collector.preprocessing, collector.limits
+        self.steps, self.learning_rate = schedule.all_updates, schedule.learning_rate
+        self.updates_per_frame = schedule.updates_per_frame
+        share = sharing.share(schedule.batch)
+        self.frames_per_step = (share.stop - share.start) * schedule.window
         self.episodes = Episodes(schedule.window)
-        self._preprocessing = preprocessing
-        self._limits = limits
-        self._settings = settings
+        self._collector = collector
         self._schedule = schedule
-        self._report = report
-        self._generator = np.random.default_rng(seed)
-        self._optimiser = torch.optim.AdamW(learning_rates(network, schedule.learning_rate))
-        self._falling = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self._optimiser, schedule.all_updates)
+        self._seed = seed
+        self._folder = folder
+        self._departures: list[int] = []
 
-    def run(self) -> None:
-        """Train from the first round to the last."""
-        for round_ in range(self._schedule.rounds):
-            departures = self.collect(expert_drives=round_ == 0)
-            last = round_ == self._schedule.rounds - 1
-            for _ in range(self._schedule.updates + last * self._schedule.last_updates):
-                loss = self.learn()
-                self._report({'round': round_ + 1, 'frames': self.episodes.frames,
-                              'departures': departures, 'loss': loss})
+    def prepare(self, step: int) -> None:
+        """Drive, if a round begins."""
+        while len(self._departures) < self._schedule.rounds_before(step):
+            self._drive(len(self._departures))
 
-    def collect(self, expert_drives: bool) -> int:
-        """
-        Drive new courses and keep every frame with the expert's answer to it.
+    def _drive(self, round_: int) -> None:
+        """Drive new courses, the first time by the expert, and keep what was driven."""
+        data = None
+        if sharing.rank() == 0:
+            # A simulator gives one frame at a time, which no GPU is needed for.
+            at_work = copy.deepcopy(self.network).cpu()
+            episodes, departures = self._collector.collect(
+                at_work, round_ == 0, np.random.default_rng([self._seed, 0, round_]))
+            data = pack_episodes(episodes, departures)
+            if self._folder:
+                write_whole(self._path(round_), data)
+        self._keep(*unpack_episodes(sharing.from_first(data)))
 
-        :returns: Times that the lane was left.
-        """
-        environments = [self._new_environment() for _ in range(self._schedule.environments)]
-        disturbances = [Disturbance(self._generator, 1.0) for _ in environments]
-        episodes = [Episode() for _ in environments]
-        frames = [self._place(environment) for environment in environments]
-        state = self.network.initial_state(len(environments))
-        departures = 0
-        self.network.eval()
-        for _ in range(self._schedule.frames):
-            pixels = [self._preprocessing.pixels(frame.image) for frame in frames]
-            with torch.inference_mode():
-                output, state = self.network.hold(scale(torch.from_numpy(np.stack(pixels))),
-                                                  state, self._schedule.updates_per_frame)
-            for i, environment in enumerate(environments):
-                reference = frames[i].reference
-                episodes[i].add(pixels[i], self._limits.output(reference))
-                answer = reference if expert_drives else self._limits.command(output[i].numpy())
-                frames[i] = environment.step(disturbances[i].added_to(answer))
-                if frames[i].departed:
-                    departures += 1
-                    self.episodes.add(episodes[i])
-                    episodes[i], frames[i] = Episode(), self._place(environment)
-                    state = without_sample(state, i)
+    def _keep(self, episodes: Sequence[Episode], departures: int) -> None:
+        """Learn from a round's episodes from now on."""
         for episode in episodes:
             self.episodes.add(episode)
-        return departures
+        self._departures.append(departures)
 
-    def _new_environment(self) -> DrivingEnvironment:
-        """Make an environment on a course of its own, with delays drawn anew."""
-        seed = int(self._generator.integers(FIRST_HELD_OUT_SEED))
-        settings = replace(self._settings, actuator_delay=self._generator.uniform(0.0, 0.03))
-        return DrivingEnvironment(settings, seed)
+    def _path(self, round_: int) -> Path:
+        return self._folder / f'{self.label}.round{round_ + 1}.safetensors'
 
-    def _place(self, environment: DrivingEnvironment) -> Frame:
-        """Put the robot somewhere on the course, a bit off the middle."""
-        environment.place(
-            arc_length=self._generator.uniform(0.0, environment.course.length),
-            lateral=self._generator.uniform(-0.12, 0.12),
-            heading=self._generator.uniform(-0.25, 0.25),
-            speed=self._settings.target_speed)
-        return environment.look()
+    def loss(self, step: int) -> Tensor:
+        """Return the loss of random windows of all rounds so far."""
+        schedule = self._schedule
+        pixels, targets = (torch.from_numpy(part[sharing.share(schedule.batch)]).to(self.device)
+                           for part in self.episodes.sample(
+                               schedule.batch, np.random.default_rng([self._seed, 1, step])))
+        outputs, _ = self.network(scale(pixels), self.network.initial_state(len(pixels)),
+                                  schedule.updates_per_frame, self.segment)
+        return imitation_loss(outputs.float(), targets, schedule.burn_in)
 
-    def learn(self) -> float:
-        """Take one gradient step on random windows; returns the loss."""
-        pixels, targets = self.episodes.sample(self._schedule.batch, self._generator)
-        self.network.train()
-        frames = scale(torch.from_numpy(pixels))
-        outputs, _ = self.network(frames, self.network.initial_state(len(frames)),
-                                  self._schedule.updates_per_frame)
-        loss = imitation_loss(outputs, torch.from_numpy(targets), self._schedule.burn_in)
-        self._optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self._optimiser.step()
-        self._falling.step()
-        return loss.item()
+    def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
+        """Return every weight with a rate that fits its number of inputs."""
+        return learning_rates(self.network, rate)
+
+    def figures(self) -> dict[str, Any]:
+        """Return how far the driving is."""
+        return {'round': len(self._departures), 'frames': self.episodes.frames,
+                'departures': self._departures[-1]}
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the schedule, and how many frames were driven."""
+        return {'schedule': asdict(self._schedule), 'frames': self.episodes.frames}
+
+    def begun_with(self) -> dict[str, Any]:
+        """Return what is driven and learnt, and by which network."""
+        network = self.network
+        return {**asdict(self._schedule), 'graph': graph_to_data(network.graph),
+                'pattern': streaming_edges(network.pattern),
+                'simulator': asdict(self._collector)}
+
+    def remembered(self) -> tuple[dict[str, Tensor], Any]:
+        """Return how many rounds there were; they lie in the folder."""
+        return {}, {'rounds': len(self._departures)}
+
+    def recall(self, tensors: dict[str, Tensor], data: Any) -> None:
+        """
+        Read the rounds that there were.
+
+        :raises ResumeError: If one of them is not to be read any more.
+        """
+        for round_ in range(data['rounds']):
+            self._keep(*read_round(self._path(round_)))
 
 
 def learning_rates(network: RolloutNetwork, base: float) -> list[dict[str, Any]]:
@@ -187,17 +217,11 @@ def learning_rates(network: RolloutNetwork, base: float) -> list[dict[str, Any]]
 
     :param base: Rate up to ``USUAL_FAN_IN`` inputs a feature.
     """
-    return [{'params': [weight],
-             'lr': base * min(1.0, USUAL_FAN_IN / max(1, weight[0].numel()))}
-            for weight in network.parameters()]
-
-
-def without_sample(state: State, index: int) -> State:
-    """Return a copy in which one sample of the batch has forgotten everything."""
-    values = {name: value.clone() for name, value in state.values.items()}
-    for value in values.values():
-        value[index] = 0
-    return State(values, state.frame)
+    groups: dict[float, list[Tensor]] = {}
+    for weight in network.parameters():
+        rate = base * min(1.0, USUAL_FAN_IN / max(1, weight[0].numel()))
+        groups.setdefault(rate, []).append(weight)
+    return [{'params': weights, 'lr': rate} for rate, weights in groups.items()]
 
 
 def imitation_loss(outputs: Tensor, targets: Tensor, burn_in: int) -> Tensor:

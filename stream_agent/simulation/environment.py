@@ -93,6 +93,11 @@ class DrivingEnvironment:
         return self._scene
 
     @property
+    def now(self) -> Moment:
+        """The present moment, also where its image goes unseen."""
+        return self._now
+
+    @property
     def time(self) -> float:
         """Seconds since the reset."""
         return self._steps * self.settings.period

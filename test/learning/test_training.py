@@ -1,15 +1,25 @@
 """Training: it learns, its files drive, and the command line says what went wrong."""
 
 from dataclasses import replace
+import os
 from pathlib import Path
+import re
+import signal
+import subprocess
+import sys
 
+from jobs import wait_for
 import numpy as np
 import pytest
+from recordings_files import drive as record
 from stream_agent.command import Command
+from stream_agent.learning.collecting import Collector, Disturbance
 from stream_agent.learning.driving import drive, PolicyDriver
 from stream_agent.learning.imitation import (
-    Disturbance, Imitation, imitation_loss, Schedule)
-from stream_agent.learning.train import labels_of, lengthened, LIMITS, main, pattern_of
+    Imitation, imitation_loss, lengthened, LIMITS, Schedule)
+from stream_agent.learning.resume import ResumeError
+from stream_agent.learning.train import labels_of, main, pattern_of
+from stream_agent.learning.trainer import Trainer, TrainerOptions
 from stream_agent.network import custom
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.preprocessing import Preprocessing
@@ -17,12 +27,15 @@ from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import Settings
-from stream_agent.theory.graph_file import load_graph
+from stream_agent.theory.graph_file import graph_from_data, load_graph
 from stream_agent.theory.rollout import inference_factor, response_cone
 import torch
+from trainer_job import SMALL_TEXT, stop
+import yaml
 
 CONFIG = Path(__file__).parents[2] / 'config'
 LANE = load_graph(CONFIG / 'graphs' / 'lane.yaml')
+SMALL = graph_from_data(yaml.safe_load(SMALL_TEXT))
 SHORT = Schedule(rounds=2, environments=3, frames=60, updates=25, last_updates=0, batch=8)
 
 
@@ -51,29 +64,51 @@ def test_disturbances_come_and_go_and_leave_the_speed_alone():
     assert 0.15 < pushed.mean() < 0.45
 
 
+def imitation_of(graph, schedule, pattern='streaming', folder=None):
+    torch.manual_seed(4)
+    network = RolloutNetwork(graph, pattern_of(graph, pattern))
+    collector = Collector(Settings(), Preprocessing(network.shapes['image'], crop_top=0.25),
+                          LIMITS, schedule.environments, schedule.frames)
+    return Imitation(network, collector, schedule, 4, folder=folder)
+
+
+def options_for(schedule, **others):
+    return TrainerOptions(schedule.all_updates, schedule.learning_rate, seed=4, quiet=True,
+                          **others)
+
+
 @pytest.mark.parametrize('pattern', ['streaming', 'sequential'])
-def test_imitation_learns(pattern):
-    torch.manual_seed(0)
-    network = RolloutNetwork(LANE, pattern_of(LANE, pattern))
-    losses = []
-    imitation = Imitation(network, Preprocessing(network.shapes['image'], crop_top=0.25), LIMITS,
-                          Settings(), SHORT, 0, lambda values: losses.append(values['loss']))
-    imitation.run()
+def test_imitation_learns(one_thread, pattern):
+    learner = imitation_of(LANE, SHORT, pattern)
+    losses = Trainer(learner, options_for(SHORT), None).run().losses
     assert len(losses) == SHORT.all_updates
     assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:3])
 
 
-def test_the_same_seed_gives_the_same_weights():
-    weights = []
-    for _ in range(2):
-        torch.manual_seed(4)
-        network = RolloutNetwork(LANE, pattern_of(LANE, 'streaming'))
-        schedule = Schedule(rounds=1, environments=2, frames=40, updates=3, last_updates=0,
-                            batch=4)
-        Imitation(network, Preprocessing(network.shapes['image']), LIMITS, Settings(), schedule,
-                  4).run()
-        weights.append(network.state_dict())
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+def test_a_stopped_imitation_goes_on_with_the_rounds_it_has_driven(one_thread, tmp_path):
+    schedule = Schedule(rounds=3, environments=2, frames=40, updates=4, last_updates=0, batch=4)
+    whole, first, second = (imitation_of(SMALL, schedule, folder=tmp_path / name)
+                            for name in ('whole', 'halves', 'halves'))
+    options = options_for(schedule, save_every=0)
+    losses = Trainer(whole, options, tmp_path / 'whole').run().losses
+    assert not Trainer(first, options, tmp_path / 'halves').run(stop(5)).finished
+    assert Trainer(second, options, tmp_path / 'halves').run().losses == losses
+    assert second.figures() == whole.figures()
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name])
+    driven = tmp_path / 'halves' / 'imitation.round2.safetensors'
+    driven.write_bytes(driven.read_bytes()[:-5])
+    with pytest.raises(ResumeError) as error:
+        Trainer(imitation_of(SMALL, schedule, folder=tmp_path / 'halves'), options,
+                tmp_path / 'halves').run()
+    assert str(error.value).startswith(f'{driven}: the episodes of a round cannot be read (')
+
+
+@pytest.mark.parametrize('updates, last, steps, driven', [
+    (4, 2, [0, 3, 4, 8, 13], [1, 1, 2, 3, 3]), (0, 5, [0, 4], [3, 3])])
+def test_a_round_is_driven_before_its_first_gradient_step(updates, last, steps, driven):
+    schedule = Schedule(rounds=3, updates=updates, last_updates=last)
+    assert [schedule.rounds_before(step) for step in steps] == driven
 
 
 def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path):
@@ -85,9 +120,68 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path)
     assert policy.training['frames'] > 0
 
 
+def test_recordings_are_learnt_from_instead_of_the_simulator(tmp_path, capsys):
+    (tmp_path / 'small.yaml').write_text(SMALL_TEXT)
+    for i in range(3):
+        record(tmp_path / 'bags' / f'drive_{i}', 12)
+    common = ['--graph', str(tmp_path / 'small.yaml'), '--pattern', 'streaming', '--output',
+              str(tmp_path), '--bag', str(tmp_path / 'bags')]
+    assert main([*common, '--cache', str(tmp_path / 'cache'), '--streams', '2', '--window', '4',
+                 '--epochs', '2']) == 0
+    training = load_policy(tmp_path / 'small_streaming.safetensors').training
+    assert training['frames'] == 24 and len(training['held_out']) == 1
+    assert not list(tmp_path.glob('*.unfinished'))
+    for options, remedy in (
+            ([*common, '--rounds', '3'], '--rounds: this has an effect only without --bag'),
+            (['--epochs', '3'], '--epochs: this has an effect only with --bag')):
+        with pytest.raises(SystemExit):
+            main(options)
+        assert capsys.readouterr().err.endswith(f'train: error: {remedy}\n')
+
+
 def test_no_policy_overwrites_another():
     assert labels_of(['a->b', 'streaming', 'b->c', 'sequential', 'c->d']) == [
         'hybrid', 'streaming', 'hybrid_2', 'sequential', 'hybrid_3']
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """Return the real command in a group of processes of its own, as a terminal starts it."""
+    (tmp_path / 'small.yaml').write_text(SMALL_TEXT)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'stream_agent', 'train', '--graph', 'small.yaml', '--output', '.',
+         '--rounds', '1', '--updates', '100000', '--save-every', '0'], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, 'PYTHONPATH': str(CONFIG.parent)})
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_ctrl_c_reaches_all_workers_and_leaves_policies(endless, tmp_path, capsys, monkeypatch):
+    wait_for(lambda: len(list(tmp_path.glob('*.unfinished/*.resume.safetensors'))) == 2, 80)
+    os.killpg(endless.pid, signal.SIGINT)
+    said = endless.communicate(timeout=30)[0]
+    assert endless.returncode == 130
+    for label in ('streaming', 'sequential'):
+        name = f'small_{label}.stopped.safetensors'
+        training = load_policy(tmp_path / name).training
+        step, = re.search(rf'^{label}: stopped at step (\d+) of 100240; wrote {name}, the policy '
+                          'as it is now$', said, re.M).groups()
+        assert int(step) > 0
+        assert training['stopped'] == f'at step {step} of 100240'
+    assert said.splitlines()[-1] == (
+        'the same command goes on from there; with --fresh it starts anew')
+    monkeypatch.chdir(tmp_path)
+    assert main(['--graph', 'small.yaml', '--output', '.', '--pattern', 'streaming']) == 1
+    assert capsys.readouterr().err == (
+        'train: small_streaming.unfinished/streaming.resume.safetensors: the training in it began '
+        'with steps = 100240, and this one has steps = 960; give the options of then to go on; '
+        'to start anew, add --fresh\n')
+    assert main(['--graph', 'small.yaml', '--output', '.', '--pattern', 'streaming', '--fresh',
+                 '--rounds', '1', '--updates', '1', '--last-updates', '0']) == 0
+    assert {path.name for path in tmp_path.glob('*streaming*')} == {'small_streaming.safetensors'}
 
 
 PLANNED = """

@@ -1,0 +1,67 @@
+"""Changes of what the camera saw that leave the answer as it is, or change it in a known way."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """
+    How much is changed; a stream sees the same change from an episode's first frame to its last.
+
+    :param brightness: Largest value added, of -0.5 ... 0.5.
+    :param contrast: Largest relative change of the distance from the middle grey.
+    :param shift: Largest shift sideways, as a share of the width; borders are repeated.
+    :param steering_per_shift: Added to the steering for a shift of the whole width to the left.
+    :param mirror: Whether half of the walks see left and right exchanged.
+    """
+
+    brightness: float = 0.1
+    contrast: float = 0.2
+    shift: float = 0.0
+    steering_per_shift: float = 0.0
+    mirror: bool = True
+
+    def draw(self, seed: int, visit: int) -> tuple[float, float, float, bool]:
+        """Draw (brightness, contrast, shift, mirrored) of one walk through an episode."""
+        generator = np.random.default_rng([seed, visit, 2])
+        brightness, contrast, shift = generator.uniform(-1, 1, 3) * (
+            self.brightness, self.contrast, self.shift)
+        return brightness, 1 + contrast, shift, self.mirror and generator.random() < 0.5
+
+    def applied(self, frames: Tensor, targets: Tensor, draws: list[tuple]
+                ) -> tuple[Tensor, Tensor]:
+        """
+        Change every sample by its draw.
+
+        :param frames: (B, T, C, H, W), -0.5 ... 0.5.
+        :param targets: (B, T, 2): speed and steering.
+        """
+        brightness, contrast, shift, mirrored = (
+            torch.tensor(values, dtype=torch.float32, device=frames.device)
+            for values in zip(*draws))
+        each = (-1, 1, 1, 1, 1)
+        frames = (frames * contrast.view(each) + brightness.view(each)).clamp(-0.5, 0.5)
+        frames = sideways(frames, shift, mirrored > 0)
+        steering = (1 - 2 * mirrored) * 1.0
+        steered = (targets[..., 1] + self.steering_per_shift * shift.view(-1, 1)
+                   ) * steering.view(-1, 1)
+        return frames, torch.stack([targets[..., 0], steered], -1)
+
+
+def sideways(frames: Tensor, shift: Tensor, mirrored: Tensor) -> Tensor:
+    """
+    Shift to the left by a share of the width, then mirror.
+
+    :param shift: (B,).
+    :param mirrored: (B,) bool.
+    """
+    width = frames.shape[-1]
+    columns = torch.arange(width, device=frames.device)
+    moved = columns + (shift * width).round().long().view(-1, 1)
+    moved = moved.clamp(0, width - 1)
+    moved = torch.where(mirrored.view(-1, 1), moved.flip(-1), moved)
+    return frames.gather(-1, moved.view(-1, 1, 1, 1, width).expand_as(frames))

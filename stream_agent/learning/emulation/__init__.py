@@ -1,0 +1,1 @@
+"""Driving under the timing of a computer that is not there."""

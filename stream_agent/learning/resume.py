@@ -1,0 +1,149 @@
+"""The file from which a training goes on after it was stopped: safetensors, written whole."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from stream_agent.learning import sharing
+import torch
+from torch import Tensor
+
+FORMAT = 'stream_agent resume 1'
+LONGEST_SHOWN = 60
+
+
+class ResumeError(ValueError):
+    """A file that a training cannot go on from; the message says why and what to do."""
+
+
+class Remembered(NamedTuple):
+    """
+    What a learner of one process needs to go on.
+
+    :param data: As JSON writes it.
+    """
+
+    tensors: Mapping[str, Tensor]
+    data: Any
+
+
+@dataclass(frozen=True)
+class Standing:
+    """
+    Where a training is between two gradient steps.
+
+    :param tensors: Weights and what the optimiser keeps, by names of the trainer's choice.
+    :param remembered: What this process's learner needs.
+    :param numbers: JSON: what else the trainer needs.
+    """
+
+    tensors: Mapping[str, Tensor]
+    remembered: Remembered
+    numbers: Mapping[str, Any]
+
+
+class ResumeFile:
+    """
+    One training's file, shared by its processes: process 0 reads and writes it.
+
+    :param begun_with: JSON: what must be the same for the training to go on.
+    """
+
+    def __init__(self, path: Path, begun_with: Mapping[str, Any]) -> None:
+        self.path = path
+        self._begun_with = json.loads(json.dumps(begun_with, default=str))
+
+    def write(self, standing: Standing) -> None:
+        """Replace the file once the new one is whole; all processes have to call this."""
+        parts = sharing.gathered(pack(standing.remembered.tensors,
+                                      {'data': standing.remembered.data}))
+        if sharing.rank():
+            return
+        tensors = {f'trainer/{name}': value for name, value in standing.tensors.items()}
+        for i, part in enumerate(parts):
+            tensors[f'learner/{i}'] = sharing.as_tensor(part)
+        write_whole(self.path, pack(tensors, {
+            'format': FORMAT, 'begun_with': self._begun_with, 'numbers': standing.numbers}))
+
+    def read(self) -> Standing | None:
+        """
+        Return where the training was; None if there is no file.
+
+        :raises ResumeError: If the file is damaged, or of a training that began otherwise.
+        """
+        data = None
+        if sharing.rank() == 0 and self.path.exists():
+            data = self.path.read_bytes()
+        data = sharing.from_first(data)
+        if data is None:
+            return None
+        try:
+            tensors, metadata = unpack(data)
+            if metadata.get('format') != FORMAT:
+                raise ResumeError(f"its format is '{metadata.get('format')}', not '{FORMAT}'")
+            self._compare(metadata['begun_with'])
+            part = tensors[f'learner/{sharing.rank()}'].contiguous()
+            remembered, more = unpack(sharing.as_bytes(part))
+            own = {name.removeprefix('trainer/'): value for name, value in tensors.items()
+                   if name.startswith('trainer/')}
+            return Standing(own, Remembered(remembered, more['data']), metadata['numbers'])
+        except ResumeError as error:
+            raise ResumeError(f'{self.path}: {error}; to start anew, add --fresh') from None
+        except (AttributeError, KeyError, SafetensorError, TypeError, ValueError) as error:
+            raise ResumeError(f'{self.path}: no training can go on from this file, it is damaged '
+                              f'({error}); to start anew, add --fresh') from None
+
+    def _compare(self, then: Mapping[str, Any]) -> None:
+        """Refuse a training that was begun with other options."""
+        now = self._begun_with
+        for name in {**then, **now}:
+            if then.get(name) != now.get(name):
+                raise ResumeError(f'the training in it began with {difference(name, then, now)}; '
+                                  'give the options of then to go on')
+
+    def remove(self) -> None:
+        """Remove the file, if there is one."""
+        if sharing.rank() == 0:
+            self.path.unlink(missing_ok=True)
+
+
+def difference(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say what is different; values only if they are short enough to read."""
+    shown = [f'{name} = {values[name]}' if name in values else f'no {name}'
+             for values in (then, now)]
+    if max(map(len, shown)) > LONGEST_SHOWN:
+        return f'another {name}'
+    return f'{shown[0]}, and this one has {shown[1]}'
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file; an older one of that name is replaced only once the new one is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix('.part')
+    unfinished.write_bytes(data)
+    unfinished.replace(path)
+
+
+def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
+    """Return tensors and JSON as the bytes of a safetensors file."""
+    # Copies, as safetensors refuses tensors that share their memory.
+    return save({name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                 for name, value in tensors.items()},
+                {key: json.dumps(value) for key, value in metadata.items()})
+
+
+def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """
+    Return the tensors and the JSON that ``pack`` was given.
+
+    :raises SafetensorError: If these are no bytes of a safetensors file.
+    :raises ValueError: If its metadata are not ours.
+    """
+    tensors = load(data)
+    size = int.from_bytes(data[:8], 'little')
+    metadata = json.loads(data[8:8 + size]).get('__metadata__', {})
+    return tensors, {key: json.loads(value) for key, value in metadata.items()}

@@ -1,0 +1,206 @@
+"""The loop of every training: gradient steps that several processes may share, and resume."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+import math
+from pathlib import Path
+import time
+
+import numpy as np
+from stream_agent.learning import sharing
+from stream_agent.learning.learner import Learner
+from stream_agent.learning.memory import keep_freed_memory
+from stream_agent.learning.progress import Progress
+from stream_agent.learning.resume import Remembered, ResumeError, ResumeFile, Standing
+from stream_agent.learning.stopping import StopRequests
+from stream_agent.learning.trainer_options import (
+    DECAYS, OPTIMISERS, PRECISIONS, TrainerOptions, TrainingError)
+import torch
+from torch import nn, Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+# What may differ between the two halves of a training that was stopped.
+FREE = ('device', 'segment', 'save_every', 'tensorboard', 'position', 'quiet')
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    How a training went.
+
+    :param finished: Whether it took all of its steps; it was told to stop otherwise.
+    :param step: Gradient steps taken, those before it was resumed included.
+    :param losses: Of every gradient step, over the joint batch.
+    :param seconds: That it took, without those between being stopped and resumed.
+    """
+
+    finished: bool
+    step: int
+    losses: list[float]
+    seconds: float
+
+
+class LossOf(nn.Module):
+    """A learner's loss as a forward pass, which is what gradients are exchanged after."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.network = learner.network
+        self._learner = learner
+
+    def forward(self, step: int) -> Tensor:
+        """Return the loss of a gradient step."""
+        return self._learner.loss(step).float()
+
+
+class Trainer:
+    """
+    Takes gradient steps until there are enough of them or someone asks to stop.
+
+    With torchrun, every process has a trainer of its own, and all of them take the same steps
+    on the mean gradient. The same options give the same losses and weights; on one CPU thread
+    bit by bit, also if the training was stopped and resumed in between.
+
+    :param folder: Of the file to go on from, ``LABEL.resume.safetensors``; None for none.
+    """
+
+    def __init__(self, learner: Learner, options: TrainerOptions, folder: Path | None) -> None:
+        self.learner = learner
+        self.options = options
+        self._device = learner.device = sharing.join(options.device)
+        learner.segment = options.segment or None
+        learner.network.to(self._device)
+        if self._device.type == 'cuda':
+            torch.backends.cudnn.deterministic = True
+        self._optimiser = OPTIMISERS[options.optimiser](
+            learner.parameter_groups(options.learning_rate), lr=options.learning_rate)
+        self._rates = [group['lr'] for group in self._optimiser.param_groups]
+        self._scaler = torch.amp.GradScaler(self._device.type,
+                                            enabled=options.precision == 'float16')
+        self._loss_of = LossOf(learner)
+        if sharing.ranks() > 1:
+            self._loss_of = DistributedDataParallel(self._loss_of, find_unused_parameters=True)
+        self._file = folder and ResumeFile(folder / f'{learner.label}.resume.safetensors', {
+            **{name: value for name, value in asdict(options).items() if name not in FREE},
+            'processes': sharing.ranks(), **learner.begun_with()})
+        self._losses: list[float] = []
+        self._earlier = 0.0
+
+    def run(self, report: Callable[[int, float], None] | None = None) -> Outcome:
+        """
+        Train; go on from the file if there is one, and write it now and then and at the end.
+
+        :param report: Called by process 0 after every gradient step, with step and loss.
+        :raises ResumeError: If there is a file that the training cannot go on from.
+        :raises TrainingError: If the loss is no number any more.
+        :raises SharingError: If another process is gone.
+        """
+        keep_freed_memory()
+        self._resume()
+        start = saved = time.perf_counter()
+        stopped = False
+        with StopRequests() as stop, self._open_progress() as progress:
+            while not stopped and len(self._losses) < self.options.steps:
+                step = len(self._losses)
+                loss = self._take(step)
+                due = time.perf_counter() - saved >= self.options.save_every
+                # Clocks and Ctrl-C may differ between processes; they have to act as one.
+                total, stopped, due = sharing.summed([loss, stop.requested, due])
+                self._losses.append(self._checked(total / sharing.ranks()))
+                if sharing.rank() == 0:
+                    progress.show(step, self._losses[-1], self.learner.figures())
+                    if report:
+                        report(step, self._losses[-1])
+                if due:
+                    self._save(time.perf_counter() - start)
+                    saved = time.perf_counter()
+            seconds = time.perf_counter() - start
+            self._save(seconds)
+        return Outcome(len(self._losses) == self.options.steps, len(self._losses),
+                       list(self._losses), self._earlier + seconds)
+
+    def discard(self) -> None:
+        """Remove the file to go on from: what was trained is kept elsewhere now."""
+        if self._file:
+            self._file.remove()
+
+    def _open_progress(self) -> Progress:
+        options, shown = self.options, sharing.rank() == 0
+        return Progress(self.learner.label, len(self._losses), options.steps,
+                        self.learner.frames_per_step * sharing.ranks(),
+                        options.position if shown and not options.quiet else None,
+                        options.tensorboard if shown else None)
+
+    def _take(self, step: int) -> float:
+        """Take one gradient step; returns this process's loss."""
+        # From the step alone, so that dropout after a resume is as it would have been.
+        seeds = np.random.SeedSequence([self.options.seed, step, sharing.rank()])
+        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+        self.learner.prepare(step)
+        self.learner.network.train()
+        for group, rate in zip(self._optimiser.param_groups, self._rates):
+            group['lr'] = rate * DECAYS[self.options.decay](step / self.options.steps)
+        self._optimiser.zero_grad()
+        with sharing.told_in_words():
+            with self._autocast():
+                loss = self._loss_of(step)
+            self._scaler.scale(loss).backward()
+        if self.options.clip:
+            self._scaler.unscale_(self._optimiser)
+            nn.utils.clip_grad_norm_(self.learner.network.parameters(), self.options.clip)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        return loss.item()
+
+    def _autocast(self):
+        """Return what computes in fewer bits where that does no harm."""
+        if self.options.precision == 'float32':
+            return nullcontext()
+        return torch.autocast(self._device.type, PRECISIONS[self.options.precision])
+
+    def _checked(self, loss: float) -> float:
+        """Refuse a loss that no weights can come back from."""
+        if not math.isfinite(loss):
+            precision = self.options.precision
+            raise TrainingError(
+                f'{self.learner.label}: the loss is {loss} at gradient step {len(self._losses)}; '
+                f'take a smaller learning rate than {self.options.learning_rate:g}'
+                + (f', or another precision than {precision}' if precision != 'float32' else ''))
+        return loss
+
+    def _save(self, seconds: float) -> None:
+        """Write the file to go on from."""
+        if not self._file:
+            return
+        tensors = {f'network/{name}': value
+                   for name, value in self.learner.network.state_dict().items()}
+        for i, kept in self._optimiser.state_dict()['state'].items():
+            tensors |= {f'optimiser/{i}/{name}': value for name, value in kept.items()}
+        tensors['losses'] = torch.tensor(self._losses, dtype=torch.float64)
+        self._file.write(Standing(tensors, Remembered(*self.learner.remembered()), {
+            'seconds': self._earlier + seconds, 'scaler': self._scaler.state_dict()}))
+
+    def _resume(self) -> None:
+        """Go on from the file, if there is one."""
+        standing = self._file.read() if self._file else None
+        if standing is None:
+            return
+        weights, kept = {}, {}
+        for name, value in standing.tensors.items():
+            kind, _, rest = name.partition('/')
+            if kind == 'network':
+                weights[rest] = value
+            elif kind == 'optimiser':
+                index, _, key = rest.partition('/')
+                kept.setdefault(int(index), {})[key] = value
+        try:
+            self.learner.network.load_state_dict(weights)
+            self._optimiser.load_state_dict({**self._optimiser.state_dict(), 'state': kept})
+            self._scaler.load_state_dict(standing.numbers['scaler'])
+            self._losses = standing.tensors['losses'].tolist()
+            self._earlier = standing.numbers['seconds']
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ResumeError(f'{self._file.path}: it does not fit this network ({error}); to '
+                              'start anew, add --fresh') from None
+        self.learner.recall(*standing.remembered)

@@ -1,0 +1,94 @@
+"""What a network learns from: the images it took, and what the expert does as answers act."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from stream_agent.command import Command
+from stream_agent.learning.collecting import Collector, PendingTargets
+from stream_agent.learning.emulation.command_rows import CommandRows
+from stream_agent.learning.emulation.timeline import immediate, Timeline, Work
+from stream_agent.network.checkpoint import CommandLimits
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.simulation.environment import DrivingEnvironment
+from stream_agent.simulation.settings import Settings
+from stream_agent.theory.graph_file import graph_from_data
+from stream_agent.theory.patterns import sequential_pattern
+import torch
+
+SMALL = graph_from_data({
+    'nodes': {'image': {'shape': [1, 12, 16]}, 'command': {'shape': [2], 'activation': 'tanh'}},
+    'edges': [{'source': 'image', 'target': 'command', 'transform': 'dense'}],
+    'output': 'command'})
+# Without noise, images are the same whether those before them were taken or not.
+SETTINGS = Settings(width_px=32, height_px=24, noise=0.0, light=0.0)
+LIMITS = CommandLimits(1.0, 2.0)
+COLLECTOR = Collector(SETTINGS, Preprocessing((1, 12, 16)), LIMITS, environments=2, frames=40,
+                      most_delay=0.0)
+PERIOD = SETTINGS.period
+
+
+def collect(collector, expert_drives=True, yaw_rate=0.0):
+    torch.manual_seed(0)
+    network = RolloutNetwork(SMALL, sequential_pattern(SMALL))
+    torch.nn.init.zeros_(network.transforms['image-command'].linear.weight)
+    network.transforms['image-command'].linear.bias.data = torch.tensor([2.0, yaw_rate])
+    return collector.collect(network, expert_drives, np.random.default_rng(5))
+
+
+@pytest.mark.parametrize('work, aim', [(Work(0.4, 0.4), 0.0), (Work(2.5, 1.6), 0.8),
+                                       (Work(3.0, 1.0), 0.0), (Work(6.4, 6.4), 3.2)])
+def test_the_target_is_what_the_expert_commands_as_the_answer_acts(work, aim):
+    # The expert drives, so what happens does not depend on when answers come.
+    at_once, _ = collect(replace(COLLECTOR, frames=60, timeline=immediate(PERIOD)))
+    timeline = Timeline((Work(work.response * PERIOD, work.busy * PERIOD),), PERIOD)
+    late, _ = collect(replace(COLLECTOR, frames=7, timeline=timeline, aim=aim * PERIOD))
+    for expected, found in zip(at_once, late):
+        assert len(found) >= 4
+        times = np.arange(len(expected)) * PERIOD
+        for taken, pixels, target in zip(timeline, found.pixels, found.targets):
+            assert (pixels == expected.pixels[taken.image]).all()
+            right_at = taken.answer + aim * PERIOD
+            assert target == pytest.approx([
+                np.interp(right_at, times, values) for values in zip(*expected.targets)])
+
+
+def test_the_default_takes_and_answers_every_image_at_once():
+    default, departures = collect(COLLECTOR)
+    at_once, _ = collect(replace(COLLECTOR, timeline=immediate(PERIOD)))
+    assert departures == 0
+    assert [len(episode) for episode in default] == [40, 40]
+    assert [episode.targets for episode in default] == [episode.targets for episode in at_once]
+
+
+def test_a_departure_ends_an_episode_and_nothing_in_flight_lives_on():
+    timeline = Timeline((Work(5 * PERIOD, PERIOD),), PERIOD)
+    collector = replace(COLLECTOR, frames=120, timeline=timeline, handover=20 * PERIOD)
+    episodes, departures = collect(collector, expert_drives=False, yaw_rate=1.0)
+    assert departures == len(episodes) - 2 >= 4
+    # Every start is the expert's, so no drive is shorter than its part of it.
+    assert min(len(episode) for episode in episodes[:departures]) >= 20 - 5
+
+
+def test_the_network_sees_the_commands_that_were_out_when_it_took_the_image():
+    timeline = Timeline((Work(2.5 * PERIOD, PERIOD),), PERIOD)
+    rows = CommandRows(count=4)
+    (episode, _), _ = collect(replace(COLLECTOR, frames=8, timeline=timeline, command_rows=rows),
+                              expert_drives=False, yaw_rate=0.1)
+    blocks = [pixels[0, -1, ::4].tolist() for pixels in episode.pixels]
+    level = round(127.5 + 127.5 * np.tanh(0.1))
+    # An answer is out 2.5 periods after its image, so the fourth image is the first to know one.
+    assert blocks == [[level] * known + [128] * (4 - known) for known in (0, 0, 0, 1, 2)[
+        :len(blocks)]]
+    assert len(blocks) == 5
+
+
+def test_targets_are_interpolated_between_two_images():
+    now = DrivingEnvironment(SETTINGS, 1).now
+    one = PendingTargets(CommandLimits(1.0, 1.0))
+    one.waiting.extend((time, np.zeros((1, 2, 2), np.uint8)) for time in (0.0, 0.25, 1.5))
+    for time, value in ((0.0, 0.0), (1.0, 4.0)):
+        one.note(replace(now, time=time, reference=Command(value, -value)))
+    assert one.finish().targets == [(0.0, 0.0), (1.0, -1.0)]
+    assert not one.waiting

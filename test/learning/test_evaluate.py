@@ -1,0 +1,85 @@
+"""The tool that lets policies drive: under the wall clock, and on computers that are not there."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stream_agent.learning.emulation.evaluation import Computer, timed
+from stream_agent.learning.emulation.intervals import difference, rms_ratio
+from stream_agent.learning.evaluate import main
+from stream_agent.network.checkpoint import load_policy
+from stream_agent.theory.planning.costs import NodeCosts, save_costs
+
+POLICIES = Path(__file__).parents[2] / 'config' / 'policies'
+SEQUENTIAL, STREAMING = (POLICIES / f'lane_{name}.safetensors' for name in (
+    'sequential', 'streaming'))
+
+
+def test_policies_drive_on_an_emulated_computer(tmp_path, capsys):
+    assert main([str(SEQUENTIAL), str(STREAMING), '--pass-periods', '1.6', '--courses', '2',
+                 '--laps', '0.15', '--workers', '1', '--pushes', '0.5', '--json',
+                 '--plot', str(tmp_path / 'figures.svg')]) == 0
+    sequential, streaming = json.loads(capsys.readouterr().out)
+    # Passes of 1.6 periods begin after 0, 0.6, 0.2, 0.8 and 0.4 periods of waiting.
+    assert sequential['latency'] * 30 == pytest.approx(0.4 + 1.6, abs=0.01)
+    assert streaming['latency'] * 30 == pytest.approx(0.4 + 0.2, abs=0.01)
+    assert sequential['rate'] == pytest.approx(30 / 1.6, rel=0.01)
+    assert sequential['rms_ratio'] == [1.0, 1.0, 1.0]
+    assert streaming['rms_ratio'][0] == pytest.approx(
+        streaming['lateral_rms'] / sequential['lateral_rms'], abs=0.1)
+    assert sequential['unanswered'] / sequential['frames'] == pytest.approx(3 / 8, abs=0.05)
+    assert 'lane_streaming' in (tmp_path / 'figures.svg').read_text()
+
+
+def test_costs_of_a_file_are_taken_as_they_are_or_scaled(tmp_path):
+    nodes = [node.name for node in load_policy(STREAMING).network.graph.nodes][1:]
+    save_costs(tmp_path / 'costs.yaml', NodeCosts(
+        {name: 0.001 * (1 + i) for i, name in enumerate(nodes)}, overhead=0.001))
+    (plain,) = timed([str(SEQUENTIAL)], Computer('serial', tmp_path / 'costs.yaml'), 0.1)
+    count = len(nodes)
+    total = 0.001 * (count * (count + 1) / 2 + 1)
+    assert plain.timeline.work[0] == pytest.approx((total, total))
+    (twice,) = timed([str(SEQUENTIAL)], Computer('serial', tmp_path / 'costs.yaml', 2.0), 0.1)
+    assert twice.timeline.work[0] == pytest.approx((0.2, 0.2))
+
+
+@pytest.mark.parametrize('options, said', [
+    (['--device', 'parallel'], '--device is of an emulated computer; add --pass-periods or'),
+    (['--pass-periods', '0'], "'0' is not above 0"),
+    (['--pass-periods', '2', '--real-time'], '--real-time takes the time of this computer')])
+def test_options_that_mean_nothing_are_refused(options, said, capsys):
+    with pytest.raises(SystemExit):
+        main([str(SEQUENTIAL), *options])
+    assert said in ' '.join(capsys.readouterr().err.split())
+
+
+def test_what_cannot_be_emulated_is_said_in_a_sentence(capsys):
+    assert main([str(STREAMING), '--pass-periods', '2', '--device', 'parallel', '--pipelined',
+                 '--workers', '1']) == 1
+    assert 'lane_streaming.safetensors: the edge' in capsys.readouterr().err
+
+
+def test_intervals_are_paired_over_courses():
+    random = np.random.default_rng(1)
+    hard = random.uniform(1.0, 100.0, 24)
+    better = 0.81 * hard * random.uniform(0.95, 1.05, 24)
+    found = rms_ratio(better, hard)
+    assert found.low < 0.9 < found.high
+    assert found.high - found.low < 0.03
+    assert difference(hard - 2.0, hard) == pytest.approx((-2.0, -2.0, -2.0))
+    # Trainings that differ widen it, and one course tells nothing of others.
+    unlike = np.stack([0.5 * better, better, 1.5 * better])
+    assert np.ptp(rms_ratio(unlike, hard)) > 3 * np.ptp(found)
+    assert np.isnan(rms_ratio(better[:1], hard[:1]).low)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    random = np.random.default_rng(2)
+    held = 0
+    for i in range(200):
+        hard = random.lognormal(0.0, 0.5, (2, 12))
+        ours, theirs = (hard.mean(axis=0) * random.lognormal(0.0, 0.2, (1, 12)) for _ in range(2))
+        found = rms_ratio(ours, theirs, seed=i)
+        held += found.low <= 1.0 <= found.high
+    assert 180 <= held <= 199

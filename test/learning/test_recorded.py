@@ -1,0 +1,96 @@
+"""From recordings to a learner: limits, what is held out, and what is said."""
+
+import argparse
+
+import numpy as np
+import pytest
+from recordings_files import drive
+from stream_agent.learning.cloning_options import add_cloning, make_learner
+from stream_agent.learning.recorded import rounded_up
+from stream_agent.learning.train import main
+from stream_agent.learning.trainer import Trainer, TrainerOptions
+from stream_agent.network.checkpoint import load_policy
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.graph import graph_to_data
+from stream_agent.theory.graph_file import graph_from_data
+from stream_agent.theory.patterns import newest_image_pattern
+import yaml
+
+GRAPH = graph_from_data({
+    'nodes': {'image': {'shape': [1, 6, 8]}, 'command': {'shape': [2], 'activation': 'tanh'}},
+    'edges': ['image->command'], 'output': 'command'})
+
+
+def learner_of(tmp_path, *options):
+    parser = argparse.ArgumentParser()
+    add_cloning(parser)
+    arguments = parser.parse_args(['--cache', str(tmp_path / 'cache'), '--streams', '2',
+                                   '--window', '3', *options])
+    arguments.updates_per_frame, arguments.seed = 1, 1
+    return make_learner(arguments, RolloutNetwork(GRAPH, newest_image_pattern(GRAPH)), 'streaming')
+
+
+def test_recordings_become_a_learner_that_says_what_it_was_given(tmp_path, capsys):
+    for i, count in enumerate((12, 10, 9, 8, 7)):
+        drive(tmp_path / 'bags' / f'drive_{i}', count)
+    learner = learner_of(tmp_path, '--bag', str(tmp_path / 'bags'), '--delay', '0.1')
+    assert capsys.readouterr().out.splitlines() == [
+        f"5 recordings, 46 frames; decoded ones are kept in '{tmp_path / 'cache'}'",
+        '46 frames with a command in 5 episodes of 5 recordings']
+    assert (learner.limits.max_speed, learner.limits.max_yaw_rate) == (0.5, 1.1)
+    assert [episode.name for episode in learner.held_out] == ['drive_0']
+    np.testing.assert_allclose(learner.episodes[0].targets[:, 1] * 1.1,
+                               [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.9, 0.9], atol=1e-6)
+    Trainer(learner, TrainerOptions(steps=3, quiet=True), None).run()
+    about = learner.provenance()
+    assert (about['frames'], about['held_out']) == (34, ['drive_0'])
+    assert list(about['held_out_r2']) == ['steering']
+
+
+def test_the_command_trains_on_recordings_and_says_how_well(tmp_path, capsys):
+    for i in range(5):
+        drive(tmp_path / 'bags' / f'drive_{i}', 20)
+    (tmp_path / 'tiny.yaml').write_text(yaml.safe_dump(graph_to_data(GRAPH)))
+    assert main(['--bag', str(tmp_path / 'bags'), '--cache', str(tmp_path / 'cache'), '--graph',
+                 str(tmp_path / 'tiny.yaml'), '--pattern', 'sequential', '--output',
+                 str(tmp_path), '--epochs', '2', '--streams', '2', '--window', '4',
+                 '--crop-top', '0.5']) == 0
+    assert f'wrote {tmp_path / "tiny_sequential.safetensors"}' in capsys.readouterr().out
+    policy = load_policy(tmp_path / 'tiny_sequential.safetensors')
+    assert policy.preprocessing.crop_top == 0.5
+    assert policy.limits.max_yaw_rate == 1.9
+    assert policy.training['held_out'] == ['drive_0']
+    assert main(['--bag', str(tmp_path / 'nothing'), '--pattern', 'sequential']) == 1
+    assert capsys.readouterr().err == (
+        f"train: '{tmp_path / 'nothing'}': there is no such file or folder\n")
+
+
+def test_what_is_left_out_is_said(tmp_path, capsys):
+    learner_of(tmp_path, '--bag', str(drive(tmp_path / 'bag', 30)), '--held-out', '0',
+               '--delay', '0.9', '--oldest-command', '0.6')
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        'bag: 30 frames at 20.0 Hz (stamps: header), 30 commands (yaw rate; stamps: header); not '
+        'used: 6 frames whose command is older than 0.6 s',
+        '24 frames with a command in 1 episodes of 1 recordings']
+
+
+def test_one_recording_is_divided_by_its_episodes(tmp_path):
+    path = drive(tmp_path / 'bag', 30)
+    with pytest.raises(ValueError) as error:
+        learner_of(tmp_path, '--bag', str(path))
+    assert str(error.value) == ('there is but one episode, so nothing can be held out; give more '
+                                'recordings, or --held-out 0')
+    assert not learner_of(tmp_path, '--bag', str(path), '--held-out', '0').held_out
+
+
+def test_limits_that_recorded_commands_exceed(tmp_path):
+    path = drive(tmp_path / 'bag', 30)
+    with pytest.raises(ValueError) as error:
+        learner_of(tmp_path, '--bag', str(path), '--max-yaw-rate', '2')
+    assert str(error.value) == ('--max-yaw-rate 2: the recordings have commands up to 2.9; give '
+                                'at least that, or leave the option out')
+
+
+def test_rounding_up():
+    assert [rounded_up(value) for value in (0.5, 1.0, 0.1234, 2.9, 12.31, 0.999)] == [
+        0.5, 1.0, 0.13, 2.9, 13.0, 1.0]
