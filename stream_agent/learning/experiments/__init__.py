@@ -1,0 +1,1 @@
+"""The published experiments with rollouts and linear recurrences, run anew."""
