@@ -166,7 +166,7 @@ def table(comparison: Comparison) -> str:
 def remarks(comparison: Comparison) -> list[str]:
     """Say what a reader must know to judge the figures: what was silent, left out, dropped."""
     description = comparison.run.description
-    said = [str(line) for line in description.get('silent', [])]
+    said = [str(line) for key in ('remarks', 'silent') for line in description.get(key, [])]
     topics = description.get('policies', {})
     said += [f"Policy '{name}' answered no frame on the topic '{topics.get(name, 'unknown')}'; "
              'check that its agent is active and its log is free of errors.'
