@@ -10,13 +10,13 @@ ARGS ?=
 HAS_ROS := $(if $(ROS_DISTRO),$(shell $(PYTHON) -c 'import rclpy' 2>&1 || echo no),no)
 ifeq ($(HAS_ROS),)
 FLAVOUR := $(ROS_DISTRO)
-EXTRAS := onnx,openvino,test
+EXTRAS := onnx,openvino,learning,tensorboard,test
 # So that rclpy's message code, built against NumPy 1.26, goes on working.
 CONSTRAINTS := 'numpy<2'
 VENV_OPTIONS := --system-site-packages
 else
 FLAVOUR := wheels
-EXTRAS := ros,onnx,openvino,test
+EXTRAS := ros,onnx,openvino,learning,tensorboard,test
 endif
 
 BIN := $(VENV)/bin

@@ -52,6 +52,10 @@ setup(
         # Runtimes that the engine can let step a network; `export` needs the first.
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'openvino': ['onnx', 'openvino'],
+        # Compiled recurrences on CPUs, and recordings by rosbag2.
+        'learning': ['numba', 'rosbags'],
+        # Curves of a training: `train --tensorboard`.
+        'tensorboard': ['tensorboard'],
         'test': [
             'flake8',
             'flake8-docstrings',

@@ -15,6 +15,9 @@ COMMANDS = {
     'draw': ('stream_agent.commands.draw', 'draws a graph, its windows, and its update steps'),
     'train': ('stream_agent.learning.train', 'trains a driving policy in the simulator'),
     'evaluate': ('stream_agent.learning.evaluate', 'drives policies on held-out courses'),
+    'compare': ('stream_agent.commands.compare', 'replays recordings to several policies'),
+    'convert': ('stream_agent.commands.convert', 'writes tubs and archives as recordings'),
+    'experiment': ('stream_agent.commands.experiment', 'runs the published experiments anew'),
     'export': ('stream_agent.commands.export', 'writes a policy as ONNX, to run it without torch'),
     'run': ('stream_agent.runner', 'the main job: all of the above nodes, then the report'),
 }

@@ -9,10 +9,10 @@ PACKAGE = Path(__file__).parents[1] / 'stream_agent'
 # installation.py asks ROS's index of packages, where there is one.
 BELOW_ROS = [path for path in sorted(PACKAGE.rglob('*.py'))
              if 'nodes' not in path.parts and path.name != 'installation.py']
-NO_TORCH = [path for folder in ('theory', 'gate', 'measurement', 'simulation')
+NO_TORCH = [path for folder in ('theory', 'gate', 'measurement', 'simulation', 'recordings')
             for path in sorted((PACKAGE / folder).rglob('*.py'))]
 ABOVE_NETWORK = {'engine', 'learning', 'simulation', 'gate', 'measurement', 'commands', 'options',
-                 'node_durations'}
+                 'node_durations', 'recordings'}
 # What lies to the left of a folder in the data's way may not import what lies to its right.
 NOT_BELOW = {
     'theory': {'network', *ABOVE_NETWORK},
@@ -20,6 +20,7 @@ NOT_BELOW = {
     'gate': {'theory', 'network', *ABOVE_NETWORK} - {'gate'},
     'simulation': {'theory', 'network', *ABOVE_NETWORK} - {'simulation'},
     'measurement': {'theory', 'network', *ABOVE_NETWORK} - {'measurement'},
+    'recordings': {'theory', 'network', *ABOVE_NETWORK} - {'recordings'},
 }
 ROS = {'ament_index_python', 'builtin_interfaces', 'launch', 'launch_ros', 'rclpy', 'std_srvs'}
 
@@ -52,7 +53,7 @@ def test_nothing_below_the_nodes_knows_ros(path):
 
 
 @pytest.mark.parametrize('path', NO_TORCH, ids=name_of)
-def test_theory_gate_simulation_and_measurement_know_no_torch(path):
+def test_what_is_not_about_networks_knows_no_torch(path):
     assert not {'torch', 'safetensors'} & top_level(path)
 
 
