@@ -26,6 +26,8 @@ import torch
 # it matters what a command rests on.
 SETTINGS = Settings(rate=60.0, width_px=64, height_px=48, target_speed=2.0, look_ahead=0.6,
                     max_yaw_rate=5.0, turn_time_constant=0.08, clutter=4.0, noise=4.0)
+# Held-out courses before this one were driven while the task was chosen.
+FIRST_COURSE = FIRST_HELD_OUT_SEED + 1000
 LIMITS = CommandLimits(max_speed=2.5, max_yaw_rate=6.0)
 PUSHES = 1.0
 HANDOVER = 1.0
@@ -99,7 +101,7 @@ def preprocessing_of(network: RolloutNetwork) -> Preprocessing:
 def study_id(budget: Budget) -> str:
     """Return all that rows have to have in common to be compared."""
     return json.dumps([asdict(part) for part in (SETTINGS, LIMITS, COMMANDS, budget)]
-                      + [PUSHES, HANDOVER], sort_keys=True)
+                      + [PUSHES, HANDOVER, FIRST_COURSE], sort_keys=True)
 
 
 def study_row(scheme: Scheme, seed: int, budget: Budget, policy: Path | None = None
@@ -116,8 +118,8 @@ def study_row(scheme: Scheme, seed: int, budget: Budget, policy: Path | None = N
     if not outcome.finished:
         return None
     middle = time.perf_counter()
-    trial = Trial(SETTINGS, tuple(range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED
-                                        + budget.courses)), budget.duration, PUSHES, HANDOVER)
+    trial = Trial(SETTINGS, tuple(range(FIRST_COURSE, FIRST_COURSE + budget.courses)),
+                  budget.duration, PUSHES, HANDOVER)
     drives = drive_together(network, preprocessing_of(network), LIMITS, scheme.timeline, trial,
                             scheme.candidate.updates_per_frame,
                             COMMANDS if scheme.commands else None)

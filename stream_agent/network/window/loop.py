@@ -84,12 +84,7 @@ class Loop:
         """Return the sum of a node's terms in some frames, (N, B, ...)."""
         outer = self._outer[name]
         total = stacked([outer[i] for i in frames.tolist()]) if outer else None
-        for term in self._inner[name]:
-            value = self._factor(term, name, frames)
-            for other in term.others:
-                value = value * self._factor(other, name, frames)
-            total = value if total is None else total + value
-        return total
+        return self._window.total(self._inner[name], name, frames, total, self._factor)
 
     def _factor(self, factor: Factor | Term, name: str, frames: Frames) -> Tensor:
         """Return what an edge makes of its source in some frames of its target."""

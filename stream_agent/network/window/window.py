@@ -1,6 +1,6 @@
 """The nodes of a network over a window of frames."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from stream_agent.network.modules import Factor, Modules, Term
@@ -86,13 +86,21 @@ class Window:
         track.keep(rows[:-1], before)
         return track
 
-    def total(self, terms: Sequence[Term], name: str, frames: Frames) -> Tensor | None:
-        """Sum terms of a node in some frames, (N, B, ...); None if there are none."""
-        total = None
+    def total(self, terms: Sequence[Term], name: str, frames: Frames, total: Tensor | None = None,
+              factor: Callable[[Factor | Term, str, Frames], Tensor] | None = None
+              ) -> Tensor | None:
+        """
+        Add terms of a node in some frames, (N, B, ...).
+
+        :param total: To go on with; None for nothing yet.
+        :param factor: What an edge makes of its source, if it is not ``self.factor``.
+        :returns: The sum; None if there is nothing to sum.
+        """
+        factor = factor or self.factor
         for term in terms:
-            value = self.factor(term, name, frames)
+            value = factor(term, name, frames)
             for other in term.others:
-                value = value * self.factor(other, name, frames)
+                value = value * factor(other, name, frames)
             total = value if total is None else total + value
         return total
 
