@@ -135,11 +135,14 @@ def key_figures(figures: Figures) -> dict[str, str]:
 
 
 def plot_grid(comparison: Comparison) -> str:
-    """Return the plots with their titles and captions; stages only where agents told of them."""
+    """Return the plots with their titles and captions, without those that would be empty."""
     cells = []
-    said = any(diagnostics_of(comparison.run, name) for name in comparison.figures)
+    filled = {
+        plots.stage_split: any(diagnostics_of(comparison.run, name)
+                               for name in comparison.figures),
+        plots.first_responses: len(comparison.run.changes) > 0}
     for title, caption, plot, size in PLOTS:
-        if plot is plots.stage_split and not said:
+        if not filled.get(plot, True):
             continue
         wide = '' if size == plots.NARROW else ' class="wide"'
         cells.append(f'<figure{wide}><h2>{title}</h2><p class="caption">{escape(caption)}</p>'

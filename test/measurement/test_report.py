@@ -79,6 +79,15 @@ def test_every_plot_is_valid_and_there(page):
         assert ElementTree.fromstring(plot).get('viewBox')
 
 
+def test_a_plot_that_would_be_empty_is_left_out(page):
+    rows, _ = winding_road(POLICIES, 20.0, driving='agent')
+    silent = {**DESCRIPTION, 'diagnostics': {}}
+    without = html(compare(make_run(rows, [], silent)))
+    for title in ('First response to a change of the scene', 'Where the time goes'):
+        assert title in page
+        assert title not in without
+
+
 def test_the_page_begins_with_what_came_out(page):
     found = re.findall(r'<p class="found">(.*?)</p>', page)
     assert found[0] == ('agent (streaming) answered 12.0 ms earlier than baseline (sequential) at '
