@@ -48,6 +48,14 @@ def scheduled_networks(draw, max_inner: int = 3, max_edges: int = 6,
     return with_schedule(graph, schedule)
 
 
+@st.composite
+def valid_patterns_of(draw, names, pairs):
+    """Draw a pattern of some edges: R = 0 leads forward in some order of the nodes."""
+    order = draw(st.permutations(names))
+    return {(u, v): 1 if order.index(u) >= order.index(v) else draw(st.integers(0, 1))
+            for u, v in sorted(pairs)}
+
+
 def all_patterns(graph: GraphSpec):
     """Yield the 2^|E| patterns, valid or not."""
     edges = edges_of(graph)

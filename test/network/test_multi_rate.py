@@ -5,6 +5,7 @@ from functools import cache
 from graphs import EVERY_LAYER
 from hypothesis import given, settings, strategies
 import pytest
+from strategies import valid_patterns_of
 from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec, with_schedule
@@ -31,11 +32,7 @@ def rollouts(draw):
                               offset=draw(strategies.integers(0, period - 1))))
     graph = GraphSpec(tuple(nodes), tuple(EdgeSpec(u, v) for u, v in sorted(pairs)),
                       draw(strategies.sampled_from(names[1:])))
-    # Valid: R = 0 leads forward in some order of the nodes.
-    order = draw(strategies.permutations(names))
-    pattern = {(u, v): 1 if order.index(u) >= order.index(v) else draw(strategies.integers(0, 1))
-               for u, v in sorted(pairs)}
-    return graph, pattern
+    return graph, draw(valid_patterns_of(names, pairs))
 
 
 def network_of(graph, pattern):

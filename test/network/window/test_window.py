@@ -3,7 +3,7 @@
 from graphs import EVERY_LAYER, FIGURE_2, SR
 from hypothesis import given, strategies as st
 import pytest
-from strategies import examples
+from strategies import examples, valid_patterns_of
 from stream_agent.network.layers import CELLS
 from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.options import open_graph
@@ -52,11 +52,7 @@ def rollouts(draw):
     edges = [edge if not edge.product or products.count((edge.target, edge.product)) > 1
              else EdgeSpec(edge.source, edge.target, dropout=edge.dropout) for edge in edges]
     graph = GraphSpec(tuple(nodes), tuple(edges), output)
-    # Valid: R = 0 leads forward in some order of the nodes.
-    order = draw(st.permutations(names))
-    pattern = {(u, v): 1 if order.index(u) >= order.index(v) else draw(st.integers(0, 1))
-               for u, v in sorted(pairs)}
-    return graph, pattern
+    return graph, draw(valid_patterns_of(names, pairs))
 
 
 def network_of(graph, pattern):
