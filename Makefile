@@ -36,14 +36,18 @@ export PATH := $(abspath $(BIN)):$(PATH)
 run: install
 	$(BIN)/python -m stream_agent run $(ARGS)
 
-# The gate is covered line by line, in a run of its own, since tracing slows all others down; with
+# The gate is covered line by line, in a run of its own, since tracing slows all others down. Tests
+# in real time have the processors for themselves; the others run two at a time, a thread each. With
 # ARGS (as in `make test ARGS=test/theory`) only those tests run.
 test: install
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest --quiet test/gate --cov=stream_agent.gate \
 	    --cov-report=term-missing --cov-fail-under=100
-endif
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real_time' --numprocesses 2
+	$(BIN)/python -m pytest -m real_time
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 install: $(PACKAGE)
 

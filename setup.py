@@ -65,6 +65,7 @@ setup(
             'pytest',
             'pytest-cov',
             'pytest-timeout',
+            'pytest-xdist',
         ],
     },
     zip_safe=False,

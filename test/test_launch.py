@@ -17,6 +17,7 @@ ARGUMENTS = {
         'params_file', 'use_sim_time', 'autostart', 'record', 'output', 'respawn', 'log_level'},
     'simulation.launch.py': {'baseline', 'params_file', 'respawn', 'duration', 'course_seed'},
 }
+pytestmark = pytest.mark.real_time
 CONFIGURED = 'sequential policy on cpu'
 real_launch = pytest.mark.skipif(
     not (shutil.which('ros2') and installed_share()),

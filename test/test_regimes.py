@@ -107,6 +107,7 @@ def test_an_engine_that_runs_another_rollout_is_found_out(network):
     assert not same_but_older(engine, candidates['hybrid'], SOURCES, IMAGES, reference)
 
 
+@pytest.mark.real_time
 def test_the_newest_frame_wins_and_the_others_are_counted():
     def step(frame):
         time.sleep(0.010)

@@ -11,6 +11,8 @@ from stream_agent.installation import InstallationError
 from stream_agent.processes import ProcessGroup
 from stream_agent.runner import node_commands, parser, policy_file
 
+pytestmark = pytest.mark.real_time
+
 PATIENT = 'import time; print("up", flush=True); time.sleep(60)'
 OBEDIENT = ('import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(0)); '
             'print("up", flush=True); time.sleep(60)')

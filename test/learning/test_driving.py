@@ -44,6 +44,7 @@ def test_who_drives_straight_on_leaves_the_lane_and_is_put_back():
     assert result.largest_lateral_error > result.lane_width / 2
 
 
+@pytest.mark.real_time
 def test_real_time_takes_real_time_and_counts_late_answers():
     settings = Settings()
     start = time.monotonic()

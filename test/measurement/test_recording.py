@@ -55,6 +55,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, rows):
     assert len(read_rows(tmp_path)) == len(rows) - 1
 
 
+@pytest.mark.real_time
 def test_a_blocked_disk_blocks_nobody(tmp_path, rows):
     """A pipe that nobody reads takes 64 KiB and then nothing more, like a hung disk."""
     os.mkfifo(tmp_path / ROWS_FILE)

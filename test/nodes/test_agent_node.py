@@ -25,6 +25,8 @@ from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.patterns import read_newest_image, sequential_pattern, streaming_pattern
 import torch
 
+pytestmark = pytest.mark.real_time
+
 LIMITS = CommandLimits(1.0, 2.0)
 # A deep node that takes long to settle, and a short path that does not wait for it.
 SLOW = graph_from_data({

@@ -15,6 +15,8 @@ from std_srvs.srv import Trigger
 from stream_agent.command import Command, STOP
 from stream_agent.nodes.conversions import stamp_to_ns
 
+pytestmark = pytest.mark.real_time
+
 POLICY_SOURCE = str(Path(__file__).with_name('policy_source.py'))
 DRIVE = Command(0.4, 0.5)
 random.seed(5)

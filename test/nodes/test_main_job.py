@@ -7,6 +7,8 @@ import time
 from nav_msgs.msg import Odometry
 import pytest
 
+pytestmark = pytest.mark.real_time
+
 POLICY = Path(__file__).parents[2] / 'config' / 'policies' / 'lane_streaming.safetensors'
 
 

@@ -25,6 +25,8 @@ from stream_agent.nodes.conversions import (
     array_to_image, COMMAND_QOS, command_to_twist, FRAME_QOS, ns_to_stamp)
 from stream_agent.nodes.recorder_node import parse_policies, RecorderNode
 
+pytestmark = pytest.mark.real_time
+
 PERIOD = 1 / 30
 LATE = 0.012
 PIXELS = np.zeros((120, 160), np.uint8)

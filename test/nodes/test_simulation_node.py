@@ -17,6 +17,8 @@ from stream_agent.nodes.conversions import (
     COMMAND_QOS, command_to_twist, image_to_array, stamp_to_ns, twist_to_command,
     WATCH_FRAME_QOS)
 
+pytestmark = pytest.mark.real_time
+
 AHEAD = Command(0.5, 0.0)
 SMALL = {'width_px': 64, 'height_px': 48, 'probe_changes': 0}
 

@@ -241,6 +241,7 @@ def test_a_skipped_frame_costs_no_image_and_no_time():
     assert frames[0].now == frames[3].now
 
 
+@pytest.mark.real_time
 def test_frames_are_cheap():
     # The figure proper is benchmark/simulator.py's; a tenth of it here, the best of many
     # tries, fails only where something is badly wrong.
