@@ -10,6 +10,7 @@ ICLR 2018 (arXiv 1709.04057).
 
 from abc import ABC, abstractmethod
 
+from stream_agent.network.recurrence.impulse_gate import ImpulseGate
 from stream_agent.network.recurrence.scan import linear_recurrence
 import torch
 from torch import nn, Tensor
@@ -81,8 +82,7 @@ class Gilr(PlainCell):
     inputs_per_feature = 2
 
     def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
-        gate, impulse = total.chunk(2, dim=1)
-        return torch.sigmoid(gate), torch.sigmoid(-gate) * torch.tanh(impulse)
+        return ImpulseGate.apply(total)
 
     def forward(self, total: Tensor, previous: Tensor) -> Tensor:
         gate, impulse = total.chunk(2, dim=1)
