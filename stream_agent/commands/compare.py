@@ -1,25 +1,24 @@
 """Command line: replay recordings to several policies, and write the recorder's report."""
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import chain, count
 import json
-import math
 from pathlib import Path
-import re
 import sys
 from typing import Any
 
-import numpy as np
-from stream_agent.commands.compare_record import plural, Record
-from stream_agent.commands.compare_replay import PACES, Playback, Player
-from stream_agent.engine.engine import Engine
+from stream_agent.commands.compare_playback import Playback
+from stream_agent.commands.compare_policies import check_steering, labels_of, make_player
+from stream_agent.commands.compare_record import Record
+from stream_agent.commands.compare_remarks import plural
+from stream_agent.commands.compare_replay import PACES, Player
 from stream_agent.engine.executors import EXECUTORS
 from stream_agent.installation import share_folder
 from stream_agent.learning.cloning_options import add_alignment, alignment_of
+from stream_agent.learning.stopping import StopRequests
 from stream_agent.measurement.comparison import compare, Comparison
+from stream_agent.measurement.plain import plain
 from stream_agent.measurement.recording import make_folder
 from stream_agent.measurement.summary import remarks
 from stream_agent.measurement.traces import read_run
@@ -32,6 +31,8 @@ from stream_agent.recordings.sources import add_reading, open_recordings, readin
 from stream_agent.runner import policy_file
 import torch
 from tqdm import tqdm
+
+STOPPED = 130
 
 
 def parse(args: list[str]) -> argparse.Namespace:
@@ -65,29 +66,6 @@ def parse(args: list[str]) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def labels_of(paths: Sequence[Path]) -> list[str]:
-    """Return names for policies: their files', with the folder's where several are called so."""
-    stems = Counter(path.stem for path in paths)
-    names = [path.stem if stems[path.stem] == 1 else f'{path.parent.name}_{path.stem}'
-             for path in paths]
-    # Rows are lines with commas, and a plot's legend hides what begins with an underscore.
-    names = [re.sub(r'[^\w.+-]', '_', name).strip('_') or 'policy' for name in names]
-    labels: list[str] = []
-    for name in names:
-        numbered = (f'{name}_{number}' for number in count(2))
-        labels.append(next(label for label in chain([name], numbered) if label not in labels))
-    return labels
-
-
-def make_player(name: str, path: Path, arguments: argparse.Namespace) -> Player:
-    """Load a policy, and take its slow first steps."""
-    policy = load_policy(path)
-    engine = Engine(policy.network, arguments.device, policy.updates_per_frame,
-                    executor=arguments.executor, threads=arguments.threads)
-    engine.warm_up()
-    return Player(name, policy, engine)
-
-
 def usable(recordings: Sequence[Recording], alignment: Alignment) -> list[Recording]:
     """
     Return the recordings that can be replayed, and say which cannot.
@@ -108,28 +86,36 @@ def usable(recordings: Sequence[Recording], alignment: Alignment) -> list[Record
 
 
 def replay(recordings: Sequence[Recording], players: Sequence[Player], record: Record,
-           arguments: argparse.Namespace) -> None:
-    """Replay one recording after the other."""
+           arguments: argparse.Namespace, stop: StopRequests) -> None:
+    """Replay one recording after the other, until someone asks to stop."""
     alignment = alignment_of(arguments)
     start_ns = int(recordings[0].frame_stamps[0])
     for recording in tqdm(recordings, unit='recording', leave=False, disable=None):
-        playback = Playback(recording, alignment, start_ns, arguments.limit_frames)
+        playback = Playback(recording, alignment, start_ns, arguments.limit_frames,
+                            lambda: stop.requested)
         PACES[arguments.pace](playback, players)
-        record.add(playback)
+        if playback.decoded:
+            record.add(playback)
         start_ns = playback.end_ns
         if recording.left_out:
             print(recording.summary(), file=sys.stderr)
+        if stop.requested:
+            record.stopped(len(recordings))
+            break
 
 
-def check_answered(comparison: Comparison) -> None:
+def check_answered(comparison: Comparison, stopped: bool) -> None:
     """Refuse what would be a report on nothing."""
+    if stopped and (comparison.silent or not comparison.figures):
+        raise BadRecordingError('stopped before every policy had answered a frame, so there is no '
+                                'report')
     for name in comparison.silent:
         raise BadRecordingError(
             f"policy '{name}' answered no frame: no episode is so long that its output depends on "
             'an image; give longer recordings, or leave the policy out')
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     """Replay, compare, and say where the report is."""
     torch.set_num_threads(max(1, arguments.threads))
     allow_transforms(arguments.allow)
@@ -137,23 +123,26 @@ def run(arguments: argparse.Namespace) -> None:
     recordings = usable(open_recordings(arguments.bag, reading_of(arguments)),
                         alignment_of(arguments))
     files = dict(zip(labels_of(paths), paths))
-    players = [make_player(name, path, arguments) for name, path in files.items()]
+    policies = {name: load_policy(path) for name, path in files.items()}
+    check_steering({files[name]: policy for name, policy in policies.items()}, recordings)
+    players = [make_player(name, policy, arguments) for name, policy in policies.items()]
     folder = make_folder(arguments.output.expanduser())
     record = Record(folder, players, files, arguments.pace)
-    replay(recordings, players, record, arguments)
+    with stop:
+        replay(recordings, players, record, arguments, stop)
     record.finish()
     # Plots take a second to import.
     from stream_agent.measurement.report import text, write_report
     comparison = compare(read_run(folder))
-    check_answered(comparison)
+    check_answered(comparison, stop.requested)
     path = write_report(comparison, folder)
-    print(json.dumps(as_data(comparison, path), indent=1) if arguments.json else
+    print(json.dumps(as_data(comparison, path, stop.requested), indent=1) if arguments.json else
           f'{text(comparison)}\n\nreport: {path}')
 
 
-def as_data(comparison: Comparison, path: Path) -> dict[str, Any]:
+def as_data(comparison: Comparison, path: Path, stopped: bool) -> dict[str, Any]:
     """Return what ``--json`` prints; SI units, None for what is not known."""
-    return {'report': str(path), 'frames': len(comparison.run.stamps),
+    return {'report': str(path), 'stopped': stopped, 'frames': len(comparison.run.stamps),
             'start_up': comparison.start_up,
             'policies': {name: plain(asdict(figures))
                          for name, figures in comparison.figures.items()},
@@ -162,20 +151,13 @@ def as_data(comparison: Comparison, path: Path) -> dict[str, Any]:
             'remarks': remarks(comparison)}
 
 
-def plain(value: Any) -> Any:
-    """Return what JSON can hold."""
-    if hasattr(value, '_asdict'):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def main(args: list[str]) -> int:
-    """Compare policies on recordings."""
+    """Compare policies on recordings; a report on a part of them counts as interrupted."""
     arguments = parse(args)
-    return run_tool('compare', lambda: run(arguments))
+    stop = StopRequests()
+    try:
+        code = run_tool('compare', lambda: run(arguments, stop))
+    except KeyboardInterrupt:
+        print('\ncompare: stopped at once; there is no report', file=sys.stderr)
+        return STOPPED
+    return STOPPED if stop.requested else code

@@ -8,24 +8,16 @@ import time
 
 import numpy as np
 from stream_agent.command import Command
-from stream_agent.commands.compare_replay import Answer, Playback, Player
+from stream_agent.commands.compare_playback import Playback
+from stream_agent.commands.compare_remarks import (
+    PACE_REMARKS, plural, remark_on_steering, remarks_on, UNIT_REMARKS)
+from stream_agent.commands.compare_replay import Answer, Player
 from stream_agent.measurement.machine import machine, versions
 from stream_agent.measurement.recording import RecordingError, Writer
 from stream_agent.measurement.rows import RowMaker, UNKNOWN
 from stream_agent.recordings.recording import NS
 
 WRITE_TIMEOUT = 60.0
-PACE_REMARKS = {
-    'fast': 'Replayed as fast as possible: no frame was missed, and latency is the duration '
-            'of conversion and answer alone.',
-    'true': 'Replayed at true pace, one policy after the other: a policy that was busy took the '
-            'newest frame when it was done. Decoding and transport are not in the latency.'}
-UNIT_REMARKS = {
-    'yaw rate': '',
-    'steering angle': "The recordings' commands are steering angles [rad] at the wheels: they "
-                      'stand wherever a yaw rate [rad/s] is named.',
-    'steering': "The recordings' commands are shares -1 ... 1 of all there is: steering stands "
-                'wherever a yaw rate [rad/s] is named, throttle wherever a speed [m/s] is.'}
 
 
 class Record:
@@ -44,12 +36,21 @@ class Record:
         self._writer = Writer(folder, sys.maxsize)
         self._playbacks: list[Playback] = []
         self._beyond: Counter[str] = Counter()
+        self._missed: Counter[str] = Counter()
+        self._unanswered: Counter[str] = Counter()
+        self._note = ''
 
     def add(self, playback: Playback) -> None:
-        """Write down what the players made of a recording."""
+        """
+        Write down what the players made of a recording, as far as all of them have seen it.
+
+        At true pace, a replay that was stopped has shown more to the first than to the last.
+        """
         self._playbacks.append(playback)
-        commands = {player.name: commands_of(playback, player.answers)
-                    for player in self._players}
+        after = playback.decoded[-1] + 1
+        commands = {player.name: commands_of(playback, [
+            answer for answer in player.answers if answer.number < after])
+            for player in self._players}
         for number in playback.decoded:
             stamp_ns = int(playback.stamps_ns[number])
             self._rows.add_frame(stamp_ns, stamp_ns)
@@ -62,7 +63,22 @@ class Record:
         self._writer.put_rows(self._rows.finish())
         for player in self._players:
             self._beyond[player.name] += beyond_limits(playback, player)
+            self._missed[player.name] += sum(n < after for n in player.missed)
+            self._unanswered[player.name] += sum(n < after for n in player.unanswered)
         self._writer.describe(self._description())
+
+    def stopped(self, recordings: int) -> None:
+        """
+        Say that the replay ends here.
+
+        :param recordings: That there were to replay.
+        """
+        if self._playbacks:
+            last = self._playbacks[-1]
+            self._note = (f'Stopped on request: {len(self._playbacks)} of '
+                          f'{plural(recordings, "recording")} replayed, of the last '
+                          f'{len(last.decoded)} of {plural(len(last), "frame")}.')
+            self._writer.describe(self._description())
 
     def finish(self) -> None:
         """
@@ -93,18 +109,21 @@ class Record:
         """Say what a reader must know to judge the figures."""
         playbacks = self._playbacks
         frames = sum(len(each.decoded) for each in playbacks)
-        episodes = sum(1 + int(each.episodes[-1]) for each in playbacks)
+        episodes = sum(1 + int(each.episodes[each.decoded[-1]]) for each in playbacks)
         unknown = sum(int(np.isnan(each.reference[each.decoded, 0]).sum()) for each in playbacks)
-        said = [PACE_REMARKS[self._pace],
+        kind = playbacks[0].recording.commands.steering
+        said = [self._note, PACE_REMARKS[self._pace],
                 f'{plural(frames, "frame")} of {plural(len(playbacks), "recording")} in '
                 f'{plural(episodes, "episode")}, which follow each other here without the pauses '
                 'between them; memory was empty at the start of each.',
-                UNIT_REMARKS[playbacks[0].recording.commands.steering]]
+                UNIT_REMARKS[kind], remark_on_steering(self._players, kind)]
         if unknown:
             said.append(f'{plural(unknown, "frame")} without a command of the driver in force: '
                         'latency is all they tell.')
         for player in self._players:
-            said += remarks_on(player, self._beyond[player.name] / max(1, frames))
+            name = player.name
+            said += remarks_on(player, self._missed[name], self._unanswered[name],
+                               self._beyond[name] / max(1, frames))
         left_out: Counter[str] = Counter()
         for each in playbacks:
             left_out += each.recording.skipped
@@ -136,29 +155,3 @@ def beyond_limits(playback: Playback, player: Player) -> int:
     limits = player.policy.limits
     most = np.array([limits.max_speed, limits.max_yaw_rate]) * (1 + 1e-6)
     return int((np.abs(playback.reference[playback.decoded]) > most).any(axis=1).sum())
-
-
-def remarks_on(player: Player, beyond: float) -> list[str]:
-    """
-    Say what one policy missed, and what it could not ask for.
-
-    :param beyond: Share of the frames at which the driver asked for more.
-    """
-    said, limits = [], player.policy.limits
-    if player.missed:
-        said.append(f'{player.name} let {plural(player.missed, "frame")} pass while it was busy, '
-                    'which count as lost.')
-    if player.unanswered:
-        said.append(f'{player.name} has no answer to {plural(player.unanswered, "frame")} at the '
-                    'start of episodes, as its output did not depend on any image yet; but for '
-                    "the first episode's they count as lost.")
-    if beyond:
-        said.append(f'{player.name} cannot ask for what the driver did in {beyond:.1%} of the '
-                    f'frames: its limits are {limits.max_speed:g} and {limits.max_yaw_rate:g}. '
-                    'Check that it was trained on commands of the same units.')
-    return said
-
-
-def plural(count: int, noun: str) -> str:
-    """Write a number of things."""
-    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'

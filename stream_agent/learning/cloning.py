@@ -15,7 +15,7 @@ from stream_agent.learning import sharing
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.driving_learner import DrivingLearner
 from stream_agent.learning.episodes import RecordedEpisode
-from stream_agent.learning.folds import answers, determination
+from stream_agent.learning.folds import answers, determination, verdict
 from stream_agent.learning.streams import Place, Streams
 from stream_agent.network.checkpoint import CommandLimits
 from stream_agent.network.preprocessing import Preprocessing, scale
@@ -58,13 +58,15 @@ class CloningLearner(DrivingLearner):
     :param network: Trained in place.
     :param episodes: What to learn from.
     :param held_out: What to tell by how good the policy is.
+    :param steering: Quantity that is learnt, as in ``Commands.steering``; empty if not known.
     :raises ValueError: If there is no episode, or windows do not fit the graph's schedule.
     """
 
     def __init__(self, network: RolloutNetwork, preprocessing: Preprocessing,
                  limits: CommandLimits, episodes: Sequence[RecordedEpisode],
                  schedule: CloningSchedule, augmentation: Augmentation | None, seed: int,
-                 label: str = 'cloning', held_out: Sequence[RecordedEpisode] = ()) -> None:
+                 label: str = 'cloning', held_out: Sequence[RecordedEpisode] = (),
+                 steering: str = '') -> None:
         check_window(network, schedule)
         if not episodes:
             raise ValueError('there is no episode to learn from; give recordings')
@@ -76,6 +78,7 @@ class CloningLearner(DrivingLearner):
         self.steps, self.learning_rate = schedule.steps(self.frames), schedule.learning_rate
         self.updates_per_frame = schedule.updates_per_frame
         self._schedule, self._augmentation, self._seed = schedule, augmentation, seed
+        self._steering = steering
         self._share = sharing.share(schedule.streams)
         self._count = self._share.stop - self._share.start
         self.frames_per_step = self._count * schedule.window
@@ -137,7 +140,8 @@ class CloningLearner(DrivingLearner):
     def begun_with(self) -> dict[str, Any]:
         return {'lengths': [len(episode) for episode in self.episodes],
                 'schedule': asdict(self._schedule),
-                'augmentation': self._augmentation and asdict(self._augmentation)}
+                'augmentation': self._augmentation and asdict(self._augmentation),
+                'steering': self._steering}
 
     def provenance(self) -> dict[str, Any]:
         about = {**self.begun_with(), 'frames': self.frames}
@@ -145,6 +149,9 @@ class CloningLearner(DrivingLearner):
             about['held_out'] = sorted({episode.name for episode in self.held_out})
             about['held_out_r2'] = self.scores()
         return about
+
+    def verdict(self, provenance: dict[str, Any]) -> str:
+        return verdict(self.held_out, self.episodes, provenance.get('held_out_r2', {}))
 
     def scores(self) -> dict[str, float]:
         """Return R2 of speed and steering over the held-out episodes, each from its start."""

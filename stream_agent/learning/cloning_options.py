@@ -115,7 +115,7 @@ def make_learner(arguments: argparse.Namespace, network: RolloutNetwork, label: 
         shift=arguments.shift, steering_per_shift=arguments.steering_per_shift,
         mirror=not arguments.no_mirror)
     return CloningLearner(network, preprocessing, limits, episodes, schedule, augmentation,
-                          arguments.seed, label, held_out)
+                          arguments.seed, label, held_out, recordings[0].steering)
 
 
 def tell(recordings: Sequence[CachedRecording], found: Sequence[tuple[CachedRecording, Span]]

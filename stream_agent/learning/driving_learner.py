@@ -28,3 +28,7 @@ class DrivingLearner(Learner):
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """Return as JSON what the policy's file says of how its weights came about."""
+
+    def verdict(self, provenance: dict[str, Any]) -> str:
+        """Say by the provenance how good the policy is; empty if others have to find out."""
+        return ''

@@ -1,12 +1,14 @@
 """Held-out episodes, and how well a policy's answers agree with the driver's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from stream_agent.learning.episodes import RecordedEpisode
 from stream_agent.network.preprocessing import scale
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
+
+MOST_NAMES = 5
 
 
 def assign_folds(names: Sequence[str], lengths: Sequence[int], count: int) -> np.ndarray:
@@ -57,6 +59,25 @@ def answers(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame
                                     updates_per_frame)
                 found.append(output.squeeze(1))
     return torch.cat(found).float().cpu().numpy()
+
+
+def verdict(held_out: Sequence[RecordedEpisode], learnt: Sequence[RecordedEpisode],
+            scores: Mapping[str, float]) -> str:
+    """
+    Say how well a policy answers what it has not seen, or that nobody knows.
+
+    :param scores: R2 of 'steering' and 'speed', where it is defined.
+    """
+    if not held_out:
+        return 'nothing was held out to tell how well it answers; see --held-out'
+    steering, speed = (f'{scores[name]:.3f}' if name in scores else 'unknown (it never varies)'
+                       for name in ('steering', 'speed'))
+    names = sorted({episode.name for episode in held_out})
+    said = ', '.join(names) if len(names) <= MOST_NAMES else f'{len(names)} recordings'
+    if {episode.name for episode in learnt} & set(names):
+        said = f'{len(held_out)} of the episodes of {said}'
+    return (f'R2 of the steering {steering}, of the speed {speed}, on '
+            f'{sum(map(len, held_out)):,} frames held out: {said}')
 
 
 def determination(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:

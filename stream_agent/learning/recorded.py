@@ -23,12 +23,13 @@ def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: P
     Open recordings and decode what is not in the cache yet.
 
     :param cache: Folder; removing it costs nothing but time.
-    :param say: Gets a line when decoding begins.
+    :param say: Gets a line when decoding begins, and one for what has to be decoded anew.
     """
     recordings = open_recordings(paths, reading)
     say(f'{len(recordings)} recordings, {sum(map(len, recordings)):,} frames; decoded ones are '
         f"kept in '{cache}'")
-    return [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels)
+    return [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels,
+                     say=say)
             for recording in recordings]
 
 

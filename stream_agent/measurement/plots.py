@@ -13,6 +13,7 @@ from stream_agent.measurement.bootstrap import paired_interval
 from stream_agent.measurement.comparison import (
     Comparison, diagnostics_of, late_limits, settled_effect)
 from stream_agent.measurement.effect import arrived, in_effect
+from stream_agent.measurement.legends import labels_of, legend_above
 from stream_agent.measurement.traces import Run
 from stream_agent.plot_style import (
     BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PURPLE, SKY, STYLE, VERMILION, YELLOW)
@@ -24,6 +25,7 @@ REPORT_STYLE = {**STYLE, 'font.size': 9.5, 'xtick.major.size': 3, 'ytick.major.s
                 'grid.linewidth': 0.7}
 WIDE, NARROW = (10.2, 4.3), (5.0, 3.1)
 MOST_POINTS = 450
+NARROW_NAME = 24
 CLOSE_UP, LEAD_IN = 1.0, 0.25
 STAGES = {'arrival': YELLOW, 'convert': SKY, 'respond': '#444444', 'publish': PURPLE}
 
@@ -52,7 +54,7 @@ def style_of(comparison: Comparison, name: str) -> dict:
 def latency_distribution(figure: Figure, comparison: Comparison) -> None:
     """Draw the share of frames that were answered within a latency."""
     axes = figure.subplots()
-    run = comparison.run
+    run, labels = comparison.run, labels_of(comparison)
     late, too_late = late_limits(run.period)
     high = 1.15e3 * max([late, *(f.latency['p99'] for f in comparison.figures.values())])
     for name, figures in comparison.figures.items():
@@ -61,7 +63,7 @@ def latency_distribution(figure: Figure, comparison: Comparison) -> None:
         shares = 100 * np.arange(1, len(values) + 1) / len(latency)
         style = style_of(comparison, name)
         axes.plot([0, *thin(values), high], [0, *thin(shares), shares[-1]],
-                  drawstyle='steps-post', linewidth=2, label=figures.label, **style)
+                  drawstyle='steps-post', linewidth=2, label=labels[name], **style)
         median = figures.latency['p50'] * 1e3
         right = median < 0.6 * high
         axes.annotate(f'{median:.1f} ms', (median, 50), (6 if right else -6, 0),
@@ -75,7 +77,7 @@ def latency_distribution(figure: Figure, comparison: Comparison) -> None:
                       ha='center', va='bottom')
     axes.set(xlim=(0, high), ylim=(0, 101), xlabel='latency, frame stamp to command [ms]',
              ylabel='frames answered [%]')
-    axes.legend(loc='lower right')
+    legend_above(figure)
 
 
 def thin(values: np.ndarray) -> np.ndarray:
@@ -87,13 +89,13 @@ def thin(values: np.ndarray) -> np.ndarray:
 def time_lines(figure: Figure, comparison: Comparison) -> None:
     """Draw latency and yaw rate over the whole recording."""
     above, below = figure.subplots(2, sharex=True, height_ratios=(1, 1.25))
-    run = comparison.run
-    for name, figures in comparison.figures.items():
+    run, names = comparison.run, labels_of(comparison)
+    for name in comparison.figures:
         style = style_of(comparison, name)
         latency = (run.traces[name].arrivals - run.stamps) * 1e3
         times, low, middle, high = bands(run.stamps, latency)
         above.fill_between(times, low, high, color=style['color'], alpha=0.25, linewidth=0)
-        above.plot(times, middle, linewidth=1.2, label=figures.label, **style)
+        above.plot(times, middle, linewidth=1.2, label=names[name], **style)
         times, _, middle, _ = bands(run.stamps, run.traces[name].commands[:, 1])
         below.plot(times, middle, linewidth=1.2, **style)
     times, _, middle, _ = bands(run.stamps, run.reference[:, 1])
@@ -105,8 +107,7 @@ def time_lines(figure: Figure, comparison: Comparison) -> None:
     below.set(ylabel='yaw rate [rad/s]', xlabel='time of the frame [s]')
     handles, labels = above.get_legend_handles_labels()
     reference, its_label = below.get_legend_handles_labels()
-    legend_outside(figure, 'upper right', handles=handles + reference, labels=labels + its_label,
-                   ncols=4)
+    legend_above(figure, handles=handles + reference, labels=labels + its_label)
 
 
 def bands(times: np.ndarray, values: np.ndarray
@@ -123,21 +124,21 @@ def bands(times: np.ndarray, values: np.ndarray
 def close_up(figure: Figure, comparison: Comparison) -> None:
     """Draw the commands in effect, moment by moment, where the reference moves most."""
     axes = figure.subplots()
-    run = comparison.run
+    run, labels = comparison.run, labels_of(comparison)
     start = close_up_start(run, comparison.start_up)
     times = np.arange(start, start + CLOSE_UP, 1e-3)
     axes.plot(times, in_effect(run.stamps, run.reference, times)[:, 1], color=INK, linewidth=3,
               alpha=0.35, label='reference')
-    for name, figures in comparison.figures.items():
+    for name in comparison.figures:
         held = in_effect(*arrived(run.traces[name]), times)[:, 1]
-        axes.plot(times, held, linewidth=1.4, label=figures.label, **style_of(comparison, name))
+        axes.plot(times, held, linewidth=1.4, label=labels[name], **style_of(comparison, name))
     for change in run.changes[(run.changes > start) & (run.changes < start + CLOSE_UP)]:
         axes.axvline(change, color=FAINT, linewidth=1, linestyle=':')
         axes.text(change, 0.5, ' scene change', fontsize=8, color=FAINT, ha='right',
                   rotation=90, va='center', transform=axes.get_xaxis_transform())
     axes.set(xlabel='time [s]', ylabel='yaw rate in effect [rad/s]',
              xlim=(start, start + CLOSE_UP))
-    legend_outside(figure, 'upper right', ncols=4)
+    legend_above(figure)
 
 
 def close_up_start(run: Run, start_up: int) -> float:
@@ -154,6 +155,7 @@ def error_against_latency(figure: Figure, comparison: Comparison) -> None:
     """Draw every policy where its latency and its error in effect put it."""
     axes = figure.subplots()
     run, start_up = comparison.run, comparison.start_up
+    labels = labels_of(comparison)
     highest = []
     for i, (name, figures) in enumerate(comparison.figures.items()):
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
@@ -171,12 +173,12 @@ def error_against_latency(figure: Figure, comparison: Comparison) -> None:
             axes.errorbar(median, middle, xerr=spread,
                           yerr=[[middle - low], [high - middle]] if np.isfinite(low) else None,
                           marker=marker, markersize=8, color=colour, markeredgecolor='white',
-                          capsize=3, linewidth=1.8, label=figures.label, zorder=5)
+                          capsize=3, linewidth=1.8, label=labels[name], zorder=5)
     # Few moments lie far above all others, and would press those to the floor.
     axes.set(xlabel='latency [ms]', ylabel='yaw rate error in effect [rad/s]', xlim=(0, None),
              ylim=(0, 1.3 * max(highest) or None))
     if axes.get_legend_handles_labels()[0]:
-        legend_outside(figure, 'upper right', ncols=4)
+        legend_above(figure)
 
 
 def means(values: np.ndarray, count: int) -> np.ndarray:
@@ -188,6 +190,7 @@ def means(values: np.ndarray, count: int) -> np.ndarray:
 def first_responses(figure: Figure, comparison: Comparison) -> None:
     """Draw after how many frames the changes of the scene were answered."""
     axes = figure.subplots()
+    labels = labels_of(comparison, NARROW_NAME)
     responses = {name: figures.response for name, figures in comparison.figures.items()}
     last = max([1, *(int(frame) for response in responses.values() for frame in response.frames),
                 *(response.predicted or 0 for response in responses.values())])
@@ -197,8 +200,7 @@ def first_responses(figure: Figure, comparison: Comparison) -> None:
         offset = (i + 0.5) * width - 0.4
         counts = [response.counts.get(frame, 0) for frame in range(last + 1)]
         bars = axes.bar(np.arange(last + 1) + offset, counts, width * 0.94, color=colour,
-                        label=f'{comparison.figures[name].label}, '
-                              f'{len(response.frames)} of {response.changes}')
+                        label=f'{labels[name]}, {len(response.frames)} of {response.changes}')
         axes.bar_label(bars, [str(count or '') for count in counts], fontsize=8)
         if response.predicted is not None:
             axes.text(response.predicted + offset, 1, '▼', ha='center', va='top', color=colour,
@@ -208,7 +210,7 @@ def first_responses(figure: Figure, comparison: Comparison) -> None:
              ylabel='scene changes', ylim=(0, most * 1.3), xlim=(-0.5, last + 0.5))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(visible=False, axis='x')
-    legend_outside(figure, 'upper right', ncols=4)
+    legend_above(figure)
 
 
 def stage_split(figure: Figure, comparison: Comparison) -> None:
@@ -233,7 +235,8 @@ def stage_split(figure: Figure, comparison: Comparison) -> None:
     axes.barh(0, 0, color='white', edgecolor=FAINT, hatch='////', label='settle, after the answer')
     axes.set(xlabel='median duration [ms]', ylim=(len(policies) - 0.4, -0.7), xlim=(0, None))
     axes.set_yticks([row - 0.15 for row in range(len(policies))],
-                    [figures.label.replace(' (', '\n(') for figures in policies])
+                    [label.replace(' (', '\n(')
+                     for label in labels_of(comparison, NARROW_NAME).values()])
     axes.margins(x=0.15)
     axes.grid(visible=False, axis='y')
     legend_outside(figure, 'upper right', ncols=3, fontsize=8.5)

@@ -40,6 +40,7 @@ svg { width: 100%; height: auto; display: block; margin-top: auto; }
 table { border-collapse: collapse; margin: 6px 0 24px; font-variant-numeric: tabular-nums;
         font-size: 13.5px; width: 100%; }
 th, td { text-align: right; padding: 4px 10px; border-bottom: 1px solid #e4e4e4; }
+h2, p, th, td { overflow-wrap: anywhere; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td.verdict { font-weight: 600; }
 footer { border-top: 1px solid #ddd; margin-top: 24px; padding-top: 8px; }

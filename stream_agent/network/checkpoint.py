@@ -64,6 +64,11 @@ class Policy:
     training: Mapping[str, Any]
     updates_per_frame: int = 1
 
+    @property
+    def steering(self) -> str:
+        """What the second output is, as in ``Commands.steering``; empty if it is not known."""
+        return str(self.training.get('steering', ''))
+
 
 def save_policy(path: str | Path, policy: Policy) -> None:
     """Write a policy; an older file of that name is replaced only once the new one is whole."""
@@ -121,7 +126,7 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
         shape = tuple(parts['preprocessing'].pop('shape'))
         policy = Policy(network, Preprocessing(shape, **parts['preprocessing']),
                         CommandLimits(**parts['limits']), parts['pattern']['name'],
-                        parts['training'], updates_of(parts['pattern']))
+                        dict(parts['training']), updates_of(parts['pattern']))
     except GraphError as error:
         raise CheckpointError(f'its graph cannot be built: {error}') from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -19,7 +19,8 @@ import numpy as np
 from stream_agent.recordings.alignment import Alignment, cut, Span
 from stream_agent.recordings.recording import BadRecordingError, Commands, NS, Reading, Recording
 
-VERSION = 1
+# Of the files below; what another version wrote is decoded anew.
+FORMAT = 2
 MANIFEST = 'manifest.json'
 PARTS = ('frame_stamps', 'command_stamps', 'command_values')
 
@@ -33,6 +34,8 @@ class CachedRecording:
 
     def __init__(self, folder: Path) -> None:
         about = json.loads((folder / MANIFEST).read_text())
+        if about['format'] != FORMAT:
+            raise ValueError(f'format {about["format"]}')
         self.folder = folder
         self.path = Path(about['path'])
         self.name, self.topic, self.steering = about['name'], about['topic'], about['steering']
@@ -43,6 +46,8 @@ class CachedRecording:
         self.pixels = np.load(folder / 'pixels.npy', mmap_mode='r')
         self.frame_stamps, stamps, values = (np.load(folder / f'{part}.npy') for part in PARTS)
         self.commands = Commands(stamps, values, self.steering)
+        if len(self.pixels) != len(self.frame_stamps):
+            raise ValueError('frames and stamps differ in number')
 
     @property
     def rate(self) -> float:
@@ -75,14 +80,15 @@ def key_of(recording: Recording, reading: Reading, preparation: dict[str, Any]) 
     """Return a name for all that the cached frames follow from."""
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns)
              for path in recording.files()]
-    text = json.dumps([VERSION, str(recording.path.resolve()), files, asdict(reading),
+    text = json.dumps([str(recording.path.resolve()), files, asdict(reading),
                        recording.topic, preparation], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def remember(recording: Recording, reading: Reading, cache: Path, preparation: dict[str, Any],
              pixels: Callable[[np.ndarray], np.ndarray],
-             report: Callable[[int], None] = lambda frames: None) -> CachedRecording:
+             report: Callable[[int], None] = lambda frames: None,
+             say: Callable[[str], None] = lambda line: None) -> CachedRecording:
     """
     Decode a recording to disk, unless that was done before.
 
@@ -90,10 +96,11 @@ def remember(recording: Recording, reading: Reading, cache: Path, preparation: d
     :param preparation: What ``pixels`` does, as JSON: part of the name.
     :param pixels: Makes (C, H, W) uint8 of an image, as ``Preprocessing.pixels`` does.
     :param report: Called now and then with the frames decoded so far.
+    :param say: Gets a line if what was decoded before cannot be used.
     :raises BadRecordingError: If the recording is damaged, or none of its frames can be decoded.
     """
     folder = cache / f'{recording.name}-{key_of(recording, reading, preparation)}'
-    found = look_up(folder)
+    found = look_up(folder, say)
     if found is None:
         # A name of its own, so that two trainings may start at once; what is half written when
         # one is killed has this name still, and is never read.
@@ -108,14 +115,16 @@ def remember(recording: Recording, reading: Reading, cache: Path, preparation: d
     return found or CachedRecording(folder)
 
 
-def look_up(folder: Path) -> CachedRecording | None:
-    """Return what was decoded before; what is damaged is removed, and None."""
+def look_up(folder: Path, say: Callable[[str], None]) -> CachedRecording | None:
+    """Return what was decoded before; what another version wrote, or is damaged, is removed."""
+    if not folder.exists():
+        return None
     try:
         return CachedRecording(folder)
-    except FileNotFoundError:
-        pass
-    except (KeyError, ValueError):
-        shutil.rmtree(folder)
+    # Damaged files raise whatever their readers stumble over: JSON's, numpy's, the system's.
+    except Exception as error:
+        say(f"'{folder}': decoded by another version, or damaged ({error!r}); decoding anew")
+    shutil.rmtree(folder, ignore_errors=True)
     return None
 
 
@@ -147,9 +156,9 @@ def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.
                                     commands.values)):
         np.save(folder / f'{part}.npy', values)
     (folder / MANIFEST).write_text(json.dumps({
-        'path': str(recording.path), 'name': recording.name, 'topic': recording.topic,
-        'steering': commands.steering, 'summary': recording.summary(),
-        'left_out': recording.left_out}, indent=1))
+        'format': FORMAT, 'path': str(recording.path), 'name': recording.name,
+        'topic': recording.topic, 'steering': commands.steering,
+        'summary': recording.summary(), 'left_out': recording.left_out}, indent=1))
 
 
 def write_header(file, shape: tuple[int, ...]) -> None:

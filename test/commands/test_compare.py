@@ -1,18 +1,24 @@
 """Replay: the same frames for every policy, the driver as reference, and the recorder's report."""
 
+from collections import Counter
 from itertools import count
 import json
 from pathlib import Path
+import signal
 
 import numpy as np
 import pytest
-from recordings_files import drive, PERIOD, picture, raw, stamps, tub, twist_stamped, write
-from stream_agent.commands.compare import labels_of, main
+from recordings_files import (
+    ackermann_stamped, drive, PERIOD, picture, raw, stamps, tub, twist_stamped, write)
+from stream_agent.commands.compare import main
+from stream_agent.commands.compare_playback import Playback
+from stream_agent.commands.compare_policies import labels_of
 from stream_agent.commands.compare_record import Record
-from stream_agent.commands.compare_replay import Playback, Player, replay_fast, replay_true
+from stream_agent.commands.compare_replay import Player, replay_fast, replay_true
 from stream_agent.engine.engine import Engine
 from stream_agent.measurement.comparison import compare
 from stream_agent.measurement.effect import error_in_effect
+from stream_agent.measurement.recording import read_rows
 from stream_agent.measurement.summary import remarks
 from stream_agent.measurement.traces import read_run
 from stream_agent.network.checkpoint import CommandLimits, Policy, save_policy
@@ -36,7 +42,7 @@ MEMORY = graph_from_data({
 EAGER = ('--executor', 'eager', '--threads', '1', '--device', 'cpu')
 
 
-def policy_of(graph, pattern, limits=CommandLimits(1.0, 1.0)):
+def policy_of(graph, pattern, limits=CommandLimits(1.0, 1.0), training=None):
     """Return a policy that steers by the mean brightness, and half by its last command."""
     network = RolloutNetwork(graph, pattern(graph))
     with torch.no_grad():
@@ -49,7 +55,7 @@ def policy_of(graph, pattern, limits=CommandLimits(1.0, 1.0)):
             elif 'image' in name:
                 value[0] = 0.5
     name = 'streaming' if pattern is streaming_pattern else 'sequential'
-    return Policy(network, Preprocessing(SHAPE), limits, name, {})
+    return Policy(network, Preprocessing(SHAPE), limits, name, training or {})
 
 
 def brightness(i):
@@ -79,12 +85,12 @@ def yaw_rates(player):
     return {answer.number: answer.command.yaw_rate for answer in player.answers}
 
 
-def record_of(folder, playbacks, players):
+def record_of(folder, playbacks, players, replay=replay_fast):
     folder.mkdir()
     record = Record(folder, players, {player.name: Path('somewhere') for player in players},
                     'fast')
     for playback in playbacks:
-        replay_fast(playback, players)
+        replay(playback, players)
         record.add(playback)
     record.finish()
     return read_run(folder)
@@ -137,7 +143,7 @@ def test_both_paces_give_the_same_answers(tmp_path):
     replay_true(playback, [true, other], slept.append)
     assert yaw_rates(fast) == yaw_rates(true) == yaw_rates(other)
     assert [answer.arrival_ns for answer in true.answers] == stamps(12)
-    assert np.sum(slept) == pytest.approx(2 * 11 * PERIOD / 1e9) and true.missed == 0
+    assert np.sum(slept) == pytest.approx(2 * 11 * PERIOD / 1e9) and not true.missed
 
 
 def test_a_busy_policy_takes_the_newest_frame(tmp_path):
@@ -149,9 +155,14 @@ def test_a_busy_policy_takes_the_newest_frame(tmp_path):
     assert [(answer.number, (answer.arrival_ns - stamps(1)[0]) / PERIOD)
             for answer in player.answers] == [(0, 1), (1, 2.5), (3, 4), (4, 5.5), (6, 7),
                                               (7, 8.5)]
-    assert player.missed == 2
+    assert player.missed == [2, 5]
     assert {number: pytest.approx(brightness(number) / 255 - 0.5, abs=1e-6)
             for number in (0, 1, 3, 4, 6, 7)} == yaw_rates(player)
+    # Had the replay been stopped while another policy saw frame 4, frame 5 would not count.
+    del playback.decoded[5:]
+    run = record_of(tmp_path / 'out', [playback], [player], lambda *_: None)
+    assert len(run.stamps) == 5
+    assert 'one let 1 frame pass while it was busy' in ' '.join(remarks(compare(run)))
 
 
 def test_memory_is_empty_after_a_gap_and_in_the_next_recording(tmp_path):
@@ -242,6 +253,87 @@ def test_commands_that_were_not_in_force_are_no_reference(tmp_path):
     run = record_of(tmp_path / 'out', [playback_of(path)], [player_of()])
     assert np.flatnonzero(~np.isnan(run.reference[:, 1])).tolist() == list(range(3, 14))
     assert '9 frames without a command of the driver' in ' '.join(remarks(compare(run)))
+
+
+def stopped_at(monkeypatch, number, times=1):
+    """Ask to stop, as Ctrl-C does, when a frame is decoded, or decoded again."""
+    decoded, frames = count(1), Playback.frames
+
+    def interrupted(playback):
+        for frame in frames(playback):
+            if frame.number == number and next(decoded) == times:
+                signal.raise_signal(signal.SIGINT)
+            yield frame
+    monkeypatch.setattr(Playback, 'frames', interrupted)
+
+
+@pytest.mark.parametrize(('pace', 'times'), [('fast', 1), ('true', 2)])
+def test_a_replay_that_is_stopped_reports_on_what_all_policies_have_seen(
+        tmp_path, capsys, monkeypatch, pace, times):
+    for name, frames in (('a', 6), ('b', 12), ('c', 6)):
+        bag(tmp_path / 'bags' / name, stamps(frames))
+    save_policy(tmp_path / 'driver.safetensors', policy_of(PLAIN, sequential_pattern))
+    save_policy(tmp_path / 'late.safetensors', policy_of(PLAIN, streaming_pattern))
+    # Of the second recording only: the first has no frame 7.
+    stopped_at(monkeypatch, 7, times)
+    before = signal.getsignal(signal.SIGINT)
+    assert main(['--bag', str(tmp_path / 'bags'), '--policy', str(tmp_path / 'driver.safetensors'),
+                 str(tmp_path / 'late.safetensors'), '--pace', pace, '--json', '--output',
+                 str(tmp_path / 'out'), *EAGER]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    data = json.loads(capsys.readouterr().out)
+    assert data['stopped'] and Path(data['report']).exists()
+    assert data['remarks'][0] == ('Stopped on request: 2 of 3 recordings replayed, of the last 8 '
+                                  'of 12 frames.')
+    assert 'late has no answer to 2 frames' in ' '.join(data['remarks'])
+    folder = tmp_path / 'out' / 'latest'
+    # Every command ceases to be in effect where its recording ends, or where it was left.
+    assert Counter(row.policy for row in read_rows(folder) if row.update) == {
+        'driver': 2, 'late': 2}
+    run = read_run(folder)
+    driver, late = run.traces['driver'], run.traces['late']
+    assert len(run.stamps) == data['frames'] == 14
+    assert not np.isnan(driver.arrivals).any() and np.isnan(late.arrivals).sum() == 2
+
+
+def test_what_was_stopped_before_it_answered_has_no_report(tmp_path, capsys, monkeypatch):
+    bag(tmp_path / 'bag', stamps(6))
+    save_policy(tmp_path / 'late.safetensors', policy_of(PLAIN, streaming_pattern))
+    usual = ['--bag', str(tmp_path / 'bag'), '--policy', str(tmp_path / 'late.safetensors'),
+             str(tmp_path / 'late.safetensors'), '--output', str(tmp_path / 'out'), *EAGER]
+    for pace, number in (('fast', 0), ('true', 3)):
+        with monkeypatch.context() as patch:
+            stopped_at(patch, number)
+            assert main([*usual, '--pace', pace]) == 130
+        assert capsys.readouterr().err == (
+            'compare: stopped before every policy had answered a frame, so there is no report\n')
+
+
+def test_a_policy_of_another_quantity_is_refused_and_an_unknown_one_named(tmp_path, capsys):
+    yaw_rates = bag(tmp_path / 'bag', stamps(6))
+    shares, files = tub(tmp_path / 'tub'), {}
+    for kind in ('yaw rate', 'steering', ''):
+        files[kind] = tmp_path / f'{kind or "unknown"}.safetensors'
+        save_policy(files[kind], policy_of(PLAIN, sequential_pattern,
+                                           training={'steering': kind} if kind else {}))
+    usual = ('--output', tmp_path / 'out', *EAGER)
+    assert fault(capsys, '--bag', shares, '--policy', files['steering'], files['yaw rate'],
+                 *usual) == (
+        f"compare: policy '{files['yaw rate']}' steers by yaw rates [rad/s], the driver of "
+        f"'{shares}' by shares -1 ... 1 of all there is; give a policy that was trained on "
+        'recordings like these, or leave the policy out\n')
+    angles = [drive(tmp_path / 'angles' / name, 4, command=ackermann_stamped) for name in 'ab']
+    assert fault(capsys, '--bag', *angles, '--policy', files['yaw rate'], *usual).endswith(
+        f"the driver of '{angles[0]}' and 1 other recording by steering angles [rad]; give "
+        '--wheelbase METRES to turn steering angles into yaw rates, or leave the policy out\n')
+    assert not (tmp_path / 'out').exists()
+    known = 'unknown learnt to steer by is not in the file; it is taken for'
+    for path, others, unknown in (
+            (shares, ['steering', ''], True), (shares, ['steering'], False),
+            (yaw_rates, ['yaw rate', ''], False)):
+        assert main(list(map(str, ['--bag', path, '--policy', *(files[kind] for kind in others),
+                                   *usual]))) == 0
+        assert capsys.readouterr().out.count(known) == unknown
 
 
 def test_labels():

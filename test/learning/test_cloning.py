@@ -1,6 +1,7 @@
 """Learning from recordings: the walk of the streams, the loss, resuming, and what is learnt."""
 
 from dataclasses import replace
+import signal
 
 import numpy as np
 import pytest
@@ -168,23 +169,16 @@ def test_what_only_memory_can_know_is_learnt():
 
 
 def test_a_resumed_training_ends_as_if_it_had_never_stopped(tmp_path):
-    def trained(steps, folder):
+    def trained(folder, stop_at=None):
         network = network_of()
         options = TrainerOptions(steps=14, learning_rate=0.01, quiet=True)
         trainer = Trainer(learner_of(network, augmentation=Augmentation()), options, folder)
-        if steps < 14:
-            with pytest.raises(KeyboardInterrupt):
-                trainer.run(lambda step, _: interrupt(step, steps, trainer))
-        else:
-            trainer.run()
+        outcome = trainer.run(
+            lambda step, _: step == stop_at and signal.raise_signal(signal.SIGINT))
+        assert outcome.step == (14 if stop_at is None else stop_at + 2)
         return network.state_dict()
-
-    def interrupt(step, steps, trainer):
-        if step + 1 == steps:
-            trainer._save(0.0)
-            raise KeyboardInterrupt
-    trained(6, tmp_path)
-    again, whole = trained(14, tmp_path), trained(14, None)
+    trained(tmp_path, stop_at=5)
+    again, whole = trained(tmp_path), trained(None)
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 

@@ -4,7 +4,7 @@ import argparse
 
 import numpy as np
 import pytest
-from recordings_files import drive
+from recordings_files import drive, raw, stamps, tub, twist_stamped, write
 from stream_agent.learning.cloning_options import add_cloning, make_learner
 from stream_agent.learning.recorded import rounded_up
 from stream_agent.learning.train import main
@@ -45,6 +45,10 @@ def test_recordings_become_a_learner_that_says_what_it_was_given(tmp_path, capsy
     about = learner.provenance()
     assert (about['frames'], about['held_out']) == (34, ['drive_0'])
     assert list(about['held_out_r2']) == ['steering']
+    assert about['steering'] == 'yaw rate'
+    assert learner.verdict(about) == (
+        f'R2 of the steering {about["held_out_r2"]["steering"]:.3f}, of the speed unknown (it '
+        'never varies), on 12 frames held out: drive_0')
 
 
 def test_the_command_trains_on_recordings_and_says_how_well(tmp_path, capsys):
@@ -55,11 +59,15 @@ def test_the_command_trains_on_recordings_and_says_how_well(tmp_path, capsys):
                  str(tmp_path / 'tiny.yaml'), '--pattern', 'sequential', '--output',
                  str(tmp_path), '--epochs', '2', '--streams', '2', '--window', '4',
                  '--crop-top', '0.5']) == 0
-    assert f'wrote {tmp_path / "tiny_sequential.safetensors"}' in capsys.readouterr().out
+    *_, wrote, verdict = capsys.readouterr().out.splitlines()
+    assert wrote == f'wrote {tmp_path / "tiny_sequential.safetensors"}'
     policy = load_policy(tmp_path / 'tiny_sequential.safetensors')
     assert policy.preprocessing.crop_top == 0.5
     assert policy.limits.max_yaw_rate == 1.9
-    assert policy.training['held_out'] == ['drive_0']
+    assert policy.training['held_out'] == ['drive_0'] and policy.steering == 'yaw rate'
+    assert verdict == (
+        f'  R2 of the steering {policy.training["held_out_r2"]["steering"]:.3f}, of the speed '
+        'unknown (it never varies), on 20 frames held out: drive_0')
     assert main(['--bag', str(tmp_path / 'nothing'), '--pattern', 'sequential']) == 1
     assert capsys.readouterr().err == (
         f"train: '{tmp_path / 'nothing'}': there is no such file or folder\n")
@@ -80,7 +88,31 @@ def test_one_recording_is_divided_by_its_episodes(tmp_path):
         learner_of(tmp_path, '--bag', str(path))
     assert str(error.value) == ('there is but one episode, so nothing can be held out; give more '
                                 'recordings, or --held-out 0')
-    assert not learner_of(tmp_path, '--bag', str(path), '--held-out', '0').held_out
+    learner = learner_of(tmp_path, '--bag', str(path), '--held-out', '0')
+    assert not learner.held_out
+    assert learner.verdict(learner.provenance()) == (
+        'nothing was held out to tell how well it answers; see --held-out')
+
+
+def test_episodes_of_one_recording_are_no_recordings_held_out(tmp_path):
+    times = [t + 10**9 * (i // 10) for i, t in enumerate(stamps(30))]
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 12, 16, 3), np.uint8)
+    path = write(tmp_path / 'bag', ('/camera', [(t, raw(t, image))
+                                                for t, image in zip(times, pixels)]),
+                 ('/cmd_vel', [(t, twist_stamped(t, i % 7, i)) for i, t in enumerate(times)]))
+    learner = learner_of(tmp_path, '--bag', str(path), '--held-out', '0.4')
+    scores = learner.scores()
+    assert learner.verdict(learner.provenance()) == (
+        f'R2 of the steering {scores["steering"]:.3f}, of the speed {scores["speed"]:.3f}, on 20 '
+        'frames held out: 2 of the episodes of bag')
+
+
+def test_a_policy_says_what_it_learnt_to_steer_by(tmp_path):
+    path = tub(tmp_path / 'tub', 20)
+    learner = learner_of(tmp_path, '--bag', str(path), '--held-out', '0')
+    assert learner.provenance()['steering'] == 'steering'
+    # Trainings resume only where they learn the same.
+    assert learner.begun_with()['steering'] == 'steering'
 
 
 def test_limits_that_recorded_commands_exceed(tmp_path):

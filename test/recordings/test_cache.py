@@ -1,5 +1,6 @@
 """Decoded frames on disk: mapped, equal, found again, and never half of them."""
 
+import json
 import os
 
 import numpy as np
@@ -18,9 +19,9 @@ def upper_half(image):
     return np.moveaxis(image[:6], -1, 0)
 
 
-def cached(path, folder, preparation=HALF, pixels=upper_half):
+def cached(path, folder, preparation=HALF, pixels=upper_half, say=print):
     (recording,) = open_recordings([path], Reading())
-    return remember(recording, Reading(), folder, preparation, pixels)
+    return remember(recording, Reading(), folder, preparation, pixels, say=say)
 
 
 def test_frames_are_mapped_and_equal(tmp_path):
@@ -65,13 +66,48 @@ def test_what_is_half_written_is_not_used(tmp_path):
     assert len(cached(path, folder)) == 8
 
 
-def test_what_is_damaged_is_decoded_anew(tmp_path):
-    path, folder = drive(tmp_path / 'bag'), tmp_path / 'cache'
-    pixels = cached(path, folder).folder / 'pixels.npy'
-    pixels.write_bytes(pixels.read_bytes()[:-1])
-    assert cached(path, folder).pixels[7, 0, 0, 0] == 70
-    (pixels.parent / 'manifest.json').write_text('{')
-    assert len(cached(path, folder)) == 8
+def older(folder):
+    """Make the manifest that of an earlier version, which knew less."""
+    manifest = folder / 'manifest.json'
+    about = json.loads(manifest.read_text())
+    del about['format'], about['left_out']
+    manifest.write_text(json.dumps(about))
+
+
+def newer(folder):
+    """Make the manifest that of a version to come."""
+    manifest = folder / 'manifest.json'
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), 'format': 99}))
+
+
+def cut_off(part, length):
+    def damage(folder):
+        (folder / part).write_bytes((folder / part).read_bytes()[:length])
+    return damage
+
+
+def fewer_stamps(folder):
+    stamps = np.load(folder / 'frame_stamps.npy')
+    np.save(folder / 'frame_stamps.npy', stamps[1:])
+
+
+@pytest.mark.parametrize('damage', [
+    older, newer, cut_off('pixels.npy', -1), cut_off('manifest.json', 1),
+    cut_off('frame_stamps.npy', 0), cut_off('command_values.npy', 40), fewer_stamps,
+    lambda folder: (folder / 'command_stamps.npy').unlink(),
+    lambda folder: (folder / 'manifest.json').unlink(),
+    lambda folder: (folder / 'manifest.json').write_text('[]')])
+def test_what_is_of_another_version_or_damaged_is_decoded_anew_and_that_is_said(tmp_path, damage):
+    path, folder, said = drive(tmp_path / 'bag'), tmp_path / 'cache', []
+    place = cached(path, folder, say=said.append).folder
+    assert said == []
+    damage(place)
+    again = cached(path, folder, say=said.append)
+    assert (len(again), again.pixels[7, 0, 0, 0], again.rate) == (8, 70, 20)
+    (line,) = said
+    assert line.startswith(f"'{place}': decoded by another version, or damaged (")
+    cached(path, folder, say=said.append)
+    assert len(said) == 1 and list(folder.iterdir()) == [place]
 
 
 def test_frames_that_cannot_be_decoded_leave_no_hole(tmp_path):
