@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 import multiprocessing
+from multiprocessing.synchronize import Event
+import os
 import signal
+import threading
 from typing import TypeVar
 
 from stream_agent.learning.stopping import listen_to, StopRequests
@@ -12,6 +15,8 @@ from stream_agent.learning.trainer_options import TrainingError
 
 T = TypeVar('T')
 POLL_PERIOD = 0.2
+
+_idle = threading.Event()
 
 
 def run_side_by_side(work: Callable[..., T], jobs: Sequence, workers: int) -> list[T | None]:
@@ -26,7 +31,7 @@ def run_side_by_side(work: Callable[..., T], jobs: Sequence, workers: int) -> li
     # A fresh interpreter each, since torch does not survive a fork.
     context = multiprocessing.get_context('spawn')
     told = context.Event()
-    with ProcessPoolExecutor(workers, context, listen_to, (told,)) as pool:
+    with ProcessPoolExecutor(workers, context, begin_worker, (told,)) as pool:
         # Ctrl-C reaches the workers too, and they inherit that it is to be ignored.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         futures = [pool.submit(unless_told, work, job) for job in jobs]
@@ -45,9 +50,27 @@ def run_side_by_side(work: Callable[..., T], jobs: Sequence, workers: int) -> li
     return [result_of(future) for future in futures]
 
 
+def begin_worker(told: Event) -> None:
+    """Be a worker, as long as there is the process that it works for."""
+    listen_to(told)
+    _idle.set()
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """End this process once nobody waits for it; a training at work stops and saves before."""
+    multiprocessing.parent_process().join()
+    _idle.wait()
+    os._exit(1)
+
+
 def unless_told(work: Callable[..., T], job: object) -> T | None:
     """Do a job, unless the stop came before it; the pool takes one in advance."""
-    return None if StopRequests().requested else work(job)
+    _idle.clear()
+    try:
+        return None if StopRequests().requested else work(job)
+    finally:
+        _idle.set()
 
 
 def result_of(future: Future) -> object:
