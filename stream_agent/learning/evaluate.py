@@ -14,10 +14,13 @@ from stream_agent.installation import share_folder
 from stream_agent.learning.driving import (
     Drive, drive, ExpertDriver, Lockstep, PolicyDriver, RealTime)
 from stream_agent.learning.emulation.drives import Trial
-from stream_agent.learning.emulation.evaluation import compared, Computer, drive_all, timed
-from stream_agent.learning.emulation.options import add_computer, check_computer, HANDOVER
+from stream_agent.learning.emulation.evaluation import compared, drive_all, timed
+from stream_agent.learning.emulation.intervals import written
+from stream_agent.learning.emulation.options import (
+    add_computer, check_computer, computer_of, HANDOVER, not_negative_number)
 from stream_agent.learning.emulation.picture import draw
 from stream_agent.measurement.machine import machine
+from stream_agent.measurement.plain import plain
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.custom import allow_transforms
 from stream_agent.options import add_allowed, check_folder, run_tool
@@ -85,9 +88,7 @@ def evaluate_emulated(arguments: argparse.Namespace) -> list[dict]:
     """Drive all courses with all policies under the timing of a computer that is not there."""
     settings = Settings()
     allow_transforms(arguments.allow)
-    policies = timed(list(map(str, arguments.policies)), Computer(
-        arguments.device, arguments.costs, arguments.pass_periods, arguments.pipelined),
-        settings.period)
+    policies = timed(list(map(str, arguments.policies)), computer_of(arguments), settings.period)
     trial = Trial(settings, tuple(held_out(arguments.courses)),
                   arguments.laps * USUAL_LENGTH / settings.target_speed + HANDOVER,
                   arguments.pushes, HANDOVER)
@@ -117,8 +118,7 @@ def timing_table(rows: list[dict]) -> str:
     lines = [f'{"":<20} {"latency":>9} {"newest":>9} {"deep":>9} {"rate":>8}   RMS relative to '
              f'the first    departures a course more']
     for row in rows:
-        ratio, more = ('{:.2f} ({:.2f} to {:.2f})'.format(*row[name])
-                       for name in ('rms_ratio', 'more_departures'))
+        ratio, more = (written(row[name]) for name in ('rms_ratio', 'more_departures'))
         ages = ' '.join(f'{row[name] * 1e3:>6.1f} ms' for name in ('latency', 'newest', 'deep'))
         lines.append(f'{row["driver"]:<20} {ages} {row["rate"]:>5.1f} Hz   {ratio:<27} {more}')
     return '\n'.join([*lines, 'newest, deep: mean age of the information in the command in '
@@ -136,13 +136,34 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--laps', type=float, default=5, help='laps on each course')
     parser.add_argument('--real-time', action='store_true',
                         help='pace frames by the wall clock instead of waiting for answers')
-    add_computer(parser)
+    add_emulation(parser)
     parser.add_argument('--workers', type=int, default=os.cpu_count(),
                         help='drives at once; in real time each takes a tenth of a core')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
     arguments = parser.parse_args(args)
-    check_computer(parser, arguments)
+    check_emulation(parser, arguments)
     return arguments
+
+
+def add_emulation(parser: argparse.ArgumentParser) -> None:
+    """Take a computer to emulate, and what is done on it alone."""
+    group = add_computer(
+        parser, 'drives in lockstep as if every node took its time; the expert drives the first '
+        f'{HANDOVER:g} s, and as long after a departure, which does not count')
+    group.add_argument('--pushes', type=not_negative_number, default=0.0, metavar='RAD_S',
+                       help='largest yaw rate that pushes the robot now and then, alike for all '
+                       'policies (0)')
+    group.add_argument('--plot', type=Path, metavar='FILE', help='draw the figures: .svg or .png')
+
+
+def check_emulation(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Refuse what would mean nothing, or cannot be drawn."""
+    check_computer(parser, arguments, ('pushes', 'plot'))
+    if arguments.real_time and computer_of(arguments):
+        parser.error('--real-time takes the time of this computer; leave it out to emulate '
+                     'another')
+    if arguments.plot and arguments.plot.suffix not in ('.svg', '.png'):
+        parser.error(f"--plot: '{arguments.plot}' is neither .svg nor .png")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -155,15 +176,13 @@ def main(args: list[str] | None = None) -> int:
 def report(arguments: argparse.Namespace) -> None:
     """Drive, draw if that is asked for, and print."""
     check_folder(arguments.plot)
-    rows = evaluate_emulated(arguments) if arguments.emulated else evaluate(arguments)
+    computer = computer_of(arguments)
+    rows = evaluate_emulated(arguments) if computer else evaluate(arguments)
     how = 'real time' if arguments.real_time else 'lockstep'
-    if arguments.emulated:
-        how = f'lockstep under an emulated {arguments.device} device, ' + ', '.join(filter(None, [
-            arguments.pass_periods and f'{arguments.pass_periods:g} camera periods a pass',
-            arguments.costs and f'costs of {arguments.costs}',
-            arguments.pipelined and 'pipelined']))
+    if computer:
+        how = f'lockstep under an emulated {computer}'
     if arguments.plot:
         save(draw(rows, how), arguments.plot)
-    tables = [table(rows), *([timing_table(rows)] if arguments.emulated else [])]
-    print(json.dumps(rows) if arguments.json else
+    tables = [table(rows), *([timing_table(rows)] if computer else [])]
+    print(json.dumps(plain(rows)) if arguments.json else
           '\n'.join([*tables, f'{how}, {machine()}']))

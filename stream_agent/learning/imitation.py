@@ -6,10 +6,9 @@ online learning, AISTATS 2011 (DAgger): the policy drives, the expert says what 
 done, and the policy learns from all frames so far.
 """
 
-import argparse
 from collections.abc import Sequence
 import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,97 +16,19 @@ import numpy as np
 from stream_agent.learning import sharing
 from stream_agent.learning.collecting import Collector
 from stream_agent.learning.driving_learner import DrivingLearner
+from stream_agent.learning.emulation.computer import Computer
 from stream_agent.learning.episodes import Episode, Episodes
 from stream_agent.learning.resume import write_whole
 from stream_agent.learning.rounds import pack_episodes, read_round, unpack_episodes
-from stream_agent.learning.trainer_options import not_negative
-from stream_agent.network.checkpoint import CommandLimits
-from stream_agent.network.preprocessing import Preprocessing, scale
+from stream_agent.learning.schedule import Schedule
+from stream_agent.network.preprocessing import scale
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.options import positive
-from stream_agent.simulation.settings import Settings
 from stream_agent.theory.graph import graph_to_data
-from stream_agent.theory.information import frames_unanswered
 from stream_agent.theory.patterns import streaming_edges
 import torch
 from torch import nn, Tensor
 
 USUAL_FAN_IN = 256
-LIMITS = CommandLimits(max_speed=1.0, max_yaw_rate=2.0)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """
-    How long and on what a policy is trained.
-
-    :param rounds: Times that the policy drives and then learns; the expert drives the first.
-    :param environments: Courses driven side by side in a round, new ones each round.
-    :param frames: Frames driven per environment and round.
-    :param updates: Gradient steps after each round.
-    :param last_updates: Gradient steps after the last round, more.
-    :param batch: Windows in a gradient step.
-    :param window: T, frames in a window.
-    :param burn_in: Frames at a window's start that fill the state and bear no loss.
-    :param learning_rate: At the start; falls to zero by a half cosine.
-    :param updates_per_frame: Update steps for which every image is held, as on the robot.
-    """
-
-    rounds: int = 12
-    environments: int = 8
-    frames: int = 160
-    updates: int = 60
-    last_updates: int = 240
-    batch: int = 16
-    window: int = 24
-    burn_in: int = 8
-    learning_rate: float = 2e-3
-    updates_per_frame: int = 1
-
-    @property
-    def all_updates(self) -> int:
-        """Gradient steps of the whole training."""
-        return self.rounds * self.updates + self.last_updates
-
-    def rounds_before(self, step: int) -> int:
-        """Return how many rounds have been driven when a gradient step is taken."""
-        return min(self.rounds, 1 + step // self.updates) if self.updates else self.rounds
-
-
-def add_schedule(parser: argparse.ArgumentParser) -> None:
-    """Take how long a policy is trained; defaults are those of the shipped policies."""
-    default = Schedule()
-    group = parser.add_argument_group('learning in the simulator')
-    group.add_argument('--rounds', type=positive, default=default.rounds,
-                       help='times that the policy drives and learns')
-    group.add_argument('--updates', type=not_negative, default=default.updates,
-                       help='gradient steps a round')
-    group.add_argument('--last-updates', type=not_negative, default=default.last_updates,
-                       help='gradient steps after the last round, more')
-
-
-def make_learner(arguments: argparse.Namespace, network: RolloutNetwork, label: str,
-                 folder: Path) -> 'Imitation':
-    """Return what the command line asks for, in the simulator as it is by default."""
-    preprocessing = Preprocessing(network.shapes[network.input], crop_top=0.25)
-    schedule = replace(Schedule(), **{name: getattr(arguments, name) for name in (
-        'rounds', 'updates', 'last_updates', 'updates_per_frame')})
-    collector = Collector(Settings(), preprocessing, LIMITS, schedule.environments,
-                          schedule.frames, schedule.updates_per_frame)
-    unanswered = frames_unanswered(network.graph, network.pattern)
-    return Imitation(network, collector, lengthened(schedule, unanswered), arguments.seed, label,
-                     folder)
-
-
-def lengthened(schedule: Schedule, unanswered: int) -> Schedule:
-    """
-    Return a schedule whose windows have as many answers as they have for any other rollout.
-
-    :param unanswered: Update steps whose output depends on no image yet (SR18, section
-        "Training": all rollouts see the same number of loss frames).
-    """
-    late = unanswered // schedule.updates_per_frame
-    return replace(schedule, burn_in=schedule.burn_in + late, window=schedule.window + late)
 
 
 class Imitation(DrivingLearner):
@@ -120,10 +41,12 @@ class Imitation(DrivingLearner):
     :param network: Trained in place.
     :param collector: Lets the network drive.
     :param folder: Of the rounds; None to keep none.
+    :param computer: What the collector's timing is of; None if nothing is emulated.
     """
 
     def __init__(self, network: RolloutNetwork, collector: Collector, schedule: Schedule,
-                 seed: int, label: str = 'imitation', folder: Path | None = None) -> None:
+                 seed: int, label: str = 'imitation', folder: Path | None = None,
+                 computer: Computer | None = None) -> None:
         self.network = network
         self.label = label
         self.preprocessing, self.limits = collector.preprocessing, collector.limits
@@ -136,6 +59,7 @@ class Imitation(DrivingLearner):
         self._schedule = schedule
         self._seed = seed
         self._folder = folder
+        self._computer = computer
         self._departures: list[int] = []
 
     def prepare(self, step: int) -> None:
@@ -185,14 +109,21 @@ class Imitation(DrivingLearner):
                 'departures': self._departures[-1]}
 
     def provenance(self) -> dict[str, Any]:
-        """Return the schedule, and how many frames were driven."""
-        return {'schedule': asdict(self._schedule), 'frames': self.episodes.frames}
+        """Return the schedule, how many frames were driven, and under which timing."""
+        told = {'schedule': asdict(self._schedule), 'frames': self.episodes.frames,
+                'steering': 'yaw rate'}
+        if self._computer:
+            collector = self._collector
+            told['emulated'] = {'computer': str(self._computer), 'aim': collector.aim,
+                                'handover': collector.handover, **asdict(collector.timeline)}
+        return told
 
     def begun_with(self) -> dict[str, Any]:
         """Return what is driven and learnt, and by which network."""
         network = self.network
-        return {**asdict(self._schedule), 'graph': graph_to_data(network.graph),
-                'pattern': streaming_edges(network.pattern),
+        # The computer comes first: what differs with it is no option that could be given.
+        return {'computer': self._computer and str(self._computer), **asdict(self._schedule),
+                'graph': graph_to_data(network.graph), 'pattern': streaming_edges(network.pattern),
                 'simulator': asdict(self._collector)}
 
     def remembered(self) -> tuple[dict[str, Tensor], Any]:

@@ -113,7 +113,7 @@ class ResumeFile:
 
 def difference(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say what is different; values only if they are short enough to read."""
-    shown = [f'{name} = {values[name]}' if name in values else f'no {name}'
+    shown = [f'no {name}' if values.get(name) is None else f'{name} = {values[name]}'
              for values in (then, now)]
     if max(map(len, shown)) > LONGEST_SHOWN:
         return f'another {name}'

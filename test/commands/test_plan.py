@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from stream_agent.commands.plan import main
-from stream_agent.learning.train import pattern_of
+from stream_agent.learning.policy_jobs import pattern_of
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import streaming_edges

@@ -62,6 +62,17 @@ def test_the_default_takes_and_answers_every_image_at_once():
     assert [episode.targets for episode in default] == [episode.targets for episode in at_once]
 
 
+def test_the_first_drives_are_those_of_the_shipped_policies():
+    """Courses, delays and places come from the same random numbers as when these were trained."""
+    collector = Collector(Settings(), COLLECTOR.preprocessing, LIMITS, environments=2, frames=25)
+    network = RolloutNetwork(SMALL, sequential_pattern(SMALL))
+    first, second = collector.collect(network, True, np.random.default_rng([1, 0, 0]))[0]
+    assert [first.targets[i][1] for i in (0, 12, 24)] == pytest.approx(
+        [0.3919, 0.2376, 0.0208], abs=1e-4)
+    assert [second.targets[i][1] for i in (0, 12, 24)] == pytest.approx(
+        [0.1444, 0.0993, 0.0215], abs=1e-4)
+
+
 def test_a_departure_ends_an_episode_and_nothing_in_flight_lives_on():
     timeline = Timeline((Work(5 * PERIOD, PERIOD),), PERIOD)
     collector = replace(COLLECTOR, frames=120, timeline=timeline, handover=20 * PERIOD)

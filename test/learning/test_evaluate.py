@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stream_agent.learning.emulation.evaluation import Computer, timed
+from stream_agent.learning.emulation.computer import Computer
+from stream_agent.learning.emulation.evaluation import timed
 from stream_agent.learning.emulation.intervals import difference, rms_ratio
 from stream_agent.learning.evaluate import main
 from stream_agent.network.checkpoint import load_policy
@@ -45,7 +46,7 @@ def test_costs_of_a_file_are_taken_as_they_are_or_scaled(tmp_path):
 
 
 @pytest.mark.parametrize('options, said', [
-    (['--device', 'parallel'], '--device is of an emulated computer; add --pass-periods or'),
+    (['--execution', 'parallel'], '--execution is of an emulated computer; add --pass-periods or'),
     (['--pass-periods', '0'], "'0' is not above 0"),
     (['--pass-periods', '2', '--real-time'], '--real-time takes the time of this computer')])
 def test_options_that_mean_nothing_are_refused(options, said, capsys):
@@ -55,8 +56,8 @@ def test_options_that_mean_nothing_are_refused(options, said, capsys):
 
 
 def test_what_cannot_be_emulated_is_said_in_a_sentence(capsys):
-    assert main([str(STREAMING), '--pass-periods', '2', '--device', 'parallel', '--pipelined',
-                 '--workers', '1']) == 1
+    assert main([str(STREAMING), '--pass-periods', '2', '--execution', 'parallel',
+                 '--pipelined', '--workers', '1']) == 1
     assert 'lane_streaming.safetensors: the edge' in capsys.readouterr().err
 
 

@@ -1,6 +1,6 @@
 """Training: it learns, its files drive, and the command line says what went wrong."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 import os
 from pathlib import Path
 import re
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+from graphs import bare_graph
 from jobs import wait_for
 import numpy as np
 import pytest
@@ -15,10 +16,14 @@ from recordings_files import drive as record
 from stream_agent.command import Command
 from stream_agent.learning.collecting import Collector, Disturbance
 from stream_agent.learning.driving import drive, PolicyDriver
-from stream_agent.learning.imitation import (
-    Imitation, imitation_loss, lengthened, LIMITS, Schedule)
-from stream_agent.learning.resume import ResumeError
-from stream_agent.learning.train import labels_of, main, pattern_of
+from stream_agent.learning.emulation.computer import Computer
+from stream_agent.learning.emulation.evaluation import timed
+from stream_agent.learning.imitation import Imitation, imitation_loss
+from stream_agent.learning.imitation_options import LIMITS, make_learner
+from stream_agent.learning.policy_jobs import pattern_of
+from stream_agent.learning.resume import Remembered, ResumeError, ResumeFile, Standing
+from stream_agent.learning.schedule import filled, lengthened, Schedule
+from stream_agent.learning.train import labels_of, main, parse
 from stream_agent.learning.trainer import Trainer, TrainerOptions
 from stream_agent.network import custom
 from stream_agent.network.checkpoint import load_policy
@@ -27,6 +32,7 @@ from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import Settings
+from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.graph_file import graph_from_data, load_graph
 from stream_agent.theory.rollout import inference_factor, response_cone
 import torch
@@ -116,7 +122,7 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path)
                  '--last-updates', '0', '--output', str(tmp_path), '--seed', '7']) == 0
     policy = load_policy(tmp_path / 'lane_streaming.safetensors')
     assert policy.pattern_name == 'streaming'
-    assert policy.training['seed'] == 7
+    assert policy.training['seed'] == 7 and policy.steering == 'yaw rate'
     assert policy.training['frames'] > 0
 
 
@@ -133,6 +139,7 @@ def test_recordings_are_learnt_from_instead_of_the_simulator(tmp_path, capsys):
     assert not list(tmp_path.glob('*.unfinished'))
     for options, remedy in (
             ([*common, '--rounds', '3'], '--rounds: this has an effect only without --bag'),
+            ([*common, '--costs', 'a'], '--costs: this has an effect only without --bag'),
             (['--epochs', '3'], '--epochs: this has an effect only with --bag')):
         with pytest.raises(SystemExit):
             main(options)
@@ -241,9 +248,82 @@ def test_a_network_that_gives_no_command_is_refused(capsys):
 
 
 def test_windows_are_as_much_longer_as_the_first_answer_is_late():
-    schedule = lengthened(replace(SHORT, updates_per_frame=2), unanswered=5)
-    assert (schedule.burn_in, schedule.window) == (SHORT.burn_in + 2, SHORT.window + 2)
-    assert lengthened(SHORT, unanswered=0) == SHORT
+    # Three layers, of which the second is read by the output as well.
+    graph = bare_graph('x->a a->b b->c c->d b->d d->d', 'd', streams='d->d')
+    streaming, twice = pattern_of(graph, 'streaming'), replace(SHORT, updates_per_frame=2)
+    assert lengthened(SHORT, graph, pattern_of(graph, 'sequential')) == SHORT
+    for schedule, late in ((lengthened(SHORT, graph, streaming), 2),
+                           (lengthened(twice, graph, streaming), 1),
+                           # The third layer's information comes a frame later.
+                           (filled(SHORT, graph, streaming), 3),
+                           (filled(twice, graph, streaming), 1)):
+        assert schedule.burn_in == SHORT.burn_in + late
+        assert schedule.window == SHORT.window + late
+    # Memory that has a step in every fifth frame fills five times as slowly.
+    rounds = with_schedule(graph, {'d': (5, 0)})
+    schedule = filled(SHORT, rounds, pattern_of(rounds, 'sequential'))
+    assert schedule.burn_in >= 5 * SHORT.burn_in
+    assert schedule.window - schedule.burn_in == SHORT.window - SHORT.burn_in
+    assert schedule.frames >= 2 * schedule.window
+
+
+def learner_of(*options, graph=SMALL, label='streaming'):
+    arguments = parse(['--updates', '1', *options])
+    network = RolloutNetwork(graph, pattern_of(graph, label))
+    return make_learner(arguments, network, label, None)
+
+
+def test_who_emulates_nothing_trains_as_ever():
+    learner = learner_of(graph=LANE)
+    assert learner.begun_with() | {'graph': None, 'pattern': None} == {
+        **asdict(replace(Schedule(), updates=1)), 'graph': None, 'pattern': None, 'computer': None,
+        'simulator': asdict(Collector(Settings(), learner.preprocessing, LIMITS, 8, 160))}
+    assert 'emulated' not in learner.provenance()
+
+
+def test_a_policy_is_trained_under_the_timing_that_it_is_evaluated_with(tmp_path):
+    (tmp_path / 'small.yaml').write_text(SMALL_TEXT)
+    assert main(['--graph', str(tmp_path / 'small.yaml'), '--pattern', 'streaming', '--rounds',
+                 '1', '--updates', '2', '--last-updates', '0', '--output', str(tmp_path),
+                 '--pass-periods', '3.2', '--execution', 'parallel']) == 0
+    path = tmp_path / 'small_streaming.safetensors'
+    (one,) = timed([str(path)], Computer('parallel', pass_periods=3.2), Settings().period)
+    told = load_policy(path).training['emulated']
+    assert told['computer'] == 'parallel device, 3.2 camera periods a pass'
+    assert told['work'] == [list(one.timeline.work[0])]
+    # Each of the two nodes takes half a pass, so there is an answer every 1.6 periods.
+    assert one.timeline.work[0].busy == pytest.approx(1.6 * Settings().period)
+    assert told['aim'] == pytest.approx(0.8 * Settings().period, rel=0.01)
+    assert told['handover'] == 1.0
+
+
+def test_a_training_goes_on_under_its_own_timing_alone(tmp_path):
+    options = (), ('--pass-periods', '3.2'), ('--pass-periods', '6.4')
+    none, fast, slow = (
+        ResumeFile(tmp_path / 'resume', learner_of(*given).begun_with()) for given in options)
+    fast.write(Standing({}, Remembered({}, None), {}))
+    assert fast.read() is not None
+    for other, now in ((none, 'no computer'), (slow, 'computer = serial device, 6.4 camera '
+                                                     'periods a pass')):
+        with pytest.raises(ResumeError) as error:
+            other.read()
+        assert str(error.value) == (
+            f"{tmp_path / 'resume'}: the training in it began with computer = serial device, 3.2 "
+            f'camera periods a pass, and this one has {now}; give the options of then to go on; '
+            'to start anew, add --fresh')
+
+
+def test_what_cannot_be_emulated_is_said_before_anything_is_trained(tmp_path, capsys):
+    (tmp_path / 'small.yaml').write_text(SMALL_TEXT)
+    assert main(['--graph', str(tmp_path / 'small.yaml'), '--pattern', 'sequential', 'streaming',
+                 '--output', str(tmp_path), '--pass-periods', '2', '--execution', 'parallel',
+                 '--pipelined']) == 1
+    assert capsys.readouterr().err.startswith("train: streaming: the edge 'seen->command' streams")
+    assert [path.name for path in tmp_path.iterdir()] == ['small.yaml']
+    with pytest.raises(SystemExit):
+        parse(['--pipelined'])
+    assert capsys.readouterr().err.endswith(
+        'train: error: --pipelined is of an emulated computer; add --pass-periods or --costs\n')
 
 
 def test_code_from_outside_needs_to_be_allowed(tmp_path, capsys, monkeypatch):

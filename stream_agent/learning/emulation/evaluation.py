@@ -3,38 +3,17 @@
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from stream_agent.learning.driving import Drive
+from stream_agent.learning.emulation.computer import Computer, Run, timings
 from stream_agent.learning.emulation.drives import drive_together, Trial
-from stream_agent.learning.emulation.figures import Figures, figures_of
+from stream_agent.learning.emulation.figures import Figures
 from stream_agent.learning.emulation.intervals import difference, rms_ratio
-from stream_agent.learning.emulation.timeline import Timeline, timeline_of, TimingError
-from stream_agent.network.checkpoint import load_policy, Policy
+from stream_agent.learning.emulation.timeline import Timeline
+from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.custom import allow_transforms
-from stream_agent.theory.graph import GraphSpec
-from stream_agent.theory.planning.candidates import Candidate, Device, kind_of, Rollout
-from stream_agent.theory.planning.costs import load_costs, NodeCosts
 import torch
-
-
-@dataclass(frozen=True)
-class Computer:
-    """
-    What the command line says of the computer to emulate.
-
-    :param execution: 'serial' or 'parallel'.
-    :param costs: File with the seconds of every node; None for nodes that cost alike.
-    :param pass_periods: What a pass through all nodes costs, in camera periods; costs from a
-        file are scaled to it. None to take them as they are.
-    :param pipelined: Whether frames follow each other through a parallel device.
-    """
-
-    execution: str
-    costs: Path | None = None
-    pass_periods: float | None = None
-    pipelined: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,48 +29,13 @@ def timed(paths: Sequence[str], computer: Computer, camera_period: float) -> lis
     """
     Return when each policy answers on a computer.
 
-    With ``pass_periods``, it is the policy with most to compute that takes so long.
-
-    :raises TimingError: If a policy cannot run like that.
-    :raises CostError: If the costs do not fit a policy's graph.
+    :raises ValueError: If a policy cannot run like that, or the costs do not fit its graph.
     """
     policies = [load_policy(path) for path in paths]
-    costs = [load_costs(computer.costs, policy.network.graph) if computer.costs
-             else equal_costs(policy.network.graph) for policy in policies]
-    factor = 1.0
-    if computer.pass_periods is not None:
-        most = max(one.overhead + one.total() for one in costs)
-        if not most:
-            raise TimingError(f'{computer.costs}: all costs are 0 and cannot be scaled; leave '
-                              '--pass-periods out, or write what nodes take')
-        factor = computer.pass_periods * camera_period / most
-    return [timed_policy(path, policy, scaled(one, factor), computer, camera_period)
-            for path, policy, one in zip(paths, policies, costs)]
-
-
-def timed_policy(path: str, policy: Policy, costs: NodeCosts, computer: Computer,
-                 camera_period: float) -> Timed:
-    """Return when one policy answers."""
-    graph, pattern = policy.network.graph, policy.network.pattern
-    candidate = Candidate(kind_of(graph, pattern), Rollout(
-        graph, pattern, Device(costs, computer.execution, camera_period)),
-        updates_per_frame=policy.updates_per_frame)
-    try:
-        timeline = timeline_of(candidate, computer.pipelined)
-    except TimingError as error:
-        raise TimingError(f'{path}: {error}') from None
-    return Timed(path, timeline, figures_of(candidate, timeline))
-
-
-def equal_costs(graph: GraphSpec) -> NodeCosts:
-    """Return a second for every node."""
-    return NodeCosts({node.name: 1.0 for node in graph.nodes if node.name not in graph.inputs})
-
-
-def scaled(costs: NodeCosts, factor: float) -> NodeCosts:
-    """Return costs on a slower or a faster computer."""
-    return replace(costs, overhead=factor * costs.overhead, nodes={
-        name: factor * seconds for name, seconds in costs.nodes.items()})
+    runs = [Run(path, policy.network.graph, policy.network.pattern, policy.updates_per_frame)
+            for path, policy in zip(paths, policies)]
+    return [Timed(path, *timing) for path, timing
+            in zip(paths, timings(runs, computer, camera_period))]
 
 
 def drive_policy(one: Timed, trial: Trial, allowed: Sequence[str]) -> list[Drive]:

@@ -1,6 +1,7 @@
 """Intervals of what two drivers differ by, paired over the courses that both drove."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import math
 
 import numpy as np
 from scipy.stats import t as students_t
@@ -68,3 +69,9 @@ def interval(ours: np.ndarray, theirs: np.ndarray, statistic: Statistic, seed: i
 def widened(resampled: np.ndarray, count: int) -> float:
     """Return the variance of a statistic; resamples of few items vary too little."""
     return float(np.var(resampled)) * count / (count - 1)
+
+
+def written(values: Sequence[float]) -> str:
+    """Write an estimate with its interval; a dash stands for what is not known."""
+    estimate, *limits = (f'{value:.2f}' if math.isfinite(value) else '-' for value in values)
+    return f'{estimate} ({"-" if "-" in limits else " to ".join(limits)})'

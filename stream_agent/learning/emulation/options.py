@@ -1,49 +1,52 @@
 """The computer to emulate, on the command line."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from stream_agent.learning.emulation.computer import Computer
 from stream_agent.theory.planning.candidates import EXECUTIONS, SERIAL
 
 HANDOVER = 1.0
 
 
-def add_computer(parser: argparse.ArgumentParser) -> None:
-    """Take the computer to emulate."""
-    group = parser.add_argument_group(
-        'an emulated computer', 'drives in lockstep as if every node took its time; the expert '
-        f'drives the first {HANDOVER:g} s, and as long after a departure, which does not count')
+def add_computer(parser: argparse.ArgumentParser, description: str) -> argparse._ArgumentGroup:
+    """
+    Take the computer to emulate.
+
+    :param description: What is done under its timing.
+    :returns: The group, for what else an emulated computer has.
+    """
+    group = parser.add_argument_group('emulated computer', description)
     group.add_argument('--pass-periods', type=positive_number, metavar='R', help='what a pass '
                        'through all nodes costs, in camera periods')
     group.add_argument('--costs', type=Path, metavar='FILE', help='seconds of the nodes, as '
                        '`plan --save-costs` writes them; without it, nodes cost alike')
-    group.add_argument('--device', choices=EXECUTIONS, help='one node after the other, or every '
-                       f'node on a device of its own ({SERIAL})')
+    group.add_argument('--execution', choices=EXECUTIONS, default=SERIAL, help='one node after '
+                       'the other, or every node on a device of its own (%(default)s)')
     group.add_argument('--pipelined', action='store_true', help='let a frame follow the one '
                        'before through a parallel device, as soon as the dearest node is free')
-    group.add_argument('--pushes', type=not_negative_number, metavar='RAD_S', help='largest yaw '
-                       'rate that pushes the robot now and then, alike for all policies (0)')
-    group.add_argument('--plot', type=Path, metavar='FILE', help='draw the figures: .svg or .png')
+    return group
 
 
-def check_computer(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+def check_computer(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
+                   also: Sequence[str] = ()) -> None:
     """
-    Say whether a computer is to be emulated, and fill in the defaults.
+    Refuse options that would mean nothing.
 
-    Options that would mean nothing are refused.
+    :param also: Names of further ones that only an emulated computer has.
     """
-    arguments.emulated = arguments.costs is not None or arguments.pass_periods is not None
-    if arguments.emulated and arguments.real_time:
-        parser.error('--real-time takes the time of this computer; leave it out to emulate '
-                     'another')
-    for name, default in (('device', SERIAL), ('pipelined', False), ('pushes', 0.0),
-                          ('plot', None)):
-        given = getattr(arguments, name)
-        if given and not arguments.emulated:
+    for name in ('execution', 'pipelined', *also):
+        if not computer_of(arguments) and getattr(arguments, name) != parser.get_default(name):
             parser.error(f'--{name} is of an emulated computer; add --pass-periods or --costs')
-        setattr(arguments, name, given or default)
-    if arguments.plot and arguments.plot.suffix not in ('.svg', '.png'):
-        parser.error(f"--plot: '{arguments.plot}' is neither .svg nor .png")
+
+
+def computer_of(arguments: argparse.Namespace) -> Computer | None:
+    """Return the computer to emulate; None for none."""
+    if arguments.costs is None and arguments.pass_periods is None:
+        return None
+    return Computer(arguments.execution, arguments.costs, arguments.pass_periods,
+                    arguments.pipelined)
 
 
 def positive_number(text: str) -> float:

@@ -1,0 +1,58 @@
+"""The command line of learning in the simulator."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from stream_agent.learning.collecting import Collector
+from stream_agent.learning.emulation.computer import Run, timings
+from stream_agent.learning.emulation.options import add_computer, computer_of, HANDOVER
+from stream_agent.learning.imitation import Imitation
+from stream_agent.learning.schedule import filled, lengthened, Schedule
+from stream_agent.learning.trainer_options import not_negative
+from stream_agent.network.checkpoint import CommandLimits
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.options import positive
+from stream_agent.simulation.settings import Settings
+
+LIMITS = CommandLimits(max_speed=1.0, max_yaw_rate=2.0)
+SETTINGS = Settings()
+
+
+def add_imitation(parser: argparse.ArgumentParser) -> None:
+    """Take how long a policy is trained, by default as the shipped ones, and on what computer."""
+    default = Schedule()
+    group = parser.add_argument_group('learning in the simulator')
+    group.add_argument('--rounds', type=positive, default=default.rounds,
+                       help='times that the policy drives and learns')
+    group.add_argument('--updates', type=not_negative, default=default.updates,
+                       help='gradient steps a round')
+    group.add_argument('--last-updates', type=not_negative, default=default.last_updates,
+                       help='gradient steps after the last round, more')
+    add_computer(parser, 'drives in the simulator as if every node took its time, and learns what '
+                 'the expert commands by then; to drive under the same timing, give the same '
+                 'options to `evaluate`')
+
+
+def make_learner(arguments: argparse.Namespace, network: RolloutNetwork, label: str,
+                 folder: Path) -> Imitation:
+    """
+    Return what the command line asks for, in the simulator as it is by default.
+
+    :raises ValueError: If the network cannot run on the computer to emulate.
+    """
+    graph, pattern = network.graph, network.pattern
+    computer = computer_of(arguments)
+    fitted = filled if computer else lengthened
+    schedule = fitted(replace(Schedule(), **{name: getattr(arguments, name) for name in (
+        'rounds', 'updates', 'last_updates', 'updates_per_frame')}), graph, pattern)
+    collector = Collector(SETTINGS, Preprocessing(network.shapes[network.input], crop_top=0.25),
+                          LIMITS, schedule.environments, schedule.frames,
+                          schedule.updates_per_frame)
+    if computer:
+        (timing,) = timings([Run(label, graph, pattern, schedule.updates_per_frame)], computer,
+                            SETTINGS.period)
+        collector = replace(collector, timeline=timing.timeline, aim=timing.aim,
+                            handover=HANDOVER)
+    return Imitation(network, collector, schedule, arguments.seed, label, folder, computer)
