@@ -19,6 +19,7 @@ COMMANDS = {
     'convert': ('stream_agent.commands.convert', 'writes tubs and archives as recordings'),
     'experiment': ('stream_agent.commands.experiment', 'runs the published experiments anew'),
     'export': ('stream_agent.commands.export', 'writes a policy as ONNX, to run it without torch'),
+    'world': ('stream_agent.commands.world', 'writes a course as a world for Gazebo'),
     'run': ('stream_agent.runner', 'the main job: all of the above nodes, then the report'),
 }
 # What runs until it is told to go.

@@ -20,7 +20,7 @@ def draw_panorama(look: Appearance, rng: np.random.Generator, coloured: bool,
 
     :param clutter: Factor on the number of boxes.
     :returns: uint8, (rows, WIDTH_PX) or (rows, WIDTH_PX, 3): columns are azimuths to the
-        *right*, starting and ending behind the x axis; rows are elevations from the top.
+        *right*, starting and ending at the x axis; rows are elevations from the top.
     """
     rows = int((TOP - BOTTOM) * PIXELS_PER_RADIAN)
     shade = np.linspace(1.1, 0.85, rows)[:, None, None]

@@ -33,9 +33,9 @@ class Scene:
         self.look = scaled(random_appearance(rng) if settings.randomized else Appearance(),
                            settings)
         self.camera = jittered(settings.camera, rng) if settings.randomized else settings.camera
-        ground = draw_ground(self.course, self.look, rng, settings.coloured)
-        panorama = draw_panorama(self.look, rng, settings.coloured, settings.clutter)
-        self.view = View(self.camera, ground, panorama)
+        self.ground = draw_ground(self.course, self.look, rng, settings.coloured)
+        self.panorama = draw_panorama(self.look, rng, settings.coloured, settings.clutter)
+        self.view = View(self.camera, self.ground, self.panorama)
         self.sensor = Sensor(self.view.shape, self.look, look_seed)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from stream_agent.settings import check, choice, quantity
 from stream_agent.simulation.camera import Camera
 
+VEHICLES = ('differential', 'bicycle')
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,7 +32,7 @@ class Settings:
         0.0, 's', 0.0, 1.0, "from a command until it acts, before the actuators' lag")
     vehicle: str = choice(
         'differential', 'differential (two driven wheels) or bicycle (a car)',
-        ('differential', 'bicycle'))
+        VEHICLES)
     speed_time_constant: float = quantity(
         0.1, 's', 0.0, 2.0, 'of the lag between commanded and true speed')
     turn_time_constant: float = quantity(

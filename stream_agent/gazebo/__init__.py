@@ -1,0 +1,1 @@
+"""The course and the robot of the embedded simulator, written for Gazebo."""

@@ -1,0 +1,84 @@
+"""What can be seen of a scene as textured meshes: the ground, and the surroundings."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from stream_agent.simulation.panorama import PIXELS_PER_RADIAN, TOP
+from stream_agent.simulation.texture import GroundTexture
+
+# Far enough that a lap changes directions by little, near enough for every camera's range.
+HORIZON_DISTANCE = 200.0
+# Straight edges between these many corners stand for circles.
+AZIMUTHS, ELEVATIONS = 96, 12
+
+
+class Mesh(NamedTuple):
+    """
+    Quadrilaterals with a texture.
+
+    :param vertices: x, y, z [m], (N, 3).
+    :param texture: Where in the picture they are, (N, 2): from 0 to 1, to the right and *up*.
+    :param faces: Indices of the corners, counterclockwise as seen from the front, (M, 4).
+    :param pixels: The picture, uint8, (H, W) or (H, W, 3) in RGB order.
+    """
+
+    vertices: np.ndarray
+    texture: np.ndarray
+    faces: np.ndarray
+    pixels: np.ndarray
+
+    def write(self, folder: Path, name: str) -> None:
+        """Write ``name.obj``, its material ``name.mtl`` and its picture ``name.png``."""
+        picture = self.pixels if self.pixels.ndim == 2 else cv2.cvtColor(
+            self.pixels, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / f'{name}.png'), picture)
+        (folder / f'{name}.mtl').write_text(
+            f'newmtl {name}\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {name}.png\n')
+        (folder / f'{name}.obj').write_text('\n'.join([
+            f'mtllib {name}.mtl', f'usemtl {name}', *numbered('v', self.vertices),
+            *numbered('vt', self.texture),
+            *('f ' + ' '.join(f'{i}/{i}' for i in face) for face in self.faces + 1), '']))
+
+
+def numbered(kind: str, rows: Iterable[np.ndarray]) -> list[str]:
+    """Write rows of numbers as lines of an OBJ file."""
+    return [' '.join([kind, *(f'{value:.6f}' for value in row)]) for row in rows]
+
+
+def ground_mesh(ground: GroundTexture) -> Mesh:
+    """Return the ground as a rectangle, every pixel where it is in the world."""
+    rows, columns = ground.pixels.shape[:2]
+    (x, y), side = ground.origin, ground.resolution
+    left, near = x - 0.5 * side, y - 0.5 * side
+    right, far = left + columns * side, near + rows * side
+    # The first row of the picture, which is its upper edge, is that of the least y.
+    return Mesh(np.array([[left, near, 0.0], [right, near, 0.0], [right, far, 0.0],
+                          [left, far, 0.0]]),
+                np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]]),
+                np.array([[0, 1, 2, 3]]), ground.pixels)
+
+
+def horizon_mesh(panorama: np.ndarray, height: float) -> Mesh:
+    """
+    Return the surroundings as a part of a sphere around a camera, seen from inside.
+
+    :param panorama: What ``draw_panorama`` drew.
+    :param height: Of the camera above the ground [m].
+    """
+    rows, columns = panorama.shape[:2]
+    # Centres of the pixels from one seam to the other, to the right, and from top to bottom.
+    column = np.linspace(0, columns, AZIMUTHS + 1)
+    row = np.linspace(0, rows - 1, ELEVATIONS + 1)
+    across, down = np.meshgrid(-column / PIXELS_PER_RADIAN, TOP - row / PIXELS_PER_RADIAN)
+    vertices = HORIZON_DISTANCE * np.stack([
+        np.cos(down) * np.cos(across), np.cos(down) * np.sin(across), np.sin(down)], axis=-1)
+    texture = np.stack(np.meshgrid((column + 0.5) / columns, 1 - (row + 0.5) / rows), axis=-1)
+    corner = np.arange(vertices[..., 0].size).reshape(vertices.shape[:2])
+    # Columns go to the right as seen from inside, so this order is counterclockwise there.
+    faces = np.stack([corner[1:, :-1], corner[1:, 1:], corner[:-1, 1:], corner[:-1, :-1]], axis=-1)
+    return Mesh(vertices.reshape(-1, 3) + (0.0, 0.0, height), texture.reshape(-1, 2),
+                faces.reshape(-1, 4), panorama)

@@ -1,0 +1,72 @@
+"""The world that Gazebo simulates: ground, surroundings, light, and the systems it needs."""
+
+from typing import Any
+
+from stream_agent.gazebo.elements import document, plugin
+from stream_agent.simulation.appearance import Colour
+
+NAME = 'course'
+# A longer step halves the load against 1 ms; images and wheels have no use for a shorter one.
+STEP = 0.004
+# Side [m] of what can be driven on; the ground beyond the texture has a colour of its own.
+GROUND_SIDE = 400.0
+GRIP = 1.2
+
+
+def world_file(ground: Colour, sky: Colour) -> str:
+    """
+    Return the world without a robot, as SDF.
+
+    Beside it lie the meshes ``ground.obj`` and ``horizon.obj``.
+
+    :param ground: Of the ground beyond the texture.
+    :param sky: Of what lies above the surroundings.
+    """
+    return document({'world': {
+        '@name': NAME,
+        'physics': {'@name': 'fixed_step', '@type': 'ode', 'max_step_size': STEP,
+                    'real_time_factor': 1.0},
+        'plugin': [
+            plugin('Physics'), plugin('UserCommands'), plugin('SceneBroadcaster'),
+            plugin('Sensors', render_engine='ogre2')],
+        # What the meshes show is drawn with its light; shadows would be on it twice.
+        'scene': {'ambient': (1.0, 1.0, 1.0), 'background': shares(sky), 'shadows': False,
+                  'grid': False},
+        'light': {'@type': 'directional', '@name': 'sun', 'cast_shadows': False,
+                  'direction': (0.0, 0.0, -1.0), 'diffuse': (0.4, 0.4, 0.4),
+                  'specular': (0.0, 0.0, 0.0)},
+        'model': [still('ground', ground_link(ground)),
+                  still('horizon', {'visual': visual('surroundings', mesh('horizon.obj'))})]}})
+
+
+def ground_link(colour: Colour) -> dict[str, Any]:
+    """Return a plane to drive on, and the picture of the course just above it."""
+    flat = {'plane': {'normal': (0, 0, 1), 'size': (GROUND_SIDE, GROUND_SIDE)}}
+    paint = {'ambient': shares(colour), 'diffuse': shares(colour), 'specular': (0.0, 0.0, 0.0)}
+    return {
+        'collision': {'@name': 'plane', 'geometry': flat, 'surface': {'friction': {
+            'ode': {'mu': GRIP, 'mu2': GRIP}}}},
+        'visual': [
+            # Lower by what no camera sees, but a renderer tells apart.
+            visual('beyond', flat) | {'pose': (0, 0, -0.002, 0, 0, 0), 'material': paint},
+            visual('course', mesh('ground.obj'))]}
+
+
+def still(name: str, link: dict[str, Any]) -> dict[str, Any]:
+    """Return a model that nothing moves."""
+    return {'@name': name, 'static': True, 'link': {'@name': 'link', **link}}
+
+
+def visual(name: str, geometry: dict[str, Any]) -> dict[str, Any]:
+    """Return something to be seen."""
+    return {'@name': name, 'cast_shadows': False, 'geometry': geometry}
+
+
+def mesh(file: str) -> dict[str, Any]:
+    """Return a shape of a file, with its texture."""
+    return {'mesh': {'uri': file}}
+
+
+def shares(colour: Colour) -> tuple[float, ...]:
+    """Return a colour of values to 255 as one of shares, opaque."""
+    return (*(value / 255 for value in colour), 1.0)
