@@ -3,6 +3,7 @@
 import csv
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from stream_agent.gazebo.bridge import bridge_file
@@ -13,11 +14,25 @@ from stream_agent.simulation.course import Course
 from stream_agent.simulation.environment import make_vehicle
 from stream_agent.simulation.scene import Scene
 from stream_agent.simulation.settings import Settings, VEHICLES
+from stream_agent.simulation.vehicle import Pose
 import yaml
 
 WORLD_FILE, BRIDGE_FILE, COURSE_FILE, SCENE_FILE = (
     'world.sdf', 'bridge.yaml', 'course.csv', 'scene.yaml')
 COLUMNS = ('x', 'y', 'heading', 'curvature')
+
+
+class World(NamedTuple):
+    """
+    What is known of a world that was written.
+
+    :param settings: Of the embedded simulator; the expert's are those of the reference.
+    :param start: Of the robot.
+    """
+
+    course: Course
+    settings: Settings
+    start: Pose
 
 
 class WorldError(ValueError):
@@ -43,7 +58,7 @@ def write_world(settings: Settings, seed: int, folder: Path) -> None:
     write_course(scene.course, folder / COURSE_FILE)
     (folder / SCENE_FILE).write_text(yaml.safe_dump({
         'seed': seed, 'lane_width': scene.course.lane_width, 'length': scene.course.length,
-        'start': dict(zip(('x', 'y', 'yaw'), scene.course.pose_at(0.0))),
+        'start': Pose(*scene.course.pose_at(0.0))._asdict(),
         'camera': asdict(scene.camera), 'settings': asdict(settings)}, sort_keys=False))
 
 
@@ -56,9 +71,9 @@ def write_course(course: Course, path: Path) -> None:
             writer.writerow(f'{value:.6f}' for value in (x, y, *rest))
 
 
-def read_course(folder: Path) -> Course:
+def read_world(folder: Path) -> World:
     """
-    Read the course of a world folder.
+    Read the course of a folder, and what the embedded simulator would be set to.
 
     :raises OSError: If a file cannot be read.
     :raises WorldError: If it is damaged.
@@ -66,9 +81,11 @@ def read_course(folder: Path) -> Course:
     try:
         scene = yaml.safe_load((folder / SCENE_FILE).read_text())
         lane_width, length = float(scene['lane_width']), float(scene['length'])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise WorldError(f"'{folder / SCENE_FILE}' does not say lane_width and length of the "
-                         'course; write the world again') from error
+        start = Pose(**{name: float(value) for name, value in scene['start'].items()})
+        settings = Settings(**scene['settings'])
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise WorldError(f"'{folder / SCENE_FILE}' does not say lane_width, length, start and "
+                         'settings; write the world again') from error
     try:
         with (folder / COURSE_FILE).open(newline='') as file:
             _, *rows = csv.reader(file)
@@ -76,4 +93,5 @@ def read_course(folder: Path) -> Course:
     except ValueError as error:
         raise WorldError(f"'{folder / COURSE_FILE}' is no table of {', '.join(COLUMNS)}; write "
                          'the world again') from error
-    return Course(np.stack([x, y], axis=1), headings, curvatures, lane_width, length)
+    course = Course(np.stack([x, y], axis=1), headings, curvatures, lane_width, length)
+    return World(course, settings, start)

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
-from stream_agent.gazebo.world_folder import read_course, WorldError, write_world
+from stream_agent.gazebo.world_folder import read_world, WorldError, write_world
 from stream_agent.settings import SettingsError
 from stream_agent.simulation.scene import Scene
 from stream_agent.simulation.settings import Settings, VEHICLES
@@ -189,7 +189,9 @@ def test_the_world_names_files_that_are_there_and_systems_it_needs(folder):
 
 
 def test_the_course_comes_back(folder, scene):
-    course = read_course(folder)
+    course, settings, start = read_world(folder)
+    assert settings == SETTINGS
+    assert start == pytest.approx(scene.course.pose_at(0.0))
     assert np.abs(course.points - scene.course.points).max() < 1e-5
     assert np.abs(course.curvatures - scene.course.curvatures).max() < 1e-5
     assert (course.lane_width, course.length) == (scene.course.lane_width, scene.course.length)
@@ -198,6 +200,7 @@ def test_the_course_comes_back(folder, scene):
 
 @pytest.mark.parametrize('name, content', [
     ('scene.yaml', 'seed: 3'), ('scene.yaml', '- 3'), ('scene.yaml', '{'),
+    ('scene.yaml', '{lane_width: 1, length: 1, start: {x: 0, y: 0, yaw: 0}, settings: {rate: 0}}'),
     ('course.csv', 'x,y,heading,curvature\n1,2,3'), ('course.csv', 'x,y,heading,curvature\n'),
     ('course.csv', 'x,y,heading,curvature\n1,2,3,a\n')])
 def test_a_damaged_course_is_refused(folder, tmp_path, name, content):
@@ -205,7 +208,7 @@ def test_a_damaged_course_is_refused(folder, tmp_path, name, content):
         (tmp_path / file).write_text((folder / file).read_text())
     (tmp_path / name).write_text(content)
     with pytest.raises(WorldError, match=f"{name}' .*; write the world again"):
-        read_course(tmp_path)
+        read_world(tmp_path)
 
 
 def test_settings_that_cannot_be_simulated_are_refused_before_anything_is_written(tmp_path):

@@ -1,0 +1,119 @@
+"""The expert as a ROS node: true poses and the stamps of images in, its commands out."""
+
+import math
+from pathlib import Path
+
+from geometry_msgs.msg import TwistStamped, Vector3Stamped
+from nav_msgs.msg import Odometry
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo
+
+from stream_agent.gazebo.world_folder import read_world
+from stream_agent.nodes import process
+from stream_agent.nodes.conversions import (
+    command_to_twist, ns_to_stamp, stamp_to_ns, WATCH_COMMAND_QOS)
+from stream_agent.nodes.parameters import declare, refuse_unknown
+from stream_agent.simulation.expert import PurePursuit
+from stream_agent.simulation.observer import Observer
+from stream_agent.simulation.vehicle import Pose
+
+# Of a camera driver or a bridge, whatever it offers.
+ANY_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
+                     reliability=ReliabilityPolicy.BEST_EFFORT)
+SILENCE = 5.0
+
+
+class ExpertNode(Node):
+    """
+    Says what the expert commands at every image, from the true pose of a vehicle.
+
+    Subscribes ``ground_truth`` (nav_msgs/Odometry: the vehicle in the world of the course) and
+    ``camera_info`` (of which only the stamps count: those of the images). Publishes with an
+    image's stamp ``reference`` (geometry_msgs/TwistStamped) and ``course_state``
+    (geometry_msgs/Vector3Stamped: progress, lateral error, lane width [m]), as the embedded
+    simulator does.
+
+    :raises ValueError: If a parameter is wrong, or the world has no course.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('expert', **kwargs)
+        declare(self, 'world', '', 'folder that `stream_agent world` wrote')
+        refuse_unknown(self)
+        folder = self.get_parameter('world').value
+        if not folder:
+            raise ValueError('world is not set; set it to a folder that `stream_agent world` '
+                             'wrote')
+        try:
+            self._world = read_world(Path(folder).expanduser())
+        except OSError as error:
+            raise ValueError(f"world: '{error.filename}' cannot be read ({error.strerror}); "
+                             'write a world by `stream_agent world --output DIR`') from error
+        settings = self._world.settings
+        self._observer = Observer(self._world.course, PurePursuit(
+            settings.target_speed, settings.look_ahead, settings.max_yaw_rate))
+        self._heard = {'ground_truth': False, 'camera_info': False}
+        self._count, self._errors, self._progress = 0, 0.0, 0.0
+        self._reference_pub = self.create_publisher(TwistStamped, 'reference', WATCH_COMMAND_QOS)
+        self._course_pub = self.create_publisher(
+            Vector3Stamped, 'course_state', WATCH_COMMAND_QOS)
+        self._pose_sub = self.create_subscription(
+            Odometry, 'ground_truth', self.on_pose, ANY_QOS)
+        self._info_sub = self.create_subscription(
+            CameraInfo, 'camera_info', self.on_camera_info, ANY_QOS)
+        self._silence_timer = self.create_timer(
+            SILENCE, self.warn_of_silence, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def on_pose(self, msg: Odometry) -> None:
+        """Note where the vehicle was, and judge the images that this is enough for."""
+        self._heard['ground_truth'] = True
+        position, turn = msg.pose.pose.position, msg.pose.pose.orientation
+        yaw = math.atan2(2.0 * (turn.w * turn.z + turn.x * turn.y),
+                         1.0 - 2.0 * (turn.y * turn.y + turn.z * turn.z))
+        self._observer.add_pose(stamp_to_ns(msg.header.stamp), Pose(position.x, position.y, yaw))
+        self._publish()
+
+    def on_camera_info(self, msg: CameraInfo) -> None:
+        """Note that there is an image."""
+        self._heard['camera_info'] = True
+        self._observer.add_frame(stamp_to_ns(msg.header.stamp))
+        self._publish()
+
+    def _publish(self) -> None:
+        """Publish what can be said by now."""
+        for judgement in self._observer.judgements():
+            self._reference_pub.publish(
+                command_to_twist(judgement.reference, judgement.stamp_ns))
+            msg = Vector3Stamped()
+            msg.header.frame_id = 'world'
+            ns_to_stamp(msg.header.stamp, judgement.stamp_ns)
+            msg.vector.x, msg.vector.y = judgement.progress, judgement.lateral_error
+            msg.vector.z = self._world.course.lane_width
+            self._course_pub.publish(msg)
+            self._count += 1
+            self._errors += judgement.lateral_error ** 2
+            self._progress = judgement.progress
+
+    def warn_of_silence(self) -> None:
+        """Say once what has not come."""
+        self._silence_timer.cancel()
+        for name, subscription in (('ground_truth', self._pose_sub),
+                                   ('camera_info', self._info_sub)):
+            if not self._heard[name]:
+                self.get_logger().warning(
+                    f"nothing has come on '{subscription.topic_name}' for {SILENCE:g} s, so there "
+                    'is no reference; check that the simulation runs, and the bridge')
+
+    def stop(self) -> None:
+        """Say how it went."""
+        if self._count:
+            self.get_logger().info(
+                f'saw {self._progress / self._world.course.length:.2f} laps: lateral RMS '
+                f'{math.sqrt(self._errors / self._count):.4f} m at {self._count} images')
+
+
+def main(args: list[str] | None = None) -> int:
+    """Judge until SIGINT or SIGTERM."""
+    return process.run(ExpertNode, args)
