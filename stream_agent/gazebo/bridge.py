@@ -1,5 +1,6 @@
 """Which topics of Gazebo are which topics of ROS."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import yaml
@@ -27,10 +28,13 @@ class Topic(NamedTuple):
                 'direction': self.direction}
 
 
-TOPICS = [
-    Topic('/clock', 'rosgraph_msgs/msg/Clock', 'clock', 'gz.msgs.Clock'),
+# In a bridge of their own: nothing else is to wait for an image.
+OF_CAMERA = [
     Topic('image', 'sensor_msgs/msg/Image', 'image', 'gz.msgs.Image'),
     Topic('camera_info', 'sensor_msgs/msg/CameraInfo', 'camera_info', 'gz.msgs.CameraInfo'),
+]
+OTHERS = [
+    Topic('/clock', 'rosgraph_msgs/msg/Clock', 'clock', 'gz.msgs.Clock'),
     Topic('cmd_vel', 'geometry_msgs/msg/TwistStamped', 'cmd_vel', 'gz.msgs.Twist', TO_GAZEBO),
     Topic('odom', 'nav_msgs/msg/Odometry', 'odom', 'gz.msgs.Odometry'),
     Topic('ground_truth', 'nav_msgs/msg/Odometry', 'ground_truth', 'gz.msgs.Odometry'),
@@ -38,6 +42,6 @@ TOPICS = [
 ]
 
 
-def bridge_file() -> str:
-    """Return the configuration of ros_gz_bridge, as YAML."""
-    return yaml.safe_dump([topic.as_data() for topic in TOPICS], sort_keys=False)
+def bridge_file(topics: Sequence[Topic]) -> str:
+    """Return the configuration of a ros_gz_bridge, as YAML."""
+    return yaml.safe_dump([topic.as_data() for topic in topics], sort_keys=False)

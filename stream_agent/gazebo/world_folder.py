@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.gazebo.bridge import bridge_file
+from stream_agent.gazebo.bridge import bridge_file, OF_CAMERA, OTHERS
 from stream_agent.gazebo.meshes import ground_mesh, horizon_mesh
 from stream_agent.gazebo.robots import robot_file
 from stream_agent.gazebo.world import world_file
@@ -17,8 +17,7 @@ from stream_agent.simulation.settings import Settings, VEHICLES
 from stream_agent.simulation.vehicle import Pose
 import yaml
 
-WORLD_FILE, BRIDGE_FILE, COURSE_FILE, SCENE_FILE = (
-    'world.sdf', 'bridge.yaml', 'course.csv', 'scene.yaml')
+COURSE_FILE, SCENE_FILE = 'course.csv', 'scene.yaml'
 COLUMNS = ('x', 'y', 'heading', 'curvature')
 
 
@@ -50,11 +49,12 @@ def write_world(settings: Settings, seed: int, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     ground_mesh(scene.ground).write(folder, 'ground')
     horizon_mesh(scene.panorama, scene.camera.height).write(folder, 'horizon')
-    (folder / WORLD_FILE).write_text(world_file(scene.look.ground, scene.look.sky))
+    (folder / 'world.sdf').write_text(world_file(scene.look.ground, scene.look.sky))
     for name in VEHICLES:
         vehicle = make_vehicle(replace(settings, vehicle=name))
         (folder / f'{name}.sdf').write_text(robot_file(settings.rate, scene.camera, vehicle))
-    (folder / BRIDGE_FILE).write_text(bridge_file())
+    (folder / 'bridge.yaml').write_text(bridge_file(OTHERS))
+    (folder / 'camera.yaml').write_text(bridge_file(OF_CAMERA))
     write_course(scene.course, folder / COURSE_FILE)
     (folder / SCENE_FILE).write_text(yaml.safe_dump({
         'seed': seed, 'lane_width': scene.course.lane_width, 'length': scene.course.length,

@@ -154,14 +154,17 @@ def test_the_camera_does_not_see_its_robot(folder, name):
 
 
 def test_what_is_bridged_is_what_is_published(folder):
-    text = (folder / 'bridge.yaml').read_text()
-    topics = {entry['gz_topic_name'] for entry in yaml.safe_load(text)} - {'clock'}
+    entries = [entry for name in ('bridge', 'camera')
+               for entry in yaml.safe_load((folder / f'{name}.yaml').read_text())]
+    topics = {entry['gz_topic_name'] for entry in entries}
+    assert len(topics) == len(entries) == 7
     for name in VEHICLES:
         model = ElementTree.parse(folder / f'{name}.sdf')
         named = {element.text for element in model.iter()
                  if element.tag in ('topic', 'odom_topic', 'tf_topic', 'camera_info_topic')}
-        assert topics <= named
-    assert {entry['direction'] for entry in yaml.safe_load(text)} == {'GZ_TO_ROS', 'ROS_TO_GZ'}
+        assert topics - {'clock'} <= named
+    assert {entry['gz_topic_name'] for entry in entries
+            if entry['direction'] != 'GZ_TO_ROS'} == {'cmd_vel'}
 
 
 @pytest.mark.parametrize('name', VEHICLES)

@@ -1,0 +1,127 @@
+"""
+Start Gazebo with a course and a robot, its bridge, and all that drives there.
+
+    ros2 launch stream_agent gazebo.launch.py headless:=true world:=worlds/seed_7 robot:=bicycle
+
+This is agent.launch.py with Gazebo for a camera and a robot. Its arguments hold here too. A world
+of your own is written by `ros2 run stream_agent world --seed 7 --output worlds/seed_7`.
+"""
+
+from pathlib import Path
+import shutil
+
+from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
+from launch import LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction,
+    RegisterEventHandler, Shutdown)
+from launch.event_handlers import OnProcessExit
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+import yaml
+
+SHARE = FindPackageShare('stream_agent')
+ROBOTS = ('differential', 'bicycle')
+REMEDY = 'sudo apt install ros-${ROS_DISTRO}-ros-gz'
+# What differs from agent.launch.py.
+OVERRIDES = [
+    DeclareLaunchArgument(
+        'baseline', description="Policy to compare the one that drives with, or 'none'",
+        default_value=PathJoinSubstitution(
+            [SHARE, 'config', 'policies', 'lane_sequential.safetensors'])),
+    DeclareLaunchArgument(
+        'params_file', default_value=PathJoinSubstitution([SHARE, 'config', 'simulation.yaml']),
+        description='Parameters that override those of config/robot.yaml'),
+    DeclareLaunchArgument(
+        'use_sim_time', default_value='true', description='Take the time from /clock'),
+    DeclareLaunchArgument(
+        'respawn', default_value='false',
+        description='Start a process again that ended; false: a crash ends the simulation'),
+]
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        'world', default_value=PathJoinSubstitution([SHARE, 'config', 'gazebo', 'course']),
+        description='Folder that `ros2 run stream_agent world` wrote'),
+    DeclareLaunchArgument(
+        'robot', default_value=ROBOTS[0], choices=ROBOTS,
+        description='Which of the two robots of the world: two driven wheels, or a car'),
+    DeclareLaunchArgument(
+        'headless', default_value='false', choices=('true', 'false'),
+        description='true: no window, and images are rendered without a display'),
+]
+
+
+def check_installed():
+    """Refuse to start without what Gazebo's side needs."""
+    missing = [] if shutil.which('gz') else ["the command 'gz'"]
+    for package in ('ros_gz_sim', 'ros_gz_bridge'):
+        try:
+            get_package_share_directory(package)
+        except PackageNotFoundError:
+            missing.append(f"the package '{package}'")
+    if missing:
+        raise RuntimeError(f'Gazebo is not installed: {", ".join(missing)} cannot be found; '
+                           f'install it by `{REMEDY}` and source ROS again')
+
+
+def check_world(folder):
+    """Refuse a folder that is no world."""
+    for name in ('world.sdf', 'bridge.yaml', 'camera.yaml', 'scene.yaml'):
+        if not (folder / name).is_file():
+            raise RuntimeError(f"world: '{folder}' has no file '{name}'; write one by "
+                               '`ros2 run stream_agent world --output DIR`')
+
+
+def gazebo(context):
+    """Start server or window, put the robot onto the course, and bridge the topics."""
+    check_installed()
+    folder = Path(LaunchConfiguration('world').perform(context)).expanduser().resolve()
+    check_world(folder)
+    start = yaml.safe_load((folder / 'scene.yaml').read_text())['start']
+    headless = LaunchConfiguration('headless').perform(context) == 'true'
+    # Without a shell, and with a second signal: its server now and then sleeps through the first.
+    server = ExecuteProcess(
+        cmd=['gz', 'sim', '-r', '-v', '3', *(['-s', '--headless-rendering'] if headless else []),
+             str(folder / 'world.sdf')],
+        name='gazebo', output='screen', sigterm_timeout='5', sigkill_timeout='5')
+    robot = LaunchConfiguration('robot').perform(context)
+    spawn = Node(
+        package='ros_gz_sim', executable='create', output='screen',
+        arguments=['-name', 'robot', '-file', str(folder / f'{robot}.sdf'),
+                   *(word for flag, name in (('-x', 'x'), ('-y', 'y'), ('-Y', 'yaw'))
+                     for word in (flag, str(start[name])))])
+    return [server, spawn, *bridges(folder),
+            RegisterEventHandler(OnProcessExit(target_action=server, on_exit=[
+                Shutdown(reason='Gazebo ended')]))]
+
+
+def bridges(folder):
+    """Start a bridge for images, and one for all else, which then waits for no image."""
+    return [Node(
+        package='ros_gz_bridge', executable='parameter_bridge', name=name, output='screen',
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[{'config_file': str(folder / file), 'use_sim_time': True}],
+        remappings=[('image', LaunchConfiguration('image_topic')),
+                    ('cmd_vel', LaunchConfiguration('cmd_vel_topic'))])
+        for name, file in (('bridge', 'bridge.yaml'), ('camera_bridge', 'camera.yaml'))]
+
+
+def generate_launch_description():
+    """Describe Gazebo, its bridge, the expert, and what agent.launch.py starts."""
+    agent = IncludeLaunchDescription(
+        PathJoinSubstitution([SHARE, 'launch', 'agent.launch.py']),
+        launch_arguments=[(argument.name, LaunchConfiguration(argument.name))
+                          for argument in OVERRIDES])
+    expert = Node(
+        package='stream_agent', executable='expert', name='expert', output='screen',
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[{'world': LaunchConfiguration('world'), 'use_sim_time': True}])
+    return LaunchDescription([
+        *OVERRIDES,
+        *ARGUMENTS,
+        # First, so that agent.launch.py has set its arguments.
+        agent,
+        OpaqueFunction(function=gazebo),
+        expert,
+    ])
