@@ -3,12 +3,10 @@
 import ctypes
 import sys
 
-# Of <malloc.h>: what is freed at the end of the heap goes back to the system above this size;
-# what is larger than this is mapped anew each time.
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-MOST_TRIMMED = 2**31 - 1
-# More than this the C library refuses.
-MOST_MAPPED = 32 * 2**20
+# Of <malloc.h>: above what size free memory at the heap's end goes back to the system, -1 for
+# never; and how many pieces, large ones, may be mapped anew each time.
+TRIM_THRESHOLD, MMAP_MAX = -1, -4
+NEVER, NONE = -1, 0
 
 
 def keep_freed_memory() -> bool:
@@ -23,5 +21,5 @@ def keep_freed_memory() -> bool:
     if not sys.platform.startswith('linux'):
         return False
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    return mallopt is not None and bool(mallopt(MMAP_THRESHOLD, MOST_MAPPED)
-                                        and mallopt(TRIM_THRESHOLD, MOST_TRIMMED))
+    return mallopt is not None and bool(mallopt(MMAP_MAX, NONE)
+                                        and mallopt(TRIM_THRESHOLD, NEVER))
