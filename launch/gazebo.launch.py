@@ -98,13 +98,14 @@ def gazebo(context):
 
 def bridges(folder):
     """Start a bridge for images, and one for all else, which then waits for no image."""
-    return [Node(
-        package='ros_gz_bridge', executable='parameter_bridge', name=name, output='screen',
-        namespace=LaunchConfiguration('namespace'),
-        parameters=[{'config_file': str(folder / file), 'use_sim_time': True}],
-        remappings=[('image', LaunchConfiguration('image_topic')),
-                    ('cmd_vel', LaunchConfiguration('cmd_vel_topic'))])
-        for name, file in (('bridge', 'bridge.yaml'), ('camera_bridge', 'camera.yaml'))]
+    files = {'bridge': 'bridge.yaml', 'camera_bridge': 'camera.yaml'}
+    return [
+        Node(package='ros_gz_bridge', executable='parameter_bridge', name=name, output='screen',
+             namespace=LaunchConfiguration('namespace'),
+             parameters=[{'config_file': str(folder / file), 'use_sim_time': True}],
+             remappings=[('image', LaunchConfiguration('image_topic')),
+                         ('cmd_vel', LaunchConfiguration('cmd_vel_topic'))])
+        for name, file in files.items()]
 
 
 def generate_launch_description():

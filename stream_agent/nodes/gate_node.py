@@ -18,8 +18,9 @@ from stream_agent.gate.faults import Fault
 from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
 from stream_agent.gate.settings import Settings
 from stream_agent.nodes import process
-from stream_agent.nodes.conversions import (
-    COMMAND_QOS, command_to_twist, stamp_to_ns, twist_to_command)
+from stream_agent.nodes.command_types import (
+    declare_command_type, foreign_types, read_command_type)
+from stream_agent.nodes.conversions import COMMAND_QOS, stamp_to_ns, twist_to_command
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.settings import SettingsError
 
@@ -34,8 +35,8 @@ class GateNode(Node):
     Passes policy commands on to the robot, as far and as long as that is safe.
 
     Subscribes ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame),
-    publishes ``cmd_vel`` (geometry_msgs/TwistStamped, stamped now) and ``/diagnostics``;
-    the service ``~/reset_fault`` (std_srvs/Trigger) ends a latched fault.
+    publishes ``cmd_vel`` (geometry_msgs/TwistStamped, stamped now, or what ``command_type`` names)
+    and ``/diagnostics``; the service ``~/reset_fault`` (std_srvs/Trigger) ends a latched fault.
 
     :raises SettingsError: If the parameters given are not those of a safe gate.
     :raises ValueError: If one of them is unknown.
@@ -45,11 +46,14 @@ class GateNode(Node):
         super().__init__('gate', **kwargs)
         changeable = {item.name for item in fields(Settings)} - {'camera_period'}
         declare_settings(self, Settings, changeable)
+        declare_command_type(self)
         refuse_unknown(self)
+        self._type = read_command_type(self)
+        self._foreign: dict[str, list[str]] = {}
         self.gate = Gate(read_settings(self, Settings), time.monotonic())
         self.add_on_set_parameters_callback(self.on_change_asked)
         self.add_post_set_parameters_callback(self.on_change_made)
-        self._command_pub = self.create_publisher(TwistStamped, 'cmd_vel', COMMAND_QOS)
+        self._command_pub = self.create_publisher(self._type.kind, 'cmd_vel', COMMAND_QOS)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._policy_sub = self.create_subscription(
             TwistStamped, 'policy_command', self.on_policy_command, COMMAND_QOS)
@@ -98,7 +102,7 @@ class GateNode(Node):
     def send(self, command: Command) -> None:
         """Publish a command, stamped now: bases drop what is older, or of the future (G5)."""
         self._command_pub.publish(
-            command_to_twist(command, self.get_clock().now().nanoseconds))
+            self._type.write(command, self.get_clock().now().nanoseconds))
 
     def on_reset_fault(self, request: Trigger.Request, response: Trigger.Response
                        ) -> Trigger.Response:
@@ -113,6 +117,9 @@ class GateNode(Node):
     def publish_diagnostics(self) -> None:
         """Publish the state of the gate, and what became of the policy commands."""
         level, message = self.gate.health(time.monotonic())
+        self.look_for_foreign_types()
+        if self._foreign and level < Level.ERROR:
+            level, message = Level.ERROR, self.about_foreign_types()
         values = {outcome.value: str(self.gate.counts[outcome]) for outcome in Outcome}
         values['fault'] = self.gate.fault.value
         report = DiagnosticArray(status=[DiagnosticStatus(
@@ -120,6 +127,21 @@ class GateNode(Node):
             values=[KeyValue(key=key, value=value) for key, value in values.items()])])
         report.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_pub.publish(report)
+
+    def look_for_foreign_types(self) -> None:
+        """Say once whenever somebody takes or gives other messages than ours (G7)."""
+        found = foreign_types(self, self._command_pub.topic_name, self._type.kind)
+        if found != self._foreign:
+            self._foreign = found
+            if found:
+                self.get_logger().error(self.about_foreign_types())
+
+    def about_foreign_types(self) -> str:
+        """Name both types, and who has the other one."""
+        others = '; '.join(f"{', '.join(nodes)} has {name}"
+                           for name, nodes in self._foreign.items())
+        return (f"'{self._command_pub.topic_name}' has commands of the type {self._type.name}, "
+                f'but {others}: they do not hear each other; set command_type')
 
     def stop(self) -> None:
         """Send zero three times over 0.1 s, and wait a moment for it to arrive (P2)."""

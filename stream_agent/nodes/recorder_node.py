@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 import time
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped, Vector3Stamped
@@ -17,9 +18,10 @@ from stream_agent.measurement.recording import make_folder, RecordingError, Writ
 from stream_agent.measurement.rows import RowMaker
 from stream_agent.messages import stamp_of_serialized
 from stream_agent.nodes import process
+from stream_agent.nodes.command_types import declare_command_type, read_command_type
 from stream_agent.nodes.conversions import (
     image_source, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
-from stream_agent.nodes.parameters import declare
+from stream_agent.nodes.parameters import declare, refuse_unknown
 
 CLOSE_PERIOD = 0.25
 DESCRIBE_PERIOD = 2.0
@@ -54,6 +56,9 @@ class RecorderNode(Node):
                 'Folder in which every run gets a folder, and latest points to the last')
         declare(self, 'queue_size', 10_000, 'Most rows that wait for the disk',
                 low=10, high=10_000_000)
+        declare_command_type(self)
+        refuse_unknown(self)
+        self._type = read_command_type(self)
         self.policies = parse_policies(self.get_parameter('policies').value)
         self.driving = self.get_parameter('driving').value
         if self.driving and self.driving not in self.policies:
@@ -86,7 +91,7 @@ class RecorderNode(Node):
         self._reference_sub = self.create_subscription(
             TwistStamped, 'reference', self.on_reference, WATCH_COMMAND_QOS)
         self._gated_sub = self.create_subscription(
-            TwistStamped, 'cmd_vel', self.on_gated, WATCH_COMMAND_QOS)
+            self._type.kind, 'cmd_vel', self.on_gated, WATCH_COMMAND_QOS)
         self.create_subscription(
             Vector3Stamped, 'course_state', self.on_course_state, WATCH_COMMAND_QOS)
         self.create_subscription(Header, 'scene_change', self.on_scene_change, WATCH_COMMAND_QOS)
@@ -136,12 +141,12 @@ class RecorderNode(Node):
         self._rows.add_command(policy, stamp_to_ns(msg.header.stamp), arrival_ns,
                                info.get('source_timestamp') or arrival_ns, twist_to_command(msg))
 
-    def on_gated(self, msg: TwistStamped, info: dict) -> None:
+    def on_gated(self, msg: Any, info: dict) -> None:
         """Note a command of the gate."""
         self._heard.add('cmd_vel')
         arrival_ns = self.arrival_ns(info)
         self._rows.add_gated(arrival_ns, info.get('source_timestamp') or arrival_ns,
-                             twist_to_command(msg))
+                             self._type.read(msg))
 
     def on_scene_change(self, msg: Header) -> None:
         """Note that the scene changes with the frame of that stamp."""

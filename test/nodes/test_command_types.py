@@ -1,0 +1,105 @@
+"""What bases take: each type over real DDS, as far as its package is there."""
+
+from importlib.util import find_spec
+from itertools import pairwise
+import math
+import signal
+from types import SimpleNamespace
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import Twist
+from hypothesis import given, strategies
+import pytest
+
+from stream_agent.command import Command, STOP
+from stream_agent.nodes.command_types import ackermann, make_command_type, steering_angle
+
+DRIVE = Command(0.4, 0.5)
+WHEEL_BASE = 0.25
+installed = find_spec('ackermann_msgs') is not None
+SPEEDS = strategies.floats(0.01, 5.0)
+RATES = strategies.floats(-6.0, 6.0)
+
+
+def car_message():
+    """Return fields as ackermann_msgs has them; its own are used where it is installed."""
+    return SimpleNamespace(
+        header=SimpleNamespace(frame_id='', stamp=SimpleNamespace(sec=0, nanosec=0)),
+        drive=SimpleNamespace(speed=0.0, steering_angle=0.0))
+
+
+CAR = make_command_type('ackermann', WHEEL_BASE) if installed else ackermann(
+    car_message, WHEEL_BASE)
+
+
+@given(SPEEDS, RATES, strategies.sampled_from([1, -1]))
+def test_a_car_is_told_the_same_path(speed, yaw_rate, direction):
+    command = Command(direction * speed, yaw_rate)
+    msg = CAR.write(command, 3_000_000_001)
+    assert (msg.header.frame_id, msg.header.stamp.sec, msg.header.stamp.nanosec) == (
+        'base_link', 3, 1)
+    # A turn to the left is a positive angle ahead, and a negative one in reverse.
+    assert math.copysign(1, msg.drive.steering_angle) == math.copysign(
+        1, yaw_rate) * direction or yaw_rate == 0
+    assert math.tan(msg.drive.steering_angle) == pytest.approx(
+        WHEEL_BASE * yaw_rate / command.speed, rel=1e-5, abs=1e-7)
+    assert CAR.read(msg) == pytest.approx(command, rel=1e-4, abs=1e-6)
+
+
+@given(RATES)
+def test_a_car_that_stands_steers_straight_on(yaw_rate):
+    assert steering_angle(Command(0.0, yaw_rate), WHEEL_BASE) == 0.0
+
+
+@pytest.mark.parametrize('name', ['twist_stamped', 'twist'])
+def test_what_is_written_is_read(name):
+    kind = make_command_type(name, WHEEL_BASE)
+    assert kind.read(kind.write(DRIVE, 5)) == DRIVE
+
+
+@pytest.mark.real_time
+def test_a_base_that_takes_twist_is_driven_and_stopped(robot, start_node):
+    heard = robot.peer.hear(Twist, 'cmd_vel_unstamped')
+    gate = start_node('gate', '-r', 'cmd_vel:=cmd_vel_unstamped', command_type='twist')
+    robot.peer.spin_until(lambda: heard and robot._policy.get_subscription_count())
+    robot.drive(DRIVE, 0.8)
+    told = [Command(one.message.linear.x, one.message.angular.z) for one in heard]
+    assert told[0] == STOP and told[-1] == DRIVE
+    for before, after in pairwise(told):
+        assert abs(after.speed - before.speed) <= 2.5 / 15 + 1e-9
+    robot.peer.spin(0.6)
+    assert heard[-1].message.linear.x == 0.0
+    assert not robot.heard
+    assert gate.popen.poll() is None
+
+
+@pytest.mark.real_time
+def test_another_type_on_the_topic_is_an_error_that_names_both(robot, start_node, tmp_path):
+    gate = start_node('gate')
+    robot.ready()
+    assert robot.status().level != DiagnosticStatus.ERROR
+    stranger = start_node('recorder', command_type='twist', output=str(tmp_path))
+    said = ("'/cmd_vel' has commands of the type geometry_msgs/msg/TwistStamped, but /recorder "
+            'has geometry_msgs/msg/Twist: they do not hear each other; set command_type')
+    robot.peer.spin_until(lambda: said in gate.output, 20.0)
+    status = robot.status()
+    assert (status.level, status.message) == (DiagnosticStatus.ERROR, said)
+    stranger.signal(signal.SIGINT)
+    stranger.wait()
+    robot.peer.spin_until(lambda: robot.status().level != DiagnosticStatus.ERROR)
+    assert gate.output.count(said) == 1
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize('node', ['gate', 'recorder'])
+@pytest.mark.parametrize('name, said', [
+    ('joy', "command_type is 'joy'; choices are twist_stamped, twist, ackermann"),
+    pytest.param('ackermann', "needs the package 'ackermann_msgs'; install it by",
+                 marks=pytest.mark.skipif(installed, reason='ackermann_msgs is installed'))])
+def test_a_type_that_there_is_not_is_refused_in_a_sentence(start_node, tmp_path, node, name, said):
+    options = {'output': str(tmp_path)} if node == 'recorder' else {}
+    process = start_node(node, command_type=name, **options)
+    assert process.wait(20.0) == 1
+    assert said in process.output
+    assert 'Traceback' not in process.output
+    assert not list(tmp_path.iterdir())
