@@ -7,13 +7,13 @@ import sys
 from jobs import is_running, wait_for
 
 # One worker is done when its parent is killed, the other is not.
-CODE = '''
+CODE = """
 import subprocess, sys
 from stream_agent.learning.side_by_side import run_side_by_side
 if __name__ == '__main__':
     print('up', flush=True)
     run_side_by_side(subprocess.check_call, [['true'], ['touch', 'begun'], sys.argv[1:]], 2)
-'''
+"""
 BUSY = ['sh', '-c', 'touch busy; until [ -e enough ]; do sleep 0.1; done; touch finished']
 
 
