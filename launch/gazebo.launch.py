@@ -9,6 +9,7 @@ of your own is written by `ros2 run stream_agent world --seed 7 --output worlds/
 
 from pathlib import Path
 import shutil
+import signal
 
 from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
 from launch import LaunchDescription
@@ -92,8 +93,14 @@ def gazebo(context):
                    *(word for flag, name in (('-x', 'x'), ('-y', 'y'), ('-Y', 'yaw'))
                      for word in (flag, str(start[name])))])
     return [server, spawn, *bridges(folder),
-            RegisterEventHandler(OnProcessExit(target_action=server, on_exit=[
-                Shutdown(reason='Gazebo ended')]))]
+            RegisterEventHandler(OnProcessExit(target_action=server, on_exit=end))]
+
+
+def end(event, context):
+    """End the launch with Gazebo, with an error if it crashed."""
+    if event.returncode not in (0, -signal.SIGINT):
+        raise RuntimeError(f'Gazebo ended with exit code {event.returncode}')
+    return None if context.is_shutdown else Shutdown(reason='Gazebo ended')
 
 
 def bridges(folder):

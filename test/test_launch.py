@@ -1,12 +1,16 @@
 """The launch files: what they describe, and real launches with untrained policies."""
 
 import os
+from pathlib import Path
 import shutil
 import signal
+import sys
 
 from jobs import is_running, Job, ROOT, save_untrained, wait_for
 import pytest
+from stream_agent.gazebo.world_folder import write_world
 from stream_agent.installation import installed_share
+from stream_agent.simulation.settings import Settings
 
 pytest.importorskip('launch_ros', reason='launch_ros does not import: ROS 2 is not installed, '
                     'and its wheels have no launch tools')
@@ -16,9 +20,17 @@ ARGUMENTS = {
         'checkpoint', 'baseline', 'device', 'namespace', 'image_topic', 'cmd_vel_topic',
         'params_file', 'use_sim_time', 'autostart', 'record', 'output', 'respawn', 'log_level'},
     'simulation.launch.py': {'baseline', 'params_file', 'respawn', 'duration', 'course_seed'},
+    'gazebo.launch.py': {'baseline', 'params_file', 'use_sim_time', 'respawn', 'world', 'robot',
+                         'headless'},
 }
 pytestmark = pytest.mark.real_time
 CONFIGURED = 'sequential policy on cpu'
+WAITING = """
+import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+print('up', *sys.argv, flush=True)
+time.sleep(seconds)
+"""
 real_launch = pytest.mark.skipif(
     not (shutil.which('ros2') and installed_share()),
     reason='`ros2 launch` does not find the package: AMENT_PREFIX_PATH has no installation of it')
@@ -35,8 +47,8 @@ def launch(policy, tmp_path):
     """Launch the simulation with an untrained policy and given arguments."""
     jobs = []
 
-    def start(*arguments):
-        jobs.append(Job(['ros2', 'launch', 'stream_agent', 'simulation.launch.py',
+    def start(*arguments, file='simulation.launch.py'):
+        jobs.append(Job(['ros2', 'launch', 'stream_agent', file,
                          f'checkpoint:={policy}', 'device:=cpu', f'output:={tmp_path}/results',
                          *arguments], tmp_path))
         return jobs[-1]
@@ -100,3 +112,88 @@ def test_a_crashed_agent_comes_back_unconfigured(launch):
     job.popen.send_signal(signal.SIGINT)
     assert job.popen.wait(60) == 0, job.said
     assert not any(is_running(pid) for pid in after.values())
+
+
+@pytest.fixture
+def gazebo(tmp_path, monkeypatch):
+    """
+    Stand in for an installation of Gazebo, which no test machine has: what is started, waits.
+
+    :returns: The folder of a world.
+    """
+    prefix = tmp_path / 'gazebo'
+    for path, seconds in (('bin/gz', 600), ('lib/ros_gz_sim/create', 0),
+                          ('lib/ros_gz_bridge/parameter_bridge', 600)):
+        (prefix / path).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / path).write_text(f'#!{sys.executable}\nseconds = {seconds}\n{WAITING}')
+        (prefix / path).chmod(0o755)
+    for package in ('ros_gz_sim', 'ros_gz_bridge'):
+        (prefix / 'share' / package).mkdir(parents=True)
+        index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages'
+        index.mkdir(parents=True, exist_ok=True)
+        (index / package).touch()
+    monkeypatch.setenv('PATH', f'{prefix}/bin:{os.environ["PATH"]}')
+    monkeypatch.setenv('AMENT_PREFIX_PATH', f'{prefix}:{os.environ["AMENT_PREFIX_PATH"]}')
+    write_world(Settings(), 3, tmp_path / 'world')
+    return tmp_path / 'world'
+
+
+@real_launch
+def test_gazebo_gets_the_world_and_leaves_nothing_running(launch, gazebo):
+    job = launch('headless:=true', f'world:={gazebo}', 'robot:=bicycle', 'record:=false',
+                 file='gazebo.launch.py')
+    world = f'{gazebo}/world.sdf'
+    wait_for(lambda: f'sim -r -v 3 -s --headless-rendering {world}' in job.said)
+    wait_for(lambda: f'-file {gazebo}/bicycle.sdf -x ' in job.said)
+    wait_for(lambda: job.said.count('/parameter_bridge') >= 2 and job.said.count(CONFIGURED) == 2)
+    wait_for(lambda: {'agent', 'baseline', 'gate', 'expert', 'bridge', 'camera_bridge'} <= set(
+        job.nodes()))
+    children = [*job.nodes().values(), *processes_of(world)]
+    assert len(processes_of(world)) == 1
+    job.popen.send_signal(signal.SIGINT)
+    assert job.popen.wait(60) == 0, job.said
+    assert not any(is_running(pid) for pid in children)
+
+
+@real_launch
+@pytest.mark.parametrize('number, code', [(signal.SIGINT, 0), (signal.SIGKILL, 1)])
+def test_the_end_of_gazebo_is_the_end_of_all(launch, gazebo, number, code):
+    job = launch(f'world:={gazebo}', 'baseline:=none', 'record:=false', file='gazebo.launch.py')
+    wait_for(lambda: CONFIGURED in job.said)
+    wait_for(lambda: f'sim -r -v 3 {gazebo}/world.sdf' in job.said)
+    (server,) = processes_of(f'{gazebo}/world.sdf')
+    nodes = job.nodes()
+    os.kill(server, number)
+    assert job.popen.wait(60) == code, job.said
+    assert ('Gazebo ended with exit code -9' in job.said) == bool(code)
+    assert nodes and not any(is_running(pid) for pid in nodes.values())
+
+
+@real_launch
+@pytest.mark.skipif(bool(shutil.which('gz')), reason='Gazebo is installed')
+def test_gazebo_that_is_not_installed_is_a_sentence(launch, tmp_path):
+    job = launch(f'world:={tmp_path}', file='gazebo.launch.py')
+    assert job.popen.wait(60) == 1
+    assert ("Gazebo is not installed: the command 'gz', the package 'ros_gz_sim', the package "
+            "'ros_gz_bridge' cannot be found; install it by `sudo apt install "
+            'ros-${ROS_DISTRO}-ros-gz` and source ROS again') in job.said
+
+
+@real_launch
+def test_a_folder_that_is_no_world_is_a_sentence(launch, gazebo, tmp_path):
+    job = launch(f'world:={tmp_path}', file='gazebo.launch.py')
+    assert job.popen.wait(60) == 1
+    assert f"world: '{tmp_path}' has no file 'world.sdf'; write one by" in job.said
+
+
+def processes_of(word):
+    """Return the processes of Gazebo that have a word on their command line."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            words = path.read_text().split('\0')
+        except OSError:
+            continue
+        if word in words and 'sim' in words:
+            found.append(int(path.parent.name))
+    return found
