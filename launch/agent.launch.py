@@ -1,17 +1,19 @@
 """
 Start the agent, the gate and the recorder on a camera that already runs.
 
+    ros2 launch stream_agent agent.launch.py robot:=turtlebot4
     ros2 launch stream_agent agent.launch.py image_topic:=/camera/image_raw cmd_vel_topic:=/cmd_vel
 
 ``ros2 launch stream_agent agent.launch.py --show-args`` lists what can be set.
 """
 
+from pathlib import Path
 import signal
 
 from launch import LaunchDescription
 from launch.actions import (
-    DeclareLaunchArgument, EmitEvent, GroupAction, OpaqueFunction, RegisterEventHandler, Shutdown,
-    UnregisterEventHandler)
+    DeclareLaunchArgument, EmitEvent, GroupAction, OpaqueFunction, RegisterEventHandler,
+    SetLaunchConfiguration, Shutdown, UnregisterEventHandler)
 from launch.conditions import IfCondition, UnlessCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import matches_action
@@ -21,6 +23,7 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
+import yaml
 
 CONFIG = PathJoinSubstitution([FindPackageShare('stream_agent'), 'config'])
 
@@ -36,10 +39,15 @@ ARGUMENTS = [
         'device', default_value='auto', description="Torch device: 'auto', 'cpu', 'cuda:0', ..."),
     DeclareLaunchArgument('namespace', default_value='', description='Namespace of the robot'),
     DeclareLaunchArgument(
-        'image_topic', default_value='image', description='Frames (sensor_msgs/Image)'),
+        'robot', default_value='none',
+        description="One of config/robots, a file like those, or 'none': sets topics, limits and "
+                    'the type of commands'),
     DeclareLaunchArgument(
-        'cmd_vel_topic', default_value='cmd_vel',
-        description='Commands to the base (geometry_msgs/TwistStamped)'),
+        'image_topic', default_value='',
+        description="Frames (sensor_msgs/Image); empty: the robot's, or image"),
+    DeclareLaunchArgument(
+        'cmd_vel_topic', default_value='',
+        description="Commands to the base; empty: the robot's, or cmd_vel"),
     DeclareLaunchArgument(
         'params_file', default_value=PathJoinSubstitution([CONFIG, 'robot.yaml']),
         description='Parameters that override those of config/robot.yaml'),
@@ -57,6 +65,7 @@ ARGUMENTS = [
                     'false: the end of one process is the end of all'),
     DeclareLaunchArgument('log_level', default_value='info', description='Least severity logged'),
 ]
+USUAL_TOPICS = {'image_topic': 'image', 'cmd_vel_topic': 'cmd_vel'}
 TOPICS = [
     ('image', LaunchConfiguration('image_topic')),
     ('image/compressed', [LaunchConfiguration('image_topic'), '/compressed']),
@@ -68,7 +77,7 @@ def ros_node(executable, name, action=Node, parameters=None, remappings=(), **op
     """
     Start one of our executables in the way that is common to all.
 
-    :param parameters: What overrides the two files.
+    :param parameters: What overrides the files.
     """
     process = action(
         package='stream_agent',
@@ -79,6 +88,7 @@ def ros_node(executable, name, action=Node, parameters=None, remappings=(), **op
         output='screen',
         parameters=[
             PathJoinSubstitution([CONFIG, 'robot.yaml']),
+            LaunchConfiguration('robot_file'),
             LaunchConfiguration('params_file'),
             {'use_sim_time': LaunchConfiguration('use_sim_time'), **(parameters or {})},
         ],
@@ -92,6 +102,32 @@ def ros_node(executable, name, action=Node, parameters=None, remappings=(), **op
         OnProcessExit(target_action=process, on_exit=end),
         condition=UnlessCondition(LaunchConfiguration('respawn')))
     return process, end_with_it
+
+
+def choose_robot(context):
+    """Find the robot's file, and take topics from it that were not given."""
+    name = LaunchConfiguration('robot').perform(context)
+    config = Path(CONFIG.perform(context))
+    file = config / 'robot.yaml' if name == 'none' else robot_file(name, config / 'robots')
+    try:
+        section = yaml.safe_load(file.read_text()).get('/**/robot', {})
+        topics = {**USUAL_TOPICS, **section.get('ros__parameters', {})}
+    except (AttributeError, TypeError, yaml.YAMLError) as error:
+        raise RuntimeError(f"robot: '{file}' is no parameter file of ROS 2: {error}") from error
+    return [SetLaunchConfiguration('robot_file', str(file)), *(
+        SetLaunchConfiguration(topic, topics[topic]) for topic in USUAL_TOPICS
+        if not LaunchConfiguration(topic).perform(context))]
+
+
+def robot_file(name, folder):
+    """Return the file of a robot, by its name or its path."""
+    shipped = {file.stem: file for file in sorted(folder.glob('*.yaml'))}
+    file = shipped.get(name, Path(name).expanduser())
+    if not file.is_file():
+        raise RuntimeError(
+            f"robot: there is no '{name}'; shipped robots are {', '.join(shipped)}, and the path "
+            'of a file like theirs does as well')
+    return file
 
 
 def end(event, context):
@@ -140,6 +176,7 @@ def generate_launch_description():
     baseline = LaunchConfiguration('baseline')
     return LaunchDescription([
         *ARGUMENTS,
+        OpaqueFunction(function=choose_robot),
         *policy('agent', LaunchConfiguration('checkpoint')),
         GroupAction(
             policy('baseline', baseline, [('policy_command', 'baseline/policy_command')]),

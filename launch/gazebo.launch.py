@@ -1,7 +1,7 @@
 """
 Start Gazebo with a course and a robot, its bridge, and all that drives there.
 
-    ros2 launch stream_agent gazebo.launch.py headless:=true world:=worlds/seed_7 robot:=bicycle
+    ros2 launch stream_agent gazebo.launch.py headless:=true world:=worlds/seed_7 vehicle:=bicycle
 
 This is agent.launch.py with Gazebo for a camera and a robot. Its arguments hold here too. A world
 of your own is written by `ros2 run stream_agent world --seed 7 --output worlds/seed_7`.
@@ -23,7 +23,7 @@ from launch_ros.substitutions import FindPackageShare
 import yaml
 
 SHARE = FindPackageShare('stream_agent')
-ROBOTS = ('differential', 'bicycle')
+VEHICLES = ('differential', 'bicycle')
 REMEDY = 'sudo apt install ros-${ROS_DISTRO}-ros-gz'
 # What differs from agent.launch.py.
 OVERRIDES = [
@@ -45,7 +45,7 @@ ARGUMENTS = [
         'world', default_value=PathJoinSubstitution([SHARE, 'config', 'gazebo', 'course']),
         description='Folder that `ros2 run stream_agent world` wrote'),
     DeclareLaunchArgument(
-        'robot', default_value=ROBOTS[0], choices=ROBOTS,
+        'vehicle', default_value=VEHICLES[0], choices=VEHICLES,
         description='Which of the two robots of the world: two driven wheels, or a car'),
     DeclareLaunchArgument(
         'headless', default_value='false', choices=('true', 'false'),
@@ -86,10 +86,10 @@ def gazebo(context):
         cmd=['gz', 'sim', '-r', '-v', '3', *(['-s', '--headless-rendering'] if headless else []),
              str(folder / 'world.sdf')],
         name='gazebo', output='screen', sigterm_timeout='5', sigkill_timeout='5')
-    robot = LaunchConfiguration('robot').perform(context)
+    vehicle = LaunchConfiguration('vehicle').perform(context)
     spawn = Node(
         package='ros_gz_sim', executable='create', output='screen',
-        arguments=['-name', 'robot', '-file', str(folder / f'{robot}.sdf'),
+        arguments=['-name', 'robot', '-file', str(folder / f'{vehicle}.sdf'),
                    *(word for flag, name in (('-x', 'x'), ('-y', 'y'), ('-Y', 'yaw'))
                      for word in (flag, str(start[name])))])
     return [server, spawn, *bridges(folder),

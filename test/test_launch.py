@@ -17,10 +17,10 @@ pytest.importorskip('launch_ros', reason='launch_ros does not import: ROS 2 is n
 
 ARGUMENTS = {
     'agent.launch.py': {
-        'checkpoint', 'baseline', 'device', 'namespace', 'image_topic', 'cmd_vel_topic',
+        'checkpoint', 'baseline', 'device', 'namespace', 'robot', 'image_topic', 'cmd_vel_topic',
         'params_file', 'use_sim_time', 'autostart', 'record', 'output', 'respawn', 'log_level'},
     'simulation.launch.py': {'baseline', 'params_file', 'respawn', 'duration', 'course_seed'},
-    'gazebo.launch.py': {'baseline', 'params_file', 'use_sim_time', 'respawn', 'world', 'robot',
+    'gazebo.launch.py': {'baseline', 'params_file', 'use_sim_time', 'respawn', 'world', 'vehicle',
                          'headless'},
 }
 pytestmark = pytest.mark.real_time
@@ -77,6 +77,35 @@ def test_the_simulation_ends_the_launch_and_the_recorder_reports(launch, policy,
     assert (tmp_path / 'results' / 'latest' / 'report.html').stat().st_size > 10_000
     assert 'No message' not in job.said
     assert 'start_timeout is over' not in job.said
+
+
+@pytest.fixture
+def agent(launch):
+    """Launch agents without a simulation; what is said tells their topics."""
+    return lambda *arguments: launch('record:=false', *arguments, file='agent.launch.py')
+
+
+@real_launch
+@pytest.mark.parametrize('arguments, image, file', [
+    (['robot:=turtlebot3'], 'camera/image_raw', 'turtlebot3.yaml'),
+    (['robot:=turtlebot4', 'image_topic:=mine', 'namespace:=one'], 'mine', 'turtlebot4.yaml'),
+    ([], 'image', 'robot.yaml')])
+def test_a_robot_has_its_topics_unless_others_are_given(agent, arguments, image, file):
+    job = agent(*arguments)
+    wait_for(lambda: CONFIGURED in job.said)
+    for pid in job.nodes().values():
+        words = Path(f'/proc/{pid}/cmdline').read_text().split('\0')
+        assert f'image:={image}' in words and 'cmd_vel:=cmd_vel' in words
+        assert any(word.endswith(f'/{file}') for word in words)
+
+
+@real_launch
+def test_a_robot_that_there_is_not_is_a_sentence(agent):
+    job = agent('robot:=tortoise')
+    assert job.popen.wait(60) == 1
+    assert ("robot: there is no 'tortoise'; shipped robots are differential_drive, donkeycar, "
+            'f1tenth, turtlebot3, turtlebot4, and the path of a file like theirs does as well'
+            ) in job.said
 
 
 @real_launch
@@ -140,7 +169,7 @@ def gazebo(tmp_path, monkeypatch):
 
 @real_launch
 def test_gazebo_gets_the_world_and_leaves_nothing_running(launch, gazebo):
-    job = launch('headless:=true', f'world:={gazebo}', 'robot:=bicycle', 'record:=false',
+    job = launch('headless:=true', f'world:={gazebo}', 'vehicle:=bicycle', 'record:=false',
                  file='gazebo.launch.py')
     world = f'{gazebo}/world.sdf'
     wait_for(lambda: f'sim -r -v 3 -s --headless-rendering {world}' in job.said)
