@@ -10,6 +10,7 @@ COMMANDS = {
     'gate': ('stream_agent.nodes.gate_node', 'guards the wheels: limits, watchdog, faults'),
     'recorder': ('stream_agent.nodes.recorder_node', 'compares policies on the same frames'),
     'simulation': ('stream_agent.nodes.simulation_node', 'publishes the embedded simulator'),
+    'camera': ('stream_agent.nodes.camera_node', 'publishes a camera or a video by OpenCV'),
     'expert': ('stream_agent.nodes.expert_node', 'says what to do, from ground truth'),
     'rollouts': ('stream_agent.commands.rollouts', 'tells all about a rollout of a graph'),
     'plan': ('stream_agent.commands.plan', 'finds the rollout to run on a device and camera'),
@@ -25,7 +26,7 @@ COMMANDS = {
 }
 # What runs until it is told to go.
 ROBOT = {COMMANDS[name][0] for name in (
-    'agent', 'gate', 'recorder', 'simulation', 'expert', 'run')}
+    'agent', 'gate', 'recorder', 'simulation', 'camera', 'expert', 'run')}
 
 
 def usage() -> str:

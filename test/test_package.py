@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
-EXECUTABLES = ['agent', 'compare', 'convert', 'draw', 'evaluate', 'experiment', 'expert', 'export',
-               'gate', 'plan', 'recorder', 'rollouts', 'simulation', 'train', 'world']
+EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'draw', 'evaluate', 'experiment', 'expert',
+               'export', 'gate', 'plan', 'recorder', 'rollouts', 'simulation', 'train', 'world']
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,71 @@
+"""The camera node as a real process, on a video; no test machine has a camera."""
+
+from itertools import pairwise
+import signal
+
+import cv2
+import numpy as np
+import pytest
+from sensor_msgs.msg import Image
+from stream_agent.nodes.conversions import image_to_array, stamp_to_ns, WATCH_FRAME_QOS
+
+pytestmark = pytest.mark.real_time
+
+COUNT, RATE = 30, 20.0
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory):
+    """Write a video that becomes brighter and is red on its left side."""
+    path = tmp_path_factory.mktemp('video') / 'drive.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), RATE, (64, 48))
+    for i in range(COUNT):
+        picture = np.full((48, 64, 3), 4 * i + 60, np.uint8)
+        picture[:, :32, :2] = 20
+        writer.write(picture)
+    writer.release()
+    return str(path)
+
+
+def test_a_video_is_played_at_its_pace_and_then_over(start_node, peer, video):
+    images = peer.hear(Image, 'image', WATCH_FRAME_QOS)
+    camera = start_node('camera', source=video, frame_id='front')
+    peer.spin_until(lambda: camera.popen.poll() is not None, 20.0)
+    assert camera.wait() == 0
+    assert f'{COUNT} pictures published' in camera.output
+    # The first ones are gone before we have met.
+    assert len(images) > COUNT / 2
+    stamps = [stamp_to_ns(one.message.header.stamp) for one in images]
+    assert all(before < after for before, after in pairwise(stamps))
+    assert np.median(np.diff(stamps)) == pytest.approx(1e9 / RATE, rel=0.1)
+    assert all(0 <= one.ros_ns - stamp < 200_000_000 for one, stamp in zip(images, stamps))
+    last = images[-1].message
+    assert (last.encoding, last.header.frame_id) == ('rgb8', 'front')
+    pixels = image_to_array(last).astype(int)
+    assert pixels.shape == (48, 64, 3)
+    # Red on the left, grey on the right, and brightest at the end.
+    assert pixels[:, :28, 0].mean() > pixels[:, :28, 2].mean() + 100
+    assert pixels[:, 36:].mean() == pytest.approx(4 * (COUNT - 1) + 60, abs=6)
+
+
+def test_a_video_is_repeated_faster_until_it_is_stopped(start_node, peer, video):
+    images = peer.hear(Image, 'image', WATCH_FRAME_QOS)
+    camera = start_node('camera', source=video, repeat=True, rate=100.0)
+    peer.spin_until(lambda: len(images) > 2 * COUNT, 20.0)
+    stamps = [stamp_to_ns(one.message.header.stamp) for one in images]
+    assert all(before < after for before, after in pairwise(stamps))
+    assert np.median(np.diff(stamps)) == pytest.approx(1e7, rel=0.3)
+    camera.signal(signal.SIGINT)
+    assert camera.wait() == 0
+
+
+@pytest.mark.parametrize('options, said', [
+    ({'source': '/nowhere.avi'}, "source: there is no video '/nowhere.avi'; give its path, or"),
+    ({'source': __file__}, 'is no video that OpenCV can read'),
+    ({'source': '99'}, 'source: camera 99 cannot be opened; check that it is plugged in'),
+    ({'sauce': '1'}, "there is no parameter 'sauce'; the nearest is 'source'")])
+def test_a_source_that_gives_nothing_is_a_sentence(start_node, options, said):
+    camera = start_node('camera', **options)
+    assert camera.wait(20.0) == 1
+    assert said in camera.output
+    assert 'Traceback' not in camera.output
