@@ -8,6 +8,7 @@ import sys
 COMMANDS = {
     'agent': ('stream_agent.nodes.agent_node', 'steps a policy on every camera frame'),
     'gate': ('stream_agent.nodes.gate_node', 'guards the wheels: limits, watchdog, faults'),
+    'record': ('stream_agent.nodes.record_node', 'records a drive to learn from, as a rosbag2'),
     'recorder': ('stream_agent.nodes.recorder_node', 'compares policies on the same frames'),
     'simulation': ('stream_agent.nodes.simulation_node', 'publishes the embedded simulator'),
     'camera': ('stream_agent.nodes.camera_node', 'publishes a camera or a video by OpenCV'),
@@ -26,7 +27,7 @@ COMMANDS = {
 }
 # What runs until it is told to go.
 ROBOT = {COMMANDS[name][0] for name in (
-    'agent', 'gate', 'recorder', 'simulation', 'camera', 'expert', 'run')}
+    'agent', 'gate', 'record', 'recorder', 'simulation', 'camera', 'expert', 'run')}
 
 
 def usage() -> str:

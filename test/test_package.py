@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
 EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'draw', 'evaluate', 'experiment', 'expert',
-               'export', 'gate', 'plan', 'recorder', 'rollouts', 'simulation', 'train', 'world']
+               'export', 'gate', 'plan', 'record', 'recorder', 'rollouts', 'simulation', 'train',
+               'world']
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,8 @@
 """Writes drives as rosbag2 recordings, MCAP, which `ros2 bag` reads like its own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -35,24 +37,41 @@ def write_bag(path: Path, drive: Drive, image_topic: str = '/camera/image_raw/co
     :param path: Folder, which must not exist.
     :raises BadRecordingError: If it exists, or the package that writes bags is missing.
     """
-    try:
-        from rosbags.rosbag2 import StoragePlugin, Writer
-    except ImportError:
-        raise BadRecordingError('rosbag2 recordings are written by the package rosbags, which '
-                                "is missing: pip install 'stream_agent[learning]'") from None
-    if path.exists():
-        raise BadRecordingError(f"'{path}' is there already; remove it, or give another folder")
-    # The storage is named after its folder, so only the one above says that it is unfinished.
-    unfinished = path.parent / f'{path.name}.{os.getpid()}.part' / path.name
-    with Writer(unfinished, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    with new_bag(path) as writer:
         frames = writer.add_connection(image_topic, COMPRESSED, typestore=types())
         orders = writer.add_connection(command_topic, TWIST_STAMPED, typestore=types())
         for image, stamp, (speed, steering) in zip(drive.images, drive.stamps, drive.commands):
             stamp = int(stamp)
             writer.write(frames, stamp, serialized_image(image, stamp))
             writer.write(orders, stamp, serialized_command(float(speed), float(steering), stamp))
+
+
+@contextmanager
+def new_bag(path: Path) -> Iterator:
+    """
+    Open a recording to be written; it has its name only once it is complete.
+
+    :param path: Folder, which must not exist.
+    :returns: Yields a ``rosbags.rosbag2.Writer``.
+    :raises BadRecordingError: If it exists, or the package that writes bags is missing.
+    """
+    check_writable()
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    if path.exists():
+        raise BadRecordingError(f"'{path}' is there already; remove it, or give another folder")
+    # The storage is named after its folder, so only the one above says that it is unfinished.
+    unfinished = path.parent / f'{path.name}.{os.getpid()}.part' / path.name
+    with Writer(unfinished, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        yield writer
     unfinished.rename(path)
     unfinished.parent.rmdir()
+
+
+def check_writable() -> None:
+    """Refuse to write recordings without the package that writes them."""
+    if find_spec('rosbags') is None:
+        raise BadRecordingError('rosbag2 recordings are written by the package rosbags, which '
+                                "is missing: pip install 'stream_agent[learning]'")
 
 
 def header(stamp: int, frame_id: str):
