@@ -13,6 +13,7 @@ COMMANDS = {
     'simulation': ('stream_agent.nodes.simulation_node', 'publishes the embedded simulator'),
     'camera': ('stream_agent.nodes.camera_node', 'publishes a camera or a video by OpenCV'),
     'expert': ('stream_agent.nodes.expert_node', 'says what to do, from ground truth'),
+    'doctor': ('stream_agent.nodes.doctor', 'says what is wrong before the first drive'),
     'rollouts': ('stream_agent.commands.rollouts', 'tells all about a rollout of a graph'),
     'plan': ('stream_agent.commands.plan', 'finds the rollout to run on a device and camera'),
     'draw': ('stream_agent.commands.draw', 'draws a graph, its windows, and its update steps'),

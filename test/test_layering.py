@@ -9,10 +9,11 @@ PACKAGE = Path(__file__).parents[1] / 'stream_agent'
 # installation.py asks ROS's index of packages, where there is one.
 BELOW_ROS = [path for path in sorted(PACKAGE.rglob('*.py'))
              if 'nodes' not in path.parts and path.name != 'installation.py']
-NO_TORCH = [path for folder in ('theory', 'gate', 'measurement', 'simulation', 'recordings')
+NO_TORCH = [path for folder in (
+    'theory', 'gate', 'measurement', 'simulation', 'recordings', 'doctor')
             for path in sorted((PACKAGE / folder).rglob('*.py'))]
 ABOVE_NETWORK = {'engine', 'learning', 'simulation', 'gate', 'measurement', 'commands', 'options',
-                 'node_durations', 'recordings'}
+                 'node_durations', 'recordings', 'doctor'}
 # What lies to the left of a folder in the data's way may not import what lies to its right.
 NOT_BELOW = {
     'theory': {'network', *ABOVE_NETWORK},
@@ -21,6 +22,7 @@ NOT_BELOW = {
     'simulation': {'theory', 'network', *ABOVE_NETWORK} - {'simulation'},
     'measurement': {'theory', 'network', *ABOVE_NETWORK} - {'measurement'},
     'recordings': {'theory', 'network', *ABOVE_NETWORK} - {'recordings'},
+    'doctor': {'theory', 'network', *ABOVE_NETWORK} - {'doctor', 'gate'},
 }
 ROS = {'ament_index_python', 'builtin_interfaces', 'launch', 'launch_ros', 'rclpy', 'std_srvs'}
 

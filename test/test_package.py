@@ -15,9 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
-EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'draw', 'evaluate', 'experiment', 'expert',
-               'export', 'gate', 'plan', 'record', 'recorder', 'rollouts', 'simulation', 'train',
-               'world']
+EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'doctor', 'draw', 'evaluate', 'experiment',
+               'expert', 'export', 'gate', 'plan', 'record', 'recorder', 'rollouts', 'simulation',
+               'train', 'world']
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,164 @@
+"""Whether frames come at their rate, can be read, and carry stamps to steer by."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from stream_agent.doctor.findings import error, Finding, not_checked, ok, warning
+from stream_agent.doctor.policy import PolicyFacts
+from stream_agent.intake import IntakeSettings
+
+RATE_TOLERANCE = 0.1
+# By which an image may be stretched on its way to the network's input.
+STRETCH_TOLERANCE = 0.15
+GREATEST_AGE = 0.1
+# Of simulated time and the like; no clock is wrong by a day.
+OTHER_CLOCK = 86_400.0
+# Images over this overflow Fast DDS's default segment of shared memory.
+LARGE_BYTES = 500_000
+
+
+class Frame(NamedTuple):
+    """
+    An image that came.
+
+    :param stamp_ns: Of its header.
+    :param arrival_ns: When it came, by the clock of the stamps.
+    :param at: The same, by the steady clock [s].
+    :param size: (H, W); None if it could not be read.
+    :param encoding: Or format.
+    :param fault: Why it could not be read.
+    :param bytes: Of its data.
+    """
+
+    stamp_ns: int
+    arrival_ns: int
+    at: float
+    size: tuple[int, int] | None
+    encoding: str
+    fault: str
+    bytes: int
+
+
+def check_frames(frames: Sequence[Frame], end: float, policy: PolicyFacts | None,
+                 settings: IntakeSettings) -> list[Finding]:
+    """
+    Judge the frames that came while we watched.
+
+    :param end: Steady time at which we stopped to watch [s].
+    :param policy: None if there is none to hold sizes against.
+    """
+    if not frames:
+        return [not_checked(check, 'no image came') for check in ('rate', 'image', 'stamps')]
+    return [check_rate(frames, end, settings.camera_period), check_images(frames, policy),
+            check_stamps(frames, settings)]
+
+
+def rate(frames: Sequence[Frame]) -> float:
+    """Return the frames a second; nan of fewer than two."""
+    elapsed = frames[-1].at - frames[0].at if len(frames) > 1 else 0.0
+    return (len(frames) - 1) / elapsed if elapsed > 0 else float('nan')
+
+
+def check_rate(frames: Sequence[Frame], end: float, period: float) -> Finding:
+    """Hold the rate against camera_period."""
+    at = np.array([frame.at for frame in frames])
+    gap = float(np.diff(at, append=end).max())
+    if len(frames) < 3 or not rate(frames) > 0:
+        return error('rate', f'only {len(frames)} images came', 'let the camera publish at a '
+                     'steady rate, or watch longer by --seconds')
+    hertz = rate(frames)
+    said = (f'{hertz:.2f} Hz, a frame every {1 / hertz:.4f} s (camera_period {period:.4f} s), '
+            f'longest gap {gap:.3f} s')
+    if abs(1 / hertz / period - 1) > RATE_TOLERANCE:
+        return warning('rate', said, rate_remedy(frames, period))
+    if gap > max(5 * period, 0.25):
+        return warning('rate', f'{said}, after which the gate stops the robot',
+                       'look for what holds frames up: the network, the exposure, the load')
+    return ok('rate', said)
+
+
+def rate_remedy(frames: Sequence[Frame], period: float) -> str:
+    """Tell a camera of another rate from frames that were lost on their way."""
+    between = float(np.median(np.diff([frame.stamp_ns for frame in frames]))) / 1e9
+    if 0 < between and abs(between / period - 1) < RATE_TOLERANCE:
+        large = ('; images this large overflow the shared memory of Fast DDS, let the camera '
+                 'publish smaller or compressed ones' if frames[0].bytes > LARGE_BYTES else '')
+        return f'stamps say that the camera has the right rate, so frames are lost{large}'
+    return (f'set camera_period to {1 / rate(frames):.4f} for all processes (section /**), or '
+            f'the camera to {1 / period:.4g} Hz; a policy remembers in frames, so one trained at '
+            'another rate drives worse')
+
+
+def check_images(frames: Sequence[Frame], policy: PolicyFacts | None) -> Finding:
+    """Judge encoding and size, against what the policy's input needs."""
+    bad = [frame for frame in frames if frame.fault]
+    if bad:
+        return error('image', f'{len(bad)} of {len(frames)} cannot be read: {bad[0].fault}',
+                     'let the driver publish rgb8, bgr8, rgba8, bgra8 or mono8, or whole JPEG or '
+                     'PNG images')
+    kinds = dict.fromkeys((*frame.size, frame.encoding) for frame in frames)
+    said = ', then '.join(f'{width} x {height} {encoding}' for height, width, encoding in kinds)
+    if len(kinds) > 1:
+        return warning('image', f'size or encoding changes: {said}',
+                       'let one camera with fixed settings publish')
+    if policy is None:
+        return ok('image', f'{said}; not held against a policy, as there is none')
+    return check_size(*frames[0].size, policy, said)
+
+
+def check_size(height: int, width: int, policy: PolicyFacts, said: str) -> Finding:
+    """Judge what resizing to the network's input does to the picture."""
+    _, rows, columns = policy.shape
+    kept = height - int(height * policy.crop_top) - int(height * policy.crop_bottom)
+    said = f'{said}; the policy takes {width} x {kept} of it to {columns} x {rows}'
+    if kept < rows or width < columns:
+        return warning('image', f'{said}, which adds no detail',
+                       f'let the camera publish at least {columns} x '
+                       f'{int(np.ceil(rows * height / kept))}')
+    stretch = (columns / rows) / (width / kept)
+    if abs(np.log(stretch)) > np.log(1 + STRETCH_TOLERANCE):
+        return warning('image', f'{said}, stretched by {stretch:.2f} in width',
+                       f'let the camera publish images about {columns / rows * kept / height:.2f} '
+                       'times as wide as high, or train with its own')
+    return ok('image', said)
+
+
+def check_stamps(frames: Sequence[Frame], settings: IntakeSettings) -> Finding:
+    """Judge stamps as the agent will (F2, F3, T2)."""
+    stamps = np.array([frame.stamp_ns for frame in frames])
+    zero = int((stamps == 0).sum())
+    if zero:
+        return warning('stamps', f'{zero} of {len(frames)} are zero; the time of arrival will be '
+                       'taken', 'let the driver set header.stamp to the time of the capture')
+    age = float(np.median([(frame.arrival_ns - frame.stamp_ns) / 1e9 for frame in frames]))
+    behind = int((np.diff(stamps) <= 0).sum())
+    if abs(age) > OTHER_CLOCK:
+        return error('stamps', f'they lie {abs(age):.4g} s off: of another clock', 'for simulated '
+                     'time add `--ros-args -p use_sim_time:=true`, and use_sim_time:=true to the '
+                     'launch; else let the driver stamp by the system time')
+    if not -settings.max_lead <= age <= settings.oldest:
+        return error('stamps', f'{off(age)}; the agent drops such frames', clock_remedy(age))
+    if behind:
+        return warning('stamps', f'{behind} of {len(frames)} are not later than the one before; '
+                       'the agent leaves those frames out', 'let one camera publish, each '
+                       'capture once')
+    if not 0 <= age <= GREATEST_AGE:
+        return warning('stamps', off(age), clock_remedy(age))
+    return ok('stamps', f'ascending; on arrival {age * 1e3:.1f} ms old (median)')
+
+
+def off(age: float) -> str:
+    """Say how stamps lie to now."""
+    return (f'on arrival {age:.3f} s old (median)' if age >= 0 else
+            f'{-age:.3f} s in the future (median)')
+
+
+def clock_remedy(age: float) -> str:
+    """Say what makes frames younger, or clocks agree."""
+    if age < 0:
+        return ("set the clocks of the camera's machine and of this one alike (chrony), or let "
+                'the driver stamp by the system time')
+    return ('look for what holds frames up (network, buffers of the driver); if the camera is on '
+            'another machine, set both clocks alike (chrony)')

@@ -1,0 +1,137 @@
+"""Who publishes and who listens: the topics of the camera and of the base."""
+
+from collections.abc import Collection, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+from stream_agent.doctor.findings import error, Finding, ok, warning
+
+# They listen to commands, and drive nothing.
+WATCHERS = ('record', 'recorder', 'rosbag2_recorder', 'doctor')
+IMAGE_TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
+COMMAND_TYPES = {'geometry_msgs/msg/TwistStamped': 'twist_stamped',
+                 'geometry_msgs/msg/Twist': 'twist',
+                 'ackermann_msgs/msg/AckermannDriveStamped': 'ackermann'}
+
+
+class Endpoint(NamedTuple):
+    """
+    One end of a topic.
+
+    :param node: With its namespace.
+    :param type: As ROS writes it.
+    :param qos: Reliability and durability, in words.
+    :param incompatible: Why our end and this one do not hear each other; empty if they do.
+    """
+
+    node: str
+    type: str
+    qos: str = 'reliable, volatile'
+    incompatible: str = ''
+
+
+def nodes_of(ends: Sequence[Endpoint]) -> str:
+    """Name the nodes, each once."""
+    return ', '.join(dict.fromkeys(end.node for end in ends))
+
+
+def check_image_topic(topic: str, wanted: str, publishers: Sequence[Endpoint],
+                      others: Mapping[str, str]) -> Finding:
+    """
+    Judge who sends frames.
+
+    :param topic: That the agent subscribes.
+    :param wanted: The type that it subscribes.
+    :param others: Types of all topics that have frames, by topic.
+    """
+    right = [end for end in publishers if end.type == wanted]
+    if not publishers:
+        return error('image topic', f"nobody publishes '{topic}'",
+                     f"start the camera's driver{instead(topic, others)}")
+    if not right:
+        return error('image topic', f"'{topic}' has {publishers[0].type} of "
+                     f'{nodes_of(publishers)}; the agent takes {wanted}',
+                     wrong_type_remedy(topic, publishers[0].type, wanted, others))
+    deaf = [end for end in right if end.incompatible]
+    if deaf:
+        return error('image topic', f"'{topic}': {nodes_of(deaf)} offers {deaf[0].qos}, which we "
+                     f'cannot hear: {deaf[0].incompatible}', 'let the driver publish with sensor '
+                     'QoS')
+    if len(right) > 1:
+        return error('image topic', f"'{topic}' has frames of several cameras: "
+                     f'{nodes_of(right)}', 'let one of them publish, or give each a topic')
+    return ok('image topic', f"'{topic}': {wanted} of {right[0].node}, {right[0].qos}")
+
+
+def instead(topic: str, others: Mapping[str, str]) -> str:
+    """Name topics with frames, the most similar first, and the options for them."""
+    names = sorted((name for name in others if name != topic),
+                   key=lambda name: -SequenceMatcher(None, topic, name).ratio())[:4]
+    if not names:
+        return '; no other topic has frames'
+    listed = ', '.join(f"{name.removesuffix('/compressed')} (image_transport "
+                       f'{IMAGE_TYPES[others[name]]})' for name in names)
+    return f', or set image_topic to one that has frames: {listed}'
+
+
+def wrong_type_remedy(topic: str, found: str, wanted: str, others: Mapping[str, str]) -> str:
+    """Say how to come to frames where another type is published."""
+    transport = IMAGE_TYPES.get(found)
+    if transport == 'compressed' and topic.endswith('/compressed'):
+        return f"set image_transport to 'compressed'{instead(topic, others)}"
+    if transport:
+        expected = 'Image' if IMAGE_TYPES[wanted] == 'raw' else 'CompressedImage'
+        return f'let the driver publish {expected} there{instead(topic, others)}'
+    return f'that is no image{instead(topic, others)}'
+
+
+def check_command_topic(topic: str, wanted: str, gate: str, publishers: Sequence[Endpoint],
+                        listeners: Sequence[Endpoint]) -> list[Finding]:
+    """
+    Judge who commands the base, and whether it listens.
+
+    :param wanted: The type of command_type.
+    :param gate: The gate's name, with its namespace.
+    """
+    base = [end for end in listeners if end.node.rpartition('/')[2] not in WATCHERS]
+    return [check_types(topic, wanted, [*publishers, *base]) or check_base(topic, wanted, base),
+            check_rivals(topic, gate, publishers)]
+
+
+def check_types(topic: str, wanted: str, ends: Sequence[Endpoint]) -> Finding | None:
+    """Find those who have another type of commands (G7)."""
+    foreign = [end for end in ends if end.type != wanted]
+    if not foreign:
+        return None
+    other = COMMAND_TYPES.get(foreign[0].type)
+    return error('base', f"'{topic}': {nodes_of(foreign)} has {foreign[0].type}; the gate sends "
+                 f'{wanted}, and they do not hear each other',
+                 f"set command_type of gate and recorder to '{other}'" if other else
+                 'set cmd_vel_topic to the topic on which the base takes commands')
+
+
+def check_base(topic: str, wanted: str, base: Sequence[Endpoint]) -> Finding:
+    """Judge who listens to commands of our type."""
+    if not base:
+        return warning('base', f"nobody listens to '{topic}'", "start the base's driver, or set "
+                       'cmd_vel_topic to its topic')
+    deaf = [end for end in base if end.incompatible]
+    if deaf:
+        return error('base', f"'{topic}': {nodes_of(deaf)} asks for {deaf[0].qos} and does not "
+                     f'hear the gate: {deaf[0].incompatible}', 'let the driver subscribe '
+                     'reliable or best effort, and volatile')
+    return ok('base', f"'{topic}': {nodes_of(base)} listens to {wanted}")
+
+
+def check_rivals(topic: str, gate: str, publishers: Collection[Endpoint]) -> Finding:
+    """Find those who command the base besides the gate."""
+    rivals = [end for end in publishers if end.node != gate]
+    gates = len(publishers) - len(rivals)
+    if rivals:
+        return error('rivals', f"'{topic}' is also published by {nodes_of(rivals)}, past the "
+                     'gate', 'stop them, or put a multiplexer between, and set cmd_vel_topic to '
+                     'its input')
+    if gates > 1:
+        return error('rivals', f"'{topic}' is published by {gates} gates of the name {gate}",
+                     'stop all but one')
+    return ok('rivals', f"nobody{' but the gate' if gates else ''} publishes '{topic}'")
