@@ -49,8 +49,9 @@ ARGUMENTS = [
         'cmd_vel_topic', default_value='',
         description="Commands to the base; empty: the robot's, or cmd_vel"),
     DeclareLaunchArgument(
-        'params_file', default_value=PathJoinSubstitution([CONFIG, 'robot.yaml']),
-        description='Parameters that override those of config/robot.yaml'),
+        'params_file', default_value='',
+        description="Parameters that override those of config/robot.yaml and of the robot's "
+                    'file; empty: none'),
     DeclareLaunchArgument(
         'use_sim_time', default_value='false', description='Take the time from /clock'),
     DeclareLaunchArgument(
@@ -114,9 +115,10 @@ def choose_robot(context):
         topics = {**USUAL_TOPICS, **section.get('ros__parameters', {})}
     except (AttributeError, TypeError, yaml.YAMLError) as error:
         raise RuntimeError(f"robot: '{file}' is no parameter file of ROS 2: {error}") from error
+    defaults = {'params_file': str(file), **{topic: topics[topic] for topic in USUAL_TOPICS}}
     return [SetLaunchConfiguration('robot_file', str(file)), *(
-        SetLaunchConfiguration(topic, topics[topic]) for topic in USUAL_TOPICS
-        if not LaunchConfiguration(topic).perform(context))]
+        SetLaunchConfiguration(name, value) for name, value in defaults.items()
+        if not LaunchConfiguration(name).perform(context))]
 
 
 def robot_file(name, folder):

@@ -96,7 +96,9 @@ def test_a_robot_has_its_topics_unless_others_are_given(agent, arguments, image,
     for pid in job.nodes().values():
         words = Path(f'/proc/{pid}/cmdline').read_text().split('\0')
         assert f'image:={image}' in words and 'cmd_vel:=cmd_vel' in words
-        assert any(word.endswith(f'/{file}') for word in words)
+        # The last file wins.
+        files = [words[i + 1] for i, word in enumerate(words) if word == '--params-file']
+        assert [Path(path).name for path in files[:3]] == ['robot.yaml', file, file]
 
 
 @real_launch

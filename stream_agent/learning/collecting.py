@@ -13,35 +13,9 @@ from stream_agent.network.checkpoint import CommandLimits
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
+from stream_agent.simulation.disturbance import Disturbance
 from stream_agent.simulation.environment import DrivingEnvironment, Moment
 from stream_agent.simulation.settings import Settings
-
-
-class Disturbance:
-    """
-    Pushes the robot off its way now and then, so that the expert shows the way back.
-
-    :param strength: Largest added yaw rate [rad/s].
-    """
-
-    def __init__(self, generator: np.random.Generator, strength: float) -> None:
-        self._generator = generator
-        self._strength = strength
-        self._frames_left = 0
-        self._yaw_rate = 0.0
-
-    def added_to(self, command: Command) -> Command:
-        """Return the command that the robot is given instead, in this frame."""
-        return Command(command.speed, command.yaw_rate + self.next())
-
-    def next(self) -> float:
-        """Return the yaw rate that is added in the next frame [rad/s]."""
-        if self._frames_left == 0:
-            pushes = self._generator.random() < 0.3
-            self._frames_left = int(self._generator.integers(8, 25))
-            self._yaw_rate = pushes * self._generator.uniform(-1, 1) * self._strength
-        self._frames_left -= 1
-        return self._yaw_rate
 
 
 @dataclass

@@ -8,6 +8,7 @@ import numpy as np
 from stream_agent.command import Command, STOP
 from stream_agent.settings import check, choice, quantity
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
+from stream_agent.simulation.disturbance import Disturbance
 from stream_agent.simulation.environment import DrivingEnvironment, Frame, SAME_INSTANT
 
 # A vehicle that is held still sees these two places in turn: lateral [m], heading [rad].
@@ -45,6 +46,9 @@ class Schedule:
     command_timeout: float = quantity(
         0.0, 's', 0.0, 60.0, 'without a command after which the vehicle stops by itself; 0: '
         'never, as it is with many bases')
+    pushes: float = quantity(
+        0.0, 'rad/s', 0.0, 3.0, 'largest yaw rate by which the vehicle is pushed off its way now '
+        'and then, so that a driver who is recorded shows the way back; 0: never')
     publish_clock: bool = choice(
         False, 'publish /clock, and stamp everything by the simulated time')
 
@@ -77,6 +81,9 @@ class Session:
         self.phase = Phase.WAITING
         self.departures = 0
         self._rng = np.random.default_rng([schedule.course_seed, 4])
+        self._disturbance = Disturbance(
+            np.random.default_rng([schedule.course_seed, 5]), schedule.pushes)
+        self._push = 0.0
         self._changes = self._frames_left = 0
         self._changed_at = None
         self._lateral_errors: list[float] = []
@@ -107,6 +114,8 @@ class Session:
         :raises CommandError: If the command is not finite.
         """
         if self.phase is Phase.DRIVING:
+            if self._push and command != STOP:
+                command = command._replace(yaw_rate=command.yaw_rate + self._push)
             self.environment.send(command, after)
             self._last_command = self.environment.time + max(after, 0.0)
 
@@ -122,6 +131,7 @@ class Session:
             self._probe()
         if self.phase is Phase.DRIVING:
             self._stop_without_commands()
+            self._push = self._disturbance.next()
         frame = self.environment.advance()
         if self.phase is Phase.DRIVING:
             self._note(frame)

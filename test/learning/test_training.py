@@ -13,8 +13,7 @@ from jobs import wait_for
 import numpy as np
 import pytest
 from recordings_files import drive as record
-from stream_agent.command import Command
-from stream_agent.learning.collecting import Collector, Disturbance
+from stream_agent.learning.collecting import Collector
 from stream_agent.learning.driving import drive, PolicyDriver
 from stream_agent.learning.emulation.computer import Computer
 from stream_agent.learning.emulation.evaluation import timed
@@ -59,15 +58,6 @@ def test_the_loss_leaves_the_burn_in_out():
     outputs[:, :3] = 9
     assert imitation_loss(outputs, targets, burn_in=3) == 0
     assert imitation_loss(outputs, targets, burn_in=2) > 0
-
-
-def test_disturbances_come_and_go_and_leave_the_speed_alone():
-    disturbance = Disturbance(np.random.default_rng(0), strength=1.0)
-    commands = [disturbance.added_to(Command(0.8, 0.1)) for _ in range(2000)]
-    pushed = np.array([command.yaw_rate != 0.1 for command in commands])
-    assert all(command.speed == 0.8 for command in commands)
-    assert max(abs(command.yaw_rate - 0.1) for command in commands) <= 1.0
-    assert 0.15 < pushed.mean() < 0.45
 
 
 def imitation_of(graph, schedule, pattern='streaming', folder=None):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stream_agent.command import Command
+from stream_agent.command import Command, STOP
 from stream_agent.settings import SettingsError
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.session import Phase, Schedule, Session
@@ -120,3 +120,36 @@ def test_a_wrong_schedule_is_refused(schedule, message):
     with pytest.raises(SettingsError) as caught:
         Schedule(**schedule)
     assert str(caught.value) == message
+
+
+def driven_by_the_expert(pushes):
+    """Return lateral errors, and how much more to the left the expert turned than the course."""
+    session = make(Schedule(duration=8.0, probe_changes=0, pushes=pushes))
+    session.begin()
+    course = session.environment.course
+    errors, turns = [], []
+    while session.phase is not Phase.OVER:
+        now = session.advance()[0].now
+        session.send(now.reference)
+        ahead = int((now.progress + 0.25) / course.spacing) % len(course.points)
+        errors.append(now.lateral_error)
+        turns.append(now.reference.yaw_rate - now.reference.speed * course.curvatures[ahead])
+    assert session.departures == 0
+    return np.array(errors), np.array(turns)
+
+
+def test_a_driver_who_is_pushed_shows_the_way_back():
+    quiet, _ = driven_by_the_expert(0.0)
+    pushed, turns = driven_by_the_expert(1.0)
+    assert np.abs(quiet).max() < 0.02
+    assert 0.05 < np.abs(pushed).max() < 0.3
+    assert np.corrcoef(pushed, turns)[0, 1] < -0.5
+
+
+def test_a_vehicle_that_is_told_to_stand_is_not_pushed():
+    session = make(Schedule(duration=3.0, probe_changes=0, pushes=3.0))
+    session.begin()
+    for _ in range(60):
+        frame, _ = session.advance()
+        session.send(STOP)
+    assert frame.now.yaw_rate == 0.0

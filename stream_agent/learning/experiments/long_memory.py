@@ -37,7 +37,7 @@ class Task:
     hidden: int = 64
     layers: int = 2
     batch: int = 32
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-2
     limit: float = 600.0
     device: str = 'cpu'
     precision: str = 'float32'
