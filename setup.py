@@ -64,6 +64,7 @@ setup(
             'hypothesis',
             'pytest',
             'pytest-cov',
+            'pytest-rerunfailures',
             'pytest-timeout',
             'pytest-xdist',
         ],

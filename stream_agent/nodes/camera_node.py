@@ -113,7 +113,8 @@ class CameraNode(Node):
             if self._leave.wait(max(0.0, due - time.monotonic())):
                 return
             self._publish()
-            due += period
+            # After a stall a camera goes on at its pace; it does not make up for it.
+            due = max(due + period, time.monotonic())
 
     def _publish(self) -> None:
         """Stamp the picture that has been grabbed, decode it, and publish it."""
