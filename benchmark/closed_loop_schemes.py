@@ -47,12 +47,12 @@ class Scheme:
 
     @property
     def name(self) -> str:
-        """What it is called among those of one device at one cost."""
+        """Return what it is called among those of one device at one cost."""
         return self.kind + ('+commands' if self.commands else '')
 
     @property
     def key(self) -> str:
-        """What tells apart trainings: network, rollout, and the times of images and answers."""
+        """Return what tells trainings apart: network, rollout, times of images and answers."""
         taken = [(one.image, round(one.answer / self.timeline.camera_period, 6))
                  for one in islice(self.timeline, 60)]
         rollout = self.candidate.rollout

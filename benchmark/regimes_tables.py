@@ -57,7 +57,7 @@ class Cell(NamedTuple):
 
     @property
     def measured(self) -> Figures:
-        """The medians over all turns."""
+        """Return the medians over all turns."""
         *plain, errors = zip(*self.turns)
         return Figures(*(float(np.median(values)) for values in plain),
                        tuple(np.median(errors, axis=0).tolist()))

@@ -64,6 +64,10 @@ ARGUMENTS = [
         'respawn', default_value='true',
         description='Start a process again that ended; an agent comes back unconfigured. '
                     'false: the end of one process is the end of all'),
+    DeclareLaunchArgument(
+        'prefix', default_value='',
+        description="Put before the commands of policies and gate: 'nice -n -10', "
+                    "'chrt --fifo 50', 'taskset -c 2,3'"),
     DeclareLaunchArgument('log_level', default_value='info', description='Least severity logged'),
 ]
 USUAL_TOPICS = {'image_topic': 'image', 'cmd_vel_topic': 'cmd_vel'}
@@ -94,7 +98,9 @@ def ros_node(executable, name, action=Node, parameters=None, remappings=(), **op
             {'use_sim_time': LaunchConfiguration('use_sim_time'), **(parameters or {})},
         ],
         remappings=[*TOPICS, *remappings],
-        ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+        # The enclave has a meaning where SROS2 is switched on, and none elsewhere.
+        ros_arguments=['--log-level', LaunchConfiguration('log_level'),
+                       '--enclave', f'/stream_agent/{name}'],
         respawn=LaunchConfiguration('respawn'),
         respawn_delay=1.0,
         **options)
@@ -142,7 +148,7 @@ def end(event, context):
 def policy(name, checkpoint, remappings=()):
     """Start an agent process under a name, and bring it up if that is wanted."""
     agent, end_with_it = ros_node(
-        'agent', name, LifecycleNode, remappings=remappings,
+        'agent', name, LifecycleNode, remappings=remappings, prefix=LaunchConfiguration('prefix'),
         parameters={'checkpoint': checkpoint, 'device': LaunchConfiguration('device')})
     autostart = IfCondition(LaunchConfiguration('autostart'))
     return [agent, end_with_it, GroupAction(bring_up(agent, name), condition=autostart)]
@@ -183,7 +189,7 @@ def generate_launch_description():
         GroupAction(
             policy('baseline', baseline, [('policy_command', 'baseline/policy_command')]),
             condition=IfCondition(NotEqualsSubstitution(baseline, 'none'))),
-        *ros_node('gate', 'gate'),
+        *ros_node('gate', 'gate', prefix=LaunchConfiguration('prefix')),
         # It sees the last commands of the others, and then needs time for its report.
         GroupAction(
             ros_node('recorder', 'recorder', sigterm_timeout='20',

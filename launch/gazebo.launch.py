@@ -17,12 +17,14 @@ from launch.actions import (
     DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction,
     RegisterEventHandler, Shutdown)
 from launch.event_handlers import OnProcessExit
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import (
+    EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution)
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 import yaml
 
 SHARE = FindPackageShare('stream_agent')
+PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 VEHICLES = ('differential', 'bicycle')
 REMEDY = 'sudo apt install ros-${ROS_DISTRO}-ros-gz'
 # What differs from agent.launch.py.
@@ -111,7 +113,10 @@ def bridges(folder):
              namespace=LaunchConfiguration('namespace'),
              parameters=[{'config_file': str(folder / file), 'use_sim_time': True}],
              remappings=[('image', LaunchConfiguration('image_topic')),
-                         ('cmd_vel', LaunchConfiguration('cmd_vel_topic'))])
+                         ('cmd_vel', LaunchConfiguration('cmd_vel_topic'))],
+             # So that large images come through, too.
+             additional_env={PROFILES: EnvironmentVariable(
+                 PROFILES, default_value=PathJoinSubstitution([SHARE, 'config', 'fastdds.xml']))})
         for name, file in files.items()]
 
 

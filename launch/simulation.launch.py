@@ -12,11 +12,13 @@ from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument, IncludeLaunchDescription, RegisterEventHandler, Shutdown)
 from launch.event_handlers import OnProcessExit
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
+from launch.substitutions import (
+    EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution, PythonExpression)
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 SHARE = FindPackageShare('stream_agent')
+PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 # What differs from agent.launch.py.
 OVERRIDES = [
     DeclareLaunchArgument(
@@ -68,7 +70,10 @@ def generate_launch_description():
             ('image', LaunchConfiguration('image_topic')),
             ('cmd_vel', LaunchConfiguration('cmd_vel_topic')),
         ],
-        ros_arguments=['--log-level', LaunchConfiguration('log_level')])
+        ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+        # So that large images come through, too.
+        additional_env={PROFILES: EnvironmentVariable(PROFILES, default_value=PathJoinSubstitution(
+            [SHARE, 'config', 'fastdds.xml']))})
     agent = IncludeLaunchDescription(
         PathJoinSubstitution([SHARE, 'launch', 'agent.launch.py']),
         launch_arguments=[(argument.name, LaunchConfiguration(argument.name))

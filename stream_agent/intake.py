@@ -26,7 +26,7 @@ class IntakeSettings:
 
     @property
     def oldest(self) -> float:
-        """The age [s] up to which a frame is stepped."""
+        """Return the age [s] up to which a frame is stepped."""
         return self.max_age or max(5 * self.camera_period, 0.2)
 
 

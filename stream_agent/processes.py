@@ -72,7 +72,7 @@ class Process:
 
     @property
     def failure(self) -> str | None:
-        """A sentence with the last lines if it crashed."""
+        """Return a sentence with the last lines if it crashed."""
         code = self.popen.poll()
         if code in (None, 0):
             return None

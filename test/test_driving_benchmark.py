@@ -44,6 +44,7 @@ def seen(monkeypatch):
     learnt, answered = [], []
 
     class Watched(driving.Trainer):
+
         def run(self, report=None):
             learnt.append((self.learner.label, {each.name for each in self.learner.episodes}))
             return super().run(report)

@@ -18,7 +18,8 @@ pytest.importorskip('launch_ros', reason='launch_ros does not import: ROS 2 is n
 ARGUMENTS = {
     'agent.launch.py': {
         'checkpoint', 'baseline', 'device', 'namespace', 'robot', 'image_topic', 'cmd_vel_topic',
-        'params_file', 'use_sim_time', 'autostart', 'record', 'output', 'respawn', 'log_level'},
+        'params_file', 'use_sim_time', 'autostart', 'record', 'output', 'respawn', 'prefix',
+        'log_level'},
     'simulation.launch.py': {'baseline', 'params_file', 'respawn', 'duration', 'course_seed'},
     'gazebo.launch.py': {'baseline', 'params_file', 'use_sim_time', 'respawn', 'world', 'vehicle',
                          'headless'},
@@ -91,11 +92,13 @@ def agent(launch):
     (['robot:=turtlebot4', 'image_topic:=mine', 'namespace:=one'], 'mine', 'turtlebot4.yaml'),
     ([], 'image', 'robot.yaml')])
 def test_a_robot_has_its_topics_unless_others_are_given(agent, arguments, image, file):
-    job = agent(*arguments)
+    job = agent(*arguments, 'prefix:=nice -n 3')
     wait_for(lambda: CONFIGURED in job.said)
-    for pid in job.nodes().values():
+    for name, pid in job.nodes().items():
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 3
         words = Path(f'/proc/{pid}/cmdline').read_text().split('\0')
         assert f'image:={image}' in words and 'cmd_vel:=cmd_vel' in words
+        assert words[words.index('--enclave') + 1] == f'/stream_agent/{name}'
         # The last file wins.
         files = [words[i + 1] for i, word in enumerate(words) if word == '--params-file']
         assert [Path(path).name for path in files[:3]] == ['robot.yaml', file, file]
@@ -123,6 +126,8 @@ def test_a_crash_ends_the_launch_with_an_error(launch):
     wait_for(lambda: CONFIGURED in job.said)
     started = job.nodes()
     assert sorted(started) == ['agent', 'gate', 'simulation']
+    environment = Path(f'/proc/{started["simulation"]}/environ').read_text()
+    assert 'share/stream_agent/config/fastdds.xml' in environment
     os.kill(started['agent'], signal.SIGSEGV)
     assert job.popen.wait(60) == 1
     assert 'agent-1 ended with exit code -11' in job.said

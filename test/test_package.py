@@ -120,3 +120,14 @@ def test_style():
         str(ROOT / 'scripts' / name) for name in EXECUTABLES]],
         cwd=ROOT, capture_output=True, text=True)
     assert found.stdout + found.stderr == ''
+
+
+@pytest.mark.parametrize('linter, folders', [
+    ('ament_flake8', ['stream_agent', 'launch', 'test', 'benchmark', 'setup.py']),
+    ('ament_pep257', ['stream_agent', 'launch', 'test', 'benchmark']),
+    # That of package.xml needs its schema from the network.
+    ('ament_xmllint', ['config/sros2'])])
+def test_linters_of_ros(linter, folders):
+    pytest.importorskip(linter, reason=f'{linter} is not installed')
+    found = subprocess.run([linter, *folders], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-2000:]

@@ -29,7 +29,7 @@ class Frame(NamedTuple):
     :param size: (H, W); None if it could not be read.
     :param encoding: Or format.
     :param fault: Why it could not be read.
-    :param bytes: Of its data.
+    :param byte_count: Of its data.
     """
 
     stamp_ns: int
@@ -38,7 +38,7 @@ class Frame(NamedTuple):
     size: tuple[int, int] | None
     encoding: str
     fault: str
-    bytes: int
+    byte_count: int
 
 
 def check_frames(frames: Sequence[Frame], end: float, policy: PolicyFacts | None,
@@ -83,9 +83,11 @@ def rate_remedy(frames: Sequence[Frame], period: float) -> str:
     """Tell a camera of another rate from frames that were lost on their way."""
     between = float(np.median(np.diff([frame.stamp_ns for frame in frames]))) / 1e9
     if 0 < between and abs(between / period - 1) < RATE_TOLERANCE:
-        large = ('; images this large overflow the shared memory of Fast DDS, let the camera '
-                 'publish smaller or compressed ones' if frames[0].bytes > LARGE_BYTES else '')
-        return f'stamps say that the camera has the right rate, so frames are lost{large}'
+        large = frames[0].byte_count > LARGE_BYTES
+        return 'stamps say that the camera has the right rate, so frames are lost' + (
+            '; images this large overflow the shared memory of Fast DDS: start the camera with '
+            'the profile config/fastdds.xml, or let it publish smaller or compressed ones'
+            if large else '')
     return (f'set camera_period to {1 / rate(frames):.4f} for all processes (section /**), or '
             f'the camera to {1 / period:.4g} Hz; a policy remembers in frames, so one trained at '
             'another rate drives worse')

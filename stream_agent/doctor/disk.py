@@ -22,7 +22,7 @@ def bytes_per_second(frames: Sequence[Frame], period: float) -> float:
     """Return what a recording of rows and raw frames needs; of rows alone without frames."""
     hertz = rate(frames) if len(frames) > 1 else math.nan
     hertz = hertz if math.isfinite(hertz) else 1 / period
-    return hertz * (ROW_BYTES + (MESSAGE_BYTES + frames[-1].bytes if frames else 0))
+    return hertz * (ROW_BYTES + (MESSAGE_BYTES + frames[-1].byte_count if frames else 0))
 
 
 def check_disk(folder: Path, free: int, writable: bool, frames: Sequence[Frame],

@@ -19,13 +19,13 @@ class Endpoint(NamedTuple):
     One end of a topic.
 
     :param node: With its namespace.
-    :param type: As ROS writes it.
+    :param kind: Its type, as ROS writes it.
     :param qos: Reliability and durability, in words.
     :param incompatible: Why our end and this one do not hear each other; empty if they do.
     """
 
     node: str
-    type: str
+    kind: str
     qos: str = 'reliable, volatile'
     incompatible: str = ''
 
@@ -44,14 +44,14 @@ def check_image_topic(topic: str, wanted: str, publishers: Sequence[Endpoint],
     :param wanted: The type that it subscribes.
     :param others: Types of all topics that have frames, by topic.
     """
-    right = [end for end in publishers if end.type == wanted]
+    right = [end for end in publishers if end.kind == wanted]
     if not publishers:
         return error('image topic', f"nobody publishes '{topic}'",
                      f"start the camera's driver{instead(topic, others)}")
     if not right:
-        return error('image topic', f"'{topic}' has {publishers[0].type} of "
+        return error('image topic', f"'{topic}' has {publishers[0].kind} of "
                      f'{nodes_of(publishers)}; the agent takes {wanted}',
-                     wrong_type_remedy(topic, publishers[0].type, wanted, others))
+                     wrong_type_remedy(topic, publishers[0].kind, wanted, others))
     deaf = [end for end in right if end.incompatible]
     if deaf:
         return error('image topic', f"'{topic}': {nodes_of(deaf)} offers {deaf[0].qos}, which we "
@@ -100,11 +100,11 @@ def check_command_topic(topic: str, wanted: str, gate: str, publishers: Sequence
 
 def check_types(topic: str, wanted: str, ends: Sequence[Endpoint]) -> Finding | None:
     """Find those who have another type of commands (G7)."""
-    foreign = [end for end in ends if end.type != wanted]
+    foreign = [end for end in ends if end.kind != wanted]
     if not foreign:
         return None
-    other = COMMAND_TYPES.get(foreign[0].type)
-    return error('base', f"'{topic}': {nodes_of(foreign)} has {foreign[0].type}; the gate sends "
+    other = COMMAND_TYPES.get(foreign[0].kind)
+    return error('base', f"'{topic}': {nodes_of(foreign)} has {foreign[0].kind}; the gate sends "
                  f'{wanted}, and they do not hear each other',
                  f"set command_type of gate and recorder to '{other}'" if other else
                  'set cmd_vel_topic to the topic on which the base takes commands')

@@ -65,7 +65,7 @@ class Gate:
 
     def __init__(self, settings: Settings, now: float) -> None:
         self.settings = settings
-        self.counts = Counter({outcome: 0 for outcome in Outcome})
+        self.counts = Counter(dict.fromkeys(Outcome, 0))
         self._limiter = Limiter(now)
         self._watchdog = Watchdog(now)
         self._faults = Faults()

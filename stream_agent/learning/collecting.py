@@ -110,7 +110,7 @@ class Collector:
                     pending[i].waiting.append((taken.answer + self.aim, fleet.pixels[i]))
                 pending[i].note(environment.now)
                 by_expert = expert_drives or environment.time - placed[i] < self.handover
-                if fleet.move(i, disturbances[i].next(), by_expert).departed:
+                if fleet.move(i, disturbances[i].advance(), by_expert).departed:
                     finished.append(pending[i].finish())
                     fleet.place(i, **self._place(environment, generator))
                     placed[i] = environment.time

@@ -51,7 +51,7 @@ class Figures:
 
     @property
     def label(self) -> str:
-        """The name, with the pattern where it is known."""
+        """Return the name, with the pattern where it is known."""
         return f'{self.name} ({self.pattern})' if self.pattern else self.name
 
 
@@ -72,7 +72,7 @@ class Difference:
 
     @property
     def better(self) -> str | None:
-        """The name of the policy that is better; empty for no difference, None if unknown."""
+        """Return the name of the better policy; empty for no difference, None if unknown."""
         if np.isnan(self.interval.low):
             return None
         if self.interval.high < -self.resolution:

@@ -53,7 +53,7 @@ class Run:
 
     @property
     def period(self) -> float:
-        """The camera period [s]: as given, or else the median between two frames."""
+        """Return the camera period [s]: as given, or else the median between two frames."""
         given = self.description.get('camera_period', 0.0)
         return given or (float(np.median(np.diff(self.stamps))) if len(self.stamps) > 1 else 0.0)
 

@@ -66,7 +66,7 @@ class Policy:
 
     @property
     def steering(self) -> str:
-        """What the second output is, as in ``Commands.steering``; empty if it is not known."""
+        """Return what the second output is, as in ``Commands.steering``; empty if unknown."""
         return str(self.training.get('steering', ''))
 
 

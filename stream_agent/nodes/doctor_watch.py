@@ -118,7 +118,7 @@ class Watch:
             Odometry, odom, lambda msg: motions.append(
                 Motion(time.monotonic(), msg.twist.twist.linear.x)), 10)
         self._spin(lambda: motions, DISCOVERY)
-        listeners = [end for end in self.listeners(topic) if end.type == type_name(kind.kind)]
+        listeners = [end for end in self.listeners(topic) if end.kind == type_name(kind.kind)]
         reason = reason_not_to(self.commanders(topic), listeners, motions, odom_sub.topic_name,
                                speed)
         if reason:

@@ -84,7 +84,7 @@ class Topic(NamedTuple):
     """A topic of a bag: its connections, of which a recorder may have made several."""
 
     name: str
-    type: str
+    kind: str
     connections: list
 
     def messages(self, bag) -> Iterator[tuple[int, bytes]]:
@@ -111,13 +111,13 @@ def choose_topic(bag, wanted: str, what: str, fitting_types: tuple[str, ...]) ->
     :raises BadRecordingError: If it is not there, of another type, or empty; without the file.
     """
     topics, option = topics_of(bag), f'--{what}-topic'
-    listed = ', '.join(f'{topic.name} ({topic.type})' for topic in topics.values()) or 'none'
-    fitting = [topic for topic in topics.values() if topic.type in fitting_types]
+    listed = ', '.join(f'{topic.name} ({topic.kind})' for topic in topics.values()) or 'none'
+    fitting = [topic for topic in topics.values() if topic.kind in fitting_types]
     if wanted and wanted not in topics:
         raise BadRecordingError(f"there is no topic '{wanted}'; give another by {option}. Topics "
                                 f'are: {listed}')
     if wanted and topics[wanted] not in fitting:
-        raise BadRecordingError(f"topic '{wanted}' is of the type {topics[wanted].type}; give "
+        raise BadRecordingError(f"topic '{wanted}' is of the type {topics[wanted].kind}; give "
                                 f'one by {option} that is {" or ".join(fitting_types)}')
     if not wanted and len(fitting) != 1:
         count = 'several topics are' if fitting else 'no topic is'
@@ -146,13 +146,13 @@ class BagRecording(Recording):
             frames, stamps = choose_stamps(read_times(bag, images), command_times, reading.stamps)
         self._images = images
         super().__init__(path, images.name, frames.ns, frames.source, Commands(
-            stamps.ns, values, steering_of(orders.type, reading), stamps.source).in_order())
+            stamps.ns, values, steering_of(orders.kind, reading), stamps.source).in_order())
         self.skipped['commands that cannot be read'] += broken
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
         with opened(self.path) as bag:
             for _, data in topics_of(bag)[self.topic].messages(bag):
-                yield partial(decode, data, self._images.type)
+                yield partial(decode, data, self._images.kind)
 
     def files(self) -> list[Path]:
         return storages(self.path)
@@ -196,17 +196,17 @@ def read_commands(bag, topic: Topic, reading: Reading) -> tuple[Times, np.ndarra
     headers, received, values, broken = [], [], [], 0
     for time, data in topic.messages(bag):
         try:
-            message = deserialized(data, topic.type)
+            message = deserialized(data, topic.kind)
         except ImageError:
             broken += 1
             continue
-        values.append(values_of(message, topic.type, reading))
+        values.append(values_of(message, topic.kind, reading))
         received.append(time)
-        if topic.type in STAMPED:
+        if topic.kind in STAMPED:
             headers.append(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
     if not values:
-        raise BadRecordingError(f"topic '{topic.name}': no message is a {topic.type}; give "
+        raise BadRecordingError(f"topic '{topic.name}': no message is a {topic.kind}; give "
                                 'another topic by --command-topic')
-    times = Times(topic.name, np.array(headers, np.int64) if topic.type in STAMPED else None,
+    times = Times(topic.name, np.array(headers, np.int64) if topic.kind in STAMPED else None,
                   np.array(received, np.int64))
     return times, np.array(values, np.float64), broken

@@ -155,7 +155,7 @@ class Recording(ABC):
 
     @property
     def left_out(self) -> str:
-        """What was left out so far, and how much of it."""
+        """Return what was left out so far, and how much of it."""
         return ', '.join(f'{count} {kind}' for kind, count in self.skipped.items() if count)
 
     def summary(self) -> str:

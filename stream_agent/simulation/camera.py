@@ -46,7 +46,7 @@ class Camera:
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """The intrinsic matrix K, (3, 3): optical coordinates to pixels."""
+        """Return the intrinsic matrix K, (3, 3): optical coordinates to pixels."""
         f = self.focal_length_px
         return np.array([[f, 0.0, 0.5 * (self.width_px - 1)],
                          [0.0, f, 0.5 * (self.height_px - 1)],
@@ -54,7 +54,7 @@ class Camera:
 
     @cached_property
     def rotation_in_vehicle(self) -> np.ndarray:
-        """The optical axes in the vehicle's frame (x ahead, y left, z up), one a column."""
+        """Return the optical axes in the vehicle's frame (x ahead, y left, z up), one a column."""
         c, s = math.cos(self.pitch), math.sin(self.pitch)
         level = np.array([[0.0, -s, c], [-1.0, 0.0, 0.0], [0.0, -c, -s]])
         return rotation_about_z(self.yaw) @ level
@@ -90,7 +90,7 @@ class Camera:
 
     @cached_property
     def pixels_to_near_ground(self) -> np.ndarray:
-        """The homography (3, 3) from pixels to (x, y, 1) in the vehicle's frame [m]."""
+        """Return the homography (3, 3) from pixels to (x, y, 1) in the vehicle's frame [m]."""
         return np.linalg.inv(self.ground_to_pixels(Pose(0.0, 0.0, 0.0)))
 
     def pixels_to_ground(self, pose: Pose) -> np.ndarray:

@@ -16,7 +16,7 @@ class Disturbance:
         self._frames_left = 0
         self._yaw_rate = 0.0
 
-    def next(self) -> float:
+    def advance(self) -> float:
         """Return the yaw rate that is added in the next frame [rad/s]."""
         if self._frames_left == 0:
             pushes = self._generator.random() < 0.3

@@ -84,17 +84,17 @@ class DrivingEnvironment:
 
     @property
     def course(self) -> Course:
-        """The present course."""
+        """Return the present course."""
         return self._scene.course
 
     @property
     def scene(self) -> Scene:
-        """The present course and its look, with the camera as it is mounted."""
+        """Return the present course and its look, with the camera as it is mounted."""
         return self._scene
 
     @property
     def now(self) -> Moment:
-        """The present moment, also where its image goes unseen."""
+        """Return the present moment, also where its image goes unseen."""
         return self._now
 
     @property

@@ -131,7 +131,7 @@ class Session:
             self._probe()
         if self.phase is Phase.DRIVING:
             self._stop_without_commands()
-            self._push = self._disturbance.next()
+            self._push = self._disturbance.advance()
         frame = self.environment.advance()
         if self.phase is Phase.DRIVING:
             self._note(frame)

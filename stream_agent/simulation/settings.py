@@ -60,6 +60,6 @@ class Settings:
 
     @property
     def camera(self) -> Camera:
-        """The camera as mounted without jitter."""
+        """Return the camera as mounted without jitter."""
         return Camera(self.width_px, self.height_px, self.field_of_view, self.camera_height,
                       self.camera_forward, self.camera_pitch)

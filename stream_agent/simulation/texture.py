@@ -34,7 +34,7 @@ class GroundTexture:
 
     @property
     def from_world(self) -> np.ndarray:
-        """The matrix (3, 3) from (x, y, 1) [m] to (column, row, 1)."""
+        """Return the matrix (3, 3) from (x, y, 1) [m] to (column, row, 1)."""
         x, y = self.origin
         scale = 1.0 / self.resolution
         return np.array([[scale, 0.0, -x * scale], [0.0, scale, -y * scale], [0.0, 0.0, 1.0]])

@@ -92,7 +92,7 @@ class EdgeSpec:
 
     @property
     def name(self) -> str:
-        """The edge as it is written in messages and on the command line."""
+        """Return the edge as it is written in messages and on the command line."""
         return f'{self.source}->{self.target}'
 
     def __post_init__(self) -> None:
@@ -125,7 +125,7 @@ class GraphSpec:
 
     @cached_property
     def by_name(self) -> Mapping[str, NodeSpec]:
-        """The nodes by their names."""
+        """Return the nodes by their names."""
         return {node.name: node for node in self.nodes}
 
     def node(self, name: str) -> NodeSpec:
@@ -139,7 +139,7 @@ class GraphSpec:
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
-        """The nodes without incoming edges, in the order of the file."""
+        """Return the nodes without incoming edges, in the order of the file."""
         targets = {edge.target for edge in self.edges}
         return tuple(node.name for node in self.nodes if node.name not in targets)
 

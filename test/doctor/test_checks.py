@@ -148,7 +148,7 @@ def test_a_rate_within_ten_percent(off, level):
 def test_frames_that_get_lost_are_told_from_another_rate():
     given = [frame for i, frame in enumerate(frames(90)) if i % 5]
     assert 'frames are lost' in findings(given)['rate'].remedy
-    large = [frame._replace(bytes=900_000) for frame in given]
+    large = [frame._replace(byte_count=900_000) for frame in given]
     assert 'shared memory' in findings(large)['rate'].remedy
 
 

@@ -182,6 +182,7 @@ def test_fewer_bits_learn_nearly_the_same(tmp_path, precision):
 
 def test_a_loss_that_is_no_number_ends_it_and_spoils_no_file(tmp_path):
     class Exploding(Summing):
+
         def loss(self, step):
             return super().loss(step) * (math.nan if step == 5 else 1)
 

@@ -173,6 +173,7 @@ def test_wrong_metadata_is_refused(path, change, sentence):
 
 def test_a_pickle_is_refused_and_does_not_run(tmp_path):
     class Malicious:
+
         def __reduce__(self):
             return (open, (str(tmp_path / 'it ran'), 'w'))
 

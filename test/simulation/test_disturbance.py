@@ -6,7 +6,7 @@ from stream_agent.simulation.disturbance import Disturbance
 
 def test_pushes_come_and_go_within_their_strength():
     disturbance = Disturbance(np.random.default_rng(0), strength=0.7)
-    pushes = np.array([disturbance.next() for _ in range(2000)])
+    pushes = np.array([disturbance.advance() for _ in range(2000)])
     assert 0.15 < (pushes != 0).mean() < 0.45
     assert 0.5 < pushes.max() <= 0.7
     assert -0.7 <= pushes.min() < -0.5
@@ -16,4 +16,4 @@ def test_pushes_come_and_go_within_their_strength():
 
 def test_without_strength_there_are_none():
     disturbance = Disturbance(np.random.default_rng(0), strength=0.0)
-    assert {disturbance.next() for _ in range(200)} == {0.0}
+    assert {disturbance.advance() for _ in range(200)} == {0.0}

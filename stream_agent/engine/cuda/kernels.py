@@ -40,7 +40,7 @@ class Memory(NamedTuple):
     tensors: Mapping[object, Tensor]
     places: Mapping[Buffer, Place]
 
-    def slice(self, buffers: list[Buffer]) -> Tensor:
+    def neighbours(self, buffers: list[Buffer]) -> Tensor:
         """Return neighbours as one tensor, (nodes, B, *shape), in place."""
         first = self.places[buffers[0]]
         return self.tensors[first.tensor][first.index:first.index + len(buffers)]
@@ -90,8 +90,8 @@ class Kernels:
         """Make equal actions on neighbours one operation."""
         modules = [terms_of(self._network, action.task)[0].module for action in group]
         activation = self._network.at_work.ends[group[0].task.node][2]
-        source = self._memory.slice([action.sources[0] for action in group])
-        target = self._memory.slice([action.target for action in group])
+        source = self._memory.neighbours([action.sources[0] for action in group])
+        target = self._memory.neighbours([action.target for action in group])
         if not is_convolution(modules[0]):
             weight = torch.stack([module.linear.weight.t() for module in modules]).detach()
             bias = torch.stack([module.linear.bias for module in modules]).detach()[:, None]
@@ -170,7 +170,7 @@ class Kernels:
             weights = self._weights(tuple(term.module for term in part), target.dtype,
                                     is_channels_last(target))
             found.append(ConvolutionTerm(
-                weights, values[read[0]] if len(read) == 1 else self._memory.slice(read)))
+                weights, values[read[0]] if len(read) == 1 else self._memory.neighbours(read)))
         return [*modules, *found]
 
     def _neighbours(self, terms: list[Term], buffers: Mapping[str, Buffer]) -> list[list[Term]]:

@@ -55,7 +55,7 @@ class Exchange:
 
     @property
     def sources(self) -> list[str]:
-        """The nodes of other ranks whose values come here."""
+        """Return the nodes of other ranks whose values come here."""
         return [message.source for message in self._incoming]
 
     def begin(self, frame: int) -> None:

@@ -42,7 +42,7 @@ class Buffers:
             values[name].update_inplace(value.numpy())
         return values
 
-    def next(self, name: str, shape: tuple[int, ...]) -> onnxruntime.OrtValue:
+    def unread(self, name: str, shape: tuple[int, ...]) -> onnxruntime.OrtValue:
         """Return memory that no frame in work reads."""
         key = key_of(name)
         turn = self.turns.get(key, 0)
@@ -87,7 +87,7 @@ class OnnxHalf:
                                          port.type.tensor_type.shape.dim)
                         for port in model.graph.output}
 
-    def open(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
+    def prepare(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
         """Get ready to run a model that takes and gives the same tensors."""
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=['CPUExecutionProvider'])
@@ -109,7 +109,7 @@ class OnnxHalf:
     def _bind(self, values: dict[str, Any], buffers: Buffers) -> BoundHalf:
         """Choose the memory for a turn."""
         arrays = [name for name in self._inputs if isinstance(values[name], np.ndarray)]
-        results = {name: buffers.next(name, shape) for name, shape in self._shapes.items()}
+        results = {name: buffers.unread(name, shape) for name, shape in self._shapes.items()}
         binding = self._session.io_binding()
         for name in self._inputs:
             if name not in arrays:
@@ -142,7 +142,7 @@ class OnnxRuntimeExecutor(RuntimeExecutor):
         keys = blocked_keys((half.model for half in self._halves),
                             zeros - others - {self._input, self._output})
         for half in self._halves:
-            half.open(without_reordering(half.model, keys), options)
+            half.prepare(without_reordering(half.model, keys), options)
 
     def compile_half(self, half: HalfStep, examples: Values) -> CompiledHalf:
         """Optimise one half; all are opened together."""
@@ -169,7 +169,7 @@ class OnnxRuntimeExecutor(RuntimeExecutor):
         if name != self._output:
             return value
         # An answer that was computed elsewhere is read by the halves from where theirs are.
-        copy = self._buffers.next(name, value.shape)
+        copy = self._buffers.unread(name, value.shape)
         copy.update_inplace(value)
         return copy
 

@@ -62,7 +62,7 @@ def drive_together(network: RolloutNetwork, preprocessing: Preprocessing, limits
         taken = fleet.look()
         for i, (environment, drive) in enumerate(zip(environments, drives)):
             by_expert = environment.time - placed[i] < trial.handover
-            moment = fleet.move(i, pushes[i].next(), by_expert)
+            moment = fleet.move(i, pushes[i].advance(), by_expert)
             if not by_expert:
                 drive.note(moment)
                 drive.unanswered += taken is None

@@ -32,7 +32,7 @@ class WindowEdge(NamedTuple):
 
     @property
     def edge(self) -> Edge:
-        """The edge of the graph."""
+        """Return the edge of the graph."""
         return self.source[1], self.target[1]
 
 

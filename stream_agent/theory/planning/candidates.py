@@ -53,7 +53,7 @@ class Rollout:
 
     @cached_property
     def frames(self) -> range:
-        """The frames of one round of the schedule."""
+        """Return the frames of one round of the schedule."""
         return range(1, self.graph.hyperperiod + 1)
 
     @cached_property
@@ -142,7 +142,7 @@ class Candidate:
 
     @property
     def oldest_age(self) -> float:
-        """The same of the oldest information, that of the path through most layers."""
+        """Return the same of the oldest information, that of the path through most layers."""
         return self.age_at_answer(self.ages.oldest) + self.interval / 2
 
     def age_at_answer(self, frames: int) -> float:
@@ -153,13 +153,13 @@ class Candidate:
 
     @cached_property
     def figures(self) -> tuple[float, ...]:
-        """What candidates are compared in; less is better."""
+        """Return what candidates are compared in; less is better."""
         return (self.response_latency, self.frame_cost, self.first_response, self.oldest_age,
                 len(self.left_out))
 
     @property
     def streams(self) -> list[str]:
-        """The edges that stream."""
+        """Return the edges that stream."""
         return streaming_edges(self.rollout.pattern)
 
     @property

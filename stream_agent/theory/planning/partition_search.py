@@ -1,6 +1,6 @@
 """The partition with the shortest period: exact for small graphs, a good one for large."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from stream_agent.theory.graph import GraphSpec
@@ -113,9 +113,8 @@ def improved(placed: Placement, most_placed: int) -> Placement:
     end = placed.effort + most_placed
     blocks = range(1, len(placed.ranks))
     moves = [[(block, rank)] for block in blocks for rank in range(placed.blocks.ranks)]
-    while placed.effort < end and (
-            any([try_moves(placed, move) for move in moves])
-            or any([try_moves(placed, exchange) for exchange in exchanges(placed, end)])):
+    while placed.effort < end and (try_all(placed, moves)
+                                   or try_all(placed, exchanges(placed, end))):
         pass
     return placed
 
@@ -130,6 +129,11 @@ def exchanges(placed: Placement, end: int) -> Iterator[list[tuple[int, int]]]:
             if (ranks[0] == slowest != ranks[1] and costs[one] > costs[two]
                     and placed.effort < end):
                 yield [(one, ranks[1]), (two, ranks[0])]
+
+
+def try_all(placed: Placement, alternatives: Iterable[list[tuple[int, int]]]) -> bool:
+    """Try all moves, one after the other; returns whether one of them helped."""
+    return sum(try_moves(placed, moves) for moves in alternatives) > 0
 
 
 def try_moves(placed: Placement, moves: list[tuple[int, int]]) -> bool:

@@ -88,7 +88,7 @@ class Placement:
 
     @property
     def key(self) -> Key:
-        """What is better if it is less; it only grows as blocks are placed."""
+        """Return what is better if it is less; it only grows as blocks are placed."""
         return self.key_of(float(self.seconds.max()))
 
     def key_of(self, period: float) -> Key:

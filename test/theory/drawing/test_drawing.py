@@ -145,7 +145,7 @@ def test_no_edge_of_a_window_crosses_a_node_whatever_the_graph(pairs, bits):
 
 def check_window_edges(graph, pattern, place):
     """Hold every edge of a window against every box of it."""
-    boxes = np.array([box for box in place.boxes.values()])
+    boxes = np.array(list(place.boxes.values()))
     curves = edge_curves(graph, place, window_edges(graph, pattern, place.columns - 1))
     for edge, points in curves.items():
         path = sample(points)
