@@ -98,9 +98,10 @@ def ros_node(executable, name, action=Node, parameters=None, remappings=(), **op
             {'use_sim_time': LaunchConfiguration('use_sim_time'), **(parameters or {})},
         ],
         remappings=[*TOPICS, *remappings],
-        # The enclave has a meaning where SROS2 is switched on, and none elsewhere.
+        # Enclaves mean something where SROS2 is switched on; that of `ros2 launch` is not theirs.
         ros_arguments=['--log-level', LaunchConfiguration('log_level'),
                        '--enclave', f'/stream_agent/{name}'],
+        additional_env={'ROS_SECURITY_ENCLAVE_OVERRIDE': ''},
         respawn=LaunchConfiguration('respawn'),
         respawn_delay=1.0,
         **options)

@@ -43,3 +43,10 @@ def test_the_page_on_graph_files_names_all_there_is():
     own = {item.name for spec in (NodeSpec, EdgeSpec) for item in fields(spec)}
     assert own - {'name', 'place', 'options'} <= named
     assert {*TRANSFORMS, *ACTIVATIONS, *NORMALISATIONS, *CELLS} <= named
+
+
+def test_every_page_is_in_the_index():
+    listed = re.findall(r'^   (\w+)$', (ROOT / 'docs' / 'index.rst').read_text(), re.MULTILINE)
+    # The API's page is made when the documentation is.
+    assert sorted(listed) == sorted(
+        ['modules', *(page.stem for page in (ROOT / 'docs').glob('*.md'))])

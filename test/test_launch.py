@@ -99,6 +99,8 @@ def test_a_robot_has_its_topics_unless_others_are_given(agent, arguments, image,
         words = Path(f'/proc/{pid}/cmdline').read_text().split('\0')
         assert f'image:={image}' in words and 'cmd_vel:=cmd_vel' in words
         assert words[words.index('--enclave') + 1] == f'/stream_agent/{name}'
+        environment = Path(f'/proc/{pid}/environ').read_text().split('\0')
+        assert 'ROS_SECURITY_ENCLAVE_OVERRIDE=' in environment
         # The last file wins.
         files = [words[i + 1] for i, word in enumerate(words) if word == '--params-file']
         assert [Path(path).name for path in files[:3]] == ['robot.yaml', file, file]
