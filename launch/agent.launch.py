@@ -23,7 +23,7 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
-import yaml
+from stream_agent.parameter_files import find_robot, ParameterFiles
 
 CONFIG = PathJoinSubstitution([FindPackageShare('stream_agent'), 'config'])
 
@@ -70,7 +70,6 @@ ARGUMENTS = [
                     "'chrt --fifo 50', 'taskset -c 2,3'"),
     DeclareLaunchArgument('log_level', default_value='info', description='Least severity logged'),
 ]
-USUAL_TOPICS = {'image_topic': 'image', 'cmd_vel_topic': 'cmd_vel'}
 TOPICS = [
     ('image', LaunchConfiguration('image_topic')),
     ('image/compressed', [LaunchConfiguration('image_topic'), '/compressed']),
@@ -116,27 +115,11 @@ def choose_robot(context):
     """Find the robot's file, and take topics from it that were not given."""
     name = LaunchConfiguration('robot').perform(context)
     config = Path(CONFIG.perform(context))
-    file = config / 'robot.yaml' if name == 'none' else robot_file(name, config / 'robots')
-    try:
-        section = yaml.safe_load(file.read_text()).get('/**/robot', {})
-        topics = {**USUAL_TOPICS, **section.get('ros__parameters', {})}
-    except (AttributeError, TypeError, yaml.YAMLError) as error:
-        raise RuntimeError(f"robot: '{file}' is no parameter file of ROS 2: {error}") from error
-    defaults = {'params_file': str(file), **{topic: topics[topic] for topic in USUAL_TOPICS}}
+    file = config / 'robot.yaml' if name == 'none' else find_robot(name, config / 'robots')
+    defaults = {'params_file': str(file), **ParameterFiles([file]).topics()}
     return [SetLaunchConfiguration('robot_file', str(file)), *(
         SetLaunchConfiguration(name, value) for name, value in defaults.items()
         if not LaunchConfiguration(name).perform(context))]
-
-
-def robot_file(name, folder):
-    """Return the file of a robot, by its name or its path."""
-    shipped = {file.stem: file for file in sorted(folder.glob('*.yaml'))}
-    file = shipped.get(name, Path(name).expanduser())
-    if not file.is_file():
-        raise RuntimeError(
-            f"robot: there is no '{name}'; shipped robots are {', '.join(shipped)}, and the path "
-            'of a file like theirs does as well')
-    return file
 
 
 def end(event, context):

@@ -8,6 +8,8 @@ from pathlib import Path
 import sys
 
 from stream_agent.installation import share_folder
+from stream_agent.parameter_files import find_robot
+from stream_agent.simulation.settings import read_settings, Settings
 from stream_agent.theory.faults import GraphError, nearest
 from stream_agent.theory.graph import GraphSpec, with_schedule
 from stream_agent.theory.graph_file import load_graph
@@ -43,6 +45,23 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
                        'all others read their source in the same frame')
     parser.add_argument('--schedule', metavar='RATES', help='nodes that are not updated in every '
                         "frame, as 'node=period+offset,...'; instead of those of the graph file")
+
+
+def add_robot(parser: argparse.ArgumentParser) -> None:
+    """Take the robot whose camera and vehicle are simulated."""
+    parser.add_argument('--robot', metavar='NAME|FILE', help='simulate the camera and the vehicle '
+                        'of one of config/robots, or of a parameter file (the usual ones)')
+
+
+def robot_settings(name: str | None) -> Settings:
+    """
+    Return how a robot is simulated.
+
+    :raises ValueError: If there is none of that name, or it cannot be simulated.
+    """
+    config = share_folder() / 'config'
+    return read_settings(find_robot(name, config / 'robots') if name
+                         else config / 'simulation.yaml')
 
 
 def shipped_graphs() -> list[str]:
@@ -118,6 +137,13 @@ def positive(text: str) -> int:
     """Read a whole number from 1 on, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)
+
+
+def not_negative(text: str) -> int:
+    """Read a whole number from 0 on, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 0 on")
     return int(text)
 
 

@@ -23,7 +23,7 @@ from stream_agent.measurement.machine import machine
 from stream_agent.measurement.plain import plain
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.custom import allow_transforms
-from stream_agent.options import add_allowed, check_folder, run_tool
+from stream_agent.options import add_allowed, add_robot, check_folder, robot_settings, run_tool
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import Settings
@@ -35,7 +35,7 @@ EXPERT = 'expert'
 USUAL_LENGTH = 17.5
 
 
-def drive_course(driver_name: str, seed: int, laps: float, real_time: bool,
+def drive_course(driver_name: str, settings: Settings, seed: int, laps: float, real_time: bool,
                  allowed: Sequence[str]) -> Drive:
     """
     Let one driver drive one course.
@@ -45,7 +45,6 @@ def drive_course(driver_name: str, seed: int, laps: float, real_time: bool,
     """
     torch.set_num_threads(1)
     allow_transforms(allowed)
-    settings = Settings()
     driver = (ExpertDriver() if driver_name == EXPERT
               else PolicyDriver(load_policy(driver_name)))
     environment = DrivingEnvironment(settings, seed)
@@ -76,8 +75,9 @@ def held_out(courses: int) -> range:
 def evaluate(arguments: argparse.Namespace) -> list[dict]:
     """Drive all courses with all drivers, as many at once as there are workers."""
     drivers = [EXPERT, *map(str, arguments.policies)]
+    settings = robot_settings(arguments.robot)
     with workers(arguments) as pool:
-        drives = {name: [pool.submit(drive_course, name, seed, arguments.laps,
+        drives = {name: [pool.submit(drive_course, name, settings, seed, arguments.laps,
                                      arguments.real_time, arguments.allow)
                          for seed in held_out(arguments.courses)] for name in drivers}
         return [summary(name, [future.result() for future in futures])
@@ -86,7 +86,7 @@ def evaluate(arguments: argparse.Namespace) -> list[dict]:
 
 def evaluate_emulated(arguments: argparse.Namespace) -> list[dict]:
     """Drive all courses with all policies under the timing of a computer that is not there."""
-    settings = Settings()
+    settings = robot_settings(arguments.robot)
     allow_transforms(arguments.allow)
     policies = timed(list(map(str, arguments.policies)), computer_of(arguments), settings.period)
     trial = Trial(settings, tuple(held_out(arguments.courses)),
@@ -132,6 +132,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument('policies', nargs='*', type=Path, default=shipped,
                         help='checkpoints; the shipped ones by default')
     add_allowed(parser)
+    add_robot(parser)
     parser.add_argument('--courses', type=int, default=10, help='held-out courses')
     parser.add_argument('--laps', type=float, default=5, help='laps on each course')
     parser.add_argument('--real-time', action='store_true',

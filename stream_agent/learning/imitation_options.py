@@ -9,15 +9,11 @@ from stream_agent.learning.emulation.computer import Run, timings
 from stream_agent.learning.emulation.options import add_computer, computer_of, HANDOVER
 from stream_agent.learning.imitation import Imitation
 from stream_agent.learning.schedule import filled, lengthened, Schedule
-from stream_agent.learning.trainer_options import not_negative
 from stream_agent.network.checkpoint import CommandLimits
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.options import positive
+from stream_agent.options import add_robot, not_negative, positive, robot_settings
 from stream_agent.simulation.settings import Settings
-
-LIMITS = CommandLimits(max_speed=1.0, max_yaw_rate=2.0)
-SETTINGS = Settings()
 
 
 def add_imitation(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +26,7 @@ def add_imitation(parser: argparse.ArgumentParser) -> None:
                        help='gradient steps a round')
     group.add_argument('--last-updates', type=not_negative, default=default.last_updates,
                        help='gradient steps after the last round, more')
+    add_robot(group)
     add_computer(parser, 'drives in the simulator as if every node took its time, and learns what '
                  'the expert commands by then; to drive under the same timing, give the same '
                  'options to `evaluate`')
@@ -38,21 +35,28 @@ def add_imitation(parser: argparse.ArgumentParser) -> None:
 def make_learner(arguments: argparse.Namespace, network: RolloutNetwork, label: str,
                  folder: Path) -> Imitation:
     """
-    Return what the command line asks for, in the simulator as it is by default.
+    Return what the command line asks for.
 
-    :raises ValueError: If the network cannot run on the computer to emulate.
+    :raises ValueError: If the network cannot run on the computer to emulate, or there is no such
+        robot.
     """
     graph, pattern = network.graph, network.pattern
-    computer = computer_of(arguments)
+    settings, computer = robot_settings(arguments.robot), computer_of(arguments)
     fitted = filled if computer else lengthened
     schedule = fitted(replace(Schedule(), **{name: getattr(arguments, name) for name in (
         'rounds', 'updates', 'last_updates', 'updates_per_frame')}), graph, pattern)
-    collector = Collector(SETTINGS, Preprocessing(network.shapes[network.input], crop_top=0.25),
-                          LIMITS, schedule.environments, schedule.frames,
+    collector = Collector(settings, Preprocessing(network.shapes[network.input], crop_top=0.25),
+                          limits(settings), schedule.environments, schedule.frames,
                           schedule.updates_per_frame)
     if computer:
         (timing,) = timings([Run(label, graph, pattern, schedule.updates_per_frame)], computer,
-                            SETTINGS.period)
+                            settings.period)
         collector = replace(collector, timeline=timing.timeline, aim=timing.aim,
                             handover=HANDOVER)
     return Imitation(network, collector, schedule, arguments.seed, label, folder, computer)
+
+
+def limits(settings: Settings) -> CommandLimits:
+    """Return the largest commands of a policy: a quarter more speed than the expert's."""
+    return CommandLimits(max_speed=settings.target_speed / 0.8,
+                         max_yaw_rate=settings.max_yaw_rate / 0.75)

@@ -17,6 +17,7 @@ from stream_agent.learning.trainer_options import trainer_options
 from stream_agent.network.checkpoint import Policy, save_policy
 from stream_agent.network.custom import allow_transforms
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.options import robot_settings
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import (
@@ -117,6 +118,7 @@ def write_policy(job: Job, learner: DrivingLearner, outcome: Outcome) -> tuple[P
         verdict = learner.verdict(provenance)
         training = {'command': 'stream_agent train', 'date': date.today().isoformat(),
                     'seed': job.arguments.seed, **provenance,
+                    **({'robot': job.arguments.robot} if job.arguments.robot else {}),
                     'torch': torch.__version__, 'duration_s': round(outcome.seconds)}
         if not outcome.finished:
             training['stopped'] = f'at step {outcome.step} of {learner.steps}'
@@ -146,7 +148,7 @@ def check_timings(jobs: Sequence[Job]) -> None:
         graph = load_graph(arguments.graph)
         timings([Run(job.label, graph, pattern_of(graph, job.pattern),
                      arguments.updates_per_frame) for job in jobs],
-                computer, imitation_options.SETTINGS.period)
+                computer, robot_settings(arguments.robot).period)
 
 
 def train_all(jobs: Sequence[Job]) -> list[Result | None]:

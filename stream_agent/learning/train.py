@@ -9,8 +9,8 @@ import sys
 from stream_agent.learning import cloning_options, imitation_options, sharing
 from stream_agent.learning.emulation.options import check_computer
 from stream_agent.learning.policy_jobs import Job, remove_unfinished, Result, train_all
-from stream_agent.learning.trainer_options import add_trainer_options, not_negative
-from stream_agent.options import add_allowed, find_graph, in_words, positive
+from stream_agent.learning.trainer_options import add_trainer_options
+from stream_agent.options import add_allowed, find_graph, in_words, not_negative, positive
 
 STOPPED = 130
 

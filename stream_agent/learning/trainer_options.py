@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from stream_agent.options import not_negative
 import torch
 
 OPTIMISERS = {'adamw': torch.optim.AdamW, 'rmsprop': torch.optim.RMSprop}
@@ -105,10 +106,3 @@ def seconds(text: str) -> float:
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds from 0 on")
     return value
-
-
-def not_negative(text: str) -> int:
-    """Read a whole number from 0 on, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 0 on")
-    return int(text)

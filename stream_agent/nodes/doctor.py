@@ -15,7 +15,6 @@ from stream_agent.doctor.camera import check_frames
 from stream_agent.doctor.disk import check_disk, existing
 from stream_agent.doctor.findings import (
     exit_code, Finding, from_sentence, Level, not_checked, table, to_data)
-from stream_agent.doctor.parameter_files import ParameterFileError, ParameterFiles
 from stream_agent.doctor.parameters import (
     check_parameters, OTHER_AGENT, TRANSPORTS, well_typed)
 from stream_agent.doctor.topics import check_command_topic, check_image_topic
@@ -27,6 +26,7 @@ from stream_agent.nodes.command_types import CommandType, make_command_type, typ
 from stream_agent.nodes.doctor_options import parse
 from stream_agent.nodes.doctor_policy import examine_policy
 from stream_agent.nodes.doctor_watch import Watch
+from stream_agent.parameter_files import ParameterFileError, ParameterFiles
 from stream_agent.settings import SettingsError
 
 Kind = TypeVar('Kind', Settings, IntakeSettings)

@@ -8,8 +8,8 @@ from rclpy.exceptions import InvalidNamespaceException, InvalidTopicNameExceptio
 from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_topic_name import validate_topic_name
-from stream_agent.doctor.parameter_files import find_robot, ParameterFileError
 from stream_agent.installation import InstallationError, share_folder
+from stream_agent.parameter_files import find_robot, ParameterFileError
 
 
 PURPOSE = 'Say before the first drive what is wrong with a robot, and how to mend it.'

@@ -1,8 +1,10 @@
 """What can be set in the embedded simulator."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
-from stream_agent.settings import check, choice, quantity
+from stream_agent.parameter_files import ParameterFiles
+from stream_agent.settings import check, choice, quantity, SettingsError
 from stream_agent.simulation.camera import Camera
 
 VEHICLES = ('differential', 'bicycle')
@@ -63,3 +65,18 @@ class Settings:
         """Return the camera as mounted without jitter."""
         return Camera(self.width_px, self.height_px, self.field_of_view, self.camera_height,
                       self.camera_forward, self.camera_pitch)
+
+
+def read_settings(path: Path) -> Settings:
+    """
+    Read what a parameter file of ROS says of the simulator's course, camera and robot.
+
+    :raises ParameterFileError: If it is no such file.
+    :raises SettingsError: If a value cannot be simulated.
+    """
+    given = ParameterFiles([path]).of('/simulation')
+    names = {item.name for item in fields(Settings)}
+    try:
+        return Settings(**{name: value for name, value in given.items() if name in names})
+    except SettingsError as error:
+        raise SettingsError(f"'{path}': {error}") from None

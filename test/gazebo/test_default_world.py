@@ -43,13 +43,13 @@ def test_the_course_is_the_same(written):
 
 
 def test_what_cannot_be_used_is_a_sentence(tmp_path, capsys):
-    for text, said in (('- 1', 'is no parameter file of ROS 2'),
+    for text, said in (('- 1', 'has no section with ros__parameters; config/robot.yaml shows'),
                        ('/**/simulation: {ros__parameters: {rate: 0.5}}', 'rate is 0.5; set it'),
-                       ('{', 'is no parameter file of ROS 2')):
+                       ('{', 'is no YAML: ')):
         (tmp_path / 'params.yaml').write_text(text)
-        assert main(['--params-file', str(tmp_path / 'params.yaml'),
+        assert main(['--robot', str(tmp_path / 'params.yaml'),
                      '--output', str(tmp_path / 'world')]) == 1
         assert said in capsys.readouterr().err
     assert not (tmp_path / 'world').exists()
-    assert main(['--params-file', '/nowhere.yaml', '--output', str(tmp_path / 'world')]) == 1
-    assert "world: '/nowhere.yaml': No such file" in capsys.readouterr().err
+    assert main(['--robot', 'tortoise', '--output', str(tmp_path / 'world')]) == 1
+    assert "world: robot: there is no 'tortoise'; shipped robots are" in capsys.readouterr().err

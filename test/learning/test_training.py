@@ -18,14 +18,14 @@ from stream_agent.learning.driving import drive, PolicyDriver
 from stream_agent.learning.emulation.computer import Computer
 from stream_agent.learning.emulation.evaluation import timed
 from stream_agent.learning.imitation import Imitation, imitation_loss
-from stream_agent.learning.imitation_options import LIMITS, make_learner
+from stream_agent.learning.imitation_options import limits, make_learner
 from stream_agent.learning.policy_jobs import pattern_of
 from stream_agent.learning.resume import Remembered, ResumeError, ResumeFile, Standing
 from stream_agent.learning.schedule import filled, lengthened, Schedule
 from stream_agent.learning.train import labels_of, main, parse
 from stream_agent.learning.trainer import Trainer, TrainerOptions
 from stream_agent.network import custom
-from stream_agent.network.checkpoint import load_policy
+from stream_agent.network.checkpoint import CommandLimits, load_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
@@ -64,7 +64,7 @@ def imitation_of(graph, schedule, pattern='streaming', folder=None):
     torch.manual_seed(4)
     network = RolloutNetwork(graph, pattern_of(graph, pattern))
     collector = Collector(Settings(), Preprocessing(network.shapes['image'], crop_top=0.25),
-                          LIMITS, schedule.environments, schedule.frames)
+                          limits(Settings()), schedule.environments, schedule.frames)
     return Imitation(network, collector, schedule, 4, folder=folder)
 
 
@@ -109,8 +109,12 @@ def test_a_round_is_driven_before_its_first_gradient_step(updates, last, steps, 
 
 def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path):
     assert main(['--pattern', 'streaming', '--rounds', '1', '--updates', '2',
-                 '--last-updates', '0', '--output', str(tmp_path), '--seed', '7']) == 0
+                 '--last-updates', '0', '--output', str(tmp_path), '--seed', '7',
+                 '--robot', 'turtlebot3']) == 0
     policy = load_policy(tmp_path / 'lane_streaming.safetensors')
+    # Of a robot whose expert drives 0.2 m/s.
+    assert policy.limits == CommandLimits(max_speed=0.25, max_yaw_rate=2.0)
+    assert policy.training['robot'] == 'turtlebot3'
     assert policy.pattern_name == 'streaming'
     assert policy.training['seed'] == 7 and policy.steering == 'yaw rate'
     assert policy.training['frames'] > 0
@@ -267,7 +271,8 @@ def test_who_emulates_nothing_trains_as_ever():
     learner = learner_of(graph=LANE)
     assert learner.begun_with() | {'graph': None, 'pattern': None} == {
         **asdict(replace(Schedule(), updates=1)), 'graph': None, 'pattern': None, 'computer': None,
-        'simulator': asdict(Collector(Settings(), learner.preprocessing, LIMITS, 8, 160))}
+        'simulator': asdict(Collector(Settings(), learner.preprocessing, CommandLimits(1.0, 2.0),
+                                      8, 160))}
     assert 'emulated' not in learner.provenance()
 
 

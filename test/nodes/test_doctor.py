@@ -9,7 +9,6 @@ from geometry_msgs.msg import TwistStamped
 import pytest
 import rclpy
 from stream_agent.doctor.findings import exit_code, Level
-from stream_agent.doctor.parameter_files import ParameterFiles
 from stream_agent.doctor.parameters import OTHER_AGENT, OTHER_GATE
 from stream_agent.gate.settings import Settings
 from stream_agent.intake import IntakeSettings
@@ -18,6 +17,7 @@ from stream_agent.nodes.conversions import COMMAND_QOS, twist_to_command
 from stream_agent.nodes.doctor import examine
 from stream_agent.nodes.doctor_options import parse
 from stream_agent.nodes.gate_node import GateNode
+from stream_agent.parameter_files import ParameterFiles
 
 pytestmark = pytest.mark.real_time
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from stream_agent.doctor.parameter_files import find_robot, ParameterFileError, ParameterFiles
+from stream_agent.parameter_files import find_robot, ParameterFileError, ParameterFiles
 
-ROBOTS = Path(__file__).parents[2] / 'config' / 'robots'
+ROBOTS = Path(__file__).parents[1] / 'config' / 'robots'
 
 
 @pytest.fixture
