@@ -57,7 +57,7 @@ def latency_distribution(figure: Figure, comparison: Comparison) -> None:
     run, labels = comparison.run, labels_of(comparison)
     late, too_late = late_limits(run.period)
     high = 1.15e3 * max([late, *(f.latency['p99'] for f in comparison.figures.values())])
-    for name, figures in comparison.figures.items():
+    for i, (name, figures) in enumerate(comparison.figures.items()):
         latency = (run.traces[name].arrivals - run.stamps)[comparison.start_up:]
         values = np.sort(latency[~np.isnan(latency)]) * 1e3
         shares = 100 * np.arange(1, len(values) + 1) / len(latency)
@@ -66,7 +66,8 @@ def latency_distribution(figure: Figure, comparison: Comparison) -> None:
                   drawstyle='steps-post', linewidth=2, label=labels[name], **style)
         median = figures.latency['p50'] * 1e3
         right = median < 0.6 * high
-        axes.annotate(f'{median:.1f} ms', (median, 50), (6 if right else -6, 0),
+        # Medians may be the same; what is written of them stands one below the other.
+        axes.annotate(f'{median:.1f} ms', (median, 50), (6 if right else -6, 7 - 14 * i),
                       textcoords='offset points', ha='left' if right else 'right',
                       va='center', fontweight='bold', color=style['color'])
         axes.plot(median, 50, marker='o', markersize=5, color=style['color'])
