@@ -12,6 +12,9 @@ from stream_agent.simulation.texture import GroundTexture
 
 # Far enough that a lap changes directions by little, near enough for every camera's range.
 HORIZON_DISTANCE = 200.0
+# Side [m] of all ground, and how much lower it is than the course: no camera sees it, but a
+# renderer tells them apart.
+GROUND_SIDE, LOWER = 400.0, 0.002
 # Straight edges between these many corners stand for circles.
 AZIMUTHS, ELEVATIONS = 96, 12
 
@@ -54,12 +57,28 @@ def ground_mesh(ground: GroundTexture) -> Mesh:
     rows, columns = ground.pixels.shape[:2]
     (x, y), side = ground.origin, ground.resolution
     left, near = x - 0.5 * side, y - 0.5 * side
-    right, far = left + columns * side, near + rows * side
-    # The first row of the picture, which is its upper edge, is that of the least y.
-    return Mesh(np.array([[left, near, 0.0], [right, near, 0.0], [right, far, 0.0],
-                          [left, far, 0.0]]),
+    return rectangle((left, left + columns * side), (near, near + rows * side), 0.0,
+                     ground.pixels)
+
+
+def beyond_mesh(ground: GroundTexture) -> Mesh:
+    """
+    Return the ground that has one colour, a little lower than what is drawn of it.
+
+    A material of that colour would be lit in another way than a picture is.
+    """
+    flat = np.broadcast_to(np.round(ground.beyond), (4, 4, len(ground.beyond))).astype(np.uint8)
+    half = (-0.5 * GROUND_SIDE, 0.5 * GROUND_SIDE)
+    return rectangle(half, half, -LOWER, flat.squeeze(2) if len(ground.beyond) == 1 else flat)
+
+
+def rectangle(x: tuple[float, float], y: tuple[float, float], z: float, pixels: np.ndarray
+              ) -> Mesh:
+    """Return a level rectangle; the first row of its picture, the upper one, is at the least y."""
+    (left, right), (near, far) = x, y
+    return Mesh(np.array([[left, near, z], [right, near, z], [right, far, z], [left, far, z]]),
                 np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]]),
-                np.array([[0, 1, 2, 3]]), ground.pixels)
+                np.array([[0, 1, 2, 3]]), pixels)
 
 
 def horizon_mesh(panorama: np.ndarray, height: float) -> Mesh:

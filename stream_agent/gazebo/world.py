@@ -3,23 +3,21 @@
 from typing import Any
 
 from stream_agent.gazebo.elements import document, plugin
+from stream_agent.gazebo.meshes import GROUND_SIDE
 from stream_agent.simulation.appearance import Colour
 
 NAME = 'course'
 # A longer step halves the load against 1 ms; images and wheels have no use for a shorter one.
 STEP = 0.004
-# Side [m] of what can be driven on; the ground beyond the texture has a colour of its own.
-GROUND_SIDE = 400.0
 GRIP = 1.2
 
 
-def world_file(ground: Colour, sky: Colour) -> str:
+def world_file(sky: Colour) -> str:
     """
     Return the world without a robot, as SDF.
 
-    Beside it lie the meshes ``ground.obj`` and ``horizon.obj``.
+    Beside it lie the meshes ``ground.obj``, ``beyond.obj`` and ``horizon.obj``.
 
-    :param ground: Of the ground beyond the texture.
     :param sky: Of what lies above the surroundings.
     """
     return document({'world': {
@@ -35,21 +33,17 @@ def world_file(ground: Colour, sky: Colour) -> str:
         'light': {'@type': 'directional', '@name': 'sun', 'cast_shadows': False,
                   'direction': (0.0, 0.0, -1.0), 'diffuse': (0.4, 0.4, 0.4),
                   'specular': (0.0, 0.0, 0.0)},
-        'model': [still('ground', ground_link(ground)),
+        'model': [still('ground', ground_link()),
                   still('horizon', {'visual': visual('surroundings', mesh('horizon.obj'))})]}})
 
 
-def ground_link(colour: Colour) -> dict[str, Any]:
-    """Return a plane to drive on, and the picture of the course just above it."""
+def ground_link() -> dict[str, Any]:
+    """Return a plane to drive on, and what is seen of it."""
     flat = {'plane': {'normal': (0, 0, 1), 'size': (GROUND_SIDE, GROUND_SIDE)}}
-    paint = {'ambient': shares(colour), 'diffuse': shares(colour), 'specular': (0.0, 0.0, 0.0)}
     return {
         'collision': {'@name': 'plane', 'geometry': flat, 'surface': {'friction': {
             'ode': {'mu': GRIP, 'mu2': GRIP}}}},
-        'visual': [
-            # Lower by what no camera sees, but a renderer tells apart.
-            visual('beyond', flat) | {'pose': (0, 0, -0.002, 0, 0, 0), 'material': paint},
-            visual('course', mesh('ground.obj'))]}
+        'visual': [visual('beyond', mesh('beyond.obj')), visual('course', mesh('ground.obj'))]}
 
 
 def still(name: str, link: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.gazebo.bridge import bridge_file, OF_CAMERA, OTHERS
-from stream_agent.gazebo.meshes import ground_mesh, horizon_mesh
+from stream_agent.gazebo.meshes import beyond_mesh, ground_mesh, horizon_mesh
 from stream_agent.gazebo.robots import robot_file
 from stream_agent.gazebo.world import world_file
 from stream_agent.simulation.course import Course
@@ -48,8 +48,9 @@ def write_world(settings: Settings, seed: int, folder: Path) -> None:
     scene = Scene(settings, seed, seed)
     folder.mkdir(parents=True, exist_ok=True)
     ground_mesh(scene.ground).write(folder, 'ground')
+    beyond_mesh(scene.ground).write(folder, 'beyond')
     horizon_mesh(scene.panorama, scene.camera.height).write(folder, 'horizon')
-    (folder / 'world.sdf').write_text(world_file(scene.look.ground, scene.look.sky))
+    (folder / 'world.sdf').write_text(world_file(scene.look.sky))
     for name in VEHICLES:
         vehicle = make_vehicle(replace(settings, vehicle=name))
         (folder / f'{name}.sdf').write_text(robot_file(settings.rate, scene.camera, vehicle))

@@ -102,6 +102,17 @@ def test_every_pixel_of_the_ground_is_where_it_was(folder, scene):
     assert np.cross(b - a, c - b)[2] > 0, 'the ground is seen from below'
 
 
+def test_the_ground_beyond_is_lower_larger_and_of_its_colour(folder, scene):
+    vertices, _, faces, picture = read_mesh(folder, 'beyond')
+    assert np.abs(picture - scene.ground.beyond).max() <= 0.5
+    assert (vertices[:, 2] < 0).all() and (vertices[:, 2] > -0.005).all()
+    course = read_mesh(folder, 'ground')[0][:, :2]
+    assert (vertices[:, :2].min(axis=0) < course.min(axis=0) - 100).all()
+    assert (vertices[:, :2].max(axis=0) > course.max(axis=0) + 100).all()
+    a, b, c, _ = vertices[faces[0]]
+    assert np.cross(b - a, c - b)[2] > 0, 'the ground is seen from below'
+
+
 @pytest.mark.parametrize('pose', POSES)
 def test_a_picture_of_the_meshes_is_the_picture_of_the_scene(folder, scene, pose):
     vertices, pixels, _, picture = read_mesh(folder, 'ground')
@@ -182,7 +193,8 @@ def test_joints_join_links_and_drives_drive_joints(folder, name):
 
 def test_the_world_names_files_that_are_there_and_systems_it_needs(folder):
     world = ElementTree.parse(folder / 'world.sdf')
-    assert {uri.text for uri in world.iter('uri')} == {'ground.obj', 'horizon.obj'}
+    assert {uri.text for uri in world.iter('uri')} == {
+        'ground.obj', 'beyond.obj', 'horizon.obj'}
     for uri in world.iter('uri'):
         assert (folder / uri.text).exists()
     assert {plugin.get('filename') for plugin in world.iter('plugin')} == {
