@@ -6,7 +6,7 @@ watches true poses and images from outside until the laps are driven, and stops 
 """
 
 import argparse
-from collections.abc import Sequence
+from dataclasses import replace
 import json
 import math
 import os
@@ -24,14 +24,19 @@ import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
-from stream_agent.gazebo.world_folder import read_world, World  # noqa: E402
+from stream_agent.gazebo.world_folder import read_world, SCENE_FILE, World  # noqa: E402
+from stream_agent.learning.driving import drive, Lockstep, PolicyDriver  # noqa: E402
 from stream_agent.measurement.machine import machine  # noqa: E402
+from stream_agent.network.checkpoint import load_policy  # noqa: E402
 from stream_agent.nodes.conversions import (  # noqa: E402
     image_to_array, stamp_to_ns, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
 from stream_agent.options import positive  # noqa: E402
+from stream_agent.simulation.environment import DrivingEnvironment  # noqa: E402
 from stream_agent.simulation.vehicle import Pose  # noqa: E402
+import yaml  # noqa: E402
 
-SHIPPED = Path(__file__).parents[1] / 'config' / 'gazebo' / 'course'
+CONFIG = Path(__file__).parents[1] / 'config'
+CHECKPOINT = CONFIG / 'policies' / 'lane_streaming.safetensors'
 START_TIMEOUT, STOP_TIMEOUT = 120.0, 60.0
 # Of what the expert takes for the laps; then the policy is not going to drive them.
 PATIENCE = 3.0
@@ -123,7 +128,7 @@ class Watch:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--world', type=Path, default=SHIPPED, metavar='DIR',
+    parser.add_argument('--world', type=Path, default=CONFIG / 'gazebo' / 'course', metavar='DIR',
                         help='that `stream_agent world` wrote (the shipped one)')
     parser.add_argument('--laps', type=positive, default=5)
     parser.add_argument('--output', type=Path, default=Path('results/gazebo'), metavar='DIR',
@@ -142,6 +147,24 @@ def start(arguments: argparse.Namespace, log: Path) -> subprocess.Popen:
          *arguments.arguments], stdout=log.open('w'), stderr=subprocess.STDOUT)
 
 
+def embedded(world: World, arguments: argparse.Namespace) -> np.ndarray:
+    """
+    Let the same policy drive the same course in the embedded simulator.
+
+    As in Gazebo there is no uneven light, noise or blur, and actuators follow at once.
+
+    :returns: Lateral errors [m].
+    """
+    given = dict(word.split(':=', 1) for word in arguments.arguments)
+    seed = yaml.safe_load((arguments.world / SCENE_FILE).read_text())['seed']
+    alike = replace(world.settings, noise=0.0, light=0.0, exposure=0.0, turn_time_constant=0.0,
+                    speed_time_constant=0.0, vehicle=given.get('vehicle', 'differential'))
+    result = drive(DrivingEnvironment(alike, seed),
+                   PolicyDriver(load_policy(given.get('checkpoint', CHECKPOINT))),
+                   arguments.laps, Lockstep())
+    return np.array(result.lateral_errors)
+
+
 def recorded(log: Path) -> list[str]:
     """Return what the recorder printed."""
     lines = [line.partition('] ')[2] for line in log.read_text().splitlines()
@@ -149,7 +172,7 @@ def recorded(log: Path) -> list[str]:
     return [line for line in lines if not line.startswith('[')]
 
 
-def table(figures: dict[str, float], lane_width: float) -> Sequence[str]:
+def table(figures: dict[str, float], lane_width: float) -> list[str]:
     """Write figures for people."""
     return [
         f'{figures["laps"]:.2f} laps: lateral RMS {figures["lateral_rms"]:.4f} m, largest '
@@ -157,7 +180,10 @@ def table(figures: dict[str, float], lane_width: float) -> Sequence[str]:
         f'{figures["departures"]} departures',
         f'{figures["image_rate"]:.2f} images a second of simulated time, longest period '
         f'{figures["longest_image_period"] * 1e3:.0f} ms, real-time factor '
-        f'{figures["real_time_factor"]:.3f}']
+        f'{figures["real_time_factor"]:.3f}',
+        'in the embedded simulator, in even light and without noise: lateral RMS '
+        f'{figures["embedded_lateral_rms"]:.4f} m, largest '
+        f'{figures["embedded_largest_lateral_error"]:.3f} m']
 
 
 def main() -> int:
@@ -181,7 +207,10 @@ def main() -> int:
         rclpy.try_shutdown()
     if not watch.stamps:
         return 1
-    figures = watch.figures()
+    errors = embedded(world, arguments)
+    figures = {**watch.figures(),
+               'embedded_lateral_rms': float(np.sqrt(np.mean(errors ** 2))),
+               'embedded_largest_lateral_error': float(np.abs(errors).max())}
     draw_path(world, [pose[:2] for pose in watch.poses], arguments.output / 'path.svg')
     draw_frames(arguments.world, watch.frames(), arguments.output / 'frames.png')
     print(json.dumps({**figures, 'machine': machine()}) if arguments.json else '\n'.join(
