@@ -36,15 +36,18 @@ class Mesh(NamedTuple):
 
     def write(self, folder: Path, name: str) -> None:
         """Write ``name.obj``, its material ``name.mtl`` and its picture ``name.png``."""
-        picture = self.pixels if self.pixels.ndim == 2 else cv2.cvtColor(
-            self.pixels, cv2.COLOR_RGB2BGR)
+        # Always in colours: of grey pictures ogre2 makes no smaller copies for what is far away.
+        picture = cv2.cvtColor(self.pixels, cv2.COLOR_GRAY2BGR if self.pixels.ndim == 2
+                               else cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(folder / f'{name}.png'), picture)
         (folder / f'{name}.mtl').write_text(
             f'newmtl {name}\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {name}.png\n')
         (folder / f'{name}.obj').write_text('\n'.join([
             f'mtllib {name}.mtl', f'usemtl {name}', *numbered('v', self.vertices),
             *numbered('vt', self.texture),
-            *('f ' + ' '.join(f'{i}/{i}' for i in face) for face in self.faces + 1), '']))
+            # All the same, as nothing is lit; without any, ogre2 draws all of it white.
+            'vn 0 0 1',
+            *('f ' + ' '.join(f'{i}/{i}/1' for i in face) for face in self.faces + 1), '']))
 
 
 def numbered(kind: str, rows: Iterable[np.ndarray]) -> list[str]:

@@ -16,10 +16,12 @@ WHEEL_RADIUS, WHEEL_WIDTH, WHEEL_MASS = 0.04, 0.025, 0.1
 TRACK = 0.18
 # From the differential drive's axle to its caster, which slides.
 CASTER_DISTANCE = 0.13
-ODOMETRY_RATE = 60.0
-# A bit that all of the robot has, and all but that bit: its camera does not see it.
+# A message every fourth step of physics.
+ODOMETRY_RATE = 62.5
+# A bit that all of the robot has, and all but that bit: its camera does not see it. The two
+# highest bits are the renderer's own.
 OF_ROBOT = 2
-ALL_ELSE = 2 ** 32 - 1 - OF_ROBOT
+ALL_ELSE = 2 ** 30 - 1 - OF_ROBOT
 # Above the greatest angle that is commanded, so that the joint never decides.
 STEERING_STOP = 1.2
 
@@ -56,7 +58,7 @@ def base_link(rate: float, camera: Camera, middle: float) -> Content:
                'izz': CHASSIS_MASS / 12 * (length ** 2 + width ** 2)}
     return {'@name': 'base_link',
             'inertial': {'pose': pose, 'mass': CHASSIS_MASS, 'inertia': inertia},
-            'collision': {'@name': 'chassis', 'pose': pose, 'geometry': box},
+            'collision': {'@name': 'body', 'pose': pose, 'geometry': box},
             'visual': painted('chassis', box, (0.15, 0.35, 0.6)) | {'pose': pose},
             'sensor': camera_sensor(rate, camera)}
 
@@ -82,7 +84,7 @@ def differential_parts() -> Content:
     caster = {
         '@name': 'caster', 'pose': (CASTER_DISTANCE, 0, radius, 0, 0, 0),
         'inertial': wheel_inertia(),
-        'collision': {'@name': 'ball', 'geometry': ball, 'surface': {'friction': {
+        'collision': {'@name': 'contact', 'geometry': ball, 'surface': {'friction': {
             'ode': {'mu': 0.0, 'mu2': 0.0}}}},
         'visual': painted('ball', ball, (0.2, 0.2, 0.2))}
     return {'middle': 0.5 * CASTER_DISTANCE,
@@ -117,7 +119,8 @@ def wheel(name: str, x: float, y: float) -> Content:
     lying = (0, 0, 0, 1.570796, 0, 0)
     shape = {'cylinder': {'radius': WHEEL_RADIUS, 'length': WHEEL_WIDTH}}
     return {'@name': name, 'pose': (x, y, WHEEL_RADIUS, 0, 0, 0), 'inertial': wheel_inertia(),
-            'collision': {'@name': 'tyre', 'pose': lying, 'geometry': shape},
+            # A sphere stands on one point; where a cylinder does changes from step to step.
+            'collision': {'@name': 'contact', 'geometry': {'sphere': {'radius': WHEEL_RADIUS}}},
             'visual': painted('tyre', shape, (0.1, 0.1, 0.1)) | {'pose': lying}}
 
 

@@ -27,14 +27,14 @@ def world_file(sky: Colour) -> str:
         'plugin': [
             plugin('Physics'), plugin('UserCommands'), plugin('SceneBroadcaster'),
             plugin('Sensors', render_engine='ogre2')],
-        # What the meshes show is drawn with its light; shadows would be on it twice.
+        # For the robot; what the meshes show is drawn with its light.
         'scene': {'ambient': (1.0, 1.0, 1.0), 'background': shares(sky), 'shadows': False,
                   'grid': False},
         'light': {'@type': 'directional', '@name': 'sun', 'cast_shadows': False,
                   'direction': (0.0, 0.0, -1.0), 'diffuse': (0.4, 0.4, 0.4),
                   'specular': (0.0, 0.0, 0.0)},
         'model': [still('ground', ground_link()),
-                  still('horizon', {'visual': visual('surroundings', mesh('horizon.obj'))})]}})
+                  still('horizon', {'visual': visual('surroundings', 'horizon')})]}})
 
 
 def ground_link() -> dict[str, Any]:
@@ -43,7 +43,7 @@ def ground_link() -> dict[str, Any]:
     return {
         'collision': {'@name': 'plane', 'geometry': flat, 'surface': {'friction': {
             'ode': {'mu': GRIP, 'mu2': GRIP}}}},
-        'visual': [visual('beyond', mesh('beyond.obj')), visual('course', mesh('ground.obj'))]}
+        'visual': [visual('beyond', 'beyond'), visual('course', 'ground')]}
 
 
 def still(name: str, link: dict[str, Any]) -> dict[str, Any]:
@@ -51,14 +51,19 @@ def still(name: str, link: dict[str, Any]) -> dict[str, Any]:
     return {'@name': name, 'static': True, 'link': {'@name': 'link', **link}}
 
 
-def visual(name: str, geometry: dict[str, Any]) -> dict[str, Any]:
-    """Return something to be seen."""
-    return {'@name': name, 'cast_shadows': False, 'geometry': geometry}
+def visual(name: str, mesh: str) -> dict[str, Any]:
+    """
+    Return a mesh that shines by its own picture, and by no light.
 
-
-def mesh(file: str) -> dict[str, Any]:
-    """Return a shape of a file, with its texture."""
-    return {'mesh': {'uri': file}}
+    :param mesh: Name of its files.
+    """
+    nothing, picture = (0.0, 0.0, 0.0, 1.0), f'{mesh}.png'
+    return {'@name': name, 'cast_shadows': False, 'geometry': {'mesh': {'uri': f'{mesh}.obj'}},
+            'material': {
+                'ambient': nothing, 'diffuse': nothing, 'specular': nothing,
+                'emissive': (1.0, 1.0, 1.0, 1.0),
+                'pbr': {'metal': {'albedo_map': picture, 'emissive_map': picture,
+                                  'roughness': 1.0, 'metalness': 0.0}}}}
 
 
 def shares(colour: Colour) -> tuple[float, ...]:

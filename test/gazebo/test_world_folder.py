@@ -70,7 +70,7 @@ def read_mesh(folder, name):
                          for kind in ('v', 'vt'))
     faces = [[tuple(int(i) - 1 for i in word.split('/')) for word in row[1:]]
              for row in rows if row[0] == 'f']
-    assert all(i == j for face in faces for i, j in face)
+    assert all(i == j and k == 0 for face in faces for i, j, k in face)
     material = dict(line.split(maxsplit=1) for line in (
         folder / f'{name}.mtl').read_text().splitlines())
     picture = cv2.imread(str(folder / material['map_Kd']))[:, :, ::-1]
@@ -155,6 +155,8 @@ def test_the_surroundings_are_seen_in_the_same_directions(folder, scene):
 def test_the_camera_does_not_see_its_robot(folder, name):
     model = ElementTree.parse(folder / f'{name}.sdf')
     mask = int(model.findtext('.//camera/visibility_mask'))
+    # The two highest bits are the renderer's own, and asking for them is a warning.
+    assert mask < 2 ** 30
     visuals = list(model.iter('visual'))
     assert len(visuals) >= 4
     for visual in visuals:
@@ -187,6 +189,9 @@ def test_joints_join_links_and_drives_drive_joints(folder, name):
         assert {joint.findtext('parent'), joint.findtext('child')} <= links
     driven = [element.text for element in model.iter() if element.tag.endswith('_joint')]
     assert driven and set(driven) <= set(joints)
+    for link in model.iter('link'):
+        names = [child.get('name') for child in link if child.get('name')]
+        assert len(set(names)) == len(names), 'gz sdf -k wants names that differ in a link'
     # No link hangs in the air.
     assert {joint.findtext('child') for joint in joints.values()} | {'base_link'} == links
 
@@ -195,8 +200,17 @@ def test_the_world_names_files_that_are_there_and_systems_it_needs(folder):
     world = ElementTree.parse(folder / 'world.sdf')
     assert {uri.text for uri in world.iter('uri')} == {
         'ground.obj', 'beyond.obj', 'horizon.obj'}
-    for uri in world.iter('uri'):
-        assert (folder / uri.text).exists()
+    for visual in world.iter('visual'):
+        mesh = visual.findtext('geometry/mesh/uri')
+        assert (folder / mesh).exists()
+        # Lit by itself alone; a lit picture is too bright in ogre2, one without normals white.
+        assert numbers(visual, 'material/emissive') == [1, 1, 1, 1]
+        assert numbers(visual, 'material/diffuse')[:3] == [0, 0, 0]
+        picture = visual.findtext('material/pbr/metal/emissive_map')
+        assert picture == mesh.replace('.obj', '.png') and (folder / picture).exists()
+        assert 'vn 0 0 1' in (folder / mesh).read_text().splitlines()
+        # Of grey pictures ogre2 makes no smaller copies for what is far away.
+        assert cv2.imread(str(folder / picture), cv2.IMREAD_UNCHANGED).ndim == 3
     assert {plugin.get('filename') for plugin in world.iter('plugin')} == {
         f'gz-sim-{name}-system' for name in ('physics', 'user-commands', 'scene-broadcaster',
                                              'sensors')}
