@@ -193,7 +193,8 @@ def main() -> int:
     world = read_world(arguments.world)
     arguments.output.mkdir(parents=True, exist_ok=True)
     log = arguments.output / 'launch.log'
-    rclpy.init()
+    # What is for the launch file would be remappings to ROS.
+    rclpy.init(args=[])
     watch = Watch(world)
     launch = start(arguments, log)
     try:

@@ -1,6 +1,8 @@
 """What Gazebo is told is what the embedded simulator shows: by geometry, and by pictures."""
 
 import math
+import shutil
+import subprocess
 from xml.etree import ElementTree
 
 import cv2
@@ -215,6 +217,14 @@ def test_the_world_names_files_that_are_there_and_systems_it_needs(folder):
         f'gz-sim-{name}-system' for name in ('physics', 'user-commands', 'scene-broadcaster',
                                              'sensors')}
     assert numbers(world, './/max_step_size') == [0.004]
+
+
+@pytest.mark.skipif(not shutil.which('gz'), reason='Gazebo is not installed')
+@pytest.mark.parametrize('name', ['world', *VEHICLES])
+def test_gazebo_has_no_objection(folder, name):
+    checked = subprocess.run(['gz', 'sdf', '-k', str(folder / f'{name}.sdf')],
+                             capture_output=True, text=True)
+    assert (checked.stdout.strip(), checked.stderr, checked.returncode) == ('Valid.', '', 0)
 
 
 def test_the_course_comes_back(folder, scene):
