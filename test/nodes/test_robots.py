@@ -6,9 +6,8 @@ from pathlib import Path
 import signal
 
 import pytest
-from stream_agent.commands.world import read_settings
 from stream_agent.gate.settings import Settings as GateSettings
-from stream_agent.simulation.settings import Settings
+from stream_agent.simulation.settings import read_settings, Settings
 import yaml
 
 FILES = sorted((Path(__file__).parents[2] / 'config' / 'robots').glob('*.yaml'))
