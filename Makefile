@@ -44,8 +44,8 @@ test: install
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest --quiet test/gate --cov=stream_agent.gate \
 	    --cov-report=term-missing --cov-fail-under=100
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real_time' --numprocesses 2
-	$(BIN)/python -m pytest -m real_time --reruns 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real_time or any_time' --numprocesses 2
+	$(BIN)/python -m pytest -m 'real_time and not any_time' --reruns 1
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

@@ -118,6 +118,7 @@ def test_commands_are_the_engine_s_and_carry_their_frames_stamps(start_node, cam
 
 @pytest.mark.parametrize('executor, precision, tolerance', [
     ('auto', 'float32', 1e-5), ('packed', 'bfloat16', 5e-2), ('onnxruntime', 'float32', 1e-5)])
+@pytest.mark.any_time
 def test_other_executors_command_the_same(start_node, camera, peer, checkpoint, executor,
                                           precision, tolerance):
     heard = peer.hear(DiagnosticArray, '/diagnostics')
@@ -335,6 +336,7 @@ def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, ch
      "configure: there is no executor 'abacus'; on cpu in float32 there are eager, packed"),
     ({'checkpoint': 'GOOD', 'image_transport': 'theora'},
      "configure: image_transport is 'theora'; choices are 'raw', 'compressed'")])
+@pytest.mark.any_time
 def test_what_cannot_be_configured_says_why(start_node, checkpoint, parameters, sentence):
     if parameters.get('checkpoint') == 'GOOD':
         parameters = {**parameters, 'checkpoint': checkpoint}

@@ -64,6 +64,7 @@ def test_a_video_is_repeated_faster_until_it_is_stopped(start_node, peer, video)
     ({'source': __file__}, 'is no video that OpenCV can read'),
     ({'source': '99'}, 'source: camera 99 cannot be opened; check that it is plugged in'),
     ({'sauce': '1'}, "there is no parameter 'sauce'; the nearest is 'source'")])
+@pytest.mark.any_time
 def test_a_source_that_gives_nothing_is_a_sentence(start_node, options, said):
     camera = start_node('camera', **options)
     assert camera.wait(20.0) == 1

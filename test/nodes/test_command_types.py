@@ -96,6 +96,7 @@ def test_another_type_on_the_topic_is_an_error_that_names_both(robot, start_node
     ('joy', "command_type is 'joy'; choices are twist_stamped, twist, ackermann"),
     pytest.param('ackermann', "needs the package 'ackermann_msgs'; install it by",
                  marks=pytest.mark.skipif(installed, reason='ackermann_msgs is installed'))])
+@pytest.mark.any_time
 def test_a_type_that_there_is_not_is_refused_in_a_sentence(start_node, tmp_path, node, name, said):
     options = {'output': str(tmp_path)} if node == 'recorder' else {}
     process = start_node(node, command_type=name, **options)

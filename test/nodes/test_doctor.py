@@ -183,6 +183,7 @@ def test_a_gate_that_runs_keeps_the_wheels_from_turning(robot_is_there, doctor):
     (['--namespace', '1'], 'argument --namespace: Invalid namespace'),
     (['--ros-args', '-p', 'x'], "Couldn't parse parameter override rule"),
     (['--wheel-up?'], 'unrecognized arguments: --wheel-up?')])
+@pytest.mark.any_time
 def test_bad_arguments_end_with_two(capfd, options, said):
     with pytest.raises(SystemExit) as ended:
         parse(options)
@@ -190,6 +191,7 @@ def test_bad_arguments_end_with_two(capfd, options, said):
     assert said in capfd.readouterr().err
 
 
+@pytest.mark.any_time
 def test_parameters_are_those_that_ros_and_the_nodes_know(peer, params, tmp_path):
     other = tmp_path / 'other.yaml'
     other.write_text('/**: {ros__parameters: {max_speed: 2e-1}}\n'

@@ -80,6 +80,7 @@ def test_silence_is_said_with_the_topic(start_node, peer, world):
     ({}, 'world is not set; set it to a folder that `stream_agent world` wrote'),
     ({'world': '/nowhere'}, "world: '/nowhere/scene.yaml' cannot be read (No such file or"),
     ({'word': 'x'}, "expert: there is no parameter 'word'; the nearest is 'world'")])
+@pytest.mark.any_time
 def test_a_world_that_is_not_there_is_a_sentence(start_node, given, said):
     expert = start_node('expert', **given)
     assert expert.wait(20.0) == 1

@@ -321,6 +321,7 @@ def test_an_exception_in_a_callback_stops_the_robot_and_is_logged_with_its_place
     ('command_timeout:=0.05', 'command_timeout is 0.05 s with a camera_period of 0.0333333 s; '
      'set it to at least two periods, 0.0666667 s'),
     ('max_sped:=0.1', "gate: there is no parameter 'max_sped'; the nearest is 'max_speed'")])
+@pytest.mark.any_time
 def test_a_bad_parameter_is_refused_in_a_sentence(start, parameter, sentence):
     gate = start('-m', 'stream_agent', 'gate', '--ros-args', '-p', parameter)
     assert gate.wait() == 1
@@ -328,6 +329,7 @@ def test_a_bad_parameter_is_refused_in_a_sentence(start, parameter, sentence):
     assert 'Traceback' not in gate.output
 
 
+@pytest.mark.any_time
 def test_an_unknown_key_in_a_file_is_refused_with_the_nearest_one(start, tmp_path):
     path = tmp_path / 'robot.yaml'
     path.write_text('/**/gate: {ros__parameters: {max_speed: 0.4, max_yawrate: 1.0}}')

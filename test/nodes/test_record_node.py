@@ -74,6 +74,7 @@ def test_without_a_driver_there_is_no_recording(start_node, tmp_path, peer):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.any_time
 def test_a_recording_that_is_there_is_not_touched(start_node, tmp_path):
     record = start_node('record', output=str(tmp_path.parent), name=tmp_path.name)
     assert record.wait(20.0) == 1

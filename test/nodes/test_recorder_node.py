@@ -184,6 +184,7 @@ def test_silence_is_explained_and_no_error(peer, start_node, tmp_path):
     ({'driving': 'pilot'}, "driving: no policy named 'pilot'; policies are agent, baseline"),
     ({'output': '/proc/results'}, "output '/proc/results': no folder can be made there "
                                   '(No such file or directory); choose one that can be written')])
+@pytest.mark.any_time
 def test_wrong_parameters_end_the_process_with_a_sentence(start_node, parameters, sentence):
     process = start_node('recorder', **parameters)
     assert process.wait() == 1
@@ -195,6 +196,7 @@ def test_wrong_parameters_end_the_process_with_a_sentence(start_node, parameters
     (['=x'], "policies: '=x' is not of the form 'name=topic'; "
              "write for example 'agent=policy_command'"),
     ([], "policies: empty; write for example 'agent=policy_command'")])
+@pytest.mark.any_time
 def test_policies_that_cannot_be_read(given, sentence):
     with pytest.raises(ValueError) as error:
         parse_policies(given)

@@ -61,6 +61,7 @@ def video(tmp_path):
     return str(path)
 
 
+@pytest.mark.any_time
 def test_only_the_gate_commands_and_nobody_sets_parameters():
     rules = allowed()
     assert [node for node, may in rules.items() if ('publish', '/cmd_vel') in may] == ['gate']
@@ -77,6 +78,7 @@ def test_only_the_gate_commands_and_nobody_sets_parameters():
     assert enclaves == [f'/stream_agent/{node}' for node in rules]
 
 
+@pytest.mark.any_time
 def test_processes_do_what_they_may_and_may_no_more(start_node, peer, video, tmp_path):
     rules = allowed()
     del rules['operator']

@@ -302,6 +302,7 @@ def test_the_drive_starts_a_delay_after_the_first_command(start_node, peer):
     ({'vehicle': 'boat'}, "vehicle is 'boat'; set it to differential or bicycle"),
     ({'pasing': 'lockstep'},
      "simulation: there is no parameter 'pasing'; the nearest is 'pacing'")])
+@pytest.mark.any_time
 def test_a_wrong_parameter_is_refused_in_a_sentence(start_node, parameters, sentence):
     simulation = start_node('simulation', **parameters)
     assert simulation.wait() == 1
