@@ -1,6 +1,7 @@
 """The camera node as a real process, on a video; no test machine has a camera."""
 
 from itertools import pairwise
+from pathlib import Path
 import signal
 
 import cv2
@@ -12,16 +13,21 @@ from stream_agent.nodes.conversions import image_to_array, stamp_to_ns, WATCH_FR
 pytestmark = pytest.mark.real_time
 
 COUNT, RATE = 30, 20.0
+PROFILE = Path(__file__).parents[2] / 'config' / 'fastdds.xml'
 
 
 @pytest.fixture(scope='module')
 def video(tmp_path_factory):
-    """Write a video that becomes brighter and is red on its left side."""
-    path = tmp_path_factory.mktemp('video') / 'drive.avi'
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), RATE, (64, 48))
+    """Write a small video."""
+    return write_video(tmp_path_factory.mktemp('video') / 'drive.avi', 64, 48)
+
+
+def write_video(path, width, height):
+    """Write a video that becomes brighter and is red on its left side; returns its path."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), RATE, (width, height))
     for i in range(COUNT):
-        picture = np.full((48, 64, 3), 4 * i + 60, np.uint8)
-        picture[:, :32, :2] = 20
+        picture = np.full((height, width, 3), 4 * i + 60, np.uint8)
+        picture[:, :width // 2, :2] = 20
         writer.write(picture)
     writer.release()
     return str(path)
@@ -57,6 +63,16 @@ def test_a_video_is_repeated_faster_until_it_is_stopped(start_node, peer, video)
     assert np.median(np.diff(stamps)) == pytest.approx(1e7, rel=0.3)
     camera.signal(signal.SIGINT)
     assert camera.wait() == 0
+
+
+def test_large_images_come_through_with_the_profile(start_node, peer, tmp_path, monkeypatch):
+    # Without it, two in a hundred do.
+    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(PROFILE))
+    images = peer.hear(Image, 'image', WATCH_FRAME_QOS)
+    camera = start_node('camera', source=write_video(tmp_path / 'large.avi', 1280, 720))
+    peer.spin_until(lambda: camera.popen.poll() is not None, 20.0)
+    assert len(images) > COUNT / 2
+    assert images[-1].message.width == 1280
 
 
 @pytest.mark.parametrize('options, said', [
