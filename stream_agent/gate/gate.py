@@ -9,6 +9,7 @@ from stream_agent.command import Command
 from stream_agent.gate.faults import CLEAR_AFTER, Fault, Faults, LATCH_AFTER
 from stream_agent.gate.limits import CLAMP_SHARE, CLAMP_WINDOW, ClampShare, is_finite, Limiter
 from stream_agent.gate.settings import Settings
+from stream_agent.gate.stop_input import StopInput
 from stream_agent.gate.watchdog import Watchdog
 
 # Whatever goes wrong on every frame is said once a second (G6).
@@ -24,6 +25,7 @@ class Outcome(Enum):
     FUTURE = 'future'
     INVALID = 'invalid'
     WITHHELD = 'withheld'
+    HELD = 'held'
     TIMEOUT = 'timeouts'
     STOPPED = 'stopped'
 
@@ -69,6 +71,7 @@ class Gate:
         self._limiter = Limiter(now)
         self._watchdog = Watchdog(now)
         self._faults = Faults()
+        self._stop_input = StopInput()
         self._clamps = ClampShare()
         self._driven = False
         self._said = {}
@@ -100,10 +103,19 @@ class Gate:
         if withheld:
             self.counts[Outcome.WITHHELD] += 1
             return Verdict(None, Outcome.WITHHELD)
+        if self._stop_input.reason(now, self.settings):
+            return self._hold(now) or self._tell(None, Outcome.HELD, now, Level.OK, '')
         return self._pass_on(command, now)
 
+    def on_stop_input(self, stop: bool, now: float) -> Verdict | None:
+        """Take what the stop input says; returns a zero if that stops the robot (G8)."""
+        self._stop_input.hear(stop, now)
+        return self._hold(now)
+
     def on_timer(self, now: float) -> Verdict | None:
-        """Return a zero if one is due, because commands stay away or to repeat a stop (G1)."""
+        """Return a zero if one is due, because nothing is heard or to repeat a stop (G1, G8)."""
+        if held := self._hold(now):
+            return held
         if self._watchdog.starved(now, self.settings):
             self._watchdog.stop(now, self.settings)
             return self._tell(
@@ -123,6 +135,8 @@ class Gate:
         if self.fault is Fault.TRANSIENT:
             return Level.ERROR, (f'shut by an invalid policy command until {CLEAR_AFTER} good '
                                  'ones came in a row')
+        if reason := self._stop_input.reason(now, self.settings):
+            return Level.WARN, f'stopped: {reason}'
         if not self._driven:
             return Level.OK, 'waiting for the first policy command'
         if self._watchdog.stopped:
@@ -131,6 +145,15 @@ class Gate:
         if share > CLAMP_SHARE:
             return Level.WARN, f'{share:.0%} of the policy commands are clamped'
         return Level.OK, 'passes policy commands on'
+
+    def _hold(self, now: float) -> Verdict | None:
+        """Stop a robot that drives and may not, by the stop input."""
+        reason = self._stop_input.reason(now, self.settings)
+        if not reason or self._watchdog.stopped:
+            return None
+        self._watchdog.stop(now, self.settings)
+        return self._tell(self._limiter.stop(now), Outcome.HELD, now, Level.WARN,
+                          f'{reason}, so the robot is stopped')
 
     def _pass_on(self, command: Command, now: float) -> Verdict:
         sent = self._limiter.limit(command, now, self.settings)

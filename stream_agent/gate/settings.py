@@ -41,6 +41,10 @@ class Settings:
     release_after_stop: bool = choice(
         False, 'fall silent some time after a stop, so that another source of a multiplexer may '
         'drive; otherwise zeros go on')
+    stop_input: bool = choice(
+        False, "drive only while the topic 'stop' (std_msgs/Bool) says false, again and again")
+    stop_input_timeout: float = quantity(
+        0.5, 's', 0.05, 10.0, 'silence of the stop input after which the robot is stopped')
 
     def __post_init__(self) -> None:
         check(self)

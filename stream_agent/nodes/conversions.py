@@ -15,6 +15,8 @@ FRAME_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
                        reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
                          reliability=ReliabilityPolicy.RELIABLE)
+# Hears everybody; what is lost is said again.
+STOP_INPUT_QOS = FRAME_QOS
 # For those who only watch: they may fall behind for a moment and must miss nothing.
 WATCH_FRAME_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
                              reliability=ReliabilityPolicy.BEST_EFFORT)

@@ -11,6 +11,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from stream_agent.command import Command, STOP
@@ -20,7 +21,8 @@ from stream_agent.gate.settings import Settings
 from stream_agent.nodes import process
 from stream_agent.nodes.command_types import (
     declare_command_type, foreign_types, read_command_type)
-from stream_agent.nodes.conversions import COMMAND_QOS, stamp_to_ns, twist_to_command
+from stream_agent.nodes.conversions import (
+    COMMAND_QOS, stamp_to_ns, STOP_INPUT_QOS, twist_to_command)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.settings import SettingsError
 
@@ -36,7 +38,9 @@ class GateNode(Node):
 
     Subscribes ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame),
     publishes ``cmd_vel`` (geometry_msgs/TwistStamped, stamped now, or what ``command_type`` names)
-    and ``/diagnostics``; the service ``~/reset_fault`` (std_srvs/Trigger) ends a latched fault.
+    and ``/diagnostics``; with ``stop_input`` it subscribes ``stop`` (std_msgs/Bool), too, and
+    drives only while that says false; the service ``~/reset_fault`` (std_srvs/Trigger) ends a
+    latched fault.
 
     :raises SettingsError: If the parameters given are not those of a safe gate.
     :raises ValueError: If one of them is unknown.
@@ -44,7 +48,7 @@ class GateNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('gate', **kwargs)
-        changeable = {item.name for item in fields(Settings)} - {'camera_period'}
+        changeable = {item.name for item in fields(Settings)} - {'camera_period', 'stop_input'}
         declare_settings(self, Settings, changeable)
         declare_command_type(self)
         refuse_unknown(self)
@@ -57,6 +61,9 @@ class GateNode(Node):
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._policy_sub = self.create_subscription(
             TwistStamped, 'policy_command', self.on_policy_command, COMMAND_QOS)
+        if self.gate.settings.stop_input:
+            self._stop_sub = self.create_subscription(
+                Bool, 'stop', self.on_stop_input, STOP_INPUT_QOS)
         self._reset_service = self.create_service(Trigger, '~/reset_fault', self.on_reset_fault)
         # Neither may stand still with a paused simulation (G1).
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -83,6 +90,12 @@ class GateNode(Node):
         age = (self.get_clock().now().nanoseconds - stamp_to_ns(message.header.stamp)) / 1e9
         self._carry_out(
             self.gate.on_command(twist_to_command(message), age, time.monotonic()))
+
+    def on_stop_input(self, message: Bool) -> None:
+        """Take what the stop input says, and stop the robot at once if it says so."""
+        verdict = self.gate.on_stop_input(message.data, time.monotonic())
+        if verdict:
+            self._carry_out(verdict)
 
     def on_timer(self) -> None:
         """Send a zero if one is due."""

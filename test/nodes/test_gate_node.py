@@ -10,6 +10,7 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
+from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from stream_agent.command import Command, STOP
@@ -72,6 +73,39 @@ def test_a_command_leaves_the_gate_at_once(robot, start_node):
         waits.append(robot.heard[count].at - start)
     # There and back through DDS takes 2 ms; a gate that waited for a timer would take 10 or 20.
     assert sorted(waits)[25] < 0.008
+
+
+# --- G8: the stop input ---------------------------------------------------------------------
+
+def test_it_drives_only_while_the_stop_input_says_so(robot, start_node):
+    start_node('gate', stop_input=True)
+    stop_pub = robot.peer.node.create_publisher(Bool, 'stop', 1)
+
+    def drive(stop):
+        stop_pub.publish(Bool(data=stop))
+        robot.drive(DRIVE, 0.3)
+
+    robot.ready()
+    robot.peer.spin_until(stop_pub.get_subscription_count)
+    robot.drive(DRIVE)
+    assert set(robot.commands) == {STOP}
+    for _ in range(3):
+        drive(False)
+    assert robot.commands[-1] == DRIVE
+    start = time.monotonic()
+    stop_pub.publish(Bool(data=True))
+    assert robot.first_zero(start, 0.1) < 0.05
+    drive(True)
+    assert robot.commands[-1] == STOP
+    assert robot.status().message.startswith('stopped: ')
+    for _ in range(3):
+        drive(False)
+    assert robot.commands[-1] == DRIVE
+    # Silence, while the policy goes on.
+    start = time.monotonic()
+    robot.drive(DRIVE, 1.0)
+    assert robot.commands[-1] == STOP
+    assert 0.15 < robot.first_zero(start, 0.0) < 0.6
 
 
 # --- G2: both borders -----------------------------------------------------------------------

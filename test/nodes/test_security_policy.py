@@ -17,8 +17,8 @@ CONFIG = Path(__file__).parents[2] / 'config'
 POLICY = CONFIG / 'sros2' / 'stream_agent.policy.xml'
 CHECKPOINT = str(CONFIG / 'policies' / 'lane_streaming.safetensors')
 DOES = ('publish', 'subscribe', 'reply', 'request')
-# Used with use_sim_time and image_transport only.
-SOMETIMES = {('subscribe', '/clock'), ('subscribe', '/image/compressed')}
+# Used with use_sim_time, image_transport and stop_input only.
+SOMETIMES = {('subscribe', '/clock'), ('subscribe', '/image/compressed'), ('subscribe', '/stop')}
 
 
 def allowed():
