@@ -43,8 +43,9 @@ def make_learner(arguments: argparse.Namespace, network: RolloutNetwork, label: 
     graph, pattern = network.graph, network.pattern
     settings, computer = robot_settings(arguments.robot), computer_of(arguments)
     fitted = filled if computer else lengthened
-    schedule = fitted(replace(Schedule(), **{name: getattr(arguments, name) for name in (
-        'rounds', 'updates', 'last_updates', 'updates_per_frame')}), graph, pattern)
+    schedule = fitted(replace(Schedule(), frames=frames(settings), **{
+        name: getattr(arguments, name) for name in (
+            'rounds', 'updates', 'last_updates', 'updates_per_frame')}), graph, pattern)
     collector = Collector(settings, Preprocessing(network.shapes[network.input], crop_top=0.25),
                           limits(settings), schedule.environments, schedule.frames,
                           schedule.updates_per_frame)
@@ -57,6 +58,16 @@ def make_learner(arguments: argparse.Namespace, network: RolloutNetwork, label: 
 
 
 def limits(settings: Settings) -> CommandLimits:
-    """Return the largest commands of a policy: a quarter more speed than the expert's."""
+    """
+    Return the largest commands of a policy: a quarter more speed than the expert's.
+
+    The yaw rate is what steering needs at that speed; commands are learnt as shares of these.
+    """
     return CommandLimits(max_speed=settings.target_speed / 0.8,
-                         max_yaw_rate=settings.max_yaw_rate / 0.75)
+                         max_yaw_rate=min(settings.max_yaw_rate / 0.75,
+                                          2.5 * settings.target_speed))
+
+
+def frames(settings: Settings) -> int:
+    """Return how many frames a robot drives at a time, more where it is slower, to come as far."""
+    return round(Schedule().frames * max(1.0, Settings().target_speed / settings.target_speed))

@@ -112,9 +112,10 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path)
                  '--last-updates', '0', '--output', str(tmp_path), '--seed', '7',
                  '--robot', 'turtlebot3']) == 0
     policy = load_policy(tmp_path / 'lane_streaming.safetensors')
-    # Of a robot whose expert drives 0.2 m/s.
-    assert policy.limits == CommandLimits(max_speed=0.25, max_yaw_rate=2.0)
+    # Of a robot whose expert drives 0.2 m/s: all is slower, and takes longer.
+    assert policy.limits == CommandLimits(max_speed=0.25, max_yaw_rate=0.5)
     assert policy.training['robot'] == 'turtlebot3'
+    assert policy.training['schedule']['frames'] == 640
     assert policy.pattern_name == 'streaming'
     assert policy.training['seed'] == 7 and policy.steering == 'yaw rate'
     assert policy.training['frames'] > 0
