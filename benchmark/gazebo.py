@@ -8,7 +8,6 @@ watches true poses and images from outside until the laps are driven, and stops 
 import argparse
 from dataclasses import replace
 import json
-import math
 import os
 from pathlib import Path
 import signal
@@ -29,7 +28,7 @@ from stream_agent.learning.driving import drive, Lockstep, PolicyDriver  # noqa:
 from stream_agent.measurement.machine import machine  # noqa: E402
 from stream_agent.network.checkpoint import load_policy  # noqa: E402
 from stream_agent.nodes.conversions import (  # noqa: E402
-    image_to_array, stamp_to_ns, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
+    image_to_array, odometry_to_pose, stamp_to_ns, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
 from stream_agent.options import positive  # noqa: E402
 from stream_agent.simulation.environment import DrivingEnvironment  # noqa: E402
 from stream_agent.simulation.vehicle import Pose  # noqa: E402
@@ -67,10 +66,8 @@ class Watch:
 
     def on_pose(self, msg: Odometry) -> None:
         """Note where the robot is on the course."""
-        at, turn = msg.pose.pose.position, msg.pose.pose.orientation
-        yaw = math.atan2(2 * (turn.w * turn.z + turn.x * turn.y),
-                         1 - 2 * (turn.y ** 2 + turn.z ** 2))
-        here = self.course.locate((at.x, at.y), self._arc_length)
+        pose = odometry_to_pose(msg)
+        here = self.course.locate(pose[:2], self._arc_length)
         if self._arc_length is not None:
             half = self.course.length / 2
             self.progress += (here.arc_length - self._arc_length + half) % (2 * half) - half
@@ -78,7 +75,7 @@ class Watch:
         if self.progress > 0.05:
             self.times.append(stamp_to_ns(msg.header.stamp) / 1e9)
             self.walls.append(time.monotonic())
-            self.poses.append(Pose(at.x, at.y, yaw))
+            self.poses.append(pose)
             self.errors.append(here.lateral_error)
 
     def on_image(self, msg: Image) -> None:

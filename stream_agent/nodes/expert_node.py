@@ -13,11 +13,10 @@ from sensor_msgs.msg import CameraInfo
 from stream_agent.gazebo.world_folder import read_world
 from stream_agent.nodes import process
 from stream_agent.nodes.conversions import (
-    command_to_twist, ns_to_stamp, stamp_to_ns, WATCH_COMMAND_QOS)
+    command_to_twist, ns_to_stamp, odometry_to_pose, stamp_to_ns, WATCH_COMMAND_QOS)
 from stream_agent.nodes.parameters import declare, refuse_unknown
 from stream_agent.simulation.expert import PurePursuit
 from stream_agent.simulation.observer import Observer
-from stream_agent.simulation.vehicle import Pose
 
 # Of a camera driver or a bridge, whatever it offers.
 ANY_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
@@ -69,10 +68,7 @@ class ExpertNode(Node):
     def on_pose(self, msg: Odometry) -> None:
         """Note where the vehicle was, and judge the images that this is enough for."""
         self._heard['ground_truth'] = True
-        position, turn = msg.pose.pose.position, msg.pose.pose.orientation
-        yaw = math.atan2(2.0 * (turn.w * turn.z + turn.x * turn.y),
-                         1.0 - 2.0 * (turn.y * turn.y + turn.z * turn.z))
-        self._observer.add_pose(stamp_to_ns(msg.header.stamp), Pose(position.x, position.y, yaw))
+        self._observer.add_pose(stamp_to_ns(msg.header.stamp), odometry_to_pose(msg))
         self._publish()
 
     def on_camera_info(self, msg: CameraInfo) -> None:
