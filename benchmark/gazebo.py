@@ -8,6 +8,7 @@ watches true poses and images from outside until the laps are driven, and stops 
 import argparse
 from dataclasses import replace
 import json
+import math
 import os
 from pathlib import Path
 import signal
@@ -23,7 +24,7 @@ import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
-from stream_agent.gazebo.world_folder import read_world, SCENE_FILE, World  # noqa: E402
+from stream_agent.gazebo.world_folder import read_world, World  # noqa: E402
 from stream_agent.learning.driving import drive, Lockstep, PolicyDriver  # noqa: E402
 from stream_agent.measurement.machine import machine  # noqa: E402
 from stream_agent.network.checkpoint import load_policy  # noqa: E402
@@ -32,7 +33,6 @@ from stream_agent.nodes.conversions import (  # noqa: E402
 from stream_agent.options import positive  # noqa: E402
 from stream_agent.simulation.environment import DrivingEnvironment  # noqa: E402
 from stream_agent.simulation.vehicle import Pose  # noqa: E402
-import yaml  # noqa: E402
 
 CONFIG = Path(__file__).parents[1] / 'config'
 CHECKPOINT = CONFIG / 'policies' / 'lane_streaming.safetensors'
@@ -69,8 +69,8 @@ class Watch:
         pose = odometry_to_pose(msg)
         here = self.course.locate(pose[:2], self._arc_length)
         if self._arc_length is not None:
-            half = self.course.length / 2
-            self.progress += (here.arc_length - self._arc_length + half) % (2 * half) - half
+            self.progress += math.remainder(here.arc_length - self._arc_length,
+                                            self.course.length)
         self._arc_length = here.arc_length
         if self.progress > 0.05:
             self.times.append(stamp_to_ns(msg.header.stamp) / 1e9)
@@ -153,10 +153,9 @@ def embedded(world: World, arguments: argparse.Namespace) -> np.ndarray:
     :returns: Lateral errors [m].
     """
     given = dict(word.split(':=', 1) for word in arguments.arguments)
-    seed = yaml.safe_load((arguments.world / SCENE_FILE).read_text())['seed']
     alike = replace(world.settings, noise=0.0, light=0.0, exposure=0.0, turn_time_constant=0.0,
                     speed_time_constant=0.0, vehicle=given.get('vehicle', 'differential'))
-    result = drive(DrivingEnvironment(alike, seed),
+    result = drive(DrivingEnvironment(alike, world.seed),
                    PolicyDriver(load_policy(given.get('checkpoint', CHECKPOINT))),
                    arguments.laps, Lockstep())
     return np.array(result.lateral_errors)
@@ -210,7 +209,7 @@ def main() -> int:
                'embedded_lateral_rms': float(np.sqrt(np.mean(errors ** 2))),
                'embedded_largest_lateral_error': float(np.abs(errors).max())}
     draw_path(world, [pose[:2] for pose in watch.poses], arguments.output / 'path.svg')
-    draw_frames(arguments.world, watch.frames(), arguments.output / 'frames.png')
+    draw_frames(world, watch.frames(), arguments.output / 'frames.png')
     print(json.dumps({**figures, 'machine': machine()}) if arguments.json else '\n'.join(
         [*table(figures, world.course.lane_width), *recorded(log), machine()]))
     return 0

@@ -8,13 +8,11 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
-from stream_agent.gazebo.world_folder import SCENE_FILE, World
+from stream_agent.gazebo.world_folder import World
 from stream_agent.plot_style import BLUE, FAINT, INK
 from stream_agent.simulation.scene import Scene
-from stream_agent.simulation.settings import Settings
 from stream_agent.simulation.vehicle import Pose
 from stream_agent.theory.drawing.style import PICTURE_STYLE, save
-import yaml
 
 # Frames that are shown, evenly over the drive, and how much larger.
 SHOWN, ZOOM, MARGIN = 4, 2, 8
@@ -42,10 +40,9 @@ def draw_path(world: World, path: Sequence[tuple[float, float]], file: Path) -> 
     save(figure, file)
 
 
-def draw_frames(folder: Path, frames: Sequence[tuple[Pose, np.ndarray]], file: Path) -> None:
+def draw_frames(world: World, frames: Sequence[tuple[Pose, np.ndarray]], file: Path) -> None:
     """Draw images of Gazebo's camera, and below each what the embedded simulator shows there."""
-    data = yaml.safe_load((folder / SCENE_FILE).read_text())
-    scene = Scene(Settings(**data['settings']), data['seed'], data['seed'])
+    scene = Scene(world.settings, world.seed, world.seed)
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, SHOWN + 2).round().astype(int)
               [1:-1]]
     columns = [np.concatenate([framed(image), framed(scene.view.render(pose))])

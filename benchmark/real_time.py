@@ -130,7 +130,7 @@ def measure(robot: Robot, setting: Setting, busy: int, seconds: float) -> dict[s
     nodes = [[*start, 'gate'],
              [*start, 'agent', '--ros-args', '-p', f'checkpoint:={CHECKPOINT}',
               '-p', 'autostart:=true', '-p', f'threads:={setting.threads}', '-p', 'device:=cpu']]
-    load = [['nice', '-n', '0', sys.executable, '-c', BUSY]] * busy
+    load = [[sys.executable, '-c', BUSY]] * busy
     with tempfile.TemporaryDirectory() as folder, processes(nodes, folder):
         robot.forget()
         robot.wait_for_answers()

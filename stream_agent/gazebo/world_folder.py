@@ -27,11 +27,13 @@ class World(NamedTuple):
 
     :param settings: Of the embedded simulator; the expert's are those of the reference.
     :param start: Of the robot.
+    :param seed: Of course and look.
     """
 
     course: Course
     settings: Settings
     start: Pose
+    seed: int
 
 
 class WorldError(ValueError):
@@ -83,10 +85,10 @@ def read_world(folder: Path) -> World:
         scene = yaml.safe_load((folder / SCENE_FILE).read_text())
         lane_width, length = float(scene['lane_width']), float(scene['length'])
         start = Pose(**{name: float(value) for name, value in scene['start'].items()})
-        settings = Settings(**scene['settings'])
+        settings, seed = Settings(**scene['settings']), int(scene['seed'])
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise WorldError(f"'{folder / SCENE_FILE}' does not say lane_width, length, start and "
-                         'settings; write the world again') from error
+        raise WorldError(f"'{folder / SCENE_FILE}' does not say lane_width, length, start, "
+                         'settings and seed; write the world again') from error
     try:
         with (folder / COURSE_FILE).open(newline='') as file:
             _, *rows = csv.reader(file)
@@ -95,4 +97,4 @@ def read_world(folder: Path) -> World:
         raise WorldError(f"'{folder / COURSE_FILE}' is no table of {', '.join(COLUMNS)}; write "
                          'the world again') from error
     course = Course(np.stack([x, y], axis=1), headings, curvatures, lane_width, length)
-    return World(course, settings, start)
+    return World(course, settings, start, seed)

@@ -228,8 +228,8 @@ def test_gazebo_has_no_objection(folder, name):
 
 
 def test_the_course_comes_back(folder, scene):
-    course, settings, start = read_world(folder)
-    assert settings == SETTINGS
+    course, settings, start, seed = read_world(folder)
+    assert (settings, seed) == (SETTINGS, SEED)
     assert start == pytest.approx(scene.course.pose_at(0.0))
     assert np.abs(course.points - scene.course.points).max() < 1e-5
     assert np.abs(course.curvatures - scene.course.curvatures).max() < 1e-5

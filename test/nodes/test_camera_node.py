@@ -4,33 +4,22 @@ from itertools import pairwise
 from pathlib import Path
 import signal
 
-import cv2
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 from stream_agent.nodes.conversions import image_to_array, stamp_to_ns, WATCH_FRAME_QOS
+from videos import RATE, write_video
 
 pytestmark = pytest.mark.real_time
 
-COUNT, RATE = 30, 20.0
+COUNT = 30
 PROFILE = Path(__file__).parents[2] / 'config' / 'fastdds.xml'
 
 
 @pytest.fixture(scope='module')
 def video(tmp_path_factory):
     """Write a small video."""
-    return write_video(tmp_path_factory.mktemp('video') / 'drive.avi', 64, 48)
-
-
-def write_video(path, width, height):
-    """Write a video that becomes brighter and is red on its left side; returns its path."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), RATE, (width, height))
-    for i in range(COUNT):
-        picture = np.full((height, width, 3), 4 * i + 60, np.uint8)
-        picture[:, :width // 2, :2] = 20
-        writer.write(picture)
-    writer.release()
-    return str(path)
+    return write_video(tmp_path_factory.mktemp('video') / 'drive.avi', 64, 48, COUNT)
 
 
 def test_a_video_is_played_at_its_pace_and_then_over(start_node, peer, video):
@@ -69,7 +58,7 @@ def test_large_images_come_through_with_the_profile(start_node, peer, tmp_path, 
     # Without it, two in a hundred do.
     monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(PROFILE))
     images = peer.hear(Image, 'image', WATCH_FRAME_QOS)
-    camera = start_node('camera', source=write_video(tmp_path / 'large.avi', 1280, 720))
+    camera = start_node('camera', source=write_video(tmp_path / 'large.avi', 1280, 720, COUNT))
     peer.spin_until(lambda: camera.popen.poll() is not None, 20.0)
     assert len(images) > COUNT / 2
     assert images[-1].message.width == 1280

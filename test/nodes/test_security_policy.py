@@ -5,11 +5,10 @@ from pathlib import Path
 import time
 from xml.etree import ElementTree
 
-import cv2
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-import numpy as np
 import pytest
+from videos import write_video
 
 pytestmark = pytest.mark.real_time
 
@@ -51,16 +50,6 @@ def used(ros_node, name):
     return {(verb, topic) for verb, find in ends.items() for topic, _ in find(name, '/')}
 
 
-@pytest.fixture
-def video(tmp_path):
-    """Write a video of one frame, which the camera node holds until somebody watches."""
-    path = tmp_path / 'one.avi'
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 20, (64, 48))
-    writer.write(np.zeros((48, 64, 3), np.uint8))
-    writer.release()
-    return str(path)
-
-
 @pytest.mark.any_time
 def test_only_the_gate_commands_and_nobody_sets_parameters():
     rules = allowed()
@@ -79,10 +68,10 @@ def test_only_the_gate_commands_and_nobody_sets_parameters():
 
 
 @pytest.mark.any_time
-def test_processes_do_what_they_may_and_may_no_more(start_node, peer, video, tmp_path):
+def test_processes_do_what_they_may_and_may_no_more(start_node, peer, tmp_path):
     rules = allowed()
     del rules['operator']
-    start_node('camera', source=video, repeat=True)
+    start_node('camera', source=write_video(tmp_path / 'one.avi', 64, 48, 1), repeat=True)
     for arguments in ([], ['-r', '__node:=baseline',
                            '-r', 'policy_command:=baseline/policy_command']):
         start_node('agent', *arguments, checkpoint=CHECKPOINT, executor='eager', threads=1)
