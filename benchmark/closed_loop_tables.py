@@ -71,8 +71,7 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         return (f'{"reached" if self.reached else "MISSED"}: {self.device}, {self.cost:g} periods '
-                f'a pass: {self.what} {self.value.estimate:.2f} '
-                f'({self.value.low:.2f} to {self.value.high:.2f}), mark {self.mark:g}')
+                f'a pass: {self.what} {with_bounds(self.value)}, mark {self.mark:g}')
 
 
 def cells_of(rows: Mapping[tuple[float, str, str], tuple[Scheme, list[dict]]], period: float
@@ -155,14 +154,31 @@ def names_in(cells: Sequence[Cell]) -> list[str]:
             if name in there]
 
 
+def with_bounds(interval: Interval) -> str:
+    """Write an estimate with its interval."""
+    return '{:.2f} ({:.2f} to {:.2f})'.format(*interval)
+
+
+def over_smaller(cell: Cell, known: Mapping[tuple[str, float, str], Cell]) -> str:
+    """Write the lateral RMS relative to that of the smaller network."""
+    smaller = known.get((cell.device, cell.cost, 'smaller'))
+    if smaller is None or cell.scheme == 'smaller':
+        return '1' if smaller else '-'
+    return with_bounds(rms_ratio(cell.squares, smaller.squares))
+
+
+# What is written of a cell, of which it also takes those beside it.
 QUANTITIES = {
     'Lateral RMS relative to the sequential rollout (95 %), whose own is in brackets':
-        lambda cell: (f'1 ({cell.rms * 1e3:.0f} mm)' if cell.scheme == 'sequential' else
-                      '{:.2f} ({:.2f} to {:.2f})'.format(*cell.ratio)),
-    'Lane departures a minute': lambda cell: f'{cell.departures.mean():.2f}',
+        lambda cell, _: (f'1 ({cell.rms * 1e3:.0f} mm)' if cell.scheme == 'sequential' else
+                         with_bounds(cell.ratio)),
+    'Lateral RMS relative to the smaller network (95 %)': over_smaller,
+    'Lane departures a minute': lambda cell, _: f'{cell.departures.mean():.2f}',
+    'Lane departures a minute more than sequential (95 %)':
+        lambda cell, _: with_bounds(cell.more),
     'Latency / age of the newest / of the deep information, in camera periods; answers a second':
-        lambda cell: (f'{cell.figures.latency:.2f} / {cell.figures.newest:.2f} / '
-                      f'{cell.figures.deep:.2f}; {cell.figures.rate:.0f}')}
+        lambda cell, _: (f'{cell.figures.latency:.2f} / {cell.figures.newest:.2f} / '
+                         f'{cell.figures.deep:.2f}; {cell.figures.rate:.0f}')}
 
 
 def table(cells: Sequence[Cell]) -> str:
@@ -189,7 +205,7 @@ def laid_out(cells: Sequence[Cell], heading, line) -> str:
         for title, text in QUANTITIES.items():
             lines.append(heading(f'{device.capitalize()} device: {title}'))
             lines.append(line(['periods a pass', *(f'{cost:g}' for cost in costs)]))
-            lines += [line([name, *(text(known[device, cost, name])
+            lines += [line([name, *(text(known[device, cost, name], known)
                                     if (device, cost, name) in known else '-'
                                     for cost in costs)]) for name in names_in(here)]
     return '\n'.join(lines)
