@@ -37,15 +37,15 @@ run: install
 	$(BIN)/python -m stream_agent run $(ARGS)
 
 # The gate is covered line by line, in a run of its own, since tracing slows all others down. Tests
-# in real time have the processors for themselves, and a second try, as a machine that stands still
-# for half a second fails what it measures; the others run two at a time, a thread each. With ARGS
+# in real time have the processors for themselves, and two more tries, as a machine that stands still
+# for a second fails what it measures; the others run two at a time, a thread each. With ARGS
 # (as in `make test ARGS=test/theory`) only those tests run.
 test: install
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest --quiet test/gate --cov=stream_agent.gate \
 	    --cov-report=term-missing --cov-fail-under=100
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real_time or any_time' --numprocesses 2
-	$(BIN)/python -m pytest -m 'real_time and not any_time' --reruns 1
+	$(BIN)/python -m pytest -m 'real_time and not any_time' --reruns 2 --reruns-delay 5
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

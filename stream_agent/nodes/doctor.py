@@ -87,7 +87,7 @@ def examine(options: argparse.Namespace) -> list[Finding]:
     policy_findings, policy = examine_policy(options.checkpoint, setup.agent, setup.gate)
     node = rclpy.create_node('doctor', namespace=options.namespace)
     try:
-        watch = Watch(node, setup.image_topic, setup.transport)
+        watch = Watch(node, setup.image_topic, setup.transport, options.wait)
         commands = node.resolve_topic_name(setup.cmd_vel_topic)
         end = watch.watch(options.seconds, commands)
         found = [*setup.findings, *policy_findings,

@@ -35,7 +35,7 @@ def namespace(text: str) -> str:
 
 
 def seconds(text: str) -> float:
-    """Read a time to watch."""
+    """Read a time to watch or to wait."""
     try:
         value = float(text)
     except ValueError:
@@ -66,6 +66,9 @@ def parse(args: list[str]) -> argparse.Namespace:
                         help='folder of the recordings (%(default)s)')
     parser.add_argument('--seconds', type=seconds, default=5.0,
                         help='how long to watch the camera (%(default)s)')
+    parser.add_argument('--wait', type=seconds, default=10.0, metavar='SECONDS',
+                        help='for frames, a base or odometry that are not there yet '
+                        '(%(default)s)')
     parser.add_argument('--wheels-up', action='store_true', help='the wheels are off the ground '
                         'and may turn: find out whether the base stops by itself')
     parser.add_argument('--json', action='store_true', help='print it for a program')

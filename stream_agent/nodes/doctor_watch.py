@@ -17,7 +17,7 @@ from stream_agent.nodes.command_types import CommandType, type_name
 from stream_agent.nodes.conversions import (
     COMMAND_QOS, FRAME_QOS, image_source, stamp_to_ns, WATCH_FRAME_QOS)
 
-# Until ends of topics have met, and odometry has come.
+# Until ends that are there have met, and have names.
 DISCOVERY = 2.0
 # In which a publisher that was held up catches up, and its rate is none.
 BURST = 0.3
@@ -35,10 +35,13 @@ class Watch:
     :param node: Spun here alone.
     :param image_topic: As of the launch; compressed frames are beside it.
     :param transport: 'raw' or 'compressed'.
+    :param wait: For what is not there yet: frames, a base, odometry [s]. Discovery can take
+        seconds, over wireless networks and on a busy computer.
     """
 
-    def __init__(self, node: Node, image_topic: str, transport: str) -> None:
+    def __init__(self, node: Node, image_topic: str, transport: str, wait: float) -> None:
         self._node = node
+        self._wait = wait
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(node)
         self.frames: list[Frame] = []
@@ -71,12 +74,14 @@ class Watch:
         :param commands: The topic whose ends are wanted later.
         :returns: When it ended, by the steady clock [s].
         """
-        self._spin(lambda: self.frames, max(DISCOVERY, seconds))
+        start = time.monotonic()
+        self._spin(lambda: self.frames, max(self._wait, seconds))
         if self.frames:
             self._spin(lambda: False, BURST)
             self.frames.clear()
             self._spin(lambda: False, seconds)
         end = time.monotonic()
+        self._spin(lambda: self.listeners(commands), start + self._wait - end)
         # Ends of topics are discovered before the names of their nodes.
         self._spin(lambda: not any(
             UNKNOWN in one.node for one in (
@@ -117,7 +122,7 @@ class Watch:
         odom_sub = self._node.create_subscription(
             Odometry, odom, lambda msg: motions.append(
                 Motion(time.monotonic(), msg.twist.twist.linear.x)), 10)
-        self._spin(lambda: motions, DISCOVERY)
+        self._spin(lambda: motions, self._wait)
         listeners = [end for end in self.listeners(topic) if end.kind == type_name(kind.kind)]
         reason = reason_not_to(self.commanders(topic), listeners, motions, odom_sub.topic_name,
                                speed)

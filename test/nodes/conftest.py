@@ -145,9 +145,17 @@ class Process:
         return self.popen.wait(timeout)
 
     def close(self) -> None:
-        """End the process whatever state it is in; SIGKILL works on a stopped one too."""
-        self.popen.kill()
-        self.popen.wait(10.0)
+        """
+        End the process whatever state it is in; SIGKILL works on a stopped one too.
+
+        A killed process leaves its part of the middleware's shared memory behind.
+        """
+        self.popen.terminate()
+        try:
+            self.popen.wait(2.0)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait(10.0)
         self._said.close()
 
 

@@ -20,6 +20,7 @@ PERIOD = 0.05
 PATIENCE = 0.3
 
 wrong = json.loads(sys.argv[1])
+time.sleep(wrong.get('late', 0.0))
 rclpy.init()
 executor = SingleThreadedExecutor()
 

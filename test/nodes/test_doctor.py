@@ -52,8 +52,9 @@ def robot_is_there(start, peer):
 def doctor(peer, params, tmp_path):
     """Examine with options; returns the findings by their checks, and holds the exit code."""
     def run(*options, checkpoint='none'):
-        found = examine(parse(['--params-file', str(params), '--output', str(tmp_path),
-                               '--checkpoint', checkpoint, '--seconds', '0.7', *options]))
+        found = examine(parse([
+            '--params-file', str(params), '--output', str(tmp_path), '--checkpoint', checkpoint,
+            '--seconds', '0.7', '--wait', '2', *options]))
         assert len({one.check for one in found}) == len(found)
         assert exit_code(found) == any(one.level is ERROR for one in found)
         return {one.check: one for one in found}
@@ -90,6 +91,13 @@ def test_nobody_is_there(doctor, params):
     assert found['parameters'].said.startswith('gate: max_speed is 99.0')
     assert found['device'].said.startswith("device 'cuda:77' is not to be had")
     assert found['base'].said == "nobody listens to '/cmd_vel'"
+
+
+def test_a_robot_that_comes_late_is_waited_for(start, doctor):
+    start(ROBOT, '{"late": 3.0}')
+    found = doctor('--wait', '20', '--seconds', '0.5')
+    assert found['image topic'].level is OK
+    assert found['base'].level is OK
 
 
 def test_frames_elsewhere_and_commands_of_another_type(robot_is_there, doctor):
