@@ -40,13 +40,18 @@ class Budget:
     """
     What every scheme gets alike.
 
-    :param schedule: Of the training; frames are those taken, and all see as many.
+    All drive as long, and see of it what they take: with as many frames for each instead, those
+    that drop most would drive longest, and learn most of how drives go on.
+
+    :param schedule: Of the training, but for its frames.
+    :param drive: Of every environment in every round [s].
     :param loss_frames: Frames of a window that bear loss, after those that fill the state.
     :param courses: Held-out courses of the test drives.
     :param duration: Of each test drive [s].
     """
 
     schedule: Schedule
+    drive: float
     loss_frames: int
     courses: int
     duration: float
@@ -58,13 +63,13 @@ class Budget:
             last_updates=factor * self.schedule.last_updates))
 
 
-FULL = Budget(Schedule(rounds=20, environments=8, frames=150, updates=60, last_updates=600,
-                       batch=16, learning_rate=2e-3), 12, 16, 20.0)
-QUICK = Budget(Schedule(rounds=4, environments=8, frames=100, updates=40, last_updates=60,
-                        batch=16, learning_rate=2e-3), 12, 4, 8.0)
+FULL = Budget(Schedule(rounds=20, environments=8, updates=60, last_updates=600, batch=16,
+                       learning_rate=2e-3), 16.0, 12, 16, 20.0)
+QUICK = Budget(Schedule(rounds=4, environments=8, updates=40, last_updates=60, batch=16,
+                        learning_rate=2e-3), 6.0, 12, 4, 8.0)
 
 
-def window_of(scheme: Scheme, budget: Budget) -> Schedule:
+def schedule_of(scheme: Scheme, budget: Budget) -> Schedule:
     """Return the schedule with windows in which oldest information arrives, and memory fills."""
     candidate = scheme.candidate
     graph, updates = candidate.rollout.graph, candidate.updates_per_frame
@@ -72,7 +77,7 @@ def window_of(scheme: Scheme, budget: Budget) -> Schedule:
     # The memory of layers that take turns has a step in a round only.
     burn_in = oldest + MEMORY_STEPS * max(1, graph.hyperperiod // updates)
     return replace(budget.schedule, burn_in=burn_in, window=burn_in + budget.loss_frames,
-                   updates_per_frame=updates)
+                   frames=scheme.timeline.images_within(budget.drive), updates_per_frame=updates)
 
 
 def trained(scheme: Scheme, seed: int, budget: Budget) -> tuple[RolloutNetwork, Any]:
@@ -80,7 +85,7 @@ def trained(scheme: Scheme, seed: int, budget: Budget) -> tuple[RolloutNetwork, 
     torch.manual_seed(seed)
     rollout = scheme.candidate.rollout
     network = RolloutNetwork(rollout.graph, rollout.pattern)
-    schedule = window_of(scheme, budget)
+    schedule = schedule_of(scheme, budget)
     collector = Collector(
         SETTINGS, preprocessing_of(network), LIMITS, schedule.environments, schedule.frames,
         schedule.updates_per_frame, scheme.timeline,
@@ -133,6 +138,6 @@ def study_row(scheme: Scheme, seed: int, budget: Budget, policy: Path | None = N
     if policy:
         save_policy(policy, Policy(network, preprocessing_of(network), LIMITS, scheme.kind, {
             'command': 'benchmark/closed_loop.py', 'seed': seed,
-            'schedule': asdict(window_of(scheme, budget))},
+            'schedule': asdict(schedule_of(scheme, budget))},
             scheme.candidate.updates_per_frame))
     return row

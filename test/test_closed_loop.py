@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmark'))
 from closed_loop_picture import draw  # noqa: E402, I100
 from closed_loop_schemes import (  # noqa: E402
     costs_of, GRAPH, plain_schemes, READ_OUT, schemes, smaller)
-from closed_loop_study import QUICK, study_row  # noqa: E402
+from closed_loop_study import FULL, QUICK, schedule_of, study_row  # noqa: E402
 from closed_loop_tables import Cell, cells_of, markdown, table, verdicts  # noqa: E402
 
 PERIOD = 1 / 60
-TINY = replace(QUICK, courses=2, duration=1.5, schedule=replace(
-    QUICK.schedule, rounds=2, environments=2, frames=40, updates=2, last_updates=0, batch=2))
+TINY = replace(QUICK, courses=2, duration=1.5, drive=5.0, schedule=replace(
+    QUICK.schedule, rounds=2, environments=2, updates=2, last_updates=0, batch=2))
 
 
 def scheme(kind, cost, device):
@@ -80,6 +80,15 @@ def test_a_smaller_network_costs_what_it_may(layers, expected):
     assert costs_of(graph, 1.0).total() == expected
     assert READ_OUT < {node.name for node in graph.nodes} < {node.name for node in GRAPH.nodes}
     assert ('memory' in graph.by_name) == (layers > 1)
+
+
+def test_all_drive_as_long_in_training_and_bear_as_much_loss():
+    schedules = {one.name: schedule_of(one, FULL)
+                 for one in plain_schemes(6.4, 'parallel', PERIOD)}
+    assert {name: schedule.frames for name, schedule in schedules.items()} == {
+        'sequential': 150, 'smaller': 960, 'streaming': 960, 'k updates': 960, 'planned': 960,
+        'hybrid': 172, 'pipelined': 960}
+    assert {schedule.window - schedule.burn_in for schedule in schedules.values()} == {12}
 
 
 def test_a_row_is_trained_driven_and_laid_out(tmp_path):

@@ -15,6 +15,10 @@ from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.options import add_robot, not_negative, positive, robot_settings
 from stream_agent.simulation.settings import Settings
 
+# Times as long as other drives: the expert has the wheel for a part of them, and a slow computer
+# takes a part of the images. All drive as long, whatever they take.
+EMULATED_DRIVES = 3
+
 
 def add_imitation(parser: argparse.ArgumentParser) -> None:
     """Take how long a policy is trained, by default as the shipped ones, and on what computer."""
@@ -42,16 +46,21 @@ def make_learner(arguments: argparse.Namespace, network: RolloutNetwork, label: 
     """
     graph, pattern = network.graph, network.pattern
     settings, computer = robot_settings(arguments.robot), computer_of(arguments)
-    fitted = filled if computer else lengthened
-    schedule = fitted(replace(Schedule(), frames=frames(settings), **{
+    schedule = replace(Schedule(), frames=frames(settings), **{
         name: getattr(arguments, name) for name in (
-            'rounds', 'updates', 'last_updates', 'updates_per_frame')}), graph, pattern)
+            'rounds', 'updates', 'last_updates', 'updates_per_frame')})
+    if computer:
+        (timing,) = timings([Run(label, graph, pattern, schedule.updates_per_frame)], computer,
+                            settings.period)
+        seconds = EMULATED_DRIVES * schedule.frames * settings.period
+        schedule = filled(replace(schedule, frames=timing.timeline.images_within(seconds)),
+                          graph, pattern)
+    else:
+        schedule = lengthened(schedule, graph, pattern)
     collector = Collector(settings, Preprocessing(network.shapes[network.input], crop_top=0.25),
                           limits(settings), schedule.environments, schedule.frames,
                           schedule.updates_per_frame)
     if computer:
-        (timing,) = timings([Run(label, graph, pattern, schedule.updates_per_frame)], computer,
-                            settings.period)
         collector = replace(collector, timeline=timing.timeline, aim=timing.aim,
                             handover=HANDOVER)
     return Imitation(network, collector, schedule, arguments.seed, label, folder, computer)

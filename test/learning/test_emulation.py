@@ -106,6 +106,14 @@ def test_a_pipeline_is_what_processors_do_tick_by_tick(cost):
     assert [(one.image, one.answer) for one in islice(timeline, 15)] == expected
 
 
+@given(st.floats(0.0, 0.1), st.floats(0.01, 0.2), st.floats(0.0, 2.0))
+@examples(30)
+def test_images_within_a_time_are_those_that_come_before_it(response, busy, seconds):
+    timeline = Timeline((Work(response, busy), Work(response, 0.0)), 1 / 30)
+    assert timeline.images_within(seconds) == sum(
+        one.image / 30 < seconds - 1e-7 for one in islice(timeline, 100))
+
+
 def test_worked_example():
     # Four nodes of 0.4 periods, one after the other: two of three images, and then fewer.
     costs = dict.fromkeys('abcd', 0.4)

@@ -277,6 +277,13 @@ def test_who_emulates_nothing_trains_as_ever():
     assert 'emulated' not in learner.provenance()
 
 
+@pytest.mark.parametrize('pattern, busy', [('streaming', 1.6), ('sequential', 3.2)])
+def test_all_drive_as_long_whatever_they_take(pattern, busy):
+    learner = learner_of('--pass-periods', '3.2', '--execution', 'parallel', label=pattern)
+    frames = learner.begun_with()['frames']
+    assert busy * (frames - 2) < 3 * Schedule().frames <= busy * frames + 1
+
+
 def test_a_policy_is_trained_under_the_timing_that_it_is_evaluated_with(tmp_path):
     (tmp_path / 'small.yaml').write_text(SMALL_TEXT)
     assert main(['--graph', str(tmp_path / 'small.yaml'), '--pattern', 'streaming', '--rounds',

@@ -9,7 +9,7 @@ repeats: the same costs give the same times in training and in every drive.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, takewhile
 import math
 from typing import NamedTuple
 
@@ -69,6 +69,11 @@ class Timeline:
             start = max(free, image * self.camera_period)
             yield Taken(image, start, start + work.response)
             free, last = start + work.busy, image
+
+    def images_within(self, seconds: float) -> int:
+        """Return how many images are taken that come before a time."""
+        images = math.ceil(seconds / self.camera_period - SAME_INSTANT)
+        return sum(1 for _ in takewhile(lambda taken: taken.image < images, self))
 
 
 def immediate(camera_period: float) -> Timeline:
