@@ -55,6 +55,11 @@ install: $(PACKAGE)
 $(PACKAGE): $(REQUIREMENTS) $(SOURCES)
 	rm -rf build/pip
 	$(PIP) --no-build-isolation --no-deps --no-index --force-reinstall .
+	@# ROS 2's own programs run under the system's Python, which knows no virtual environment.
+	{ echo 'source "$(abspath $(BIN))/activate"'; \
+	  echo 'export AMENT_PREFIX_PATH="$(abspath $(VENV))$${AMENT_PREFIX_PATH:+:$$AMENT_PREFIX_PATH}"'; \
+	  echo "export PYTHONPATH=\"$$(echo $(abspath $(VENV))/lib/python3.*/site-packages)\$${PYTHONPATH:+:\$$PYTHONPATH}\""; \
+	} > $(VENV)/setup.bash
 	touch $@
 
 $(REQUIREMENTS): setup.py Makefile
