@@ -11,9 +11,9 @@ import time
 
 from harness import alternate, show
 import numpy as np
+from stream_agent.engine.torch_state import computing, wait_for
 from stream_agent.learning.memory import keep_freed_memory
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.node_durations import wait_for
 from stream_agent.options import open_graph, PATTERNS, positive
 import torch
 from torch import Tensor
@@ -129,11 +129,14 @@ def main() -> None:
     torch.manual_seed(0)
     network = RolloutNetwork(graph, PATTERNS[arguments.pattern](graph))
     contest = Contest(network, arguments.frames, arguments.batch, torch.device(arguments.device))
-    figures = {'max_abs_difference': contest.difference(torch.float64, CHECKED_FRAMES),
-               'max_abs_difference_float32': contest.difference(torch.float32, arguments.frames)}
-    kept = {way: contest.kept(compute) for way, compute in contest.ways.items()}
-    seconds = alternate({way: contest.seconds(compute) for way, compute in contest.ways.items()},
-                        rounds=8 if arguments.quick else 30)
+    with computing(tf32=False):
+        figures = {
+            'max_abs_difference': contest.difference(torch.float64, CHECKED_FRAMES),
+            'max_abs_difference_float32': contest.difference(torch.float32, arguments.frames)}
+        kept = {way: contest.kept(compute) for way, compute in contest.ways.items()}
+        seconds = alternate({
+            way: contest.seconds(compute) for way, compute in contest.ways.items()},
+            rounds=8 if arguments.quick else 30)
     lines = [f'{arguments.graph}, {arguments.pattern}: {arguments.frames} frames, batch '
              f'{arguments.batch}, {torch.get_num_threads()} threads, {arguments.device}',
              f'{"":<16} {"seconds":>8} {"90 %":>8} {"speedup":>8} {"kept":>9}']

@@ -45,6 +45,8 @@ class Eager:
         step = SequentialPass(network)
         self._ends, self._compiled = HostEnds(network, device), compiled
         self._remembered = step.initial()
+        # Steps run on a stream that does not wait for the one that this was made on.
+        device.wait()
         self._step = torch.compile(step, mode='reduce-overhead') if compiled else step
 
     @torch.no_grad()

@@ -7,8 +7,8 @@ import time
 import numpy as np
 from regimes_rollouts import newest_and_deep, read_by_output
 from stream_agent.engine.engine import Engine
+from stream_agent.engine.torch_state import wait_for
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.node_durations import wait_for
 from stream_agent.theory.planning.candidates import Candidate
 
 # The camera is waited for asleep until so many seconds before its frame, then awake.

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 from stream_agent.engine.engine import choose_device, Engine
+from stream_agent.engine.torch_state import wait_for
 from stream_agent.measurement.machine import machine
 from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.theory.graph import GraphSpec, with_schedule
@@ -65,12 +66,6 @@ def timed_step(network: RolloutNetwork, order: list[str], frame: torch.Tensor, s
         wait_for(frame.device)
         seconds[name] = time.perf_counter() - start
     return now, seconds
-
-
-def wait_for(device: torch.device) -> None:
-    """Return once the device has done what it was given."""
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
 
 
 def random_frames(network: RolloutNetwork, count: int) -> Iterable[np.ndarray]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from stream_agent.engine.executors import (
     Executor, ExecutorError, last_line, make_executor, PRECISIONS, Request, usable)
-from stream_agent.engine.torch_state import computing, torch_threads
+from stream_agent.engine.torch_state import computing, torch_threads, wait_for
 import torch
 
 FRAMES_A_TURN = 5
@@ -70,13 +70,14 @@ def choose_executor(device: torch.device, request: Request, threads: int = 0,
         return made_and_checked(device, request, choices, frames, expected)
 
     made = sound([(name, threads or 1) for name in names])
-    measured = in_turns(made, frames)
+    measured = in_turns(made, frames, device)
     chosen = best(measured, request.precision)
     cores = usable_cores() if device.type == 'cpu' and not threads else 1
     if cores > 1:
         key = chosen.name, 1
         with suppress(ExecutorError):  # then one core it is
-            measured += in_turns({key: made[key], **sound([(chosen.name, cores)])}, frames)[1:]
+            measured += in_turns({key: made[key], **sound([(chosen.name, cores)])}, frames,
+                                 device)[1:]
         chosen = best(measured, request.precision)
     return chosen, measured
 
@@ -136,15 +137,15 @@ def made_and_checked(device: torch.device, request: Request, choices: list[Choic
     return made
 
 
-def in_turns(made: dict[Choice, tuple[Executor, float]], frames: list[np.ndarray]
-             ) -> list[Measured]:
+def in_turns(made: dict[Choice, tuple[Executor, float]], frames: list[np.ndarray],
+             device: torch.device) -> list[Measured]:
     """Measure executors in alternation."""
     taken: dict[Choice, list[tuple[float, float]]] = {choice: [] for choice in made}
     for _ in range(MOST_TURNS):
         for choice, (executor, _) in made.items():
             if sum(step for _, step in taken[choice]) < SECONDS_EACH:
                 with torch_threads(choice[1]):
-                    taken[choice] += [timed_step(executor, frame)
+                    taken[choice] += [timed_step(executor, frame, device)
                                       for frame in frames[:FRAMES_A_TURN]][1:]
     return [Measured(*choice, executor, *map(statistics.median, zip(*taken[choice])), error)
             for choice, (executor, error) in made.items()]
@@ -180,12 +181,14 @@ def largest_error(name: str, executor: Executor, threads: int, frames: list[np.n
     return float(np.abs(np.array(outputs) - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-def timed_step(executor: Executor, frame: np.ndarray) -> tuple[float, float]:
+def timed_step(executor: Executor, frame: np.ndarray, device: torch.device
+               ) -> tuple[float, float]:
     """Return the seconds until the answer, and until the frame is settled."""
     start = time.perf_counter()
     executor.respond(frame)
     responded = time.perf_counter()
     executor.settle()
+    wait_for(device)
     return responded - start, time.perf_counter() - start
 
 

@@ -34,3 +34,9 @@ def computing(tf32: bool) -> Iterator[None]:
         yield
     finally:
         cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
+
+
+def wait_for(device: torch.device) -> None:
+    """Return once the device has done what it was given."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)

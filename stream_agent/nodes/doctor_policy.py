@@ -10,6 +10,7 @@ from stream_agent.doctor.findings import Finding, from_sentence, not_checked, ok
 from stream_agent.doctor.policy import (
     check_limits, check_response, check_step, PolicyFacts, Timing)
 from stream_agent.engine.engine import choose_device, Engine
+from stream_agent.engine.torch_state import wait_for
 from stream_agent.gate.settings import Settings
 from stream_agent.installation import share_folder
 from stream_agent.measurement.durations import Durations
@@ -78,6 +79,7 @@ def measure(policy: Policy, agent: Mapping[str, Any], device: str) -> Timing:
         start = time.perf_counter()
         for _ in engine.responses(frame):
             responses.add(time.perf_counter() - start)
+        wait_for(engine.device)
         steps.add(time.perf_counter() - start)
     conditions = f'{engine.device} ({engine.executor_name}, {engine.threads or 1} threads)'
     return Timing(responses.percentile(50), responses.percentile(99), steps.percentile(50),

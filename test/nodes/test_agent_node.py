@@ -106,7 +106,8 @@ def change_state(peer, transition, node='agent'):
 
 
 def test_commands_are_the_engine_s_and_carry_their_frames_stamps(start_node, camera, checkpoint):
-    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True, max_gap=1000)
+    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True, max_gap=1000,
+               device='cpu')
     camera.wait_for_agent()
     policy = load_policy(checkpoint)
     engine = Engine(policy.network)
@@ -123,7 +124,7 @@ def test_other_executors_command_the_same(start_node, camera, peer, checkpoint, 
                                           precision, tolerance):
     heard = peer.hear(DiagnosticArray, '/diagnostics')
     start_node('agent', checkpoint=checkpoint, autostart=True, max_gap=1000, executor=executor,
-               precision=precision)
+               precision=precision, device='cpu')
     camera.wait_for_agent()
     policy = load_policy(checkpoint)
     engine = Engine(policy.network)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from random import Random
 import time
 from typing import NamedTuple
+from weakref import ref
 
 from stream_agent.engine.cuda.branches import BranchPlan
 import torch
@@ -21,7 +22,7 @@ MOST_STREAMS = 32
 # Before a recording: cuDNN looks for its fastest algorithm, libraries take their workspaces.
 WARM_UPS = 3
 # Long enough for the CPU to launch what is measured, so that the device never waits for it.
-HEAD_START_CYCLES = 2_000_000
+HEAD_START_CYCLES = 10_000_000
 
 
 class Half(NamedTuple):
@@ -29,6 +30,20 @@ class Half(NamedTuple):
 
     plan: BranchPlan
     runs: tuple[Run, ...]
+
+
+class Recording(NamedTuple):
+    """
+    A half that can be run, and all that its operations read and write.
+
+    A CUDA graph knows addresses only: somebody has to own the tensors that lie there.
+    """
+
+    half: Half
+    run: Run
+
+    def __call__(self) -> None:
+        self.run()
 
 
 class HostDevice:
@@ -49,14 +64,15 @@ class HostDevice:
         """Return zeros that device and host can both reach fast."""
         return torch.zeros(shape, dtype=dtype)
 
-    def record(self, half: Half) -> Run:
-        """Return a function that runs a half."""
-        return torch.inference_mode()(lambda: self._run(half))
+    def record(self, half: Half) -> Recording:
+        """Return what runs a half; like a GPU, it owns no operation by itself."""
+        plan, runs = half.plan, [ref(run) for run in half.runs]
+        return Recording(half, torch.inference_mode()(lambda: self._run(plan, runs)))
 
-    def _run(self, half: Half) -> None:
+    def _run(self, plan: BranchPlan, runs: list[ref[Run]]) -> None:
         """Run every operation once, as soon as those before it on its stream and its events."""
         streams: dict[int, list] = {}
-        for launch in half.plan.launches:
+        for launch in plan.launches:
             streams.setdefault(launch.stream, []).append(launch)
         done: set[int] = set()
         while streams:
@@ -64,7 +80,7 @@ class HostDevice:
                 stream for stream, launches in streams.items() if done.issuperset(
                     launches[0].waits)])
             operation = streams[stream].pop(0).operation
-            half.runs[operation]()
+            runs[operation]()()
             done.add(operation)
             if not streams[stream]:
                 del streams[stream]
@@ -112,10 +128,10 @@ class GraphDevice:
         return torch.zeros(shape, dtype=dtype, pin_memory=True)
 
     @torch.inference_mode()
-    def record(self, half: Half) -> Run:
+    def record(self, half: Half) -> Recording:
         """Warm a half up on the very streams that it is recorded on, and record it."""
         if not half.runs:
-            return lambda: None
+            return Recording(half, lambda: None)
         # Weights and buffers may have been filled on the stream of the caller.
         self.wait()
         for _ in range(WARM_UPS):
@@ -123,11 +139,18 @@ class GraphDevice:
                 self._issue(half)
         self.wait()
         graph = torch.cuda.CUDAGraph()
-        # Other threads may go on working meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._main,
-                              capture_error_mode='thread_local'):
-            self._issue(half)
-        return graph.replay
+        forget_workspaces()
+        try:
+            # Other threads may go on working meanwhile. The main stream is the current one
+            # already, as torch does not leave it where a capture fails; and torch up to 2.10
+            # would make seeds here that only inference mode could write.
+            with self._on_stream[0], torch.inference_mode(False), torch.cuda.graph(
+                    graph, pool=self._pool, stream=self._main,
+                    capture_error_mode='thread_local'), torch.inference_mode():
+                self._issue(half)
+        finally:
+            forget_workspaces()
+        return Recording(half, graph.replay)
 
     def _issue(self, half: Half) -> None:
         """Give every operation to its stream; the current stream is the main one."""
@@ -190,6 +213,16 @@ class GraphDevice:
 
 
 Device = HostDevice | GraphDevice
+
+
+def forget_workspaces() -> None:
+    """
+    Let cuBLAS take new workspaces, from the memory of the graph that is being recorded.
+
+    Torch frees those that it keeps for a stream when a graph of that stream is destroyed, or when
+    torch.compile records one; graphs that were recorded with them would go on writing there.
+    """
+    getattr(torch._C, '_cuda_clearCublasWorkspaces', lambda: None)()
 
 
 def device_of(tensor: Tensor) -> Device:

@@ -59,6 +59,8 @@ class Program:
         self.plan = BufferPlan(network.graph, network.pattern, stacks)
         self._memory = self._make_memory(stacks, host_output.shape[0])
         self._kernels = Kernels(network, self._memory, variant.batched, variant.fused)
+        # Recordings read them where they lie, also if somebody moves the network away.
+        self._read = [value.detach() for value in (*network.parameters(), *network.buffers())]
         record = cache(self._record)
         #: By way in, and of frame f at f modulo the length.
         self.respond = [[record(frame.respond, take, frame.image, frame.output)

@@ -54,7 +54,8 @@ def store_step(h, initial, out, da, offsets, start_offsets, frames, inside, inne
         tl.store(da + offsets, gradient.to(da.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+# Of integers, only the width is worth a kernel of its own, for wide loads.
+@triton.jit(do_not_specialize=['length', 'groups'])
 def serial(a, b, start, h, initial, out, da, length, inner, groups,
            STATE: tl.constexpr, REVERSED: tl.constexpr, COLUMNS: tl.constexpr):
     """
@@ -104,7 +105,9 @@ def look_back(words, first_word, chunk, columns, inner, state, WINDOW: tl.conste
     :param first_word: Where the words of chunk 0 begin; those of each chunk are ``inner`` long.
     :param state: Before chunk 0.
     """
-    p, r = tl.zeros_like(state) + 1, tl.zeros_like(state)
+    # Columns outside keep nobody looking.
+    p, r = tl.where(columns < inner, tl.zeros_like(state) + 1, 0.0), tl.zeros_like(state)
+    last = tl.arange(0, WINDOW)[:, None] == WINDOW - 1
     position = chunk
     going = position > 0
     while going:
@@ -117,14 +120,17 @@ def look_back(words, first_word, chunk, columns, inner, state, WINDOW: tl.conste
         earlier_p, earlier_r = unpacked(word)
         # Steps outside change nothing.
         earlier_p = tl.where(there, earlier_p, 1.0)
-        earlier_p, earlier_r = tl.reduce((earlier_p, earlier_r), 0, after)
-        p, r = earlier_p[None, :] * p, earlier_r[None, :] * p + r
+        # Not tl.reduce, which takes its operands in any order: steps do not commute.
+        earlier_p, earlier_r = tl.associative_scan((earlier_p, earlier_r), 0, after)
+        earlier_p = tl.sum(tl.where(last, earlier_p, 0.0), 0)[None, :]
+        earlier_r = tl.sum(tl.where(last, earlier_r, 0.0), 0)[None, :]
+        p, r = earlier_p * p, earlier_r * p + r
         position -= WINDOW
         going = (position > 0) & (tl.max((p != 0).to(tl.int32)) > 0)
     return p * state + r
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['length', 'groups', 'chunks', 'published'])
 def chunked(a, b, start, h, initial, out, da, words, products, rests, length, inner, groups,
             chunks, published, MODE: tl.constexpr, STATE: tl.constexpr, REVERSED: tl.constexpr,
             STEPS: tl.constexpr, COLUMNS: tl.constexpr, WINDOW: tl.constexpr):

@@ -174,3 +174,20 @@ def test_not_all_memory_is_kept(monkeypatch):
     memory.empty_like(torch.empty(90 << 20, dtype=torch.uint8))
     free = [memory._blocks[i].nbytes for i in memory._free()]
     assert sum(free[:-1]) <= 3 << 20 and free[-1] == 90 << 20
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU on this machine')
+@pytest.mark.parametrize('kind, tolerance', [(torch.float32, 1e-4), (torch.bfloat16, 3e-2)])
+def test_a_gpu_has_the_results_and_gradients_of_the_cpu(kind, tolerance):
+    torch.manual_seed(0)
+    a, b, initial = torch.rand(2, 3000, 5), torch.randn(2, 3000, 5), torch.randn(2, 5)
+    inputs = a.to(kind), b.to(kind), initial
+    weights = torch.randn(2, 3000, 5)
+    expected = with_gradients(lambda a, b, h: linear_recurrence(a, b, h, dim=1),
+                              [x.double() for x in inputs], weights.double())
+    for index in range(torch.cuda.device_count()):
+        device = torch.device('cuda', index)
+        found = with_gradients(lambda a, b, h: linear_recurrence(a, b, h, dim=1),
+                               [x.to(device) for x in inputs], weights.to(device))
+        for x, y in zip(found, expected):
+            torch.testing.assert_close(x.double().cpu(), y, rtol=tolerance, atol=tolerance)
