@@ -152,7 +152,7 @@ class Process:
         """
         self.popen.terminate()
         try:
-            self.popen.wait(2.0)
+            self.popen.wait(1.0)
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait(10.0)
@@ -185,6 +185,8 @@ def start():
         return processes[-1]
 
     yield start_process
+    for process in processes:
+        process.popen.terminate()
     for process in processes:
         process.close()
 

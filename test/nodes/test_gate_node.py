@@ -270,7 +270,7 @@ def assert_ended_with_three_zeros(robot, count: int) -> None:
 @pytest.mark.timeout(60)
 def test_a_signal_at_any_moment_ends_with_three_zeros(robot, start, start_node, number):
     start(POLICY_SOURCE, '0.5', '1.0')
-    for _ in range(5):
+    for _ in range(3):
         gate = start_node('gate')
         robot.heard.clear()
         robot.ready().until_driven()
