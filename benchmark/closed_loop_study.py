@@ -12,14 +12,14 @@ from stream_agent.learning.collecting import Collector
 from stream_agent.learning.emulation.command_rows import CommandRows
 from stream_agent.learning.emulation.drives import drive_together, mean_squares, Trial
 from stream_agent.learning.emulation.figures import figures_of
-from stream_agent.learning.imitation import Imitation, Schedule
+from stream_agent.learning.imitation import Imitation
+from stream_agent.learning.schedule import filled, Schedule
 from stream_agent.learning.trainer import Trainer, TrainerOptions
 from stream_agent.network.checkpoint import CommandLimits, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.settings import Settings
-from stream_agent.theory.information import information_ages
 import torch
 
 # Fast, through clutter and noise that deep layers see through, and with a slow actuator, so that
@@ -72,12 +72,11 @@ QUICK = Budget(Schedule(rounds=4, environments=8, updates=40, last_updates=60, b
 def schedule_of(scheme: Scheme, budget: Budget) -> Schedule:
     """Return the schedule with windows in which oldest information arrives, and memory fills."""
     candidate = scheme.candidate
-    graph, updates = candidate.rollout.graph, candidate.updates_per_frame
-    oldest = information_ages(graph, candidate.rollout.pattern).oldest // updates
-    # The memory of layers that take turns has a step in a round only.
-    burn_in = oldest + MEMORY_STEPS * max(1, graph.hyperperiod // updates)
-    return replace(budget.schedule, burn_in=burn_in, window=burn_in + budget.loss_frames,
-                   frames=scheme.timeline.images_within(budget.drive), updates_per_frame=updates)
+    schedule = replace(
+        budget.schedule, burn_in=MEMORY_STEPS, window=MEMORY_STEPS + budget.loss_frames,
+        frames=scheme.timeline.images_within(budget.drive),
+        updates_per_frame=candidate.updates_per_frame)
+    return filled(schedule, candidate.rollout.graph, candidate.rollout.pattern)
 
 
 def trained(scheme: Scheme, seed: int, budget: Budget) -> tuple[RolloutNetwork, Any]:

@@ -49,20 +49,19 @@ def make_learner(arguments: argparse.Namespace, network: RolloutNetwork, label: 
     schedule = replace(Schedule(), frames=frames(settings), **{
         name: getattr(arguments, name) for name in (
             'rounds', 'updates', 'last_updates', 'updates_per_frame')})
+    emulated = {}
     if computer:
         (timing,) = timings([Run(label, graph, pattern, schedule.updates_per_frame)], computer,
                             settings.period)
         seconds = EMULATED_DRIVES * schedule.frames * settings.period
         schedule = filled(replace(schedule, frames=timing.timeline.images_within(seconds)),
                           graph, pattern)
+        emulated = {'timeline': timing.timeline, 'aim': timing.aim, 'handover': HANDOVER}
     else:
         schedule = lengthened(schedule, graph, pattern)
     collector = Collector(settings, Preprocessing(network.shapes[network.input], crop_top=0.25),
                           limits(settings), schedule.environments, schedule.frames,
-                          schedule.updates_per_frame)
-    if computer:
-        collector = replace(collector, timeline=timing.timeline, aim=timing.aim,
-                            handover=HANDOVER)
+                          schedule.updates_per_frame, **emulated)
     return Imitation(network, collector, schedule, arguments.seed, label, folder, computer)
 
 
