@@ -11,10 +11,10 @@ import time
 
 from harness import alternate, show
 import numpy as np
-from stream_agent.engine.torch_state import computing, wait_for
-from stream_agent.learning.memory import keep_freed_memory
+from stream_agent.cli.arguments import open_graph, PATTERNS, positive
+from stream_agent.engine.torch_globals import computing, wait_for
+from stream_agent.learning.trainer import keep_freed_memory
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.options import open_graph, PATTERNS, positive
 import torch
 from torch import Tensor
 
@@ -26,7 +26,7 @@ CHECKED_FRAMES = 16
 Compute = Callable[[Tensor], Tensor]
 
 
-class Contest:
+class WindowContest:
     """
     Ways to compute a window of one network.
 
@@ -128,7 +128,8 @@ def main() -> None:
     graph = open_graph(arguments.graph)
     torch.manual_seed(0)
     network = RolloutNetwork(graph, PATTERNS[arguments.pattern](graph))
-    contest = Contest(network, arguments.frames, arguments.batch, torch.device(arguments.device))
+    contest = WindowContest(network, arguments.frames, arguments.batch,
+                            torch.device(arguments.device))
     with computing(tf32=False):
         figures = {
             'max_abs_difference': contest.difference(torch.float64, CHECKED_FRAMES),

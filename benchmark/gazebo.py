@@ -24,13 +24,13 @@ import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
+from stream_agent.cli.arguments import positive  # noqa: E402
+from stream_agent.driving.drives import drive, Lockstep, PolicyDriver  # noqa: E402
 from stream_agent.gazebo.world_folder import read_world, World  # noqa: E402
-from stream_agent.learning.driving import drive, Lockstep, PolicyDriver  # noqa: E402
 from stream_agent.measurement.machine import machine  # noqa: E402
 from stream_agent.network.checkpoint import load_policy  # noqa: E402
-from stream_agent.nodes.conversions import (  # noqa: E402
+from stream_agent.nodes.messages import (  # noqa: E402
     image_to_array, odometry_to_pose, stamp_to_ns, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
-from stream_agent.options import positive  # noqa: E402
 from stream_agent.simulation.environment import DrivingEnvironment  # noqa: E402
 from stream_agent.simulation.vehicle import Pose  # noqa: E402
 
@@ -45,7 +45,7 @@ KEEP_EVERY = 2.0
 SETTLING = 2.0
 
 
-class Watch:
+class DriveWatch:
     """Sees where the robot is, and what its camera sees."""
 
     def __init__(self, world: World) -> None:
@@ -191,7 +191,7 @@ def main() -> int:
     log = arguments.output / 'launch.log'
     # What is for the launch file would be remappings to ROS.
     rclpy.init(args=[])
-    watch = Watch(world)
+    watch = DriveWatch(world)
     launch = start(arguments, log)
     try:
         watch.until(arguments.laps, launch, PATIENCE * arguments.laps * world.course.length

@@ -8,11 +8,11 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
+from stream_agent.drawing.plot_style import BLUE, FAINT, INK
+from stream_agent.drawing.style import PICTURE_STYLE, save
 from stream_agent.gazebo.world_folder import World
-from stream_agent.plot_style import BLUE, FAINT, INK
 from stream_agent.simulation.scene import Scene
 from stream_agent.simulation.vehicle import Pose
-from stream_agent.theory.drawing.style import PICTURE_STYLE, save
 
 # Frames that are shown, evenly over the drive, and how much larger.
 SHOWN, ZOOM, MARGIN = 4, 2, 8

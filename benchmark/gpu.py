@@ -13,12 +13,12 @@ import sys
 import time
 
 from gpu_report import (
-    Bench, chip, commit, cpu_run, engine_run, FRAMES, GRAPHS, LARGEST_PEER_ERROR, table)
+    chip, commit, cpu_run, engine_run, FRAMES, GpuBench, GRAPHS, LARGEST_PEER_ERROR, table)
 from harness import alternate, parse
 import numpy as np
-from stream_agent.engine.cuda.graphs import CudaGraphExecutor
+from stream_agent.engine.cuda.graphs import CudaGraphBackend
 from stream_agent.engine.cuda.program import Variant
-from stream_agent.engine.torch_state import computing
+from stream_agent.engine.torch_globals import computing
 from stream_agent.network.preprocessing import Preprocessing
 import torch
 
@@ -26,45 +26,45 @@ LARGEST_ERROR = 1e-5
 BACK_TO_BACK = 20
 
 
-def outputs(bench: Bench, precision: str = 'float32') -> None:
+def outputs(bench: GpuBench, precision: str = 'float32') -> None:
     """Compare with the CPU in one precision, and time every variant of kernels."""
     for name, count in FRAMES.items():
         frames = bench.frames(name, count)
         wanted, values = cpu_run(bench, name, 'streaming', frames)
-        executor = bench.executor(name, precision=precision)
+        backend = bench.backend(name, precision=precision)
         what = f'{name}, {precision}'
-        error = np.abs(engine_run(executor, frames) - wanted).max()
+        error = np.abs(engine_run(backend, frames) - wanted).max()
         bench.row(f'{name}_{precision}_error', f'{what}: largest error of an output '
                   f'(up to {np.abs(wanted).max():.2g})', error, '',
                   LARGEST_ERROR if precision == 'float32' else None)
         inner = max(
             float((value.float().cpu() - values[node]).abs().max()
                   / values[node].abs().max().clamp_min(1e-9))
-            for node, value in executor.program.values(count).items() if node != 'image')
+            for node, value in backend.program.values(count).items() if node != 'image')
         bench.row(f'{name}_{precision}_inner_error',
                   f'{what}: largest error of a node over its largest value', inner)
-        for variant, seconds in sorted(executor.measured.items(), key=lambda pair: pair[1]):
+        for variant, seconds in sorted(backend.measured.items(), key=lambda pair: pair[1]):
             bench.row(f'{name}_{precision}_{variant}_us', f'{what}: step on the device, {variant}',
                       seconds * 1e6, 'us')
             if precision == 'float32' and not bench.quick:
-                single = bench.executor(name, among=[variant])
+                single = bench.backend(name, among=[variant])
                 error = np.abs(engine_run(single, frames) - wanted).max()
                 bench.row(f'{name}_{variant}_error', f'{what}: largest error of an output, '
                           f'{variant}', error, '', LARGEST_ERROR)
 
 
-def round_trip(bench: Bench) -> None:
+def round_trip(bench: GpuBench) -> None:
     """Time frames on the host to outputs on the host, next to an empty network."""
     from gpu_peers import Recorded
-    executor = bench.executor('policy')
+    backend = bench.backend('policy')
     empty = Recorded(bench.network('policy'), bench.device, empty=True)
     cameras = {(120, 160, 3): None, (480, 640, 3): None}
     preprocessing = Preprocessing((3, 120, 160))
     generator = np.random.default_rng(0)
     for camera in cameras:
         cameras[camera] = (
-            bench.executor('policy', preprocessing=preprocessing, camera=camera,
-                           among=[executor.program.variant]),
+            bench.backend('policy', preprocessing=preprocessing, camera=camera,
+                          among=[backend.program.variant]),
             generator.integers(0, 256, (1, *camera), np.uint8))
     frames = bench.frames('policy', 8)
 
@@ -78,7 +78,7 @@ def round_trip(bench: Bench) -> None:
 
     turn = iter(range(10**9))
     competitors = {
-        'network': lambda: timed(executor.respond, frames[next(turn) % 8], executor.settle),
+        'network': lambda: timed(backend.respond, frames[next(turn) % 8], backend.settle),
         'empty': lambda: timed(empty.step, frames[next(turn) % 8], lambda: None)}
     for camera, (engine, pixels) in cameras.items():
         competitors[f'pixels {camera[1]}x{camera[0]}'] = (
@@ -97,18 +97,18 @@ def round_trip(bench: Bench) -> None:
               np.median(seconds['network']) / np.median(seconds['empty']), '', 2.0)
 
 
-def step_seconds(executor: CudaGraphExecutor) -> float:
+def step_seconds(backend: CudaGraphBackend) -> float:
     """Return the device's seconds for a step, of some that follow each other at once."""
-    return executor.device.seconds(executor.program.steps(BACK_TO_BACK)) / BACK_TO_BACK
+    return backend.device.seconds(backend.program.steps(BACK_TO_BACK)) / BACK_TO_BACK
 
 
-def steps(bench: Bench, name: str, over_recorded: float | None,
+def steps(bench: GpuBench, name: str, over_recorded: float | None,
           over_eager: float | None) -> None:
     """Time whole steps on the device, next to sequential ones."""
     from gpu_peers import Eager, Recorded
-    streaming = bench.executor(name)
-    unforked = bench.executor(name, forked=False, among=[streaming.program.variant])
-    own = bench.executor(name, 'sequential', among=[Variant(fused=bench.device.fuses), Variant()])
+    streaming = bench.backend(name)
+    unforked = bench.backend(name, forked=False, among=[streaming.program.variant])
+    own = bench.backend(name, 'sequential', among=[Variant(fused=bench.device.fuses), Variant()])
     recorded, eager = (make(bench.network(name, 'sequential'), bench.device)
                        for make in (Recorded, Eager))
     frames = bench.frames(name, FRAMES[name])
@@ -137,15 +137,15 @@ def steps(bench: Bench, name: str, over_recorded: float | None,
               medians['streaming'] / medians['sequential, eager'], '', over_eager)
 
 
-def nodes_alone(bench: Bench) -> None:
+def nodes_alone(bench: GpuBench) -> None:
     """Compare a forked step with its most expensive node alone."""
     for name in GRAPHS:
-        executor = bench.executor(name)
-        single = bench.executor(name, among=[executor.program.variant._replace(batched=False)])
+        backend = bench.backend(name)
+        single = bench.backend(name, among=[backend.program.variant._replace(batched=False)])
         alone = single.program.alone()
         rounds = 5 if bench.quick else 20
         seconds = alternate({
-            'step': lambda: step_seconds(executor),
+            'step': lambda: step_seconds(backend),
             **{node: lambda run=run: single.device.seconds([run] * BACK_TO_BACK) / BACK_TO_BACK
                for node, run in alone.items()}}, rounds)
         medians = {node: float(np.median(values)) for node, values in seconds.items()}
@@ -157,11 +157,11 @@ def nodes_alone(bench: Bench) -> None:
                   step / medians[node], '', 1.6)
 
 
-def batch_axis(bench: Bench) -> None:
+def batch_axis(bench: GpuBench) -> None:
     """Time what a batch costs the host, and the device."""
     sizes = (1, 4, 16, 64)
-    variant = Variant(fused=bench.executor('policy').program.variant.fused)
-    engines = {size: bench.executor('policy', batch_size=size, among=[variant])
+    variant = Variant(fused=bench.backend('policy').program.variant.fused)
+    engines = {size: bench.backend('policy', batch_size=size, among=[variant])
                for size in sizes}
     frames = bench.frames('policy', 6, 4)
     wanted, _ = cpu_run(bench, 'policy', 'streaming', frames)
@@ -169,7 +169,7 @@ def batch_axis(bench: Bench) -> None:
     bench.row('batch_error', 'policy, 4 cameras: largest error of an output', error, '',
               LARGEST_ERROR)
 
-    def launched(engine: CudaGraphExecutor) -> float:
+    def launched(engine: CudaGraphBackend) -> float:
         program = engine.program
         start = time.perf_counter()
         engine.device.launch(program.respond[0][1 % len(program.settle)])
@@ -191,7 +191,7 @@ def batch_axis(bench: Bench) -> None:
               np.median(host[64]) / np.median(host[1]), '', 1.1)
 
 
-def peers(bench: Bench, name: str) -> None:
+def peers(bench: GpuBench, name: str) -> None:
     """Time whole sequential steps in other runtimes."""
     from gpu_peers import time_peers
     time_peers(bench, name)
@@ -199,7 +199,7 @@ def peers(bench: Bench, name: str) -> None:
 
 def measure(device: str, quick: bool, as_json: bool) -> None:
     """Run all sections and print the results."""
-    bench = Bench(device, quick, as_json)
+    bench = GpuBench(device, quick, as_json)
     title = f'{chip(bench.torch_device)}; commit {commit()}'
     bench.say(title)
     torch.set_num_threads(1)

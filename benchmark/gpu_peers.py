@@ -3,13 +3,13 @@
 from importlib.util import find_spec
 import time
 
-from gpu_report import Bench, cpu_run, FRAMES, LARGEST_PEER_ERROR
+from gpu_report import cpu_run, FRAMES, GpuBench, LARGEST_PEER_ERROR
 from harness import alternate
 import numpy as np
 from peers import as_onnx, SequentialPass
 from stream_agent.engine.cuda.branches import Operation, plan_branches
 from stream_agent.engine.cuda.device import Device, Half
-from stream_agent.engine.torch_state import computing
+from stream_agent.engine.torch_globals import computing
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 from torch import Tensor
@@ -145,7 +145,7 @@ class OnnxOnGpu:
         return output.numpy()
 
 
-def time_peers(bench: Bench, name: str) -> None:
+def time_peers(bench: GpuBench, name: str) -> None:
     """Time whole sequential steps by the wall clock, one after the other, in other runtimes."""
     makers = {'eager': lambda: Eager(bench.network(name, 'sequential'), bench.device),
               'one CUDA graph': lambda: Recorded(bench.network(name, 'sequential'), bench.device),
@@ -156,7 +156,7 @@ def time_peers(bench: Bench, name: str) -> None:
             bench.network(name, 'sequential', on_cpu=True), provider)
     frames = bench.frames(name, FRAMES[name])
     wanted, _ = cpu_run(bench, name, 'sequential', frames)
-    engine = bench.executor(name)
+    engine = bench.backend(name)
     running = {}
     for what, make in makers.items():
         try:
@@ -176,7 +176,7 @@ def time_peers(bench: Bench, name: str) -> None:
                   np.median(values) * 1e6, 'us')
 
 
-def wall(bench: Bench, frame: np.ndarray, engine=None, peer=None) -> float:
+def wall(bench: GpuBench, frame: np.ndarray, engine=None, peer=None) -> float:
     """Return the seconds of a step by the wall clock, until the device is idle."""
     start = time.perf_counter()
     if engine:
@@ -188,7 +188,7 @@ def wall(bench: Bench, frame: np.ndarray, engine=None, peer=None) -> float:
     return time.perf_counter() - start
 
 
-def gpu_providers(bench: Bench) -> list[str]:
+def gpu_providers(bench: GpuBench) -> list[str]:
     """Return the GPU providers of an installed onnxruntime, and say what is not there."""
     found = []
     if find_spec('onnxruntime'):

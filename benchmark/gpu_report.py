@@ -1,4 +1,4 @@
-"""What the sections of benchmark/gpu.py share: results beside targets, networks, executors."""
+"""What the sections of benchmark/gpu.py share: results beside targets, networks, backends."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +10,9 @@ import traceback
 from harness import machine
 import numpy as np
 from stream_agent.engine.cuda.device import device_of
-from stream_agent.engine.cuda.graphs import CudaGraphExecutor
+from stream_agent.engine.cuda.graphs import CudaGraphBackend
+from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 import torch
 
@@ -29,8 +29,8 @@ LARGEST_PEER_ERROR = 1e-3
 LAST_START = 480.0
 
 
-class Bench:
-    """What all sections share: the results, and networks and executors, each made once."""
+class GpuBench:
+    """What all sections share: the results, and networks and backends, each made once."""
 
     def __init__(self, device: str, quick: bool, as_json: bool) -> None:
         self.torch_device, self.quick = torch.device(device), quick
@@ -38,7 +38,7 @@ class Bench:
         self.rows: list[tuple[str, str, str, str]] = []
         self.figures: dict[str, float | str] = {}
         self._out = sys.stderr if as_json else sys.stdout
-        self._executors: dict[tuple, CudaGraphExecutor] = {}
+        self._executors: dict[tuple, CudaGraphBackend] = {}
         self._start = time.monotonic()
 
     def say(self, text: str = '') -> None:
@@ -55,7 +55,7 @@ class Bench:
         self.rows.append((what, shown, wanted, good))
         self.say(f'  {what:<66} {shown:>12}  {wanted:<16} {good}')
 
-    def section(self, title: str, run: Callable[['Bench'], None]) -> None:
+    def section(self, title: str, run: Callable[['GpuBench'], None]) -> None:
         """Run one section."""
         elapsed = time.monotonic() - self._start
         self.say(f'\n{title} (after {elapsed:.0f} s)')
@@ -77,12 +77,12 @@ class Bench:
         network = RolloutNetwork(graph, PATTERNS[rollout](graph)).eval()
         return network if on_cpu else network.to(self.torch_device)
 
-    def executor(self, name: str, rollout: str = 'streaming', batch_size: int = 1,
-                 precision: str = 'float32', **options) -> CudaGraphExecutor:
-        """Return an executor, made for the first who asks."""
+    def backend(self, name: str, rollout: str = 'streaming', batch_size: int = 1,
+                precision: str = 'float32', **options) -> CudaGraphBackend:
+        """Return a backend, made for the first who asks."""
         key = (name, rollout, batch_size, precision, str(sorted(options.items())))
         if key not in self._executors:
-            self._executors[key] = CudaGraphExecutor(
+            self._executors[key] = CudaGraphBackend(
                 self.network(name, rollout), batch_size, precision, **options)
         return self._executors[key]
 
@@ -93,7 +93,7 @@ class Bench:
         return generator.random((count, batch_size, *shape), np.float32) - np.float32(0.5)
 
 
-def cpu_run(bench: Bench, name: str, rollout: str, frames: np.ndarray):
+def cpu_run(bench: GpuBench, name: str, rollout: str, frames: np.ndarray):
     """Return outputs and last values of the network's own step on the CPU."""
     network = bench.network(name, rollout, on_cpu=True)
     state, outputs = network.initial_state(frames.shape[1]), []
@@ -104,13 +104,13 @@ def cpu_run(bench: Bench, name: str, rollout: str, frames: np.ndarray):
     return np.stack(outputs), state.values
 
 
-def engine_run(executor: CudaGraphExecutor, frames: np.ndarray) -> np.ndarray:
-    """Return the outputs of an executor."""
-    executor.reset()
+def engine_run(backend: CudaGraphBackend, frames: np.ndarray) -> np.ndarray:
+    """Return the outputs of a backend."""
+    backend.reset()
     outputs = []
     for frame in frames:
-        outputs.append(executor.respond(frame))
-        executor.settle()
+        outputs.append(backend.respond(frame))
+        backend.settle()
     return np.stack(outputs)
 
 
@@ -131,7 +131,7 @@ def chip(device: torch.device) -> str:
             f'{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}; {machine()}')
 
 
-def table(bench: Bench, title: str) -> str:
+def table(bench: GpuBench, title: str) -> str:
     """Return the results for benchmark/README.md."""
     return '\n'.join([title, '', '| figure | value | target | |', '|---|---|---|---|',
                       *(f'| {" | ".join(row)} |' for row in bench.rows)])

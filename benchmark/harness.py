@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable
-import json
 from pathlib import Path
 import sys
 
@@ -10,7 +9,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stream_agent.measurement.machine import machine  # noqa: E402
+from stream_agent.measurement.machine import machine, show  # noqa: E402, F401
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -43,9 +42,3 @@ def percentiles(seconds: np.ndarray) -> str:
     """Return p50, p90 and p99 in milliseconds."""
     p50, p90, p99 = np.percentile(seconds, [50, 90, 99]) * 1e3
     return f'p50 {p50:8.3f}  p90 {p90:8.3f}  p99 {p99:8.3f} ms'
-
-
-def show(lines: list[str], figures: dict, as_json: bool) -> None:
-    """Print lines for people, or figures for programs."""
-    figures = {**figures, 'machine': machine()}
-    print(json.dumps(figures) if as_json else '\n'.join([*lines, figures['machine']]))

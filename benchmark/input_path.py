@@ -15,7 +15,7 @@ from harness import alternate, parse, percentiles, show
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.network.preprocessing import Preprocessing
-from stream_agent.nodes.conversions import CHANNELS, compressed_to_array, image_to_array
+from stream_agent.nodes.messages import CHANNELS, compressed_to_array, image_to_array
 
 BUDGETS = {(480, 640): 130.0, (120, 160): 60.0}  # us, of one core
 PASSES = 10

@@ -15,7 +15,7 @@ import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
-from stream_agent.nodes.conversions import array_to_image, stamp_to_ns
+from stream_agent.nodes.messages import array_to_image, stamp_to_ns
 
 PROFILE = Path(__file__).parents[1] / 'config' / 'fastdds.xml'
 PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'

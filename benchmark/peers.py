@@ -12,8 +12,8 @@ import io
 import warnings
 
 import numpy as np
-from stream_agent.engine.pooling import by_rows
-from stream_agent.engine.runtimes.half_steps import remembered_nodes
+from stream_agent.engine.compiled import remembered_nodes
+from stream_agent.engine.read_outs import by_rows
 from stream_agent.network.rollout_network import RolloutNetwork, State
 import torch
 from torch import nn, Tensor

@@ -8,13 +8,12 @@ the engine.
 
 from harness import parse, show
 import numpy as np
-from stream_agent.node_durations import Check, check_forecasts, measure_costs
-from stream_agent.options import find_graph, shipped_graphs
+from stream_agent.cli.arguments import find_graph, shipped_graphs
+from stream_agent.engine.layer_profiler import Check, check_forecasts, measure_costs
+from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.theory.graph import with_schedule
-from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
-from stream_agent.theory.planning.candidates import Device, Rollout, SERIAL
-from stream_agent.theory.planning.families import waves
+from stream_agent.theory.planning.candidates import Device, Rollout, SERIAL, waves
 import torch
 
 CAMERA_PERIOD = 1 / 30

@@ -18,13 +18,13 @@ import time
 from harness import alternate, parse, show
 import numpy as np
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.partitioned import PartitionedEngine
+from stream_agent.engine.layer_profiler import random_frames
 from stream_agent.engine.ranks.costs import measure_link, measure_nodes
-from stream_agent.engine.ranks.joining import joined_ranks, Place, share_partition
-from stream_agent.engine.ranks.nodes import EXECUTORS
+from stream_agent.engine.ranks.engine import PartitionedEngine
+from stream_agent.engine.ranks.orders import joined_ranks, RankPlace, share_partition
+from stream_agent.engine.ranks.step import BACKENDS
+from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.node_durations import random_frames
-from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import newest_image_pattern
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.partition import Partition
@@ -49,9 +49,9 @@ def network_of(name: str) -> RolloutNetwork:
     return RolloutNetwork(graph, newest_image_pattern(graph))
 
 
-def least_costs(name: str, executor: str, times: int = 3) -> NodeCosts:
+def least_costs(name: str, backend: str, times: int = 3) -> NodeCosts:
     """Return the least of several measurements, since others may use the machine meanwhile."""
-    measured = [measure_nodes(network_of(name), executor=executor, frames=10)
+    measured = [measure_nodes(network_of(name), backend=backend, frames=10)
                 for _ in range(times)]
     return NodeCosts({node: min(costs.nodes[node] for costs in measured)
                       for node in measured[0].nodes})
@@ -62,12 +62,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def make_partitions(name: str, executor: str, place: Place) -> dict[int, Partition]:
+def make_partitions(name: str, backend: str, place: RankPlace) -> dict[int, Partition]:
     """Let rank 0 plan for two ranks and more."""
     network = network_of(name)
     link = measure_link()
     # On all cores at once, as when they compute together.
-    costs = least_costs(name, executor) if place.rank < cores() else None
+    costs = least_costs(name, backend) if place.rank < cores() else None
     return {ranks: share_partition(None if place.rank else partition(
         network.graph, network.pattern, costs, ranks, link))
         for ranks in range(2, place.ranks + 1)}
@@ -109,20 +109,20 @@ def outputs_of(engine: Engine | PartitionedEngine, frames: list[np.ndarray]) -> 
     return outputs
 
 
-class Contest:
+class RankContest:
     """
-    One graph, by one executor, in one process and in several; made and run on all ranks.
+    One graph, by one backend, in one process and in several; made and run on all ranks.
 
     :param name: Of the graph.
-    :param executor: That of ``PartitionedEngine``.
+    :param backend: That of ``PartitionedEngine``.
     """
 
-    def __init__(self, name: str, executor: str, place: Place) -> None:
-        self.partitions = make_partitions(name, executor, place)
-        self.engines = {ranks: PartitionedEngine(network_of(name), plan, executor=executor,
+    def __init__(self, name: str, backend: str, place: RankPlace) -> None:
+        self.partitions = make_partitions(name, backend, place)
+        self.engines = {ranks: PartitionedEngine(network_of(name), plan, backend=backend,
                                                  timeout=30.0)
                         for ranks, plan in self.partitions.items()}
-        self.name, self.executor = name, executor
+        self.name, self.backend = name, backend
 
     def serve(self, rounds: int) -> None:
         """Do what the ranks other than 0 do."""
@@ -137,8 +137,8 @@ class Contest:
         expected = outputs_of(Engine(network), frames)
         differences = [float(np.abs(outputs_of(engine, frames) - expected).max())
                        for engine in self.engines.values()]
-        alone = {'1': Engine(network, executor=self.executor, threads=1),
-                 TWO_THREADS: Engine(network_of(self.name), executor=self.executor, threads=2)}
+        alone = {'1': Engine(network, backend=self.backend, threads=1),
+                 TWO_THREADS: Engine(network_of(self.name), backend=self.backend, threads=2)}
         bursts = {str(ranks): Burst(engine, frames[:BURST])
                   for ranks, engine in {**alone, **self.engines}.items()}
         seconds = {ranks: float(np.median(values))
@@ -156,12 +156,12 @@ class Contest:
             'speedup_2': seconds['1'] / seconds['2'],
             'speedup_2_threads': seconds['1'] / seconds[TWO_THREADS],
             'largest_difference': max(differences),
-            'outputs_equal': max(differences) <= LARGEST_DIFFERENCE[self.executor]}
+            'outputs_equal': max(differences) <= LARGEST_DIFFERENCE[self.backend]}
 
 
-def lines_of(name: str, executor: str, figures: dict) -> list[str]:
+def lines_of(name: str, backend: str, figures: dict) -> list[str]:
     """Return a table for people."""
-    lines = [f'{name}, {executor}: outputs equal {figures["outputs_equal"]} '
+    lines = [f'{name}, {backend}: outputs equal {figures["outputs_equal"]} '
              f'(largest difference from the undivided step {figures["largest_difference"]:.1e})',
              '  ranks         with work  messages  frames/s  speed-up  forecast   respond p50']
     single = figures['frames_per_second']['1']
@@ -183,13 +183,13 @@ def work(arguments: argparse.Namespace) -> None:
     lines, found = [], {}
     with joined_ranks() as place:
         for name in GRAPHS:
-            for executor in EXECUTORS:
-                contest = Contest(name, executor, place)
+            for backend in BACKENDS:
+                contest = RankContest(name, backend, place)
                 if place.rank:
                     contest.serve(rounds)
                 else:
-                    found[f'{name}_{executor}'] = figures = contest.measure(rounds)
-                    lines += lines_of(name, executor, figures)
+                    found[f'{name}_{backend}'] = figures = contest.measure(rounds)
+                    lines += lines_of(name, backend, figures)
     if not place.rank:
         show([*lines, f'float32, torch {torch.__version__}, gloo, 1 thread a rank'],
              {**found.pop('deep_eager'), **found}, arguments.json)

@@ -22,8 +22,7 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
-from stream_agent.nodes.conversions import (
-    array_to_image, FRAME_QOS, stamp_to_ns, WATCH_COMMAND_QOS)
+from stream_agent.nodes.messages import array_to_image, FRAME_QOS, stamp_to_ns, WATCH_COMMAND_QOS
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / 'config' / 'policies' / 'lane_streaming.safetensors'

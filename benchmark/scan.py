@@ -81,7 +81,7 @@ def draw(shape: tuple[int, int, int]) -> Inputs:
     return Inputs(*(x.requires_grad_() for x in (a, b, initial)), grad)
 
 
-class Contest:
+class ScanContest:
     """All competitors on one shape."""
 
     def __init__(self, shape: tuple[int, int, int], quick: bool) -> None:
@@ -179,7 +179,7 @@ def main() -> None:
     figures: dict = {'results_equal': True}
     lines, ratios = [], []
     for shape in SHAPES:
-        contest = Contest(shape, arguments.quick)
+        contest = ScanContest(shape, arguments.quick)
         figures['results_equal'] &= contest.equal()
         taken = contest.seconds(12 if arguments.quick else 40)
         ratios.append((float(np.median(taken['ours'] / taken['loop'])),

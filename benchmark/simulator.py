@@ -5,16 +5,16 @@ import time
 import cv2
 from harness import parse, percentiles, show
 import numpy as np
-
 from stream_agent.simulation.environment import DrivingEnvironment
-from stream_agent.simulation.settings import Settings
+from stream_agent.simulation.settings import SimulationSettings
 
 FRAMES = 100
-SIZES = (('160x120 grey', Settings()), ('160x120 RGB', Settings(coloured=True)),
-         ('640x480 grey', Settings(width_px=640, height_px=480)))
+SIZES = (('160x120 grey', SimulationSettings()),
+         ('160x120 RGB', SimulationSettings(coloured=True)),
+         ('640x480 grey', SimulationSettings(width_px=640, height_px=480)))
 
 
-def measure(settings: Settings, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+def measure(settings: SimulationSettings, rounds: int) -> tuple[np.ndarray, np.ndarray]:
     """
     Let the expert drive.
 

@@ -17,12 +17,12 @@ from harness import percentiles, show
 import numpy as np
 from peers import make_peers, PEERS
 from response_first import cone_share
-from stream_agent.engine.choice import best, Measured, reference
+from stream_agent.cli.arguments import open_graph
+from stream_agent.engine.autotune import best, Measured, reference
+from stream_agent.engine.backends import BackendConfig, BACKENDS, usable
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.executors import EXECUTORS, Request, usable
+from stream_agent.engine.layer_profiler import random_frames
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.node_durations import random_frames
-from stream_agent.options import open_graph
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Edge, newest_image_pattern, sequential_pattern
 import torch
@@ -39,7 +39,7 @@ TOLERANCE = {'float32': 1e-5, 'bfloat16': 3e-2}
 REFERENCE, REFERENCE_BF16 = 'ONNX Runtime', 'OpenVINO bf16'
 
 
-class Times(NamedTuple):
+class StepTimes(NamedTuple):
     """Seconds until the answer and until the frame is done, (frames,) each."""
 
     respond: np.ndarray
@@ -54,10 +54,10 @@ def make_network(graph: GraphSpec, pattern) -> RolloutNetwork:
 
 def outputs_of(network: RolloutNetwork, frames: list[np.ndarray]) -> np.ndarray:
     """Return the outputs of the network itself."""
-    return reference(Request(network), frames)
+    return reference(BackendConfig(network), frames)
 
 
-class Contest:
+class StepContest:
     """All competitors on one graph."""
 
     def __init__(self, graph: GraphSpec, threads: int, without: set[str],
@@ -68,7 +68,7 @@ class Contest:
         self.peers, self.missing = make_peers(
             lambda: make_network(graph, sequential_pattern(graph)), threads, without)
         self.engines = {
-            (name, precision): Engine(self.streaming, executor=name, precision=precision,
+            (name, precision): Engine(self.streaming, backend=name, precision=precision,
                                       threads=threads, batch_size=1)
             for precision in ('float32', 'bfloat16') for name in usable('cpu', precision)}
         sequential = make_network(graph, sequential_pattern(graph))
@@ -104,7 +104,7 @@ class Contest:
         Measure all competitors, in turns; the first turn warms up.
 
         :param pause: Seconds before every frame, in which the machine does something else.
-        :returns: Times by the peer's name, or by the engine's executor and precision.
+        :returns: Times by the peer's name, or by the engine's backend and precision.
         """
         taken: dict = {key: [] for key in (*self.peers, *self.engines)}
         for turn in range(1 + turns):
@@ -116,7 +116,7 @@ class Contest:
                     taken[key].append(self._timed(key, frame))
                 if not turn:
                     taken[key].clear()
-        return {key: Times(*np.array(pairs).T) for key, pairs in taken.items()}
+        return {key: StepTimes(*np.array(pairs).T) for key, pairs in taken.items()}
 
     def _timed(self, key, frame: np.ndarray) -> tuple[float, float]:
         start = time.perf_counter()
@@ -132,7 +132,7 @@ class Contest:
 
 
 def chosen(times: dict, precision: str, threads: int) -> tuple[str, str] | None:
-    """Return the executor that 'auto' would take of these."""
+    """Return the backend that 'auto' would take of these."""
     measured = [Measured(name, threads, None, float(np.median(taken.respond)),
                          float(np.median(taken.step)), 0.0)
                 for (name, kind), taken in ((key, taken) for key, taken in times.items()
@@ -140,7 +140,7 @@ def chosen(times: dict, precision: str, threads: int) -> tuple[str, str] | None:
     return (best(measured, precision).name, precision) if measured else None
 
 
-def figures_of(contest: Contest, times: dict, threads: int) -> dict:
+def figures_of(contest: StepContest, times: dict, threads: int) -> dict:
     """Return the ratios that are asked for."""
     share = cone_share(contest.streaming)
     figures = {'cone_share': share, 'outputs_equal': contest.equal}
@@ -157,7 +157,7 @@ def figures_of(contest: Contest, times: dict, threads: int) -> dict:
     return figures
 
 
-def table(contest: Contest, times: dict) -> list[str]:
+def table(contest: StepContest, times: dict) -> list[str]:
     """Return a line for every competitor."""
     whole = float(np.median(times[REFERENCE].step)) if REFERENCE in times else None
     lines = []
@@ -186,8 +186,8 @@ def main() -> None:
     without = {'torch.compile, frozen'} if arguments.quick else set()
     lines, figures = [], {}
     for name in QUICK if arguments.quick else GRAPHS:
-        contest = Contest(open_graph(GRAPHS[name]), arguments.threads, without,
-                          AT_ONCE.get(name, ()))
+        contest = StepContest(open_graph(GRAPHS[name]), arguments.threads, without,
+                              AT_ONCE.get(name, ()))
         deep = name in ('dsr6', 'deep')
         for pause in (0.0, arguments.pause):
             times = contest.run(3 if deep else 2 if pause else 12, pause)
@@ -199,8 +199,8 @@ def main() -> None:
             if name in QUICK:
                 suffix = '_hybrid' * (name != 'policy') + '_idle' * bool(pause)
                 figures |= {key + suffix: value for key, value in found.items()}
-    lines.append(f'torch {torch.__version__}, {arguments.threads} threads each, executors: '
-                 f'{", ".join(EXECUTORS)}')
+    lines.append(f'torch {torch.__version__}, {arguments.threads} threads each, backends: '
+                 f'{", ".join(BACKENDS)}')
     show(lines, figures, arguments.json)
 
 

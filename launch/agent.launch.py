@@ -23,7 +23,7 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
-from stream_agent.parameter_files import find_robot, ParameterFiles
+from stream_agent.share import find_robot, ParameterFiles
 
 CONFIG = PathJoinSubstitution([FindPackageShare('stream_agent'), 'config'])
 

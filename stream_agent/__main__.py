@@ -8,27 +8,27 @@ import sys
 COMMANDS = {
     'agent': ('stream_agent.nodes.agent_node', 'steps a policy on every camera frame'),
     'gate': ('stream_agent.nodes.gate_node', 'guards the wheels: limits, watchdog, faults'),
-    'record': ('stream_agent.nodes.record_node', 'records a drive to learn from, as a rosbag2'),
+    'record_bag': ('stream_agent.nodes.record_bag_node', 'records a drive, as a rosbag2'),
     'recorder': ('stream_agent.nodes.recorder_node', 'compares policies on the same frames'),
     'simulation': ('stream_agent.nodes.simulation_node', 'publishes the embedded simulator'),
     'camera': ('stream_agent.nodes.camera_node', 'publishes a camera or a video by OpenCV'),
     'expert': ('stream_agent.nodes.expert_node', 'says what to do, from ground truth'),
-    'doctor': ('stream_agent.nodes.doctor', 'says what is wrong before the first drive'),
-    'rollouts': ('stream_agent.commands.rollouts', 'tells all about a rollout of a graph'),
-    'plan': ('stream_agent.commands.plan', 'finds the rollout to run on a device and camera'),
-    'draw': ('stream_agent.commands.draw', 'draws a graph, its windows, and its update steps'),
-    'train': ('stream_agent.learning.train', 'trains a driving policy in the simulator'),
-    'evaluate': ('stream_agent.learning.evaluate', 'drives policies on held-out courses'),
-    'compare': ('stream_agent.commands.compare', 'replays recordings to several policies'),
-    'convert': ('stream_agent.commands.convert', 'writes tubs and archives as recordings'),
-    'experiment': ('stream_agent.commands.experiment', 'runs the published experiments anew'),
-    'export': ('stream_agent.commands.export', 'writes a policy as ONNX, to run it without torch'),
-    'world': ('stream_agent.commands.world', 'writes a course as a world for Gazebo'),
-    'run': ('stream_agent.runner', 'the main job: all of the above nodes, then the report'),
+    'doctor': ('stream_agent.doctor.node', 'says what is wrong before the first drive'),
+    'rollouts': ('stream_agent.cli.rollouts', 'tells all about a rollout of a graph'),
+    'plan': ('stream_agent.cli.plan', 'finds the rollout to run on a device and camera'),
+    'draw': ('stream_agent.cli.draw', 'draws a graph, its windows, and its update steps'),
+    'train': ('stream_agent.cli.train', 'trains a driving policy in the simulator'),
+    'evaluate': ('stream_agent.cli.evaluate', 'drives policies on held-out courses'),
+    'compare': ('stream_agent.cli.compare', 'replays recordings to several policies'),
+    'convert': ('stream_agent.cli.convert', 'writes tubs and archives as recordings'),
+    'experiment': ('stream_agent.cli.experiment', 'runs the published experiments anew'),
+    'export': ('stream_agent.cli.export', 'writes a policy as ONNX, to run it without torch'),
+    'world': ('stream_agent.cli.world', 'writes a course as a world for Gazebo'),
+    'run': ('stream_agent.cli.run', 'the main job: all of the above nodes, then the report'),
 }
 # What runs until it is told to go.
 ROBOT = {COMMANDS[name][0] for name in (
-    'agent', 'gate', 'record', 'recorder', 'simulation', 'camera', 'expert', 'run')}
+    'agent', 'gate', 'record_bag', 'recorder', 'simulation', 'camera', 'expert', 'run')}
 
 
 def usage() -> str:

@@ -1,18 +1,3 @@
-"""What every test may import, and may ask for."""
+"""What every test may ask for."""
 
-from pathlib import Path
-import sys
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-
-@pytest.fixture(scope='module')
-def one_thread():
-    """Work on one thread: operations this small wait for a second one longer than they take."""
-    import torch  # the gate's tests know none
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from support.fixtures import one_thread  # noqa: F401

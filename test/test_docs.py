@@ -7,8 +7,7 @@ import shlex
 
 import pytest
 from stream_agent.__main__ import main
-from stream_agent.network.layers import ACTIVATIONS, CELLS, NORMALISATIONS
-from stream_agent.network.transforms import TRANSFORMS
+from stream_agent.network.transforms import ACTIVATIONS, CELLS, NORMALISATIONS, TRANSFORMS
 from stream_agent.theory.graph import EdgeSpec, NodeSpec
 
 ROOT = Path(__file__).parents[1]

@@ -6,11 +6,11 @@ import shutil
 import signal
 import sys
 
-from jobs import is_running, Job, ROOT, save_untrained, wait_for
 import pytest
 from stream_agent.gazebo.world_folder import write_world
-from stream_agent.installation import installed_share
-from stream_agent.simulation.settings import Settings
+from stream_agent.share import installed_share
+from stream_agent.simulation.settings import SimulationSettings
+from support.jobs import is_running, Job, ROOT, save_untrained, wait_for
 
 pytest.importorskip('launch_ros', reason='launch_ros does not import: ROS 2 is not installed, '
                     'and its wheels have no launch tools')
@@ -172,7 +172,7 @@ def gazebo(tmp_path, monkeypatch):
         (index / package).touch()
     monkeypatch.setenv('PATH', f'{prefix}/bin:{os.environ["PATH"]}')
     monkeypatch.setenv('AMENT_PREFIX_PATH', f'{prefix}:{os.environ["AMENT_PREFIX_PATH"]}')
-    write_world(Settings(), 3, tmp_path / 'world')
+    write_world(SimulationSettings(), 3, tmp_path / 'world')
     return tmp_path / 'world'
 
 

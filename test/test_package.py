@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
 EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'doctor', 'draw', 'evaluate', 'experiment',
-               'expert', 'export', 'gate', 'plan', 'record', 'recorder', 'rollouts', 'simulation',
-               'train', 'world']
+               'expert', 'export', 'gate', 'plan', 'record_bag', 'recorder', 'rollouts',
+               'simulation', 'train', 'world']
 
 
 @pytest.fixture(scope='module')
@@ -83,7 +83,7 @@ def test_share_holds_the_files_of_the_source(prefix, folder):
 
 
 def test_the_installed_package_finds_its_files(prefix):
-    where = run(prefix, '-c', 'from stream_agent.installation import share_folder\n'
+    where = run(prefix, '-c', 'from stream_agent.share import share_folder\n'
                 'print(share_folder())')
     assert where.strip() == str(prefix / 'share' / 'stream_agent')
 

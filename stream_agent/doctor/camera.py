@@ -1,13 +1,14 @@
 """Whether frames come at their rate, can be read, and carry stamps to steer by."""
 
 from collections.abc import Sequence
+import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
 from stream_agent.doctor.findings import error, Finding, not_checked, ok, warning
 from stream_agent.doctor.policy import PolicyFacts
-from stream_agent.intake import IntakeSettings
+from stream_agent.engine.frame_filter import FrameFilterSettings
 
 RATE_TOLERANCE = 0.1
 # By which an image may be stretched on its way to the network's input.
@@ -19,7 +20,7 @@ OTHER_CLOCK = 86_400.0
 LARGE_BYTES = 500_000
 
 
-class Frame(NamedTuple):
+class ArrivedFrame(NamedTuple):
     """
     An image that came.
 
@@ -41,8 +42,8 @@ class Frame(NamedTuple):
     byte_count: int
 
 
-def check_frames(frames: Sequence[Frame], end: float, policy: PolicyFacts | None,
-                 settings: IntakeSettings) -> list[Finding]:
+def check_frames(frames: Sequence[ArrivedFrame], end: float, policy: PolicyFacts | None,
+                 settings: FrameFilterSettings) -> list[Finding]:
     """
     Judge the frames that came while we watched.
 
@@ -55,13 +56,13 @@ def check_frames(frames: Sequence[Frame], end: float, policy: PolicyFacts | None
             check_stamps(frames, settings)]
 
 
-def rate(frames: Sequence[Frame]) -> float:
+def rate(frames: Sequence[ArrivedFrame]) -> float:
     """Return the frames a second; nan of fewer than two."""
     elapsed = frames[-1].at - frames[0].at if len(frames) > 1 else 0.0
     return (len(frames) - 1) / elapsed if elapsed > 0 else float('nan')
 
 
-def check_rate(frames: Sequence[Frame], end: float, period: float) -> Finding:
+def check_rate(frames: Sequence[ArrivedFrame], end: float, period: float) -> Finding:
     """Hold the rate against camera_period."""
     at = np.array([frame.at for frame in frames])
     gap = float(np.diff(at, append=end).max())
@@ -79,7 +80,7 @@ def check_rate(frames: Sequence[Frame], end: float, period: float) -> Finding:
     return ok('rate', said)
 
 
-def rate_remedy(frames: Sequence[Frame], period: float) -> str:
+def rate_remedy(frames: Sequence[ArrivedFrame], period: float) -> str:
     """Tell a camera of another rate from frames that were lost on their way."""
     between = float(np.median(np.diff([frame.stamp_ns for frame in frames]))) / 1e9
     if 0 < between and abs(between / period - 1) < RATE_TOLERANCE:
@@ -93,7 +94,7 @@ def rate_remedy(frames: Sequence[Frame], period: float) -> str:
             'another rate drives worse')
 
 
-def check_images(frames: Sequence[Frame], policy: PolicyFacts | None) -> Finding:
+def check_images(frames: Sequence[ArrivedFrame], policy: PolicyFacts | None) -> Finding:
     """Judge encoding and size, against what the policy's input needs."""
     bad = [frame for frame in frames if frame.fault]
     if bad:
@@ -127,7 +128,7 @@ def check_size(height: int, width: int, policy: PolicyFacts, said: str) -> Findi
     return ok('image', said)
 
 
-def check_stamps(frames: Sequence[Frame], settings: IntakeSettings) -> Finding:
+def check_stamps(frames: Sequence[ArrivedFrame], settings: FrameFilterSettings) -> Finding:
     """Judge stamps as the agent will (F2, F3, T2)."""
     stamps = np.array([frame.stamp_ns for frame in frames])
     zero = int((stamps == 0).sum())
@@ -164,3 +165,43 @@ def clock_remedy(age: float) -> str:
                 'the driver stamp by the system time')
     return ('look for what holds frames up (network, buffers of the driver); if the camera is on '
             'another machine, set both clocks alike (chrony)')
+
+
+# Of the recorder, for two policies and a frame; and what a bag adds to a frame.
+ROW_BYTES = 2 * 150
+MESSAGE_BYTES = 100
+LITTLE, TOO_LITTLE = 3600.0, 60.0
+
+
+def existing(folder: Path) -> Path:
+    """Return the folder, or what exists of the way to it."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def bytes_per_second(frames: Sequence[ArrivedFrame], period: float) -> float:
+    """Return what a recording of rows and raw frames needs; of rows alone without frames."""
+    hertz = rate(frames) if len(frames) > 1 else math.nan
+    hertz = hertz if math.isfinite(hertz) else 1 / period
+    return hertz * (ROW_BYTES + (MESSAGE_BYTES + frames[-1].byte_count if frames else 0))
+
+
+def check_disk(folder: Path, free: int, writable: bool, frames: Sequence[ArrivedFrame],
+               period: float) -> Finding:
+    """
+    Hold the free space against what a recording needs.
+
+    :param free: Of the folder's file system [bytes].
+    :param writable: Whether a folder can be made there.
+    """
+    if not writable:
+        return error('disk', f"'{folder}' cannot be written",
+                     'choose another folder by --output, and by output:= of the launch')
+    need = bytes_per_second(frames, period)
+    seconds = free / need
+    what = 'rows and raw frames' if frames else 'rows alone, as no image came'
+    said = (f"'{folder}': {free / 1e9:.1f} GB free, enough for {seconds / 3600:.3g} hours at "
+            f'{need / 1e6:.2g} MB/s ({what})')
+    remedy = 'remove old recordings, or choose another folder by --output and output:='
+    if seconds < TOO_LITTLE:
+        return error('disk', said, remedy)
+    return warning('disk', said, remedy) if seconds < LITTLE else ok('disk', said)

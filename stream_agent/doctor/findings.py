@@ -9,7 +9,7 @@ WIDTH = 99
 CHECK_WIDTH, LEVEL_WIDTH = 12, 13
 
 
-class Level(IntEnum):
+class Severity(IntEnum):
     """How bad it is; what was not checked has its reason in another finding, or was not asked."""
 
     OK = 0
@@ -20,7 +20,7 @@ class Level(IntEnum):
     @property
     def word(self) -> str:
         """As it is shown."""
-        return 'not checked' if self is Level.NOT_CHECKED else self.name
+        return 'not checked' if self is Severity.NOT_CHECKED else self.name
 
 
 class Finding(NamedTuple):
@@ -33,29 +33,29 @@ class Finding(NamedTuple):
     """
 
     check: str
-    level: Level
+    level: Severity
     said: str
     remedy: str = ''
 
 
 def ok(check: str, said: str) -> Finding:
     """Say that it is right."""
-    return Finding(check, Level.OK, said)
+    return Finding(check, Severity.OK, said)
 
 
 def warning(check: str, said: str, remedy: str) -> Finding:
     """Say that it will drive, but not as well as it could."""
-    return Finding(check, Level.WARN, said, remedy)
+    return Finding(check, Severity.WARN, said, remedy)
 
 
 def error(check: str, said: str, remedy: str) -> Finding:
     """Say that it will not drive, or not safely."""
-    return Finding(check, Level.ERROR, said, remedy)
+    return Finding(check, Severity.ERROR, said, remedy)
 
 
 def not_checked(check: str, why: str) -> Finding:
     """Say why there is nothing to say."""
-    return Finding(check, Level.NOT_CHECKED, why)
+    return Finding(check, Severity.NOT_CHECKED, why)
 
 
 def from_sentence(check: str, sentence: Exception | str) -> Finding:
@@ -66,16 +66,17 @@ def from_sentence(check: str, sentence: Exception | str) -> Finding:
 
 def exit_code(findings: Sequence[Finding]) -> int:
     """Return 1 if there is any error, else 0."""
-    return int(any(found.level is Level.ERROR for found in findings))
+    return int(any(found.level is Severity.ERROR for found in findings))
 
 
 def summary(findings: Sequence[Finding]) -> str:
     """Say in a line how many there are of what."""
-    counts = {level: sum(found.level is level for found in findings) for level in Level}
+    counts = {level: sum(found.level is level for found in findings) for level in Severity}
     said = [f"{counts[level]} {word}{'s' if counts[level] > 1 else ''}"
-            for level, word in ((Level.ERROR, 'error'), (Level.WARN, 'warning')) if counts[level]]
-    if counts[Level.NOT_CHECKED]:
-        said.append(f'{counts[Level.NOT_CHECKED]} not checked')
+            for level, word in ((Severity.ERROR, 'error'),
+                                (Severity.WARN, 'warning')) if counts[level]]
+    if counts[Severity.NOT_CHECKED]:
+        said.append(f'{counts[Severity.NOT_CHECKED]} not checked')
     return ', '.join(said or ['nothing is wrong'])
 
 

@@ -5,17 +5,17 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
+from stream_agent.bounded_settings import SettingsError
 from stream_agent.doctor.findings import error, Finding, from_sentence, ok, warning
-from stream_agent.gate.settings import Settings
-from stream_agent.intake import IntakeSettings
-from stream_agent.settings import SettingsError
+from stream_agent.engine.frame_filter import FrameFilterSettings
+from stream_agent.gate.settings import GateSettings
 
 CHECK = 'parameters'
 TRANSPORTS = ('raw', 'compressed')
 # What gate and agent take besides their settings.
 OTHER_GATE = {'command_type': str, 'wheel_base': float, 'use_sim_time': bool}
 OTHER_AGENT = {
-    'checkpoint': str, 'allow': str, 'device': str, 'executor': str, 'precision': str,
+    'checkpoint': str, 'allow': str, 'device': str, 'backend': str, 'precision': str,
     'threads': int, 'image_transport': str, 'updates_per_frame': int,
     'publish_every_update': bool, 'autostart': bool, 'use_sim_time': bool}
 WORDS = {str: 'a text', float: 'a number with a decimal point', int: 'a whole number',
@@ -29,8 +29,8 @@ def check_parameters(agent: Mapping[str, Any], gate: Mapping[str, Any],
 
     :param files: Which they come from, for messages.
     """
-    found = [*check_process('gate', gate, Settings, OTHER_GATE),
-             *check_process('agent', agent, IntakeSettings, OTHER_AGENT),
+    found = [*check_process('gate', gate, GateSettings, OTHER_GATE),
+             *check_process('agent', agent, FrameFilterSettings, OTHER_AGENT),
              *check_agreement(agent, gate, recorder)]
     return found or [ok(CHECK, f'{files}: they are readable and agree')]
 

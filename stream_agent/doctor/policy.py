@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from stream_agent.doctor.findings import error, Finding, ok, warning
-from stream_agent.gate.settings import Settings
+from stream_agent.gate.settings import GateSettings
 
 # Of a camera period: what a response may take before frames begin to wait (M3).
 COMFORTABLE = 0.8
@@ -29,11 +29,11 @@ class PolicyFacts(NamedTuple):
     max_yaw_rate: float
 
 
-class Timing(NamedTuple):
+class PolicyTiming(NamedTuple):
     """
     Durations over some frames [s].
 
-    :param conditions: Device, executor and threads, as they are shown.
+    :param conditions: Device, backend and threads, as they are shown.
     """
 
     response_p50: float
@@ -44,7 +44,7 @@ class Timing(NamedTuple):
     conditions: str
 
 
-def check_limits(policy: PolicyFacts, gate: Settings) -> Finding:
+def check_limits(policy: PolicyFacts, gate: GateSettings) -> Finding:
     """Hold what the policy may ask for against what the gate lets pass."""
     cut = [f'{name} {asked:g} {unit} (gate: {passed:g})' for name, asked, passed, unit in (
         ('speed', policy.max_speed, gate.max_speed, 'm/s'),
@@ -57,7 +57,7 @@ def check_limits(policy: PolicyFacts, gate: Settings) -> Finding:
                    'trained and the robot may, raise max_speed and max_yaw_rate of the gate')
 
 
-def check_response(timing: Timing, period: float) -> Finding:
+def check_response(timing: PolicyTiming, period: float) -> Finding:
     """Hold the time to the answer against the camera period."""
     said = (f'p50 {timing.response_p50 * 1e3:.2f} ms, p99 {timing.response_p99 * 1e3:.2f} ms over '
             f'{timing.frames} frames on {timing.conditions}; camera period {period * 1e3:.1f} ms')
@@ -70,7 +70,7 @@ def check_response(timing: Timing, period: float) -> Finding:
     return ok('response', said)
 
 
-def check_step(timing: Timing, period: float) -> Finding:
+def check_step(timing: PolicyTiming, period: float) -> Finding:
     """Hold the whole step, with what only later frames need, against the camera period."""
     said = f'whole: p50 {timing.step_p50 * 1e3:.2f} ms, p99 {timing.step_p99 * 1e3:.2f} ms'
     if timing.step_p99 <= COMFORTABLE * period:

@@ -3,12 +3,12 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
-from stream_agent.engine.torch_state import computing
+from stream_agent.engine.torch_globals import computing
 from stream_agent.network.rollout_network import RolloutNetwork, State
 import torch
 
 
-class EagerExecutor:
+class EagerBackend:
     """
     Steps a network as it is, on the device that holds its weights.
 

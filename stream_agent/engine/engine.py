@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from stream_agent.engine.choice import check_outputs, choose_executor, Measured
-from stream_agent.engine.executors import make_executor, Request
-from stream_agent.engine.torch_state import torch_threads
+from stream_agent.engine.autotune import check_outputs, choose_backend, Measured
+from stream_agent.engine.backends import BackendConfig, make_backend
+from stream_agent.engine.torch_globals import torch_threads
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -48,24 +48,24 @@ class Engine:
     One network, one device, one stream of frames or a batch of them.
 
     A step has two halves: ``respond`` computes what the output needs and returns it, ``settle``
-    computes what only later frames need. With the executor 'eager' they equal the undivided step
+    computes what only later frames need. With the backend 'eager' they equal the undivided step
     bit by bit, with others up to rounding.
 
     :param network: Moved to the device and put in evaluation mode.
     :param device: A torch device string such as 'cuda:0' or 'cpu', or 'auto'.
     :param updates_per_frame: Update steps that one image is held for, at least 1.
-    :param executor: A name in ``executors.EXECUTORS``, or 'auto' for the one that is measured to
+    :param backend: A name in ``backends.BACKENDS``, or 'auto' for the one that is measured to
         be the fastest.
     :param precision: 'float32', 'tf32' or 'bfloat16'.
     :param threads: On the CPU; 0 to measure whether all cores are better than one, as 'auto'
         does anyway, None for as many as torch uses (1 in other runtimes).
     :param batch_size: B, for frames (B, *shape) and outputs alike; None for one stream without
         a batch axis.
-    :raises ValueError: If the device or the executor is not to be had.
+    :raises ValueError: If the device or the backend is not to be had.
     """
 
     def __init__(self, network: RolloutNetwork, device: str = 'cpu',
-                 updates_per_frame: int = 1, *, executor: str = 'eager',
+                 updates_per_frame: int = 1, *, backend: str = 'eager',
                  precision: str = 'float32', threads: int | None = None,
                  batch_size: int | None = None) -> None:
         if updates_per_frame < 1:
@@ -82,27 +82,27 @@ class Engine:
         # A frame that a later one reads must not be the caller's memory.
         self._keeps_frames = any(streams and source == network.input for (source, _), streams
                                  in network.pattern.items())
-        request = Request(network.to(self.device).eval(), batch_size or 1, precision,
-                          threads or 1)
-        #: What was measured to choose the executor, if that was asked for.
+        request = BackendConfig(network.to(self.device).eval(), batch_size or 1, precision,
+                                threads or 1)
+        #: What was measured to choose the backend, if that was asked for.
         self.measured: list[Measured] = []
-        self.executor_name, self.threads = executor, threads
-        if executor == 'auto' or threads == 0:
-            names = () if executor == 'auto' else (executor,)
-            chosen, measured = choose_executor(self.device, request, threads or 0, names)
+        self.backend_name, self.threads = backend, threads
+        if backend == 'auto' or threads == 0:
+            names = () if backend == 'auto' else (backend,)
+            chosen, measured = choose_backend(self.device, request, threads or 0, names)
             # The others' memory and threads are given back.
-            self.measured = [one._replace(executor=None) for one in measured]
-            self.executor_name, self.threads = chosen.name, chosen.threads
-            self._executor = chosen.executor
+            self.measured = [one._replace(backend=None) for one in measured]
+            self.backend_name, self.threads = chosen.name, chosen.threads
+            self._backend = chosen.backend
         else:
-            self._executor = make_executor(executor, self.device, request)
-            if executor != 'eager':
-                check_outputs(executor, self._executor, request)
+            self._backend = make_backend(backend, self.device, request)
+            if backend != 'eager':
+                check_outputs(backend, self._backend, request)
         self.reset()
 
     def reset(self) -> None:
         """Forget every frame seen so far."""
-        self._in_threads(self._executor.reset)
+        self._in_threads(self._backend.reset)
         self._settled = True
 
     def warm_up(self, frames: int = 20) -> None:
@@ -128,10 +128,10 @@ class Engine:
         check_frame(frame, self._shape)
         if self._keeps_frames or not frame.flags.carray:
             frame = frame.copy()
-        output = self._in_threads(self._executor.respond,
+        output = self._in_threads(self._backend.respond,
                                   frame if self._batched else frame[np.newaxis])
         self._settled = False
-        # The executor may go on reading its own.
+        # The backend may go on reading its own.
         return output.copy() if self._batched else output[0].copy()
 
     def settle(self) -> None:
@@ -142,7 +142,7 @@ class Engine:
         """
         if self._settled:
             raise RuntimeError('settle: there is nothing to settle; call respond(frame) first')
-        self._in_threads(self._executor.settle)
+        self._in_threads(self._backend.settle)
         self._settled = True
 
     def _in_threads(self, work: Callable, *arguments: np.ndarray) -> np.ndarray | None:

@@ -8,7 +8,7 @@ import numpy as np
 from stream_agent.engine.read_outs import join_read_outs, ReadOuts
 from stream_agent.network.modules import Term
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.halves import frame_tasks, Task
+from stream_agent.theory.frame_schedule import frame_tasks, Task
 import torch
 from torch import nn, Tensor
 
@@ -26,7 +26,7 @@ class BoundFrame(NamedTuple):
     rest: list[BoundTask]
 
 
-class TaskExecutor:
+class TaskBackend:
     """
     Steps a network by tasks, one after the other, with the network's own modules.
 

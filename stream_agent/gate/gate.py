@@ -8,7 +8,7 @@ from typing import NamedTuple
 from stream_agent.command import Command
 from stream_agent.gate.faults import CLEAR_AFTER, Fault, Faults, LATCH_AFTER
 from stream_agent.gate.limits import CLAMP_SHARE, CLAMP_WINDOW, ClampShare, is_finite, Limiter
-from stream_agent.gate.settings import Settings
+from stream_agent.gate.settings import GateSettings
 from stream_agent.gate.stop_input import StopInput
 from stream_agent.gate.watchdog import Watchdog
 
@@ -65,7 +65,7 @@ class Gate:
     :param now: Steady time [s], as in all methods.
     """
 
-    def __init__(self, settings: Settings, now: float) -> None:
+    def __init__(self, settings: GateSettings, now: float) -> None:
         self.settings = settings
         self.counts = Counter(dict.fromkeys(Outcome, 0))
         self._limiter = Limiter(now)

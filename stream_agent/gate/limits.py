@@ -3,7 +3,7 @@
 from collections import deque
 
 from stream_agent.command import Command, STOP
-from stream_agent.gate.settings import Settings
+from stream_agent.gate.settings import GateSettings
 
 # The greatest 32-bit float: beyond it a base's own arithmetic may overflow to infinity (G3).
 FLOAT_MAX = 3.4028234663852886e38
@@ -43,7 +43,7 @@ class Limiter:
         self._sent = STOP
         self._sent_at = now
 
-    def limit(self, command: Command, now: float, settings: Settings) -> Command:
+    def limit(self, command: Command, now: float, settings: GateSettings) -> Command:
         """
         Return what may be sent now, and take it as sent.
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from stream_agent.settings import check, choice, quantity, SettingsError
+from stream_agent.bounded_settings import check, choice, quantity, SettingsError
 
 
 @dataclass(frozen=True)
-class Settings:
+class GateSettings:
     """
     What the gate lets pass.
 

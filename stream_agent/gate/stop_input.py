@@ -2,7 +2,7 @@
 
 import math
 
-from stream_agent.gate.settings import Settings
+from stream_agent.gate.settings import GateSettings
 
 
 class StopInput:
@@ -21,7 +21,7 @@ class StopInput:
         self._stop = stop
         self._heard_at = now
 
-    def reason(self, now: float, settings: Settings) -> str:
+    def reason(self, now: float, settings: GateSettings) -> str:
         """Return why the robot may not drive, in words; '' if it may, or if nobody is asked."""
         if not settings.stop_input:
             return ''

@@ -1,6 +1,6 @@
 """When zero is due: commands stay away, or a stop has to be repeated (G1)."""
 
-from stream_agent.gate.settings import Settings
+from stream_agent.gate.settings import GateSettings
 
 
 class Watchdog:
@@ -25,17 +25,17 @@ class Watchdog:
         self._fed_at = now
         self.stopped = False
 
-    def stop(self, now: float, settings: Settings) -> None:
+    def stop(self, now: float, settings: GateSettings) -> None:
         """Note a zero sent now that begins a stop."""
         self._stopped_at = now
         self._zero_at = now + settings.stop_period
         self.stopped = True
 
-    def starved(self, now: float, settings: Settings) -> bool:
+    def starved(self, now: float, settings: GateSettings) -> bool:
         """Say whether the robot follows a command that is no longer fresh."""
         return not self.stopped and now - self._fed_at >= settings.command_timeout
 
-    def repeat(self, now: float, settings: Settings) -> bool:
+    def repeat(self, now: float, settings: GateSettings) -> bool:
         """Say whether the zero of a stop is due again; if so, take it as sent."""
         if not self.stopped or now < self._zero_at or self.released(now, settings):
             return False
@@ -45,7 +45,7 @@ class Watchdog:
             self._zero_at = now + settings.stop_period
         return True
 
-    def released(self, now: float, settings: Settings) -> bool:
+    def released(self, now: float, settings: GateSettings) -> bool:
         """Say whether the stop lasted long enough to leave the robot to another source."""
         return (self.stopped and settings.release_after_stop
                 and now - self._stopped_at > settings.stop_duration)

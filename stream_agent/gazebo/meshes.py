@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-
-from stream_agent.simulation.panorama import PIXELS_PER_RADIAN, TOP
 from stream_agent.simulation.texture import GroundTexture
+from stream_agent.simulation.view import PIXELS_PER_RADIAN, TOP
 
 # Far enough that a lap changes directions by little, near enough for every camera's range.
 HORIZON_DISTANCE = 200.0

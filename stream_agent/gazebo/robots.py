@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stream_agent.gazebo.elements import document, plugin
+from stream_agent.gazebo.world import document, plugin
 from stream_agent.simulation.camera import Camera
 from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Vehicle
 

@@ -1,21 +1,64 @@
 """A folder with all that Gazebo, its bridge and the expert need of one course."""
 
+from collections.abc import Sequence
 import csv
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.gazebo.bridge import bridge_file, OF_CAMERA, OTHERS
 from stream_agent.gazebo.meshes import beyond_mesh, ground_mesh, horizon_mesh
 from stream_agent.gazebo.robots import robot_file
 from stream_agent.gazebo.world import world_file
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.environment import make_vehicle
 from stream_agent.simulation.scene import Scene
-from stream_agent.simulation.settings import Settings, VEHICLES
+from stream_agent.simulation.settings import SimulationSettings, VEHICLES
 from stream_agent.simulation.vehicle import Pose
 import yaml
+
+TO_ROS, TO_GAZEBO = 'GZ_TO_ROS', 'ROS_TO_GZ'
+
+
+class BridgedTopic(NamedTuple):
+    """
+    A topic on both sides.
+
+    :param ros: Its name in ROS, relative to the robot's namespace but for the clock's.
+    """
+
+    ros: str
+    ros_type: str
+    gazebo: str
+    gazebo_type: str
+    direction: str = TO_ROS
+
+    def as_data(self) -> dict[str, str]:
+        """Return an entry of the file that ros_gz_bridge reads."""
+        return {'ros_topic_name': self.ros, 'gz_topic_name': self.gazebo,
+                'ros_type_name': self.ros_type, 'gz_type_name': self.gazebo_type,
+                'direction': self.direction}
+
+
+# In a bridge of their own: nothing else is to wait for an image.
+OF_CAMERA = [
+    BridgedTopic('image', 'sensor_msgs/msg/Image', 'image', 'gz.msgs.Image'),
+    BridgedTopic('camera_info', 'sensor_msgs/msg/CameraInfo', 'camera_info', 'gz.msgs.CameraInfo'),
+]
+OTHERS = [
+    BridgedTopic('/clock', 'rosgraph_msgs/msg/Clock', 'clock', 'gz.msgs.Clock'),
+    BridgedTopic('cmd_vel', 'geometry_msgs/msg/TwistStamped', 'cmd_vel', 'gz.msgs.Twist',
+                 TO_GAZEBO),
+    BridgedTopic('odom', 'nav_msgs/msg/Odometry', 'odom', 'gz.msgs.Odometry'),
+    BridgedTopic('ground_truth', 'nav_msgs/msg/Odometry', 'ground_truth', 'gz.msgs.Odometry'),
+    BridgedTopic('/tf', 'tf2_msgs/msg/TFMessage', 'odom_tf', 'gz.msgs.Pose_V'),
+]
+
+
+def bridge_file(topics: Sequence[BridgedTopic]) -> str:
+    """Return the configuration of a ros_gz_bridge, as YAML."""
+    return yaml.safe_dump([topic.as_data() for topic in topics], sort_keys=False)
+
 
 COURSE_FILE, SCENE_FILE = 'course.csv', 'scene.yaml'
 COLUMNS = ('x', 'y', 'heading', 'curvature')
@@ -31,7 +74,7 @@ class World(NamedTuple):
     """
 
     course: Course
-    settings: Settings
+    settings: SimulationSettings
     start: Pose
     seed: int
 
@@ -40,7 +83,7 @@ class WorldError(ValueError):
     """A world folder that cannot be used; the message says which file, and what to do."""
 
 
-def write_world(settings: Settings, seed: int, folder: Path) -> None:
+def write_world(settings: SimulationSettings, seed: int, folder: Path) -> None:
     """
     Write the course and the look that a seed stands for, with both robots.
 
@@ -85,7 +128,7 @@ def read_world(folder: Path) -> World:
         scene = yaml.safe_load((folder / SCENE_FILE).read_text())
         lane_width, length = float(scene['lane_width']), float(scene['length'])
         start = Pose(**{name: float(value) for name, value in scene['start'].items()})
-        settings, seed = Settings(**scene['settings']), int(scene['seed'])
+        settings, seed = SimulationSettings(**scene['settings']), int(scene['seed'])
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise WorldError(f"'{folder / SCENE_FILE}' does not say lane_width, length, start, "
                          'settings and seed; write the world again') from error

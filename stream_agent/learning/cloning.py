@@ -5,22 +5,26 @@ Truncated windows with the state carried over: a stream walks through an episode
 window, and what the network remembers at the end of one is what it begins the next with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stream_agent.learning import sharing
+from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
-from stream_agent.learning.driving_learner import DrivingLearner
-from stream_agent.learning.episodes import RecordedEpisode
-from stream_agent.learning.folds import answers, determination, verdict
-from stream_agent.learning.streams import Place, Streams
-from stream_agent.network.checkpoint import CommandLimits
+from stream_agent.learning.collecting import DrivingLearner
+from stream_agent.learning.folds import held_out_summary, predict, r2_score
+from stream_agent.learning.window_sampler import RecordedEpisode, WindowSampler, WindowSlice
+from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.state import State
+from stream_agent.recordings.alignment import Alignment, check_rates, Span
+from stream_agent.recordings.cache import CachedRecording, check_not_empty, remember
+from stream_agent.recordings.recording import BadRecordingError, Reading
+from stream_agent.recordings.sources import open_recordings
 from stream_agent.theory.information import frames_unanswered
 import torch
 from torch import Tensor
@@ -63,7 +67,7 @@ class CloningLearner(DrivingLearner):
     """
 
     def __init__(self, network: RolloutNetwork, preprocessing: Preprocessing,
-                 limits: CommandLimits, episodes: Sequence[RecordedEpisode],
+                 limits: CommandScale, episodes: Sequence[RecordedEpisode],
                  schedule: CloningSchedule, augmentation: Augmentation | None, seed: int,
                  label: str = 'cloning', held_out: Sequence[RecordedEpisode] = (),
                  steering: str = '') -> None:
@@ -79,12 +83,13 @@ class CloningLearner(DrivingLearner):
         self.updates_per_frame = schedule.updates_per_frame
         self._schedule, self._augmentation, self._seed = schedule, augmentation, seed
         self._steering = steering
-        self._share = sharing.share(schedule.streams)
+        self._share = distributed.local_slice(schedule.streams)
         self._count = self._share.stop - self._share.start
         self.frames_per_step = self._count * schedule.window
         self._late = frames_unanswered(network.graph, network.pattern) // self.updates_per_frame
-        self._streams = Streams([len(episode) for episode in self.episodes], schedule.streams,
-                                schedule.window, seed)
+        self._streams = WindowSampler([len(episode) for episode in self.episodes],
+                                      schedule.streams,
+                                      schedule.window, seed)
         self._state: State | None = None
 
     def loss(self, step: int) -> Tensor:
@@ -95,7 +100,7 @@ class CloningLearner(DrivingLearner):
         self._state = State({name: value.detach() for name, value in state.values.items()},
                             state.frame)
         answered = self._answered(places).to(self.device)
-        weights = answered[self._share] * (sharing.ranks() / answered.sum().clamp(min=1))
+        weights = answered[self._share] * (distributed.world_size() / answered.sum().clamp(min=1))
         return (weights * self._errors(outputs, targets)).sum()
 
     def _errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -103,7 +108,7 @@ class CloningLearner(DrivingLearner):
         each = torch.tensor(self._schedule.weights, device=outputs.device)
         return ((outputs.float() - targets) ** 2 * each).sum(-1)
 
-    def _windows(self, places: Sequence[Place]) -> tuple[Tensor, Tensor]:
+    def _windows(self, places: Sequence[WindowSlice]) -> tuple[Tensor, Tensor]:
         """Return frames (B, T, C, H, W) and targets (B, T, 2); zero after an episode's end."""
         window = self._schedule.window
         pixels = np.zeros((len(places), window, *self.preprocessing.shape), np.uint8)
@@ -119,7 +124,7 @@ class CloningLearner(DrivingLearner):
         return self._augmentation.applied(frames, targets, [
             self._augmentation.draw(self._seed, place.visit) for place in places])
 
-    def _begin(self, places: Sequence[Place]) -> State:
+    def _begin(self, places: Sequence[WindowSlice]) -> State:
         """Return what streams remember; those that begin an episode, nothing."""
         if self._state is None:
             return self.network.initial_state(self._count)
@@ -127,7 +132,7 @@ class CloningLearner(DrivingLearner):
         return State({name: torch.where(goes_on.view(-1, *[1] * (value.dim() - 1)), value, 0)
                       for name, value in self._state.values.items()}, self._state.frame)
 
-    def _answered(self, places: Sequence[Place]) -> Tensor:
+    def _answered(self, places: Sequence[WindowSlice]) -> Tensor:
         """Mark, of all streams, the frames that exist and whose answer depends on an image."""
         window = torch.arange(self._schedule.window)
         lengths = torch.tensor([[place.length] for place in places])
@@ -137,36 +142,36 @@ class CloningLearner(DrivingLearner):
     def figures(self) -> dict[str, Any]:
         return {'epoch': self._streams.epoch}
 
-    def begun_with(self) -> dict[str, Any]:
+    def initial_settings(self) -> dict[str, Any]:
         return {'lengths': [len(episode) for episode in self.episodes],
                 'schedule': asdict(self._schedule),
                 'augmentation': self._augmentation and asdict(self._augmentation),
                 'steering': self._steering}
 
     def provenance(self) -> dict[str, Any]:
-        about = {**self.begun_with(), 'frames': self.frames}
+        about = {**self.initial_settings(), 'frames': self.frames}
         if self.held_out:
             about['held_out'] = sorted({episode.name for episode in self.held_out})
             about['held_out_r2'] = self.scores()
         return about
 
     def verdict(self, provenance: dict[str, Any]) -> str:
-        return verdict(self.held_out, self.episodes, provenance.get('held_out_r2', {}))
+        return held_out_summary(self.held_out, self.episodes, provenance.get('held_out_r2', {}))
 
     def scores(self) -> dict[str, float]:
         """Return R2 of speed and steering over the held-out episodes, each from its start."""
         targets = np.concatenate([episode.targets for episode in self.held_out])
-        outputs = np.concatenate([answers(self.network, episode, self.updates_per_frame)
+        outputs = np.concatenate([predict(self.network, episode, self.updates_per_frame)
                                   for episode in self.held_out])
         return {name: round(float(value), 4) for name, value in zip(
-            ('speed', 'steering'), determination(targets, outputs)) if np.isfinite(value)}
+            ('speed', 'steering'), r2_score(targets, outputs)) if np.isfinite(value)}
 
-    def remembered(self) -> tuple[dict[str, Tensor], Any]:
+    def state_dict(self) -> tuple[dict[str, Tensor], Any]:
         state = self._state or State({})
-        return dict(state.values), {'frame': state.frame, **self._streams.remembered()}
+        return dict(state.values), {'frame': state.frame, **self._streams.state_dict()}
 
-    def recall(self, tensors: dict[str, Tensor], data: Any) -> None:
-        self._streams.recall(data)
+    def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
+        self._streams.load_state_dict(data)
         self._state = State({name: value.to(self.device) for name, value in tensors.items()},
                             data['frame']) if tensors else None
 
@@ -182,7 +187,7 @@ class FrameLearner(CloningLearner):
         generator = np.random.default_rng([self._seed, step])
         lengths = np.array([len(episode) for episode in self.episodes])
         count = self._schedule.streams * self._schedule.window
-        chosen = generator.integers(self.frames, size=count)[sharing.share(count)]
+        chosen = generator.integers(self.frames, size=count)[distributed.local_slice(count)]
         ends = np.cumsum(lengths)
         numbers = np.searchsorted(ends, chosen, side='right')
         places = [(number, slice(i, i + 1)) for number, i in zip(
@@ -206,3 +211,67 @@ def check_window(network: RolloutNetwork, schedule: CloningSchedule) -> None:
     if schedule.window * schedule.updates_per_frame % period:
         raise ValueError(f'--window {schedule.window}: the graph repeats itself every {period} '
                          f'update steps; take a multiple of {period}')
+
+
+# Limits of a robot that was never seen to move.
+LEAST_LIMIT = 0.1
+
+
+def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: Preprocessing,
+                       cache: Path, say: Callable[[str], None] = print) -> list[CachedRecording]:
+    """
+    Open recordings and decode what is not in the cache yet.
+
+    :param cache: Folder; removing it costs nothing but time.
+    :param say: Gets a line when decoding begins, and one for what has to be decoded anew.
+    """
+    recordings = open_recordings(paths, reading)
+    say(f'{len(recordings)} recordings, {sum(map(len, recordings)):,} frames; decoded ones are '
+        f"kept in '{cache}'")
+    return [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels,
+                     say=say)
+            for recording in recordings]
+
+
+def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment
+                   ) -> list[tuple[CachedRecording, Span]]:
+    """
+    Cut recordings into episodes.
+
+    :raises BadRecordingError: If rates differ, or nothing is left of a recording.
+    """
+    check_rates(recordings, alignment)
+    spans = [recording.episodes(alignment) for recording in recordings]
+    check_not_empty(recordings, spans)
+    return [(recording, span) for recording, each in zip(recordings, spans) for span in each]
+
+
+def limits_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> CommandScale:
+    """Return limits that hold every command, rounded up to two digits."""
+    largest = np.max([np.abs(span.commands).max(0) for _, span in episodes], axis=0)
+    return CommandScale(*(rounded_up(max(float(value), LEAST_LIMIT)) for value in largest))
+
+
+def rounded_up(value: float) -> float:
+    """Round up to two digits."""
+    unit = 10.0 ** (np.floor(np.log10(value)) - 1)
+    return float(np.round(np.ceil(value / unit - 1e-6) * unit, 6))
+
+
+def check_limits(episodes: Sequence[tuple[CachedRecording, Span]], limits: CommandScale) -> None:
+    """Refuse limits that commands exceed, as no output could be right for these."""
+    needed = limits_of(episodes)
+    for option, limit, most in (('--max-speed', limits.max_speed, needed.max_speed),
+                                ('--max-yaw-rate', limits.max_yaw_rate, needed.max_yaw_rate)):
+        if limit < most and limit > 0:
+            raise BadRecordingError(f'{option} {limit:g}: the recordings have commands up to '
+                                    f'{most:g}; give at least that, or leave the option out')
+
+
+def episodes_for(episodes: Sequence[tuple[CachedRecording, Span]], limits: CommandScale
+                 ) -> list[RecordedEpisode]:
+    """Return episodes with targets in the units of the network's output."""
+    scale = np.array([limits.max_speed, limits.max_yaw_rate])
+    return [RecordedEpisode(recording.name, recording.pixels, span.frames,
+                            (span.commands / scale).astype(np.float32))
+            for recording, span in episodes]

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import os
 from pathlib import Path
 
+from stream_agent.cli.arguments import positive
 from stream_agent.learning.augmentation import Augmentation
-from stream_agent.learning.cloning import CloningLearner, CloningSchedule
-from stream_agent.learning.episodes import RecordedEpisode
+from stream_agent.learning.cloning import (
+    check_limits, CloningLearner, CloningSchedule, cut_recordings, decoded_recordings,
+    episodes_for, limits_of)
 from stream_agent.learning.folds import assign_folds
-from stream_agent.learning.recorded import (
-    check_limits, cut_recordings, decoded_recordings, episodes_for, limits_of)
-from stream_agent.network.checkpoint import CommandLimits
+from stream_agent.learning.window_sampler import RecordedEpisode
+from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.options import positive
 from stream_agent.recordings.alignment import Alignment, Span
 from stream_agent.recordings.cache import CachedRecording
 from stream_agent.recordings.sources import add_reading, reading_of
@@ -104,8 +104,8 @@ def make_learner(arguments: argparse.Namespace, network: RolloutNetwork, label: 
     found = cut_recordings(recordings, alignment_of(arguments))
     tell(recordings, found)
     least = limits_of(found)
-    limits = CommandLimits(arguments.max_speed or least.max_speed,
-                           arguments.max_yaw_rate or least.max_yaw_rate)
+    limits = CommandScale(arguments.max_speed or least.max_speed,
+                          arguments.max_yaw_rate or least.max_yaw_rate)
     check_limits(found, limits)
     episodes, held_out = split(episodes_for(found, limits), arguments.held_out)
     schedule = CloningSchedule(

@@ -1,21 +1,23 @@
 """Drives that a network learns from: it drives, and the expert says what to answer."""
 
+from abc import abstractmethod
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from stream_agent.command import Command
-from stream_agent.learning.emulation.command_rows import CommandRows
-from stream_agent.learning.emulation.fleet import Fleet
-from stream_agent.learning.emulation.timeline import immediate, Timeline
-from stream_agent.learning.episodes import Episode
-from stream_agent.network.checkpoint import CommandLimits
+from stream_agent.driving.compute_model import immediate, Timeline
+from stream_agent.driving.vehicles import CommandRows, VehicleBatch
+from stream_agent.learning.learner import Learner
+from stream_agent.learning.window_sampler import Episode
+from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
-from stream_agent.simulation.disturbance import Disturbance
 from stream_agent.simulation.environment import DrivingEnvironment, Moment
-from stream_agent.simulation.settings import Settings
+from stream_agent.simulation.settings import SimulationSettings
+from stream_agent.simulation.vehicle import VehicleDisturbance
 
 
 @dataclass
@@ -29,7 +31,7 @@ class PendingTargets:
     :param waiting: Images whose answers are not out yet, with the times [s] when they will be.
     """
 
-    limits: CommandLimits
+    limits: CommandScale
     waiting: deque[tuple[float, np.ndarray]] = field(default_factory=deque)
     episode: Episode = field(default_factory=Episode)
     _last: Moment | None = None
@@ -70,9 +72,9 @@ class Collector:
     :param command_rows: How the network is told its last commands; not at all if None.
     """
 
-    settings: Settings
+    settings: SimulationSettings
     preprocessing: Preprocessing
-    limits: CommandLimits
+    limits: CommandScale
     environments: int
     frames: int
     updates_per_frame: int = 1
@@ -92,11 +94,12 @@ class Collector:
         :returns: What was driven, and how many times the lane was left.
         """
         environments = [self._new_environment(generator) for _ in range(self.environments)]
-        disturbances = [Disturbance(generator, 1.0) for _ in environments]
+        disturbances = [VehicleDisturbance(generator, 1.0) for _ in environments]
         pending = [PendingTargets(self.limits) for _ in environments]
-        fleet = Fleet(network, environments, self.preprocessing, self.limits,
-                      self.timeline or immediate(self.settings.period), self.updates_per_frame,
-                      self.command_rows)
+        fleet = VehicleBatch(network, environments, self.preprocessing, self.limits,
+                             self.timeline or immediate(self.settings.period),
+                             self.updates_per_frame,
+                             self.command_rows)
         for i in range(self.environments):
             fleet.place(i, **self._place(environments[i], generator))
         placed = [0.0] * self.environments
@@ -130,3 +133,28 @@ class Collector:
                 'lateral': generator.uniform(-0.12, 0.12),
                 'heading': generator.uniform(-0.25, 0.25),
                 'speed': self.settings.target_speed}
+
+
+class DrivingLearner(Learner):
+    """
+    A learner whose network becomes a policy.
+
+    :ivar steps: Gradient steps of the whole training.
+    :ivar learning_rate: At the start.
+    :ivar updates_per_frame: Update steps for which every image is held.
+    """
+
+    network: RolloutNetwork
+    preprocessing: Preprocessing
+    limits: CommandScale
+    steps: int
+    learning_rate: float
+    updates_per_frame: int = 1
+
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """Return as JSON what the policy's file says of how its weights came about."""
+
+    def verdict(self, provenance: dict[str, Any]) -> str:
+        """Say by the provenance how good the policy is; empty if others have to find out."""
+        return ''

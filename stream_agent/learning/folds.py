@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from stream_agent.learning.episodes import RecordedEpisode
+from stream_agent.learning.window_sampler import RecordedEpisode
 from stream_agent.network.preprocessing import scale
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
@@ -35,7 +35,7 @@ def assign_folds(names: Sequence[str], lengths: Sequence[int], count: int) -> np
     return np.array([fold_of[name] for name in names])
 
 
-def answers(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame: int = 1,
+def predict(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame: int = 1,
             chunk: int = 256, memory: bool = True) -> np.ndarray:
     """
     Let a network answer an episode from its first frame on, as on the robot.
@@ -61,8 +61,8 @@ def answers(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame
     return torch.cat(found).float().cpu().numpy()
 
 
-def verdict(held_out: Sequence[RecordedEpisode], learnt: Sequence[RecordedEpisode],
-            scores: Mapping[str, float]) -> str:
+def held_out_summary(held_out: Sequence[RecordedEpisode], learnt: Sequence[RecordedEpisode],
+                     scores: Mapping[str, float]) -> str:
     """
     Say how well a policy answers what it has not seen, or that nobody knows.
 
@@ -80,7 +80,7 @@ def verdict(held_out: Sequence[RecordedEpisode], learnt: Sequence[RecordedEpisod
             f'{sum(map(len, held_out)):,} frames held out: {said}')
 
 
-def determination(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+def r2_score(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """
     Return R2 of every output: 1 less the share of the variance that errors have.
 

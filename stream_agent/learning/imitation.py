@@ -8,25 +8,127 @@ done, and the policy learns from all frames so far.
 
 from collections.abc import Sequence
 import copy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stream_agent.learning import sharing
-from stream_agent.learning.collecting import Collector
-from stream_agent.learning.driving_learner import DrivingLearner
-from stream_agent.learning.emulation.computer import Computer
-from stream_agent.learning.episodes import Episode, Episodes
-from stream_agent.learning.resume import write_whole
-from stream_agent.learning.rounds import pack_episodes, read_round, unpack_episodes
-from stream_agent.learning.schedule import Schedule
+from safetensors import SafetensorError
+from stream_agent.driving.compute_model import ComputeModel
+from stream_agent.learning import distributed
+from stream_agent.learning.collecting import Collector, DrivingLearner
+from stream_agent.learning.resume import pack, ResumeError, unpack, write_whole
+from stream_agent.learning.window_sampler import Episode, Episodes
 from stream_agent.network.preprocessing import scale
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.graph import graph_to_data
-from stream_agent.theory.patterns import streaming_edges
+from stream_agent.theory.graph import graph_to_data, GraphSpec
+from stream_agent.theory.information import frames_unanswered, information_ages
+from stream_agent.theory.patterns import Pattern, streaming_edges
 import torch
 from torch import nn, Tensor
+
+
+def pack_episodes(episodes: Sequence[Episode], departures: int) -> bytes:
+    """Return a round as the bytes of a safetensors file."""
+    episodes = [episode for episode in episodes if len(episode)]
+    parts = {'pixels': np.concatenate([np.stack(episode.pixels) for episode in episodes]),
+             'targets': np.concatenate([np.array(episode.targets, np.float32)
+                                        for episode in episodes]),
+             'lengths': np.array([len(episode) for episode in episodes])}
+    return pack({name: torch.from_numpy(part) for name, part in parts.items()},
+                {'departures': departures})
+
+
+def unpack_episodes(data: bytes) -> tuple[list[Episode], int]:
+    """Return what ``pack_episodes`` was given."""
+    tensors, metadata = unpack(data)
+    lengths = tensors['lengths'].tolist()
+    pixels, targets = (tensors[name].split(lengths) for name in ('pixels', 'targets'))
+    return [Episode(list(seen.numpy()), list(map(tuple, answers.tolist())))
+            for seen, answers in zip(pixels, targets)], metadata['departures']
+
+
+def read_round(path: Path) -> tuple[list[Episode], int]:
+    """
+    Return on all processes what process 0 reads.
+
+    :raises ResumeError: If it is gone or damaged.
+    """
+    there = distributed.rank() == 0 and path.exists()
+    data = distributed.broadcast_bytes(path.read_bytes() if there else None)
+    try:
+        if data is None:
+            raise ValueError('it is gone')
+        return unpack_episodes(data)
+    except (KeyError, SafetensorError, TypeError, ValueError) as error:
+        raise ResumeError(f'{path}: the episodes of a round cannot be read ({error}); to start '
+                          'anew, add --fresh') from None
+
+
+@dataclass(frozen=True)
+class ImitationSchedule:
+    """
+    How long and on what a policy is trained.
+
+    :param rounds: Times that the policy drives and then learns; the expert drives the first.
+    :param environments: Courses driven side by side in a round, new ones each round.
+    :param frames: Frames driven per environment and round.
+    :param updates: Gradient steps after each round.
+    :param last_updates: Gradient steps after the last round, more.
+    :param batch: Windows in a gradient step.
+    :param window: T, frames in a window.
+    :param burn_in: Frames at a window's start that fill the state and bear no loss.
+    :param learning_rate: At the start; falls to zero by a half cosine.
+    :param updates_per_frame: Update steps for which every image is held, as on the robot.
+    """
+
+    rounds: int = 12
+    environments: int = 8
+    frames: int = 160
+    updates: int = 60
+    last_updates: int = 240
+    batch: int = 16
+    window: int = 24
+    burn_in: int = 8
+    learning_rate: float = 2e-3
+    updates_per_frame: int = 1
+
+    @property
+    def all_updates(self) -> int:
+        """Gradient steps of the whole training."""
+        return self.rounds * self.updates + self.last_updates
+
+    def rounds_before(self, step: int) -> int:
+        """Return how many rounds have been driven when a gradient step is taken."""
+        return min(self.rounds, 1 + step // self.updates) if self.updates else self.rounds
+
+
+def lengthened(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern
+               ) -> ImitationSchedule:
+    """
+    Return a schedule whose windows have as many answers as they have for any other rollout.
+
+    Outputs that depend on no image yet bear no loss (SR18, section "Training": all rollouts see
+    the same number of loss frames).
+    """
+    late = frames_unanswered(graph, pattern) // schedule.updates_per_frame
+    return replace(schedule, burn_in=schedule.burn_in + late, window=schedule.window + late)
+
+
+def filled(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern) -> ImitationSchedule:
+    """
+    Return a schedule in which the oldest information is there, and in memory, before any loss.
+
+    The memory of layers that take turns has a step in a round only. Frames are those that are
+    taken, so neither the lateness of answers nor images that are dropped make windows longer.
+    """
+    updates = schedule.updates_per_frame
+    burn_in = (information_ages(graph, pattern).oldest // updates
+               + schedule.burn_in * max(1, graph.hyperperiod // updates))
+    window = burn_in + schedule.window - schedule.burn_in
+    return replace(schedule, burn_in=burn_in, window=window,
+                   frames=max(schedule.frames, 2 * window))
+
 
 USUAL_FAN_IN = 256
 
@@ -44,15 +146,15 @@ class Imitation(DrivingLearner):
     :param computer: What the collector's timing is of; None if nothing is emulated.
     """
 
-    def __init__(self, network: RolloutNetwork, collector: Collector, schedule: Schedule,
+    def __init__(self, network: RolloutNetwork, collector: Collector, schedule: ImitationSchedule,
                  seed: int, label: str = 'imitation', folder: Path | None = None,
-                 computer: Computer | None = None) -> None:
+                 computer: ComputeModel | None = None) -> None:
         self.network = network
         self.label = label
         self.preprocessing, self.limits = collector.preprocessing, collector.limits
         self.steps, self.learning_rate = schedule.all_updates, schedule.learning_rate
         self.updates_per_frame = schedule.updates_per_frame
-        share = sharing.share(schedule.batch)
+        share = distributed.local_slice(schedule.batch)
         self.frames_per_step = (share.stop - share.start) * schedule.window
         self.episodes = Episodes(schedule.window)
         self._collector = collector
@@ -70,7 +172,7 @@ class Imitation(DrivingLearner):
     def _drive(self, round_: int) -> None:
         """Drive new courses, the first time by the expert, and keep what was driven."""
         data = None
-        if sharing.rank() == 0:
+        if distributed.rank() == 0:
             # A simulator gives one frame at a time, which no GPU is needed for.
             at_work = copy.deepcopy(self.network).cpu()
             episodes, departures = self._collector.collect(
@@ -78,7 +180,7 @@ class Imitation(DrivingLearner):
             data = pack_episodes(episodes, departures)
             if self._folder:
                 write_whole(self._path(round_), data)
-        self._keep(*unpack_episodes(sharing.from_first(data)))
+        self._keep(*unpack_episodes(distributed.broadcast_bytes(data)))
 
     def _keep(self, episodes: Sequence[Episode], departures: int) -> None:
         """Learn from a round's episodes from now on."""
@@ -92,7 +194,8 @@ class Imitation(DrivingLearner):
     def loss(self, step: int) -> Tensor:
         """Return the loss of random windows of all rounds so far."""
         schedule = self._schedule
-        pixels, targets = (torch.from_numpy(part[sharing.share(schedule.batch)]).to(self.device)
+        own = distributed.local_slice(schedule.batch)
+        pixels, targets = (torch.from_numpy(part[own]).to(self.device)
                            for part in self.episodes.sample(
                                schedule.batch, np.random.default_rng([self._seed, 1, step])))
         outputs, _ = self.network(scale(pixels), self.network.initial_state(len(pixels)),
@@ -118,7 +221,7 @@ class Imitation(DrivingLearner):
                                 'handover': collector.handover, **asdict(collector.timeline)}
         return told
 
-    def begun_with(self) -> dict[str, Any]:
+    def initial_settings(self) -> dict[str, Any]:
         """Return what is driven and learnt, and by which network."""
         network = self.network
         # The computer comes first: what differs with it is no option that could be given.
@@ -126,11 +229,11 @@ class Imitation(DrivingLearner):
                 'graph': graph_to_data(network.graph), 'pattern': streaming_edges(network.pattern),
                 'simulator': asdict(self._collector)}
 
-    def remembered(self) -> tuple[dict[str, Tensor], Any]:
+    def state_dict(self) -> tuple[dict[str, Tensor], Any]:
         """Return how many rounds there were; they lie in the folder."""
         return {}, {'rounds': len(self._departures)}
 
-    def recall(self, tensors: dict[str, Tensor], data: Any) -> None:
+    def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
         """
         Read the rounds that there were.
 

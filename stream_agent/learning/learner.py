@@ -47,13 +47,13 @@ class Learner(ABC):
         """Return what is shown besides the loss."""
         return {}
 
-    def begun_with(self) -> dict[str, Any]:
+    def initial_settings(self) -> dict[str, Any]:
         """Return as JSON what a training that goes on must have had from its beginning."""
         return {}
 
-    def remembered(self) -> tuple[dict[str, Tensor], Any]:
+    def state_dict(self) -> tuple[dict[str, Tensor], Any]:
         """Return tensors and JSON that this needs to go on, besides the network's weights."""
         return {}, None
 
-    def recall(self, tensors: dict[str, Tensor], data: Any) -> None:
-        """Go on from what ``remembered`` returned."""
+    def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
+        """Go on from what ``state_dict`` returned."""

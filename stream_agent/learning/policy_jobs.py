@@ -7,25 +7,25 @@ from pathlib import Path
 import shutil
 from typing import NamedTuple
 
-from stream_agent.learning import cloning_options, imitation_options, sharing
-from stream_agent.learning.driving_learner import DrivingLearner
-from stream_agent.learning.emulation.computer import Run, timings
-from stream_agent.learning.emulation.options import computer_of
-from stream_agent.learning.side_by_side import run_side_by_side
-from stream_agent.learning.trainer import Outcome, Trainer
+from stream_agent.cli.arguments import robot_settings
+from stream_agent.driving.compute_model import EmulatedRollout, timings
+from stream_agent.driving.options import computer_of
+from stream_agent.graph_files.graph_file import load_graph
+from stream_agent.learning import cloning_options, distributed, imitation_options
+from stream_agent.learning.collecting import DrivingLearner
+from stream_agent.learning.trainer import Trainer, TrainingOutcome
 from stream_agent.learning.trainer_options import trainer_options
+from stream_agent.learning.worker_pool import run_side_by_side
 from stream_agent.network.checkpoint import Policy, save_policy
 from stream_agent.network.custom import allow_transforms
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.options import robot_settings
 from stream_agent.theory.graph import GraphSpec
-from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import (
     newest_image_pattern, pattern_from_streams, sequential_pattern)
 import torch
 
 
-class Job(NamedTuple):
+class PolicyJob(NamedTuple):
     """
     One policy to train.
 
@@ -60,7 +60,7 @@ class Result(NamedTuple):
     """
 
     path: Path
-    outcome: Outcome
+    outcome: TrainingOutcome
     steps: int
     verdict: str
 
@@ -79,7 +79,7 @@ def pattern_of(graph: GraphSpec, name: str) -> dict[tuple[str, str], int]:
     return pattern_from_streams(graph, [edge.strip() for edge in name.split(',')])
 
 
-def train(job: Job) -> Result:
+def train(job: PolicyJob) -> Result:
     """Train one policy, from where an earlier training of it was stopped, and write it."""
     arguments = job.arguments
     torch.set_num_threads(1)
@@ -96,14 +96,15 @@ def train(job: Job) -> Result:
     return Result(path, outcome, learner.steps, verdict)
 
 
-def make_learner(job: Job, network: RolloutNetwork) -> DrivingLearner:
+def make_learner(job: PolicyJob, network: RolloutNetwork) -> DrivingLearner:
     """Choose what is learnt from; all that depends on it comes from the learner."""
     if job.arguments.bag:
         return cloning_options.make_learner(job.arguments, network, job.label)
     return imitation_options.make_learner(job.arguments, network, job.label, job.folder)
 
 
-def write_policy(job: Job, learner: DrivingLearner, outcome: Outcome) -> tuple[Path, str]:
+def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutcome
+                 ) -> tuple[Path, str]:
     """
     Write the policy as it is now.
 
@@ -113,7 +114,7 @@ def write_policy(job: Job, learner: DrivingLearner, outcome: Outcome) -> tuple[P
     path = job.arguments.output / f'{job.name}.safetensors'
     stopped = path.with_suffix('.stopped.safetensors')
     verdict = ''
-    if sharing.rank() == 0:
+    if distributed.rank() == 0:
         provenance = learner.provenance()
         verdict = learner.verdict(provenance)
         training = {'command': 'stream_agent train', 'date': date.today().isoformat(),
@@ -139,19 +140,19 @@ def check_command(network: RolloutNetwork) -> None:
                          'policy that drives gives [2]: speed, yaw rate')
 
 
-def check_timings(jobs: Sequence[Job]) -> None:
+def check_timings(jobs: Sequence[PolicyJob]) -> None:
     """Refuse a pattern that cannot run on the computer to emulate before any is trained."""
     arguments = jobs[0].arguments
     computer = computer_of(arguments)
     if computer:
         allow_transforms(arguments.allow)
         graph = load_graph(arguments.graph)
-        timings([Run(job.label, graph, pattern_of(graph, job.pattern),
-                     arguments.updates_per_frame) for job in jobs],
+        timings([EmulatedRollout(job.label, graph, pattern_of(graph, job.pattern),
+                                 arguments.updates_per_frame) for job in jobs],
                 computer, robot_settings(arguments.robot).period)
 
 
-def train_all(jobs: Sequence[Job]) -> list[Result | None]:
+def train_all(jobs: Sequence[PolicyJob]) -> list[Result | None]:
     """
     Train every pattern for itself, side by side where there are cores.
 
@@ -160,9 +161,9 @@ def train_all(jobs: Sequence[Job]) -> list[Result | None]:
     :returns: What became of the jobs; None for those not begun before a stop.
     """
     check_timings(jobs)
-    if jobs[0].arguments.fresh and sharing.rank() == 0:
+    if jobs[0].arguments.fresh and distributed.rank() == 0:
         remove_unfinished(jobs)
-    if len(jobs) > 1 and sharing.ranks() == 1:
+    if len(jobs) > 1 and distributed.world_size() == 1:
         return run_side_by_side(train, jobs, jobs[0].arguments.workers)
     results: list[Result | None] = []
     for job in jobs:
@@ -171,7 +172,7 @@ def train_all(jobs: Sequence[Job]) -> list[Result | None]:
     return results
 
 
-def remove_unfinished(jobs: Sequence[Job]) -> None:
+def remove_unfinished(jobs: Sequence[PolicyJob]) -> None:
     """Remove what stopped trainings would go on from."""
     for job in jobs:
         if job.folder.exists():

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from stream_agent.learning import sharing
+from stream_agent.learning import distributed
 import torch
 from torch import Tensor
 
@@ -20,7 +20,7 @@ class ResumeError(ValueError):
     """A file that a training cannot go on from; the message says why and what to do."""
 
 
-class Remembered(NamedTuple):
+class LearnerState(NamedTuple):
     """
     What a learner of one process needs to go on.
 
@@ -32,17 +32,17 @@ class Remembered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Standing:
+class TrainingState:
     """
     Where a training is between two gradient steps.
 
     :param tensors: Weights and what the optimiser keeps, by names of the trainer's choice.
-    :param remembered: What this process's learner needs.
+    :param learner: What this process's learner needs.
     :param numbers: JSON: what else the trainer needs.
     """
 
     tensors: Mapping[str, Tensor]
-    remembered: Remembered
+    learner: LearnerState
     numbers: Mapping[str, Any]
 
 
@@ -50,47 +50,47 @@ class ResumeFile:
     """
     One training's file, shared by its processes: process 0 reads and writes it.
 
-    :param begun_with: JSON: what must be the same for the training to go on.
+    :param initial_settings: JSON: what must be the same for the training to go on.
     """
 
-    def __init__(self, path: Path, begun_with: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, initial_settings: Mapping[str, Any]) -> None:
         self.path = path
-        self._begun_with = json.loads(json.dumps(begun_with, default=str))
+        self._begun_with = json.loads(json.dumps(initial_settings, default=str))
 
-    def write(self, standing: Standing) -> None:
+    def write(self, standing: TrainingState) -> None:
         """Replace the file once the new one is whole; all processes have to call this."""
-        parts = sharing.gathered(pack(standing.remembered.tensors,
-                                      {'data': standing.remembered.data}))
-        if sharing.rank():
+        parts = distributed.gathered(pack(standing.learner.tensors,
+                                          {'data': standing.learner.data}))
+        if distributed.rank():
             return
         tensors = {f'trainer/{name}': value for name, value in standing.tensors.items()}
         for i, part in enumerate(parts):
-            tensors[f'learner/{i}'] = sharing.as_tensor(part)
+            tensors[f'learner/{i}'] = distributed.as_tensor(part)
         write_whole(self.path, pack(tensors, {
-            'format': FORMAT, 'begun_with': self._begun_with, 'numbers': standing.numbers}))
+            'format': FORMAT, 'initial_settings': self._begun_with, 'numbers': standing.numbers}))
 
-    def read(self) -> Standing | None:
+    def read(self) -> TrainingState | None:
         """
         Return where the training was; None if there is no file.
 
         :raises ResumeError: If the file is damaged, or of a training that began otherwise.
         """
         data = None
-        if sharing.rank() == 0 and self.path.exists():
+        if distributed.rank() == 0 and self.path.exists():
             data = self.path.read_bytes()
-        data = sharing.from_first(data)
+        data = distributed.broadcast_bytes(data)
         if data is None:
             return None
         try:
             tensors, metadata = unpack(data)
             if metadata.get('format') != FORMAT:
                 raise ResumeError(f"its format is '{metadata.get('format')}', not '{FORMAT}'")
-            self._compare(metadata['begun_with'])
-            part = tensors[f'learner/{sharing.rank()}'].contiguous()
-            remembered, more = unpack(sharing.as_bytes(part))
+            self._compare(metadata['initial_settings'])
+            part = tensors[f'learner/{distributed.rank()}'].contiguous()
+            remembered, more = unpack(distributed.as_bytes(part))
             own = {name.removeprefix('trainer/'): value for name, value in tensors.items()
                    if name.startswith('trainer/')}
-            return Standing(own, Remembered(remembered, more['data']), metadata['numbers'])
+            return TrainingState(own, LearnerState(remembered, more['data']), metadata['numbers'])
         except ResumeError as error:
             raise ResumeError(f'{self.path}: {error}; to start anew, add --fresh') from None
         except (AttributeError, KeyError, SafetensorError, TypeError, ValueError) as error:
@@ -107,7 +107,7 @@ class ResumeFile:
 
     def remove(self) -> None:
         """Remove the file, if there is one."""
-        if sharing.rank() == 0:
+        if distributed.rank() == 0:
             self.path.unlink(missing_ok=True)
 
 

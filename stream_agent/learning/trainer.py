@@ -2,30 +2,52 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+import ctypes
 from dataclasses import asdict, dataclass
 import math
 from pathlib import Path
+import sys
 import time
 
 import numpy as np
-from stream_agent.learning import sharing
+from stream_agent.learning import distributed
 from stream_agent.learning.learner import Learner
-from stream_agent.learning.memory import keep_freed_memory
-from stream_agent.learning.progress import Progress
-from stream_agent.learning.resume import Remembered, ResumeError, ResumeFile, Standing
-from stream_agent.learning.stopping import StopRequests
+from stream_agent.learning.progress import Progress, StopRequests
+from stream_agent.learning.resume import LearnerState, ResumeError, ResumeFile, TrainingState
 from stream_agent.learning.trainer_options import (
     DECAYS, OPTIMISERS, PRECISIONS, TrainerOptions, TrainingError)
 import torch
 from torch import nn, Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+# Of <malloc.h>: above what size free memory at the heap's end goes back to the system, -1 for
+# never; and how many pieces, large ones, may be mapped anew each time.
+TRIM_THRESHOLD, MMAP_MAX = -1, -4
+NEVER, NONE = -1, 0
+
+
+def keep_freed_memory() -> bool:
+    """
+    Let the process keep the memory that tensors free, for the next gradient step.
+
+    The system clears every page that it hands out, and a window of large feature maps is tens of
+    thousands of pages.
+
+    :returns: Whether the C library, glibc, could be told so.
+    """
+    if not sys.platform.startswith('linux'):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    return mallopt is not None and bool(mallopt(MMAP_MAX, NONE)
+                                        and mallopt(TRIM_THRESHOLD, NEVER))
+
+
 # What may differ between the two halves of a training that was stopped.
 FREE = ('device', 'segment', 'save_every', 'tensorboard', 'position', 'quiet')
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """
     How a training went.
 
@@ -68,7 +90,7 @@ class Trainer:
     def __init__(self, learner: Learner, options: TrainerOptions, folder: Path | None) -> None:
         self.learner = learner
         self.options = options
-        self._device = learner.device = sharing.join(options.device)
+        self._device = learner.device = distributed.join(options.device)
         learner.segment = options.segment or None
         learner.network.to(self._device)
         if self._device.type == 'cuda':
@@ -79,22 +101,22 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self._device.type,
                                             enabled=options.precision == 'float16')
         self._loss_of = LossOf(learner)
-        if sharing.ranks() > 1:
+        if distributed.world_size() > 1:
             self._loss_of = DistributedDataParallel(self._loss_of, find_unused_parameters=True)
         self._file = folder and ResumeFile(folder / f'{learner.label}.resume.safetensors', {
             **{name: value for name, value in asdict(options).items() if name not in FREE},
-            'processes': sharing.ranks(), **learner.begun_with()})
+            'processes': distributed.world_size(), **learner.initial_settings()})
         self._losses: list[float] = []
         self._earlier = 0.0
 
-    def run(self, report: Callable[[int, float], None] | None = None) -> Outcome:
+    def run(self, report: Callable[[int, float], None] | None = None) -> TrainingOutcome:
         """
         Train; go on from the file if there is one, and write it now and then and at the end.
 
         :param report: Called by process 0 after every gradient step, with step and loss.
         :raises ResumeError: If there is a file that the training cannot go on from.
         :raises TrainingError: If the loss is no number any more.
-        :raises SharingError: If another process is gone.
+        :raises DistributedError: If another process is gone.
         """
         keep_freed_memory()
         self._resume()
@@ -106,9 +128,9 @@ class Trainer:
                 loss = self._take(step)
                 due = time.perf_counter() - saved >= self.options.save_every
                 # Clocks and Ctrl-C may differ between processes; they have to act as one.
-                total, stopped, due = sharing.summed([loss, stop.requested, due])
-                self._losses.append(self._checked(total / sharing.ranks()))
-                if sharing.rank() == 0:
+                total, stopped, due = distributed.summed([loss, stop.requested, due])
+                self._losses.append(self._checked(total / distributed.world_size()))
+                if distributed.rank() == 0:
                     progress.show(step, self._losses[-1], self.learner.figures())
                     if report:
                         report(step, self._losses[-1])
@@ -117,8 +139,8 @@ class Trainer:
                     saved = time.perf_counter()
             seconds = time.perf_counter() - start
             self._save(seconds)
-        return Outcome(len(self._losses) == self.options.steps, len(self._losses),
-                       list(self._losses), self._earlier + seconds)
+        return TrainingOutcome(len(self._losses) == self.options.steps, len(self._losses),
+                               list(self._losses), self._earlier + seconds)
 
     def discard(self) -> None:
         """Remove the file to go on from: what was trained is kept elsewhere now."""
@@ -126,23 +148,23 @@ class Trainer:
             self._file.remove()
 
     def _open_progress(self) -> Progress:
-        options, shown = self.options, sharing.rank() == 0
+        options, shown = self.options, distributed.rank() == 0
         return Progress(self.learner.label, len(self._losses), options.steps,
-                        self.learner.frames_per_step * sharing.ranks(),
+                        self.learner.frames_per_step * distributed.world_size(),
                         options.position if shown and not options.quiet else None,
                         options.tensorboard if shown else None)
 
     def _take(self, step: int) -> float:
         """Take one gradient step; returns this process's loss."""
         # From the step alone, so that dropout after a resume is as it would have been.
-        seeds = np.random.SeedSequence([self.options.seed, step, sharing.rank()])
+        seeds = np.random.SeedSequence([self.options.seed, step, distributed.rank()])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
         self.learner.prepare(step)
         self.learner.network.train()
         for group, rate in zip(self._optimiser.param_groups, self._rates):
             group['lr'] = rate * DECAYS[self.options.decay](step / self.options.steps)
         self._optimiser.zero_grad()
-        with sharing.told_in_words():
+        with distributed.told_in_words():
             with self._autocast():
                 loss = self._loss_of(step)
             self._scaler.scale(loss).backward()
@@ -178,7 +200,7 @@ class Trainer:
         for i, kept in self._optimiser.state_dict()['state'].items():
             tensors |= {f'optimiser/{i}/{name}': value for name, value in kept.items()}
         tensors['losses'] = torch.tensor(self._losses, dtype=torch.float64)
-        self._file.write(Standing(tensors, Remembered(*self.learner.remembered()), {
+        self._file.write(TrainingState(tensors, LearnerState(*self.learner.state_dict()), {
             'seconds': self._earlier + seconds, 'scaler': self._scaler.state_dict()}))
 
     def _resume(self) -> None:
@@ -203,4 +225,4 @@ class Trainer:
         except (KeyError, RuntimeError, ValueError) as error:
             raise ResumeError(f'{self._file.path}: it does not fit this network ({error}); to '
                               'start anew, add --fresh') from None
-        self.learner.recall(*standing.remembered)
+        self.learner.load_state_dict(*standing.learner)

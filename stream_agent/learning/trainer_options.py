@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from stream_agent.options import not_negative
+from stream_agent.cli.arguments import not_negative
 import torch
 
 OPTIMISERS = {'adamw': torch.optim.AdamW, 'rmsprop': torch.optim.RMSprop}

@@ -4,12 +4,57 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-
 from stream_agent.measurement.bootstrap import Interval, paired_interval
 from stream_agent.measurement.durations import PERCENTILES, Rate
-from stream_agent.measurement.effect import error_in_effect
-from stream_agent.measurement.response import first_response, FirstResponse
-from stream_agent.measurement.traces import Run, Trace
+from stream_agent.measurement.response import first_response, MeasuredResponse
+from stream_agent.measurement.traces import RunTraces, Trace
+
+
+def in_effect(arrivals: np.ndarray, commands: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """
+    Return the command in effect at every time: the one that arrived last.
+
+    :param arrivals: (N,), ascending [s].
+    :param commands: (N, C).
+    :returns: (T, C); nan before the first.
+    """
+    last = np.searchsorted(arrivals, times, side='right') - 1
+    return np.where((last >= 0)[:, None], commands[np.maximum(last, 0)], np.nan)
+
+
+def arrived(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """Return arrivals (N,) and commands (N, 2) of all that came, in the order of arrival."""
+    came = ~np.isnan(trace.arrivals)
+    arrivals = np.concatenate([trace.arrivals[came], trace.later[:, 0]])
+    commands = np.concatenate([trace.commands[came], trace.later[:, 1:]])
+    order = np.argsort(arrivals, kind='stable')
+    return arrivals[order], commands[order]
+
+
+def error_in_effect(run: RunTraces, trace: Trace) -> np.ndarray:
+    """
+    Return the mean absolute error in effect during every frame interval.
+
+    The command holds from its arrival to the next one's, the reference from its frame's stamp
+    to the next one's, and the difference is integrated exactly. So a right command that comes
+    late costs what the late moments cost.
+
+    :returns: (T, 2): |speed| [m/s] and |yaw rate| [rad/s] error between each frame's stamp and
+        the next one's; nan before the first command, without a reference, and for the last.
+    """
+    errors = np.full((len(run.stamps), 2), np.nan)
+    arrivals, commands = arrived(trace)
+    if len(arrivals) == 0 or len(run.stamps) < 2:
+        return errors
+    inside = arrivals[(arrivals > run.stamps[0]) & (arrivals < run.stamps[-1])]
+    edges = np.unique(np.concatenate([run.stamps, inside]))
+    held = in_effect(arrivals, commands, edges[:-1])
+    wanted = in_effect(run.stamps, run.reference, edges[:-1])
+    integrals = np.abs(held - wanted) * np.diff(edges)[:, None]
+    starts = np.searchsorted(edges, run.stamps[:-1])
+    errors[:-1] = np.add.reduceat(integrals, starts) / np.diff(run.stamps)[:, None]
+    return errors
+
 
 CLASSES = ('on time', 'late', 'too late', 'lost')
 # Differences below these are smaller than what two processes of the same policy differ by.
@@ -20,7 +65,7 @@ UNSETTLED = 2.0
 
 
 @dataclass(frozen=True)
-class Figures:
+class PolicyFigures:
     """
     One policy, over the frames that are compared.
 
@@ -47,7 +92,7 @@ class Figures:
     lateral: float
     error: np.ndarray
     effect: np.ndarray
-    response: FirstResponse
+    response: MeasuredResponse
 
     @property
     def label(self) -> str:
@@ -89,14 +134,14 @@ class Comparison:
     :param start_up: Frames left out at the start, before every policy had answered one.
     """
 
-    run: Run
+    run: RunTraces
     start_up: int
-    figures: dict[str, Figures]
+    figures: dict[str, PolicyFigures]
     differences: list[Difference]
     silent: list[str]
 
 
-def compare(run: Run) -> Comparison:
+def compare(run: RunTraces) -> Comparison:
     """Compare what was recorded; policies that never answered are named in ``silent``."""
     answers = {name: np.flatnonzero(~np.isnan(trace.arrivals))
                for name, trace in run.traces.items()}
@@ -114,19 +159,19 @@ def compare(run: Run) -> Comparison:
     return Comparison(run, start_up, figures, differences, silent)
 
 
-def settled_frames(run: Run) -> np.ndarray:
+def settled_frames(run: RunTraces) -> np.ndarray:
     """Return, (T, 1), which frames are more than 2 s after the last change of the scene."""
     last = np.searchsorted(run.changes, run.stamps + 1e-9) - 1
     changes = np.append(run.changes, -np.inf)
     return (run.stamps - changes[last] > UNSETTLED)[:, None]
 
 
-def frame_errors(run: Run, trace: Trace) -> np.ndarray:
+def frame_errors(run: RunTraces, trace: Trace) -> np.ndarray:
     """Return |command - reference| of every settled frame, (T, 2); nan where one is missing."""
     return np.where(settled_frames(run), np.abs(trace.commands - run.reference), np.nan)
 
 
-def settled_effect(run: Run, trace: Trace) -> np.ndarray:
+def settled_effect(run: RunTraces, trace: Trace) -> np.ndarray:
     """Return the error in effect of every settled frame, (T, 2), as ``error_in_effect``."""
     return np.where(settled_frames(run), error_in_effect(run, trace), np.nan)
 
@@ -159,8 +204,9 @@ def percentiles(values: np.ndarray) -> dict[str, float]:
             'worst': float(values.max()) if len(values) else np.nan}
 
 
-def policy_figures(run: Run, name: str, start_up: int, errors: np.ndarray, effects: np.ndarray
-                   ) -> Figures:
+def policy_figures(run: RunTraces, name: str, start_up: int, errors: np.ndarray,
+                   effects: np.ndarray
+                   ) -> PolicyFigures:
     """Work out the figures of one policy."""
     trace = run.traces[name]
     latencies = (trace.arrivals - run.stamps)[start_up:]
@@ -168,7 +214,7 @@ def policy_figures(run: Run, name: str, start_up: int, errors: np.ndarray, effec
     said = diagnostics_of(run, name)
     predicted = said.get('first response frame', '')
     response = first_response(run, trace)
-    return Figures(
+    return PolicyFigures(
         name, said.get('pattern', ''), len(latencies), classify(latencies, run.period),
         percentiles(latencies), percentiles(gated),
         percentiles(np.diff(np.sort(trace.arrivals[start_up:]))), rates(trace.arrivals[start_up:]),
@@ -176,7 +222,7 @@ def policy_figures(run: Run, name: str, start_up: int, errors: np.ndarray, effec
         replace(response, predicted=int(predicted) if predicted.isdigit() else None))
 
 
-def diagnostics_of(run: Run, name: str) -> dict[str, str]:
+def diagnostics_of(run: RunTraces, name: str) -> dict[str, str]:
     """Return what the agent of that name last said of itself."""
     return run.description.get('diagnostics', {}).get(f'{name}: frames', {})
 
@@ -188,7 +234,7 @@ def mean(values: np.ndarray) -> np.ndarray:
     return np.where(counts, np.where(known, values, 0).sum(axis=0) / np.maximum(counts, 1), np.nan)
 
 
-def lateral_rms(run: Run, name: str, start_up: int) -> float:
+def lateral_rms(run: RunTraces, name: str, start_up: int) -> float:
     """Return the RMS of the lateral error [m] of a policy that drives; else nan."""
     known = run.lateral_errors[settled_frames(run)[:, 0]][start_up:]
     if run.description.get('driving') != name or np.isnan(known).all():
@@ -207,7 +253,7 @@ def rates(arrivals: np.ndarray) -> tuple[float, float]:
     return rate.mean(), rate.worst_second()
 
 
-def pair_differences(run: Run, first: str, second: str, start_up: int,
+def pair_differences(run: RunTraces, first: str, second: str, start_up: int,
                      errors: dict[str, np.ndarray], effects: dict[str, np.ndarray]
                      ) -> Iterator[Difference]:
     """Compare two policies frame by frame."""

@@ -1,6 +1,7 @@
 """Where something was measured: no figure without it."""
 
 from importlib import metadata
+import json
 import os
 from pathlib import Path
 import platform
@@ -30,3 +31,9 @@ def versions(*packages: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def show(lines: list[str], figures: dict, as_json: bool) -> None:
+    """Print lines for people, or figures for programs."""
+    figures = {**figures, 'machine': machine()}
+    print(json.dumps(figures) if as_json else '\n'.join([*lines, figures['machine']]))

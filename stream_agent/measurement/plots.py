@@ -1,22 +1,59 @@
 """The plots of the report, each a piece of SVG that stands alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import io
 import re
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
-
+from stream_agent.drawing.plot_style import (
+    BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PURPLE, SKY, STYLE, VERMILION, YELLOW)
 from stream_agent.measurement.bootstrap import paired_interval
 from stream_agent.measurement.comparison import (
-    Comparison, diagnostics_of, late_limits, settled_effect)
-from stream_agent.measurement.effect import arrived, in_effect
-from stream_agent.measurement.legends import labels_of, legend_above
-from stream_agent.measurement.traces import Run
-from stream_agent.plot_style import (
-    BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PURPLE, SKY, STYLE, VERMILION, YELLOW)
+    arrived, Comparison, diagnostics_of, in_effect, late_limits, settled_effect)
+from stream_agent.measurement.traces import RunTraces
+
+LONGEST_NAME = 34
+# Of the figure's width: readers' fonts differ by little from the one that is measured.
+WIDEST = 0.96
+
+
+def labels_of(comparison: Comparison, longest: int = LONGEST_NAME) -> dict[str, str]:
+    """Return what the policies are called in a plot: their labels, with short names."""
+    names = list(comparison.figures)
+    return {name: comparison.figures[name].label.replace(name, short, 1)
+            for name, short in zip(names, shortened(names, longest))}
+
+
+def shortened(names: Sequence[str], longest: int) -> list[str]:
+    """Leave out the middles of long names, or what lies elsewhere if they differ there."""
+    short = list(names)
+    for tail in (longest // 2, *range(longest)):
+        short = [name if len(name) <= longest else
+                 f'{name[:longest - 1 - tail]}…{name[len(name) - tail:]}' for name in names]
+        if len(set(short)) == len(short):
+            break
+    return short
+
+
+def legend_above(figure: Figure, **settings: Any) -> None:
+    """
+    Draw a legend above the axes, in as few rows as its width allows.
+
+    :param settings: As for the figure's ``legend``.
+    """
+    count = sum(len(axes.get_legend_handles_labels()[1]) for axes in figure.axes)
+    for columns in range(max(1, count), 0, -1):
+        legend = figure.legend(**settings, ncols=columns)
+        width = legend.get_window_extent().width
+        legend.remove()
+        if width < WIDEST * figure.bbox.width:
+            break
+    legend_outside(figure, 'upper right', ncols=columns, **settings)
+
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE)
 DASHES = ('-', (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
@@ -142,7 +179,7 @@ def close_up(figure: Figure, comparison: Comparison) -> None:
     legend_above(figure)
 
 
-def close_up_start(run: Run, start_up: int) -> float:
+def close_up_start(run: RunTraces, start_up: int) -> float:
     """Return where to look: shortly before the frame at which the reference moves most."""
     moved = np.nan_to_num(np.abs(np.diff(run.reference[:, 1])))
     inside = (run.stamps[:-1] >= run.stamps[start_up] + LEAD_IN) & (

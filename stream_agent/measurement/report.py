@@ -6,10 +6,8 @@ from pathlib import Path
 import sys
 
 import numpy as np
-
 from stream_agent.measurement import plots
-from stream_agent.measurement.comparison import (
-    compare, Comparison, diagnostics_of, Figures)
+from stream_agent.measurement.comparison import compare, Comparison, diagnostics_of, PolicyFigures
 from stream_agent.measurement.recording import RecordingError
 from stream_agent.measurement.summary import (
     difference_line, figure_rows, ms, remarks, sentences, table)
@@ -125,7 +123,7 @@ def tiles(comparison: Comparison) -> str:
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
-def key_figures(figures: Figures) -> dict[str, str]:
+def key_figures(figures: PolicyFigures) -> dict[str, str]:
     """Return the three figures that matter most, by their titles."""
     effect, response = figures.effect[1], figures.response
     soon = (f'{ms(float(np.median(response.seconds)))} ms' if len(response.frames) else

@@ -4,8 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-
-from stream_agent.measurement.traces import Run, Trace
+from stream_agent.measurement.traces import RunTraces, Trace
 
 # Commands are watched for as long before a change, to learn how much they scatter, as after.
 WATCHED = 1.0
@@ -16,7 +15,7 @@ LEAST_SCATTER = 1e-4
 
 
 @dataclass(frozen=True)
-class FirstResponse:
+class MeasuredResponse:
     """
     How soon a policy answered the changes of the scene.
 
@@ -55,7 +54,7 @@ def departure(commands: np.ndarray, changed: int) -> int | None:
     return changed + int(departed.argmax()) if departed.any() else None
 
 
-def first_response(run: Run, trace: Trace, predicted: int | None = None) -> FirstResponse:
+def first_response(run: RunTraces, trace: Trace, predicted: int | None = None) -> MeasuredResponse:
     """Judge every change that has enough answered frames before it."""
     watched = max(FEWEST_BEFORE, round(WATCHED / run.period)) if run.period else FEWEST_BEFORE
     answered = np.flatnonzero(~np.isnan(trace.arrivals))
@@ -75,4 +74,4 @@ def first_response(run: Run, trace: Trace, predicted: int | None = None) -> Firs
         if at is not None:
             frames.append(int(seen[at]) - first)
             seconds.append(trace.arrivals[seen[at]] - change)
-    return FirstResponse(np.array(frames, int), np.array(seconds), judged, predicted)
+    return MeasuredResponse(np.array(frames, int), np.array(seconds), judged, predicted)

@@ -64,7 +64,7 @@ class _Frame:
         self.answers: dict[str, list[_Answer]] = {name: [] for name in policies}
 
 
-class RowMaker:
+class FrameMatcher:
     """
     Collects what belongs to a frame, for one second, and makes its rows.
 

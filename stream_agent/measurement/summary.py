@@ -1,11 +1,11 @@
 """A comparison in words: sentences for people, and the table for the terminal."""
 
 import math
+from typing import Any
 
 import numpy as np
-
 from stream_agent.measurement.comparison import (
-    Comparison, Difference, Figures, late_limits, UNSETTLED)
+    Comparison, Difference, late_limits, PolicyFigures, UNSETTLED)
 
 # A stop at the end carries no frame's stamp; that is as it should be.
 NOTABLE = 10
@@ -85,7 +85,7 @@ def share(part: float, digits: int = 2) -> str:
     return f'{part * 100:.{digits}f} %'
 
 
-def figure_rows(figures: Figures, period: float) -> dict[str, str]:
+def figure_rows(figures: PolicyFigures, period: float) -> dict[str, str]:
     """Return the lines of the table for one policy: what, and how much."""
     late, too_late = late_limits(period)
     counts = figures.classes
@@ -113,7 +113,7 @@ def figure_rows(figures: Figures, period: float) -> dict[str, str]:
         'first response, predicted': predicted_response(figures)}
 
 
-def measured_response(figures: Figures) -> str:
+def measured_response(figures: PolicyFigures) -> str:
     """Say after how many frames and seconds a change of the scene was answered."""
     response = figures.response
     if not response.changes:
@@ -124,7 +124,7 @@ def measured_response(figures: Figures) -> str:
             f'({len(response.frames)} of {response.changes} changes)')
 
 
-def predicted_response(figures: Figures) -> str:
+def predicted_response(figures: PolicyFigures) -> str:
     """Say after how many frames theory expects the answer."""
     predicted = figures.response.predicted
     return 'unknown' if predicted is None else f'frame {predicted}'
@@ -187,3 +187,16 @@ def remarks(comparison: Comparison) -> list[str]:
     if description.get('dropped'):
         said.append(f'{description["dropped"]} rows were dropped because the disk was too slow.')
     return said
+
+
+def plain(value: Any) -> Any:
+    """Return numbers, texts, lists and dictionaries; None for NaN and infinity."""
+    if hasattr(value, '_asdict'):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

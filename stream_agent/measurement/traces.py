@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-
 from stream_agent.measurement.recording import read_changes, read_description, read_rows
 from stream_agent.measurement.rows import Row
 
@@ -32,7 +31,7 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunTraces:
     """
     What was recorded.
 
@@ -58,7 +57,7 @@ class Run:
         return given or (float(np.median(np.diff(self.stamps))) if len(self.stamps) > 1 else 0.0)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunTraces:
     """
     Read a recording.
 
@@ -68,7 +67,7 @@ def read_run(folder: Path) -> Run:
 
 
 def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: dict | None = None
-             ) -> Run:
+             ) -> RunTraces:
     """Arrange rows by frame and policy."""
     description = description or {}
     stamps_ns = sorted({row.stamp_ns for row in rows})
@@ -79,10 +78,10 @@ def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: d
     for row in rows:
         known[index[row.stamp_ns]] = (row.reference_speed, row.reference_yaw_rate,
                                       row.lateral_error)
-    return Run(seconds(stamps_ns, start), known[:, :2], known[:, 2],
-               {name: make_trace([row for row in rows if row.policy == name], index, start)
-                for name in names},
-               seconds(sorted(changes_ns), start), description)
+    return RunTraces(seconds(stamps_ns, start), known[:, :2], known[:, 2],
+                     {name: make_trace([row for row in rows if row.policy == name], index, start)
+                      for name in names},
+                     seconds(sorted(changes_ns), start), description)
 
 
 def seconds(stamps_ns: Sequence[int | None], start_ns: int) -> np.ndarray:

@@ -10,10 +10,10 @@ import numpy as np
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save
 from stream_agent.command import Command
+from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import graph_to_data, GraphError
-from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.patterns import pattern_from_streams, streaming_edges
 import torch
 
@@ -27,7 +27,7 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
-class CommandLimits:
+class CommandScale:
     """
     What the network's outputs -1 ... 1 mean.
 
@@ -59,7 +59,7 @@ class Policy:
 
     network: RolloutNetwork
     preprocessing: Preprocessing
-    limits: CommandLimits
+    limits: CommandScale
     pattern_name: str
     training: Mapping[str, Any]
     updates_per_frame: int = 1
@@ -125,7 +125,7 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
         network = RolloutNetwork(graph, pattern_from_streams(graph, parts['pattern']['streams']))
         shape = tuple(parts['preprocessing'].pop('shape'))
         policy = Policy(network, Preprocessing(shape, **parts['preprocessing']),
-                        CommandLimits(**parts['limits']), parts['pattern']['name'],
+                        CommandScale(**parts['limits']), parts['pattern']['name'],
                         dict(parts['training']), updates_of(parts['pattern']))
     except GraphError as error:
         raise CheckpointError(f'its graph cannot be built: {error}') from None

@@ -10,10 +10,9 @@ from importlib import import_module
 import inspect
 from typing import Any
 
-from stream_agent.network.layers import look_up
-from stream_agent.network.transforms import TRANSFORMS
-from stream_agent.theory.faults import GraphError, nearest
-from stream_agent.theory.files.parts import EDGE_KEYS
+from stream_agent.graph_files.shorthand import EDGE_KEYS
+from stream_agent.network.transforms import look_up, TRANSFORMS
+from stream_agent.theory.errors import GraphError, nearest
 from torch import nn
 
 Maker = Callable[..., nn.Module]

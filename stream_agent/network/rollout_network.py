@@ -7,8 +7,7 @@ from typing import NamedTuple
 from stream_agent.network.disturbances import draw_frames
 from stream_agent.network.modules import Factor, Modules, Term
 from stream_agent.network.state import State
-from stream_agent.network.window.loop import Loop
-from stream_agent.network.window.window import Window
+from stream_agent.network.window import Loop, Window
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern, update_order
 from stream_agent.theory.rollout import response_cone

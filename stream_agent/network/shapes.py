@@ -10,9 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from stream_agent.network.custom import check_options, find_maker, Maker
-from stream_agent.network.layers import CELLS, look_up, Shape
 from stream_agent.network.transforms import (
-    OptionError, TRANSFORMS, Undecided, Wanted, WRITE_CHANNELS)
+    CELLS, look_up, OptionError, Shape, TRANSFORMS, Undecided, Wanted, WRITE_CHANNELS)
 from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
 import torch
 from torch import nn, Tensor

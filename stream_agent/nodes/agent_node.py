@@ -1,10 +1,12 @@
 """The agent: a policy that answers every camera frame, first the answer, then the rest."""
 
+from __future__ import annotations
+
 import gc
 from pathlib import Path
 import time
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
@@ -12,20 +14,49 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import Command, STOP
 from stream_agent.engine.engine import Engine
-from stream_agent.intake import Intake, IntakeSettings
+from stream_agent.engine.frame_filter import FrameFilter, FrameFilterSettings
+from stream_agent.images import ImageError
 from stream_agent.measurement.durations import Durations, profile_table, Rate
-from stream_agent.messages import ImageError
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.custom import allow_transforms
 from stream_agent.nodes import process
-from stream_agent.nodes.agent_diagnostics import agent_status
-from stream_agent.nodes.conversions import (
+from stream_agent.nodes.messages import (
     COMMAND_QOS, command_to_twist, FRAME_QOS, image_source, stamp_to_ns)
-from stream_agent.nodes.parameters import (
-    declare, declare_settings, read_settings, refuse_unknown)
+from stream_agent.nodes.parameters import declare, declare_settings, read_settings, refuse_unknown
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
 import torch
+
+# A worst second below this share of the camera's rate is worth a warning.
+LOW_RATE = 0.9
+
+
+def agent_status(agent: 'AgentNode') -> DiagnosticStatus:
+    """Return rate (now, mean, worst second), durations by stage [s], and drops by reason."""
+    rate = agent.rate.now()
+    values = {
+        'pattern': agent.policy.pattern_name,
+        'device': str(agent.engine.device),
+        'backend': f'{agent.engine.backend_name}, {agent.engine.threads} threads',
+        'first response frame': str(agent.frames_until_response),
+        'inference factor': str(agent.inference_factor),
+        'rate now': f'{rate:.1f}',
+        'rate mean': f'{agent.rate.mean():.2f}',
+        'rate worst second': f'{agent.rate.worst_second():.0f}',
+        'commands': str(agent.commands),
+        'accepted frames': str(agent.accepted),
+        **{f'dropped {reason}': str(count) for reason, count
+           in agent.frame_filter.dropped.items()},
+        **{f'{stage} {key}': f'{seconds:.6f}' for stage, durations in agent.stages.items()
+           for key, seconds in durations.percentiles().items()}}
+    level, message = DiagnosticStatus.OK, f'answering {rate:.0f} frames a second'
+    if rate < LOW_RATE / agent.frame_filter.settings.camera_period:
+        level = DiagnosticStatus.WARN
+        message = f'{rate:.0f} frames in the last second; check the camera on the topic image'
+    return DiagnosticStatus(
+        level=level, name=f'{agent.get_name()}: frames', message=message,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()])
+
 
 STAGES = ('arrival', 'convert', 'respond', 'publish', 'settle')
 
@@ -46,14 +77,14 @@ class AgentNode(LifecycleNode):
         declare(self, 'allow', '', 'Transforms of your own that the policy may import and run, '
                 "by their dotted names: 'my_package.layers.wavelet, ...'")
         declare(self, 'device', 'auto', "Torch device: 'auto', 'cpu', 'cuda:0', ...")
-        declare(self, 'executor', 'auto', "What steps the network: 'eager', 'packed', "
+        declare(self, 'backend', 'auto', "What steps the network: 'eager', 'packed', "
                 "'onnxruntime', 'openvino', 'cuda_graphs', or 'auto' for the fastest by "
                 'measurement')
         declare(self, 'precision', 'float32', "'float32', 'tf32' or 'bfloat16'")
         declare(self, 'threads', 0, 'CPU cores that the network may use; 0 to measure whether '
                 'all are better than one', low=0, high=256)
         declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
-        declare_settings(self, IntakeSettings)
+        declare_settings(self, FrameFilterSettings)
         declare(self, 'updates_per_frame', 0, 'Update steps for which a frame is held; '
                 '0 for as many as in training', low=0, high=100)
         declare(self, 'publish_every_update', False, 'Answer at every update step of a frame')
@@ -90,13 +121,13 @@ class AgentNode(LifecycleNode):
         # All that torch computes is the network's step; measuring sets its own.
         torch.set_num_threads(value['threads'] or 1)
         allow_transforms(name.strip() for name in value['allow'].split(',') if name.strip())
-        self.intake = Intake(read_settings(self, IntakeSettings))
+        self.frame_filter = FrameFilter(read_settings(self, FrameFilterSettings))
         self.policy = load_policy(Path(value['checkpoint']).expanduser())
         network = self.policy.network
         self.engine = Engine(
             network, value['device'],
             value['updates_per_frame'] or self.policy.updates_per_frame,
-            executor=value['executor'], precision=value['precision'], threads=value['threads'])
+            backend=value['backend'], precision=value['precision'], threads=value['threads'])
         torch.set_num_threads(self.engine.threads)
         for measured in self.engine.measured:
             self.get_logger().debug(f'measured: {measured}')
@@ -113,14 +144,14 @@ class AgentNode(LifecycleNode):
         """Forget all frames and what was measured on them."""
         self.stages = {name: Durations() for name in STAGES}
         self.rate = Rate()
-        self.intake.dropped.clear()
+        self.frame_filter.dropped.clear()
         self.commands = self.accepted = 0
         self._reset_memory()
 
     def _reset_memory(self) -> None:
         """Begin a new sequence of frames."""
         self.engine.reset()
-        self.intake.forget()
+        self.frame_filter.forget()
         self._unanswerable = self._updates_unanswered
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -128,7 +159,7 @@ class AgentNode(LifecycleNode):
         self._forget()
         self.get_logger().info(
             f'{self.policy.pattern_name} policy on {self.engine.device} '
-            f'({self.engine.executor_name}, {self.engine.threads} threads), '
+            f'({self.engine.backend_name}, {self.engine.threads} threads), '
             f'first response {self.frames_until_response} frames after a change')
         return super().on_activate(state)
 
@@ -163,19 +194,19 @@ class AgentNode(LifecycleNode):
             self.get_logger().warning('image without a stamp; taking the time of its arrival. '
                                       'Let the camera driver set header.stamp', once=True)
             stamp_ns = now_ns
-        if self.intake.refuse(stamp_ns, now_ns):
+        if self.frame_filter.refuse(stamp_ns, now_ns):
             return
         try:
             frame = self.policy.preprocessing(self._read(msg))
         except ImageError as error:
-            self.intake.dropped['unreadable'] += 1
+            self.frame_filter.dropped['unreadable'] += 1
             self.get_logger().error(str(error), throttle_duration_sec=5.0)
             return
-        if self.intake.accept(stamp_ns):
+        if self.frame_filter.accept(stamp_ns):
             self.get_logger().warning('frames are missing; memory reset',
                                       throttle_duration_sec=5.0)
             self._reset_memory()
-            self.intake.accept(stamp_ns)
+            self.frame_filter.accept(stamp_ns)
         self.stages['arrival'].add((now_ns - stamp_ns) / 1e9)
         self.stages['convert'].add(time.perf_counter() - start)
         self._answer(frame, stamp_ns)
@@ -189,7 +220,7 @@ class AgentNode(LifecycleNode):
             self.accepted += 1
             self.rate.add()
         else:
-            self.intake.dropped['before first response'] += 1
+            self.frame_filter.dropped['before first response'] += 1
         start = time.perf_counter()
         for update, output in enumerate(self.engine.responses(frame, self._every_update)):
             responded = time.perf_counter()
@@ -221,7 +252,8 @@ class AgentNode(LifecycleNode):
         """Stop the robot and print where the time went, at the end of the process."""
         if hasattr(self, 'stages'):
             print(f'{self.get_name()}: {self.commands} commands, {self.accepted} frames accepted, '
-                  f'dropped {dict(self.intake.dropped)}\n{profile_table(self.stages)}', flush=True)
+                  f'dropped {dict(self.frame_filter.dropped)}\n{profile_table(self.stages)}',
+                  flush=True)
         self.trigger_shutdown()
 
 

@@ -7,9 +7,8 @@ import time
 import cv2
 from rclpy.node import Node
 from sensor_msgs.msg import Image
-
 from stream_agent.nodes import process
-from stream_agent.nodes.conversions import array_to_image, FRAME_QOS
+from stream_agent.nodes.messages import array_to_image, FRAME_QOS
 from stream_agent.nodes.parameters import declare, refuse_unknown
 
 # Longer than any exposure; a camera that was unplugged gives nothing any more.

@@ -9,14 +9,12 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
-
 from stream_agent.gazebo.world_folder import read_world
 from stream_agent.nodes import process
-from stream_agent.nodes.conversions import (
+from stream_agent.nodes.messages import (
     command_to_twist, ns_to_stamp, odometry_to_pose, stamp_to_ns, WATCH_COMMAND_QOS)
 from stream_agent.nodes.parameters import declare, refuse_unknown
-from stream_agent.simulation.expert import PurePursuit
-from stream_agent.simulation.observer import Observer
+from stream_agent.simulation.expert import Observer, PurePursuit
 
 # Of a camera driver or a bridge, whatever it offers.
 ANY_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,

@@ -13,18 +13,16 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
-
+from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command, STOP
 from stream_agent.gate.faults import Fault
 from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
-from stream_agent.gate.settings import Settings
+from stream_agent.gate.settings import GateSettings
 from stream_agent.nodes import process
-from stream_agent.nodes.command_types import (
-    declare_command_type, foreign_types, read_command_type)
-from stream_agent.nodes.conversions import (
-    COMMAND_QOS, stamp_to_ns, STOP_INPUT_QOS, twist_to_command)
+from stream_agent.nodes.messages import (
+    COMMAND_QOS, declare_command_type, foreign_types, read_command_type, stamp_to_ns,
+    STOP_INPUT_QOS, twist_to_command)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
-from stream_agent.settings import SettingsError
 
 # How much later than due a zero may leave, for 1 % of a core.
 TIMER_PERIOD = 0.02
@@ -48,13 +46,13 @@ class GateNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('gate', **kwargs)
-        changeable = {item.name for item in fields(Settings)} - {'camera_period', 'stop_input'}
-        declare_settings(self, Settings, changeable)
+        changeable = {item.name for item in fields(GateSettings)} - {'camera_period', 'stop_input'}
+        declare_settings(self, GateSettings, changeable)
         declare_command_type(self)
         refuse_unknown(self)
         self._type = read_command_type(self)
         self._foreign: dict[str, list[str]] = {}
-        self.gate = Gate(read_settings(self, Settings), time.monotonic())
+        self.gate = Gate(read_settings(self, GateSettings), time.monotonic())
         self.add_on_set_parameters_callback(self.on_change_asked)
         self.add_post_set_parameters_callback(self.on_change_made)
         self._command_pub = self.create_publisher(self._type.kind, 'cmd_vel', COMMAND_QOS)
@@ -76,14 +74,14 @@ class GateNode(Node):
     def on_change_asked(self, changes: list[Parameter]) -> SetParametersResult:
         """Refuse changes that, all together, would not make a safe gate (P5)."""
         try:
-            read_settings(self, Settings, changes)
+            read_settings(self, GateSettings, changes)
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def on_change_made(self, changes: list[Parameter]) -> None:
         """Take changes over that no one refused."""
-        self.gate.settings = read_settings(self, Settings)
+        self.gate.settings = read_settings(self, GateSettings)
 
     def on_policy_command(self, message: TwistStamped) -> None:
         """Judge a policy command, and send what remains of it at once."""

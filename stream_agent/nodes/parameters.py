@@ -9,7 +9,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from stream_agent.settings import SettingsError
+from stream_agent.bounded_settings import SettingsError
 
 Settings = TypeVar('Settings')
 

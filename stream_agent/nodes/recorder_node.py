@@ -12,15 +12,14 @@ import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Header
-
+from stream_agent.images import stamp_of_serialized
 from stream_agent.measurement.machine import machine, versions
 from stream_agent.measurement.recording import make_folder, RecordingError, Writer
-from stream_agent.measurement.rows import RowMaker
-from stream_agent.messages import stamp_of_serialized
+from stream_agent.measurement.rows import FrameMatcher
 from stream_agent.nodes import process
-from stream_agent.nodes.command_types import declare_command_type, read_command_type
-from stream_agent.nodes.conversions import (
-    image_source, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
+from stream_agent.nodes.messages import (
+    declare_command_type, image_source, read_command_type, stamp_to_ns, twist_to_command,
+    WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
 from stream_agent.nodes.parameters import declare, refuse_unknown
 
 CLOSE_PERIOD = 0.25
@@ -65,7 +64,7 @@ class RecorderNode(Node):
             raise ValueError(f"driving: no policy named '{self.driving}'; "
                              f"policies are {', '.join(self.policies)}")
         self._rest = REST * min(self.get_parameter('camera_period').value, 0.1)
-        self._rows = RowMaker(self.policies, self.driving)
+        self._rows = FrameMatcher(self.policies, self.driving)
         self._diagnostics: dict[str, dict[str, str]] = {}
         self._heard: set[str] = set()
         self._conditions = {

@@ -14,16 +14,16 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-
 from stream_agent.command import STOP
 from stream_agent.nodes import process
-from stream_agent.nodes.conversions import (
+from stream_agent.nodes.messages import (
     array_to_image, COMMAND_QOS, command_to_twist, FRAME_QOS, ns_to_stamp, stamp_to_ns,
     twist_to_command)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
-from stream_agent.simulation.environment import CommandError, DrivingEnvironment, Frame, Moment
-from stream_agent.simulation.session import Phase, Schedule, Session
-from stream_agent.simulation.settings import Settings
+from stream_agent.simulation.environment import (
+    CommandError, DrivingEnvironment, Moment, SimulatedFrame)
+from stream_agent.simulation.session import Phase, Session, SessionSchedule
+from stream_agent.simulation.settings import SimulationSettings
 
 # For those who watch: nothing is lost if they are busy for a moment.
 WATCHED_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10,
@@ -51,11 +51,12 @@ class SimulationNode(Node):
         super().__init__('simulation', **kwargs)
         # Images are small; a second thread would only take a core from the agent.
         cv2.setNumThreads(1)
-        declare_settings(self, Schedule)
-        declare_settings(self, Settings)
+        declare_settings(self, SessionSchedule)
+        declare_settings(self, SimulationSettings)
         refuse_unknown(self)
-        self._schedule = read_settings(self, Schedule)
-        environment = DrivingEnvironment(read_settings(self, Settings), self._schedule.course_seed)
+        self._schedule = read_settings(self, SessionSchedule)
+        environment = DrivingEnvironment(read_settings(self, SimulationSettings),
+                                         self._schedule.course_seed)
         self._lead = preparation_time(environment)
         environment.reset()
         self._session = Session(environment, self._schedule)
@@ -182,7 +183,7 @@ class SimulationNode(Node):
         frame, changed = self._session.advance()
         self._publish(frame, array_to_image(frame.image, 0, 'camera_optical'), changed)
 
-    def _publish(self, frame: Frame, image: Image, changed: bool) -> None:
+    def _publish(self, frame: SimulatedFrame, image: Image, changed: bool) -> None:
         """Stamp and publish the image of a frame, and then all that is said about it."""
         now_ns = self._now_ns(frame)
         stamp_ns = now_ns - round((frame.now.time - frame.time) * 1e9)
@@ -198,7 +199,7 @@ class SimulationNode(Node):
         self._odom_pub.publish(odometry(frame.now, now_ns))
         self._published += self._session.phase in (Phase.DRIVING, Phase.OVER)
 
-    def _now_ns(self, frame: Frame) -> int:
+    def _now_ns(self, frame: SimulatedFrame) -> int:
         """Return the time that stamps go by; publishes it, if it is ours."""
         if self._clock_pub is None:
             return self.get_clock().now().nanoseconds
@@ -208,7 +209,7 @@ class SimulationNode(Node):
         self._clock_pub.publish(msg)
         return now_ns
 
-    def _course_state(self, frame: Frame, stamp_ns: int) -> Vector3Stamped:
+    def _course_state(self, frame: SimulatedFrame, stamp_ns: int) -> Vector3Stamped:
         msg = Vector3Stamped()
         msg.header.frame_id = 'odom'
         ns_to_stamp(msg.header.stamp, stamp_ns)

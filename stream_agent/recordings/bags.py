@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.messages import (
+from stream_agent.images import (
     compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
-from stream_agent.recordings.command_messages import (
-    COMMAND_TYPES, DEFINITIONS, STAMPED, steering_of, values_of)
-from stream_agent.recordings.recording import BadRecordingError, Commands, Reading, Recording
-from stream_agent.recordings.stamps import choose_stamps, Times
+from stream_agent.recordings.alignment import choose_stamps, TopicTimes
+from stream_agent.recordings.recording import (
+    BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, Reading, Recording, STAMPED,
+    steering_of, values_of)
 
 DECODERS = {'sensor_msgs/msg/Image': image_to_array,
             'sensor_msgs/msg/CompressedImage': compressed_to_array}
@@ -80,7 +80,7 @@ def opened(path: Path) -> Iterator:
             f'{remedy}, or leave it out') from error
 
 
-class Topic(NamedTuple):
+class BagTopic(NamedTuple):
     """A topic of a bag: its connections, of which a recorder may have made several."""
 
     name: str
@@ -93,17 +93,17 @@ class Topic(NamedTuple):
             yield received, data
 
 
-def topics_of(bag) -> dict[str, Topic]:
+def topics_of(bag) -> dict[str, BagTopic]:
     """Return a bag's topics by name."""
-    topics: dict[str, Topic] = {}
+    topics: dict[str, BagTopic] = {}
     for connection in sorted(bag.connections, key=lambda each: each.topic):
         topic = topics.setdefault(connection.topic,
-                                  Topic(connection.topic, connection.msgtype, []))
+                                  BagTopic(connection.topic, connection.msgtype, []))
         topic.connections.append(connection)
     return topics
 
 
-def choose_topic(bag, wanted: str, what: str, fitting_types: tuple[str, ...]) -> Topic:
+def choose_topic(bag, wanted: str, what: str, fitting_types: tuple[str, ...]) -> BagTopic:
     """
     Find the topic that is asked for, or the only one of a fitting type.
 
@@ -179,14 +179,14 @@ def deserialized(data: bytes, message_type: str):
         raise ImageError(f'the message is no {message_type} ({error!r})') from error
 
 
-def read_times(bag, topic: Topic) -> Times:
+def read_times(bag, topic: BagTopic) -> TopicTimes:
     """Read the times of all images, whose headers come first in the bytes."""
     times = [(stamp_of_serialized(data), received) for received, data in topic.messages(bag)]
     headers, received = np.array(times, np.int64).reshape(-1, 2).T
-    return Times(topic.name, headers, received)
+    return TopicTimes(topic.name, headers, received)
 
 
-def read_commands(bag, topic: Topic, reading: Reading) -> tuple[Times, np.ndarray, int]:
+def read_commands(bag, topic: BagTopic, reading: Reading) -> tuple[TopicTimes, np.ndarray, int]:
     """
     Read all commands.
 
@@ -207,6 +207,6 @@ def read_commands(bag, topic: Topic, reading: Reading) -> tuple[Times, np.ndarra
     if not values:
         raise BadRecordingError(f"topic '{topic.name}': no message is a {topic.kind}; give "
                                 'another topic by --command-topic')
-    times = Times(topic.name, np.array(headers, np.int64) if topic.kind in STAMPED else None,
-                  np.array(received, np.int64))
+    times = TopicTimes(topic.name, np.array(headers, np.int64) if topic.kind in STAMPED else None,
+                       np.array(received, np.int64))
     return times, np.array(values, np.float64), broken

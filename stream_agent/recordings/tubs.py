@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stream_agent.messages import decoded, ImageError
+from stream_agent.images import decoded, ImageError
 from stream_agent.recordings.recording import BadRecordingError, Commands, Reading, Recording
 
 MANIFEST = 'manifest.json'

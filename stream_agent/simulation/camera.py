@@ -5,7 +5,6 @@ from functools import cached_property
 import math
 
 import numpy as np
-
 from stream_agent.simulation.vehicle import Pose
 
 

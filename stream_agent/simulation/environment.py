@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 import math
 
 import numpy as np
-
 from stream_agent.command import Command, STOP
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.expert import PurePursuit
 from stream_agent.simulation.scene import Scene
-from stream_agent.simulation.settings import Settings
+from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Motion, Pose, Vehicle
 
 # Instants nearer than this [s] are one; far below anything that matters, far above rounding.
@@ -49,7 +48,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Frame(Moment):
+class SimulatedFrame(Moment):
     """
     A camera image, with the moment of its capture.
 
@@ -73,7 +72,7 @@ class DrivingEnvironment:
     :param seed: Of the course and its look.
     """
 
-    def __init__(self, settings: Settings, seed: int) -> None:
+    def __init__(self, settings: SimulationSettings, seed: int) -> None:
         self.settings = settings
         self.quiet = False
         self._seed = seed
@@ -102,7 +101,7 @@ class DrivingEnvironment:
         """Seconds since the reset."""
         return self._steps * self.settings.period
 
-    def reset(self, seed: int | None = None, look_seed: int | None = None) -> Frame:
+    def reset(self, seed: int | None = None, look_seed: int | None = None) -> SimulatedFrame:
         """
         Start anew at the beginning of a course.
 
@@ -157,12 +156,12 @@ class DrivingEnvironment:
         acts = self.time + max(after, 0.0) + self.settings.actuator_delay
         self._commands.append((acts, command))
 
-    def step(self, command: Command) -> Frame:
+    def step(self, command: Command) -> SimulatedFrame:
         """Send a command now and return the next frame, one camera period later."""
         self.send(command)
         return self.advance()
 
-    def advance(self) -> Frame:
+    def advance(self) -> SimulatedFrame:
         """Return the next frame, one camera period later, under the commands sent before."""
         self._elapse()
         return self._hand_out()
@@ -185,7 +184,7 @@ class DrivingEnvironment:
         else:
             self._now = self._captures[-1]
 
-    def look(self) -> Frame:
+    def look(self) -> SimulatedFrame:
         """Take one more image of the present moment and return it, without the delay."""
         self._now = self._observe(self.time)
         return self._picture(self._now)
@@ -218,20 +217,20 @@ class DrivingEnvironment:
                       located.lateral_error, self._progress, self._progress / length,
                       abs(located.lateral_error) > 0.5 * self.course.lane_width)
 
-    def _hand_out(self) -> Frame:
+    def _hand_out(self) -> SimulatedFrame:
         """Take the image of the oldest capture, which has now come through the delay."""
         return self._picture(self._captures.popleft())
 
-    def _picture(self, moment: Moment) -> Frame:
+    def _picture(self, moment: Moment) -> SimulatedFrame:
         """Render what the camera saw at a moment."""
         motion = Motion(moment.pose, moment.speed, moment.yaw_rate)
         exposure = 0.0 if self.quiet else self.settings.exposure
         image = self._scene.view.expose(motion, exposure)
         image = self._scene.sensor.take(image, moment.time, self.quiet)
-        return Frame(**vars(moment), image=image, now=self._now)
+        return SimulatedFrame(**vars(moment), image=image, now=self._now)
 
 
-def make_vehicle(settings: Settings) -> Vehicle:
+def make_vehicle(settings: SimulationSettings) -> Vehicle:
     """Make the vehicle that the settings name."""
     kind = {'differential': DifferentialDrive, 'bicycle': Bicycle}[settings.vehicle]
     return kind(speed_time_constant=settings.speed_time_constant,

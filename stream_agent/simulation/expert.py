@@ -1,7 +1,10 @@
 """The expert: it knows the true pose and steers by pure pursuit."""
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 import math
+from typing import NamedTuple
 
 from stream_agent.command import Command
 from stream_agent.simulation.course import Course
@@ -36,3 +39,89 @@ class PurePursuit:
         curvature = 2.0 * left / (dx * dx + dy * dy)
         return Command(self.target_speed,
                        limited(self.target_speed * curvature, self.max_yaw_rate))
+
+
+NS = 1_000_000_000
+# Enough for images that are late by a second among poses at a kilohertz.
+MOST_POSES = 1000
+MOST_FRAMES = 100
+
+
+class Judgement(NamedTuple):
+    """
+    A vehicle at the moment of an image.
+
+    :param stamp_ns: Of the image.
+    :param reference: What the expert commands there.
+    :param progress: Driven along the course since the first judgement [m].
+    :param lateral_error: Distance from the centre line [m], positive to the left.
+    """
+
+    stamp_ns: int
+    reference: Command
+    progress: float
+    lateral_error: float
+
+
+class Observer:
+    """
+    Puts images and true poses together that come with stamps of one clock, in any order.
+
+    :param course: Where the vehicle drives.
+    """
+
+    def __init__(self, course: Course, expert: PurePursuit) -> None:
+        self._course = course
+        self._expert = expert
+        self._poses: deque[tuple[int, Pose]] = deque(maxlen=MOST_POSES)
+        self._frames: deque[int] = deque(maxlen=MOST_FRAMES)
+        self._arc_length: float | None = None
+        self._progress = 0.0
+        #: Images of before the first pose that is known.
+        self.too_early = 0
+
+    def add_pose(self, stamp_ns: int, pose: Pose) -> None:
+        """Note where the vehicle was; a clock that went back begins anew."""
+        if self._poses and stamp_ns < self._poses[-1][0]:
+            self._poses.clear()
+            self._frames.clear()
+            self._arc_length = None
+        self._poses.append((stamp_ns, pose))
+
+    def add_frame(self, stamp_ns: int) -> None:
+        """Note that there is an image."""
+        self._frames.append(stamp_ns)
+
+    def judgements(self) -> Iterator[Judgement]:
+        """Return those that can be made by now, each once."""
+        while self._frames and self._poses and self._frames[0] <= self._poses[-1][0]:
+            stamp_ns = self._frames.popleft()
+            pose = self._pose_at(stamp_ns)
+            if pose is None:
+                self.too_early += 1
+            else:
+                yield self._judge(stamp_ns, pose)
+
+    def _pose_at(self, stamp_ns: int) -> Pose | None:
+        """Return the pose between two that are known; None before all of them."""
+        while len(self._poses) > 1 and self._poses[1][0] <= stamp_ns:
+            self._poses.popleft()
+        before_ns, before = self._poses[0]
+        if stamp_ns < before_ns:
+            return None
+        if stamp_ns == before_ns:
+            return before
+        after_ns, after = self._poses[1]
+        share = (stamp_ns - before_ns) / (after_ns - before_ns)
+        turn = math.remainder(after.yaw - before.yaw, 2.0 * math.pi)
+        return Pose(before.x + share * (after.x - before.x),
+                    before.y + share * (after.y - before.y), before.yaw + share * turn)
+
+    def _judge(self, stamp_ns: int, pose: Pose) -> Judgement:
+        location = self._course.locate((pose.x, pose.y), self._arc_length)
+        if self._arc_length is not None:
+            self._progress += math.remainder(location.arc_length - self._arc_length,
+                                             self._course.length)
+        self._arc_length = location.arc_length
+        return Judgement(stamp_ns, self._expert.command(self._course, pose, location.arc_length),
+                         self._progress, location.lateral_error)

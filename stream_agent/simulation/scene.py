@@ -4,15 +4,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-
-from stream_agent.simulation.appearance import Appearance, random_appearance
 from stream_agent.simulation.camera import Camera
 from stream_agent.simulation.course import Course, random_course
-from stream_agent.simulation.panorama import draw_panorama
-from stream_agent.simulation.sensor import Sensor
-from stream_agent.simulation.settings import Settings
-from stream_agent.simulation.texture import draw_ground
-from stream_agent.simulation.view import View
+from stream_agent.simulation.settings import SimulationSettings
+from stream_agent.simulation.texture import Appearance, draw_ground, random_appearance
+from stream_agent.simulation.view import draw_panorama, Sensor, View
 
 # Courses are small and take long to find; whoever trains comes back to them.
 cached_course = lru_cache(maxsize=256)(random_course)
@@ -27,7 +23,7 @@ class Scene:
     :param look_seed: Of everything that is seen.
     """
 
-    def __init__(self, settings: Settings, seed: int, look_seed: int) -> None:
+    def __init__(self, settings: SimulationSettings, seed: int, look_seed: int) -> None:
         rng = np.random.default_rng([look_seed, 1])
         self.course: Course = cached_course(seed, settings.lane_width)
         self.look = scaled(random_appearance(rng) if settings.randomized else Appearance(),
@@ -39,7 +35,7 @@ class Scene:
         self.sensor = Sensor(self.view.shape, self.look, look_seed)
 
 
-def scaled(look: Appearance, settings: Settings) -> Appearance:
+def scaled(look: Appearance, settings: SimulationSettings) -> Appearance:
     """Return a look with the settings' factors on noise, light and clutter."""
     return replace(
         look, noise=look.noise * settings.noise, clutter=look.clutter * settings.clutter,

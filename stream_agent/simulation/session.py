@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from enum import auto, Enum
 
 import numpy as np
-
+from stream_agent.bounded_settings import check, choice, quantity
 from stream_agent.command import Command, STOP
-from stream_agent.settings import check, choice, quantity
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
-from stream_agent.simulation.disturbance import Disturbance
-from stream_agent.simulation.environment import DrivingEnvironment, Frame, SAME_INSTANT
+from stream_agent.simulation.environment import DrivingEnvironment, SAME_INSTANT, SimulatedFrame
+from stream_agent.simulation.vehicle import VehicleDisturbance
 
 # A vehicle that is held still sees these two places in turn: lateral [m], heading [rad].
 PROBE_PLACES = ((0.06, 0.15), (-0.06, -0.15))
@@ -18,7 +17,7 @@ PROBE_FRAMES = (15, 21)
 
 
 @dataclass(frozen=True)
-class Schedule:
+class SessionSchedule:
     """
     What happens in a simulation, and when.
 
@@ -75,13 +74,13 @@ class Session:
     :param environment: Just reset.
     """
 
-    def __init__(self, environment: DrivingEnvironment, schedule: Schedule) -> None:
+    def __init__(self, environment: DrivingEnvironment, schedule: SessionSchedule) -> None:
         self.environment = environment
         self.schedule = schedule
         self.phase = Phase.WAITING
         self.departures = 0
         self._rng = np.random.default_rng([schedule.course_seed, 4])
-        self._disturbance = Disturbance(
+        self._disturbance = VehicleDisturbance(
             np.random.default_rng([schedule.course_seed, 5]), schedule.pushes)
         self._push = 0.0
         self._changes = self._frames_left = 0
@@ -125,7 +124,7 @@ class Session:
             self._stop_without_commands()
         self.environment.skip()
 
-    def advance(self) -> tuple[Frame, bool]:
+    def advance(self) -> tuple[SimulatedFrame, bool]:
         """Return the next frame, and whether it is the first that shows a changed scene."""
         if self.phase is Phase.PROBING:
             self._probe()
@@ -160,7 +159,7 @@ class Session:
         if timeout > 0.0 and stops < environment.settings.period:
             environment.send(STOP, stops)
 
-    def _note(self, frame: Frame) -> None:
+    def _note(self, frame: SimulatedFrame) -> None:
         """Keep account of the drive, put the vehicle back, and end in time."""
         now = frame.now
         if self._first_lap is None:

@@ -3,15 +3,15 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from stream_agent.parameter_files import ParameterFiles
-from stream_agent.settings import check, choice, quantity, SettingsError
+from stream_agent.bounded_settings import check, choice, quantity, SettingsError
+from stream_agent.share import ParameterFiles
 from stream_agent.simulation.camera import Camera
 
 VEHICLES = ('differential', 'bicycle')
 
 
 @dataclass(frozen=True)
-class Settings:
+class SimulationSettings:
     """
     Everything but the seed that an episode depends on.
 
@@ -67,7 +67,7 @@ class Settings:
                       self.camera_forward, self.camera_pitch)
 
 
-def read_settings(path: Path) -> Settings:
+def read_settings(path: Path) -> SimulationSettings:
     """
     Read what a parameter file of ROS says of the simulator's course, camera and robot.
 
@@ -75,8 +75,9 @@ def read_settings(path: Path) -> Settings:
     :raises SettingsError: If a value cannot be simulated.
     """
     given = ParameterFiles([path]).of('/simulation')
-    names = {item.name for item in fields(Settings)}
+    names = {item.name for item in fields(SimulationSettings)}
     try:
-        return Settings(**{name: value for name, value in given.items() if name in names})
+        return SimulationSettings(**{name: value for name,
+                                     value in given.items() if name in names})
     except SettingsError as error:
         raise SettingsError(f"'{path}': {error}") from None

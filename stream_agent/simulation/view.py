@@ -4,11 +4,43 @@ import math
 
 import cv2
 import numpy as np
-
 from stream_agent.simulation.camera import Camera
-from stream_agent.simulation.panorama import PIXELS_PER_RADIAN, TOP, WIDTH_PX
-from stream_agent.simulation.texture import GroundTexture
+from stream_agent.simulation.texture import Appearance, as_ink, GroundTexture
 from stream_agent.simulation.vehicle import Motion, Pose
+
+WIDTH_PX = 1536
+PIXELS_PER_RADIAN = WIDTH_PX / (2.0 * np.pi)
+# Elevations [rad] of the first and the last row; the ground hides what lies deeper.
+TOP = 0.9
+BOTTOM = -0.05
+
+
+def draw_panorama(look: Appearance, rng: np.random.Generator, coloured: bool,
+                  clutter: float = 1.0) -> np.ndarray:
+    """
+    Draw the surroundings, all around.
+
+    :param clutter: Factor on the number of boxes.
+    :returns: uint8, (rows, WIDTH_PX) or (rows, WIDTH_PX, 3): columns are azimuths to the
+        *right*, starting and ending at the x axis; rows are elevations from the top.
+    """
+    rows = int((TOP - BOTTOM) * PIXELS_PER_RADIAN)
+    shade = np.linspace(1.1, 0.85, rows)[:, None, None]
+    sky = np.clip(shade * as_ink(look.sky, coloured), 0.0, 255.0).astype(np.uint8)
+    pixels = np.repeat(sky, WIDTH_PX, axis=1)
+    pixels = np.ascontiguousarray(pixels if coloured else pixels[:, :, 0])
+    for _ in range(int(clutter * rng.integers(15, 45))):
+        grey = rng.uniform(25.0, 220.0)
+        colour = tuple(np.clip(grey + rng.uniform(-30.0, 30.0, 3), 0.0, 255.0))
+        left = int(rng.integers(0, WIDTH_PX))
+        width = int(rng.uniform(0.03, 0.35) * PIXELS_PER_RADIAN)
+        top = int((TOP - rng.uniform(0.01, 0.3) ** 1.3) * PIXELS_PER_RADIAN)
+        # A box over the seam shows on both ends.
+        for start in (left, left - WIDTH_PX):
+            cv2.rectangle(pixels, (start, top), (start + width, rows), as_ink(colour, coloured),
+                          -1)
+    return pixels
+
 
 LEVELS = 5
 # More would not show: the exposures are a pixel or less apart up to there.
@@ -107,3 +139,69 @@ def make_bands(camera: Camera, ground: GroundTexture, sky_rows: int) -> list[Ban
     levels = np.minimum(levels, LEVELS - 1).astype(int)
     return [Band((int(rows[levels == level][0]), int(rows[levels == level][-1]) + 1),
                  textures[level]) for level in np.unique(levels)]
+
+
+# Noise is drawn once, on a larger field than an image, and cut out at random places.
+SPARE_PX = 128
+FLICKER_PERIOD = 7.0
+NEUTRAL = 128
+
+
+class Sensor:
+    """
+    Makes a clean image look taken.
+
+    :param shape: Of the images, (H, W) or (H, W, 3).
+    :param look: Of which light and noise count here.
+    :param seed: Of the noise.
+    """
+
+    def __init__(self, shape: tuple[int, ...], look: Appearance, seed: int) -> None:
+        self.shape = shape
+        self.look = look
+        self._seed = seed
+        self._light = light_field(shape, look)
+        self._noise = noise_field(shape, look.noise, np.random.default_rng([seed, 2]))
+        self.restart()
+
+    def restart(self) -> None:
+        """Repeat the same noise and flicker from now on."""
+        self._rng = np.random.default_rng([self._seed, 3])
+        self._phase = self._rng.uniform(0.0, 2.0 * math.pi)
+
+    def take(self, image: np.ndarray, time: float, quiet: bool = False) -> np.ndarray:
+        """
+        Apply light and noise.
+
+        :param image: uint8, of the sensor's shape; not modified.
+        :param time: Of the flicker [s].
+        :param quiet: Without what changes from image to image: flicker and noise.
+        """
+        gain = self.look.gain
+        if not quiet:
+            angle = 2.0 * math.pi * time / FLICKER_PERIOD + self._phase
+            gain *= 1.0 + self.look.flicker * math.sin(angle)
+        lit = cv2.multiply(image, self._light, scale=gain / NEUTRAL)
+        if quiet or self._noise is None:
+            return lit
+        row, column = self._rng.integers(0, SPARE_PX, 2)
+        noise = self._noise[row:row + self.shape[0], column:column + self.shape[1]]
+        return cv2.addWeighted(lit, 1.0, noise, 1.0, -NEUTRAL)
+
+
+def light_field(shape: tuple[int, ...], look: Appearance) -> np.ndarray:
+    """Return the light on every pixel of the sensor, uint8, 128 for as bright as drawn."""
+    y, x = np.mgrid[-1.0:1.0:shape[0] * 1j, -1.0:1.0:shape[1] * 1j]
+    light = 1.0 + look.slope * x - 0.5 * look.vignette * (x * x + y * y)
+    light = np.clip(NEUTRAL * light, 0.0, 255.0).astype(np.uint8)
+    return light if len(shape) == 2 else cv2.cvtColor(light, cv2.COLOR_GRAY2RGB)
+
+
+def noise_field(shape: tuple[int, ...], deviation: float, rng: np.random.Generator
+                ) -> np.ndarray | None:
+    """Draw Gaussian noise around 128, larger than an image; None if there is none."""
+    if deviation == 0.0:
+        return None
+    size = (shape[0] + SPARE_PX, shape[1] + SPARE_PX, *shape[2:])
+    noise = NEUTRAL + deviation * rng.standard_normal(size, np.float32)
+    return np.clip(np.rint(noise), 0.0, 255.0).astype(np.uint8)

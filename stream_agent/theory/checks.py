@@ -5,7 +5,7 @@ from math import isfinite, lcm
 import re
 from typing import Any
 
-from stream_agent.theory.faults import GraphError, nearest, show
+from stream_agent.theory.errors import GraphError, nearest, show
 
 MAX_HYPERPERIOD = 1000
 NAME = re.compile(r'[A-Za-z_]\w*')

@@ -10,8 +10,7 @@ import math
 from typing import NamedTuple
 
 from stream_agent.theory.graph import GraphSpec, reachable
-from stream_agent.theory.patterns import (
-    Edge, Pattern, sequential_pattern, update_order)
+from stream_agent.theory.patterns import Edge, Pattern, sequential_pattern, update_order
 from stream_agent.theory.rollout import FrameNode, inference_tableau, sources_of
 
 

@@ -1,20 +1,20 @@
 """Every verdict, both ways."""
 
 import pytest
-from stream_agent.doctor.camera import check_frames, Frame, GREATEST_AGE
-from stream_agent.doctor.disk import check_disk, existing
-from stream_agent.doctor.findings import Level
+from stream_agent.doctor.camera import (
+    ArrivedFrame, check_disk, check_frames, existing, GREATEST_AGE)
+from stream_agent.doctor.findings import Severity
 from stream_agent.doctor.parameters import check_parameters, OTHER_AGENT, well_typed
 from stream_agent.doctor.policy import (
-    check_limits, check_response, check_step, PolicyFacts, Timing)
-from stream_agent.doctor.topics import check_command_topic, check_image_topic, Endpoint
-from stream_agent.doctor.wheels import check_wheels, Motion, reason_not_to
-from stream_agent.gate.settings import Settings
-from stream_agent.intake import IntakeSettings
+    check_limits, check_response, check_step, PolicyFacts, PolicyTiming)
+from stream_agent.doctor.topics import (
+    check_command_topic, check_image_topic, check_wheels, Endpoint, OdometryMotion, reason_not_to)
+from stream_agent.engine.frame_filter import FrameFilterSettings
+from stream_agent.gate.settings import GateSettings
 
-OK, NOT_CHECKED, WARN, ERROR = Level
+OK, NOT_CHECKED, WARN, ERROR = Severity
 T = 0.05
-SETTINGS = IntakeSettings(camera_period=T)
+SETTINGS = FrameFilterSettings(camera_period=T)
 POLICY = PolicyFacts('lane', (1, 60, 120), 0.25, 0.0, 1.0, 2.0)
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 STAMPED, TWIST = 'geometry_msgs/msg/TwistStamped', 'geometry_msgs/msg/Twist'
@@ -49,8 +49,8 @@ def test_a_value_of_a_wrong_type_is_said_once_and_left_out():
 # Policy
 
 def test_limits():
-    assert check_limits(POLICY, Settings(max_speed=1.0)).level is OK
-    found = check_limits(POLICY, Settings(max_speed=0.5, max_yaw_rate=2.0))
+    assert check_limits(POLICY, GateSettings(max_speed=1.0)).level is OK
+    found = check_limits(POLICY, GateSettings(max_speed=0.5, max_yaw_rate=2.0))
     assert found.level is WARN
     assert 'speed 1 m/s (gate: 0.5)' in found.said and 'yaw rate' not in found.said
 
@@ -58,7 +58,7 @@ def test_limits():
 @pytest.mark.parametrize('share, response, step', [
     (0.79, OK, OK), (0.81, WARN, WARN), (1.01, ERROR, WARN)])
 def test_durations_against_the_period(share, response, step):
-    timing = Timing(0.001, share * T, 0.001, share * T, 50, 'cpu')
+    timing = PolicyTiming(0.001, share * T, 0.001, share * T, 50, 'cpu')
     assert check_response(timing, T).level is response
     assert check_step(timing, T).level is step
 
@@ -114,8 +114,8 @@ def test_another_type_of_commands_is_named_as_the_parameter_has_it():
 def frames(count=40, period=T, age=0.01, size=(120, 160), bytes_=19200, **changes):
     """Make what a camera sends that is right, but for the changes."""
     start = 10**18
-    return [Frame(start + round(i * period * 1e9), start + round((i * period + age) * 1e9),
-                  i * period, size, 'mono8', '', bytes_)._replace(**changes)
+    return [ArrivedFrame(start + round(i * period * 1e9), start + round((i * period + age) * 1e9),
+                         i * period, size, 'mono8', '', bytes_)._replace(**changes)
             for i in range(count)]
 
 
@@ -204,7 +204,7 @@ def test_stamps_that_are_zero_or_do_not_ascend():
 # Wheels
 
 def motions(*pairs):
-    return [Motion(*pair) for pair in pairs]
+    return [OdometryMotion(*pair) for pair in pairs]
 
 
 def driven(*after, speed=0.05):

@@ -1,13 +1,12 @@
 """The engine: answers first, settles after, and never differs from the undivided step."""
 
-from graphs import EVERY_LAYER, FIGURE_2, SR
 import numpy as np
 import pytest
 from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.theory.enumeration import valid_patterns
-from stream_agent.theory.patterns import (
-    sequential_pattern, streaming_pattern, update_order)
+from stream_agent.theory.patterns import sequential_pattern, streaming_pattern, update_order
+from support.graphs import EVERY_LAYER, FIGURE_2, SR
 import torch
 
 pytestmark = pytest.mark.usefixtures('one_thread')

@@ -12,22 +12,22 @@ import subprocess
 import sys
 import time
 
-from jobs import wait_for
 import numpy as np
 import pytest
-import ranks_job
-from ranks_job import LOOPS, network_of, spread
 from stream_agent.engine import packed
-from stream_agent.engine.executors import ExecutorError
-from stream_agent.engine.partitioned import PartitionedEngine
+from stream_agent.engine.backends import BackendError
 from stream_agent.engine.ranks.costs import measure_nodes
-from stream_agent.engine.ranks.joining import joined_ranks
-from stream_agent.engine.ranks.nodes import keep_weights
-from stream_agent.engine.ranks.transfers import RankError
+from stream_agent.engine.ranks.engine import PartitionedEngine
+from stream_agent.engine.ranks.exchange import RankError
+from stream_agent.engine.ranks.orders import joined_ranks
+from stream_agent.engine.ranks.step import keep_weights
 from stream_agent.theory.patterns import (
     newest_image_pattern, sequential_pattern, streaming_pattern)
 from stream_agent.theory.planning.costs import check_costs
 from stream_agent.theory.planning.partition import PartitionError
+from support import ranks_job
+from support.jobs import wait_for
+from support.ranks_job import LOOPS, network_of, spread
 import torch
 from torch import distributed
 
@@ -220,22 +220,22 @@ def test_a_partition_for_another_pattern_is_refused(alone):
         'rank, or let the edge stream')
 
 
-def test_an_executor_of_whole_halves_is_refused(alone):
+def test_an_backend_of_whole_halves_is_refused(alone):
     pattern = newest_image_pattern(LOOPS)
-    with pytest.raises(ExecutorError) as error:
+    with pytest.raises(BackendError) as error:
         PartitionedEngine(network_of(LOOPS, pattern), spread(LOOPS, pattern, 1, 0),
-                          executor='onnxruntime')
+                          backend='onnxruntime')
     assert str(error.value) == (
-        "executor 'onnxruntime' computes no single nodes; ranks take eager or packed")
-    with pytest.raises(ExecutorError) as error:
+        "backend 'onnxruntime' computes no single nodes; ranks take eager or packed")
+    with pytest.raises(BackendError) as error:
         PartitionedEngine(network_of(LOOPS, pattern), spread(LOOPS, pattern, 1, 0),
                           precision='bfloat16')
-    assert str(error.value) == "executor 'eager': it works in float32, not in bfloat16"
+    assert str(error.value) == "backend 'eager': it works in float32, not in bfloat16"
 
 
-@pytest.mark.parametrize('executor', ['eager', *['packed'] * packed.is_available()])
-def test_every_node_is_measured(executor):
-    costs = measure_nodes(network_of(LOOPS, newest_image_pattern(LOOPS)), executor=executor,
+@pytest.mark.parametrize('backend', ['eager', *['packed'] * packed.is_available()])
+def test_every_node_is_measured(backend):
+    costs = measure_nodes(network_of(LOOPS, newest_image_pattern(LOOPS)), backend=backend,
                           frames=3)
     check_costs(costs, LOOPS)
     assert all(0 < seconds < 0.1 for seconds in costs.nodes.values())

@@ -3,7 +3,6 @@
 from itertools import product
 
 import pytest
-
 from stream_agent.gate.faults import Fault, Faults
 
 EVENTS = {'i': Faults.note_invalid, 'u': Faults.note_unusable, 'g': Faults.note_good,

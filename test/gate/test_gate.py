@@ -6,13 +6,12 @@ import random
 
 from hypothesis import given, settings as hypothesis_settings, strategies
 import pytest
-
 from stream_agent.command import Command, STOP
 from stream_agent.gate.faults import Fault
 from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
-from stream_agent.gate.settings import Settings
+from stream_agent.gate.settings import GateSettings
 
-SETTINGS = Settings()
+SETTINGS = GateSettings()
 T = SETTINGS.camera_period
 NAN = Command(math.nan, 0.0)
 SLOW = Command(0.1, 0.1)
@@ -21,7 +20,7 @@ SLOW = Command(0.1, 0.1)
 class Drive:
     """A gate, a camera and a clock."""
 
-    def __init__(self, settings: Settings = SETTINGS, start: float = 50.0) -> None:
+    def __init__(self, settings: GateSettings = SETTINGS, start: float = 50.0) -> None:
         self.gate = Gate(settings, start)
         self.now = start
 

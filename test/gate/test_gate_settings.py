@@ -4,15 +4,14 @@ from dataclasses import fields, FrozenInstanceError, replace
 import math
 
 import pytest
+from stream_agent.bounded_settings import SettingsError
+from stream_agent.gate.settings import GateSettings
 
-from stream_agent.gate.settings import Settings
-from stream_agent.settings import SettingsError
-
-NUMBERS = [item for item in fields(Settings) if 'unit' in item.metadata]
+NUMBERS = [item for item in fields(GateSettings) if 'unit' in item.metadata]
 
 
 def test_the_defaults_are_those_of_the_safety_rules():
-    settings = Settings()
+    settings = GateSettings()
     assert (settings.max_speed, settings.max_yaw_rate) == (0.5, 2.0)
     assert (settings.max_acceleration, settings.max_yaw_acceleration) == (2.5, 3.2)
     assert (settings.command_timeout, settings.max_age, settings.max_lead) == (0.25, 0.25, 0.1)
@@ -23,25 +22,25 @@ def test_the_defaults_are_those_of_the_safety_rules():
 @pytest.mark.parametrize('camera_period, patience', [
     (0.01, 0.25), (1 / 30, 0.25), (0.05, 0.25), (0.1, 0.5), (0.5, 2.5)])
 def test_timeout_and_age_grow_with_a_slow_camera(camera_period, patience):
-    settings = Settings(camera_period=camera_period)
+    settings = GateSettings(camera_period=camera_period)
     assert settings.command_timeout == settings.max_age == patience
 
 
 def test_a_timeout_or_age_that_was_given_stays():
-    settings = Settings(camera_period=0.1, command_timeout=0.3, max_age=0.4)
+    settings = GateSettings(camera_period=0.1, command_timeout=0.3, max_age=0.4)
     assert (settings.command_timeout, settings.max_age) == (0.3, 0.4)
 
 
 def test_settings_cannot_be_changed_behind_the_check():
     with pytest.raises(FrozenInstanceError):
-        Settings().max_speed = 99.0
+        GateSettings().max_speed = 99.0
 
 
 @pytest.mark.parametrize('item', NUMBERS, ids=lambda item: item.name)
 def test_both_ends_of_a_range_are_allowed_and_nothing_beyond(item):
     low, high = item.metadata['low'], item.metadata['high']
     # The slowest repetition needs a stop that is as long; the others stand alone.
-    roomy = Settings(stop_duration=60.0, camera_period=0.001)
+    roomy = GateSettings(stop_duration=60.0, camera_period=0.001)
     for value in (low, high):
         patient = {'command_timeout': 10.0} if item.name == 'camera_period' else {}
         assert replace(roomy, **{**patient, item.name: value})
@@ -56,7 +55,7 @@ def test_both_ends_of_a_range_are_allowed_and_nothing_beyond(item):
 
 def test_a_number_outside_its_range_is_refused_in_a_sentence():
     with pytest.raises(SettingsError) as caught:
-        Settings(max_speed=25.0)
+        GateSettings(max_speed=25.0)
     assert str(caught.value) == ('max_speed is 25.0; set it to a number from 0 to 20 m/s '
                                  '(greatest speed passed on, forward and backward)')
 
@@ -64,21 +63,21 @@ def test_a_number_outside_its_range_is_refused_in_a_sentence():
 @pytest.mark.parametrize('value', [1, 'true', None])
 def test_a_switch_is_true_or_false(value):
     with pytest.raises(SettingsError) as caught:
-        Settings(release_after_stop=value)
+        GateSettings(release_after_stop=value)
     assert str(caught.value) == f'release_after_stop is {value!r}; set it to true or false'
 
 
 def test_a_timeout_must_outlast_two_frames():
-    assert Settings(camera_period=0.1, command_timeout=0.2)
+    assert GateSettings(camera_period=0.1, command_timeout=0.2)
     with pytest.raises(SettingsError) as caught:
-        Settings(camera_period=0.1, command_timeout=0.19)
+        GateSettings(camera_period=0.1, command_timeout=0.19)
     assert str(caught.value) == ('command_timeout is 0.19 s with a camera_period of 0.1 s; '
                                  'set it to at least two periods, 0.2 s')
 
 
 def test_a_stop_must_outlast_one_repetition():
-    assert Settings(stop_duration=0.5, stop_period=0.5)
+    assert GateSettings(stop_duration=0.5, stop_period=0.5)
     with pytest.raises(SettingsError) as caught:
-        Settings(stop_duration=0.4, stop_period=0.5)
+        GateSettings(stop_duration=0.4, stop_period=0.5)
     assert str(caught.value) == ('stop_duration is 0.4 s with a stop_period of 0.5 s; '
                                  'set it to at least one period')

@@ -4,12 +4,11 @@ import math
 
 from hypothesis import given, strategies
 import pytest
-
 from stream_agent.command import Command, STOP
 from stream_agent.gate.limits import approach, ClampShare, FLOAT_MAX, is_finite, Limiter
-from stream_agent.gate.settings import Settings
+from stream_agent.gate.settings import GateSettings
 
-SETTINGS = Settings()
+SETTINGS = GateSettings()
 T = SETTINGS.camera_period
 FINITE = strategies.floats(-FLOAT_MAX, FLOAT_MAX)
 

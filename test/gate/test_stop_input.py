@@ -5,13 +5,12 @@ import math
 
 from hypothesis import given, settings as hypothesis_settings, strategies
 import pytest
-
 from stream_agent.command import Command, STOP
 from stream_agent.gate.gate import Gate, Level, Outcome
-from stream_agent.gate.settings import Settings
+from stream_agent.gate.settings import GateSettings
 from stream_agent.gate.stop_input import StopInput
 
-SETTINGS = Settings(stop_input=True)
+SETTINGS = GateSettings(stop_input=True)
 SLOW = Command(0.05, 0.05)
 SAYS_STOP, SILENT = 'the stop input says stop', 'nothing was heard on the stop input for 0.5 s'
 

@@ -4,11 +4,10 @@ from dataclasses import replace
 import random
 
 import pytest
-
-from stream_agent.gate.settings import Settings
+from stream_agent.gate.settings import GateSettings
 from stream_agent.gate.watchdog import Watchdog
 
-ON = Settings()
+ON = GateSettings()
 RELEASED = replace(ON, release_after_stop=True)
 
 

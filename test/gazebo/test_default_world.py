@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from stream_agent.commands.world import main
+from stream_agent.cli.world import main
 from stream_agent.gazebo.world_folder import read_world
 
 SHIPPED = Path(__file__).parents[2] / 'config' / 'gazebo' / 'course'

@@ -8,15 +8,15 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+from stream_agent.bounded_settings import SettingsError
 from stream_agent.gazebo.world_folder import read_world, WorldError, write_world
-from stream_agent.settings import SettingsError
 from stream_agent.simulation.scene import Scene
-from stream_agent.simulation.settings import Settings, VEHICLES
+from stream_agent.simulation.settings import SimulationSettings, VEHICLES
 from stream_agent.simulation.vehicle import Pose
 import yaml
 
 SEED = 1_000_003
-SETTINGS = Settings(coloured=True)
+SETTINGS = SimulationSettings(coloured=True)
 POSES = [Pose(0.3, -0.2, 0.4), Pose(1.1, 0.9, -2.0)]
 
 
@@ -252,5 +252,5 @@ def test_a_damaged_course_is_refused(folder, tmp_path, name, content):
 
 def test_settings_that_cannot_be_simulated_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(SettingsError):
-        write_world(Settings(camera_height=9.0), SEED, tmp_path / 'world')
+        write_world(SimulationSettings(camera_height=9.0), SEED, tmp_path / 'world')
     assert not (tmp_path / 'world').exists()

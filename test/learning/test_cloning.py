@@ -5,16 +5,15 @@ import signal
 
 import numpy as np
 import pytest
+from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.learning.augmentation import Augmentation, sideways
 from stream_agent.learning.cloning import CloningLearner, CloningSchedule, FrameLearner
-from stream_agent.learning.episodes import RecordedEpisode
-from stream_agent.learning.folds import answers, assign_folds, determination
-from stream_agent.learning.streams import Streams
+from stream_agent.learning.folds import assign_folds, predict, r2_score
 from stream_agent.learning.trainer import Trainer, TrainerOptions
-from stream_agent.network.checkpoint import CommandLimits
+from stream_agent.learning.window_sampler import RecordedEpisode, WindowSampler
+from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.patterns import (
     newest_image_pattern, sequential_pattern, streaming_pattern)
 import torch
@@ -51,13 +50,13 @@ def episode(length, seed, late=0):
 def learner_of(network, episodes=None, kind=CloningLearner, augmentation=None,
                schedule=SCHEDULE):
     episodes = episodes or [episode(length, length) for length in (17, 9, 33)]
-    return kind(network, Preprocessing((1, 6, 8)), CommandLimits(1.0, 1.0), episodes, schedule,
+    return kind(network, Preprocessing((1, 6, 8)), CommandScale(1.0, 1.0), episodes, schedule,
                 augmentation, seed=5)
 
 
 def test_streams_walk_through_every_episode_in_order_and_visit_all():
     lengths = [17, 3, 33, 8]
-    streams = Streams(lengths, 3, window=5, seed=0)
+    streams = WindowSampler(lengths, 3, window=5, seed=0)
     last = [None] * 3
     visits = {}
     for _ in range(60):
@@ -106,10 +105,10 @@ def test_the_loss_is_the_mean_over_frames_that_exist_and_answer(pattern):
     learner = learner_of(network)
     late = 2 if pattern is streaming_pattern else 1
     for step in range(8):
-        before = learner.remembered()
+        before = learner.state_dict()
         places = learner._streams.advance()
         state = learner._begin(places)
-        learner.recall(*before)
+        learner.load_state_dict(*before)
         total = count = 0
         for i, place in enumerate(places):
             frames = scale(torch.from_numpy(learner.episodes[place.episode].pixels(
@@ -147,7 +146,7 @@ def test_gradients_stay_inside_a_window():
     learner = learner_of(network_of())
     for step in range(2):
         learner.loss(step).backward()
-    assert not any(value.requires_grad for value in learner.remembered()[0].values())
+    assert not any(value.requires_grad for value in learner.state_dict()[0].values())
 
 
 def test_what_only_memory_can_know_is_learnt():
@@ -162,8 +161,8 @@ def test_what_only_memory_can_know_is_learnt():
         Trainer(learner_of(network, episodes, kind, schedule=schedule),
                 TrainerOptions(schedule.steps(12 * 60), schedule.learning_rate, quiet=True),
                 None).run()
-        found = answers(network, held_out, chunk=7, memory=kind is CloningLearner)
-        determinations[kind] = determination(held_out.targets, found)[1]
+        found = predict(network, held_out, chunk=7, memory=kind is CloningLearner)
+        determinations[kind] = r2_score(held_out.targets, found)[1]
     assert determinations[CloningLearner] > 0.8
     assert determinations[FrameLearner] < 0.2
 
@@ -223,7 +222,7 @@ def test_folds_hold_whole_recordings_out_and_are_of_one_size():
 
 def test_determination():
     targets = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
-    found = determination(targets, np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
+    found = r2_score(targets, np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
     assert found[0] == 0 and np.isnan(found[1])
 
 

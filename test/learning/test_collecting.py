@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from stream_agent.command import Command
+from stream_agent.driving.compute_model import immediate, Timeline, Work
+from stream_agent.driving.vehicles import CommandRows
+from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.learning.collecting import Collector, PendingTargets
-from stream_agent.learning.emulation.command_rows import CommandRows
-from stream_agent.learning.emulation.timeline import immediate, Timeline, Work
-from stream_agent.network.checkpoint import CommandLimits
+from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.environment import DrivingEnvironment
-from stream_agent.simulation.settings import Settings
-from stream_agent.theory.graph_file import graph_from_data
+from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.theory.patterns import sequential_pattern
 import torch
 
@@ -22,8 +22,8 @@ SMALL = graph_from_data({
     'edges': [{'source': 'image', 'target': 'command', 'transform': 'dense'}],
     'output': 'command'})
 # Without noise, images are the same whether those before them were taken or not.
-SETTINGS = Settings(width_px=32, height_px=24, noise=0.0, light=0.0)
-LIMITS = CommandLimits(1.0, 2.0)
+SETTINGS = SimulationSettings(width_px=32, height_px=24, noise=0.0, light=0.0)
+LIMITS = CommandScale(1.0, 2.0)
 COLLECTOR = Collector(SETTINGS, Preprocessing((1, 12, 16)), LIMITS, environments=2, frames=40,
                       most_delay=0.0)
 PERIOD = SETTINGS.period
@@ -64,7 +64,8 @@ def test_the_default_takes_and_answers_every_image_at_once():
 
 def test_the_first_drives_are_those_of_the_shipped_policies():
     """Courses, delays and places come from the same random numbers as when these were trained."""
-    collector = Collector(Settings(), COLLECTOR.preprocessing, LIMITS, environments=2, frames=25)
+    collector = Collector(SimulationSettings(), COLLECTOR.preprocessing, LIMITS, environments=2,
+                          frames=25)
     network = RolloutNetwork(SMALL, sequential_pattern(SMALL))
     first, second = collector.collect(network, True, np.random.default_rng([1, 0, 0]))[0]
     assert [first.targets[i][1] for i in (0, 12, 24)] == pytest.approx(
@@ -97,7 +98,7 @@ def test_the_network_sees_the_commands_that_were_out_when_it_took_the_image():
 
 def test_targets_are_interpolated_between_two_images():
     now = DrivingEnvironment(SETTINGS, 1).now
-    one = PendingTargets(CommandLimits(1.0, 1.0))
+    one = PendingTargets(CommandScale(1.0, 1.0))
     one.waiting.extend((time, np.zeros((1, 2, 2), np.uint8)) for time in (0.0, 0.25, 1.5))
     for time, value in ((0.0, 0.0), (1.0, 4.0)):
         one.note(replace(now, time=time, reference=Command(value, -value)))

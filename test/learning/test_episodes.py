@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from stream_agent.learning.episodes import Episode, Episodes
+from stream_agent.learning.window_sampler import Episode, Episodes
 
 
 def episode(first, length):

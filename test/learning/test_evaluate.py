@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stream_agent.learning.emulation.computer import Computer
-from stream_agent.learning.emulation.evaluation import timed
-from stream_agent.learning.emulation.intervals import difference, rms_ratio
-from stream_agent.learning.evaluate import main
+from stream_agent.cli.evaluate import main
+from stream_agent.driving.compute_model import ComputeModel
+from stream_agent.driving.evaluation import difference, rms_ratio, timed
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.theory.planning.costs import NodeCosts, save_costs
 
@@ -37,11 +36,11 @@ def test_costs_of_a_file_are_taken_as_they_are_or_scaled(tmp_path):
     nodes = [node.name for node in load_policy(STREAMING).network.graph.nodes][1:]
     save_costs(tmp_path / 'costs.yaml', NodeCosts(
         {name: 0.001 * (1 + i) for i, name in enumerate(nodes)}, overhead=0.001))
-    (plain,) = timed([str(SEQUENTIAL)], Computer('serial', tmp_path / 'costs.yaml'), 0.1)
+    (plain,) = timed([str(SEQUENTIAL)], ComputeModel('serial', tmp_path / 'costs.yaml'), 0.1)
     count = len(nodes)
     total = 0.001 * (count * (count + 1) / 2 + 1)
     assert plain.timeline.work[0] == pytest.approx((total, total))
-    (twice,) = timed([str(SEQUENTIAL)], Computer('serial', tmp_path / 'costs.yaml', 2.0), 0.1)
+    (twice,) = timed([str(SEQUENTIAL)], ComputeModel('serial', tmp_path / 'costs.yaml', 2.0), 0.1)
     assert twice.timeline.work[0] == pytest.approx((0.2, 0.2))
 
 

@@ -9,7 +9,7 @@ import pytest
 CODE = """
 import resource
 import numpy as np
-from stream_agent.learning.memory import keep_freed_memory
+from stream_agent.learning.trainer import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -4,16 +4,16 @@ import argparse
 
 import numpy as np
 import pytest
-from recordings_files import drive, raw, stamps, tub, twist_stamped, write
+from stream_agent.cli.train import main
+from stream_agent.graph_files.graph_file import graph_from_data
+from stream_agent.learning.cloning import rounded_up
 from stream_agent.learning.cloning_options import add_cloning, make_learner
-from stream_agent.learning.recorded import rounded_up
-from stream_agent.learning.train import main
 from stream_agent.learning.trainer import Trainer, TrainerOptions
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import graph_to_data
-from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.patterns import newest_image_pattern
+from support.recordings_files import drive, raw, stamps, tub, twist_stamped, write
 import yaml
 
 GRAPH = graph_from_data({
@@ -112,7 +112,7 @@ def test_a_policy_says_what_it_learnt_to_steer_by(tmp_path):
     learner = learner_of(tmp_path, '--bag', str(path), '--held-out', '0')
     assert learner.provenance()['steering'] == 'steering'
     # Trainings resume only where they learn the same.
-    assert learner.begun_with()['steering'] == 'steering'
+    assert learner.initial_settings()['steering'] == 'steering'
 
 
 def test_limits_that_recorded_commands_exceed(tmp_path):

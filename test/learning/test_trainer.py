@@ -12,14 +12,14 @@ import sys
 
 import numpy as np
 import pytest
-from stream_agent.learning import sharing
+from stream_agent.learning import distributed
 from stream_agent.learning.progress import ProgressError
 from stream_agent.learning.resume import ResumeError
 from stream_agent.learning.trainer import Trainer, TrainerOptions, TrainingError
 from stream_agent.network.checkpoint import load_policy
+from support import trainer_job
+from support.trainer_job import OPTIONS, stop, Summing, weights
 import torch
-import trainer_job
-from trainer_job import OPTIONS, stop, Summing, weights
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -211,18 +211,18 @@ def test_options_that_are_none_are_refused(options, message):
     pytest.param('cuda', 'torch sees no GPU here; take cpu',
                  marks=pytest.mark.skipif(torch.cuda.is_available(), reason='there is one'))])
 def test_a_device_that_is_not_there_is_refused(device, remedy):
-    with pytest.raises(sharing.SharingError) as error:
+    with pytest.raises(distributed.DistributedError) as error:
         Trainer(Summing(), replace(OPTIONS, device=device), None)
     assert str(error.value) == f"device '{device}': {remedy}"
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused(monkeypatch):
-    assert sharing.share(5) == slice(0, 5)
+    assert distributed.local_slice(5) == slice(0, 5)
     monkeypatch.setenv('WORLD_SIZE', '2')
     monkeypatch.setenv('RANK', '1')
-    assert sharing.share(8) == slice(4, 8)
-    with pytest.raises(sharing.SharingError) as error:
-        sharing.share(5)
+    assert distributed.local_slice(8) == slice(4, 8)
+    with pytest.raises(distributed.DistributedError) as error:
+        distributed.local_slice(5)
     assert str(error.value) == ('a batch of 5 cannot be shared equally by 2 processes; take a '
                                 'multiple of 2, or start fewer processes')
 

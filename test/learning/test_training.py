@@ -8,40 +8,40 @@ import signal
 import subprocess
 import sys
 
-from graphs import bare_graph
-from jobs import wait_for
 import numpy as np
 import pytest
-from recordings_files import drive as record
+from stream_agent.cli.train import labels_of, main, parse
+from stream_agent.driving.compute_model import ComputeModel
+from stream_agent.driving.drives import drive, PolicyDriver
+from stream_agent.driving.evaluation import timed
+from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.learning.collecting import Collector
-from stream_agent.learning.driving import drive, PolicyDriver
-from stream_agent.learning.emulation.computer import Computer
-from stream_agent.learning.emulation.evaluation import timed
-from stream_agent.learning.imitation import Imitation, imitation_loss
+from stream_agent.learning.imitation import (
+    filled, Imitation, imitation_loss, ImitationSchedule, lengthened)
 from stream_agent.learning.imitation_options import limits, make_learner
 from stream_agent.learning.policy_jobs import pattern_of
-from stream_agent.learning.resume import Remembered, ResumeError, ResumeFile, Standing
-from stream_agent.learning.schedule import filled, lengthened, Schedule
-from stream_agent.learning.train import labels_of, main, parse
+from stream_agent.learning.resume import LearnerState, ResumeError, ResumeFile, TrainingState
 from stream_agent.learning.trainer import Trainer, TrainerOptions
 from stream_agent.network import custom
-from stream_agent.network.checkpoint import CommandLimits, load_policy
+from stream_agent.network.checkpoint import CommandScale, load_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
-from stream_agent.simulation.settings import Settings
+from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.theory.graph import with_schedule
-from stream_agent.theory.graph_file import graph_from_data, load_graph
 from stream_agent.theory.rollout import inference_factor, response_cone
+from support.graphs import bare_graph
+from support.jobs import wait_for
+from support.recordings_files import drive as record
+from support.trainer_job import SMALL_TEXT, stop
 import torch
-from trainer_job import SMALL_TEXT, stop
 import yaml
 
 CONFIG = Path(__file__).parents[2] / 'config'
 LANE = load_graph(CONFIG / 'graphs' / 'lane.yaml')
 SMALL = graph_from_data(yaml.safe_load(SMALL_TEXT))
-SHORT = Schedule(rounds=2, environments=3, frames=60, updates=25, last_updates=0, batch=8)
+SHORT = ImitationSchedule(rounds=2, environments=3, frames=60, updates=25, last_updates=0, batch=8)
 
 
 def test_names_of_patterns():
@@ -63,8 +63,9 @@ def test_the_loss_leaves_the_burn_in_out():
 def imitation_of(graph, schedule, pattern='streaming', folder=None):
     torch.manual_seed(4)
     network = RolloutNetwork(graph, pattern_of(graph, pattern))
-    collector = Collector(Settings(), Preprocessing(network.shapes['image'], crop_top=0.25),
-                          limits(Settings()), schedule.environments, schedule.frames)
+    collector = Collector(SimulationSettings(),
+                          Preprocessing(network.shapes['image'], crop_top=0.25),
+                          limits(SimulationSettings()), schedule.environments, schedule.frames)
     return Imitation(network, collector, schedule, 4, folder=folder)
 
 
@@ -81,7 +82,8 @@ def test_imitation_learns(one_thread):
 
 
 def test_a_stopped_imitation_goes_on_with_the_rounds_it_has_driven(one_thread, tmp_path):
-    schedule = Schedule(rounds=3, environments=2, frames=40, updates=4, last_updates=0, batch=4)
+    schedule = ImitationSchedule(rounds=3, environments=2, frames=40, updates=4, last_updates=0,
+                                 batch=4)
     whole, first, second = (imitation_of(SMALL, schedule, folder=tmp_path / name)
                             for name in ('whole', 'halves', 'halves'))
     options = options_for(schedule, save_every=0)
@@ -102,7 +104,7 @@ def test_a_stopped_imitation_goes_on_with_the_rounds_it_has_driven(one_thread, t
 @pytest.mark.parametrize('updates, last, steps, driven', [
     (4, 2, [0, 3, 4, 8, 13], [1, 1, 2, 3, 3]), (0, 5, [0, 4], [3, 3])])
 def test_a_round_is_driven_before_its_first_gradient_step(updates, last, steps, driven):
-    schedule = Schedule(rounds=3, updates=updates, last_updates=last)
+    schedule = ImitationSchedule(rounds=3, updates=updates, last_updates=last)
     assert [schedule.rounds_before(step) for step in steps] == driven
 
 
@@ -112,7 +114,7 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path)
                  '--robot', 'turtlebot3']) == 0
     policy = load_policy(tmp_path / 'lane_streaming.safetensors')
     # Of a robot whose expert drives 0.2 m/s: all is slower, and takes longer.
-    assert policy.limits == CommandLimits(max_speed=0.25, max_yaw_rate=0.5)
+    assert policy.limits == CommandScale(max_speed=0.25, max_yaw_rate=0.5)
     assert policy.training['robot'] == 'turtlebot3'
     assert policy.training['schedule']['frames'] == 640
     assert policy.pattern_name == 'streaming'
@@ -219,7 +221,7 @@ def test_a_multi_rate_graph_with_own_code_and_held_images_is_trained_and_drives(
     assert policy.updates_per_frame == policy.training['schedule']['updates_per_frame'] == 2
     assert policy.network.graph.node('deep').period == 3
     driver = PolicyDriver(policy)
-    environment = DrivingEnvironment(Settings(), FIRST_HELD_OUT_SEED)
+    environment = DrivingEnvironment(SimulationSettings(), FIRST_HELD_OUT_SEED)
     state = policy.network.initial_state()
     frame = environment.look()
     driver.reset()
@@ -269,9 +271,11 @@ def learner_of(*options, graph=SMALL, label='streaming'):
 
 def test_who_emulates_nothing_trains_as_ever():
     learner = learner_of(graph=LANE)
-    assert learner.begun_with() | {'graph': None, 'pattern': None} == {
-        **asdict(replace(Schedule(), updates=1)), 'graph': None, 'pattern': None, 'computer': None,
-        'simulator': asdict(Collector(Settings(), learner.preprocessing, CommandLimits(1.0, 2.0),
+    assert learner.initial_settings() | {'graph': None, 'pattern': None} == {
+        **asdict(replace(ImitationSchedule(),
+                         updates=1)), 'graph': None, 'pattern': None, 'computer': None,
+        'simulator': asdict(Collector(SimulationSettings(), learner.preprocessing,
+                                      CommandScale(1.0, 2.0),
                                       8, 160))}
     assert 'emulated' not in learner.provenance()
 
@@ -279,8 +283,8 @@ def test_who_emulates_nothing_trains_as_ever():
 @pytest.mark.parametrize('pattern, busy', [('streaming', 1.6), ('sequential', 3.2)])
 def test_all_drive_as_long_whatever_they_take(pattern, busy):
     learner = learner_of('--pass-periods', '3.2', '--execution', 'parallel', label=pattern)
-    frames = learner.begun_with()['frames']
-    assert busy * (frames - 2) < 3 * Schedule().frames <= busy * frames + 1
+    frames = learner.initial_settings()['frames']
+    assert busy * (frames - 2) < 3 * ImitationSchedule().frames <= busy * frames + 1
 
 
 def test_a_policy_is_trained_under_the_timing_that_it_is_evaluated_with(tmp_path):
@@ -289,21 +293,23 @@ def test_a_policy_is_trained_under_the_timing_that_it_is_evaluated_with(tmp_path
                  '1', '--updates', '2', '--last-updates', '0', '--output', str(tmp_path),
                  '--pass-periods', '3.2', '--execution', 'parallel']) == 0
     path = tmp_path / 'small_streaming.safetensors'
-    (one,) = timed([str(path)], Computer('parallel', pass_periods=3.2), Settings().period)
+    (one,) = timed([str(path)], ComputeModel('parallel', pass_periods=3.2),
+                   SimulationSettings().period)
     told = load_policy(path).training['emulated']
     assert told['computer'] == 'parallel device, 3.2 camera periods a pass'
     assert told['work'] == [list(one.timeline.work[0])]
     # Each of the two nodes takes half a pass, so there is an answer every 1.6 periods.
-    assert one.timeline.work[0].busy == pytest.approx(1.6 * Settings().period)
-    assert told['aim'] == pytest.approx(0.8 * Settings().period, rel=0.01)
+    assert one.timeline.work[0].busy == pytest.approx(1.6 * SimulationSettings().period)
+    assert told['aim'] == pytest.approx(0.8 * SimulationSettings().period, rel=0.01)
     assert told['handover'] == 1.0
 
 
 def test_a_training_goes_on_under_its_own_timing_alone(tmp_path):
     options = (), ('--pass-periods', '3.2'), ('--pass-periods', '6.4')
     none, fast, slow = (
-        ResumeFile(tmp_path / 'resume', learner_of(*given).begun_with()) for given in options)
-    fast.write(Standing({}, Remembered({}, None), {}))
+        ResumeFile(tmp_path / 'resume',
+                   learner_of(*given).initial_settings()) for given in options)
+    fast.write(TrainingState({}, LearnerState({}, None), {}))
     assert fast.read() is not None
     for other, now in ((none, 'no computer'), (slow, 'computer = serial device, 6.4 camera '
                                                      'periods a pass')):
@@ -348,7 +354,7 @@ def test_a_wrong_graph_is_said_in_a_sentence(tmp_path, capsys):
                          ids=lambda path: path.stem)
 def test_the_shipped_policies_drive_a_course_that_training_never_saw(path):
     policy = load_policy(path)
-    environment = DrivingEnvironment(Settings(), FIRST_HELD_OUT_SEED + 77)
+    environment = DrivingEnvironment(SimulationSettings(), FIRST_HELD_OUT_SEED + 77)
     result = drive(environment, PolicyDriver(policy), laps=1)
     assert result.departures == 0
     assert result.laps >= 1

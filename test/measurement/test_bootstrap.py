@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from stream_agent.measurement.bootstrap import block_weights, memory, paired_interval
 
 PERIOD = 1 / 30

@@ -2,11 +2,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from recordings import ns, PERIOD, winding_road
-
 from stream_agent.measurement.comparison import classify, compare
 from stream_agent.measurement.rows import Row
 from stream_agent.measurement.traces import make_run
+from support.recordings import ns, PERIOD, winding_road
 
 NAN = float('nan')
 EARLY = {'latency': 3e-3, 'jitter': 1e-3, 'noise': 0.02}

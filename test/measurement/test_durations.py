@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-
 from stream_agent.measurement.durations import Durations, profile_table, Rate
 
 

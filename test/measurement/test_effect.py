@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-from recordings import ns
-
-from stream_agent.measurement.effect import error_in_effect, in_effect
+from stream_agent.measurement.comparison import error_in_effect, in_effect
 from stream_agent.measurement.rows import Row
 from stream_agent.measurement.traces import make_run
+from support.recordings import ns
 
 NAN = float('nan')
 

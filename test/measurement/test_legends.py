@@ -5,13 +5,11 @@ import re
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 import pytest
-from recordings import winding_road
-
 from stream_agent.measurement.comparison import compare
-from stream_agent.measurement.legends import labels_of, shortened
-from stream_agent.measurement.plots import REPORT_STYLE
+from stream_agent.measurement.plots import labels_of, REPORT_STYLE, shortened
 from stream_agent.measurement.report import PLOTS
 from stream_agent.measurement.traces import make_run
+from support.recordings import winding_road
 
 NAMES = [f'lane_{kind}_with_augmentation_and_every_other_option_there_is_seed_{seed}'
          for kind in ('streaming', 'sequential') for seed in (1, 2)]

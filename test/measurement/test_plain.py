@@ -1,9 +1,8 @@
 import json
 
 import numpy as np
-
 from stream_agent.measurement.bootstrap import Interval
-from stream_agent.measurement.plain import plain
+from stream_agent.measurement.summary import plain
 
 
 def test_what_is_no_number_becomes_null():

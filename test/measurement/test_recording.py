@@ -3,11 +3,10 @@ from pathlib import Path
 import time
 
 import pytest
-from recordings import ns, winding_road
-
 from stream_agent.measurement.recording import (
     line_to_row, make_folder, read_changes, read_description, read_rows, RecordingError,
     row_to_line, ROWS_FILE, Writer)
+from support.recordings import ns, winding_road
 
 NOW = time.struct_time((2026, 11, 21, 2, 50, 7, 5, 325, 0))
 

@@ -3,13 +3,12 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from recordings import ns, PERIOD, winding_road
-
 from stream_agent.measurement.comparison import compare
 from stream_agent.measurement.recording import Writer
 from stream_agent.measurement.report import html, main, text
 from stream_agent.measurement.summary import sentences
 from stream_agent.measurement.traces import make_run
+from support.recordings import ns, PERIOD, winding_road
 
 STAGES = {'arrival p50': '0.0004', 'convert p50': '0.0003', 'respond p50': '0.0012',
           'publish p50': '0.0002', 'settle p50': '0.009'}

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from recordings import winding_road
-
 from stream_agent.measurement.response import departure, first_response
 from stream_agent.measurement.traces import make_run
+from support.recordings import winding_road
 
 
 def measured(seconds=31.0, **policy):

@@ -2,10 +2,9 @@ import itertools
 import math
 
 import pytest
-from recordings import Clock, ns
-
 from stream_agent.command import Command
-from stream_agent.measurement.rows import HORIZON, MOST_OPEN, RowMaker
+from stream_agent.measurement.rows import FrameMatcher, HORIZON, MOST_OPEN
+from support.recordings import Clock, ns
 
 TURN = Command(0.5, 0.25)
 SLOWER = Command(0.4, 0.2)
@@ -18,7 +17,7 @@ def clock():
 
 @pytest.fixture
 def maker(clock):
-    return RowMaker(['agent', 'baseline'], driving='agent', clock=clock)
+    return FrameMatcher(['agent', 'baseline'], driving='agent', clock=clock)
 
 
 def close(maker, clock):
@@ -37,7 +36,7 @@ def test_a_row_joins_everything_of_its_frame_in_any_order(clock):
         lambda m: m.add_gated(ns(1.005), ns(1.0045), SLOWER)]
     results = set()
     for order in itertools.permutations(events):
-        maker = RowMaker(['agent', 'baseline'], driving='agent', clock=clock)
+        maker = FrameMatcher(['agent', 'baseline'], driving='agent', clock=clock)
         for event in order:
             event(maker)
         rows = [row._replace(gated_speed=str(row.gated_speed),

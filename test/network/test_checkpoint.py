@@ -5,18 +5,18 @@ import json
 from pathlib import Path
 import pickle
 
-from graphs import EVERY_LAYER
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 from stream_agent.command import Command
+from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.checkpoint import (
-    CheckpointError, CommandLimits, load_policy, Policy, save_policy)
+    CheckpointError, CommandScale, load_policy, Policy, save_policy)
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import infer_shapes
-from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.patterns import read_newest_image, streaming_pattern
+from support.graphs import EVERY_LAYER
 import torch
 
 
@@ -25,7 +25,7 @@ def policy():
     torch.manual_seed(0)
     pattern = read_newest_image(EVERY_LAYER, streaming_pattern(EVERY_LAYER))
     return Policy(RolloutNetwork(EVERY_LAYER, pattern), Preprocessing((1, 8, 8), 0.25),
-                  CommandLimits(1.0, 2.0), 'streaming', {'seed': 0, 'frames': 100})
+                  CommandScale(1.0, 2.0), 'streaming', {'seed': 0, 'frames': 100})
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_policies_that_are_shipped_load(name):
 
 
 def test_outputs_and_commands_are_each_other_s_inverse():
-    limits = CommandLimits(max_speed=0.5, max_yaw_rate=2.0)
+    limits = CommandScale(max_speed=0.5, max_yaw_rate=2.0)
     assert limits.command((0.5, -0.25)) == Command(0.25, -0.5)
     assert limits.output(Command(0.25, -0.5)) == (0.5, -0.25)
 

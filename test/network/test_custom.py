@@ -3,15 +3,15 @@
 import sys
 
 import pytest
+from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network import custom
 from stream_agent.network.checkpoint import (
-    CheckpointError, CommandLimits, load_policy, Policy, save_policy)
+    CheckpointError, CommandScale, load_policy, Policy, save_policy)
 from stream_agent.network.custom import allow_transforms
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import infer_shapes
 from stream_agent.theory.graph import GraphError
-from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.patterns import sequential_pattern
 import torch
 
@@ -115,7 +115,7 @@ def test_a_checkpoint_imports_nothing(package, tmp_path):
     path = tmp_path / 'policy.safetensors'
     allow_transforms(['outside.Halves'])
     save_policy(path, Policy(network_with('outside.Halves'), Preprocessing((1, 6, 8)),
-                             CommandLimits(1.0, 1.0), 'sequential', {}))
+                             CommandScale(1.0, 1.0), 'sequential', {}))
     assert load_policy(path).network.shapes['edges'] == (1, 6, 4)
     custom._allowed.clear()
     del sys.modules['outside']

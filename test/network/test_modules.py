@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from graphs import bare_graph, EVERY_LAYER, SR
 import pytest
+from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.disturbances import Disturbance
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import GraphError
-from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern
+from support.graphs import bare_graph, EVERY_LAYER, SR
 import torch
 from torch.nn import functional
 

@@ -2,15 +2,15 @@
 
 from functools import cache
 
-from graphs import EVERY_LAYER
 from hypothesis import given, settings, strategies
 import pytest
-from strategies import valid_patterns_of
 from stream_agent.network.rollout_network import RolloutNetwork, State
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec, with_schedule
 from stream_agent.theory.information import frames_until_response, images_seen
 from stream_agent.theory.patterns import update_order
+from support.graphs import EVERY_LAYER
+from support.strategies import valid_patterns_of
 import torch
 
 FRAMES = 40

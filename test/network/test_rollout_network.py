@@ -1,14 +1,14 @@
 """The network: halves against the whole, the window against steps, layers against formulas."""
 
-from graphs import bare_graph, EVERY_LAYER, FIGURE_2, SR
 import pytest
-from stream_agent.network.recurrence import Gilr
+from stream_agent.graph_files.graph_file import graph_from_data
+from stream_agent.network.recurrence import GilrCell
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import graph_to_data, GraphError
-from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.information import frames_until_response
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern
+from support.graphs import bare_graph, EVERY_LAYER, FIGURE_2, SR
 import torch
 
 GRAPHS = {'figure 2': FIGURE_2, 'SR': SR}
@@ -84,7 +84,7 @@ def test_gilr_is_the_published_recurrence():
     total, previous = torch.randn(4, 6, dtype=torch.float64), torch.randn(4, 3,
                                                                           dtype=torch.float64)
     g, i = torch.sigmoid(total[:, :3]), torch.tanh(total[:, 3:])
-    torch.testing.assert_close(Gilr()(total, previous), g * previous + (1 - g) * i)
+    torch.testing.assert_close(GilrCell()(total, previous), g * previous + (1 - g) * i)
 
 
 def test_normalisation_of_a_frame_does_not_depend_on_the_batch():

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from graphs import EVERY_LAYER
 import pytest
+from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import infer_shapes
 from stream_agent.theory.graph import GraphError, NodeSpec
-from stream_agent.theory.graph_file import graph_from_data, load_graph
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern
+from support.graphs import EVERY_LAYER
 import torch
 
 LANE = load_graph(Path(__file__).parents[2] / 'config' / 'graphs' / 'lane.yaml')

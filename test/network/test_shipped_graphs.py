@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.graph_file import load_graph
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern
 import torch
 

@@ -20,9 +20,8 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter_client import AsyncParameterClient
 from rclpy.signals import SignalHandlerOptions
-
-from stream_agent.nodes.conversions import WATCH_COMMAND_QOS
-from wheels import Robot
+from stream_agent.nodes.messages import WATCH_COMMAND_QOS
+from support.wheels import Robot
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,27 +7,27 @@ import time
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
-from graphs import EVERY_LAYER
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import STOP
+from stream_agent.engine.backends import usable
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.executors import usable
-from stream_agent.network.checkpoint import CommandLimits, load_policy, Policy, save_policy
+from stream_agent.graph_files.graph_file import graph_from_data
+from stream_agent.network.checkpoint import CommandScale, load_policy, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.nodes.conversions import (
+from stream_agent.nodes.messages import (
     array_to_image, ns_to_stamp, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
-from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.patterns import read_newest_image, sequential_pattern, streaming_pattern
+from support.graphs import EVERY_LAYER
 import torch
 
 pytestmark = pytest.mark.real_time
 
-LIMITS = CommandLimits(1.0, 2.0)
+LIMITS = CommandScale(1.0, 2.0)
 # A deep node that takes long to settle, and a short path that does not wait for it.
 SLOW = graph_from_data({
     'nodes': {'image': {'shape': [1, 8, 8]}, 'wide': {'shape': [7000]},
@@ -106,7 +106,7 @@ def change_state(peer, transition, node='agent'):
 
 
 def test_commands_are_the_engine_s_and_carry_their_frames_stamps(start_node, camera, checkpoint):
-    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True, max_gap=1000,
+    start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True, max_gap=1000,
                device='cpu')
     camera.wait_for_agent()
     policy = load_policy(checkpoint)
@@ -117,13 +117,13 @@ def test_commands_are_the_engine_s_and_carry_their_frames_stamps(start_node, cam
         assert command == pytest.approx(LIMITS.command(output), abs=1e-6)
 
 
-@pytest.mark.parametrize('executor, precision, tolerance', [
+@pytest.mark.parametrize('backend, precision, tolerance', [
     ('auto', 'float32', 1e-5), ('packed', 'bfloat16', 5e-2), ('onnxruntime', 'float32', 1e-5)])
 @pytest.mark.any_time
-def test_other_executors_command_the_same(start_node, camera, peer, checkpoint, executor,
-                                          precision, tolerance):
+def test_other_backends_command_the_same(start_node, camera, peer, checkpoint, backend,
+                                         precision, tolerance):
     heard = peer.hear(DiagnosticArray, '/diagnostics')
-    start_node('agent', checkpoint=checkpoint, autostart=True, max_gap=1000, executor=executor,
+    start_node('agent', checkpoint=checkpoint, autostart=True, max_gap=1000, backend=backend,
                precision=precision, device='cpu')
     camera.wait_for_agent()
     policy = load_policy(checkpoint)
@@ -134,14 +134,14 @@ def test_other_executors_command_the_same(start_node, camera, peer, checkpoint, 
         assert command == pytest.approx(LIMITS.command(output), abs=tolerance)
     peer.spin_until(lambda: heard)
     values = {value.key: value.value for value in heard[-1].message.status[0].values}
-    name, _, threads = values['executor'].partition(', ')
-    assert name in (usable('cpu', precision) if executor == 'auto' else [executor])
+    name, _, threads = values['backend'].partition(', ')
+    assert name in (usable('cpu', precision) if backend == 'auto' else [backend])
     assert threads in ('1 threads', f'{os.cpu_count()} threads')
 
 
 def test_exactly_one_command_per_accepted_frame_among_faulty_ones(
         start_node, camera, peer, checkpoint):
-    agent = start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True)
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
     camera.wait_for_agent()
     camera.show_and_wait(0)
     generator = np.random.default_rng(5)
@@ -169,7 +169,7 @@ def test_exactly_one_command_per_accepted_frame_among_faulty_ones(
 
 
 def test_no_command_unless_active_and_a_stop_first(start_node, camera, peer, checkpoint):
-    start_node('agent', executor='eager', checkpoint=checkpoint)
+    start_node('agent', backend='eager', checkpoint=checkpoint)
     peer.spin_until(lambda: camera.publisher.get_subscription_count() == 0)
     assert change_state(peer, Transition.TRANSITION_CONFIGURE)
     peer.spin_until(lambda: camera.publisher.get_subscription_count())
@@ -200,7 +200,7 @@ def test_no_command_unless_active_and_a_stop_first(start_node, camera, peer, che
 def test_the_answer_does_not_wait_for_what_only_later_frames_need(
         start_node, camera, peer, tmp_path):
     checkpoint = save(tmp_path / 'slow', SLOW, read_newest_image(SLOW, streaming_pattern(SLOW)))
-    agent = start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True)
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
     camera.wait_for_agent()
     for index in range(10):
         camera.show_and_wait(index)
@@ -218,7 +218,7 @@ def test_the_answer_does_not_wait_for_what_only_later_frames_need(
 def test_the_newest_frame_wins_and_latency_does_not_grow(start_node, camera, peer, tmp_path):
     """A network of about three camera periods: answers stay young, the rest is dropped."""
     checkpoint = save(tmp_path / 'slow', SLOW, sequential_pattern(SLOW))
-    agent = start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True,
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True,
                        max_gap=1000)
     camera.wait_for_agent()
     for index in range(300):
@@ -244,7 +244,7 @@ def test_no_command_before_the_output_depends_on_an_image(start_node, camera, tm
                   {'source': 'hidden', 'target': 'command'}],
         'output': 'command'})
     checkpoint = save(tmp_path / 'late', graph, streaming_pattern(graph))
-    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True)
+    start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
     camera.wait_for_agent()
     stamps = []
     for index in range(6):
@@ -256,7 +256,7 @@ def test_no_command_before_the_output_depends_on_an_image(start_node, camera, tm
 
 
 def test_compressed_frames(start_node, peer, checkpoint):
-    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True,
+    start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True,
                image_transport='compressed')
     commands = peer.hear(TwistStamped, 'policy_command')
     publisher = peer.node.create_publisher(CompressedImage, 'image/compressed', WATCH_FRAME_QOS)
@@ -275,7 +275,7 @@ def test_compressed_frames(start_node, peer, checkpoint):
 def test_every_update_answers_where_that_is_asked_for(
         start_node, camera, tmp_path, trained, asked):
     checkpoint = save(tmp_path / 'held', EVERY_LAYER, sequential_pattern(EVERY_LAYER), trained)
-    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True,
+    start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True,
                updates_per_frame=asked, publish_every_update=True)
     camera.wait_for_agent()
     stamp = camera.show(0)
@@ -289,7 +289,7 @@ def test_updates_before_the_first_response_count_as_updates_and_not_as_frames(
         start_node, camera, tmp_path, every_update, answers):
     # An image reaches the command in the update after that in which it is read.
     checkpoint = save(tmp_path / 'held', EVERY_LAYER, streaming_pattern(EVERY_LAYER), 2)
-    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True,
+    start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True,
                publish_every_update=every_update)
     camera.wait_for_agent()
     for index, number in enumerate(answers):
@@ -301,7 +301,7 @@ def test_updates_before_the_first_response_count_as_updates_and_not_as_frames(
 
 
 def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, checkpoint):
-    start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True,
+    start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True,
                camera_period=0.02)
     heard = peer.hear(DiagnosticArray, '/diagnostics')
     camera.wait_for_agent()
@@ -333,8 +333,8 @@ def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, ch
     ({'checkpoint': __file__}, f'configure: {__file__}: not a safetensors file ('),
     ({'checkpoint': 'GOOD', 'device': 'cuda:99'},
      "configure: device 'cuda:99' is not to be had ("),
-    ({'checkpoint': 'GOOD', 'executor': 'abacus'},
-     "configure: there is no executor 'abacus'; on cpu in float32 there are eager, packed"),
+    ({'checkpoint': 'GOOD', 'backend': 'abacus'},
+     "configure: there is no backend 'abacus'; on cpu in float32 there are eager, packed"),
     ({'checkpoint': 'GOOD', 'image_transport': 'theora'},
      "configure: image_transport is 'theora'; choices are 'raw', 'compressed'")])
 @pytest.mark.any_time
@@ -355,7 +355,7 @@ def test_a_failed_configure_leaves_the_node_unconfigured(start_node, peer):
 
 def test_a_transition_that_is_not_possible_leaves_the_agent_driving(
         start_node, camera, peer, checkpoint):
-    agent = start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True)
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
     camera.wait_for_agent()
     client = peer.node.create_client(ChangeState, 'agent/change_state')
     peer.spin_until(client.service_is_ready)
@@ -375,7 +375,7 @@ def test_a_misspelt_parameter_is_named(start_node):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_robot_and_prints_the_profile(start_node, camera, checkpoint, number):
-    agent = start_node('agent', executor='eager', checkpoint=checkpoint, autostart=True)
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
     camera.wait_for_agent()
     camera.show_and_wait(0)
     agent.signal(number)

@@ -7,8 +7,8 @@ import signal
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image
-from stream_agent.nodes.conversions import image_to_array, stamp_to_ns, WATCH_FRAME_QOS
-from videos import RATE, write_video
+from stream_agent.nodes.messages import image_to_array, stamp_to_ns, WATCH_FRAME_QOS
+from support.videos import RATE, write_video
 
 pytestmark = pytest.mark.real_time
 

@@ -10,9 +10,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Twist
 from hypothesis import given, strategies
 import pytest
-
 from stream_agent.command import Command, STOP
-from stream_agent.nodes.command_types import ackermann, make_command_type, steering_angle
+from stream_agent.nodes.messages import ackermann, make_command_type, steering_angle
 
 DRIVE = Command(0.4, 0.5)
 WHEEL_BASE = 0.25

@@ -7,9 +7,9 @@ import pytest
 from sensor_msgs.msg import CameraInfo, Image
 from stream_agent.command import Command
 from stream_agent.gazebo.world_folder import write_world
-from stream_agent.nodes.conversions import (
+from stream_agent.nodes.messages import (
     COMMAND_QOS, command_to_twist, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
-from stream_agent.simulation.settings import Settings
+from stream_agent.simulation.settings import SimulationSettings
 
 pytestmark = pytest.mark.real_time
 
@@ -22,7 +22,7 @@ APART = ['-r', 'ground_truth:=odom', '-r', 'reference:=judged/reference',
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp('world')
-    write_world(Settings(**SMALL), SEED, folder)
+    write_world(SimulationSettings(**SMALL), SEED, folder)
     return str(folder)
 
 

@@ -12,13 +12,12 @@ from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
-
 from stream_agent.command import Command, STOP
-from stream_agent.nodes.conversions import stamp_to_ns
+from stream_agent.nodes.messages import stamp_to_ns
 
 pytestmark = pytest.mark.real_time
 
-POLICY_SOURCE = str(Path(__file__).with_name('policy_source.py'))
+POLICY_SOURCE = str(Path(__file__).parents[1] / 'support' / 'policy_source.py')
 DRIVE = Command(0.4, 0.5)
 random.seed(5)
 
@@ -194,7 +193,7 @@ def test_a_new_gate_stops_a_robot_that_its_predecessor_left_driving(robot, start
 LISTENER = """
 import rclpy
 from geometry_msgs.msg import TwistStamped
-from stream_agent.nodes.conversions import WATCH_COMMAND_QOS
+from stream_agent.nodes.messages import WATCH_COMMAND_QOS
 
 rclpy.init()
 node = rclpy.create_node('listener')

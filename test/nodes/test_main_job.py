@@ -17,7 +17,7 @@ def test_an_agent_that_dies_or_hangs_at_speed_is_stopped(peer, robot, start_node
     odometry = peer.hear(Odometry, 'odom')
     start_node('gate', max_speed=1.0)
     start_node('simulation', probe_changes=0, start_subscribers=1)
-    agent = start_node('agent', checkpoint=str(POLICY), executor='packed', autostart=True)
+    agent = start_node('agent', checkpoint=str(POLICY), backend='packed', autostart=True)
     # The simulation may know the gate, and drive, seconds before this end hears it.
     peer.spin_until(lambda: robot.heard and odometry
                     and odometry[-1].message.twist.twist.linear.x > 0.7, 30.0)

@@ -16,12 +16,11 @@ from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-
 from stream_agent.command import Command
+from stream_agent.images import stamp_of_serialized
 from stream_agent.measurement.recording import read_changes, read_description, read_rows
 from stream_agent.measurement.report import main as make_report
-from stream_agent.messages import stamp_of_serialized
-from stream_agent.nodes.conversions import (
+from stream_agent.nodes.messages import (
     array_to_image, COMMAND_QOS, command_to_twist, FRAME_QOS, ns_to_stamp)
 from stream_agent.nodes.recorder_node import parse_policies, RecorderNode
 

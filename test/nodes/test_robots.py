@@ -6,8 +6,8 @@ from pathlib import Path
 import signal
 
 import pytest
-from stream_agent.gate.settings import Settings as GateSettings
-from stream_agent.simulation.settings import read_settings, Settings
+from stream_agent.gate.settings import GateSettings
+from stream_agent.simulation.settings import read_settings, SimulationSettings
 import yaml
 
 FILES = sorted((Path(__file__).parents[2] / 'config' / 'robots').glob('*.yaml'))
@@ -42,7 +42,7 @@ def test_a_robot_is_complete_and_consistent(file):
     # The expert may do nothing that the gate would cut.
     assert found['simulation']['target_speed'] <= gate['max_speed']
     assert found['']['camera_period'] == pytest.approx(1 / found['simulation']['rate'])
-    assert set(found['simulation']) <= {item.name for item in fields(Settings)}
+    assert set(found['simulation']) <= {item.name for item in fields(SimulationSettings)}
     read_settings(file)
 
 

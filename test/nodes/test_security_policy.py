@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import pytest
-from videos import write_video
+from support.videos import write_video
 
 pytestmark = pytest.mark.real_time
 
@@ -74,7 +74,7 @@ def test_processes_do_what_they_may_and_may_no_more(start_node, peer, tmp_path):
     start_node('camera', source=write_video(tmp_path / 'one.avi', 64, 48, 1), repeat=True)
     for arguments in ([], ['-r', '__node:=baseline',
                            '-r', 'policy_command:=baseline/policy_command']):
-        start_node('agent', *arguments, checkpoint=CHECKPOINT, executor='eager', threads=1)
+        start_node('agent', *arguments, checkpoint=CHECKPOINT, backend='eager', threads=1)
     start_node('gate')
     start_node('recorder', policies=['agent=policy_command', 'baseline=baseline/policy_command'],
                output=str(tmp_path))

@@ -11,11 +11,9 @@ import pytest
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-
 from stream_agent.command import Command
-from stream_agent.nodes.conversions import (
-    COMMAND_QOS, command_to_twist, image_to_array, stamp_to_ns, twist_to_command,
-    WATCH_FRAME_QOS)
+from stream_agent.nodes.messages import (
+    COMMAND_QOS, command_to_twist, image_to_array, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
 
 pytestmark = pytest.mark.real_time
 

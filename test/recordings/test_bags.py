@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 import pytest
-from recordings_files import (
-    ackermann, ackermann_stamped, compressed, drive, joy, MCAP, picture, raw, SQLITE3, stamps,
-    START, twist, twist_stamped, write)
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
+from support.recordings_files import (
+    ackermann, ackermann_stamped, compressed, drive, joy, MCAP, picture, raw, SQLITE3, stamps,
+    START, twist, twist_stamped, write)
 
 IMAGES = 'sensor_msgs/msg/Image or sensor_msgs/msg/CompressedImage'
 COMMANDS = ('geometry_msgs/msg/TwistStamped or geometry_msgs/msg/Twist or '

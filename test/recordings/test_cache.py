@@ -5,11 +5,11 @@ import os
 
 import numpy as np
 import pytest
-from recordings_files import compressed, drive, picture, raw, START, twist_stamped, write
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.cache import check_not_empty, remember
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
+from support.recordings_files import compressed, drive, picture, raw, START, twist_stamped, write
 
 HALF = {'rows': 'half'}
 

@@ -3,10 +3,10 @@
 import json
 
 import numpy as np
-from recordings_files import jpeg, picture, tub
-from stream_agent.commands.convert import main
+from stream_agent.cli.convert import main
 from stream_agent.recordings.recording import Reading
 from stream_agent.recordings.sources import open_recordings
+from support.recordings_files import jpeg, picture, tub
 
 TIMES = np.array([0, 50, 101, 149, 900, 950, 2000, 2050]) + 1_700_000_000_000
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from recordings_files import jpeg, picture
-from stream_agent.recordings.live_bag import LiveBag
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
-from stream_agent.recordings.writing import COMPRESSED, serialized_command, serialized_image
+from stream_agent.recordings.writing import (
+    COMPRESSED, LiveBag, serialized_command, serialized_image)
+from support.recordings_files import jpeg, picture
 
 TOPICS = {'/image/compressed': COMPRESSED, '/cmd_vel': 'geometry_msgs/msg/TwistStamped'}
 START = 1_700_000_000 * 10**9

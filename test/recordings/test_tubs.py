@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from recordings_files import jpeg, PERIOD, picture, START, tub
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
+from support.recordings_files import jpeg, PERIOD, picture, START, tub
 
 
 def opened(path, **reading):

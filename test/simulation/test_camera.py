@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
 from stream_agent.simulation.camera import Camera
 from stream_agent.simulation.vehicle import Pose
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from stream_agent.simulation.course import CourseError, least_separation, random_course
 
 SEEDS = range(12)

@@ -6,12 +6,11 @@ import time
 
 import numpy as np
 import pytest
-
 from stream_agent.command import Command, STOP
 from stream_agent.simulation.environment import CommandError, DrivingEnvironment
-from stream_agent.simulation.settings import Settings
+from stream_agent.simulation.settings import SimulationSettings
 
-SMALL = Settings(width_px=64, height_px=48)
+SMALL = SimulationSettings(width_px=64, height_px=48)
 # Without lag the path can be told beforehand.
 PROMPT = replace(SMALL, speed_time_constant=0.0, turn_time_constant=0.0)
 AHEAD = Command(0.6, 0.0)
@@ -207,10 +206,12 @@ def test_driving_backwards_undoes_progress():
 
 
 @pytest.mark.parametrize('settings', [
-    Settings(width_px=32, height_px=24, camera_pitch=1.2, camera_height=2.0, lane_width=0.3),
-    Settings(width_px=640, height_px=480, camera_pitch=0.0, field_of_view=2.4, lane_width=0.8),
-    Settings(camera_height=0.05, exposure=0.1, noise=5.0, light=2.0, clutter=5.0),
-    Settings(rate=10.0, camera_delay=1.0, actuator_delay=1.0, target_speed=2.0)])
+    SimulationSettings(width_px=32, height_px=24, camera_pitch=1.2, camera_height=2.0,
+                       lane_width=0.3),
+    SimulationSettings(width_px=640, height_px=480, camera_pitch=0.0, field_of_view=2.4,
+                       lane_width=0.8),
+    SimulationSettings(camera_height=0.05, exposure=0.1, noise=5.0, light=2.0, clutter=5.0),
+    SimulationSettings(rate=10.0, camera_delay=1.0, actuator_delay=1.0, target_speed=2.0)])
 def test_extreme_settings_work(settings):
     environment = DrivingEnvironment(settings, 0)
     images = [environment.step(Command(2.0, 2.0)).image for _ in range(12)]
@@ -245,7 +246,7 @@ def test_a_skipped_frame_costs_no_image_and_no_time():
 def test_frames_are_cheap():
     # The figure proper is benchmark/simulator.py's; a tenth of it here, the best of many
     # tries, fails only where something is badly wrong.
-    environment = DrivingEnvironment(Settings(), 0)
+    environment = DrivingEnvironment(SimulationSettings(), 0)
     frame, best = environment.reset(), math.inf
     for _ in range(30):
         start = time.perf_counter()

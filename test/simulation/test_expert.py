@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.expert import PurePursuit
 from stream_agent.simulation.vehicle import Pose

@@ -4,8 +4,7 @@ import math
 
 import pytest
 from stream_agent.simulation.course import random_course
-from stream_agent.simulation.expert import PurePursuit
-from stream_agent.simulation.observer import Observer
+from stream_agent.simulation.expert import Observer, PurePursuit
 from stream_agent.simulation.vehicle import Pose
 
 EXPERT = PurePursuit()

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from stream_agent.simulation.appearance import Appearance
-from stream_agent.simulation.sensor import FLICKER_PERIOD, Sensor
+from stream_agent.simulation.texture import Appearance
+from stream_agent.simulation.view import FLICKER_PERIOD, Sensor
 
 CLEAN = replace(Appearance(), vignette=0.0, noise=0.0)
 

@@ -4,23 +4,22 @@ import math
 
 import numpy as np
 import pytest
-
+from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command, STOP
-from stream_agent.settings import SettingsError
 from stream_agent.simulation.environment import DrivingEnvironment
-from stream_agent.simulation.session import Phase, Schedule, Session
-from stream_agent.simulation.settings import Settings
+from stream_agent.simulation.session import Phase, Session, SessionSchedule
+from stream_agent.simulation.settings import SimulationSettings
 
 AHEAD = Command(0.8, 0.0)
 
 
 def make(schedule, **settings):
     settings = {'width_px': 64, 'height_px': 48, 'speed_time_constant': 0.0, **settings}
-    return Session(DrivingEnvironment(Settings(**settings), 0), schedule)
+    return Session(DrivingEnvironment(SimulationSettings(**settings), 0), schedule)
 
 
 def test_the_vehicle_stands_until_the_session_begins():
-    session = make(Schedule(probe_changes=0))
+    session = make(SessionSchedule(probe_changes=0))
     for _ in range(5):
         session.send(AHEAD)
         frame, changed = session.advance()
@@ -34,7 +33,7 @@ def test_the_vehicle_stands_until_the_session_begins():
 
 @pytest.mark.parametrize('camera_delay', [0.0, 0.02, 0.1])
 def test_a_change_is_told_with_the_first_image_that_shows_it(camera_delay):
-    session = make(Schedule(probe_changes=4), camera_delay=camera_delay)
+    session = make(SessionSchedule(probe_changes=4), camera_delay=camera_delay)
     session.begin()
     shots = []
     while session.phase is Phase.PROBING:
@@ -52,7 +51,7 @@ def test_a_change_is_told_with_the_first_image_that_shows_it(camera_delay):
 
 
 def test_the_drive_takes_its_duration_and_is_summed_up():
-    session = make(Schedule(duration=2.0, probe_changes=1))
+    session = make(SessionSchedule(duration=2.0, probe_changes=1))
     session.begin()
     while session.phase is not Phase.OVER:
         frame, _ = session.advance()
@@ -65,7 +64,7 @@ def test_the_drive_takes_its_duration_and_is_summed_up():
 
 
 def test_a_vehicle_that_leaves_the_lane_is_put_back():
-    session = make(Schedule(probe_changes=0))
+    session = make(SessionSchedule(probe_changes=0))
     session.begin()
     errors = []
     for _ in range(60):
@@ -77,7 +76,7 @@ def test_a_vehicle_that_leaves_the_lane_is_put_back():
 
 
 def test_after_the_probes_the_drive_starts_in_the_middle_with_all_noise():
-    session = make(Schedule(probe_changes=1))
+    session = make(SessionSchedule(probe_changes=1))
     session.begin()
     while session.phase is Phase.PROBING:
         session.advance()
@@ -88,7 +87,7 @@ def test_after_the_probes_the_drive_starts_in_the_middle_with_all_noise():
 
 @pytest.mark.parametrize('timeout, metres', [(0.0, 0.8 * 1.0), (0.25, 0.8 * 0.25)])
 def test_a_vehicle_without_commands_stops_after_the_timeout_if_there_is_one(timeout, metres):
-    session = make(Schedule(probe_changes=0, command_timeout=timeout))
+    session = make(SessionSchedule(probe_changes=0, command_timeout=timeout))
     session.begin()
     session.send(AHEAD)
     start = session.environment.look().pose
@@ -98,7 +97,7 @@ def test_a_vehicle_without_commands_stops_after_the_timeout_if_there_is_one(time
 
 
 def test_skipped_frames_count_as_time():
-    session = make(Schedule(probe_changes=0, command_timeout=0.05))
+    session = make(SessionSchedule(probe_changes=0, command_timeout=0.05))
     session.begin()
     session.send(AHEAD)
     for _ in range(10):
@@ -118,13 +117,13 @@ def test_skipped_frames_count_as_time():
 ])
 def test_a_wrong_schedule_is_refused(schedule, message):
     with pytest.raises(SettingsError) as caught:
-        Schedule(**schedule)
+        SessionSchedule(**schedule)
     assert str(caught.value) == message
 
 
 def driven_by_the_expert(pushes):
     """Return lateral errors, and how much more to the left the expert turned than the course."""
-    session = make(Schedule(duration=8.0, probe_changes=0, pushes=pushes))
+    session = make(SessionSchedule(duration=8.0, probe_changes=0, pushes=pushes))
     session.begin()
     course = session.environment.course
     errors, turns = [], []
@@ -147,7 +146,7 @@ def test_a_driver_who_is_pushed_shows_the_way_back():
 
 
 def test_a_vehicle_that_is_told_to_stand_is_not_pushed():
-    session = make(Schedule(duration=3.0, probe_changes=0, pushes=3.0))
+    session = make(SessionSchedule(duration=3.0, probe_changes=0, pushes=3.0))
     session.begin()
     for _ in range(60):
         frame, _ = session.advance()

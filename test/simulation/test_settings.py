@@ -1,9 +1,8 @@
 """Settings outside their ranges are refused by name."""
 
 import pytest
-
-from stream_agent.settings import SettingsError
-from stream_agent.simulation.settings import Settings
+from stream_agent.bounded_settings import SettingsError
+from stream_agent.simulation.settings import SimulationSettings
 
 
 @pytest.mark.parametrize('setting, message', [
@@ -26,10 +25,10 @@ from stream_agent.simulation.settings import Settings
 ])
 def test_a_wrong_setting_is_named(setting, message):
     with pytest.raises(SettingsError) as caught:
-        Settings(**setting)
+        SimulationSettings(**setting)
     assert str(caught.value) == message
 
 
 def test_the_greatest_and_the_least_settings_are_allowed():
-    assert Settings(rate=120.0, width_px=640, height_px=480).period == 1.0 / 120.0
-    assert Settings(rate=10, width_px=32, height_px=24).camera.width_px == 32
+    assert SimulationSettings(rate=120.0, width_px=640, height_px=480).period == 1.0 / 120.0
+    assert SimulationSettings(rate=10, width_px=32, height_px=24).camera.width_px == 32

@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from stream_agent.simulation.appearance import Appearance, random_appearance
 from stream_agent.simulation.course import random_course
-from stream_agent.simulation.texture import draw_ground
+from stream_agent.simulation.texture import Appearance, draw_ground, random_appearance
 
 PLAIN = replace(Appearance(), grain=0.0, blotch=0.0, clutter=0.0, stains=0.0)
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
 from stream_agent.command import Command, STOP
 from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Pose
 

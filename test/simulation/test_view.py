@@ -5,12 +5,10 @@ import math
 import cv2
 import numpy as np
 import pytest
-
 from stream_agent.simulation.camera import Camera
-from stream_agent.simulation.panorama import BOTTOM, PIXELS_PER_RADIAN, TOP, WIDTH_PX
 from stream_agent.simulation.texture import GroundTexture
 from stream_agent.simulation.vehicle import Motion, Pose
-from stream_agent.simulation.view import View
+from stream_agent.simulation.view import BOTTOM, PIXELS_PER_RADIAN, TOP, View, WIDTH_PX
 
 CAMERAS = [Camera(), Camera(width_px=640, height_px=480, yaw=0.05, pitch=0.45)]
 POSES = [Pose(0.0, 0.0, 0.0), Pose(0.31, -0.22, 2.4), Pose(-0.4, 0.1, -1.1)]

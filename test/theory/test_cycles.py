@@ -3,17 +3,17 @@
 from fractions import Fraction
 import time
 
-from graphs import bare_graph, FF, FIGURE_2, SR
 from hypothesis import given
 import networkx as nx
 import pytest
-from strategies import examples, networks, scheduled_networks
 from stream_agent.theory.cycles import steps_per_frame_pipelined
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.patterns import (
     InvalidRolloutError, pattern_from_streams, sequential_pattern, streaming_pattern)
 from stream_agent.theory.rollout import inference_tableau, rollout_window
+from support.graphs import bare_graph, FF, FIGURE_2, SR
+from support.strategies import examples, networks, scheduled_networks
 
 
 def cycle_ratio(reads):

@@ -3,13 +3,13 @@
 from itertools import islice
 import time
 
-from graphs import bare_graph, FF, FIGURE_2, SR
 from hypothesis import given
 import pytest
-from strategies import all_patterns, examples, has_no_cycle, networks
 from stream_agent.theory.enumeration import (
     EnumerationError, minimal_patterns, sequential_patterns, valid_patterns)
 from stream_agent.theory.patterns import sequential_pattern, streaming_edges
+from support.graphs import bare_graph, FF, FIGURE_2, SR
+from support.strategies import all_patterns, examples, has_no_cycle, networks
 
 
 def keys(patterns):

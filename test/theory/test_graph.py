@@ -3,20 +3,20 @@
 import json
 from pathlib import Path
 
-from graphs import EVERY_LAYER
 from hypothesis import given, strategies as st
 import pytest
-from strategies import examples
-from stream_agent.theory.copies import with_copies
+from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.theory.counting.counts import count_valid_patterns
+from stream_agent.theory.delay_nodes import with_copies
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import (
     EdgeSpec, graph_to_data, GraphError, GraphSpec, NodeSpec, with_schedule)
-from stream_agent.theory.graph_file import graph_from_data, load_graph
 from stream_agent.theory.information import first_response
 from stream_agent.theory.patterns import (
     edges_of, sequential_pattern, streaming_edges, streaming_pattern)
 from stream_agent.theory.rollout import inference_factor
+from support.graphs import EVERY_LAYER
+from support.strategies import examples
 import yaml
 
 GRAPHS = Path(__file__).parents[2] / 'config' / 'graphs'

@@ -1,18 +1,16 @@
 """What outputs know under a schedule, against windows and paths taken literally."""
 
-from graphs import bare_graph, SR
 from hypothesis import given
 import pytest
-from strategies import (
-    examples, first_steps, paths_to, scheduled_networks, updates_graph)
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.information import (
     first_response, frames_unanswered, frames_until_response, images_seen, information_ages,
     memory_edges)
-from stream_agent.theory.patterns import (
-    read_newest_image, sequential_pattern, streaming_pattern)
+from stream_agent.theory.patterns import read_newest_image, sequential_pattern, streaming_pattern
 from stream_agent.theory.rollout import window_nodes
+from support.graphs import bare_graph, SR
+from support.strategies import examples, first_steps, paths_to, scheduled_networks, updates_graph
 
 
 def settled(graph):

@@ -2,11 +2,9 @@
 
 from collections import Counter
 
-from graphs import bare_graph, EVERY_LAYER, FF, FIGURE_2, SR
 from hypothesis import given
 import networkx as nx
 import pytest
-from strategies import examples, first_steps, scheduled_networks, window_graph
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.information import first_response, frames_until_response, images_seen
@@ -16,6 +14,8 @@ from stream_agent.theory.patterns import (
 from stream_agent.theory.rollout import (
     depths, inference_factor, inference_tableau, initial_update_state, response_cone,
     rollout_window, update_step, window_nodes)
+from support.graphs import bare_graph, EVERY_LAYER, FF, FIGURE_2, SR
+from support.strategies import examples, first_steps, scheduled_networks, window_graph
 
 GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'FF': FF}
 

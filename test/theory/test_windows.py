@@ -1,15 +1,15 @@
 """How windows are computed, against the dependencies between the values of a window."""
 
-from graphs import bare_graph, FIGURE_2, SR
 from hypothesis import given, strategies as st
 import networkx as nx
 import pytest
-from strategies import examples, networks
-from stream_agent.options import open_graph
+from stream_agent.cli.arguments import open_graph
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
 from stream_agent.theory.patterns import (
     edges_of, is_valid, newest_image_pattern, sequential_pattern, streaming_pattern)
 from stream_agent.theory.windows import window_components
+from support.graphs import bare_graph, FIGURE_2, SR
+from support.strategies import examples, networks
 
 LENGTH = 7
 

@@ -16,7 +16,7 @@ from stream_agent.theory.graph import GraphSpec
 Group = tuple[Action, ...]
 
 
-class Place(NamedTuple):
+class BufferPlace(NamedTuple):
     """Where a buffer lies: in which tensor, at which index of its first axis."""
 
     tensor: Hashable
@@ -34,23 +34,25 @@ def stacks_of(graph: GraphSpec) -> list[tuple[str, ...]]:
     return [tuple(stack) for stack in stacks.values()]
 
 
-def places_of(stacks: Sequence[Sequence[str]], counts: Mapping[str, int]) -> dict[Buffer, Place]:
+def places_of(stacks: Sequence[Sequence[str]], counts: Mapping[str, int]
+              ) -> dict[Buffer, BufferPlace]:
     """Return where the buffers of all stacked nodes lie."""
-    return {(name, turn): Place((number, turn), index)
+    return {(name, turn): BufferPlace((number, turn), index)
             for number, stack in enumerate(stacks) for index, name in enumerate(stack)
             for turn in range(counts[name])}
 
 
-def neighbours(buffers: Sequence[Buffer], places: Mapping[Buffer, Place]) -> bool:
+def neighbours(buffers: Sequence[Buffer], places: Mapping[Buffer, BufferPlace]) -> bool:
     """Return whether buffers lie in one tensor, one behind the other, in this order."""
     found = [places.get(buffer) for buffer in buffers]
     first = found[0]
     return first is not None and all(
-        place == Place(first.tensor, index) for place, index in zip(found, count(first.index)))
+        place == BufferPlace(first.tensor, index)
+        for place, index in zip(found, count(first.index)))
 
 
 def grouped(actions: Sequence[Action], kind: Callable[[Action], Hashable],
-            places: Mapping[Buffer, Place]) -> list[Group]:
+            places: Mapping[Buffer, BufferPlace]) -> list[Group]:
     """
     Join actions that can run as one kernel; all others stay alone.
 
@@ -70,7 +72,7 @@ def grouped(actions: Sequence[Action], kind: Callable[[Action], Hashable],
     return [group for _, group in sorted(groups, key=lambda pair: pair[0])]
 
 
-def runs(actions: list[Action], places: Mapping[Buffer, Place]) -> list[Group]:
+def runs(actions: list[Action], places: Mapping[Buffer, BufferPlace]) -> list[Group]:
     """Divide actions into the longest groups whose sources and whose targets are neighbours."""
     def target_place(action: Action) -> tuple:
         place = places.get(action.target)

@@ -12,8 +12,8 @@ from math import gcd, lcm
 from typing import NamedTuple
 
 from stream_agent.engine.cuda.branches import Buffer
+from stream_agent.theory.frame_schedule import frame_tasks, FrameTasks, Task
 from stream_agent.theory.graph import GraphSpec
-from stream_agent.theory.halves import frame_tasks, FrameTasks, Task
 from stream_agent.theory.patterns import Pattern
 
 # Powers of two, so that the phases of all nodes repeat together soon.

@@ -32,7 +32,7 @@ class Half(NamedTuple):
     runs: tuple[Run, ...]
 
 
-class Recording(NamedTuple):
+class RecordedGraph(NamedTuple):
     """
     A half that can be run, and all that its operations read and write.
 
@@ -64,10 +64,10 @@ class HostDevice:
         """Return zeros that device and host can both reach fast."""
         return torch.zeros(shape, dtype=dtype)
 
-    def record(self, half: Half) -> Recording:
+    def record(self, half: Half) -> RecordedGraph:
         """Return what runs a half; like a GPU, it owns no operation by itself."""
         plan, runs = half.plan, [ref(run) for run in half.runs]
-        return Recording(half, torch.inference_mode()(lambda: self._run(plan, runs)))
+        return RecordedGraph(half, torch.inference_mode()(lambda: self._run(plan, runs)))
 
     def _run(self, plan: BranchPlan, runs: list[ref[Run]]) -> None:
         """Run every operation once, as soon as those before it on its stream and its events."""
@@ -128,10 +128,10 @@ class GraphDevice:
         return torch.zeros(shape, dtype=dtype, pin_memory=True)
 
     @torch.inference_mode()
-    def record(self, half: Half) -> Recording:
+    def record(self, half: Half) -> RecordedGraph:
         """Warm a half up on the very streams that it is recorded on, and record it."""
         if not half.runs:
-            return Recording(half, lambda: None)
+            return RecordedGraph(half, lambda: None)
         # Weights and buffers may have been filled on the stream of the caller.
         self.wait()
         for _ in range(WARM_UPS):
@@ -150,7 +150,7 @@ class GraphDevice:
                 self._issue(half)
         finally:
             forget_workspaces()
-        return Recording(half, graph.replay)
+        return RecordedGraph(half, graph.replay)
 
     def _issue(self, half: Half) -> None:
         """Give every operation to its stream; the current stream is the main one."""

@@ -8,7 +8,7 @@ import numpy as np
 from stream_agent.engine.cuda.device import Device, device_of, MOST_STREAMS
 from stream_agent.engine.cuda.pixels import DevicePixels
 from stream_agent.engine.cuda.program import Program, Variant
-from stream_agent.engine.torch_state import computing
+from stream_agent.engine.torch_globals import computing
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
@@ -20,13 +20,13 @@ TIMED_FRAMES = 20
 TIMED_ROUNDS = 5
 
 
-class CudaGraphExecutor:
+class CudaGraphBackend:
     """
     Steps a network by recorded halves; everything is allocated, warmed up and recorded now.
 
     ``respond`` waits for its output alone. ``settle`` returns at once, and the device computes
     while the caller goes on; the next ``respond`` is ordered behind it. All calls come from the
-    thread that made the executor. Weights are read now: a change afterwards has no effect.
+    thread that made the backend. Weights are read now: a change afterwards has no effect.
 
     On the CPU the same plans run on the same buffers, for tests.
 
@@ -92,11 +92,11 @@ class CudaGraphExecutor:
         """
         Refuse calls from elsewhere.
 
-        :raises RuntimeError: If the executor was made on another thread.
+        :raises RuntimeError: If the backend was made on another thread.
         """
         if threading.get_ident() != self._thread:
             raise RuntimeError(f'{what}: called on another thread than the one that made the '
-                               'executor; make and step it on one thread')
+                               'backend; make and step it on one thread')
 
     @torch.inference_mode()
     def reset(self) -> None:
@@ -120,10 +120,10 @@ class CudaGraphExecutor:
 
         :param pixels: uint8, (B, *camera), in RGB order.
         :returns: As ``respond``.
-        :raises RuntimeError: If the executor was made without a camera.
+        :raises RuntimeError: If the backend was made without a camera.
         """
         if len(self.program.respond) < 2:
-            raise RuntimeError('respond_pixels: the executor was made without a camera; give it '
+            raise RuntimeError('respond_pixels: the backend was made without a camera; give it '
                                'preprocessing and the shape of the images')
         return self._respond(1, self._host_pixels, pixels)
 
@@ -132,7 +132,7 @@ class CudaGraphExecutor:
         self._check_thread('respond')
         if frame.shape != target.shape:
             raise ValueError(f'respond: the frame has the shape {list(frame.shape)}, but the '
-                             f'executor was made for {list(target.shape)}')
+                             f'backend was made for {list(target.shape)}')
         target[...] = frame
         phases = self.program.respond[way]
         self.device.answer(phases[self._frame % len(phases)])

@@ -12,13 +12,13 @@ from functools import cache
 from math import prod
 from typing import NamedTuple
 
-from stream_agent.engine.cuda.batches import Group, neighbours, Place
+from stream_agent.engine.cuda.batches import BufferPlace, Group, neighbours
 from stream_agent.engine.cuda.branches import Buffer
 from stream_agent.engine.cuda.buffers import Action
 from stream_agent.engine.cuda.device import Run
 from stream_agent.engine.cuda.terms import (
-    converted, ConvolutionTerm, DenseTerm, factors_of, is_channels_last, is_convolution,
-    is_dense, ModuleTerm, SumTerm, weights_of, write)
+    converted, ConvolutionTerm, DenseTerm, factors_of, is_channels_last, is_convolution, is_dense,
+    ModuleTerm, SumTerm, weights_of, write)
 from stream_agent.engine.read_outs import dense_part
 from stream_agent.engine.task_executor import terms_of
 from stream_agent.network.modules import Term
@@ -38,7 +38,7 @@ class Memory(NamedTuple):
 
     values: Mapping[Buffer, Tensor]
     tensors: Mapping[object, Tensor]
-    places: Mapping[Buffer, Place]
+    places: Mapping[Buffer, BufferPlace]
 
     def neighbours(self, buffers: list[Buffer]) -> Tensor:
         """Return neighbours as one tensor, (nodes, B, *shape), in place."""
@@ -46,7 +46,7 @@ class Memory(NamedTuple):
         return self.tensors[first.tensor][first.index:first.index + len(buffers)]
 
 
-class Kernels:
+class CudaKernels:
     """
     Makes the actions of a network callable.
 

@@ -8,7 +8,7 @@ from stream_agent.engine.cuda.batches import Group, grouped, places_of, stacks_o
 from stream_agent.engine.cuda.branches import Buffer, Operation, plan_branches
 from stream_agent.engine.cuda.buffers import Action, BufferPlan
 from stream_agent.engine.cuda.device import Device, Half, Run
-from stream_agent.engine.cuda.kernels import Kernels, Memory
+from stream_agent.engine.cuda.kernels import CudaKernels, Memory
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import taken_shape
 import torch
@@ -58,7 +58,7 @@ class Program:
         stacks = stacks_of(network.graph)
         self.plan = BufferPlan(network.graph, network.pattern, stacks)
         self._memory = self._make_memory(stacks, host_output.shape[0])
-        self._kernels = Kernels(network, self._memory, variant.batched, variant.fused)
+        self._kernels = CudaKernels(network, self._memory, variant.batched, variant.fused)
         # Recordings read them where they lie, also if somebody moves the network away.
         self._read = [value.detach() for value in (*network.parameters(), *network.buffers())]
         record = cache(self._record)

@@ -3,12 +3,12 @@
 import statistics
 import time
 
-from stream_agent.engine.ranks.nodes import make_nodes
-from stream_agent.engine.ranks.transfers import receive, send, Transfer
+from stream_agent.engine.ranks.exchange import receive, send, Transfer
+from stream_agent.engine.ranks.step import make_nodes
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.patterns import update_order
 from stream_agent.theory.planning.costs import NodeCosts
-from stream_agent.theory.planning.partition import Link
+from stream_agent.theory.planning.partition import MessageCost
 import torch
 from torch import distributed
 
@@ -19,18 +19,18 @@ TIMEOUT = 30.0
 
 
 @torch.inference_mode()
-def measure_nodes(network: RolloutNetwork, device: str = 'cpu', executor: str = 'eager',
+def measure_nodes(network: RolloutNetwork, device: str = 'cpu', backend: str = 'eager',
                   precision: str = 'float32', frames: int = 30) -> NodeCosts:
     """
     Measure every node in steps of the whole network, one after the other.
 
     :param network: Put in evaluation mode and moved to the device.
-    :param executor: As for ``PartitionedEngine``.
+    :param backend: As for ``PartitionedEngine``.
     :returns: Medians over frames that are random, since some nodes are faster on zeros.
     """
     where = torch.device(device)
     order = [v for v in update_order(network.graph, network.pattern) if v != network.input]
-    nodes = make_nodes(network.eval(), order, where, executor, precision)
+    nodes = make_nodes(network.eval(), order, where, backend, precision)
     seconds: dict[str, list[float]] = {name: [] for name in order}
     before = nodes.initial_values()
     for _ in range(WARM_UP_FRAMES + frames):
@@ -46,7 +46,7 @@ def measure_nodes(network: RolloutNetwork, device: str = 'cpu', executor: str = 
                       for name, values in seconds.items()})
 
 
-def measure_link(rounds: int = 400) -> Link:
+def measure_link(rounds: int = 400) -> MessageCost:
     """
     Measure messages on the host between ranks 0 and 1; every rank has to call it.
 
@@ -57,7 +57,7 @@ def measure_link(rounds: int = 400) -> Link:
     :raises RankError: If the other rank does not answer.
     """
     if distributed.get_rank() > 1 or distributed.get_world_size() == 1:
-        return Link()
+        return MessageCost()
     sizes = (None, 4, LARGE)
     seconds: dict[int | None, list[float]] = {size: [] for size in sizes}
     # In alternation, so that a busy moment of the machine meets all.
@@ -65,7 +65,7 @@ def measure_link(rounds: int = 400) -> Link:
         for size in sizes:
             seconds[size] += round_seconds(size, rounds // 4)
     none, small, large = (typical(seconds[size]) for size in sizes)
-    return Link(max(0.0, (small - none) / 2), max(0.0, (large - small) / 2 / LARGE))
+    return MessageCost(max(0.0, (small - none) / 2), max(0.0, (large - small) / 2 / LARGE))
 
 
 def typical(seconds: list[float]) -> float:

@@ -69,21 +69,21 @@ class Gilr(Layer):
     """Gated impulse linear recurrence, see the cell."""
 
     def __init__(self, inputs: int, features: int) -> None:
-        super().__init__(inputs, features, cells.Gilr())
+        super().__init__(inputs, features, cells.GilrCell())
 
 
 class MinGru(Layer):
     """Minimal gated recurrent unit, see the cell."""
 
     def __init__(self, inputs: int, features: int) -> None:
-        super().__init__(inputs, features, cells.MinGru())
+        super().__init__(inputs, features, cells.MinGruCell())
 
 
 class GilrLstm(Layer):
     """LSTM on a linear surrogate, see the cell: 2 C (n_x + 1) parameters more than an LSTM."""
 
     def __init__(self, inputs: int, features: int) -> None:
-        super().__init__(inputs, features, cells.GilrLstm((features,)))
+        super().__init__(inputs, features, cells.GilrLstmCell((features,)))
 
 
 class Sru(Layer):
@@ -94,7 +94,7 @@ class Sru(Layer):
     """
 
     def __init__(self, inputs: int, features: int) -> None:
-        super().__init__(inputs, features, cells.Sru(), 3 if inputs == features else 4)
+        super().__init__(inputs, features, cells.SruCell(), 3 if inputs == features else 4)
 
     def _totals(self, x: Tensor) -> Tensor:
         totals = self.weights(x)
@@ -111,7 +111,7 @@ class Qrnn(Layer):
     """
 
     def __init__(self, inputs: int, features: int, reach: int) -> None:
-        super().__init__(inputs, features, cells.Qrnn())
+        super().__init__(inputs, features, cells.QrnnCell())
         if reach < 1:
             raise ValueError(f'reach: {reach} inputs; the own one is the first, so 1 is the least')
         self.reach = reach

@@ -18,7 +18,7 @@ from torch import Tensor
 TYPES = (torch.float32, torch.float64)
 
 
-class Kernels(NamedTuple):
+class CompiledLoops(NamedTuple):
     """The compiled loops; they write into their last arguments."""
 
     forward: Callable
@@ -26,16 +26,16 @@ class Kernels(NamedTuple):
 
 
 @cache
-def kernels() -> Kernels:
+def kernels() -> CompiledLoops:
     """Return the loops, to be compiled for the types of their first arguments."""
     from numba import njit
     options = {'nogil': True, 'fastmath': {'contract'}}
     try:
         compiled = njit(cache=True, **options)
-        return Kernels(compiled(scan), compiled(scan_back))
+        return CompiledLoops(compiled(scan), compiled(scan_back))
     except RuntimeError:  # no folder to keep the code in
         compiled = njit(**options)
-        return Kernels(compiled(scan), compiled(scan_back))
+        return CompiledLoops(compiled(scan), compiled(scan_back))
 
 
 def scan(a, b, initial, h):

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stream_agent.theory.faults import GraphError
-from stream_agent.theory.files.yaml_places import plain, read_yaml
+from stream_agent.graph_files.located_yaml import plain, read_yaml
+from stream_agent.theory.errors import GraphError
 from stream_agent.theory.graph import GraphSpec
 import yaml
 

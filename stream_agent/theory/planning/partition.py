@@ -26,7 +26,7 @@ class PartitionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Link:
+class MessageCost:
     """
     Seconds that a message takes of the rank that sends it, and of the one that receives it.
 
@@ -163,7 +163,7 @@ def sent_at(graph: GraphSpec, pattern: Pattern, source: str, frame: int) -> bool
 
 
 def rank_seconds(graph: GraphSpec, pattern: Pattern, costs: NodeCosts,
-                 rank_of: Mapping[str, int], ranks: int, link: Link) -> np.ndarray:
+                 rank_of: Mapping[str, int], ranks: int, link: MessageCost) -> np.ndarray:
     """
     Return the seconds of every rank in every frame of the schedule, (ranks, frames).
 

@@ -7,16 +7,17 @@ from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern, update_order
 from stream_agent.theory.planning.costs import check_costs, NodeCosts
 from stream_agent.theory.planning.partition import (
-    blocks_of, Link, messages_of, Partition, PartitionError, rank_seconds)
+    blocks_of, MessageCost, messages_of, Partition, PartitionError, rank_seconds)
+from stream_agent.theory.planning.pipelines import RankPipeline
 from stream_agent.theory.planning.placement import Blocks, Placement
-from stream_agent.theory.planning.rank_pipeline import RankPipeline
 
 # Blocks placed by each search before it stops: some half a second.
 MOST_PLACED = 30_000
 
 
 def partition(graph: GraphSpec, pattern: Pattern, costs: NodeCosts, ranks: int,
-              link: Link = Link(), *, tolerance: float = 0.01, least_gain: float = 0.1,
+              link: MessageCost = MessageCost(), *, tolerance: float = 0.01,
+              least_gain: float = 0.1,
               most_placed: int = MOST_PLACED) -> Partition:
     """
     Assign every node to a rank so that the slowest rank takes as little time as possible.
@@ -53,7 +54,7 @@ def partition(graph: GraphSpec, pattern: Pattern, costs: NodeCosts, ranks: int,
 
 
 def forecast(graph: GraphSpec, pattern: Pattern, costs: NodeCosts, rank_of: Mapping[str, int],
-             ranks: int, link: Link = Link(), exact: bool = False) -> Partition:
+             ranks: int, link: MessageCost = MessageCost(), exact: bool = False) -> Partition:
     """
     Say what is to be expected of nodes on ranks.
 

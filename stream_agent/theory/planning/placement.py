@@ -5,7 +5,7 @@ from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import (
     InvalidRolloutError, Pattern, sequential_pattern, update_order)
 from stream_agent.theory.planning.costs import NodeCosts
-from stream_agent.theory.planning.partition import blocks_of, Link, sent_at, size_of
+from stream_agent.theory.planning.partition import blocks_of, MessageCost, sent_at, size_of
 
 # Seconds in steps of the tolerance, messages, bytes, and nanoseconds: what is less is better.
 Key = tuple[int, int, int, int]
@@ -22,7 +22,7 @@ class Blocks:
     """
 
     def __init__(self, graph: GraphSpec, pattern: Pattern, costs: NodeCosts, ranks: int,
-                 link: Link, tolerance: float) -> None:
+                 link: MessageCost, tolerance: float) -> None:
         self.graph, self.ranks, self.link = graph, ranks, link
         self.names = sorted(blocks_of(graph, pattern), key=lambda block: graph.output not in block)
         frames = range(1, graph.hyperperiod + 1)

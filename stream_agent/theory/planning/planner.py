@@ -14,9 +14,8 @@ import math
 from stream_agent.theory.graph import GraphSpec, with_schedule
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 from stream_agent.theory.planning.candidates import (
-    Candidate, Device, kind_of, PARALLEL, Rollout, SERIAL)
+    Candidate, Device, held_images, kind_of, PARALLEL, Rollout, SERIAL, truncated, waves)
 from stream_agent.theory.planning.costs import check_costs, NodeCosts
-from stream_agent.theory.planning.families import held_images, truncated, waves
 from stream_agent.theory.planning.search import best_patterns, ms, SearchBound
 from stream_agent.theory.rollout import response_cone
 

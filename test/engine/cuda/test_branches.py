@@ -4,20 +4,20 @@ from itertools import combinations
 from pathlib import Path
 from random import Random
 
-from graphs import EVERY_LAYER, FIGURE_2, SR
 from hypothesis import assume, given, strategies as st
 import networkx as nx
 import pytest
-from strategies import examples, scheduled_networks
 from stream_agent.engine.cuda.batches import grouped, places_of, stacks_of
 from stream_agent.engine.cuda.branches import dependencies, levels, Operation, plan_branches
 from stream_agent.engine.cuda.buffers import BufferPlan
+from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
+from stream_agent.theory.frame_schedule import frame_tasks
 from stream_agent.theory.graph import with_schedule
-from stream_agent.theory.graph_file import graph_from_data, load_graph
-from stream_agent.theory.halves import frame_tasks
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
+from support.graphs import EVERY_LAYER, FIGURE_2, SR
+from support.strategies import examples, scheduled_networks
 
 ROOT = Path(__file__).parents[3]
 DEEP = load_graph(ROOT / 'benchmark/graphs/deep.yaml')

@@ -1,5 +1,5 @@
 """
-The executor of CUDA graphs equals the network's step; on the CPU, and on a GPU where there is one.
+The backend of CUDA graphs equals the network's step; on the CPU, and on a GPU where there is one.
 
 On the CPU the operations of a half run in any order that the plan's streams and events leave open.
 """
@@ -11,21 +11,21 @@ import subprocess
 import sys
 import threading
 
-from graphs import EVERY_LAYER, FIGURE_2, SR
 import numpy as np
 import pytest
 from stream_agent.engine.cuda.branches import BranchPlan, Launch
 from stream_agent.engine.cuda.device import device_of, Half, HostDevice
-from stream_agent.engine.cuda.graphs import CudaGraphExecutor, variants
+from stream_agent.engine.cuda.graphs import CudaGraphBackend, variants
 from stream_agent.engine.cuda.program import Variant
-from stream_agent.engine.torch_state import computing
+from stream_agent.engine.torch_globals import computing
+from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import with_schedule
-from stream_agent.theory.graph_file import graph_from_data, load_graph
 from stream_agent.theory.patterns import (
     newest_image_pattern, sequential_pattern, streaming_pattern)
+from support.graphs import EVERY_LAYER, FIGURE_2, SR
 import torch
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -91,22 +91,22 @@ def expected(network, frames):
     return outputs
 
 
-def run(executor, frames, respond='respond'):
+def run(backend, frames, respond='respond'):
     outputs = []
     for frame in frames:
-        outputs.append(getattr(executor, respond)(frame))
-        executor.settle()
+        outputs.append(getattr(backend, respond)(frame))
+        backend.settle()
     return outputs
 
 
 def check(graph, pattern, device='cpu', batch_size=1, seed=0, atol=1e-5, **options):
-    """Check the outputs of one executor."""
+    """Check the outputs of one backend."""
     network = network_of(graph, pattern, device)
     frames = frames_of(network, batch_size)
     adapter = HostDevice(seed) if device == 'cpu' else None
-    executor = CudaGraphExecutor(network, batch_size, device=adapter, **options)
-    np.testing.assert_allclose(run(executor, frames), expected(network, frames), atol=atol)
-    return executor
+    backend = CudaGraphBackend(network, batch_size, device=adapter, **options)
+    np.testing.assert_allclose(run(backend, frames), expected(network, frames), atol=atol)
+    return backend
 
 
 @pytest.mark.parametrize('graph, every', [(FIGURE_2, 1), (SR, 1), (EVERY_LAYER, 73)])
@@ -130,8 +130,8 @@ def test_variants_batches_and_branches_equal_the_step(device, pattern_of, graph,
 @pytest.mark.parametrize('graph', [EVERY_LAYER, chain_graph(), dense_block()])
 @pytest.mark.parametrize('variant', variants('auto', torch.cuda.is_available()), ids=str)
 def test_every_variant_equals_the_step(device, graph, variant):
-    executor = check(graph, newest_image_pattern(graph), device, 2, among=[variant])
-    assert executor.program.variant == variant and not executor.measured
+    backend = check(graph, newest_image_pattern(graph), device, 2, among=[variant])
+    assert backend.program.variant == variant and not backend.measured
 
 
 @pytest.mark.parametrize('device', DEVICES)
@@ -146,9 +146,9 @@ def test_nodes_that_hold_their_values_equal_the_step(device, rates, pattern_of):
 
 def test_the_fastest_variant_is_chosen():
     network = network_of(chain_graph(), newest_image_pattern(chain_graph()))
-    executor = CudaGraphExecutor(network, batched='auto')
-    assert set(executor.measured) == set(variants('auto', False)) and len(executor.measured) == 3
-    assert executor.program.variant == min(executor.measured, key=executor.measured.get)
+    backend = CudaGraphBackend(network, batched='auto')
+    assert set(backend.measured) == set(variants('auto', False)) and len(backend.measured) == 3
+    assert backend.program.variant == min(backend.measured, key=backend.measured.get)
     assert [str(variant) for variant in variants(True, True)] == ['batched, fused', 'batched']
     assert [str(variant) for variant in variants(False, False)] == ['plain', 'channels last']
 
@@ -156,7 +156,7 @@ def test_the_fastest_variant_is_chosen():
 def test_equal_nodes_and_equal_terms_become_one_operation():
     def operations(graph, batched):
         network = network_of(graph, newest_image_pattern(graph))
-        return sorted(CudaGraphExecutor(network, batched=batched).program.alone())
+        return sorted(CudaGraphBackend(network, batched=batched).program.alone())
 
     names = ['command', 'command.sum', 'features0', 'features1', 'features2', 'layer0', 'layer1',
              'layer2', 'layer3', 'layer4']
@@ -176,7 +176,7 @@ def test_results_do_not_depend_on_the_order_that_a_plan_leaves_open():
     graph = chain_graph()
     network = network_of(graph, newest_image_pattern(graph))
     frames = frames_of(network)
-    first, *others = (run(CudaGraphExecutor(network, among=[Variant()], device=HostDevice(seed)),
+    first, *others = (run(CudaGraphBackend(network, among=[Variant()], device=HostDevice(seed)),
                           frames) for seed in range(5))
     for other in others:
         assert np.array_equal(first, other)
@@ -224,22 +224,22 @@ def test_reset_forgets_every_frame(device):
     equal = partial(np.testing.assert_allclose, rtol=0, atol=0 if device == 'cpu' else 1e-6)
     network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER), device)
     frames = frames_of(network)
-    executor = CudaGraphExecutor(network, among=[Variant()])
-    first = run(executor, frames[:3])
-    executor.reset()
-    equal(first, run(executor, frames[:3]))
-    executor.respond(frames[0])
-    executor.reset()
-    equal(first, run(executor, frames[:3]))
+    backend = CudaGraphBackend(network, among=[Variant()])
+    first = run(backend, frames[:3])
+    backend.reset()
+    equal(first, run(backend, frames[:3]))
+    backend.respond(frames[0])
+    backend.reset()
+    equal(first, run(backend, frames[:3]))
 
 
 @pytest.mark.parametrize('device', DEVICES)
-def test_two_executors_on_one_network_do_not_disturb_each_other(device):
+def test_two_backends_on_one_network_do_not_disturb_each_other(device):
     network = network_of(dense_block(), newest_image_pattern(dense_block()), device)
     frames, others = frames_of(network), frames_of(network, seed=9)
-    alone = run(CudaGraphExecutor(network, among=[Variant()]), frames)
-    one = CudaGraphExecutor(network, among=[Variant()])
-    other = CudaGraphExecutor(network, among=[Variant()])
+    alone = run(CudaGraphBackend(network, among=[Variant()]), frames)
+    one = CudaGraphBackend(network, among=[Variant()])
+    other = CudaGraphBackend(network, among=[Variant()])
     together = []
     for frame, distraction in zip(frames, others):
         together.append(one.respond(frame))
@@ -253,11 +253,11 @@ def test_two_executors_on_one_network_do_not_disturb_each_other(device):
 def test_an_output_stays_as_it_is_when_the_next_frame_comes(device):
     network = network_of(SR, newest_image_pattern(SR), device)
     frames = frames_of(network)
-    executor = CudaGraphExecutor(network, among=[Variant()])
-    first = executor.respond(frames[0])
+    backend = CudaGraphBackend(network, among=[Variant()])
+    first = backend.respond(frames[0])
     kept = first.copy()
-    executor.settle()
-    executor.respond(frames[1])
+    backend.settle()
+    backend.respond(frames[1])
     np.testing.assert_array_equal(first, kept)
 
 
@@ -284,11 +284,11 @@ def test_pixels_are_preprocessed_to_within_one_grey_level(device, shape, camera)
         'output': 'command'})
     preprocessing = Preprocessing(shape, 0.2, 0.1)
     network = network_of(graph, sequential_pattern(graph), device)
-    executor = CudaGraphExecutor(network, 2, among=[Variant()], preprocessing=preprocessing,
-                                 camera=camera)
+    backend = CudaGraphBackend(network, 2, among=[Variant()], preprocessing=preprocessing,
+                               camera=camera)
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (3, 2, *camera), np.uint8)
-    for found, pair in zip(run(executor, images, 'respond_pixels'), images):
+    for found, pair in zip(run(backend, images, 'respond_pixels'), images):
         levels = 255 * (found - np.stack([preprocessing(image) for image in pair]))
         assert np.abs(levels).max() < 1.01
         assert np.abs(levels).mean() < 0.2
@@ -298,13 +298,13 @@ def test_frames_and_pixels_can_take_turns():
     graph = chain_graph(height=12, width=16)
     network = network_of(graph, newest_image_pattern(graph))
     preprocessing = Preprocessing((3, 12, 16))
-    executor = CudaGraphExecutor(network, preprocessing=preprocessing, camera=(24, 32, 3))
+    backend = CudaGraphBackend(network, preprocessing=preprocessing, camera=(24, 32, 3))
     images = np.random.default_rng(0).integers(0, 256, (6, 1, 24, 32, 3), np.uint8)
     frames = np.stack([preprocessing(image)[None] for image, in images])
     outputs = []
     for i, (image, frame) in enumerate(zip(images, frames)):
-        outputs.append(executor.respond(frame) if i % 2 else executor.respond_pixels(image))
-        executor.settle()
+        outputs.append(backend.respond(frame) if i % 2 else backend.respond_pixels(image))
+        backend.settle()
     np.testing.assert_allclose(outputs, expected(network, frames), atol=1e-5)
 
 
@@ -329,36 +329,36 @@ def test_what_cannot_be_done_is_said():
              "precision: there is no 'float16'; choices are float32, tf32, bfloat16"),
             ({'batched': 'maybe'}, "batched: 'maybe' is none of 'auto', True, False")]:
         with pytest.raises(ValueError) as error:
-            CudaGraphExecutor(network, **options)
+            CudaGraphBackend(network, **options)
         assert str(error.value) == sentence
-    executor = CudaGraphExecutor(network, batch_size=2)
+    backend = CudaGraphBackend(network, batch_size=2)
     with pytest.raises(ValueError) as error:
-        executor.respond(frame)
+        backend.respond(frame)
     assert str(error.value) == (
-        'respond: the frame has the shape [1, 3], but the executor was made for [2, 3]')
+        'respond: the frame has the shape [1, 3], but the backend was made for [2, 3]')
     with pytest.raises(RuntimeError) as error:
-        executor.respond_pixels(frame)
+        backend.respond_pixels(frame)
     assert str(error.value) == (
-        'respond_pixels: the executor was made without a camera; give it preprocessing and the '
+        'respond_pixels: the backend was made without a camera; give it preprocessing and the '
         'shape of the images')
 
 
 @pytest.mark.parametrize('call', ['reset', 'respond', 'settle'])
 def test_another_thread_is_refused(call):
     network = network_of(SR, newest_image_pattern(SR))
-    executor = CudaGraphExecutor(network)
+    backend = CudaGraphBackend(network)
     errors = []
 
     def work():
         try:
-            getattr(executor, call)(*[frames_of(network)[0]] * (call == 'respond'))
+            getattr(backend, call)(*[frames_of(network)[0]] * (call == 'respond'))
         except RuntimeError as error:
             errors.append(str(error))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert errors == [f'{call}: called on another thread than the one that made the executor; '
+    assert errors == [f'{call}: called on another thread than the one that made the backend; '
                       'make and step it on one thread']
 
 
@@ -381,11 +381,11 @@ def test_what_others_do_with_the_memory_does_not_disturb_a_recording():
     graph = dense_block()
     network = network_of(graph, newest_image_pattern(graph), 'cuda')
     frames = frames_of(network)
-    executor = CudaGraphExecutor(network)
+    backend = CudaGraphBackend(network)
     network.cpu()
     torch.cuda.empty_cache()
     rubbish = [torch.full((1 << 20,), torch.nan, device='cuda') for _ in range(64)]
-    np.testing.assert_allclose(run(executor, frames), expected(network, frames), atol=1e-5)
+    np.testing.assert_allclose(run(backend, frames), expected(network, frames), atol=1e-5)
     assert len(rubbish) == 64
 
 
@@ -394,9 +394,9 @@ def test_a_step_allocates_nothing_on_the_gpu():
     graph = chain_graph()
     network = network_of(graph, newest_image_pattern(graph), 'cuda')
     frames = frames_of(network)
-    executor = CudaGraphExecutor(network)
-    run(executor, frames)
+    backend = CudaGraphBackend(network)
+    run(backend, frames)
     before = torch.cuda.memory_stats()['allocation.all.allocated']
     for _ in range(50):
-        run(executor, frames)
+        run(backend, frames)
     assert torch.cuda.memory_stats()['allocation.all.allocated'] == before

@@ -2,8 +2,8 @@
 
 from hypothesis import given, strategies as st
 import pytest
-from strategies import examples
 from stream_agent.network.recurrence import CELLS
+from support.strategies import examples
 import torch
 
 

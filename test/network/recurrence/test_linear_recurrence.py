@@ -4,8 +4,8 @@ import sys
 
 from hypothesis import given, strategies as st
 import pytest
-from strategies import examples
 from stream_agent.network.recurrence import kernel_for, linear_recurrence, memory, scan
+from support.strategies import examples
 import torch
 
 KERNELS = ('numba', 'torch')

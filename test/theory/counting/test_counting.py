@@ -4,17 +4,16 @@ from itertools import product
 from random import Random
 import time
 
-from graphs import bare_graph
 from hypothesis import given, strategies as st
 import networkx as nx
 import pytest
-from strategies import examples
-from stream_agent.theory.counting.acyclic_subsets import count_acyclic_subsets
+from stream_agent.theory.counting.acyclic_subsets import count_acyclic_subsets, sum_over_sources
 from stream_agent.theory.counting.counts import count_bounds, count_valid_patterns, CountError
 from stream_agent.theory.counting.order_sums import (
-    elimination_order, orders_duration, restrict, sum_over_orders, WEAK_ORDERS, weak_orders)
-from stream_agent.theory.counting.reach_sums import sum_over_relations
-from stream_agent.theory.counting.source_sums import sum_over_sources
+    elimination_order, orders_duration, restrict, sum_over_orders, sum_over_relations, WEAK_ORDERS,
+    weak_orders)
+from support.graphs import bare_graph
+from support.strategies import examples
 
 
 def count_all(edges):

@@ -4,22 +4,22 @@ from dataclasses import replace
 from itertools import product
 from random import Random
 
-from graphs import bare_graph
 from hypothesis import given, strategies as st
 import pytest
-from strategies import examples, scheduled_networks
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec, with_schedule
 from stream_agent.theory.patterns import (
     is_valid, newest_image_pattern, sequential_pattern, streaming_pattern)
 from stream_agent.theory.planning.costs import CostError, NodeCosts
 from stream_agent.theory.planning.partition import (
-    check_partition, Link, PartitionError, sent_at, work_order)
+    check_partition, MessageCost, PartitionError, sent_at, work_order)
 from stream_agent.theory.planning.partition_search import ExactSearch, partition, placed_on
 from stream_agent.theory.planning.placement import Blocks
 from stream_agent.theory.rollout import rollout_window
+from support.graphs import bare_graph
+from support.strategies import examples, scheduled_networks
 
-LINK = Link(per_message=0.3, per_byte=0.01, latency=0.0)
-FREE = Link(0.0, 0.0, 0.0)
+LINK = MessageCost(per_message=0.3, per_byte=0.01, latency=0.0)
+FREE = MessageCost(0.0, 0.0, 0.0)
 DEPTH = 24
 CHAIN = bare_graph(' '.join(['x->n1', *(f'n{i}->n{i + 1}' for i in range(1, DEPTH)),
                              f'n{DEPTH}->out']), 'out')
@@ -137,7 +137,7 @@ def test_a_value_is_sent_if_it_is_read_later(graph):
 @pytest.mark.parametrize('ranks', [2, 3, 6])
 def test_a_chain_is_cut_into_equal_pieces(ranks):
     found = partition(CHAIN, newest_image_pattern(CHAIN), costs_of(CHAIN, 1.0), ranks,
-                      Link(0.01, 0.0, 0.0))
+                      MessageCost(0.01, 0.0, 0.0))
     assert found.period < 1.05 * (DEPTH + 1) / ranks + 1
     assert found.reason == ''
     for rank in range(1, ranks):
@@ -175,7 +175,7 @@ def test_the_dearest_frame_of_a_schedule_counts():
     (lambda graph: {**sequential_pattern(graph), ('n9', 'n10'): 1}, 4, FREE,
      '2 of 4 ranks have no work: edges with R = 0 leave 2 parts that can be computed at once; '
      'let more edges stream'),
-    (newest_image_pattern, 3, Link(30.0, 0.0, 0.0),
+    (newest_image_pattern, 3, MessageCost(30.0, 0.0, 0.0),
      '2 of 3 ranks have no work: messages and waiting for them would take most of what is saved, '
      'or more')])
 def test_ranks_without_work_have_a_reason(pattern, ranks, link, reason):
@@ -188,7 +188,7 @@ def test_ranks_without_work_have_a_reason(pattern, ranks, link, reason):
 def test_a_small_gain_is_not_taken(least_gain, ranks):
     graph = bare_graph('x->a a->out', 'out')
     costs = costs_of(graph, {'a': 4.0, 'out': 1.0})
-    found = partition(graph, newest_image_pattern(graph), costs, 2, Link(0.1, 0.0, 0.0),
+    found = partition(graph, newest_image_pattern(graph), costs, 2, MessageCost(0.1, 0.0, 0.0),
                       least_gain=least_gain)
     # The order and the value take 0.1 each, so that two ranks would take 4.2 instead of 5.
     assert len({*found.rank_of.values()}) == ranks

@@ -5,20 +5,20 @@ from itertools import combinations, permutations
 import math
 import time
 
-from graphs import bare_graph, SR
 from hypothesis import given, strategies as st
 import pytest
-from strategies import all_patterns, examples, networks
-from stream_agent.theory.copies import with_copies
+from stream_agent.graph_files.graph_file import graph_from_data
+from stream_agent.theory.delay_nodes import with_copies
 from stream_agent.theory.graph import with_schedule
-from stream_agent.theory.graph_file import graph_from_data
 from stream_agent.theory.information import delay_edges
 from stream_agent.theory.patterns import (
     is_valid, read_newest_image, sequential_pattern, streaming_pattern)
-from stream_agent.theory.planning.candidates import Candidate, Device, PARALLEL, Rollout, SERIAL
+from stream_agent.theory.planning.candidates import (
+    Candidate, cut, Device, even_parts, held_images, PARALLEL, Rollout, SERIAL, truncated, waves)
 from stream_agent.theory.planning.costs import CostError, load_costs, NodeCosts, save_costs
-from stream_agent.theory.planning.families import cut, even_parts, held_images, truncated, waves
 from stream_agent.theory.planning.planner import beats, make_plan, reason
+from support.graphs import bare_graph, SR
+from support.strategies import all_patterns, examples, networks
 
 PERIOD = 1 / 30
 DEPTH = 8

@@ -1,17 +1,17 @@
 """Ranks that wait for each other: periods that follow from costs, and some worked by hand."""
 
-from graphs import bare_graph
 from hypothesis import given, strategies as st
 import pytest
-from strategies import examples, networks
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.patterns import (
     newest_image_pattern, sequential_pattern, streaming_pattern)
 from stream_agent.theory.planning.costs import NodeCosts
-from stream_agent.theory.planning.partition import Link, rank_seconds
-from stream_agent.theory.planning.rank_pipeline import RankPipeline
+from stream_agent.theory.planning.partition import MessageCost, rank_seconds
+from stream_agent.theory.planning.pipelines import RankPipeline
+from support.graphs import bare_graph
+from support.strategies import examples, networks
 
-FREE = Link(0.0, 0.0, 0.0)
+FREE = MessageCost(0.0, 0.0, 0.0)
 LOOP = bare_graph('x->a a->out x->out', 'out')
 
 
@@ -30,7 +30,7 @@ def test_without_latency_the_slowest_rank_sets_the_period(graph, data):
     slowest = rank_seconds(graph, pattern, costs, rank_of, 3, FREE).max()
     assert RankPipeline(graph, pattern, costs, rank_of, FREE).period() == pytest.approx(slowest)
     # Whatever messages take, no rank can do with less time than all of its work.
-    dear = Link(per_message=0.2, per_byte=0.0, latency=0.7)
+    dear = MessageCost(per_message=0.2, per_byte=0.0, latency=0.7)
     slowest = rank_seconds(graph, pattern, costs, rank_of, 3, dear).max()
     assert RankPipeline(graph, pattern, costs, rank_of, dear).period() >= slowest - 1e-9
 
@@ -48,7 +48,7 @@ def test_an_order_and_its_answer_take_two_frames(latency, expected):
     rank_of = {'x': 0, 'a': 1, 'out': 0}
     # There and back, and both nodes, within two periods; or the dearest rank.
     found = period(LOOP, newest_image_pattern(LOOP), {'a': 2.0, 'out': 0.0}, rank_of,
-                   Link(0.0, 0.0, latency))
+                   MessageCost(0.0, 0.0, latency))
     assert found == pytest.approx(expected)
 
 
@@ -57,7 +57,7 @@ def test_latency_is_hidden_by_the_work_of_others():
     rank_of = {'x': 0, 'a': 1, 'b': 1, 'out': 0}
     # a is sent first, so that b covers the way to rank 0.
     found = period(graph, newest_image_pattern(graph), {'a': 1.0, 'b': 9.0, 'out': 0.0}, rank_of,
-                   Link(0.0, 0.0, 8.0))
+                   MessageCost(0.0, 0.0, 8.0))
     assert found == pytest.approx(10.0)
 
 

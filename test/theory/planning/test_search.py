@@ -3,7 +3,6 @@
 from hypothesis import given, strategies as st
 import numpy as np
 import pytest
-from strategies import all_patterns, examples, networks
 from stream_agent.theory.information import delay_edges, information_ages, memory_edges
 from stream_agent.theory.patterns import is_valid
 from stream_agent.theory.planning import search
@@ -12,6 +11,7 @@ from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.pipelines import Pipelines
 from stream_agent.theory.planning.search import best_patterns, cheapest_path, unbeaten_rows
 from stream_agent.theory.rollout import response_cone
+from support.strategies import all_patterns, examples, networks
 
 EXECUTIONS = pytest.mark.parametrize('execution', [SERIAL, PARALLEL])
 

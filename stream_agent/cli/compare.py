@@ -1,0 +1,358 @@
+"""Command line: replay recordings to several policies, and write the recorder's report."""
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain, count
+import json
+from pathlib import Path
+import re
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from stream_agent.cli.arguments import add_allowed, positive, run_tool
+from stream_agent.cli.replay import (
+    Answer, PACE_REMARKS, PACES, Playback, Player, plural, QUANTITIES, remark_on_steering,
+    remarks_on, UNIT_REMARKS)
+from stream_agent.cli.run import policy_file
+from stream_agent.command import Command
+from stream_agent.engine.backends import BACKENDS
+from stream_agent.engine.engine import Engine
+from stream_agent.learning.cloning_options import add_alignment, alignment_of
+from stream_agent.learning.progress import StopRequests
+from stream_agent.measurement.comparison import compare, Comparison
+from stream_agent.measurement.machine import machine, versions
+from stream_agent.measurement.recording import make_folder, RecordingError, Writer
+from stream_agent.measurement.rows import FrameMatcher, UNKNOWN
+from stream_agent.measurement.summary import plain, remarks
+from stream_agent.measurement.traces import read_run
+from stream_agent.network.checkpoint import load_policy, Policy
+from stream_agent.network.custom import allow_transforms
+from stream_agent.recordings.alignment import Alignment, check_rates
+from stream_agent.recordings.recording import BadRecordingError, NS, Recording
+from stream_agent.recordings.sources import add_reading, open_recordings, reading_of
+from stream_agent.share import share_folder
+import torch
+from tqdm import tqdm
+
+# What makes recordings of the second kind those of the first.
+REMEDIES = {('yaw rate', 'steering angle'): 'give --wheelbase METRES to turn steering angles into '
+            'yaw rates'}
+
+
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """Return names for policies: their files', with the folder's where several are called so."""
+    stems = Counter(path.stem for path in paths)
+    names = [path.stem if stems[path.stem] == 1 else f'{path.parent.name}_{path.stem}'
+             for path in paths]
+    # Rows are lines with commas, and a plot's legend hides what begins with an underscore.
+    names = [re.sub(r'[^\w.+-]', '_', name).strip('_') or 'policy' for name in names]
+    labels: list[str] = []
+    for name in names:
+        numbered = (f'{name}_{number}' for number in count(2))
+        labels.append(next(label for label in chain([name], numbered) if label not in labels))
+    return labels
+
+
+def check_steering(policies: Mapping[Path, Policy], recordings: Sequence[Recording]) -> None:
+    """
+    Refuse policies that are known to steer by another quantity than the recorded drivers.
+
+    :param policies: By their files.
+    :param recordings: All of one kind.
+    :raises ValueError: If there is one.
+    """
+    kind = recordings[0].commands.steering
+    for path, policy in policies.items():
+        if policy.steering in ('', kind):
+            continue
+        others = (f' and {plural(len(recordings) - 1, "other recording")}'
+                  if len(recordings) > 1 else '')
+        remedy = REMEDIES.get((policy.steering, kind),
+                              'give a policy that was trained on recordings like these')
+        raise ValueError(
+            f"policy '{path}' steers by {QUANTITIES.get(policy.steering, policy.steering)}, the "
+            f"driver of '{recordings[0].path}'{others} by {QUANTITIES[kind]}; {remedy}, or leave "
+            'the policy out')
+
+
+def make_player(name: str, policy: Policy, arguments: argparse.Namespace) -> Player:
+    """Make a policy answer, and take its slow first steps."""
+    engine = Engine(policy.network, arguments.device, policy.updates_per_frame,
+                    backend=arguments.backend, threads=arguments.threads)
+    engine.warm_up()
+    return Player(name, policy, engine)
+
+
+WRITE_TIMEOUT = 60.0
+
+
+class Record:
+    """
+    The rows of a replay on their way to the disk.
+
+    :param folder: An existing one.
+    :param files: Of the policies, by the players' names.
+    """
+
+    def __init__(self, folder: Path, players: Sequence[Player], files: dict[str, Path],
+                 pace: str) -> None:
+        self._players, self._files, self._pace = players, files, pace
+        # Nothing is late here: rows are complete when their recording is.
+        self._rows = FrameMatcher(files, clock=lambda: 0.0)
+        self._writer = Writer(folder, sys.maxsize)
+        self._playbacks: list[Playback] = []
+        self._beyond: Counter[str] = Counter()
+        self._missed: Counter[str] = Counter()
+        self._unanswered: Counter[str] = Counter()
+        self._note = ''
+
+    def add(self, playback: Playback) -> None:
+        """
+        Write down what the players made of a recording, as far as all of them have seen it.
+
+        At true pace, a replay that was stopped has shown more to the first than to the last.
+        """
+        self._playbacks.append(playback)
+        after = playback.decoded[-1] + 1
+        commands = {player.name: commands_of(playback, [
+            answer for answer in player.answers if answer.number < after])
+            for player in self._players}
+        for number in playback.decoded:
+            stamp_ns = int(playback.stamps_ns[number])
+            self._rows.add_frame(stamp_ns, stamp_ns)
+            if not np.isnan(playback.reference[number]).any():
+                self._rows.add_reference(stamp_ns, Command(*playback.reference[number].tolist()))
+            for name in self._files:
+                for arrival_ns, command in commands[name].get(number, ()):
+                    self._rows.add_command(name, stamp_ns, arrival_ns, arrival_ns, command)
+            self._writer.put_rows(self._rows.close())
+        self._writer.put_rows(self._rows.finish())
+        for player in self._players:
+            self._beyond[player.name] += beyond_limits(playback, player)
+            self._missed[player.name] += sum(n < after for n in player.missed)
+            self._unanswered[player.name] += sum(n < after for n in player.unanswered)
+        self._writer.describe(self._description())
+
+    def stopped(self, recordings: int) -> None:
+        """
+        Say that the replay ends here.
+
+        :param recordings: That there were to replay.
+        """
+        if self._playbacks:
+            last = self._playbacks[-1]
+            self._note = (f'Stopped on request: {len(self._playbacks)} of '
+                          f'{plural(recordings, "recording")} replayed, of the last '
+                          f'{len(last.decoded)} of {plural(len(last), "frame")}.')
+            self._writer.describe(self._description())
+
+    def finish(self) -> None:
+        """
+        Wait for the disk.
+
+        :raises RecordingError: If not all of it could be written.
+        """
+        if not self._writer.close(WRITE_TIMEOUT):
+            raise RecordingError(f'the rows could not be written: {self._writer.error}; give '
+                                 'another --output')
+
+    def _description(self) -> dict:
+        """Say under which conditions the rows came about, in the recorder's words."""
+        playbacks = self._playbacks
+        return {
+            'date': time.strftime('%Y-%m-%d %H:%M'), 'machine': machine(),
+            'versions': versions('stream_agent', 'numpy', 'torch'),
+            'policies': {name: str(path) for name, path in self._files.items()}, 'driving': '',
+            'camera_period': playbacks[0].period_ns / NS, 'pace': self._pace,
+            'recordings': [{'path': str(each.recording.path), 'frames': len(each.decoded),
+                            'stamp_ns': int(each.stamps_ns[0]),
+                            'said': each.recording.summary()} for each in playbacks],
+            'remarks': self._remarks(),
+            'diagnostics': {f'{player.name}: frames': player.status()
+                            for player in self._players}}
+
+    def _remarks(self) -> list[str]:
+        """Say what a reader must know to judge the figures."""
+        playbacks = self._playbacks
+        frames = sum(len(each.decoded) for each in playbacks)
+        episodes = sum(1 + int(each.episodes[each.decoded[-1]]) for each in playbacks)
+        unknown = sum(int(np.isnan(each.reference[each.decoded, 0]).sum()) for each in playbacks)
+        kind = playbacks[0].recording.commands.steering
+        said = [self._note, PACE_REMARKS[self._pace],
+                f'{plural(frames, "frame")} of {plural(len(playbacks), "recording")} in '
+                f'{plural(episodes, "episode")}, which follow each other here without the pauses '
+                'between them; memory was empty at the start of each.',
+                UNIT_REMARKS[kind], remark_on_steering(self._players, kind)]
+        if unknown:
+            said.append(f'{plural(unknown, "frame")} without a command of the driver in force: '
+                        'latency is all they tell.')
+        for player in self._players:
+            name = player.name
+            said += remarks_on(player, self._missed[name], self._unanswered[name],
+                               self._beyond[name] / max(1, frames))
+        left_out: Counter[str] = Counter()
+        for each in playbacks:
+            left_out += each.recording.skipped
+        if left_out:
+            said.append('Left out of the recordings: '
+                        + ', '.join(f'{count} {kind}' for kind, count in left_out.items()) + '.')
+        return [line for line in said if line]
+
+
+def commands_of(playback: Playback, answers: Sequence[Answer]
+                ) -> dict[int, list[tuple[int, Command]]]:
+    """
+    Return arrivals [ns] and commands by the number of their frame.
+
+    The last frame answered in an episode has a second one, unknown, when the episode is over:
+    else its command would be held against the first frames of the next episode.
+    """
+    commands = {answer.number: [(answer.arrival_ns, answer.command)] for answer in answers}
+    last = {int(playback.episodes[answer.number]): answer for answer in answers}
+    ends = [*playback.stamps_ns.tolist(), playback.end_ns]
+    for episode, answer in last.items():
+        over_ns = ends[np.searchsorted(playback.episodes, episode, side='right')]
+        commands[answer.number].append((max(over_ns, answer.arrival_ns), UNKNOWN))
+    return commands
+
+
+def beyond_limits(playback: Playback, player: Player) -> int:
+    """Count the frames at which the driver asked for more than a policy can ask for."""
+    limits = player.policy.limits
+    most = np.array([limits.max_speed, limits.max_yaw_rate]) * (1 + 1e-6)
+    return int((np.abs(playback.reference[playback.decoded]) > most).any(axis=1).sum())
+
+
+STOPPED = 130
+
+
+def parse(args: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog='compare', description=__doc__)
+    parser.add_argument('--bag', nargs='+', action='extend', type=Path, required=True,
+                        metavar='DIR', help='rosbag2 recordings, DonkeyCar tubs, or folders of '
+                        'them')
+    parser.add_argument('--policy', nargs='+', action='extend', type=Path, required=True,
+                        metavar='FILE', help='policies that `train` wrote, or names of shipped '
+                        'ones; the first is held against the others')
+    parser.add_argument('--pace', choices=PACES, default='fast',
+                        help='fast: every frame is answered, one policy beside the other. true: '
+                        'frames come when they are due, and a busy policy misses some; one policy '
+                        'after the other (fast)')
+    parser.add_argument('--output', type=Path, default=Path('results'), metavar='FOLDER',
+                        help='gets a folder with rows and report, and latest points to it '
+                        '(results)')
+    parser.add_argument('--limit-frames', type=positive, default=0, metavar='N',
+                        help='only the first N of every recording, for a quick look')
+    parser.add_argument('--device', default='auto', help="torch device: 'auto', 'cpu', 'cuda:0'")
+    parser.add_argument('--backend', choices=('auto', *BACKENDS), default='auto',
+                        help='what steps the networks; auto: the fastest by measurement')
+    parser.add_argument('--threads', type=int, default=0, metavar='N',
+                        help='CPU cores for a network; 0 to measure whether all are better than '
+                        'one')
+    add_allowed(parser)
+    add_reading(parser)
+    add_alignment(parser)
+    parser.add_argument('--json', action='store_true', help='print figures for programs')
+    return parser.parse_args(args)
+
+
+def usable(recordings: Sequence[Recording], alignment: Alignment) -> list[Recording]:
+    """
+    Return the recordings that can be replayed, and say which cannot.
+
+    :raises BadRecordingError: If none is left, or their rates differ.
+    """
+    short = [recording for recording in recordings if len(recording) < 2]
+    left = [recording for recording in recordings if len(recording) >= 2]
+    if not left:
+        raise BadRecordingError(
+            f"'{short[0].path}': topic '{short[0].topic}' has under 2 frames, as all recordings "
+            'given; give longer ones, or another topic by --image-topic')
+    if short:
+        print(f'{plural(len(short), "recording")} of under 2 frames left out: '
+              + ', '.join(recording.name for recording in short), file=sys.stderr)
+    check_rates(left, alignment)
+    return left
+
+
+def replay(recordings: Sequence[Recording], players: Sequence[Player], record: Record,
+           arguments: argparse.Namespace, stop: StopRequests) -> None:
+    """Replay one recording after the other, until someone asks to stop."""
+    alignment = alignment_of(arguments)
+    start_ns = int(recordings[0].frame_stamps[0])
+    for recording in tqdm(recordings, unit='recording', leave=False, disable=None):
+        playback = Playback(recording, alignment, start_ns, arguments.limit_frames,
+                            lambda: stop.requested)
+        PACES[arguments.pace](playback, players)
+        if playback.decoded:
+            record.add(playback)
+        start_ns = playback.end_ns
+        if recording.left_out:
+            print(recording.summary(), file=sys.stderr)
+        if stop.requested:
+            record.stopped(len(recordings))
+            break
+
+
+def check_answered(comparison: Comparison, stopped: bool) -> None:
+    """Refuse what would be a report on nothing."""
+    if stopped and (comparison.silent or not comparison.figures):
+        raise BadRecordingError('stopped before every policy had answered a frame, so there is no '
+                                'report')
+    for name in comparison.silent:
+        raise BadRecordingError(
+            f"policy '{name}' answered no frame: no episode is so long that its output depends on "
+            'an image; give longer recordings, or leave the policy out')
+
+
+def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
+    """Replay, compare, and say where the report is."""
+    torch.set_num_threads(max(1, arguments.threads))
+    allow_transforms(arguments.allow)
+    paths = [policy_file(path, share_folder()) for path in arguments.policy]
+    recordings = usable(open_recordings(arguments.bag, reading_of(arguments)),
+                        alignment_of(arguments))
+    files = dict(zip(labels_of(paths), paths))
+    policies = {name: load_policy(path) for name, path in files.items()}
+    check_steering({files[name]: policy for name, policy in policies.items()}, recordings)
+    players = [make_player(name, policy, arguments) for name, policy in policies.items()]
+    folder = make_folder(arguments.output.expanduser())
+    record = Record(folder, players, files, arguments.pace)
+    with stop:
+        replay(recordings, players, record, arguments, stop)
+    record.finish()
+    # Plots take a second to import.
+    from stream_agent.measurement.report import text, write_report
+    comparison = compare(read_run(folder))
+    check_answered(comparison, stop.requested)
+    path = write_report(comparison, folder)
+    print(json.dumps(as_data(comparison, path, stop.requested), indent=1) if arguments.json else
+          f'{text(comparison)}\n\nreport: {path}')
+
+
+def as_data(comparison: Comparison, path: Path, stopped: bool) -> dict[str, Any]:
+    """Return what ``--json`` prints; SI units, None for what is not known."""
+    return {'report': str(path), 'stopped': stopped, 'frames': len(comparison.run.stamps),
+            'start_up': comparison.start_up,
+            'policies': {name: plain(asdict(figures))
+                         for name, figures in comparison.figures.items()},
+            'differences': [plain(asdict(difference)) | {'better': difference.better}
+                            for difference in comparison.differences],
+            'remarks': remarks(comparison)}
+
+
+def main(args: list[str]) -> int:
+    """Compare policies on recordings; a report on a part of them counts as interrupted."""
+    arguments = parse(args)
+    stop = StopRequests()
+    try:
+        code = run_tool('compare', lambda: run(arguments, stop))
+    except KeyboardInterrupt:
+        print('\ncompare: stopped at once; there is no report', file=sys.stderr)
+        return STOPPED
+    return STOPPED if stop.requested else code

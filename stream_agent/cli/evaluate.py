@@ -1,0 +1,188 @@
+"""Command line: drive policies on courses that no training has seen, beside the expert."""
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+import json
+import multiprocessing
+import os
+from pathlib import Path
+import signal
+
+import numpy as np
+from stream_agent.cli.arguments import (
+    add_allowed, add_robot, check_folder, robot_settings, run_tool)
+from stream_agent.drawing.style import save
+from stream_agent.driving.drives import (
+    Drive, drive, ExpertDriver, Lockstep, PolicyDriver, RealTime, Trial)
+from stream_agent.driving.evaluation import compared, draw, drive_all, timed, written
+from stream_agent.driving.options import (
+    add_computer, check_computer, computer_of, HANDOVER, not_negative_number)
+from stream_agent.measurement.machine import machine
+from stream_agent.measurement.summary import plain
+from stream_agent.network.checkpoint import load_policy
+from stream_agent.network.custom import allow_transforms
+from stream_agent.share import share_folder
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
+from stream_agent.simulation.environment import DrivingEnvironment
+from stream_agent.simulation.settings import SimulationSettings
+import torch
+
+EXPERT = 'expert'
+# A course is 15 to 20 m long; emulated drives are side by side, and last equally long.
+USUAL_LENGTH = 17.5
+
+
+def drive_course(driver_name: str, settings: SimulationSettings, seed: int, laps: float,
+                 real_time: bool,
+                 allowed: Sequence[str]) -> Drive:
+    """
+    Let one driver drive one course.
+
+    :param driver_name: A checkpoint's path, or 'expert'.
+    :param allowed: Transforms from outside that the policy may import.
+    """
+    torch.set_num_threads(1)
+    allow_transforms(allowed)
+    driver = (ExpertDriver() if driver_name == EXPERT
+              else PolicyDriver(load_policy(driver_name)))
+    environment = DrivingEnvironment(settings, seed)
+    pacing = RealTime(1 / settings.rate) if real_time else Lockstep()
+    return drive(environment, driver, laps, pacing)
+
+
+def summary(driver_name: str, drives: list[Drive]) -> dict:
+    """Return the figures of one driver over all courses."""
+    errors = np.concatenate([result.lateral_errors for result in drives])
+    return {
+        'driver': Path(driver_name).stem,
+        'courses': len(drives),
+        'laps': round(sum(result.laps for result in drives), 2),
+        'lateral_rms': round(float(np.sqrt(np.mean(errors ** 2))), 4),
+        'largest_lateral_error': round(max(r.largest_lateral_error for r in drives), 4),
+        'half_lane': drives[0].lane_width / 2,
+        'departures': sum(result.departures for result in drives),
+        'unanswered': sum(result.unanswered for result in drives),
+        'frames': len(errors)}
+
+
+def held_out(courses: int) -> range:
+    """Return the seeds of courses for whoever wants to know the truth."""
+    return range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + courses)
+
+
+def evaluate(arguments: argparse.Namespace) -> list[dict]:
+    """Drive all courses with all drivers, as many at once as there are workers."""
+    drivers = [EXPERT, *map(str, arguments.policies)]
+    settings = robot_settings(arguments.robot)
+    with workers(arguments) as pool:
+        drives = {name: [pool.submit(drive_course, name, settings, seed, arguments.laps,
+                                     arguments.real_time, arguments.allow)
+                         for seed in held_out(arguments.courses)] for name in drivers}
+        return [summary(name, [future.result() for future in futures])
+                for name, futures in drives.items()]
+
+
+def evaluate_emulated(arguments: argparse.Namespace) -> list[dict]:
+    """Drive all courses with all policies under the timing of a computer that is not there."""
+    settings = robot_settings(arguments.robot)
+    allow_transforms(arguments.allow)
+    policies = timed(list(map(str, arguments.policies)), computer_of(arguments), settings.period)
+    trial = Trial(settings, tuple(held_out(arguments.courses)),
+                  arguments.laps * USUAL_LENGTH / settings.target_speed + HANDOVER,
+                  arguments.pushes, HANDOVER)
+    with workers(arguments) as pool:
+        drives = drive_all(policies, trial, arguments.allow, pool, arguments.workers)
+    return [summary(one.path, found) | figures for one, found, figures
+            in zip(policies, drives, compared(policies, drives))]
+
+
+def workers(arguments: argparse.Namespace) -> ProcessPoolExecutor:
+    """Return processes to drive in; torch does not survive a fork."""
+    return ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn'))
+
+
+def table(rows: list[dict]) -> str:
+    """Lay the summaries out for people."""
+    lines = [f'{"driver":<20} {"laps":>6} {"lateral RMS":>12} {"largest":>8} {"departures":>11} '
+             f'{"unanswered":>11}']
+    lines += [f'{row["driver"]:<20} {row["laps"]:>6.1f} {row["lateral_rms"]:>10.4f} m '
+              f'{row["largest_lateral_error"]:>6.3f} m {row["departures"]:>11} '
+              f'{row["unanswered"] / row["frames"]:>11.2%}' for row in rows]
+    return '\n'.join([*lines, f'half a lane is {rows[0]["half_lane"]:.2f} m'])
+
+
+def timing_table(rows: list[dict]) -> str:
+    """Lay out when policies answer, on what, and how they compare with the first of them."""
+    lines = [f'{"":<20} {"latency":>9} {"newest":>9} {"deep":>9} {"rate":>8}   RMS relative to '
+             f'the first    departures a course more']
+    for row in rows:
+        ratio, more = (written(row[name]) for name in ('rms_ratio', 'more_departures'))
+        ages = ' '.join(f'{row[name] * 1e3:>6.1f} ms' for name in ('latency', 'newest', 'deep'))
+        lines.append(f'{row["driver"]:<20} {ages} {row["rate"]:>5.1f} Hz   {ratio:<27} {more}')
+    return '\n'.join([*lines, 'newest, deep: mean age of the information in the command in '
+                      'force; in brackets: 95 %, paired over courses'])
+
+
+def parse(args: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
+    parser = argparse.ArgumentParser(prog='evaluate', description=__doc__)
+    parser.add_argument('policies', nargs='*', type=Path, default=shipped,
+                        help='checkpoints; the shipped ones by default')
+    add_allowed(parser)
+    add_robot(parser)
+    parser.add_argument('--courses', type=int, default=10, help='held-out courses')
+    parser.add_argument('--laps', type=float, default=5, help='laps on each course')
+    parser.add_argument('--real-time', action='store_true',
+                        help='pace frames by the wall clock instead of waiting for answers')
+    add_emulation(parser)
+    parser.add_argument('--workers', type=int, default=os.cpu_count(),
+                        help='drives at once; in real time each takes a tenth of a core')
+    parser.add_argument('--json', action='store_true', help='print figures for programs')
+    arguments = parser.parse_args(args)
+    check_emulation(parser, arguments)
+    return arguments
+
+
+def add_emulation(parser: argparse.ArgumentParser) -> None:
+    """Take a computer to emulate, and what is done on it alone."""
+    group = add_computer(
+        parser, 'drives in lockstep as if every node took its time; the expert drives the first '
+        f'{HANDOVER:g} s, and as long after a departure, which does not count')
+    group.add_argument('--pushes', type=not_negative_number, default=0.0, metavar='RAD_S',
+                       help='largest yaw rate that pushes the robot now and then, alike for all '
+                       'policies (0)')
+    group.add_argument('--plot', type=Path, metavar='FILE', help='draw the figures: .svg or .png')
+
+
+def check_emulation(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Refuse what would mean nothing, or cannot be drawn."""
+    check_computer(parser, arguments, ('pushes', 'plot'))
+    if arguments.real_time and computer_of(arguments):
+        parser.error('--real-time takes the time of this computer; leave it out to emulate '
+                     'another')
+    if arguments.plot and arguments.plot.suffix not in ('.svg', '.png'):
+        parser.error(f"--plot: '{arguments.plot}' is neither .svg nor .png")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Drive and print a table."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    arguments = parse(args)
+    return run_tool('evaluate', lambda: report(arguments))
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Drive, draw if that is asked for, and print."""
+    check_folder(arguments.plot)
+    computer = computer_of(arguments)
+    rows = evaluate_emulated(arguments) if computer else evaluate(arguments)
+    how = 'real time' if arguments.real_time else 'lockstep'
+    if computer:
+        how = f'lockstep under an emulated {computer}'
+    if arguments.plot:
+        save(draw(rows, how), arguments.plot)
+    tables = [table(rows), *([timing_table(rows)] if computer else [])]
+    print(json.dumps(plain(rows)) if arguments.json else
+          '\n'.join([*tables, f'{how}, {machine()}']))

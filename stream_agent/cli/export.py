@@ -1,0 +1,309 @@
+"""Command line: write a policy as ONNX models of its two halves, to run it without torch."""
+
+import argparse
+from collections.abc import Iterable, Iterator
+from itertools import cycle, tee
+import json
+from pathlib import Path
+import re
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+from zipfile import ZipFile
+
+import numpy as np
+from stream_agent.cli.arguments import add_allowed, positive, run_tool
+from stream_agent.cli.run import policy_file
+from stream_agent.engine.backends import lacks
+from stream_agent.engine.compiled import (
+    carry, frame_halves, FrameHalves, HalfStep, initial_values, key_of, OPSET, to_onnx)
+from stream_agent.network.checkpoint import load_policy, Policy
+from stream_agent.network.custom import allow_transforms
+from stream_agent.network.preprocessing import MOST_VALUES_BY_AREA, scale
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.share import share_folder
+from stream_agent.theory.information import frames_unanswered
+from stream_agent.theory.patterns import streaming_edges
+import torch
+
+FORMAT = 'stream_agent export 1'
+
+
+class ExportError(ValueError):
+    """A policy that cannot be exported; the message says why and what to do."""
+
+
+class Export(NamedTuple):
+    """
+    What is written.
+
+    :param models: ONNX by file.
+    :param initial: What the first step after a reset finds, by name.
+    """
+
+    manifest: dict[str, Any]
+    models: dict[str, bytes]
+    initial: dict[str, np.ndarray]
+
+
+def make_export(name: str, policy: Policy, batch_size: int) -> Export:
+    """Make all that is written of a policy."""
+    network = policy.network
+    halves = frame_halves(network)
+    # Frame 1 is the first after a reset.
+    halves = halves[1:] + halves[:1]
+    carried = carried_names(network, halves)
+    initial = initial_values(network, batch_size)
+    models, files = files_of(make_models(halves, {
+        **network.initial_state(batch_size).values,
+        **{key_of(name): value for name, value in initial.items()}}))
+    steps = [{'respond': files.get(frame.respond), 'settle': files.get(frame.settle),
+              'carry': names} for frame, names in zip(halves, carried)]
+    distinct = [step for i, step in enumerate(steps) if step not in steps[:i]]
+    return Export(
+        {**description(name, policy, batch_size), 'steps': distinct,
+         'schedule': [distinct.index(step) for step in steps]},
+        models, {name: initial[name].numpy() for name in sorted(carried[-1])})
+
+
+def carried_names(network: RolloutNetwork, halves: list[FrameHalves]) -> list[dict[str, str]]:
+    """
+    Return what every frame hands on: names in the next frame, with those that they have in it.
+
+    Only what a later frame reads is handed on. The value of a node that the next frame holds
+    is the same there.
+    """
+    before = {after: name for name, after in carry(network).items()}
+    needs: list[set[str]] = [set() for _ in halves]
+    found: list[dict[str, str]] = [{} for _ in halves]
+    grown = True
+    while grown:
+        known = [set(names) for names in needs]
+        for i in reversed(range(len(halves))):
+            respond, settle, held = halves[i]
+            found[i] = {name: name if name in held else before[name]
+                        for name in sorted(needs[(i + 1) % len(halves)])}
+            later = {*settle.inputs, network.graph.output,
+                     *(set(found[i].values()) - set(settle.outputs))}
+            needs[i] = {*respond.inputs, *(later - set(respond.outputs))} - {network.input}
+        grown = needs != known
+    return found
+
+
+@torch.inference_mode()
+def make_models(halves: list[FrameHalves], examples: dict[str, torch.Tensor]
+                ) -> dict[str, dict[HalfStep, bytes]]:
+    """
+    Make the ONNX models of all halves that have something to do, by kind.
+
+    :param examples: What the first frame finds, by key; what the others find is added.
+    """
+    models: dict[str, dict[HalfStep, bytes]] = {'respond': {}, 'settle': {}}
+    for frame in dict.fromkeys(halves):
+        for kind, made in models.items():
+            half = getattr(frame, kind)
+            arguments = [examples[key_of(name)] for name in half.inputs]
+            examples.update(zip(map(key_of, half.outputs), half(*arguments)))
+            if half.outputs:
+                made[half] = model_of(half, kind, arguments)
+    return models
+
+
+def files_of(models: dict[str, dict[HalfStep, bytes]]
+             ) -> tuple[dict[str, bytes], dict[HalfStep, str]]:
+    """Return the models by file, each once, and the file of every half."""
+    files, names_of_halves = {}, {}
+    for kind, made in models.items():
+        distinct = list(dict.fromkeys(made.values()))
+        names = [f'{kind}.onnx' if len(distinct) == 1 else f'{kind}_{i}.onnx'
+                 for i in range(1, len(distinct) + 1)]
+        files.update(zip(names, distinct))
+        names_of_halves.update(
+            {half: names[distinct.index(model)] for half, model in made.items()})
+    return files, names_of_halves
+
+
+def model_of(half: HalfStep, kind: str, arguments: list[torch.Tensor]) -> bytes:
+    """
+    Return the ONNX model of a half.
+
+    :raises ExportError: If a transform has none.
+    """
+    try:
+        return to_onnx(half, arguments)
+    except Exception as error:  # code from outside may fail in any way
+        first = error
+        while first.__context__:
+            first = first.__context__
+        remedy = 'write the transform of your own with other operators'
+        if isinstance(error, ImportError):
+            remedy = 'onnxscript might help: pip install onnxscript'
+        reason, *_ = [*str(first).splitlines(), type(first).__name__]
+        raise ExportError(f'{kind} cannot be written as ONNX: {reason}; {remedy}') from error
+
+
+def description(name: str, policy: Policy, batch_size: int) -> dict[str, Any]:
+    """Return what the manifest says of a policy, but for its steps."""
+    network, how = policy.network, policy.preprocessing
+    low, high = scale(np.array([0, 255], np.uint8)).tolist()
+    version = ElementTree.parse(share_folder() / 'package.xml').findtext('version')
+    return {
+        'format': FORMAT,
+        'versions': {'stream_agent': version, 'torch': torch.__version__},
+        'policy': {'name': name, 'pattern': policy.pattern_name,
+                   'streams': streaming_edges(network.pattern)},
+        'precision': 'float32',
+        'opset': OPSET,
+        'input': {
+            'name': network.input, 'shape': [batch_size, *how.shape],
+            'preprocessing': {
+                'crop_top': how.crop_top, 'crop_bottom': how.crop_bottom,
+                'colours': 'grey' if how.shape[0] == 1 else 'RGB',
+                'most_values_by_area': MOST_VALUES_BY_AREA,
+                'scale': (high - low) / 255, 'offset': low}},
+        'output': {
+            'name': network.graph.output, 'shape': [batch_size, 2],
+            'max_speed': policy.limits.max_speed, 'max_yaw_rate': policy.limits.max_yaw_rate},
+        'updates_per_frame': policy.updates_per_frame,
+        'updates_unanswered': frames_unanswered(network.graph, network.pattern)}
+
+
+MANIFEST, INITIAL = 'manifest.json', 'initial.npz'
+OWN_FILES = re.compile(r'manifest\.json|initial\.npz|(respond|settle)(_[0-9]+)?\.onnx')
+
+
+def earlier_export(folder: Path) -> list[Path]:
+    """Return the files in a folder that have the names of an export's."""
+    return sorted(path for path in folder.iterdir() if OWN_FILES.fullmatch(path.name))
+
+
+def open_folder(folder: Path, force: bool) -> None:
+    """
+    Make the folder, before work is done for it.
+
+    :raises ExportError: If an export is there that may not be replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"--output: '{folder}' is a file; name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [path.name for path in earlier_export(folder)]
+    if names and not force:
+        raise ExportError(f"--output: '{folder}' holds {', '.join(names)} already; replace them "
+                          'with --force, or name another folder')
+
+
+def write(folder: Path, export: Export) -> None:
+    """Replace what the folder holds of an export; the manifest comes last, when all is there."""
+    for path in earlier_export(folder):
+        path.unlink()
+    for name, model in export.models.items():
+        (folder / name).write_bytes(model)
+    # As np.savez does it, which cannot take a node that is called 'file'.
+    with ZipFile(folder / INITIAL, 'w') as archive:
+        for name, value in export.initial.items():
+            with archive.open(f'{name}.npy', 'w') as file:
+                np.save(file, value)
+    (folder / MANIFEST).write_text(json.dumps(export.manifest, indent=2) + '\n')
+
+
+TOLERANCE = 1e-4
+CHECKED_STEPS = 10
+ERRORS_ONLY = 3
+
+
+def outputs_of(folder: Path, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Run what was written in ONNX Runtime, a step an image, by its manifest alone."""
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    manifest = json.loads((folder / MANIFEST).read_text())
+    values: dict[str, np.ndarray] = dict(np.load(folder / INITIAL))
+    steps, schedule = manifest['steps'], cycle(manifest['schedule'])
+    sessions = {step[half]: onnxruntime.InferenceSession(
+        str(folder / step[half]), options, providers=['CPUExecutionProvider'])
+        for step in steps for half in ('respond', 'settle') if step[half]}
+    for image in images:
+        step = steps[next(schedule)]
+        values[manifest['input']['name']] = image
+        for session in (sessions[step[half]] for half in ('respond', 'settle') if step[half]):
+            names = [port.name for port in session.get_outputs()]
+            values.update(zip(names, session.run(names, {
+                port.name: values[port.name] for port in session.get_inputs()})))
+        yield values[manifest['output']['name']]
+        values = {name: values[source] for name, source in step['carry'].items()}
+
+
+@torch.inference_mode()
+def largest_difference(folder: Path, network: RolloutNetwork, batch_size: int) -> float:
+    """Compare the outputs of what was written with the network's own, on random pixels."""
+    state, generator = network.initial_state(batch_size), np.random.default_rng(0)
+    shape = state.values[network.input].shape
+    mine, theirs = tee(scale(generator.integers(0, 256, shape, np.uint8))
+                       for _ in range(CHECKED_STEPS + network.graph.hyperperiod))
+    differences = []
+    for image, written in zip(mine, outputs_of(folder, theirs)):
+        output, state = network.step(torch.from_numpy(image), state)
+        differences.append(np.abs(written - output.numpy()).max())
+    return float(np.max(differences))
+
+
+def check(folder: Path, network: RolloutNetwork, batch_size: int) -> str:
+    """
+    Hold what was written against the network, where ONNX Runtime is.
+
+    :returns: What came of it.
+    :raises ExportError: If it does not run, or they differ.
+    """
+    missing = lacks('onnxruntime')()
+    if missing:
+        return f'not checked: this machine lacks {missing}'
+    try:
+        difference = largest_difference(folder, network, batch_size)
+    except Exception as error:  # the runtime's have no class in common
+        raise ExportError(f"'{folder}' does not run in ONNX Runtime ({type(error).__name__}: "
+                          f'{error}); do not drive with it') from error
+    # Not a number is no small difference.
+    if not difference <= TOLERANCE:
+        raise ExportError(f"'{folder}' holds another function than the policy: in ONNX Runtime "
+                          f'its outputs differ by up to {difference:.1e}, more than {TOLERANCE}; '
+                          'do not drive with it. Transforms of your own may only compute with '
+                          'tensors, without branches that depend on their values')
+    return (f'checked in ONNX Runtime: outputs differ by at most {difference:.1e} from those of '
+            'the policy')
+
+
+def parse(args: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog='export', description=__doc__)
+    parser.add_argument('policy', type=Path, help='policy file, or the name of a shipped one')
+    parser.add_argument('--output', type=Path, required=True, metavar='FOLDER',
+                        help='for the models, their initial values and their manifest')
+    parser.add_argument('--batch-size', type=positive, default=1, metavar='N',
+                        help='streams of images that are stepped together (1)')
+    parser.add_argument('--force', action='store_true',
+                        help='replace an export that is in the folder already')
+    add_allowed(parser)
+    return parser.parse_args(args)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Export, check, and say what there is."""
+    missing = lacks('onnx')()
+    if missing:
+        raise ExportError(f'this machine lacks {missing}')
+    allow_transforms(arguments.allow)
+    path = policy_file(arguments.policy, share_folder())
+    policy = load_policy(path)
+    open_folder(arguments.output, arguments.force)
+    export = make_export(path.stem, policy, arguments.batch_size)
+    write(arguments.output, export)
+    for name in (*export.models, INITIAL, MANIFEST):
+        size = (arguments.output / name).stat().st_size
+        print(f'wrote {arguments.output / name} ({size / 1024:,.0f} KiB)')
+    print(check(arguments.output, policy.network, arguments.batch_size))
+    print('docs/export.md shows how to run it, in a page of Python')
+
+
+def main(args: list[str]) -> int:
+    """Export one policy."""
+    arguments = parse(args)
+    return run_tool('export', lambda: run(arguments))

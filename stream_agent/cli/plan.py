@@ -1,0 +1,290 @@
+"""Command line: find the rollout of a graph to run on a device, for a camera."""
+
+import argparse
+from collections.abc import Sequence
+import json
+import os
+from pathlib import Path
+import shlex
+from typing import Any
+
+from stream_agent.cli.arguments import (
+    add_allowed, add_graph, check_folder, find_graph, open_graph, positive, run_tool)
+from stream_agent.drawing.style import save
+from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
+from stream_agent.engine.layer_profiler import Check, check_forecasts, measure_costs
+from stream_agent.network.custom import allow_transforms
+from stream_agent.theory.graph import graph_to_data, GraphSpec
+from stream_agent.theory.patterns import sequential_pattern
+from stream_agent.theory.planning.candidates import Candidate, EXECUTIONS, SERIAL
+from stream_agent.theory.planning.costs import load_costs, NodeCosts, save_costs
+from stream_agent.theory.planning.planner import make_plan, Plan, preference, reason
+import torch
+import yaml
+
+MOST_STATEMENTS = 8
+HEADER = (f"  {'rollout':<12}  {'response':>8}  {'frame':>8}  {'load':>6}  {'first':>8}  "
+          f"{'newest':>8}  {'oldest':>8}  keeps up  what it is")
+UNITS = (f"  {'':<12}  {'[ms]':>8}  {'[ms]':>8}  {'[%]':>6}  {'[ms]':>8}  {'[ms]':>8}  "
+         f"{'[ms]':>8}")
+LEGEND = """response: from a frame to its answer; frame: what it keeps the device busy;
+first: from a change to the first answer that knows it; newest, oldest: mean age of the newest
+information in effect, and of that through most layers ("deep"), half the time a command is held
+in it; in "streaming", edges that leave an input are R = 0, as the agent runs it"""
+
+
+def description(candidate: Candidate) -> str:
+    """Say in a few words what sets a candidate apart."""
+    if candidate.left_out:
+        return f"sequential without {', '.join(candidate.left_out)}"
+    if candidate.schedule:
+        periods = sorted({period for period, _ in candidate.schedule.values()})
+        return (f"waves of {' and '.join(map(str, periods))} frames through "
+                f'{len(candidate.schedule)} of the nodes')
+    images = (f', {candidate.updates_per_frame} update steps an image'
+              if candidate.updates_per_frame > 1 else '')
+    count, total = len(candidate.streams), len(candidate.rollout.pattern)
+    verb = 'streams' if count == 1 else 'stream'
+    return f'{count} of {total} edges {verb}{images}'
+
+
+def row(candidate: Candidate, mark: str) -> str:
+    """Write a candidate as a line of the table."""
+    columns = [candidate.response_latency, candidate.frame_cost]
+    last = [candidate.first_response, candidate.newest_age, candidate.oldest_age]
+    load = 100 * candidate.frame_cost / candidate.camera_period
+    return ' '.join([
+        f'{mark} {candidate.kind:<12}', *(f' {value * 1e3:>8.2f}' for value in columns),
+        f' {load:>6.1f}', *(f' {value * 1e3:>8.2f}' for value in last),
+        f" {'yes' if candidate.keeps_up else 'no':<8} ", description(candidate)])
+
+
+def table(plan: Plan, rows: int) -> str:
+    """Write a plan for people."""
+    costs = plan.device.costs
+    best = sorted(plan.best, key=preference)
+    lines = [f'costs: {costs.source or "from a file"}; all nodes {costs.total() * 1e3:.3g} ms, '
+             f'overhead {costs.overhead * 1e3:.3g} ms a frame',
+             f'camera: {plan.device.camera_period * 1e3:.3g} ms a frame; '
+             f'{plan.device.execution} execution',
+             searched(plan), *statements(plan),
+             *(['periods of the graph file: in "scheduled sequential" alone']
+               if 'scheduled sequential' in plan.named else []), '',
+             HEADER, UNITS]
+    lines += [row(candidate, '*' if candidate is plan.recommended else ' ')
+              for candidate in best[:rows]]
+    if len(best) > rows:
+        lines.append(f'  and {len(best) - rows} more that nothing beats (--rows)')
+    if plan.beaten:
+        lines += ['  beaten, to compare with:',
+                  *(row(candidate, ' ') for candidate in plan.beaten)]
+    return '\n'.join([*lines, LEGEND, '', f'* recommended: {plan.recommended.kind}, '
+                      f'{description(plan.recommended)}', reason(plan)])
+
+
+def searched(plan: Plan) -> str:
+    """Say how the patterns were searched."""
+    if plan.bound.exact:
+        return f'all {plan.bound.weighed:,} valid patterns were weighed'
+    return (f'{plan.bound.weighed:,} patterns were weighed, not all; '
+            'what no pattern can have, and what was found:')
+
+
+def statements(plan: Plan) -> list[str]:
+    """Write what no pattern can have, as far as anybody reads."""
+    lines = [f'  {statement}' for statement in plan.bound.statements[:MOST_STATEMENTS]]
+    more = len(plan.bound.statements) - len(lines)
+    return [*lines, f'  and {more} more (--json)'] if more else lines
+
+
+def as_data(candidate: Candidate) -> dict[str, Any]:
+    """Return a candidate for ``--json``; seconds."""
+    names = ('response_latency', 'frame_cost', 'interval', 'first_response', 'newest_age',
+             'oldest_age', 'keeps_up', 'updates_per_frame', 'streams')
+    return {'kind': candidate.kind, **{name: getattr(candidate, name) for name in names},
+            'left_out': list(candidate.left_out),
+            'schedule': {name: {'period': period, 'offset': offset}
+                         for name, (period, offset) in candidate.schedule.items()}}
+
+
+def plan_as_data(plan: Plan) -> dict[str, Any]:
+    """Return what ``--json`` prints."""
+    costs = plan.device.costs
+    return {
+        'camera_period': plan.device.camera_period, 'execution': plan.device.execution,
+        'costs': {'nodes': dict(costs.nodes), 'overhead': costs.overhead, 'source': costs.source},
+        'exact': plan.bound.exact, 'patterns_weighed': plan.bound.weighed,
+        'bounds': list(plan.bound.statements),
+        'recommended': as_data(plan.recommended), 'reason': reason(plan),
+        'candidates': [as_data(candidate) for candidate in sorted(plan.best, key=preference)],
+        'compared': {name: as_data(candidate) for name, candidate in plan.named.items()}}
+
+
+def short_name(candidate: Candidate) -> str:
+    """Return what a candidate is called in a picture."""
+    if candidate.schedule:
+        return f'waves of {candidate.rollout.graph.hyperperiod}'
+    if candidate.updates_per_frame > 1:
+        return f'{candidate.updates_per_frame} updates'
+    if candidate.kind == 'hybrid':
+        return f'hybrid, {len(candidate.streams)} stream'
+    return candidate.kind
+
+
+def check_table(checks: list[Check]) -> str:
+    """Write forecasts and measurements side by side."""
+    lines = ['forecasts against the engine, medians in ms:']
+    return '\n'.join(lines + [
+        f'  {check.name:<26} {check.part:<8} forecast {check.forecast * 1e3:8.3f}  '
+        f'measured {check.measured * 1e3:8.3f}  {check.error:+.1%}' for check in checks])
+
+
+def costs_of(arguments: argparse.Namespace, graph: GraphSpec) -> NodeCosts:
+    """Read the costs of the nodes, or measure them; keep them if that is asked for."""
+    if arguments.costs:
+        return load_costs(arguments.costs, graph)
+    torch.set_num_threads(arguments.threads)
+    costs = measure_costs(graph, arguments.device)
+    if arguments.save_costs:
+        save_costs(arguments.save_costs, costs)
+    return costs
+
+
+def training(candidate: Candidate, graph: GraphSpec, path: str, written: Path | None,
+             allowed: Sequence[str] = ()) -> str:
+    """
+    Return the command that trains a candidate, or its pattern if it does not drive a robot.
+
+    :param path: Of the graph, as the user gave it.
+    :param written: Where the candidate's graph was written, if it was.
+    :param allowed: Transforms from outside that the graph may import.
+    """
+    if graph.node(graph.output).shape not in (None, (2,)):
+        return f"its pattern: --streams '{','.join(candidate.streams)}'"
+    if candidate.rollout.graph != graph and written is None:
+        return 'to train it, write its graph with --write FILE'
+    command = ['python', '-m', 'stream_agent', 'train', '--graph',
+               str(written or path), '--pattern', pattern_argument(candidate)]
+    if candidate.updates_per_frame > 1:
+        command += ['--updates-per-frame', str(candidate.updates_per_frame)]
+    if allowed:
+        command += ['--allow', *allowed]
+    return f'to train it: {shlex.join(command)}'
+
+
+def pattern_argument(candidate: Candidate) -> str:
+    """Return what ``train --pattern`` takes for a candidate."""
+    if candidate.rollout.pattern == sequential_pattern(candidate.rollout.graph):
+        return 'sequential'
+    return ','.join(candidate.streams)
+
+
+def write_graph(path: Path, candidate: Candidate) -> None:
+    """Write the graph of a candidate, with its schedule and without what it leaves out."""
+    text = yaml.safe_dump(graph_to_data(candidate.rollout.graph), sort_keys=False,
+                          default_flow_style=None, width=99)
+    path.write_text(f'# {candidate.kind}: {description(candidate)}; by stream_agent plan.\n{text}')
+
+
+def draw(path: Path, plan: Plan, title: str) -> None:
+    """Draw what was weighed: all that nothing beats, and what it is compared with."""
+    points = [TradeoffPoint(
+        short_name(candidate), candidate.kind, candidate.newest_age, candidate.oldest_age,
+        candidate.response_latency, candidate.frame_cost, candidate.keeps_up,
+        recommended=candidate is plan.recommended, best=candidate not in plan.beaten)
+        for candidate in (*plan.beaten, *plan.best)]
+    save(draw_tradeoff(points, plan.device.camera_period, title), path)
+
+
+def picture_path(text: str) -> Path:
+    """Read the name of a picture, for argparse."""
+    path = Path(text)
+    if path.suffix not in ('.svg', '.png'):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither .svg nor .png")
+    return path
+
+
+def checked(plan: Plan, device: str) -> list[Check]:
+    """Run what was recommended, and what it is compared with, through the engine."""
+    rollouts = {name: candidate.rollout for name, candidate in plan.named.items()}
+    return check_forecasts({f'recommended ({plan.recommended.kind})': plan.recommended.rollout,
+                            **rollouts}, device)
+
+
+def parse(args: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog='plan', description=__doc__)
+    add_graph(parser)
+    add_allowed(parser)
+    parser.add_argument('--rate', type=rate, default=30.0, help='frames of the camera a second '
+                        '(30)')
+    parser.add_argument('--device', default='cpu', help="torch device to measure on: 'cpu', "
+                        "'cuda:0', 'auto' (cpu)")
+    parser.add_argument('--threads', type=positive, default=1,
+                        help='threads of torch on the CPU (1)')
+    parser.add_argument('--execution', choices=EXECUTIONS, default=SERIAL,
+                        help="'serial': one node after the other, as the engine does on a CPU; "
+                        "'parallel': nodes that are ready at the same time run at once (serial)")
+    parser.add_argument('--updates-per-frame', type=positive, metavar='K',
+                        help='the most update steps for which an image may be held (as many as '
+                        'fit)')
+    costs = parser.add_mutually_exclusive_group()
+    costs.add_argument('--costs', type=Path, metavar='FILE',
+                       help='take the seconds of the nodes from a file, measure nothing')
+    costs.add_argument('--save-costs', type=Path, metavar='FILE', help='keep what was measured')
+    parser.add_argument('--rows', type=positive, default=12, help='lines of the table (12)')
+    parser.add_argument('--write', type=Path, metavar='FILE', help='write the recommended graph, '
+                        'with its schedule, as a graph file to train')
+    parser.add_argument('--draw', type=picture_path, metavar='FILE',
+                        help='draw the trade-off, .svg or .png')
+    parser.add_argument('--check', action='store_true',
+                        help='hold the forecasts against the engine (serial execution)')
+    parser.add_argument('--json', action='store_true', help='for programs')
+    return parser.parse_args(args)
+
+
+def rate(text: str) -> float:
+    """Read a camera's rate, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.001 <= value <= 10_000:
+        raise argparse.ArgumentTypeError(f"'{text}' is no rate in Hz from 0.001 to 10000")
+    return value
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Plan, and print what was found."""
+    if arguments.check and arguments.execution != SERIAL:
+        raise ValueError('--check: the engine computes one node after the other; leave '
+                         f'--execution {arguments.execution} out')
+    allow_transforms(arguments.allow)
+    for path in (arguments.write, arguments.draw, arguments.save_costs):
+        check_folder(path)
+    if arguments.threads > (os.cpu_count() or 1):
+        raise ValueError(f'--threads: this machine has {os.cpu_count()} cores, not '
+                         f'{arguments.threads}')
+    graph = open_graph(arguments.graph)
+    plan = make_plan(graph, costs_of(arguments, graph), 1 / arguments.rate, arguments.execution,
+                     arguments.updates_per_frame)
+    checks = checked(plan, arguments.device) if arguments.check else []
+    if arguments.write:
+        write_graph(arguments.write, plan.recommended)
+    if arguments.draw:
+        draw(arguments.draw, plan, f'{find_graph(arguments.graph).stem}: {plan.device.execution} '
+             f'execution, camera at {arguments.rate:g} Hz')
+    if arguments.json:
+        print(json.dumps(plan_as_data(plan) | {'checks': [
+            vars(check) | {'error': check.error} for check in checks]}, indent=2))
+        return
+    print(table(plan, arguments.rows))
+    print(training(plan.recommended, graph, arguments.graph, arguments.write, arguments.allow))
+    if checks:
+        print(check_table(checks))
+
+
+def main(args: list[str]) -> int:
+    """Plan one graph."""
+    arguments = parse(args)
+    return run_tool('plan', lambda: run(arguments))

@@ -1,0 +1,278 @@
+"""Recordings replayed to policies, and what they make of them written as the recorder would."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, pairwise
+import time
+from typing import NamedTuple
+
+import numpy as np
+from stream_agent.command import Command
+from stream_agent.engine.engine import Engine
+from stream_agent.measurement.durations import Durations
+from stream_agent.network.checkpoint import Policy
+from stream_agent.recordings.alignment import Alignment, commands_at, pick
+from stream_agent.recordings.recording import NS, Recording
+from stream_agent.theory.information import frames_unanswered, frames_until_response
+from stream_agent.theory.rollout import inference_factor
+
+
+class ReplayedFrame(NamedTuple):
+    """
+    One image on its way to the policies.
+
+    :param number: In the playback.
+    :param episode: Number of its episode in the playback; memory outlives none.
+    :param recorded_ns: Its stamp in the recording.
+    :param stamp_ns: Its stamp in the replay.
+    :param pixels: uint8, (H, W, 3) in RGB order or (H, W).
+    """
+
+    number: int
+    episode: int
+    recorded_ns: int
+    stamp_ns: int
+    pixels: np.ndarray
+
+
+class Playback:
+    """
+    What is replayed of one recording, and when: its episodes, without the pauses between them.
+
+    :param recording: Of two frames at least.
+    :param start_ns: Stamp of the first frame in the replay.
+    :param most_frames: From the recording's start; 0 for all of them.
+    :param stopped: Says before every frame whether to end there.
+    """
+
+    def __init__(self, recording: Recording, alignment: Alignment, start_ns: int,
+                 most_frames: int = 0, stopped: Callable[[], bool] = lambda: False) -> None:
+        stamps = recording.frame_stamps
+        longest = alignment.longest_gap * NS or 3 * float(np.median(np.diff(stamps)))
+        stamps = stamps[:most_frames or None]
+        ends = np.flatnonzero(np.diff(stamps) > longest) + 1
+        parts = [part[pick(stamps[part], alignment.resample)] if alignment.resample else part
+                 for part in np.split(np.arange(len(stamps)), ends)]
+        self.recording = recording
+        self.period_ns = round(NS / (alignment.resample or recording.rate))
+        #: Between frames that a policy takes; memory does not outlive a longer one [ns].
+        self.longest_gap_ns = max(longest, 3 * self.period_ns if alignment.resample else 0)
+        self._indices = np.concatenate(parts)
+        self._recorded = stamps[self._indices]
+        #: Number of each frame's episode, (n,).
+        self.episodes = np.repeat(np.arange(len(parts)), list(map(len, parts)))
+        steps = np.where(np.diff(self.episodes), self.period_ns, np.diff(self._recorded))
+        #: Of the replay, (n,) int64 [ns].
+        self.stamps_ns = start_ns + np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
+        #: When the last episode is over [ns].
+        self.end_ns = int(self.stamps_ns[-1]) + self.period_ns
+        #: What the driver did, (n, 2): speed and steering; NaN where it is not known.
+        self.reference = reference_of(recording, self._recorded, alignment)
+        #: Numbers of the frames that could be decoded, the last time that all were asked for.
+        self.decoded: list[int] = []
+        self._stopped = stopped
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def frames(self) -> Iterator[ReplayedFrame]:
+        """Decode the frames, one at a time."""
+        number_of = {int(index): number for number, index in enumerate(self._indices)}
+        self.decoded.clear()
+        for index, pixels in self.recording.images():
+            if self._stopped():
+                return
+            number = number_of.get(index)
+            if number is not None:
+                self.decoded.append(number)
+                yield ReplayedFrame(number, int(self.episodes[number]),
+                                    int(self._recorded[number]),
+                                    int(self.stamps_ns[number]), pixels)
+            if index >= self._indices[-1]:
+                return
+
+
+def reference_of(recording: Recording, stamps: np.ndarray, alignment: Alignment) -> np.ndarray:
+    """Return the driver's commands for frames, (n, 2); NaN where there was none in force."""
+    values, _, old = commands_at(recording.commands, stamps + round(alignment.delay * NS),
+                                 alignment)
+    values[old | ~np.isfinite(values).all(axis=1)] = np.nan
+    return values
+
+
+STAGES = ('convert', 'respond', 'settle')
+
+
+class Answer(NamedTuple):
+    """
+    What a policy made of a frame.
+
+    :param number: Of the frame, in its playback.
+    :param arrival_ns: When the command was there, by the clock of the replay.
+    """
+
+    number: int
+    arrival_ns: int
+    command: Command
+
+
+class Player:
+    """
+    A policy that answers frames as the agent does, and keeps its answers.
+
+    :param name: In the report.
+    :param now_ns: Steady clock.
+    """
+
+    def __init__(self, name: str, policy: Policy, engine: Engine,
+                 now_ns: Callable[[], int] = time.perf_counter_ns) -> None:
+        self.name, self.policy, self.engine = name, policy, engine
+        self.answers: list[Answer] = []
+        #: Numbers of the frames that came and went while it was busy.
+        self.missed: list[int] = []
+        #: Of those after a reset to which its output does not depend on any image.
+        self.unanswered: list[int] = []
+        self.stages = {stage: Durations() for stage in STAGES}
+        network = policy.network
+        self._updates_unanswered = frames_unanswered(network.graph, network.pattern)
+        self._now_ns = now_ns
+
+    def begin(self, playback: Playback) -> None:
+        """Forget the recording before, and its answers."""
+        self._longest_gap_ns = playback.longest_gap_ns
+        self._last: ReplayedFrame | None = None
+        self.answers, self.missed, self.unanswered = [], [], []
+
+    def answer(self, frame: ReplayedFrame, from_ns: int) -> int:
+        """
+        Answer a frame, unless memory is too empty yet; then settle.
+
+        :param from_ns: When the frame is taken, by the clock of the replay.
+        :returns: When it is settled.
+        """
+        self._reset_after_a_gap(frame)
+        updates = self.engine.updates_per_frame
+        empty = min(self._unanswerable, updates)
+        self._unanswerable -= empty
+        start = self._now_ns()
+        image = self.policy.preprocessing(frame.pixels)
+        converted = self._now_ns()
+        responses = self.engine.responses(image)
+        output = next(responses)
+        responded = self._now_ns()
+        next(responses, None)
+        settled = self._now_ns()
+        for stage, duration in zip(STAGES, (converted - start, responded - converted,
+                                            settled - responded)):
+            self.stages[stage].add(duration / NS)
+        if empty < updates:
+            self.answers.append(Answer(frame.number, from_ns + responded - start,
+                                       self.policy.limits.command(output)))
+        else:
+            self.unanswered.append(frame.number)
+        return from_ns + settled - start
+
+    def _reset_after_a_gap(self, frame: ReplayedFrame) -> None:
+        last, self._last = self._last, frame._replace(pixels=None)
+        if (last is None or last.episode != frame.episode
+                or frame.recorded_ns - last.recorded_ns > self._longest_gap_ns):
+            self.engine.reset()
+            self._unanswerable = self._updates_unanswered
+
+    def status(self) -> dict[str, str]:
+        """Say of itself what an agent says in its diagnostics."""
+        network, engine = self.policy.network, self.engine
+        first = frames_until_response(network.graph, network.pattern)
+        return {'pattern': self.policy.pattern_name, 'device': str(engine.device),
+                'backend': f'{engine.backend_name}, {engine.threads} threads',
+                'first response frame': str(first // engine.updates_per_frame),
+                'inference factor': str(inference_factor(network.graph, network.pattern)),
+                **{f'{stage} {key}': f'{seconds:.6f}' for stage, durations in self.stages.items()
+                   for key, seconds in durations.percentiles().items()}}
+
+
+def replay_fast(playback: Playback, players: Sequence[Player]) -> None:
+    """Hand every frame to one policy after the other; each has as long as it wants."""
+    for player in players:
+        player.begin(playback)
+    for frame in playback.frames():
+        for player in players:
+            player.answer(frame, frame.stamp_ns)
+
+
+def replay_true(playback: Playback, players: Sequence[Player],
+                sleep: Callable[[float], None] = time.sleep) -> None:
+    """
+    Let frames come when they are due, to one policy after the other, each alone on the machine.
+
+    A policy that is busy takes the newest when it is done. The clock of the replay stands still
+    while a frame is decoded and does not count by how much a sleep was too long, so that disk,
+    decoder and timer delay nobody.
+    """
+    for player in players:
+        player.begin(playback)
+        free_ns = int(playback.stamps_ns[0])
+        for frame, newer in pairwise(chain(playback.frames(), [None])):
+            if newer is not None and newer.stamp_ns <= free_ns:
+                player.missed.append(frame.number)
+                continue
+            sleep(max(0, frame.stamp_ns - free_ns) / NS)
+            free_ns = player.answer(frame, max(free_ns, frame.stamp_ns))
+
+
+PACES = {'fast': replay_fast, 'true': replay_true}
+
+
+PACE_REMARKS = {
+    'fast': 'Replayed as fast as possible: no frame was missed, and latency is the duration '
+            'of conversion and answer alone.',
+    'true': 'Replayed at true pace, one policy after the other: a policy that was busy took the '
+            'newest frame when it was done. Decoding and transport are not in the latency.'}
+QUANTITIES = {'yaw rate': 'yaw rates [rad/s]', 'steering angle': 'steering angles [rad]',
+              'steering': 'shares -1 ... 1 of all there is'}
+UNIT_REMARKS = {
+    'yaw rate': '',
+    'steering angle': "The recordings' commands are steering angles [rad] at the wheels: they "
+                      'stand wherever a yaw rate [rad/s] is named.',
+    'steering': "The recordings' commands are shares -1 ... 1 of all there is: steering stands "
+                'wherever a yaw rate [rad/s] is named, throttle wherever a speed [m/s] is.'}
+
+
+def remark_on_steering(players: Sequence[Player], kind: str) -> str:
+    """
+    Name the policies of which nobody knows whether they steer by what was recorded.
+
+    :param kind: Of the recordings, as in ``Commands.steering``; the usual one needs no remark.
+    """
+    unknown = [player.name for player in players if not player.policy.steering]
+    if not unknown or kind == 'yaw rate':
+        return ''
+    return (f'What {", ".join(unknown)} learnt to steer by is not in the file; it is taken for '
+            f'{QUANTITIES[kind]}, as recorded.')
+
+
+def remarks_on(player: Player, missed: int, unanswered: int, beyond: float) -> list[str]:
+    """
+    Say what one policy missed, and what it could not ask for.
+
+    :param unanswered: Frames at the start of episodes.
+    :param beyond: Share of the frames at which the driver asked for more.
+    """
+    said, limits = [], player.policy.limits
+    if missed:
+        said.append(f'{player.name} let {plural(missed, "frame")} pass while it was busy, '
+                    'which count as lost.')
+    if unanswered:
+        said.append(f'{player.name} has no answer to {plural(unanswered, "frame")} at the '
+                    'start of episodes, as its output did not depend on any image yet; but for '
+                    "the first episode's they count as lost.")
+    if beyond:
+        said.append(f'{player.name} cannot ask for what the driver did in {beyond:.1%} of the '
+                    f'frames: its limits are {limits.max_speed:g} and {limits.max_yaw_rate:g}.'
+                    + ('' if player.policy.steering else
+                       ' Check that it was trained on commands of the same units.'))
+    return said
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a number of things."""
+    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'

@@ -1,0 +1,213 @@
+"""Command line: everything about a rollout of a graph, before anything is trained."""
+
+import argparse
+from functools import partial
+from itertools import islice
+import json
+import math
+import sys
+from typing import Any
+
+from stream_agent.cli.arguments import (
+    add_graph, add_rollout, number, positive, read_graph, read_pattern, run_tool)
+from stream_agent.theory.counting.counts import count_bounds, count_valid_patterns, CountError
+from stream_agent.theory.cycles import steps_per_frame_pipelined
+from stream_agent.theory.enumeration import (
+    EnumerationError, minimal_patterns, sequential_patterns, valid_patterns)
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.information import first_response, images_seen, information_ages
+from stream_agent.theory.patterns import (
+    InvalidRolloutError, Pattern, streaming_edges, update_order)
+from stream_agent.theory.rollout import inference_factor, inference_tableau, response_cone
+from stream_agent.theory.windows import window_components
+
+PATIENCE = 10.0
+# Images that the nodes of a window depend on, all together.
+MOST_IMAGES = 2_000_000
+LISTS = {'valid': valid_patterns,
+         'minimal': partial(minimal_patterns, patience=PATIENCE),
+         'sequential': partial(sequential_patterns, patience=PATIENCE)}
+
+
+def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, Any]:
+    """
+    Return what ``--json`` prints.
+
+    :param size: W; as far as the first response, and at least 4, if None.
+    """
+    response = first_response(graph, pattern)
+    size = max(4, response.frame) if size is None else size
+    check_window(graph, size)
+    tableau = inference_tableau(graph, pattern, size)
+    seen = images_seen(graph, pattern, size)
+    cones = [response_cone(graph, pattern, frame) for frame in range(graph.hyperperiod)]
+    low, high = count_bounds(graph)
+    return {
+        'nodes': len(graph.nodes),
+        'edges': len(graph.edges),
+        'inputs': list(graph.inputs),
+        'output': graph.output,
+        'valid_patterns': exact_count(graph),
+        'valid_patterns_bounds': [low, high],
+        'streams': streaming_edges(pattern),
+        'inference_factor': inference_factor(graph, pattern),
+        'steps_per_frame_pipelined': number(steps_per_frame_pipelined(graph, pattern)),
+        'first_response': response._asdict(),
+        'information_age': ages(graph, pattern),
+        'response_cone': [name for name in update_order(graph, pattern)
+                          if any(name in cone for cone in cones)],
+        'training_windows': [{'nodes': list(component.nodes), 'way': component.way}
+                             for component in window_components(graph, pattern)],
+        'schedule': {node.name: {'period': node.period, 'offset': node.offset}
+                     for node in graph.nodes if node.period > 1},
+        'inference_tableau': {node.name: [tableau[i, node.name] for i in range(size + 1)]
+                              for node in graph.nodes},
+        'images': {str(i): sorted(seen[i, graph.output]) for i in range(size + 1)}}
+
+
+def check_window(graph: GraphSpec, size: int) -> None:
+    """Refuse a window whose sets of images would fill the memory."""
+    largest = math.isqrt(MOST_IMAGES // len(graph.nodes))
+    if size > largest:
+        raise ValueError(f'--window: {size} frames of {len(graph.nodes)} nodes are too many; '
+                         f'{largest} are the most')
+
+
+def exact_count(graph: GraphSpec) -> int | None:
+    """Return the number of valid patterns; None where counting would take too long."""
+    try:
+        return count_valid_patterns(graph)
+    except CountError as error:
+        print(f'rollouts: {error}', file=sys.stderr)
+        return None
+
+
+def ages(graph: GraphSpec, pattern: Pattern) -> dict[str, int] | None:
+    """Return the ages of an answer's information; None if no edge of a cycle is marked."""
+    try:
+        return information_ages(graph, pattern)._asdict()
+    except InvalidRolloutError:
+        return None
+
+
+def table(data: dict[str, Any]) -> str:
+    """Write a description for people."""
+    low, high = data['valid_patterns_bounds']
+    response, cone = data['first_response'], data['response_cone']
+    count = data['valid_patterns']
+    lines = [
+        ('graph', f"{counted(data['nodes'], 'node')}, {counted(data['edges'], 'edge')}; "
+                  f"{' and '.join(data['inputs'])} -> {data['output']}"),
+        ('valid patterns', f"{'unknown' if count is None else large(count)} "
+                           f'(Lemma 1: {large(low)} to {large(high)})'),
+        ('streaming edges', ', '.join(data['streams']) or 'none'),
+        ('inference factor', f"{counted(data['inference_factor'], 'update step')} a frame; if "
+                             f"frames are pipelined {data['steps_per_frame_pipelined']:g}"),
+        ('first response', f"frame {response['frame']}, update step {response['update_step']}"),
+        ('response cone', ', '.join(cone)),
+        ('training', training(data['training_windows']))]
+    if data['information_age']:
+        lines.append(('information', 'newest {newest}, oldest {oldest} frames old'.format(
+            **data['information_age'])))
+    if data['schedule']:
+        lines.append(('schedule', ', '.join(
+            f"{name} every {rate['period']} frames from {rate['offset']}"
+            for name, rate in data['schedule'].items())))
+    rows = data['inference_tableau']
+    frames = list(data['images'])
+    name_width = max(map(len, [*rows, 'frame']))
+    width = max(len(str(steps)) for row in [frames, *rows.values()] for steps in row)
+    text = [f'{title:<17} {value}' for title, value in lines]
+    text += ['', 'inference tableau: update steps until a node is there',
+             '  ' + ' '.join([f"{'frame':<{name_width}} ", *(f'{i:>{width}}' for i in frames)])]
+    text += ['  ' + ' '.join([f'{name:<{name_width}} ', *(f'{steps:>{width}}' for steps in row)])
+             for name, row in rows.items()]
+    text += ['', f"images that {data['output']} depends on"]
+    text += [f'  frame {i}: {spans(images)}' for i, images in data['images'].items()]
+    return '\n'.join(text)
+
+
+def training(components: list[dict[str, Any]]) -> str:
+    """Write which nodes of a window are computed in which way."""
+    ways: dict[str, list[str]] = {}
+    for component in components:
+        ways.setdefault(component['way'], []).extend(component['nodes'])
+    return '; '.join(f"{', '.join(nodes)} {way}" for way, nodes in ways.items())
+
+
+def counted(number: int, thing: str) -> str:
+    """Write how many there are of something."""
+    return f'{number} {thing}' + 's' * (number != 1)
+
+
+def large(number: int) -> str:
+    """Write a number that may have hundreds of digits."""
+    return f'{number:,}' if number < 10**15 else f'about 2^{math.log2(number):.1f}'
+
+
+def spans(images: list[int]) -> str:
+    """Write indices with runs of them abbreviated."""
+    runs: list[list[int]] = []
+    for i in images:
+        if runs and i == runs[-1][1] + 1:
+            runs[-1][1] = i
+        else:
+            runs.append([i, i])
+    return ', '.join(str(low) if low == high else f'{low} to {high}'
+                     for low, high in runs) or 'none'
+
+
+def print_list(graph: GraphSpec, which: str, limit: int, as_json: bool) -> None:
+    """
+    Print patterns of a kind, each by its streaming edges.
+
+    :raises EnumerationError: If looking for one more takes too long; the others are printed.
+    """
+    streams, fault = [], None
+    try:
+        for pattern in islice(LISTS[which](graph), limit + 1):
+            streams.append(streaming_edges(pattern))
+    except EnumerationError as error:
+        fault = error
+    more, streams = len(streams) > limit, streams[:limit]
+    if as_json:
+        print(json.dumps({'kind': which, 'streams': streams,
+                          'complete': not (more or fault)}, indent=2))
+    else:
+        print(*(','.join(edges) or '(none)' for edges in streams), sep='\n')
+        if more:
+            print(f'and more; --limit {2 * limit} shows twice as many')
+    if fault:
+        raise fault
+
+
+def parse(args: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog='rollouts', description=__doc__)
+    add_graph(parser)
+    add_rollout(parser)
+    parser.add_argument('--window', type=positive, metavar='W',
+                        help='last frame of the tableau (as far as the first response, at least '
+                        '4)')
+    parser.add_argument('--list', choices=LISTS, help='instead, list patterns by their streaming '
+                        "edges: all 'valid' ones; 'minimal' ones, in which no other edge can be "
+                        "R = 0; 'sequential' ones, with the fewest streaming edges")
+    parser.add_argument('--limit', type=positive, default=20, help='how many to list (20)')
+    parser.add_argument('--json', action='store_true', help='for programs')
+    return parser.parse_args(args)
+
+
+def main(args: list[str]) -> int:
+    """Describe one rollout."""
+    arguments = parse(args)
+    return run_tool('rollouts', lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print what is asked for."""
+    graph = read_graph(arguments)
+    if arguments.list:
+        print_list(graph, arguments.list, arguments.limit, arguments.json)
+        return
+    data = describe(graph, read_pattern(graph, arguments), arguments.window)
+    print(json.dumps(data, indent=2) if arguments.json else table(data))

@@ -1,1 +1,0 @@
-"""Command line tools of the theory: tables, plans and pictures of a graph's rollouts."""

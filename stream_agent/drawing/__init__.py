@@ -1,0 +1,1 @@
+"""Pictures of graphs, rollout windows, influence, update steps, and planned rollouts."""

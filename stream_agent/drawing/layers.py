@@ -1,0 +1,225 @@
+"""
+Layers of a graph from left to right, and the order within them.
+
+The method is Sugiyama's: every edge from layer to layer, long edges through places that are kept
+free for them, and orders that cross few edges. Edges that lead back run below the nodes of both
+of their ends, self-edges above the node; both leave at the right and arrive at the left, as all
+others do.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+from stream_agent.drawing.style import DrawingError
+from stream_agent.theory.graph import GraphSpec, reachable
+from stream_agent.theory.patterns import Edge, edges_of
+
+SWEEPS = 8
+# Small graphs are ordered from many starts; a larger one gets as many as its size leaves time for.
+MOST_STARTS, WORK = 60, 6000
+MOST_PLACES = 4000
+
+# A node's name, or the place that is kept free for an edge in a layer.
+Item = str | tuple[Edge, int]
+Order = list[list[Item]]
+
+
+class Stop(NamedTuple):
+    """
+    Where an edge leaves, arrives, or passes a layer.
+
+    :param role: 'out' and 'in' of a node, 'pass' through a place of its own, or 'track': along
+        a node, above it for a self-edge, below it otherwise.
+    """
+
+    layer: int
+    item: Item
+    role: str
+
+
+class EdgePiece(NamedTuple):
+    """
+    A piece of an edge between two neighbouring layers.
+
+    :param layer: The left one.
+    :param left: The item in the left layer.
+    :param left_track: Whether it is the track along that item, rather than the item itself.
+    """
+
+    edge: Edge
+    layer: int
+    left: Item
+    left_track: bool
+    right: Item
+    right_track: bool
+
+
+class Layers(NamedTuple):
+    """Items of every layer from top to bottom, and the stops of every edge."""
+
+    order: Order
+    chains: dict[Edge, list[Stop]]
+
+
+def arrange(graph: GraphSpec) -> Layers:
+    """
+    Put nodes into layers, and order them so that few edges cross.
+
+    :raises DrawingError: If that takes too many places.
+    """
+    layer = layers_of(graph)
+    check_size(graph, layer)
+    chains = {edge: chain(edge, layer) for edge in edges_of(graph)}
+    links = links_of(chains)
+    items = dict.fromkeys([(layer[name], name) for name in layer] + [
+        (stop.layer, stop.item) for stops in chains.values() for stop in stops])
+    starts = max(1, min(MOST_STARTS, WORK // (len(items) + len(links))))
+    orders = [improved(start(items, random), links) for random in map(Random, range(starts))]
+    return Layers(min(orders, key=lambda order: cost(order, links)), chains)
+
+
+def check_size(graph: GraphSpec, layer: dict[str, int]) -> None:
+    """Refuse a graph whose long edges pass so many layers that nobody could follow them."""
+    places = len(layer) + sum(abs(layer[v] - layer[u]) for u, v in edges_of(graph))
+    if places > MOST_PLACES:
+        raise DrawingError(
+            f'graph: {len(graph.nodes)} nodes and {len(graph.edges)} edges take {places} places '
+            f'in a drawing, over {MOST_PLACES}; draw a smaller graph')
+
+
+def layers_of(graph: GraphSpec) -> dict[str, int]:
+    """Return the layer of every node: the longest path to it that leads nowhere back."""
+    back = feedback_edges(graph)
+    sources: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
+    for u, v in edges_of(graph):
+        if (u, v) not in back:
+            sources[v].append(u)
+    layer: dict[str, int] = {}
+
+    def visit(v: str) -> None:
+        layer[v] = 1 + max((layer[u] for u in sources[v]), default=-1)
+
+    depth_first(list(sources), sources.__getitem__, visit)
+    return layer
+
+
+def feedback_edges(graph: GraphSpec) -> set[Edge]:
+    """Return edges without which there is no cycle: the marked ones first, others as needed."""
+    back = {(edge.source, edge.target) for edge in graph.edges
+            if edge.source == edge.target
+            or edge.streams and edge.source in reachable(graph.edges, [edge.target])}
+    targets: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
+    for u, v in edges_of(graph):
+        if (u, v) not in back:
+            targets[u].append(v)
+    done: set[str] = set()
+    closing = depth_first([*graph.inputs, *targets], targets.__getitem__, done.add)
+    return back | closing
+
+
+def depth_first(roots: list[str], following: Callable[[str], list[str]],
+                leave: Callable[[str], None]) -> set[Edge]:
+    """
+    Visit everything that follows, each once, and leave a node after all that follow it.
+
+    :returns: The edges that close a cycle.
+    """
+    closing, seen, path = set(), set(), {}
+    for root in roots:
+        if root not in seen:
+            path[root] = iter(following(root))
+            seen.add(root)
+        while path:
+            name = next(reversed(path))
+            for other in path[name]:
+                if other in path:
+                    closing.add((name, other))
+                elif other not in seen:
+                    seen.add(other)
+                    path[other] = iter(following(other))
+                    break
+            else:
+                del path[name]
+                leave(name)
+    return closing
+
+
+def chain(edge: Edge, layer: dict[str, int]) -> list[Stop]:
+    """Return the stops of an edge."""
+    u, v = edge
+    first, last = layer[u], layer[v]
+    if first < last:
+        between = [Stop(i, (edge, i), 'pass') for i in range(first + 1, last)]
+    else:
+        between = [Stop(i, (edge, i), 'pass') for i in range(first - 1, last, -1)]
+        between = [Stop(first, u, 'track'), *between] * (first > last) + [Stop(last, v, 'track')]
+    return [Stop(first, u, 'out'), *between, Stop(last, v, 'in')]
+
+
+def links_of(chains: dict[Edge, list[Stop]]) -> list[EdgePiece]:
+    """Return the pieces of all edges that lie between layers."""
+    links = []
+    for edge, stops in chains.items():
+        for pair in pairwise(stops):
+            a, b = sorted(pair, key=lambda stop: stop.layer)
+            if a.layer < b.layer:
+                links.append(EdgePiece(edge, a.layer, a.item, a.role == 'track',
+                                       b.item, b.role == 'track'))
+    return links
+
+
+def start(items: dict[tuple[int, Item], None], random: Random) -> Order:
+    """Return an order in which each edge passes all its layers above the nodes, or below."""
+    below = {item[0]: random.random() < 0.5 for _, item in items if not isinstance(item, str)}
+    order: Order = [[] for _ in range(1 + max(layer for layer, _ in items))]
+    for layer, item in items:
+        order[layer].append(item)
+    return [sorted(layer, key=lambda item: 0 if isinstance(item, str)
+                   else 1 if below[item[0]] else -1) for layer in order]
+
+
+def improved(order: Order, links: list[EdgePiece]) -> Order:
+    """Order the layers by the means of their neighbours' positions, to and fro."""
+    best, least = order, cost(order, links)
+    neighbours: dict[tuple[Item, bool], list[tuple[Item, bool]]] = {}
+    for link in links:
+        neighbours.setdefault((link.left, True), []).append((link.right, link.right_track))
+        neighbours.setdefault((link.right, False), []).append((link.left, link.left_track))
+    for sweep in range(SWEEPS):
+        leftwards = bool(sweep % 2)
+        order = [list(layer) for layer in order]
+        for i in range(len(order) - 2, -1, -1) if leftwards else range(1, len(order)):
+            other = positions(order[i + 1 if leftwards else i - 1])
+            own = positions(order[i])
+            means = {item: float(np.mean([other[n] + track / 4 for n, track
+                                          in neighbours.get((item, leftwards), [])] or own[item]))
+                     for item in order[i]}
+            order[i].sort(key=means.__getitem__)
+        if cost(order, links) < least:
+            best, least = order, cost(order, links)
+    return best
+
+
+def positions(layer: list[Item]) -> dict[Item, float]:
+    """Return where the items of a layer stand, counted from its middle."""
+    return {item: i - (len(layer) - 1) / 2 for i, item in enumerate(layer)}
+
+
+def cost(order: Order, links: list[EdgePiece]) -> tuple[float, float]:
+    """Return what is wrong with an order: crossings first, then edges that run aslant."""
+    place = {}
+    for layer in order:
+        place.update(positions(layer))
+    gaps: list[list[tuple[float, float]]] = [[] for _ in order]
+    for link in links:
+        gaps[link.layer].append((place[link.left] + link.left_track / 4,
+                                 place[link.right] + link.right_track / 4))
+    crossings = aslant = 0
+    for gap in filter(None, gaps):
+        left, right = np.array(gap).T
+        crossings += int(np.sum((left[:, None] < left) & (right[:, None] > right)))
+        aslant += float(np.sum((left - right) ** 2))
+    return crossings, aslant

@@ -1,0 +1,329 @@
+"""A rollout window as a picture: what every node waits for, frame by frame."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+import numpy as np
+from stream_agent.drawing.graph_picture import (
+    box_entry, draw_boxes, draw_curves, inner, line_entry, SAME_FRAME, STREAMING)
+from stream_agent.drawing.layout import Box, Curve
+from stream_agent.drawing.plot_style import FAINT, INK
+from stream_agent.drawing.style import (
+    canvas, CONE, DrawingError, headline, HELD, PICTURE_STYLE, text_width)
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.patterns import (
+    Edge, InvalidRolloutError, Pattern, sequential_pattern, update_order)
+from stream_agent.theory.rollout import (
+    FrameNode, inference_tableau, response_cone, sources_of, window_nodes)
+
+WIDTH, HEIGHT, ROW = 0.4, 0.3, 0.5
+GAP, WIDEST_GAP = 0.62, 1.3
+HEAD_ROOM, LABEL_SIZE = 0.26, 9
+PANEL_TITLE, PANEL_SPACE, WIDEST_ROW = 0.28, 0.35, 14.0
+MOST_CELLS, MOST_EDGES = 4000, 12000
+
+
+class Grid(NamedTuple):
+    """
+    Where the nodes of a window stand, held ones included.
+
+    :param boxes: A box for every frame and node.
+    :param rows: Nodes from top to bottom.
+    :param corner: Left and top.
+    """
+
+    boxes: dict[FrameNode, Box]
+    rows: list[str]
+    columns: int
+    gap: float
+    corner: tuple[float, float]
+    width: float
+    height: float
+
+
+def grid(graph: GraphSpec, rows: list[str], size: int, gap: float | None = None,
+         corner: tuple[float, float] = (0.0, 0.0)) -> Grid:
+    """
+    Place a window.
+
+    :param rows: All nodes from top to bottom.
+    :param gap: Between two columns; wide enough for the edges of all rows if None.
+    :param corner: Left and top.
+    :raises DrawingError: If the window has too many nodes or edges.
+    """
+    check_window(graph, size)
+    labels = max(text_width(label(graph, name), LABEL_SIZE, bold=True) for name in rows) + 0.15
+    gap = min(GAP + 0.04 * len(rows), WIDEST_GAP) if gap is None else gap
+    left, top = corner[0] + labels + WIDTH / 2, corner[1] + HEAD_ROOM + HEIGHT / 2
+    boxes = {(i, name): Box(left + i * (WIDTH + gap), top + k * ROW, WIDTH, HEIGHT)
+             for i in range(size + 1) for k, name in enumerate(rows)}
+    # The last frame's edges turn within the gap at its right.
+    width = labels + (size + 1) * WIDTH + (size + 0.75) * gap
+    return Grid(boxes, rows, size + 1, gap, corner, width,
+                HEAD_ROOM + (len(rows) - 1) * ROW + HEIGHT)
+
+
+def panels(graph: GraphSpec, patterns: Mapping[str, Pattern], size: int, gap: float
+           ) -> dict[str, Grid]:
+    """
+    Place a window for each of several patterns: side by side, or one below the other if wide.
+
+    Above each there is room for a title.
+
+    :param patterns: Patterns by their names.
+    """
+    rows = common_rows(graph, next(iter(patterns.values())))
+    found: dict[str, Grid] = {}
+    x = y = 0.0
+    for name in patterns:
+        found[name] = place = grid(graph, rows, size, gap, (x, y + PANEL_TITLE))
+        if len(patterns) * (place.width + PANEL_SPACE) > max(
+                WIDEST_ROW, len(patterns) * place.height):
+            y += PANEL_TITLE + place.height + PANEL_SPACE
+        else:
+            x += place.width + PANEL_SPACE
+    return found
+
+
+def extent(places: Iterable[Grid]) -> tuple[float, float]:
+    """Return how far to the right and down windows reach."""
+    ends = [(place.corner[0] + place.width, place.corner[1] + place.height) for place in places]
+    return max(x for x, _ in ends), max(y for _, y in ends)
+
+
+def draw_title(axes: Axes, place: Grid, title: str) -> Text:
+    """Write a title above one of several windows."""
+    return axes.text(place.corner[0], place.corner[1] - 0.07, title, fontsize=9.5,
+                     fontweight='bold')
+
+
+def check_window(graph: GraphSpec, size: int) -> None:
+    """Refuse a window that is empty, or too large to be read."""
+    if size < 1:
+        raise DrawingError(f'window: {size} is no size; the smallest has the frames 0 and 1')
+    cells, edges = (size + 1) * len(graph.nodes), (size + 1) * len(graph.edges)
+    if cells > MOST_CELLS or edges > MOST_EDGES:
+        most = min(MOST_CELLS // len(graph.nodes), MOST_EDGES // len(graph.edges)) - 1
+        raise DrawingError(
+            f'window: {cells} nodes and {edges} edges in frames 0 to {size} are too many to '
+            'draw; ' + (f'a window up to {most} has room' if most > 0 else 'draw a smaller graph'))
+
+
+def common_rows(graph: GraphSpec, pattern: Pattern) -> list[str]:
+    """
+    Return rows that suit several patterns of a graph: the sequential rollout's update order.
+
+    :param pattern: Whose order to take where the graph file marks no sequential rollout.
+    """
+    try:
+        return update_order(graph, sequential_pattern(graph))
+    except InvalidRolloutError:
+        return update_order(graph, pattern)
+
+
+def label(graph: GraphSpec, name: str) -> str:
+    """Return what stands before a node's row."""
+    node = graph.node(name)
+    rate = f' (every {node.period}, +{node.offset})' if node.period > 1 else ''
+    role = ' (input)' if name in graph.inputs else ' (output)' if name == graph.output else ''
+    return f'{name}{role}{rate}'
+
+
+def draw_labels(axes: Axes, graph: GraphSpec, place: Grid) -> None:
+    """Name rows and columns."""
+    left, top = place.corner
+    for name in place.rows:
+        axes.text(left, place.boxes[0, name].y, label(graph, name), fontsize=LABEL_SIZE,
+                  va='center', fontweight='bold' if name == graph.output else 'normal')
+    for i in range(place.columns):
+        axes.text(place.boxes[i, place.rows[0]].x, top + HEAD_ROOM - 0.12,
+                  str(i) if i else 'frame 0', fontsize=LABEL_SIZE, ha='center', color=FAINT)
+
+
+def held_spans(graph: GraphSpec, size: int) -> list[tuple[FrameNode, int]]:
+    """Return which nodes are held from which frame to which; those of one frame are left out."""
+    spans = []
+    for node in graph.nodes:
+        updates = [i for i in range(size + 1) if i == 0 or node.updates_at(i)] + [size + 1]
+        spans += [((a, node.name), b - 1) for a, b in zip(updates, updates[1:]) if b - 1 > a]
+    return spans
+
+
+def bars(place: Grid, spans: list[tuple[FrameNode, int]]) -> list[Box]:
+    """Return the bars that stand for held values."""
+    found = []
+    for (start, name), end in spans:
+        first, last = place.boxes[start, name], place.boxes[end, name]
+        left, right = first.x, last.x + WIDTH / 2
+        found.append(Box((left + right) / 2, first.y, right - left, 0.45 * HEIGHT))
+    return found
+
+
+# Of a node's height that edges leave and arrive at; and how close together they may be.
+PORTS, PORT_STEP = 0.7, 0.06
+
+
+class WindowEdge(NamedTuple):
+    """
+    An edge of the window.
+
+    :param source: The node that it reads, at the frame in which it reads it, held or not.
+    """
+
+    source: FrameNode
+    target: FrameNode
+    streams: bool
+
+    @property
+    def edge(self) -> Edge:
+        """Return the edge of the graph."""
+        return self.source[1], self.target[1]
+
+
+def window_edges(graph: GraphSpec, pattern: Pattern, size: int) -> list[WindowEdge]:
+    """
+    Return the edges of R_W as they are drawn, a held source where it is read.
+
+    Those within frame 0 are left out: its nodes hold initial states.
+    """
+    sources = sources_of(graph, pattern)
+    return [WindowEdge((i - r, u), (i, node.name), bool(r))
+            for i in range(1, size + 1) for node in graph.nodes if node.updates_at(i)
+            for u, r in sources[node.name]]
+
+
+def edge_curves(graph: GraphSpec, place: Grid, edges: Iterable[WindowEdge]
+                ) -> dict[WindowEdge, Curve]:
+    """Draw the edges of a window."""
+    edges = list(edges)
+    streams = {edge.edge: edge.streams for edge in edges}
+    row = {name: k for k, name in enumerate(place.rows)}
+    ports = port_offsets(streams, row)
+    furthest = max((abs(row[u] - row[v]) for (u, v), r in streams.items() if not r), default=2)
+    return {edge: edge_curve(graph, place, edge, ports, furthest) for edge in edges}
+
+
+def port_offsets(streams: dict[Edge, bool], row: dict[str, int]) -> dict[tuple[Edge, str], float]:
+    """
+    Return how far from the middle of a node's side every edge leaves ('out') or arrives ('in').
+
+    Edges stand in the order in which they part: those that turn up above, far ones inside.
+    """
+    sides: dict[tuple[str, str], list[tuple[int, int, Edge, str]]] = {}
+    for (u, v), streaming in streams.items():
+        down = row[v] - row[u]
+        if streaming:
+            sides.setdefault((u, 'right'), []).append((2, row[v], (u, v), 'out'))
+            sides.setdefault((v, 'left'), []).append((2, row[u], (u, v), 'in'))
+        elif abs(down) > 1:
+            sides.setdefault((u, 'right'), []).append(
+                (3 if down > 0 else 1, -down, (u, v), 'out'))
+            sides.setdefault((v, 'right'), []).append(
+                (0 if down > 0 else 4, down, (u, v), 'in'))
+    offsets = {}
+    for ends in map(sorted, sides.values()):
+        # The edge from a node to itself runs level, so that a row of them is a straight line.
+        level = [k for k, (_, _, (u, v), _) in enumerate(ends) if u == v]
+        middle = level[0] if level else (len(ends) - 1) / 2
+        most = max(middle, len(ends) - 1 - middle, 1)
+        step = min(PORT_STEP, PORTS * HEIGHT / 2 / most)
+        offsets.update({(edge, end): step * (k - middle)
+                        for k, (_, _, edge, end) in enumerate(ends)})
+    return offsets
+
+
+def edge_curve(graph: GraphSpec, place: Grid, edge: WindowEdge,
+               ports: dict[tuple[Edge, str], float], furthest: int) -> Curve:
+    """
+    Draw one edge.
+
+    :param furthest: Rows that the longest edge within a column goes down.
+    """
+    source, target = place.boxes[edge.source], place.boxes[edge.target]
+    leave, arrive = (ports.get((edge.edge, end), 0.0) for end in ('out', 'in'))
+    right, drop = source.x + WIDTH / 2, target.y - source.y
+    if edge.source[1] in graph.inputs:
+        # On the round end of the box.
+        right -= HEIGHT / 2 - np.sqrt(HEIGHT ** 2 / 4 - leave ** 2)
+    start, end = source.y + leave, target.y + arrive
+    if edge.streams:
+        middle, left = source.x + WIDTH / 2 + place.gap / 2, target.x - WIDTH / 2
+        return np.array([(right, start), (middle, start), (middle, end), (left, end)])
+    if abs(drop) < 1.5 * ROW:
+        down = HEIGHT / 2 if drop > 0 else -HEIGHT / 2
+        return np.array([(source.x, source.y + down + (drop - 2 * down) * t)
+                         for t in (0, 1 / 3, 2 / 3, 1)])
+    reach = source.x + WIDTH / 2 + place.gap * (0.2 + 0.8 * abs(drop) / ROW / furthest)
+    return np.array([(right, start), (reach, start), (reach, end), (source.x + WIDTH / 2, end)])
+
+
+NUMBER_SIZE = 8.5
+
+
+def draw_window(graph: GraphSpec, pattern: Pattern, size: int, name: str = '') -> Figure:
+    """
+    Draw a rollout window: frames from left to right, nodes in the order of their updates.
+
+    Every node shows its number of the inference tableau. The response cone of every frame is
+    filled. A node that is held has no copy of its own, but a bar from its last update on.
+
+    :param pattern: A valid pattern.
+    :param size: W; the window has the frames 0, ..., W.
+    :param name: The graph's, for the title.
+    :raises DrawingError: If the window is too large.
+    """
+    with rc_context(PICTURE_STYLE):
+        place = grid(graph, common_rows(graph, pattern), size)
+        spans = held_spans(graph, size)
+        curves = edge_curves(graph, place, window_edges(graph, pattern, size))
+        figure, axes = canvas(place.width, place.height, headline(graph, pattern, name),
+                              entries({edge.streams for edge in curves}, bool(spans)))
+        draw_labels(axes, graph, place)
+        draw_boxes(axes, bars(place, spans), 'held', zorder=1, facecolor=HELD, edgecolor=FAINT,
+                   linewidth=0.6)
+        for style, streams, title in ((SAME_FRAME, False, 'same_frame_edges'),
+                                      (STREAMING, True, 'streaming_edges')):
+            draw_curves(axes, [points for edge, points in curves.items()
+                               if edge.streams is streams], style, title)
+        cones = {(i, v) for i in range(1, size + 1) for v in response_cone(graph, pattern, i)}
+        draw_nodes(axes, graph, place, cones, inference_tableau(graph, pattern, size))
+    return figure
+
+
+def draw_nodes(axes: Axes, graph: GraphSpec, place: Grid, cones: set[FrameNode],
+               tableau: dict[FrameNode, int]) -> None:
+    """Draw the window's nodes with their numbers."""
+    kinds: dict[tuple[str, bool], list[FrameNode]] = {}
+    for node in window_nodes(graph, place.columns - 1):
+        kind = 'cone' if node in cones else 'initial' if node[0] == 0 else 'node'
+        kinds.setdefault((kind, node[1] in graph.inputs), []).append(node)
+    for (kind, is_input), nodes in kinds.items():
+        draw_boxes(axes, [place.boxes[node] for node in nodes], kind, is_input,
+                   facecolor=CONE if kind == 'cone' else 'white',
+                   edgecolor=FAINT if kind == 'initial' else INK,
+                   linewidth=1.5 if kind == 'cone' else 0.9)
+        for node in nodes:
+            axes.text(*place.boxes[node][:2], str(tableau[node]), fontsize=NUMBER_SIZE,
+                      ha='center', va='center_baseline', zorder=6,
+                      color=FAINT if kind == 'initial' else INK)
+    outputs = [node for nodes in kinds.values() for node in nodes if node[1] == graph.output]
+    draw_boxes(axes, [inner(place.boxes[node], 0.03) for node in outputs], 'outputs',
+               graph.output in graph.inputs, facecolor='none', linewidth=0.7)
+
+
+def entries(streams: set[bool], held: bool) -> list[Artist]:
+    """Return the legend: what is in the picture, and nothing else."""
+    found: list[Artist] = [box_entry('number: update step at which the node is there')]
+    if False in streams:
+        found.append(line_entry('reads the same frame (R = 0)', SAME_FRAME))
+    if True in streams:
+        found.append(line_entry('streams: reads the frame before (R = 1)', STREAMING))
+    found.append(box_entry('response cone of the frame', facecolor=CONE, linewidth=1.5))
+    if held:
+        found.append(box_entry('held', facecolor=HELD, edgecolor=FAINT, linewidth=0.6))
+    return [*found, box_entry('frame 0: initial state', edgecolor=FAINT)]

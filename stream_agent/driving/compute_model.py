@@ -1,0 +1,281 @@
+"""A computer to emulate, and when rollouts answer on it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice, takewhile
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.information import ages_of_nodes, memory_edges
+from stream_agent.theory.patterns import Pattern
+from stream_agent.theory.planning.candidates import Candidate, Device, kind_of, PARALLEL, Rollout
+from stream_agent.theory.planning.costs import load_costs, NodeCosts
+from stream_agent.theory.rollout import response_cone
+
+# Shares of a camera period nearer than this are one instant.
+SAME_INSTANT = 1e-6
+
+
+class TimingError(ValueError):
+    """A timing that no computer can have; the message says why."""
+
+
+class Work(NamedTuple):
+    """
+    What one frame asks of a computer, in seconds.
+
+    :param response: From the start of the frame until its answer is out.
+    :param busy: From the start until the computer takes the next frame.
+    """
+
+    response: float
+    busy: float
+
+
+class Taken(NamedTuple):
+    """
+    An image that the computer took; times in seconds, image 0 comes at 0.
+
+    :param image: Its number among all images of the camera.
+    :param start: When the work on it began.
+    :param answer: When its answer is out.
+    """
+
+    image: int
+    start: float
+    answer: float
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """
+    The images that a computer takes, the first first, without end.
+
+    :param work: Of the frames 1, 2, ... that it takes; repeats.
+    :param camera_period: Seconds between two images.
+    """
+
+    work: tuple[Work, ...]
+    camera_period: float
+
+    def __iter__(self) -> Iterator[Taken]:
+        free, last = 0.0, -1
+        for work in cycle(self.work):
+            image = max(math.floor(free / self.camera_period + SAME_INSTANT), last + 1)
+            start = max(free, image * self.camera_period)
+            yield Taken(image, start, start + work.response)
+            free, last = start + work.busy, image
+
+    def images_within(self, seconds: float) -> int:
+        """Return how many images are taken that come before a time."""
+        images = math.ceil(seconds / self.camera_period - SAME_INSTANT)
+        return sum(1 for _ in takewhile(lambda taken: taken.image < images, self))
+
+
+def immediate(camera_period: float) -> Timeline:
+    """Return the timeline of a computer that takes no time."""
+    return Timeline((Work(0.0, 0.0),), camera_period)
+
+
+def timeline_of(candidate: Candidate, pipelined: bool = False) -> Timeline:
+    """
+    Return when a rollout takes and answers images on the device it was planned for.
+
+    :param pipelined: Whether a frame may enter before the one in front of it is through: as
+        soon as every node has finished that one. Only on a parallel device.
+    :raises TimingError: If device or pattern allow no pipelining.
+    """
+    device = candidate.rollout.device
+    if pipelined:
+        check_pipelining(candidate)
+    rounds = candidate.rollout.graph.hyperperiod
+    return Timeline(tuple(frame_work(candidate, frame, pipelined) for frame in range(rounds)),
+                    device.camera_period)
+
+
+def frame_work(candidate: Candidate, frame: int, pipelined: bool) -> Work:
+    """Return the work of a frame, 0 being the first; its last update step answers."""
+    rollout, updates = candidate.rollout, candidate.updates_per_frame
+    graph, pattern, device = rollout.graph, rollout.pattern, rollout.device
+    steps = [device.seconds(graph, pattern, [
+        node.name for node in graph.nodes
+        if node.name not in graph.inputs and node.updates_at(frame * updates + i)])
+        for i in range(1, updates + 1)]
+    cone = device.seconds(graph, pattern,
+                          response_cone(graph, pattern, (frame + 1) * updates))
+    busy = updates * max(device.costs.nodes.values()) if pipelined else sum(steps)
+    overhead = device.costs.overhead
+    return Work(overhead + sum(steps[:-1]) + cone, overhead + busy)
+
+
+def check_pipelining(candidate: Candidate) -> None:
+    """Refuse what pipelines nothing, and what would make a frame wait for the one before."""
+    if candidate.rollout.device.execution != PARALLEL:
+        raise TimingError('a serial device works on one node at a time and pipelines nothing; '
+                          'choose the parallel device or leave pipelining out')
+    for (u, v), r in candidate.rollout.pattern.items():
+        if r and u != v:
+            raise TimingError(f"the edge '{u}->{v}' streams, so a frame waits for the one before; "
+                              'only patterns whose self-edges alone stream are pipelined')
+
+
+# Rounds of a schedule over which means are taken, and before that, until ages have settled.
+ROUNDS, FEWEST_FRAMES = 20, 400
+
+
+class TimingFigures(NamedTuple):
+    """
+    Means over time, in seconds if not said otherwise.
+
+    :param latency: From an image to its answer, waiting included.
+    :param newest: Age of the newest information in the command in force.
+    :param deep: The same of the information that came through most layers.
+    :param rate: Answers a second.
+    :param dropped: Share of images that were not taken.
+    """
+
+    latency: float
+    newest: float
+    deep: float
+    rate: float
+    dropped: float
+
+
+def figures_of(candidate: Candidate, timeline: Timeline) -> TimingFigures:
+    """Follow a timeline until its figures have settled."""
+    graph, pattern = candidate.rollout.graph, candidate.rollout.pattern
+    forward = {edge: r for edge, r in pattern.items() if edge not in memory_edges(graph)}
+    count = max(FEWEST_FRAMES, 2 * ROUNDS * len(timeline.work))
+    taken = list(islice(timeline, count))
+    ages = {}
+    for name, edges, choose in (('newest', pattern, min), ('deep', forward, max)):
+        updates = islice(ages_of_nodes(graph, edges, choose),
+                         candidate.updates_per_frame * count)
+        ages[name] = [known[graph.output] // candidate.updates_per_frame for known in updates
+                      ][candidate.updates_per_frame - 1::candidate.updates_per_frame]
+    # The deep information is never younger than the newest, also where memory alone is deep.
+    ages['deep'] = np.maximum(ages['deep'], ages['newest']).tolist()
+    half = slice(count // 2, count)
+    span = taken[-1].answer - taken[half][0].answer
+    return TimingFigures(
+        float(np.mean([one.answer - one.image * timeline.camera_period for one in taken[half]])),
+        mean_age(taken, ages['newest'], timeline.camera_period),
+        mean_age(taken, ages['deep'], timeline.camera_period),
+        (len(taken[half]) - 1) / span,
+        1 - (len(taken) - 1) / (taken[-1].image or 1))
+
+
+def mean_age(taken: list[Taken], ages: list[float], period: float) -> float:
+    """
+    Return the mean over time of how old information in the command in force is.
+
+    :param ages: In frames that were taken, of every answer.
+    """
+    total = spent = 0.0
+    for i in range(len(taken) // 2, len(taken) - 1):
+        out, next_out = taken[i].answer, taken[i + 1].answer
+        captured = taken[i - int(ages[i])].image * period
+        total += (next_out - out) * ((out + next_out) / 2 - captured)
+        spent += next_out - out
+    return total / spent
+
+
+@dataclass(frozen=True)
+class ComputeModel:
+    """
+    What the command line says of the computer to emulate.
+
+    :param execution: 'serial' or 'parallel'.
+    :param costs: File with the seconds of every node; None for nodes that cost alike.
+    :param pass_periods: What a pass through all nodes costs, in camera periods; costs from a
+        file are scaled to it. None to take them as they are.
+    :param pipelined: Whether frames follow each other through a parallel device.
+    """
+
+    execution: str
+    costs: Path | None = None
+    pass_periods: float | None = None
+    pipelined: bool = False
+
+    def __str__(self) -> str:
+        parts = [f'{self.execution} device']
+        if self.pass_periods is not None:
+            parts.append(f'{self.pass_periods:g} camera periods a pass')
+        if self.costs is not None:
+            parts.append(f'costs of {self.costs}')
+        return ', '.join(parts + ['pipelined'] * self.pipelined)
+
+
+class EmulatedRollout(NamedTuple):
+    """
+    A rollout that the computer is to run.
+
+    :param name: For errors.
+    :param updates_per_frame: Update steps for which every image is held.
+    """
+
+    name: str
+    graph: GraphSpec
+    pattern: Pattern
+    updates_per_frame: int = 1
+
+
+class EmulatedTiming(NamedTuple):
+    """When a run takes and answers images, and what that means for its commands."""
+
+    timeline: Timeline
+    figures: TimingFigures
+
+    @property
+    def aim(self) -> float:
+        """Seconds from an answer to the middle of the time that it is in force."""
+        return 0.5 / self.figures.rate
+
+
+def timings(runs: Sequence[EmulatedRollout], computer: ComputeModel, camera_period: float
+            ) -> list[EmulatedTiming]:
+    """
+    Return when each run answers on a computer.
+
+    With ``pass_periods``, it is the run with most to compute that takes so long.
+
+    :raises OSError: If the costs cannot be read.
+    :raises CostError: If they do not fit a graph.
+    :raises TimingError: If a rollout cannot run like that.
+    """
+    costs = [load_costs(computer.costs, run.graph) if computer.costs else equal_costs(run.graph)
+             for run in runs]
+    factor = 1.0
+    if computer.pass_periods is not None:
+        most = max(one.overhead + one.total() for one in costs)
+        if not most:
+            raise TimingError(f'{computer.costs}: all costs are 0 and cannot be scaled; leave '
+                              '--pass-periods out, or write what nodes take')
+        factor = computer.pass_periods * camera_period / most
+    return [timing_of(run, Device(scaled(one, factor), computer.execution, camera_period),
+                      computer.pipelined) for run, one in zip(runs, costs)]
+
+
+def timing_of(run: EmulatedRollout, device: Device, pipelined: bool) -> EmulatedTiming:
+    """Return when one run answers."""
+    candidate = Candidate(kind_of(run.graph, run.pattern), Rollout(run.graph, run.pattern, device),
+                          updates_per_frame=run.updates_per_frame)
+    try:
+        timeline = timeline_of(candidate, pipelined)
+    except TimingError as error:
+        raise TimingError(f'{run.name}: {error}') from None
+    return EmulatedTiming(timeline, figures_of(candidate, timeline))
+
+
+def equal_costs(graph: GraphSpec) -> NodeCosts:
+    """Return a second for every node."""
+    return NodeCosts({node.name: 1.0 for node in graph.nodes if node.name not in graph.inputs})
+
+
+def scaled(costs: NodeCosts, factor: float) -> NodeCosts:
+    """Return costs on a slower or a faster computer."""
+    return replace(costs, overhead=factor * costs.overhead, nodes={
+        name: factor * seconds for name, seconds in costs.nodes.items()})

@@ -1,0 +1,166 @@
+"""What can step a network: plain torch, prepared for a CPU, in another runtime, on a GPU."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from stream_agent.engine import packed
+from stream_agent.engine.eager import EagerBackend
+from stream_agent.network.rollout_network import RolloutNetwork
+import torch
+
+PRECISIONS = ('float32', 'tf32', 'bfloat16')
+
+
+class Backend(Protocol):
+    """Owns the state of one network on one device, for one stream of frames or a batch."""
+
+    def reset(self) -> None:
+        """Forget every frame."""
+
+    def respond(self, frame: np.ndarray) -> np.ndarray:
+        """
+        Answer a frame.
+
+        :param frame: float32, (B, *shape) of the input node.
+        :returns: The output node, float32, (B, *shape), on the host; it may be overwritten by
+            a later frame.
+        """
+
+    def settle(self) -> None:
+        """Compute what only later frames need."""
+
+
+class BackendConfig(NamedTuple):
+    """
+    What a backend is made for.
+
+    :param network: In evaluation mode, on the device.
+    :param batch_size: B, streams of frames that are stepped together.
+    :param precision: A name in ``PRECISIONS``.
+    :param threads: On the CPU.
+    """
+
+    network: RolloutNetwork
+    batch_size: int = 1
+    precision: str = 'float32'
+    threads: int = 1
+
+
+class BackendKind(NamedTuple):
+    """
+    A kind of backend.
+
+    :param make: Makes one.
+    :param devices: Types of the devices that it works on.
+    :param precisions: In which it works.
+    :param missing: Says what it lacks on this machine; '' for nothing.
+    """
+
+    make: Callable[[BackendConfig], Backend]
+    devices: tuple[str, ...]
+    precisions: tuple[str, ...]
+    missing: Callable[[], str] = lambda: ''
+
+
+def make_packed(request: BackendConfig) -> Backend:
+    """Make the backend with oneDNN's packed weights."""
+    return packed.PackedBackend(
+        request.network, request.batch_size, getattr(torch, request.precision))
+
+
+def make_onnx_runtime(request: BackendConfig) -> Backend:
+    """Make the backend in ONNX Runtime, which is imported only now."""
+    from stream_agent.engine.onnx_runtime import OnnxRuntimeBackend
+    return OnnxRuntimeBackend(request.network, request.batch_size, request.threads)
+
+
+def make_openvino(request: BackendConfig) -> Backend:
+    """Make the backend in OpenVINO, which is imported only now."""
+    from stream_agent.engine.openvino import OpenVinoBackend
+    return OpenVinoBackend(*request[:2], request.threads, request.precision)
+
+
+def make_cuda_graphs(request: BackendConfig) -> Backend:
+    """Make the backend of CUDA graphs."""
+    from stream_agent.engine.cuda.graphs import CudaGraphBackend
+    return CudaGraphBackend(*request[:3])
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a package can be imported, without importing it."""
+    try:
+        return bool(find_spec(package))
+    except (ImportError, ValueError):  # whoever looks for it may refuse it, too
+        return False
+
+
+def lacks(*packages: str) -> Callable[[], str]:
+    """Return a function that says which of the packages are not installed."""
+    def missing() -> str:
+        names = [name for name in packages if not is_installed(name)]
+        return f"{' and '.join(names)}; pip install {' '.join(names)}" if names else ''
+    return missing
+
+
+#: Backends by the names that parameters give them.
+BACKENDS = {
+    'eager': BackendKind(lambda request: EagerBackend(*request[:2]), ('cpu', 'cuda', 'mps', 'xpu'),
+                         ('float32',)),
+    'packed': BackendKind(make_packed, ('cpu',), ('float32', 'bfloat16'),
+                          lambda: '' if packed.is_available() else 'the oneDNN operators'),
+    'onnxruntime': BackendKind(make_onnx_runtime, ('cpu',), ('float32',),
+                               lacks('onnx', 'onnxruntime')),
+    'openvino': BackendKind(make_openvino, ('cpu',), ('float32', 'bfloat16'),
+                            lacks('onnx', 'openvino')),
+    'cuda_graphs': BackendKind(make_cuda_graphs, ('cuda',), PRECISIONS),
+}
+
+
+class BackendError(ValueError):
+    """A backend that is not to be had; the message says why, and what is."""
+
+
+def last_line(error: Exception) -> str:
+    """Return what an error says in the end, which in runtimes is the reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def why_unusable(name: str, device: str, precision: str) -> str:
+    """Return why a backend cannot be used; '' if it can."""
+    kind = BACKENDS[name]
+    if device not in kind.devices:
+        return f"it works on {', '.join(kind.devices)}, not on {device}"
+    if precision not in kind.precisions:
+        return f"it works in {', '.join(kind.precisions)}, not in {precision}"
+    missing = kind.missing()
+    return missing and f'this machine lacks {missing}'
+
+
+def usable(device: str, precision: str) -> list[str]:
+    """Return the names of the backends that can be used on a type of device."""
+    return [name for name in BACKENDS if not why_unusable(name, device, precision)]
+
+
+def make_backend(name: str, device: torch.device, request: BackendConfig) -> Backend:
+    """
+    Make a backend by its name.
+
+    :raises BackendError: If it is not to be had, or cannot step this network.
+    """
+    choices = usable(device.type, request.precision)
+    if name not in BACKENDS:
+        names = ', '.join([*choices, "'auto'"])
+        raise BackendError(f"there is no backend '{name}'; on {device.type} in "
+                           f'{request.precision} there are {names}')
+    reason = why_unusable(name, device.type, request.precision)
+    if reason:
+        raise BackendError(f"backend '{name}': {reason}. On {device.type} in "
+                           f"{request.precision} there are {', '.join(choices) or 'none'}")
+    try:
+        return BACKENDS[name].make(request)
+    except Exception as error:  # the errors of runtimes have no class in common
+        raise BackendError(f"backend '{name}' cannot step this network ({last_line(error)}); "
+                           "take 'eager', or another transform") from error

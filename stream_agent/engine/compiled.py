@@ -1,0 +1,292 @@
+"""Steps a network in a runtime that compiles the two halves of a step."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+import io
+from typing import Any, NamedTuple
+import warnings
+
+import numpy as np
+from stream_agent.engine.numpy_readout import light_response, LightResponse
+from stream_agent.engine.read_outs import by_rows
+from stream_agent.engine.task_executor import bind_terms, BoundTask, terms_of, Values
+from stream_agent.network.modules import Term
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.frame_schedule import frame_tasks, FrameTasks, Task
+import torch
+from torch import nn, Tensor
+
+
+class HalfStep(nn.Module):
+    """
+    Tasks as one function; tensors are (B, *shape) of their nodes, sums into cells wider.
+
+    :param tasks: With whether each is done ahead, for the next frame.
+    :param kept: Names of results that are wanted; those for the next frame are anyway.
+    :param held_next: Nodes that the next frame holds.
+    """
+
+    def __init__(self, network: RolloutNetwork, tasks: list[tuple[Task, bool]], kept: set[str],
+                 held_next: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self._network = network
+        self._held_next = held_next
+        self._tasks: list[tuple[BoundTask, bool]] = [
+            (bind_terms(network, task, self._terms(task)), ahead) for task, ahead in tasks]
+        reads: dict[str, None] = {}
+        writes: dict[str, None] = {}
+        for task, ahead in tasks:
+            reads.update(dict.fromkeys(
+                name for name in names_read(network, task, ahead, held_next)
+                if name not in writes))
+            writes[name_written(task, ahead)] = None
+        self.eval()
+        #: Names of the arguments and of the results, in order.
+        self.inputs = list(reads)
+        self.outputs = [name for name in writes if name in kept or name.endswith('.next')]
+
+    def _terms(self, task: Task) -> list[Term]:
+        """Return what a task sums, with modules that runtimes are fast at."""
+        shapes = self._network.shapes
+        return [term._replace(module=by_rows(term.module, shapes[term.source]))
+                for term in terms_of(self._network, task)]
+
+    def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        values = dict(zip(self.inputs, arguments))
+        frames: dict[str, Values] = {'.before': {}, '': {}, '.next': {}}
+        for name, value in values.items():
+            node, _, suffix = name.partition('.')
+            frames['' if suffix in ('', 'sum') else f'.{suffix}'][node] = value
+        for run, ahead in self._tasks:
+            if ahead:
+                frames['.next'].update({name: frames[''][name] for name in self._held_next
+                                        if name in frames['']})
+                run(frames['.next'], frames[''])
+            else:
+                run(frames[''], frames['.before'])
+        return tuple(frames['.next' if name.endswith('.next') else ''][name.partition('.')[0]]
+                     for name in self.outputs)
+
+
+def names_read(network: RolloutNetwork, task: Task, ahead: bool, held_next: tuple[str, ...]
+               ) -> list[str]:
+    """Return the tensors that a task reads."""
+    own, previous = ('.next', '') if ahead else ('', '.before')
+    names = []
+    for source, target in task.edges:
+        streams = network.pattern[source, target]
+        names.append(source + (previous if streams or ahead and source in held_next else own))
+    if task.begun:
+        names.append(f'{task.node}.sum')
+    if task.finishes and network.graph.node(task.node).cell:
+        names.append(task.node + previous)
+    return names
+
+
+def name_written(task: Task, ahead: bool) -> str:
+    """Return the tensor that a task gives."""
+    return task.node + ('' if task.finishes else '.sum') + ('.next' if ahead else '')
+
+
+def key_of(name: str) -> str:
+    """Return what the same tensor is called in whichever frame it is seen from."""
+    return name.removesuffix('.before').removesuffix('.next')
+
+
+def remembered_nodes(network: RolloutNetwork) -> list[str]:
+    """Return the nodes whose values a later frame may read, in the graph's order."""
+    streaming = {source for (source, _), streams in network.pattern.items() if streams}
+    return [node.name for node in network.graph.nodes
+            if node.name in streaming or node.cell or node.period > 1]
+
+
+class FrameHalves(NamedTuple):
+    """
+    What a frame of the schedule does.
+
+    :param respond: Gives the output node, if it is not there already.
+    :param settle: Gives what later frames need.
+    :param held_next: Nodes v that the next frame holds, so that ``v.next`` is ``v``.
+    """
+
+    respond: HalfStep
+    settle: HalfStep
+    held_next: tuple[str, ...]
+
+
+def frame_halves(network: RolloutNetwork) -> list[FrameHalves]:
+    """Return the halves of every frame of the hyperperiod, frame 0 first."""
+    count = network.graph.hyperperiod
+    tasks = [frame_tasks(network.graph, network.pattern, frame) for frame in range(count)]
+    made: dict[tuple[FrameTasks, FrameTasks], FrameHalves] = {}
+    halves = []
+    for frame in range(count):
+        pair = tasks[frame], tasks[(frame + 1) % count]
+        if pair not in made:
+            made[pair] = halves_of(network, *pair)
+        halves.append(made[pair])
+    return halves
+
+
+def halves_of(network: RolloutNetwork, now: FrameTasks, after: FrameTasks) -> FrameHalves:
+    """Make the halves of a frame, from its tasks and those of the next one."""
+    remembered = set(remembered_nodes(network))
+    settle = HalfStep(network, [(task, False) for task in now.rest]
+                      + [(task, True) for task in after.ahead], remembered, after.held)
+    respond = HalfStep(network, [(task, False) for task in now.respond],
+                       {*settle.inputs, *remembered, network.graph.output})
+    return FrameHalves(respond, settle, after.held)
+
+
+def carry(network: RolloutNetwork) -> dict[str, str]:
+    """Return the names that tensors have in the next frame, by their names in this one."""
+    nodes = [node.name for node in network.graph.nodes]
+    return {**{name: f'{name}.before' for name in remembered_nodes(network)},
+            **{f'{name}.next': name for name in nodes},
+            **{f'{name}.sum.next': f'{name}.sum' for name in nodes}}
+
+
+@torch.inference_mode()
+def initial_values(network: RolloutNetwork, batch_size: int = 1) -> Values:
+    """Return what the first frame finds after a reset, by name."""
+    state = network.initial_state(batch_size).values
+    first = frame_tasks(network.graph, network.pattern, 1)
+    ahead = HalfStep(network, [(task, True) for task in first.ahead], set(), first.held)
+    held = {f'{name}.next': state[name] for name in first.held}
+    made = {**state, **held}
+    made.update(zip(ahead.outputs, ahead(*(made[name] for name in ahead.inputs))))
+    names = carry(network)
+    return {names[name]: value for name, value in made.items() if name in names}
+
+
+# Takes the values of a frame by name, as the runtime keeps them, and adds its results.
+CompiledHalf = Callable[[dict[str, Any]], None]
+
+
+class CompiledFrame(NamedTuple):
+    """
+    What a frame of the schedule does, as in ``half_steps.FrameHalves``; None for nothing.
+
+    :param light: Stands for ``respond`` where the answer is small enough.
+    """
+
+    respond: CompiledHalf | None
+    settle: CompiledHalf | None
+    held_next: tuple[str, ...]
+    light: LightResponse | None
+
+
+class CompiledBackend(ABC):
+    """
+    Steps a network by its halves, each compiled by a runtime; values stay with the runtime.
+
+    :param network: In evaluation mode, on the CPU.
+    :param batch_size: B, streams of frames that are stepped together.
+    """
+
+    def __init__(self, network: RolloutNetwork, batch_size: int = 1) -> None:
+        self._input, self._output = network.input, network.graph.output
+        self._carry = carry(network)
+        # Whether anything reads the answer, in this frame or in a later one.
+        self._reads_output = self._output in remembered_nodes(network) or any(
+            edge.source == self._output for edge in network.graph.edges)
+        self._initial = initial_values(network, batch_size)
+        self._frames = self._compile_all(network, batch_size)
+        self.reset()
+
+    @abstractmethod
+    def compile_half(self, half: HalfStep, examples: Values) -> CompiledHalf:
+        """Compile one half; the examples are its arguments, by name."""
+
+    @abstractmethod
+    def to_runtime(self, name: str, value: np.ndarray) -> Any:
+        """Return a value as the runtime keeps it."""
+
+    @abstractmethod
+    def to_host(self, name: str, value: Any) -> np.ndarray:
+        """Return a value of the runtime, which may be overwritten in the next frame."""
+
+    @torch.inference_mode()
+    def _compile_all(self, network: RolloutNetwork, batch_size: int) -> list[CompiledFrame]:
+        """Compile the halves of all frames, each once, by going through them in torch."""
+        halves = frame_halves(network)
+        compiled: dict[HalfStep, CompiledHalf | None] = {}
+        frames = []
+        values = dict(self._initial)
+        for i in range(1, len(halves) + 1):
+            frame = halves[i % len(halves)]
+            values[self._input] = network.initial_state(batch_size).values[self._input]
+            for half in (frame.respond, frame.settle):
+                examples = {name: values[name] for name in half.inputs}
+                if half not in compiled:
+                    compiled[half] = self.compile_half(half, examples) if half.outputs else None
+                values.update(zip(half.outputs, half(*examples.values())))
+            frames.append(CompiledFrame(
+                compiled[frame.respond], compiled[frame.settle], frame.held_next,
+                light_response(network, frame_tasks(network.graph, network.pattern, i).respond)))
+            values = self._carried(values, frame.held_next)
+        return frames
+
+    def _carried(self, values: dict[str, Any], held_next: tuple[str, ...]) -> dict[str, Any]:
+        """Return what the next frame finds."""
+        for name in held_next:
+            values[f'{name}.next'] = values[name]
+        return {self._carry[name]: value for name, value in values.items() if name in self._carry}
+
+    def reset(self) -> None:
+        """Forget every frame, and prepare for the first one."""
+        self._frame = 0
+        self._values = {name: self.to_runtime(name, value.numpy())
+                        for name, value in self._initial.items()}
+
+    def respond(self, frame: np.ndarray) -> np.ndarray:
+        """
+        Answer a frame.
+
+        :param frame: float32, (B, *shape) of the input node.
+        :returns: The output node, float32, (B, *shape).
+        """
+        values, output = self._values, self._output
+        values[self._input] = self.to_runtime(self._input, frame)
+        respond, _, _, light = self._frames[self._frame]
+        if light:
+            name = f'{output}.sum'
+            answer = light(frame, self.to_host(name, values[name]) if name in values else None)
+            if self._reads_output:
+                values[output] = self.to_runtime(output, answer)
+            return answer
+        if respond:
+            respond(values)
+        return self.to_host(output, values[output])
+
+    def settle(self) -> None:
+        """Compute what only later frames need, and begin the next one."""
+        _, settle, held_next, _ = self._frames[self._frame]
+        if settle:
+            settle(self._values)
+        self._values = self._carried(self._values, held_next)
+        self._frame = (self._frame + 1) % len(self._frames)
+
+
+OPSET = 18
+
+
+@torch.inference_mode()
+def to_onnx(half: HalfStep, arguments: list[Tensor]) -> bytes:
+    """
+    Return an ONNX model of a half, with the names of its tensors.
+
+    :param arguments: Values of the right shapes and types; they do not matter otherwise.
+    """
+    file = io.BytesIO()
+    options = {'input_names': half.inputs, 'output_names': half.outputs, 'opset_version': OPSET}
+    with warnings.catch_warnings():
+        # The older exporter is ten times as fast, and is asked for on purpose.
+        warnings.simplefilter('ignore')
+        try:
+            torch.onnx.export(half, tuple(arguments), file, dynamo=False, **options)
+        except (torch.onnx.errors.OnnxExporterError, TypeError):
+            program = torch.onnx.export(half, tuple(arguments), dynamo=True, verbose=False,
+                                        **options)
+            return program.model_proto.SerializeToString()
+    return file.getvalue()

@@ -1,0 +1,144 @@
+"""What every node of a network costs on a device, measured; and forecasts against the engine."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+import statistics
+import time
+
+import numpy as np
+from stream_agent.engine.engine import choose_device, Engine
+from stream_agent.engine.torch_globals import wait_for
+from stream_agent.measurement.machine import machine
+from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.theory.graph import GraphSpec, with_schedule
+from stream_agent.theory.patterns import newest_image_pattern, update_order
+from stream_agent.theory.planning.candidates import Rollout
+from stream_agent.theory.planning.costs import NodeCosts
+import torch
+
+WARM_UP_FRAMES = 10
+
+
+def measure_costs(graph: GraphSpec, device: str = 'cpu', frames: int = 100) -> NodeCosts:
+    """
+    Measure the seconds of every node in steps of the whole network, and what a frame adds.
+
+    Takes the medians over frames that are random, since some nodes are faster on zeros.
+
+    :param device: A torch device string, or 'auto'.
+    :raises GraphError: If no network can be made of the graph.
+    """
+    torch_device = choose_device(device)
+    graph = with_schedule(graph, {})
+    network = RolloutNetwork(graph, newest_image_pattern(graph))
+    engine = Engine(network, device)
+    order = [v for v in update_order(network.graph, network.pattern) if v != network.input]
+    durations: dict[str, list[float]] = {name: [] for name in order}
+    overheads = []
+    state = network.initial_state()
+    for frame in random_frames(network, WARM_UP_FRAMES + frames):
+        # In alternation, so that a busy moment of the machine meets both.
+        start = time.perf_counter()
+        engine.step(frame)
+        wait_for(torch_device)
+        step = time.perf_counter() - start
+        tensor = torch.from_numpy(frame).to(torch_device).unsqueeze(0)
+        state, seconds = timed_step(network, order, tensor, state)
+        overheads.append(step - sum(seconds.values()))
+        for name in order:
+            durations[name].append(seconds[name])
+    return NodeCosts(
+        {name: statistics.median(values[WARM_UP_FRAMES:]) for name, values in durations.items()},
+        max(0.0, statistics.median(overheads[WARM_UP_FRAMES:])),
+        f'{machine()}, {torch_device}, {torch.get_num_threads()} threads')
+
+
+@torch.inference_mode()
+def timed_step(network: RolloutNetwork, order: list[str], frame: torch.Tensor, state: State
+               ) -> tuple[State, dict[str, float]]:
+    """Advance by one frame, node by node; returns the new state and the seconds of each node."""
+    now = State({network.input: frame}, state.frame + 1)
+    seconds = {}
+    wait_for(frame.device)
+    for name in order:
+        start = time.perf_counter()
+        network.update([name], now, state)
+        wait_for(frame.device)
+        seconds[name] = time.perf_counter() - start
+    return now, seconds
+
+
+def random_frames(network: RolloutNetwork, count: int) -> Iterable[np.ndarray]:
+    """Yield frames like those of a camera, scaled."""
+    generator = np.random.default_rng(0)
+    shape = network.shapes[network.input]
+    pool = [generator.random(shape, np.float32) - np.float32(0.5) for _ in range(8)]
+    return (pool[i % len(pool)] for i in range(count))
+
+
+@dataclass(frozen=True)
+class Check:
+    """
+    A forecast and what the engine took, in seconds; medians over the frames of a schedule.
+
+    :param name: Of the rollout, for people.
+    :param part: 'respond' or 'step'.
+    """
+
+    name: str
+    part: str
+    forecast: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """Relative to what was measured; positive if the forecast was too long."""
+        return self.forecast / self.measured - 1
+
+
+def check_forecasts(rollouts: Mapping[str, Rollout], device: str = 'cpu', rounds: int = 20
+                    ) -> list[Check]:
+    """
+    Run rollouts through the engine, by turns, and hold the forecasts against it.
+
+    :param rollouts: For a serial device, by name.
+    :param rounds: Turns of every rollout; a turn goes through its schedule four times.
+    """
+    networks = {name: RolloutNetwork(rollout.graph, rollout.pattern)
+                for name, rollout in rollouts.items()}
+    engines = {name: Engine(network, device) for name, network in networks.items()}
+    measured = {name: [[] for _ in rollout.frames] for name, rollout in rollouts.items()}
+    for turn in range(1 + rounds):
+        for name, engine in engines.items():
+            phases = measured[name]
+            count = 4 * len(phases)
+            for i, frame in enumerate(random_frames(networks[name], count)):
+                halves = timed_halves(engine, frame)
+                # The first turn warms up, and so does the first time through a schedule.
+                if turn and i >= len(phases):
+                    phases[i % len(phases)].append(halves)
+    return [check for name, rollout in rollouts.items()
+            for check in compare(name, rollout, measured[name])]
+
+
+def compare(name: str, rollout: Rollout, phases: list[list[tuple[float, float]]]) -> list[Check]:
+    """
+    Compare the forecast of a rollout with the dearest frame of its schedule.
+
+    :param phases: Durations of response and step, for every frame of the schedule.
+    """
+    medians = np.array([np.median(halves, axis=0) for halves in phases])
+    respond, step = medians.max(axis=0)
+    overhead = rollout.device.costs.overhead
+    return [Check(name, 'respond', overhead + rollout.response_cost, float(respond)),
+            Check(name, 'step', overhead + rollout.step_cost, float(step))]
+
+
+def timed_halves(engine: Engine, frame: np.ndarray) -> tuple[float, float]:
+    """Return the seconds until the response, and until the frame is settled."""
+    start = time.perf_counter()
+    engine.respond(frame)
+    responded = time.perf_counter()
+    engine.settle()
+    wait_for(engine.device)
+    return responded - start, time.perf_counter() - start

@@ -1,1 +1,0 @@
-"""Steps in other runtimes, which get the two halves of a step as models."""

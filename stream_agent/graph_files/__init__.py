@@ -1,0 +1,1 @@
+"""Graph files: YAML with places, shorthand, templates, and files that they include."""

@@ -1,0 +1,140 @@
+"""
+Graph files: YAML in, validated nodes and edges out.
+
+A file says its nodes, its edges and its output; what repeats stands in templates, and what
+several graphs have in common in files that they include.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stream_agent.graph_files.includes import FILE_KEYS, read_files
+from stream_agent.graph_files.located_yaml import place_data, PlacedMap, plain
+from stream_agent.graph_files.shorthand import (
+    check_keys, check_size, EDGE_KEYS, EdgePart, NodePart, Parts)
+from stream_agent.graph_files.templates import Expansion, read_templates
+from stream_agent.theory.checks import check_ends, check_output, check_setting
+from stream_agent.theory.delay_nodes import with_copies
+from stream_agent.theory.errors import GraphError, show
+from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
+
+
+def load_graph(path: str | Path) -> GraphSpec:
+    """
+    Read a graph file and the files that it includes.
+
+    :raises OSError: If the file cannot be read.
+    :raises GraphError: With file and line, the fault and the remedy.
+    """
+    return build(read_files(str(path)), check_touched)
+
+
+def graph_from_data(data: Any) -> GraphSpec:
+    """
+    Build a graph from what a graph file holds.
+
+    :param data: ``{'nodes': {name: {...}}, 'edges': [{...}], 'output': name}``, and whatever
+        else may stand in a file; all but ``include``, which needs a file.
+    :raises GraphError: With the way to the fault in the data, the fault and the remedy.
+    """
+    graph = check_keys('graph', place_data(data), 'graph', optional=FILE_KEYS)
+    if 'include' in graph:
+        raise GraphError('include: this graph is no file, so nothing can lie beside it; '
+                         'write the nodes and edges out')
+    return build([graph], check_ends)
+
+
+def build(files: list[PlacedMap], check: Callable) -> GraphSpec:
+    """
+    Return the graph of one or more files.
+
+    :param files: What they hold, each after those that it includes.
+    :param check: Refuses nodes and edges that do not belong together.
+    """
+    expansion = Expansion(read_templates(files))
+    parts = Parts()
+    for file in files:
+        parts.add(expansion.read(file))
+    edges, delays = [], {}
+    for edge in parts.edges:
+        edges.append(edge_spec(edge))
+        if edge.settings.get('streams', False) not in (True, False):
+            delays[edge.source, edge.target] = edge.settings['streams']
+    check_size(files[-1].at('edges'), len(edges) + sum(delays.values()), 'edges')
+    nodes = [node_spec(node) for node in parts.nodes] or implied_nodes(edges)
+    check(nodes, edges)
+    graph = GraphSpec(tuple(nodes), tuple(edges), output_of(files, nodes, edges),
+                      files[-1].at('edges'))
+    return with_copies(graph, delays) if delays else graph
+
+
+def check_touched(nodes: list[NodeSpec], edges: list[EdgeSpec]) -> None:
+    """Refuse unknown nodes, and those without an edge, which a user has forgotten."""
+    check_ends(nodes, edges)
+    ends = {name for edge in edges for name in (edge.source, edge.target)}
+    for node in nodes if edges else ():
+        if node.name not in ends:
+            raise GraphError(f"{node.place}: no edge leads to or from '{node.name}'; connect it, "
+                             'or leave it out')
+
+
+def node_spec(node: NodePart) -> NodeSpec:
+    """Make one node."""
+    for key, value in node.settings.items():
+        check_setting(node.settings.at(key), node.name, key, value)
+    settings = plain(node.settings)
+    shape = settings.pop('shape', None)
+    return NodeSpec(str(node.name), shape and tuple(shape), **settings, place=node.place)
+
+
+def edge_spec(edge: EdgePart) -> EdgeSpec:
+    """Make one edge; keys that are not its own are options of the transform."""
+    name = f'{edge.source}->{edge.target}'
+    for key, value in edge.settings.items():
+        if key == 'streams':
+            check_streams(edge.settings.at(key), name, value)
+        elif key in EDGE_KEYS:
+            check_setting(edge.settings.at(key), name, key, value)
+    settings = plain(edge.settings)
+    own = {key: settings.pop(key) for key in EDGE_KEYS if key in settings}
+    own['streams'] = bool(own.get('streams', False))
+    return EdgeSpec(str(edge.source), str(edge.target), **own, options=settings,
+                    place=edge.place)
+
+
+def check_streams(place: str, name: str, value: Any) -> None:
+    """Refuse what says neither whether an edge streams nor by how many frames."""
+    if type(value) is not bool and (type(value) is not int or value < 2):
+        right = {0: 'false, the source of the same frame', 1: 'true, the source one frame before'}
+        meant = right.get(value if type(value) is int else None)
+        raise GraphError(f"{place}: streams of '{name}' is {show(value)}; " + (
+            f'write {meant}' if meant else
+            'it has to be true or false, or 2 and more for so many frames'))
+
+
+def implied_nodes(edges: list[EdgeSpec]) -> list[NodeSpec]:
+    """Return the nodes that edges name, where a graph names none itself."""
+    places: dict[str, str] = {}
+    for edge in edges:
+        places.setdefault(edge.source, edge.place)
+        places.setdefault(edge.target, edge.place)
+    return [NodeSpec(name, place=place) for name, place in places.items()]
+
+
+def output_of(files: list[PlacedMap], nodes: list[NodeSpec], edges: list[EdgeSpec]) -> str:
+    """Return the output: what the last file says that says it, or the one node at the end."""
+    names = [node.name for node in nodes]
+    fed = {edge.target for edge in edges}
+    for file in reversed(files):
+        if file.get('output') is not None:
+            check_output(file.at('output'), file['output'], names,
+                         [name for name in names if edges and name not in fed])
+            return str(file['output'])
+    sources = {edge.source for edge in edges if edge.target != edge.source}
+    ends = [name for name in names if name not in sources]
+    if len(ends) != 1 and edges:
+        raise GraphError(f"{files[-1].place}: 'output' is missing; " + (
+            f"it is one of {', '.join(ends)}, from which no edge leads further" if ends else
+            'every node leads to another one, so say which it is'))
+    return ''.join(ends[:1])

@@ -1,0 +1,154 @@
+"""The processes that torchrun started: which of them this is, and what they tell each other."""
+
+import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+import os
+import re
+
+import numpy as np
+import torch
+from torch import distributed, Tensor
+
+TIMEOUT = timedelta(minutes=10)
+
+
+class DistributedError(ValueError):
+    """Processes that cannot train together; the message says why and what to do."""
+
+
+def rank() -> int:
+    """Return the number of this process, from 0 on; 0 if it is alone."""
+    return int(os.environ.get('RANK', 0)) if world_size() > 1 else 0
+
+
+def world_size() -> int:
+    """Return how many processes train together."""
+    return int(os.environ.get('WORLD_SIZE', 1))
+
+
+def local_slice(count: int) -> slice:
+    """
+    Return which of the items of a joint batch are this process's.
+
+    :raises DistributedError: If the processes would have different numbers of them; the mean over
+        the joint batch is the mean of theirs only if they have equally many.
+    """
+    each, rest = divmod(count, world_size())
+    if rest or not each:
+        raise DistributedError(f'a batch of {count} cannot be shared equally by {world_size()} '
+                               f'processes; take a multiple of {world_size()}, or start '
+                               'fewer processes')
+    return slice(each * rank(), each * (rank() + 1))
+
+
+def join(device: str) -> torch.device:
+    """
+    Meet the other processes, if there are any; once is enough, more do no harm.
+
+    :param device: A torch device such as 'cpu' or 'cuda'; of several processes on 'cuda', each
+        takes a GPU of its own.
+    :returns: The device of this process.
+    :raises DistributedError: If there is no such device.
+    """
+    found = find_device(device)
+    if world_size() > 1 and not distributed.is_initialized():
+        if found.type == 'cuda':
+            torch.cuda.set_device(found)
+        with told_in_words():
+            # Gradients on GPUs go by nccl, all that lies in memory by gloo.
+            distributed.init_process_group(
+                'cpu:gloo,cuda:nccl' if found.type == 'cuda' else 'gloo', timeout=TIMEOUT)
+        atexit.register(leave)
+    return found
+
+
+def leave() -> None:
+    """Part from the other processes."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device that a name means in this process."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DistributedError(f"device '{name}': torch knows no such device; take cpu, cuda, or "
+                               'one GPU of several, such as cuda:1') from None
+    if device.type != 'cuda':
+        return device
+    if not torch.cuda.is_available():
+        raise DistributedError(f"device '{name}': torch sees no GPU here; take cpu")
+    if world_size() > 1:
+        if device.index is not None:
+            raise DistributedError(f"device '{name}': every process needs a GPU of its own; "
+                                   'take cuda')
+        device = torch.device('cuda', int(os.environ.get('LOCAL_RANK', rank())))
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise DistributedError(
+            f"device '{name}': there are {torch.cuda.device_count()} GPUs here, and this asks for "
+            f'number {device.index} (from 0); take another, or start fewer processes')
+    return device
+
+
+@contextmanager
+def told_in_words() -> Iterator[None]:
+    """Say in a sentence that another process is gone: gloo and nccl have no class for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world_size() == 1 or not re.search('gloo|nccl|connection|socket', str(error), re.I):
+            raise
+        raise DistributedError(
+            f'process {rank()} of {world_size()} has lost another one; see what that one printed, '
+            'and start all of them again: they go on from their last file') from error
+
+
+def summed(values: list[float]) -> list[float]:
+    """Return the sums over all processes."""
+    if world_size() == 1:
+        return values
+    together = torch.tensor(values, dtype=torch.float64)
+    with told_in_words():
+        distributed.all_reduce(together)
+    return together.tolist()
+
+
+def gathered(data: bytes) -> list[bytes]:
+    """Return the data of every process on process 0, and nothing on the others."""
+    if world_size() == 1:
+        return [data]
+    with told_in_words():
+        sizes = torch.zeros(world_size(), dtype=torch.int64)
+        sizes[rank()] = len(data)
+        distributed.all_reduce(sizes)
+        padded = as_tensor(data.ljust(int(sizes.max())))
+        found = [torch.empty_like(padded) for _ in sizes] if rank() == 0 else None
+        distributed.gather(padded, found)
+    return [as_bytes(one[:size]) for one, size in zip(found or [], sizes)]
+
+
+def broadcast_bytes(data: bytes | None) -> bytes | None:
+    """Return on all processes the data, or None, of process 0."""
+    if world_size() == 1:
+        return data
+    with told_in_words():
+        size = torch.tensor([-1 if data is None else len(data)])
+        distributed.broadcast(size, 0)
+        if size < 0:
+            return None
+        sent = as_tensor(data) if rank() == 0 else torch.empty(int(size), dtype=torch.uint8)
+        distributed.broadcast(sent, 0)
+    return as_bytes(sent)
+
+
+def as_tensor(data: bytes) -> Tensor:
+    """Return bytes as a tensor of uint8, which may be empty."""
+    return torch.from_numpy(np.frombuffer(data, np.uint8).copy())
+
+
+def as_bytes(tensor: Tensor) -> bytes:
+    """Return what ``as_tensor`` was given."""
+    return tensor.numpy().tobytes()

@@ -1,1 +1,0 @@
-"""Driving under the timing of a computer that is not there."""

@@ -1,0 +1,172 @@
+"""Streams that walk through episodes in order, a window a step: truncated windows with memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+
+class WindowSlice(NamedTuple):
+    """
+    The window of one stream.
+
+    :param episode: Index of the episode.
+    :param first: Index of the window's first frame in it.
+    :param length: Frames until the episode ends, at most a window.
+    :param walked: Frames that the stream has walked in the episode before; 0 after a reset.
+    :param visit: Counts the episodes begun by all streams.
+    """
+
+    episode: int
+    first: int
+    length: int
+    walked: int
+    visit: int
+
+
+class WindowSampler:
+    """
+    Where the streams are.
+
+    All episodes are visited in an order drawn anew for every epoch; a stream that has come to
+    the end of one begins the next in that order, up to a window after its start, so that windows
+    lie differently every time. At the very beginning streams start anywhere, or those in
+    episodes of one length would stay side by side.
+
+    :param lengths: Frames of every episode.
+    :param count: B, streams.
+    :param window: T, frames in a window.
+    """
+
+    def __init__(self, lengths: Sequence[int], count: int, window: int, seed: int) -> None:
+        self._lengths = list(lengths)
+        self._window = window
+        self._seed = seed
+        self._visits = 0
+        self._streams = [self._begin(self._lengths) for _ in range(count)]
+
+    def advance(self) -> list[WindowSlice]:
+        """Return the next window of every stream."""
+        places = []
+        for i, (episode, first, position, visit) in enumerate(self._streams):
+            length = min(self._window, self._lengths[episode] - position)
+            places.append(WindowSlice(episode, position, length, position - first, visit))
+            position += length
+            self._streams[i] = ([episode, first, position, visit]
+                                if position < self._lengths[episode]
+                                else self._begin([self._window] * len(self._lengths)))
+        return places
+
+    @property
+    def epoch(self) -> int:
+        """How many times all episodes have been begun."""
+        return (self._visits - 1) // len(self._lengths)
+
+    def _begin(self, latest: Sequence[int]) -> list[int]:
+        """
+        Begin the next episode.
+
+        :param latest: Of every episode, the frame before which a stream begins.
+        """
+        epoch, number = divmod(self._visits, len(self._lengths))
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._lengths))
+        episode = int(order[number])
+        last = max(1, min(latest[episode], self._lengths[episode] - self._window + 1))
+        first = int(np.random.default_rng([self._seed, self._visits, 1]).integers(last))
+        self._visits += 1
+        return [episode, first, first, self._visits - 1]
+
+    def state_dict(self) -> dict:
+        """Return as JSON where the streams are."""
+        return {'visits': self._visits, 'streams': [list(stream) for stream in self._streams]}
+
+    def load_state_dict(self, data: dict) -> None:
+        """Go on from there."""
+        self._visits = data['visits']
+        self._streams = [list(stream) for stream in data['streams']]
+
+
+@dataclass
+class Episode:
+    """
+    One uninterrupted sequence of frames.
+
+    :param pixels: (C, H, W) uint8 of every frame, as ``Preprocessing.pixels`` gives them.
+    :param targets: What the output node should have been, (2,) of every frame.
+    """
+
+    pixels: list[np.ndarray] = field(default_factory=list)
+    targets: list[tuple[float, float]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def add(self, pixels: np.ndarray, target: tuple[float, float]) -> None:
+        """Append one frame."""
+        self.pixels.append(pixels)
+        self.targets.append(target)
+
+
+@dataclass(frozen=True)
+class RecordedEpisode:
+    """
+    One uninterrupted sequence of recorded frames, which stay on disk.
+
+    :param name: Of the recording, for reports.
+    :param source: Pixels of the recording, (N, C, H, W) uint8, mapped into memory.
+    :param frames: Indices of the episode's frames in it, (n,).
+    :param targets: What the output node should be, (n, 2) float32.
+    """
+
+    name: str
+    source: np.ndarray
+    frames: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def pixels(self, part: slice) -> np.ndarray:
+        """Read some of the frames, (T, C, H, W)."""
+        return self.source[self.frames[part]]
+
+
+class Episodes:
+    """
+    All episodes of a training, and random windows of them.
+
+    :param window: T, frames in a window; shorter episodes are left out.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self._episodes: list[Episode] = []
+        self.frames = 0
+
+    def add(self, episode: Episode) -> None:
+        """Keep an episode if a window fits into it."""
+        if len(episode) >= self.window:
+            self._episodes.append(episode)
+            self.frames += len(episode)
+
+    def sample(self, count: int, generator: np.random.Generator
+               ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Draw windows, every frame as likely as any other.
+
+        :returns: Pixels (count, T, C, H, W) uint8 and targets (count, T, 2) float32.
+        :raises ValueError: If there is no episode.
+        """
+        if not self._episodes:
+            raise ValueError(f'no episode has the {self.window} frames of a training window; '
+                             'record longer ones or train with a shorter --window')
+        lengths = np.array([len(episode) - self.window + 1 for episode in self._episodes])
+        chosen = generator.choice(len(lengths), count, p=lengths / lengths.sum())
+        pixels, targets = [], []
+        for index in chosen:
+            start = int(generator.integers(lengths[index]))
+            window = slice(start, start + self.window)
+            pixels.append(np.stack(self._episodes[index].pixels[window]))
+            targets.append(np.array(self._episodes[index].targets[window], np.float32))
+        return np.stack(pixels), np.stack(targets)

@@ -1,1 +1,0 @@
-"""A window of frames, computed all at once wherever the graph allows."""

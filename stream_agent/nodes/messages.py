@@ -1,0 +1,211 @@
+"""Between ROS messages and plain data."""
+
+from collections.abc import Callable
+import math
+from typing import Any, NamedTuple
+
+from geometry_msgs.msg import Twist, TwistStamped
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from stream_agent.command import Command
+from stream_agent.images import compressed_to_array, image_to_array
+from stream_agent.nodes.parameters import declare
+from stream_agent.simulation.vehicle import Pose
+
+# The newest frame is the only one worth steering by: never queue, never ask for a resend.
+FRAME_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
+                       reliability=ReliabilityPolicy.BEST_EFFORT)
+COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
+                         reliability=ReliabilityPolicy.RELIABLE)
+# Hears everybody; what is lost is said again.
+STOP_INPUT_QOS = FRAME_QOS
+# For those who only watch: they may fall behind for a moment and must miss nothing.
+WATCH_FRAME_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
+                             reliability=ReliabilityPolicy.BEST_EFFORT)
+WATCH_COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
+                               reliability=ReliabilityPolicy.RELIABLE)
+
+
+def stamp_to_ns(stamp) -> int:
+    """Return a builtin_interfaces/Time in nanoseconds."""
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+def ns_to_stamp(stamp, ns: int):
+    """Write nanoseconds into a builtin_interfaces/Time and return it."""
+    stamp.sec, stamp.nanosec = divmod(ns, 10**9)
+    return stamp
+
+
+def odometry_to_pose(msg) -> Pose:
+    """Return where a nav_msgs/Odometry says that a vehicle is, on the ground."""
+    at, turn = msg.pose.pose.position, msg.pose.pose.orientation
+    yaw = math.atan2(2.0 * (turn.w * turn.z + turn.x * turn.y),
+                     1.0 - 2.0 * (turn.y * turn.y + turn.z * turn.z))
+    return Pose(at.x, at.y, yaw)
+
+
+def image_source(transport: str
+                 ) -> tuple[type, str, Callable[[Image | CompressedImage], np.ndarray]]:
+    """
+    Return the message type, the topic and the reader of a way to send images.
+
+    :param transport: 'raw' or 'compressed'.
+    :raises ValueError: If it is another.
+    """
+    if transport == 'raw':
+        return Image, 'image', image_to_array
+    if transport == 'compressed':
+        return CompressedImage, 'image/compressed', compressed_to_array
+    raise ValueError(f"image_transport is '{transport}'; choices are 'raw', 'compressed'")
+
+
+def array_to_image(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
+    """
+    Make an image message.
+
+    :param pixels: uint8, (H, W, 3) in RGB order or (H, W).
+    """
+    msg = Image(height=pixels.shape[0], width=pixels.shape[1], step=pixels[0].nbytes,
+                encoding='mono8' if pixels.ndim == 2 else 'rgb8')
+    msg.header.frame_id = frame_id
+    ns_to_stamp(msg.header.stamp, stamp_ns)
+    # An array.array goes in whole; an ndarray would be checked element by element.
+    msg.data.frombytes(pixels.tobytes())
+    return msg
+
+
+def command_to_twist(command: Command, stamp_ns: int, frame_id: str = 'base_link'
+                     ) -> TwistStamped:
+    """Make the message of a command."""
+    msg = TwistStamped()
+    msg.header.frame_id = frame_id
+    ns_to_stamp(msg.header.stamp, stamp_ns)
+    msg.twist.linear.x = float(command.speed)
+    msg.twist.angular.z = float(command.yaw_rate)
+    return msg
+
+
+def twist_to_command(msg: TwistStamped) -> Command:
+    """Read the speed and the yaw rate of a message."""
+    return Command(msg.twist.linear.x, msg.twist.angular.z)
+
+
+NAMES = ('twist_stamped', 'twist', 'ackermann')
+# Slower than this [m/s], no steering angle bends the path as commanded.
+STANDING = 1e-3
+
+
+class CommandType(NamedTuple):
+    """
+    A message that a base follows.
+
+    :param kind: Its class.
+    :param write: Makes it of a command, with a stamp [ns] where it has one.
+    :param read: Returns the command in it.
+    """
+
+    kind: type
+    write: Callable[[Command, int], Any]
+    read: Callable[[Any], Command]
+
+    @property
+    def name(self) -> str:
+        """As in ``ros2 topic info``."""
+        return type_name(self.kind)
+
+
+def declare_command_type(node: Node) -> None:
+    """Declare the parameters that say what the base takes."""
+    declare(node, 'command_type', NAMES[0], f"message of cmd_vel: {', '.join(NAMES)}")
+    declare(node, 'wheel_base', 0.25, 'between the axles, for ackermann [m]', low=0.01, high=10.0)
+
+
+def read_command_type(node: Node) -> CommandType:
+    """
+    Return what the parameters name.
+
+    :raises ValueError: If there is no such type, or its package is not installed.
+    """
+    return make_command_type(node.get_parameter('command_type').value,
+                             node.get_parameter('wheel_base').value)
+
+
+def make_command_type(name: str, wheel_base: float) -> CommandType:
+    """
+    Return a type by its name.
+
+    :param wheel_base: Between the axles [m]; only a car's angle depends on it.
+    :raises ValueError: If there is none of that name, or its package is not installed.
+    """
+    if name == 'twist_stamped':
+        return CommandType(TwistStamped, command_to_twist, twist_to_command)
+    if name == 'twist':
+        return CommandType(Twist, lambda command, _: command_to_twist(command, 0).twist,
+                           lambda msg: Command(msg.linear.x, msg.angular.z))
+    if name == 'ackermann':
+        return ackermann(import_ackermann(), wheel_base)
+    raise ValueError(f"command_type is '{name}'; choices are {', '.join(NAMES)}")
+
+
+def import_ackermann() -> type:
+    """Return the message of cars, which is in a package of its own."""
+    try:
+        from ackermann_msgs.msg import AckermannDriveStamped
+    except ImportError as error:
+        raise ValueError(
+            "command_type is 'ackermann', which needs the package 'ackermann_msgs'; install it by "
+            '`sudo apt install ros-${ROS_DISTRO}-ackermann-msgs`, or let command_type be '
+            'twist_stamped') from error
+    return AckermannDriveStamped
+
+
+def ackermann(kind: type, wheel_base: float) -> CommandType:
+    """
+    Return the type of cars: speed and steering angle at the front wheels.
+
+    :param kind: ackermann_msgs/AckermannDriveStamped.
+    """
+    def write(command: Command, stamp_ns: int) -> Any:
+        msg = kind()
+        msg.header.frame_id = 'base_link'
+        ns_to_stamp(msg.header.stamp, stamp_ns)
+        msg.drive.speed = float(command.speed)
+        msg.drive.steering_angle = steering_angle(command, wheel_base)
+        return msg
+
+    def read(msg: Any) -> Command:
+        speed = msg.drive.speed
+        return Command(speed, speed * math.tan(msg.drive.steering_angle) / wheel_base)
+
+    return CommandType(kind, write, read)
+
+
+def steering_angle(command: Command, wheel_base: float) -> float:
+    """Return the angle [rad] that bends a car's path as commanded; 0 where it stands."""
+    if abs(command.speed) < STANDING:
+        return 0.0
+    return math.atan(wheel_base * command.yaw_rate / command.speed)
+
+
+def type_name(kind: type) -> str:
+    """Return a message type as ROS writes it, such as geometry_msgs/msg/Twist."""
+    package, _, _ = kind.__module__.partition('.')
+    return f'{package}/msg/{kind.__name__}'
+
+
+def foreign_types(node: Node, topic: str, kind: type) -> dict[str, list[str]]:
+    """
+    Return who uses another type on a topic than ours, by type.
+
+    :param topic: As remapped, with its namespace.
+    """
+    found: dict[str, list[str]] = {}
+    for one in (*node.get_publishers_info_by_topic(topic),
+                *node.get_subscriptions_info_by_topic(topic)):
+        if one.topic_type != type_name(kind):
+            found.setdefault(one.topic_type, []).append(
+                f"{one.node_namespace.rstrip('/')}/{one.node_name}")
+    return found

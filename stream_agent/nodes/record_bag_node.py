@@ -1,0 +1,121 @@
+"""Records a drive to learn from: images, and the commands of who drives."""
+
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+import time
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from stream_agent.nodes import process
+from stream_agent.nodes.messages import image_source, type_name, WATCH_COMMAND_QOS, WATCH_FRAME_QOS
+from stream_agent.nodes.parameters import declare, refuse_unknown
+from stream_agent.recordings.recording import COMMAND_TYPES
+from stream_agent.recordings.writing import check_writable, LiveBag
+
+LOOK_PERIOD = 0.2
+SAY_PERIOD = 5.0
+# Of the 10 s that a launch gives.
+CLOSE_TIMEOUT = 6.0
+
+
+class RecordNode(Node):
+    """
+    Writes what a camera sees, and what a driver commands, as a rosbag2 recording (MCAP).
+
+    Subscribes ``image`` (or ``image/compressed``) and ``cmd_vel`` (of whatever type of
+    ``COMMAND_TYPES`` somebody publishes; the recording begins once somebody does). Messages are
+    written as they came. Every start makes a new recording, a folder in ``output``.
+
+    :raises ValueError: If a parameter is wrong, or the package that writes bags is missing.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('record', **kwargs)
+        declare(self, 'output', 'drives', 'folder of the recordings')
+        declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
+        declare(self, 'name', '', 'of the recording; empty: date and time')
+        refuse_unknown(self)
+        check_writable()
+        name = self.get_parameter('name').value or time.strftime('%Y-%m-%d_%H-%M-%S')
+        self._path = Path(self.get_parameter('output').value).expanduser() / name
+        if self._path.exists():
+            raise ValueError(f"name: '{self._path}' is there already; give another name")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._kind, self._image_topic, _ = image_source(
+            self.get_parameter('image_transport').value)
+        self._image_topic = self.resolve_topic_name(self._image_topic)
+        self._command_topic = self.resolve_topic_name('cmd_vel')
+        self._bag: LiveBag | None = None
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._look_timer = self.create_timer(LOOK_PERIOD, self.look, clock=steady)
+        self._say_timer = self.create_timer(SAY_PERIOD, self.say, clock=steady)
+        self.get_logger().info(f"waiting for a driver on '{self._command_topic}'")
+
+    def look(self) -> None:
+        """Begin once the type of the commands is known."""
+        found = {one.topic_type for one in self.get_publishers_info_by_topic(
+            self._command_topic)} & set(COMMAND_TYPES)
+        if len(found) > 1:
+            self.get_logger().error(
+                f"'{self._command_topic}' has commands of several types, "
+                f"{', '.join(sorted(found))}; stop all drivers but one",
+                throttle_duration_sec=SAY_PERIOD)
+        elif found:
+            self._look_timer.cancel()
+            self._begin(found.pop())
+
+    def _begin(self, command_type: str) -> None:
+        """Subscribe to both topics, and write what comes."""
+        package, _, name = command_type.split('/')
+        try:
+            kind = getattr(import_module(f'{package}.msg'), name)
+        except ImportError as error:
+            raise RuntimeError(f"'{self._command_topic}' has commands of the type {command_type}, "
+                               f"but the package '{package}' is not installed") from error
+        self._bag = LiveBag(self._path, {self._image_topic: type_name(self._kind),
+                                         self._command_topic: command_type})
+        for topic, message_type, qos in (
+                (self._image_topic, self._kind, WATCH_FRAME_QOS),
+                (self._command_topic, kind, WATCH_COMMAND_QOS)):
+            self.create_subscription(message_type, topic, partial(self.on_message, topic), qos,
+                                     raw=True)
+        self.get_logger().info(f"recording '{self._image_topic}' and '{self._command_topic}' "
+                               f"({command_type}) to '{self._path}'")
+
+    def on_message(self, topic: str, data: bytes) -> None:
+        """Hand a message over, as it came."""
+        self._bag.put(topic, self.get_clock().now().nanoseconds, data)
+
+    def say(self) -> None:
+        """Say how much there is, and what is missing."""
+        if self._bag is None:
+            self.get_logger().warning(f"nobody publishes commands on '{self._command_topic}'")
+            return
+        if self._bag.error:
+            raise RuntimeError(f"'{self._path}' cannot be written: {self._bag.error}")
+        counts = ', '.join(f'{count} of {topic}' for topic, count in self._bag.counts.items())
+        missing = [topic for topic, count in self._bag.counts.items() if not count]
+        if missing:
+            self.get_logger().warning(f"{counts}; nothing comes on '{missing[0]}'")
+        else:
+            self.get_logger().info(counts)
+
+    def stop(self) -> None:
+        """Complete the recording, and say what is in it."""
+        if self._bag is None:
+            self.get_logger().info('there was no driver, so there is no recording')
+            return
+        complete = self._bag.close(CLOSE_TIMEOUT)
+        counts = ', '.join(f'{count} of {topic}' for topic, count in self._bag.counts.items())
+        if not complete:
+            self.get_logger().error(f"'{self._path}' is not complete: "
+                                    f'{self._bag.error or "the disk is too slow"}')
+        else:
+            dropped = f'; {self._bag.dropped} came faster than the disk' * bool(self._bag.dropped)
+            self.get_logger().info(f"wrote '{self._path}': {counts}{dropped}")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Record until SIGINT or SIGTERM."""
+    return process.run(RecordNode, args)

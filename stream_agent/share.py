@@ -1,0 +1,147 @@
+"""Files of the package and of robots: where they are, and how ROS reads parameters."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+import re
+from typing import Any
+
+import yaml
+
+
+class InstallationError(ValueError):
+    """Files of the package that are not there; the message says where they were looked for."""
+
+
+def share_folder() -> Path:
+    """
+    Return the folder with ``config/`` and ``launch/``.
+
+    :raises InstallationError: If there is none.
+    """
+    # Of <prefix>/lib/python3.x/site-packages/stream_agent/share.py.
+    here = Path(__file__)
+    prefixes = [folder / 'share' / 'stream_agent' for folder in here.parents[4:5]]
+    candidates = [here.parents[1], *prefixes, *installed_share()]
+    for folder in candidates:
+        if (folder / 'package.xml').exists() and (folder / 'config').exists():
+            return folder
+    raise InstallationError(
+        f"no files of stream_agent in {', '.join(map(str, candidates))}; install the package "
+        'with `pip install .` (without -e) or `colcon build`')
+
+
+def installed_share() -> list[Path]:
+    """Return the folder that ROS's index of packages has, if there is an index and an entry."""
+    try:
+        from ament_index_python.packages import get_package_share_path
+        return [get_package_share_path('stream_agent')]
+    # Without AMENT_PREFIX_PATH the index raises OSError, without an entry LookupError.
+    except (ImportError, LookupError, OSError):
+        return []
+
+
+USUAL_TOPICS = {'image_topic': 'image', 'cmd_vel_topic': 'cmd_vel'}
+PARAMETERS = 'ros__parameters'
+NUMBER = re.compile(r'[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+')
+
+
+class ParameterFileError(ValueError):
+    """A file that ROS would not read either; the message says where and what to do."""
+
+
+class ParameterFiles:
+    """
+    Some parameter files, of which the later ones override the earlier ones.
+
+    :param paths: The files.
+    :raises ParameterFileError: If one of them is none.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        paths = list(paths)
+        self.paths = list(dict.fromkeys(paths))
+        # As in ROS: sections of one name are one, at the place of the first.
+        self._sections: dict[str, dict[str, Any]] = {}
+        for path in paths:
+            for pattern, parameters in read_sections(path):
+                self._sections.setdefault(pattern, {}).update(parameters)
+
+    def of(self, name: str) -> dict[str, Any]:
+        """
+        Return the parameters of a process.
+
+        :param name: With its namespace, such as ``/robot/gate``.
+        """
+        found: dict[str, Any] = {}
+        for pattern, parameters in self._sections.items():
+            if matches(pattern, name):
+                found |= parameters
+        return found
+
+    def topics(self, namespace: str = '') -> dict[str, str]:
+        """Return image_topic and cmd_vel_topic of the robot, or the usual ones."""
+        given = self.of(f'{namespace}/robot')
+        return {name: str(given.get(name, usual)) for name, usual in USUAL_TOPICS.items()}
+
+
+def read_sections(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """
+    Return (pattern of names, parameters) of every section of a file.
+
+    :raises ParameterFileError: If it cannot be read, or is no parameter file.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ParameterFileError(f"'{path}': {error.strerror}; give the path of a parameter "
+                                 'file') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = ' '.join(str(error).split()).replace(';', ',')
+        raise ParameterFileError(f"'{path}' is no YAML: {reason}; mend it there") from error
+    sections = list(walk(data, '', path)) if isinstance(data, dict) else []
+    if not sections:
+        raise ParameterFileError(f"'{path}' has no section with {PARAMETERS}; config/robot.yaml "
+                                 'shows what a parameter file of ROS 2 looks like')
+    return sections
+
+
+def walk(data: dict[str, Any], prefix: str, path: Path
+         ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Find the sections; namespaces and names may be keys one below the other."""
+    for key, value in data.items():
+        if key == PARAMETERS and isinstance(value, dict):
+            yield prefix, {str(name): number(item) for name, item in value.items()}
+        elif isinstance(value, dict):
+            yield from walk(value, f"{prefix}/{str(key).strip('/')}", path)
+        else:
+            raise ParameterFileError(
+                f"'{path}': '{key}' is in no section; put it below the name of a process and "
+                f'{PARAMETERS}')
+
+
+def number(value: Any) -> Any:
+    """Read 1e-3 as ROS does; to PyYAML it is text."""
+    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Tell whether a section is for a process: ``*`` is one part of its name, ``**`` any."""
+    parts = [r'(/[^/]+)*' if part == '**' else '/' + re.escape(part).replace(r'\*', '[^/]+')
+             for part in pattern.strip('/').split('/')]
+    return re.fullmatch(''.join(parts), name) is not None
+
+
+def find_robot(name: str, folder: Path) -> Path:
+    """
+    Return the file of a robot, as the launch file finds it.
+
+    :param name: Of a file in the folder, or the path of another.
+    :raises ParameterFileError: If there is none.
+    """
+    shipped = {file.stem: file for file in sorted(folder.glob('*.yaml'))}
+    file = shipped.get(name, Path(name).expanduser())
+    if not file.is_file():
+        raise ParameterFileError(
+            f"robot: there is no '{name}'; shipped robots are {', '.join(shipped)}, and the path "
+            'of a file like theirs does as well')
+    return file

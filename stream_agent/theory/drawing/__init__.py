@@ -1,1 +1,0 @@
-"""Pictures of graphs, rollout windows, influence, update steps, and of planned rollouts."""

@@ -1,1 +1,0 @@
-"""What stands in graph files: YAML with places, names, edges, templates, included files."""

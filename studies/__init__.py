@@ -1,0 +1,1 @@
+"""The studies behind the documentation: published experiments, the closed loop, the regimes."""

@@ -1,0 +1,1 @@
+"""Which rollout drives best, by the cost of a pass."""

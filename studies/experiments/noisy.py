@@ -1,0 +1,96 @@
+"""The noisy experiments: which networks and rollouts, on which data, trained how long."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from studies.experiments.datasets import LOADERS
+from studies.experiments.signs import load_signs
+from studies.experiments.task import Clips, Stills
+
+BOTH = {'streaming': 'streaming', 'sequential': 'sequential'}
+HYBRID = 'h1->h2,h1->h1,h1->out'
+
+
+@dataclass(frozen=True)
+class NoisySchedule:
+    """
+    How long and on what a network is trained and tested.
+
+    :param epochs: Times that all clips are seen; may be a fraction.
+    :param batch: Windows in a gradient step.
+    :param learning_rate: At the start.
+    :param optimiser: 'adamw' or 'rmsprop'.
+    :param decay: 'cosine' or 'none'.
+    :param test_clips: How many of the test clips are looked at; None for all.
+    """
+
+    epochs: float
+    batch: int
+    learning_rate: float = 3e-3
+    optimiser: str = 'adamw'
+    decay: str = 'cosine'
+    test_clips: int | None = None
+
+    def steps(self, clips: int) -> int:
+        """Return the gradient steps on so many training clips."""
+        return max(1, round(self.epochs * clips / self.batch))
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """
+    An experiment on images or tracks with noise.
+
+    :param title: For people.
+    :param networks: Graph names by what the paper calls the networks.
+    :param rollouts: Patterns by name, of each network; see ``pattern_named``.
+    :param deviation: Of the noise, for pixels from 0 to 1.
+    :param load: Returns training and test clips.
+    :param quick: What changes in the schedule if only a few minutes are there.
+    :param published: As the authors trained (SR18, section "Experiments").
+    :param has_figure: Whether the paper shows accuracy against update step.
+    """
+
+    title: str
+    networks: Mapping[str, str]
+    rollouts: Mapping[str, Mapping[str, str]]
+    deviation: float
+    classes: int
+    load: Callable[[Path], tuple[Clips, Clips]]
+    schedule: NoisySchedule
+    quick: Mapping[str, Any]
+    published: NoisySchedule
+    has_figure: bool = True
+
+
+def stills(name: str) -> Callable[[Path], tuple[Clips, Clips]]:
+    """Return what loads a data set of images."""
+    def load(path: Path) -> tuple[Clips, Clips]:
+        data = LOADERS[name](path)
+        return Stills(data.train), Stills(data.test)
+    return load
+
+
+DSR = {f'DSR{k}': f'dsr{k}' for k in range(7)}
+EXPERIMENTS = {
+    'noisy-mnist': Noisy(
+        'noisy MNIST', {'FF': 'mnist_ff', 'S': 'mnist_s', 'SR': 'mnist_sr'},
+        {'FF': BOTH, 'S': BOTH, 'SR': {**BOTH, 'hybrid': HYBRID}}, 2.0, 10, stills('mnist'),
+        NoisySchedule(5, 128), {'epochs': 0.5, 'test_clips': 2000},
+        NoisySchedule(100, 128, 1e-4, 'rmsprop', 'none')),
+    'noisy-cifar10': Noisy(
+        'noisy CIFAR-10', DSR, {name: BOTH for name in DSR}, 1.0, 10, stills('cifar10'),
+        NoisySchedule(10, 64, 1e-3), {'epochs': 0.05, 'test_clips': 500},
+        NoisySchedule(100, 64, 1e-4, 'rmsprop', 'none')),
+    'gtsrb': Noisy(
+        'noisy GTSRB', {'DSR4': 'gtsrb_dsr4'}, {'DSR4': BOTH}, 0.5, 43, load_signs,
+        NoisySchedule(10, 16, 1e-3), {'epochs': 0.05, 'test_clips': 500},
+        NoisySchedule(10, 16, 1e-4, 'rmsprop', 'none'), has_figure=False),
+}
+
+
+def quickened(experiment: Noisy) -> NoisySchedule:
+    """Return the schedule for a look within minutes."""
+    return replace(experiment.schedule, **experiment.quick)

@@ -1,0 +1,1 @@
+"""When streaming wins, in real time."""

@@ -1,0 +1,149 @@
+"""The command line of the planner, on costs from a file and on measured ones."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from stream_agent.cli.plan import main
+from stream_agent.graph_files.graph_file import load_graph
+from stream_agent.learning.policy_jobs import pattern_of
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.patterns import streaming_edges
+
+GRAPHS = Path(__file__).parents[2] / 'config' / 'graphs'
+LANE = load_graph(GRAPHS / 'lane.yaml')
+SLOW = {name: 0.006 for name in LANE.by_name if name != 'image'}
+
+
+@pytest.fixture
+def costs(tmp_path):
+    """Return a file of costs under which a whole pass takes 1.5 camera periods."""
+    path = tmp_path / 'costs.yaml'
+    path.write_text(json.dumps({'nodes': SLOW, 'overhead': 0.0001, 'source': 'a slow robot'}))
+    return path
+
+
+def plan(capsys, *arguments):
+    assert main(['lane', *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_json_has_the_recommendation_and_what_it_beats(capsys, costs):
+    data = json.loads(plan(capsys, '--rate', 30, '--costs', costs, '--json'))
+    assert data['exact'] and data['patterns_weighed'] == 2**14
+    chosen = data['recommended']
+    assert (chosen['kind'], chosen['keeps_up']) == ('multi-rate', True)
+    assert chosen == data['candidates'][0]
+    assert chosen['schedule']['features']['period'] == 3
+    assert not data['compared']['sequential']['keeps_up']
+    assert data['compared']['sequential']['frame_cost'] == pytest.approx(8 * 0.006 + 0.0001)
+    assert data['costs']['source'] == 'a slow robot'
+
+
+def test_a_network_that_is_too_slow_is_said_to_be(capsys, tmp_path):
+    path = tmp_path / 'costs.yaml'
+    path.write_text(json.dumps({'nodes': dict.fromkeys(SLOW, 0.05)}))
+    said = plan(capsys, '--costs', path)
+    assert 'This network is too slow for this camera: a command comes every ' in said
+    assert 'Nothing keeps up. A smaller network, a lower rate or a faster device would help.' in (
+        said)
+
+
+def test_whole_seconds_and_zeros_are_costs_too(capsys, tmp_path):
+    path = tmp_path / 'costs.yaml'
+    path.write_text(json.dumps({'nodes': dict.fromkeys(SLOW, 0)}))
+    for execution in ('serial', 'parallel'):
+        data = json.loads(plan(capsys, '--costs', path, '--execution', execution, '--json'))
+        assert data['recommended']['frame_cost'] == 0
+
+
+def test_the_table_marks_the_recommendation_and_who_keeps_up(capsys, costs):
+    lines = plan(capsys, '--rate', 30, '--costs', costs).splitlines()
+    assert 'all 16,384 valid patterns were weighed' in lines
+    (chosen,) = [line for line in lines if line.startswith('* multi-rate')]
+    assert ' yes ' in chosen
+    (sequential,) = [line for line in lines if line.startswith('  sequential')]
+    assert ' no ' in sequential
+    assert '* recommended: multi-rate, ' in '\n'.join(lines)
+    assert 'to train it, write its graph with --write FILE' in lines
+
+
+def test_the_recommended_graph_is_written_and_trains_under_its_pattern(capsys, costs, tmp_path):
+    path = tmp_path / 'planned.yaml'
+    data = json.loads(plan(capsys, '--costs', costs, '--write', path, '--json'))
+    graph = load_graph(path)
+    assert {node.name: {'period': node.period, 'offset': node.offset}
+            for node in graph.nodes if node.period > 1} == data['recommended']['schedule']
+    said = plan(capsys, '--costs', costs, '--write', path).splitlines()
+    (command,) = [line for line in said if line.startswith('to train it: ')]
+    argument = command.split("--pattern '")[1].rstrip("'")
+    pattern = pattern_of(graph, argument)
+    assert streaming_edges(pattern) == data['recommended']['streams']
+    RolloutNetwork(graph, pattern)
+
+
+def test_the_graph_s_own_schedule_competes_and_is_trained_as_it_is(capsys):
+    assert main(['gated_policy', '--json']) == 0
+    data = json.loads(capsys.readouterr().out)
+    own = data['compared']['scheduled sequential']
+    assert own['schedule'] == {'context': {'period': 2, 'offset': 0}}
+    assert data['compared']['sequential']['schedule'] == {}
+    assert main(['gated_policy']) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    if data['recommended']['schedule'] != own['schedule']:
+        assert said == 'to train it, write its graph with --write FILE'
+
+
+def test_costs_are_measured_saved_and_checked(capsys, tmp_path):
+    path = tmp_path / 'costs.yaml'
+    said = plan(capsys, '--save-costs', path, '--check')
+    assert 'forecasts against the engine' in said
+    assert len([line for line in said.splitlines() if 'measured' in line]) == 6
+    again = json.loads(plan(capsys, '--costs', path, '--json'))
+    assert again['costs']['nodes'].keys() == SLOW.keys()
+
+
+def test_parallel_execution_and_held_images(capsys, costs):
+    data = json.loads(plan(capsys, '--costs', costs, '--execution', 'parallel',
+                           '--updates-per-frame', 4, '--json'))
+    assert {candidate['updates_per_frame'] for candidate in data['candidates']} <= {1, 2, 3, 4}
+    assert data['recommended']['keeps_up']
+
+
+def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
+    for name in ('plan.svg', 'plan.png'):
+        plan(capsys, '--costs', costs, '--draw', tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 5000
+
+
+@pytest.mark.parametrize('arguments, sentence', [
+    (['lan'], "plan: there is no file 'lan', and no shipped graph of that name; did you mean "
+     "'lane'?"),
+    (['lane', '--costs', 'nowhere.yaml'], "plan: 'nowhere.yaml': No such file or directory"),
+    (['lane', '--threads', '9999'], f'plan: --threads: this machine has {os.cpu_count()} cores, '
+     'not 9999'),
+    (['lane', '--write', '/'], "plan: '/' cannot be written: it is a folder"),
+    (['mnist_sr', '--costs', '{costs}'],
+     "plan: {costs}: no cost for the node 'h1'; it takes h1, h2, out"),
+    (['lane', '--execution', 'parallel', '--check'], 'plan: --check: the engine computes one node '
+     'after the other; leave --execution parallel out'),
+    (['lane', '--costs', '{costs}', '--draw', '/nowhere/plan.svg'],
+     "plan: '/nowhere/plan.svg' cannot be written: there is no folder '/nowhere'")])
+def test_mistakes(capsys, costs, arguments, sentence):
+    assert main([argument.format(costs=costs) for argument in arguments]) == 1
+    assert capsys.readouterr().err.strip() == sentence.format(costs=costs)
+
+
+def test_a_picture_of_another_kind(capsys):
+    with pytest.raises(SystemExit):
+        main(['lane', '--draw', 'plan.jpg'])
+    assert "'plan.jpg' is neither .svg nor .png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('rate', ['0', '-3', 'nan', 'fast', '1e9'])
+def test_a_rate_that_no_camera_has(capsys, rate):
+    with pytest.raises(SystemExit) as stop:
+        main(['lane', f'--rate={rate}'])
+    assert stop.value.code == 2
+    assert f"'{rate}' is no rate in Hz from 0.001 to 10000" in capsys.readouterr().err

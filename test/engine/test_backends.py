@@ -1,0 +1,296 @@
+"""Every backend against the network's own step, and what can be had of them where."""
+
+import random
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from stream_agent.cli.arguments import open_graph
+from stream_agent.engine.backends import (
+    BackendConfig, BackendError, BACKENDS, make_backend, usable)
+from stream_agent.engine.engine import Engine
+from stream_agent.engine.task_executor import TaskBackend
+from stream_agent.graph_files.graph_file import graph_from_data
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.enumeration import valid_patterns
+from stream_agent.theory.graph import with_schedule
+from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
+from support.graphs import EVERY_LAYER, FIGURE_2, SR
+import torch
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+CPU = torch.device('cpu')
+GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'every layer': EVERY_LAYER}
+# Several rounds of the buffers that are used in turn, and of most schedules.
+FRAMES = 20
+TOLERANCE = {'float32': 5e-6, 'bfloat16': 2e-2}
+IN_RUNTIMES = [(name, precision) for name in ('packed', 'onnxruntime', 'openvino')
+               for precision in BACKENDS[name].precisions]
+
+
+def network_of(graph, pattern):
+    torch.manual_seed(1)
+    return RolloutNetwork(graph, pattern).eval()
+
+
+def images(network, batch_size=1, length=FRAMES, seed=0):
+    generator = np.random.default_rng(seed)
+    shape = (batch_size, *network.shapes[network.input])
+    return [generator.standard_normal(shape).astype(np.float32) for _ in range(length)]
+
+
+def expected(network, frames):
+    outputs, state = [], network.initial_state(len(frames[0]))
+    with torch.inference_mode():
+        for frame in frames:
+            output, state = network.step(torch.from_numpy(frame), state)
+            outputs.append(output.numpy())
+    return np.array(outputs)
+
+
+def run(backend, frames):
+    backend.reset()
+    outputs = []
+    for frame in frames:
+        outputs.append(backend.respond(frame).copy())
+        backend.settle()
+    return np.array(outputs)
+
+
+def made(name, network, precision='float32', batch_size=1):
+    if precision not in BACKENDS[name].precisions or BACKENDS[name].missing():
+        pytest.skip(f'{name}: {BACKENDS[name].missing()}')
+    return make_backend(name, CPU, BackendConfig(network, batch_size, precision))
+
+
+def scheduled(graph, seed):
+    generator = random.Random(seed)
+    periods = {node.name: generator.choice([1, 2, 3]) for node in graph.nodes
+               if node.name not in graph.inputs}
+    return with_schedule(graph, {name: (period, generator.randrange(period))
+                                 for name, period in periods.items()})
+
+
+def cases(name, every):
+    """Yield networks of a graph under some of its valid patterns, with and without a schedule."""
+    graph = GRAPHS[name]
+    for i, pattern in enumerate(valid_patterns(graph)):
+        if i % every == 0:
+            yield network_of(graph, pattern)
+            yield network_of(scheduled(graph, i), pattern)
+
+
+@pytest.mark.parametrize('name, every', [('figure 2', 1), ('SR', 1), ('every layer', 4)])
+def test_tasks_add_up_to_the_step_under_patterns_and_schedules(name, every):
+    for network in cases(name, every):
+        frames = images(network)
+        np.testing.assert_allclose(run(TaskBackend(network), frames), expected(network, frames),
+                                   atol=TOLERANCE['float32'])
+
+
+@pytest.mark.parametrize('backend, precision', IN_RUNTIMES)
+@pytest.mark.parametrize('name, every', [('figure 2', 4), ('SR', 6), ('every layer', 96)])
+def test_runtimes_agree_with_the_step(name, every, backend, precision):
+    for network in cases(name, every):
+        frames = images(network)
+        np.testing.assert_allclose(
+            run(made(backend, network, precision), frames), expected(network, frames),
+            atol=TOLERANCE[precision])
+
+
+@pytest.mark.parametrize('backend, precision', IN_RUNTIMES)
+@pytest.mark.parametrize('graph', ['lane', 'gated_policy'])
+@pytest.mark.parametrize('pattern', [newest_image_pattern, sequential_pattern])
+def test_runtimes_agree_on_shipped_graphs(graph, pattern, backend, precision):
+    graph = open_graph(graph)
+    network = network_of(graph, pattern(graph))
+    frames = images(network)
+    np.testing.assert_allclose(run(made(backend, network, precision), frames),
+                               expected(network, frames), atol=TOLERANCE[precision])
+
+
+@pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
+def test_a_batch_is_that_many_streams(backend):
+    network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))
+    frames = images(network, batch_size=3)
+    together = run(made(backend, network, batch_size=3), frames)
+    for i in range(3):
+        alone = run(made(backend, network), [frame[i:i + 1] for frame in frames])
+        np.testing.assert_allclose(together[:, i:i + 1], alone, atol=TOLERANCE['float32'])
+
+
+@pytest.mark.parametrize('backend', ['packed', 'onnxruntime', 'openvino'])
+def test_reset_forgets_and_engines_do_not_disturb_each_other(backend):
+    network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))
+    one, other = made(backend, network), made(backend, network)
+    frames, others = images(network), images(network, seed=9)
+    alone = run(one, frames)
+    assert np.array_equal(alone, run(one, frames))
+    one.reset(), other.reset()
+    together = []
+    for frame, distraction in zip(frames, others):
+        together.append(one.respond(frame).copy())
+        other.respond(distraction)
+        one.settle()
+        other.settle()
+    assert np.array_equal(alone, together)
+
+
+@pytest.mark.parametrize('backend', ['packed', 'onnxruntime', 'openvino'])
+def test_an_answer_that_is_held(backend):
+    graph = with_schedule(open_graph('lane'), {'command': (2, 1), 'memory': (3, 0)})
+    network = network_of(graph, newest_image_pattern(graph))
+    frames = images(network)
+    np.testing.assert_allclose(run(made(backend, network), frames), expected(network, frames),
+                               atol=TOLERANCE['float32'])
+
+
+@pytest.mark.parametrize('backend', ['packed', 'onnxruntime', 'openvino'])
+@pytest.mark.parametrize('until', range(1, 8, 2))
+def test_reset_in_the_middle_of_a_schedule(backend, until):
+    graph = scheduled(EVERY_LAYER, 3)
+    network = network_of(graph, newest_image_pattern(graph))
+    frames = images(network, length=14)
+    stepped = made(backend, network)
+    run(stepped, frames[:until])
+    np.testing.assert_allclose(run(stepped, frames), expected(network, frames),
+                               atol=TOLERANCE['float32'])
+
+
+def test_engines_of_different_threads_leave_torch_as_it_was():
+    network = network_of(SR, newest_image_pattern(SR))
+    frames = images(network)
+    one, two = Engine(network, threads=1), Engine(network, threads=2)
+    before = torch.get_num_threads()
+    for frame in frames:
+        assert np.array_equal(one.step(frame[0]), two.step(frame[0]))
+        assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
+def test_memory_does_not_grow_by_the_frame(backend):
+    network = network_of(open_graph('lane'), newest_image_pattern(open_graph('lane')))
+    stepped, frames = made(backend, network), images(network)
+    run(stepped, frames * 5)
+    tracemalloc.start()
+    try:
+        run(stepped, frames * 2)
+        before = tracemalloc.get_traced_memory()[0]
+        run(stepped, frames * 30)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    # The outputs of 28 more runs were freed; what is left may not be a byte for each frame.
+    assert grown < 200 * len(frames)
+
+
+@pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
+def test_outputs_and_frames_are_the_caller_s_own(backend):
+    """What a caller does with them after the step changes nothing that follows."""
+    pattern = newest_image_pattern(EVERY_LAYER) | {('image', 'edges'): 1}
+    network = network_of(EVERY_LAYER, pattern)
+    if BACKENDS[backend].missing():
+        pytest.skip(BACKENDS[backend].missing())
+    engine = Engine(network, backend=backend)
+    frames = [frame[0] for frame in images(network)]
+    camera = np.empty_like(frames[0])
+    outputs, kept = [], []
+    for frame in frames:
+        camera[...] = frame
+        output = engine.step(camera)
+        kept.append(output)
+        outputs.append(output.copy())
+        camera[...] = 9
+    assert np.array_equal(kept, outputs)
+    np.testing.assert_allclose(outputs, expected(network, [f[None] for f in frames])[:, 0],
+                               atol=TOLERANCE['float32'])
+    engine.reset()
+    for frame, before in zip(frames, outputs):
+        output = engine.step(frame)
+        assert np.array_equal(output, before)
+        output *= 10
+
+
+@pytest.mark.parametrize('wrong, sentence', [
+    (np.zeros((3, 1), np.float32), 'respond: the frame has the shape [3, 1]; the network takes '
+                                   '[3]'),
+    (np.zeros(3), 'respond: the frame is float64; it has to be a float32 array, as '
+                  'preprocessing makes it of an image')])
+def test_a_frame_that_is_none_is_refused_and_nothing_is_lost(wrong, sentence):
+    engine = Engine(network_of(SR, newest_image_pattern(SR)), backend='packed')
+    with pytest.raises(ValueError) as error:
+        engine.respond(wrong)
+    assert str(error.value) == sentence
+    engine.step(np.zeros(3, np.float32))
+
+
+GROUPED = graph_from_data({
+    'nodes': {'image': {'shape': [2, 8, 8]}, 'a': {'shape': [4, 8, 8], 'activation': 'relu'},
+              'b': {'shape': [4, 8, 8], 'activation': 'relu'}},
+    'edges': [{'source': 'image', 'target': 'a', 'transform': 'convolution'},
+              {'source': 'a', 'target': 'b', 'transform': 'pointwise'},
+              {'source': 'a', 'target': 'a', 'transform': 'convolution', 'groups': 2,
+               'streams': True},
+              {'source': 'b', 'target': 'a', 'transform': 'convolution', 'dilation': 2,
+               'streams': True}],
+    'output': 'b'})
+
+
+@pytest.mark.parametrize('backend, precision', IN_RUNTIMES)
+@pytest.mark.parametrize('pattern', [newest_image_pattern, sequential_pattern])
+def test_groups_dilation_and_maps_as_output(pattern, backend, precision):
+    network = network_of(GROUPED, pattern(GROUPED))
+    frames = images(network, batch_size=2)
+    np.testing.assert_allclose(
+        run(made(backend, network, precision, batch_size=2), frames), expected(network, frames),
+        atol=10 * TOLERANCE[precision])
+
+
+@pytest.mark.parametrize('options, sentence', [
+    ({'threads': -1}, 'threads is -1; it is at least 1, or 0 to measure'),
+    ({'batch_size': 0}, 'batch_size is 0; it is at least 1'),
+    ({'backend': 'auto', 'precision': 'fp16'}, "there is no backend on cpu in 'fp16'; "
+     'precisions are float32, tf32, bfloat16, and tf32 is for GPUs')])
+def test_impossible_options_are_named(options, sentence):
+    with pytest.raises(ValueError) as error:
+        Engine(network_of(SR, newest_image_pattern(SR)), **options)
+    assert str(error.value) == sentence
+
+
+def test_an_unknown_backend_is_named_with_those_there_are():
+    network = network_of(SR, newest_image_pattern(SR))
+    with pytest.raises(BackendError) as error:
+        Engine(network, backend='abacus')
+    assert str(error.value) == (f"there is no backend 'abacus'; on cpu in float32 there are "
+                                f"{', '.join(usable('cpu', 'float32'))}, 'auto'")
+
+
+def test_a_precision_that_an_backend_lacks_is_named():
+    network = network_of(SR, newest_image_pattern(SR))
+    with pytest.raises(BackendError) as error:
+        Engine(network, backend='eager', precision='bfloat16')
+    assert str(error.value).startswith(
+        "backend 'eager': it works in float32, not in bfloat16. On cpu in bfloat16 there are ")
+
+
+def test_a_missing_package_is_named_with_the_remedy(monkeypatch):
+    network = network_of(SR, newest_image_pattern(SR))
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+    monkeypatch.setattr('stream_agent.engine.backends.find_spec', lambda name: name != 'openvino')
+    with pytest.raises(BackendError) as error:
+        Engine(network, backend='openvino')
+    assert str(error.value).startswith(
+        "backend 'openvino': this machine lacks openvino; pip install openvino. On cpu in ")
+
+
+def test_openvino_leaves_the_stack_of_signal_handlers_alone():
+    """It would free the one that it sets, and the next signal would end the process."""
+    if not usable('openvino', CPU):
+        pytest.skip('openvino is not installed')
+    from stream_agent.engine.openvino import signal_stack
+    before = signal_stack()
+    Engine(network_of(SR, newest_image_pattern(SR)), backend='openvino')
+    after = signal_stack()
+    assert (before.address, before.flags) == (after.address, after.flags)

@@ -1,0 +1,219 @@
+"""The doctor before real processes: healthy ones, and one fault after the other."""
+
+from dataclasses import fields
+import json
+from pathlib import Path
+import signal
+
+from geometry_msgs.msg import TwistStamped
+import pytest
+import rclpy
+from stream_agent.doctor.findings import exit_code, Severity
+from stream_agent.doctor.node import examine
+from stream_agent.doctor.options import parse
+from stream_agent.doctor.parameters import OTHER_AGENT, OTHER_GATE
+from stream_agent.engine.frame_filter import FrameFilterSettings
+from stream_agent.gate.settings import GateSettings
+from stream_agent.nodes.agent_node import AgentNode
+from stream_agent.nodes.gate_node import GateNode
+from stream_agent.nodes.messages import COMMAND_QOS, twist_to_command
+from stream_agent.share import ParameterFiles
+
+pytestmark = pytest.mark.real_time
+
+ROBOT = str(Path(__file__).parents[1] / 'support' / 'fake_robot.py')
+OK, NOT_CHECKED, WARN, ERROR = Severity
+PARAMETERS = """
+/**: {ros__parameters: {camera_period: 0.05}}
+/**/agent: {ros__parameters: {backend: eager, threads: 1}}
+/**/gate: {ros__parameters: {max_speed: 1.0}}
+"""
+
+
+@pytest.fixture
+def params(tmp_path):
+    """Write parameters that fit the fake robot and the shipped policy."""
+    path = tmp_path / 'params.yaml'
+    path.write_text(PARAMETERS)
+    return path
+
+
+@pytest.fixture
+def robot_is_there(start, peer):
+    """Start a robot with faults, and wait for its odometry."""
+    def start_robot(namespace='', **wrong):
+        start(ROBOT, json.dumps(wrong), '--ros-args', '-r', f'__ns:=/{namespace}')
+        peer.spin_until(lambda: peer.node.count_publishers(f'/{namespace}/odom'.replace(
+            '//', '/')), 20.0)
+    return start_robot
+
+
+@pytest.fixture
+def doctor(peer, params, tmp_path):
+    """Examine with options; returns the findings by their checks, and holds the exit code."""
+    def run(*options, checkpoint='none'):
+        found = examine(parse([
+            '--params-file', str(params), '--output', str(tmp_path), '--checkpoint', checkpoint,
+            '--seconds', '0.7', '--wait', '2', *options]))
+        assert len({one.check for one in found}) == len(found)
+        assert exit_code(found) == any(one.level is ERROR for one in found)
+        return {one.check: one for one in found}
+    return run
+
+
+def test_in_the_simulator_all_is_right(start_node, start, peer, params, tmp_path):
+    start_node('simulation', rate=20.0)
+    peer.spin_until(lambda: peer.node.count_publishers('odom'), 20.0)
+    command = start('-m', 'stream_agent', 'doctor', '--params-file', str(params), '--seconds',
+                    '1', '--output', str(tmp_path), '--json', '--device', 'cpu')
+    code = command.wait(40.0)
+    findings = json.loads(command.output)['findings']
+    assert [one for one in findings if one['level'] not in ('OK', 'not checked')] == []
+    assert code == 0
+    assert [one['check'] for one in findings if one['level'] == 'not checked'] == ['wheels']
+    said = {one['check']: one['said'] for one in findings}
+    assert set(said) == {
+        'parameters', 'policy', 'limits', 'device', 'response', 'step', 'image topic', 'rate',
+        'image', 'stamps', 'base', 'rivals', 'wheels', 'disk'}
+    assert 'of /simulation, best effort, volatile' in said['image topic']
+    assert said['base'] == "'/cmd_vel': /simulation listens to geometry_msgs/msg/TwistStamped"
+    assert said['image'].startswith('160 x 120 mono8; the policy takes 160 x 90')
+
+
+def test_nobody_is_there(doctor, params):
+    params.write_text(PARAMETERS.replace('1.0', '99.0'))
+    found = doctor('--seconds', '0.5', '--device', 'cuda:77', checkpoint='lane_streaming')
+    assert {check: one.level for check, one in found.items()} == {
+        'parameters': ERROR, 'policy': OK, 'limits': WARN, 'device': ERROR,
+        'response': NOT_CHECKED, 'step': NOT_CHECKED, 'image topic': ERROR, 'rate': NOT_CHECKED,
+        'image': NOT_CHECKED, 'stamps': NOT_CHECKED, 'base': WARN, 'rivals': OK,
+        'wheels': NOT_CHECKED, 'disk': OK}
+    assert found['parameters'].said.startswith('gate: max_speed is 99.0')
+    assert found['device'].said.startswith("device 'cuda:77' is not to be had")
+    assert found['base'].said == "nobody listens to '/cmd_vel'"
+
+
+def test_a_robot_that_comes_late_is_waited_for(start, doctor):
+    start(ROBOT, '{"late": 3.0}')
+    found = doctor('--wait', '20', '--seconds', '0.5')
+    assert found['image topic'].level is OK
+    assert found['base'].level is OK
+
+
+def test_frames_elsewhere_and_commands_of_another_type(robot_is_there, doctor):
+    robot_is_there(image_topic='front/compressed', compressed=True, twist=True)
+    found = doctor('--wheels-up')
+    assert found['policy'].said == "policy 'none': no such file"
+    assert found['image topic'].said == "nobody publishes '/image'"
+    assert '/front (image_transport compressed)' in found['image topic'].remedy
+    assert found['base'].level is ERROR and '/base has geometry_msgs/msg/Twist;' in (
+        found['base'].said)
+    assert found['base'].remedy == "set command_type of gate and recorder to 'twist'"
+    assert found['wheels'].said == 'refused until the errors above are mended'
+
+
+def test_a_slow_old_small_camera_and_a_rival(robot_is_there, doctor, peer):
+    commands = peer.hear(TwistStamped, 'cmd_vel')
+    robot_is_there(period=0.1, age=0.15, size=(30, 40), rival=True)
+    found = doctor('--wheels-up', checkpoint='lane_streaming')
+    assert {check: found[check].level for check in ('image topic', 'rate', 'image', 'stamps')} == {
+        'image topic': OK, 'rate': WARN, 'image': WARN, 'stamps': WARN}
+    assert 'set camera_period to 0.10' in found['rate'].remedy
+    assert found['image'].said == ('40 x 30 mono8; the policy takes 40 x 23 of it to 120 x 60, '
+                                   'which adds no detail')
+    assert found['stamps'].said.startswith('on arrival 0.15')
+    assert found['rivals'].level is ERROR
+    assert 'published by /teleop, past the gate' in found['rivals'].said
+    assert found['wheels'].level is NOT_CHECKED
+    peer.spin(0.1)
+    assert commands == []
+
+
+def test_damaged_compressed_frames_without_stamps_and_a_base_that_is_deaf(
+        robot_is_there, doctor, params):
+    params.write_text(PARAMETERS.replace('threads: 1', 'image_transport: compressed'))
+    robot_is_there(image_topic='eye/compressed', compressed=True, damaged=True, zero=True,
+                   durability='TRANSIENT_LOCAL')
+    found = doctor('--image-topic', 'eye')
+    assert found['parameters'].level is WARN
+    assert found['image topic'].level is OK
+    assert "of format 'jpeg' ends early" in found['image'].said
+    assert found['image'].level is ERROR
+    assert found['stamps'].level is WARN and 'are zero' in found['stamps'].said
+    assert found['base'].level is ERROR
+    assert '/base asks for reliable, transient local and does not hear' in found['base'].said
+
+
+@pytest.mark.parametrize('drives_on, level, said', [
+    (False, OK, 'the base stops by itself, 0.'), (True, WARN, 'the base drives on ')])
+def test_whether_the_base_stops_by_itself(robot_is_there, doctor, peer, drives_on, level, said):
+    commands = peer.hear(TwistStamped, 'cmd_vel')
+    robot_is_there(drives_on=drives_on)
+    found = doctor('--wheels-up', '--seconds', '0.5')['wheels']
+    assert found.level is level and found.said.startswith(said)
+    peer.spin(0.2)
+    speeds = [twist_to_command(one.message).speed for one in commands]
+    assert max(speeds) == 0.05 and speeds.count(0.05) < 25
+    assert speeds[-5:] == [0.0] * 5
+
+
+def test_wheels_stop_where_the_doctor_is_stopped(robot_is_there, start, peer, params, tmp_path):
+    commands = peer.hear(TwistStamped, 'cmd_vel')
+    robot_is_there(drives_on=True)
+    process = start('-m', 'stream_agent', 'doctor', '--params-file', str(params), '--seconds',
+                    '0.5', '--output', str(tmp_path), '--checkpoint', 'none', '--wheels-up')
+    peer.spin_until(lambda: commands, 30.0)
+    process.signal(signal.SIGINT)
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 130
+    peer.spin(0.1)
+    speeds = [twist_to_command(one.message).speed for one in commands]
+    assert speeds[-5:] == [0.0] * 5 and len(speeds) < 25
+    assert 'Traceback' not in process.output
+
+
+def test_a_gate_that_runs_keeps_the_wheels_from_turning(robot_is_there, doctor):
+    robot_is_there('one')
+    # Its name is what tells it from a rival.
+    gate = rclpy.create_node('gate', namespace='one')
+    gate.create_publisher(TwistStamped, 'cmd_vel', COMMAND_QOS)
+    found = doctor('--wheels-up', '--seconds', '0.5', '--namespace', 'one')
+    gate.destroy_node()
+    assert "'/one/image': sensor_msgs/msg/Image of /one/camera" in found['image topic'].said
+    assert found['rivals'].said == "nobody but the gate publishes '/one/cmd_vel'"
+    assert found['wheels'].said.startswith('refused, as /one/gate commands the base')
+
+
+@pytest.mark.parametrize('options, said', [
+    (['--robot', 'tortoise'], "there is no 'tortoise'; shipped robots are"),
+    (['--seconds', '0'], "'0' is no number of seconds from 0.5 to 3600"),
+    (['--image-topic', 'a b'], 'argument --image-topic: Invalid topic name'),
+    (['--namespace', '1'], 'argument --namespace: Invalid namespace'),
+    (['--ros-args', '-p', 'x'], "Couldn't parse parameter override rule"),
+    (['--wheel-up?'], 'unrecognized arguments: --wheel-up?')])
+@pytest.mark.any_time
+def test_bad_arguments_end_with_two(capfd, options, said):
+    with pytest.raises(SystemExit) as ended:
+        parse(options)
+    assert ended.value.code == 2
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.any_time
+def test_parameters_are_those_that_ros_and_the_nodes_know(peer, params, tmp_path):
+    other = tmp_path / 'other.yaml'
+    other.write_text('/**: {ros__parameters: {max_speed: 2e-1}}\n'
+                     'one: {gate: {ros__parameters: {max_yaw_rate: 1.5}}}')
+    words = [word for path in (params, other) for word in ('--params-file', str(path))]
+    gate = GateNode(cli_args=['--ros-args', '-r', '__ns:=/one', *words])
+    agent = AgentNode()
+    given = {name: value.value for name, value in gate._parameter_overrides.items()}
+    known = [{name for name in node._parameters if name != 'start_type_description_service'}
+             for node in (gate, agent)]
+    gate.destroy_node()
+    agent.destroy_node()
+    assert ParameterFiles([params, other]).of('/one/gate') == given
+    assert given['max_speed'] == 1.0 and given['max_yaw_rate'] == 1.5
+    for names, kind, others in zip(known, (GateSettings, FrameFilterSettings),
+                                   (OTHER_GATE, OTHER_AGENT)):
+        assert names == {item.name for item in fields(kind)} | set(others)

@@ -1,0 +1,51 @@
+"""The graphs of the tests: the paper's worked examples, and one that exercises every layer."""
+
+from stream_agent.graph_files.graph_file import graph_from_data
+from stream_agent.theory.graph import GraphSpec
+
+
+def bare_graph(edges: str, output: str, streams: str = '') -> GraphSpec:
+    """
+    Make a graph of one-feature nodes.
+
+    :param edges: As 'u->v v->w'.
+    :param streams: The edges that stream in the sequential rollout too.
+    """
+    pairs = [edge.split('->') for edge in edges.split()]
+    names = dict.fromkeys(name for pair in pairs for name in pair)
+    return graph_from_data({
+        'nodes': {name: {'shape': [3]} for name in names},
+        'edges': [{'source': u, 'target': v, 'streams': f'{u}->{v}' in streams.split()}
+                  for u, v in pairs],
+        'output': output})
+
+
+FIGURE_2 = bare_graph('u->v v->w v->v u->w w->v', 'w', streams='v->v w->v')
+SR = bare_graph('img->h1 h1->h2 h2->out h1->h1 h1->out', 'out', streams='h1->h1')
+FF = bare_graph('img->h1 h1->h2 h2->out', 'out')
+
+# Every transform, with shapes written and inferred, two cells, and a gate (the product).
+EVERY_LAYER = graph_from_data({
+    'nodes': {
+        'image': {'shape': [1, 8, 8]},
+        'edges': {'shape': [5, 4, 4], 'normalisation': 'layer', 'activation': 'relu'},
+        'blurred': {'activation': 'elu'},
+        'map_memory': {'channels': 2, 'cell': 'gilr'},
+        'memory': {'cell': 'gilr', 'normalisation': 'layer'},
+        'command': {'shape': [2], 'activation': 'tanh'}},
+    'edges': [
+        {'source': 'image', 'target': 'edges', 'transform': 'convolution', 'stride': 2},
+        {'source': 'edges', 'target': 'blurred', 'transform': 'pooling', 'kernel': 2},
+        {'source': 'blurred', 'target': 'map_memory', 'transform': 'transposed'},
+        {'source': 'map_memory', 'target': 'map_memory', 'transform': 'identity',
+         'streams': True},
+        {'source': 'blurred', 'target': 'memory', 'transform': 'keypoints'},
+        {'source': 'memory', 'target': 'memory', 'transform': 'identity', 'streams': True},
+        {'source': 'map_memory', 'target': 'memory', 'transform': 'dense', 'product': 'gate'},
+        {'source': 'command', 'target': 'memory', 'transform': 'dense', 'product': 'gate',
+         'streams': True},
+        {'source': 'memory', 'target': 'command', 'transform': 'dense'},
+        {'source': 'image', 'target': 'command', 'transform': 'readout', 'kernel': 2},
+        {'source': 'edges', 'target': 'edges', 'transform': 'pointwise', 'streams': True},
+        {'source': 'blurred', 'target': 'edges', 'transform': 'upsampling', 'streams': True}],
+    'output': 'command'})

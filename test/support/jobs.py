@@ -1,0 +1,79 @@
+"""Whole jobs of several processes: an untrained policy for them, and what is left of them."""
+
+from collections.abc import Callable
+import os
+from pathlib import Path
+import subprocess
+import time
+
+from stream_agent.graph_files.graph_file import load_graph
+from stream_agent.network.checkpoint import CommandScale, Policy, save_policy
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.patterns import sequential_pattern
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+def save_untrained(folder: Path) -> Path:
+    """Write a policy of the lane's graph that has learnt nothing."""
+    graph = load_graph(ROOT / 'config' / 'graphs' / 'lane.yaml')
+    torch.manual_seed(0)
+    network = RolloutNetwork(graph, sequential_pattern(graph))
+    path = folder / 'untrained.safetensors'
+    save_policy(path, Policy(network, Preprocessing(network.shapes[network.input]),
+                             CommandScale(1.0, 2.0), 'sequential', {}))
+    return path
+
+
+class Job:
+    """A command that starts processes of its own; both streams go to a file."""
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self._said = folder / 'said.txt'
+        with self._said.open('w') as file:
+            self.popen = subprocess.Popen(
+                command, cwd=folder, stdout=file, stderr=subprocess.STDOUT,
+                env={**os.environ, 'OMP_NUM_THREADS': '1', 'ROS_LOG_DIR': str(folder),
+                     'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+                     'ROS_DOMAIN_ID': str(1 + os.getpid() % 100)})
+
+    @property
+    def said(self) -> str:
+        """All that was printed so far."""
+        return self._said.read_text()
+
+    def nodes(self) -> dict[str, int]:
+        """Return the processes of ROS nodes that it has started, by the names of the nodes."""
+        found = {}
+        pid = self.popen.pid
+        for child in Path(f'/proc/{pid}/task/{pid}/children').read_text().split():
+            for word in Path(f'/proc/{child}/cmdline').read_text().split('\0'):
+                if word.startswith('__node:='):
+                    found[word.removeprefix('__node:=')] = int(child)
+        return found
+
+    def close(self) -> None:
+        """End it and its processes, whatever state they are in."""
+        if self.popen.poll() is None:
+            pids = [*self.nodes().values(), self.popen.pid]
+            for pid in pids:
+                os.kill(pid, 9)
+            self.popen.wait()
+
+
+def is_running(pid: int) -> bool:
+    """Say whether a process is there and has not ended."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rsplit(')')[-1].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], object], timeout: float = 30.0) -> None:
+    """Fail if a condition does not come true in time."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f'did not happen within {timeout} s'
+        time.sleep(0.05)
