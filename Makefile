@@ -1,4 +1,5 @@
-# `make run`: the main job. `make test`: the tests. Needs python3 (3.10 to 3.13), make, and the
+# `make run`: the main job. `make test`: the tests; `make check`: those that start no process, in a
+# minute. Needs python3 (3.10 to 3.13), make, and the
 # package registries for the first call; with ROS 2 sourced, that ROS is used. Another Python:
 # `make run PYTHON=python3.12`; more for the main job: `make run ARGS='--duration 120'`.
 
@@ -31,7 +32,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export AMENT_PREFIX_PATH := $(abspath $(VENV))$(if $(AMENT_PREFIX_PATH),:$(AMENT_PREFIX_PATH))
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: run test install clean
+.PHONY: run check test install clean
 
 run: install
 	$(BIN)/python -m stream_agent run $(ARGS)
@@ -49,6 +50,11 @@ ifeq ($(ARGS),)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+# What needs no process and no DDS.
+check: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -m 'not real_time and not child_process' \
+	    --numprocesses 2
 
 install: $(PACKAGE)
 

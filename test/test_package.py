@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
+FOLDERS = ['benchmark', 'launch', 'setup.py', 'stream_agent', 'studies', 'test']
 EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'doctor', 'draw', 'evaluate', 'experiment',
                'expert', 'export', 'gate', 'plan', 'record_bag', 'recorder', 'rollouts',
                'simulation', 'train', 'world']
@@ -46,6 +47,7 @@ def run(prefix, *command):
         check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.child_process
 @pytest.mark.parametrize('name', EXECUTABLES)
 def test_ros_finds_every_executable(prefix, name):
     executable = prefix / 'lib' / 'stream_agent' / name
@@ -53,27 +55,32 @@ def test_ros_finds_every_executable(prefix, name):
     assert executable.read_text().startswith('#!/usr/bin/env python3\n')
 
 
+@pytest.mark.child_process
 def test_no_executable_is_missing(prefix):
     found = sorted(path.name for path in (prefix / 'lib' / 'stream_agent').iterdir())
     assert found == EXECUTABLES
 
 
+@pytest.mark.child_process
 def test_an_executable_runs_its_command(prefix):
     executable = prefix / 'lib' / 'stream_agent' / 'train'
     assert run(prefix, str(executable), '--help').startswith('usage: train ')
 
 
+@pytest.mark.child_process
 def test_the_console_script_lists_the_commands(prefix):
     said = run(prefix, str(prefix / 'bin' / 'stream_agent'), '--help')
     assert said.startswith('usage: stream_agent COMMAND ...\n')
     assert all(f'\n  {name} ' in said for name in [*EXECUTABLES, 'run'])
 
 
+@pytest.mark.child_process
 def test_the_index_of_packages_has_an_entry(prefix):
     marker = prefix / 'share/ament_index/resource_index/packages/stream_agent'
     assert marker.read_text() == ''
 
 
+@pytest.mark.child_process
 @pytest.mark.parametrize('folder', ['config', 'launch'])
 def test_share_holds_the_files_of_the_source(prefix, folder):
     def files(root):
@@ -82,6 +89,7 @@ def test_share_holds_the_files_of_the_source(prefix, folder):
     assert files(prefix / 'share' / 'stream_agent' / folder) == files(ROOT / folder) != []
 
 
+@pytest.mark.child_process
 def test_the_installed_package_finds_its_files(prefix):
     where = run(prefix, '-c', 'from stream_agent.share import share_folder\n'
                 'print(share_folder())')
@@ -116,10 +124,13 @@ def test_package_xml_names_every_ros_package_that_is_imported():
 def test_style():
     pytest.importorskip('flake8_quotes', reason='flake8-quotes is not installed')
     pytest.importorskip('flake8_import_order', reason='flake8-import-order is not installed')
-    found = subprocess.run([sys.executable, '-m', 'flake8', str(ROOT), *[
-        str(ROOT / 'scripts' / name) for name in EXECUTABLES]],
-        cwd=ROOT, capture_output=True, text=True)
-    assert found.stdout + found.stderr == ''
+    from flake8.api import legacy as flake8
+    from flake8.main.options import JobsArgument
+    style = flake8.get_style_guide(config=str(ROOT / 'setup.cfg'), jobs=JobsArgument('1'))
+    found = style.check_files([
+        *map(str, map(ROOT.joinpath, FOLDERS)),
+        *(str(ROOT / 'scripts' / name) for name in EXECUTABLES)])
+    assert not found.total_errors
 
 
 @pytest.mark.parametrize('linter, folders', [

@@ -172,6 +172,7 @@ def test_sums_that_are_made_ahead_have_the_shapes_that_cells_take(pattern, tmp_p
                                atol=TOLERANCE)
 
 
+@pytest.mark.child_process
 def test_the_page_s_program_drives_as_the_engine_does(tmp_path):
     path = saved(tmp_path, multi_rate())
     (tmp_path / 'drive.py').write_text(EXAMPLE)

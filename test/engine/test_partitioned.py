@@ -97,12 +97,14 @@ def test_two_processes_of_torchrun_compute_the_same(tmp_path):
     check_found(path, 2)
 
 
+@pytest.mark.child_process
 def test_three_processes_compute_the_same(start, tmp_path):
     for process in start(ranks_job.compare_all, 3):
         process.join(60)
     check_found(tmp_path / 'found.json', 3)
 
 
+@pytest.mark.child_process
 def test_a_rank_that_dies_is_named(running):
     processes, said = running
     processes[1].kill()
@@ -112,6 +114,7 @@ def test_a_rank_that_dies_is_named(running):
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.child_process
 def test_a_rank_that_hangs_is_named_after_the_timeout(running):
     processes, said = running
     os.kill(processes[1].pid, signal.SIGSTOP)
@@ -123,6 +126,7 @@ def test_a_rank_that_hangs_is_named_after_the_timeout(running):
         rf"rank 0 did not (send an order|take '\w+'|send '\w+') and is gone; {ALL_AGAIN}", said(1))
 
 
+@pytest.mark.child_process
 def test_no_rank_stays_when_rank_0_dies(running):
     processes, said = running
     processes[0].kill()
@@ -130,6 +134,7 @@ def test_no_rank_stays_when_rank_0_dies(running):
         rf"rank 0 did not (send an order|take '\w+'|send '\w+') and is gone; {ALL_AGAIN}", said(1))
 
 
+@pytest.mark.child_process
 def test_a_fault_of_rank_0_lets_the_others_go(start, tmp_path):
     for process in start(ranks_job.drive, 2, 8):
         process.join(20)

@@ -103,6 +103,7 @@ def test_ranges_in_arrows(streams, pairs):
         assert edges_of(graph_from_data(data))[3:] == list(pairs)
 
 
+@pytest.mark.child_process
 @examples(40)
 @given(st.lists(st.tuples(st.sampled_from('ab_'), st.integers(0, 12), st.integers(0, 3),
                           st.sampled_from(['', '0', '00']), st.sampled_from(['', '0'])),

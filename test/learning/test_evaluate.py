@@ -16,6 +16,7 @@ SEQUENTIAL, STREAMING = (POLICIES / f'lane_{name}.safetensors' for name in (
     'sequential', 'streaming'))
 
 
+@pytest.mark.child_process
 def test_policies_drive_on_an_emulated_computer(tmp_path, capsys):
     assert main([str(SEQUENTIAL), str(STREAMING), '--pass-periods', '1.6', '--courses', '2',
                  '--laps', '0.15', '--workers', '1', '--pushes', '0.5', '--json',

@@ -22,6 +22,7 @@ print(faults(), keep_freed_memory(), faults(), faults())
 """
 
 
+@pytest.mark.child_process
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='this is about glibc')
 def test_no_page_is_handed_out_twice():
     without, done, _, again = subprocess.run(

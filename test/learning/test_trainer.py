@@ -43,6 +43,7 @@ def test_the_loss_falls_and_the_same_seed_gives_the_same_curve(unbroken):
     assert Trainer(other, replace(OPTIONS, seed=4), None).run().losses != outcome.losses
 
 
+@pytest.mark.child_process
 def test_after_a_kill_it_goes_on_as_if_nothing_had_happened(unbroken, tmp_path):
     learner, outcome = unbroken
     victim = multiprocessing.get_context('spawn').Process(

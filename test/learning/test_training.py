@@ -162,6 +162,7 @@ def endless(tmp_path):
     process.communicate()
 
 
+@pytest.mark.child_process
 def test_ctrl_c_reaches_all_workers_and_leaves_policies(endless, tmp_path, capsys, monkeypatch):
     wait_for(lambda: len(list(tmp_path.glob('*.unfinished/*.resume.safetensors'))) == 2, 80)
     os.killpg(endless.pid, signal.SIGINT)

@@ -4,6 +4,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+import pytest
 from support.jobs import is_running, wait_for
 
 # One worker is done when its parent is killed, the other is not.
@@ -22,6 +23,7 @@ def children_of(pid):
         f'/proc/{pid}/task/{pid}/children').read_text().split()]
 
 
+@pytest.mark.child_process
 def test_workers_end_with_a_parent_that_is_killed_but_finish_what_they_do(tmp_path):
     (tmp_path / 'code.py').write_text(CODE)
     parent = subprocess.Popen([sys.executable, 'code.py', *BUSY], cwd=tmp_path,

@@ -21,6 +21,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter_client import AsyncParameterClient
 from rclpy.signals import SignalHandlerOptions
 from stream_agent.nodes.messages import WATCH_COMMAND_QOS
+from support.fork_server import ForkServer
 from support.wheels import Robot
 
 ROOT = Path(__file__).parents[2]
@@ -119,14 +120,18 @@ class Peer:
 class Process:
     """A Python process; what it says is captured."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, server: ForkServer, *arguments: str) -> None:
         self._said = tempfile.TemporaryFile()
         # With ROOT, so that `stream_agent` is this source tree, installed or not.
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-        self.popen = subprocess.Popen(
-            [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL,
-            stdout=self._said, stderr=subprocess.STDOUT,
-            env={**os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONPATH': path})
+        environment = {**os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONPATH': path}
+        if arguments[:2] == ('-m', 'stream_agent'):
+            self.popen = server.start(
+                list(arguments[2:]), ROOT, environment, self._said.fileno())
+        else:
+            self.popen = subprocess.Popen(
+                [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL,
+                stdout=self._said, stderr=subprocess.STDOUT, env=environment)
 
     @property
     def output(self) -> str:
@@ -174,13 +179,21 @@ def robot(peer):
     return Robot(peer)
 
 
+@pytest.fixture(scope='session')
+def fork_server(tmp_path_factory):
+    """Fork processes of ours, rather than to import everything for each of them."""
+    server = ForkServer(tmp_path_factory.mktemp('server'))
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def start():
+def start(fork_server):
     """Start ``python ARGUMENTS...`` as a ``Process``, ended with the test."""
     processes = []
 
     def start_process(*arguments: str) -> Process:
-        processes.append(Process(*arguments))
+        processes.append(Process(fork_server, *arguments))
         return processes[-1]
 
     yield start_process

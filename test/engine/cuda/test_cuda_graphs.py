@@ -366,6 +366,7 @@ def test_the_device_of_the_weights_does_the_work():
     assert isinstance(device_of(torch.zeros(1)), HostDevice)
 
 
+@pytest.mark.child_process
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU to measure')
 def test_the_benchmark_says_that_there_is_no_gpu():
     process = subprocess.run([sys.executable, ROOT / 'benchmark/gpu.py'], capture_output=True,
