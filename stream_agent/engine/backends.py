@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
+import sys
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -77,7 +78,10 @@ def make_onnx_runtime(request: BackendConfig) -> Backend:
 
 
 def make_openvino(request: BackendConfig) -> Backend:
-    """Make the backend in OpenVINO, which is imported only now."""
+    """Make the backend in OpenVINO, which is imported only now, and reports that to nobody."""
+    # Its import would fork this process, DDS and all, to send a report over the network;
+    # without this package it does not (findings/openvino_import_forks.sh).
+    sys.modules.setdefault('openvino_telemetry', None)
     from stream_agent.engine.openvino import OpenVinoBackend
     return OpenVinoBackend(*request[:2], request.threads, request.precision)
 

@@ -1,6 +1,9 @@
 """Every backend against the network's own step, and what can be had of them where."""
 
+import os
+from pathlib import Path
 import random
+import subprocess
 import sys
 import tracemalloc
 
@@ -294,3 +297,30 @@ def test_openvino_leaves_the_stack_of_signal_handlers_alone():
     Engine(network_of(SR, newest_image_pattern(SR)), backend='openvino')
     after = signal_stack()
     assert (before.address, before.flags) == (after.address, after.flags)
+
+
+@pytest.mark.child_process
+def test_choosing_openvino_neither_forks_nor_reports():
+    pytest.importorskip('openvino')
+    code = """
+import os, sys
+events = []
+sys.addaudithook(lambda event, _: event in ('os.fork', 'socket.getaddrinfo')
+                 and events.append(event))
+from stream_agent.engine.backends import make_backend, BackendConfig
+from stream_agent.graph_files.graph_file import load_graph
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.patterns import newest_image_pattern
+import torch
+graph = load_graph(sys.argv[1])
+network = RolloutNetwork(graph, newest_image_pattern(graph)).eval()
+make_backend('openvino', torch.device('cpu'), BackendConfig(network))
+import time
+time.sleep(1)
+print(events)
+"""
+    graph = Path(__file__).parents[2] / 'config' / 'graphs' / 'lane.yaml'
+    environment = {name: value for name, value in os.environ.items() if name != 'CI'}
+    said = subprocess.run([sys.executable, '-c', code, str(graph)], env=environment, check=True,
+                          capture_output=True, text=True).stdout
+    assert said == '[]\n'
