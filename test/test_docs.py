@@ -11,7 +11,7 @@ from stream_agent.network.transforms import ACTIVATIONS, CELLS, NORMALISATIONS, 
 from stream_agent.theory.graph import EdgeSpec, NodeSpec
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 # A block that begins with a command and goes on with what it prints.
 EXAMPLE = re.compile(r'^```\n\$ python -m stream_agent (.*)\n((?:.*\n)*?)```$', re.MULTILINE)
 EXAMPLES = [(path.name, command, output) for path in PAGES
@@ -49,3 +49,18 @@ def test_every_page_is_in_the_index():
     # The API's page is made when the documentation is.
     assert sorted(listed) == sorted(
         ['modules', *(page.stem for page in (ROOT / 'docs').glob('*.md'))])
+
+
+def test_every_rule_that_the_code_cites_is_defined_and_held_by_a_test():
+    rows = re.findall(r'^\| ([A-Z][0-9]+) \|.*\| (.*) \|$',
+                      (ROOT / 'docs' / 'safety.md').read_text(), re.MULTILINE)
+    defined = [name for name, _ in rows]
+    sources = [path.read_text() for folder in ('stream_agent', 'launch', 'test')
+               for path in sorted((ROOT / folder).rglob('*.py'))]
+    cited = {name for text in sources for tags in re.findall(
+        r'\(((?:[A-Z][0-9], )*[A-Z][0-9])\)', text) for name in tags.split(', ')}
+    assert len(defined) == len(set(defined))
+    assert {'G1', 'P5'} <= cited <= set(defined)
+    tests = {name for text in sources for name in re.findall(r'def (test_\w+)', text)}
+    named = [set(re.findall(r'`(test_\w+)`', cell)) for _, cell in rows]
+    assert all(named) and set.union(*named) <= tests
