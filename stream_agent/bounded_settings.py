@@ -36,7 +36,7 @@ def quantity(default: Number | tuple[Number, ...] | None, unit: str, low: Number
         'option': option})
 
 
-def choice(default: bool | str, meaning: str, among: tuple[str, ...] = ()) -> Any:
+def choice(default: bool | str | None, meaning: str, among: tuple[str, ...] = ()) -> Any:
     """
     Declare a setting that is not a number.
 
@@ -133,8 +133,8 @@ def allowed_values(item: Field) -> str:
         return ' or '.join(about['among'])
     if 'type' not in about:
         return 'true or false'
-    return ('several ' if about.get('several') else 'a ') + about['kind'] + (
-        f" ({about['meaning']})")
+    kind = 'path' if about['type'] is Path else 'text'
+    return f"{f'a list of {kind}s' if about.get('several') else f'a {kind}'} ({about['meaning']})"
 
 
 def range_of(item: Field) -> str:

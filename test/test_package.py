@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
 EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'doctor', 'draw', 'evaluate', 'experiment',
-               'expert', 'export', 'gate', 'plan', 'record_bag', 'recorder', 'rollouts',
-               'simulation', 'train', 'world']
+               'expert', 'export', 'gate', 'plan', 'record', 'record_bag', 'recorder',
+               'rollouts', 'simulation', 'train', 'world']
 
 
 @pytest.fixture(scope='module')

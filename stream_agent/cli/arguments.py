@@ -271,6 +271,22 @@ def settings_of(arguments: argparse.Namespace, settings: Any, **others: Any) -> 
     return settings(**values) if isinstance(settings, type) else replace(settings, **values)
 
 
+def renamed(command: str, args: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """
+    Return a command line with options of the release before by their new names, and warn.
+
+    :param names: New names by the old ones, both with dashes.
+    """
+    found = []
+    for word in args:
+        name, equals, value = word.partition('=')
+        if name in names:
+            print(f'{command}: {name} is called {names[name]} now; rename it, as the next release '
+                  'refuses the old name', file=sys.stderr)
+        found.append(names.get(name, name) + equals + value)
+    return found
+
+
 def refuse_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace, settings: Any,
                  why: str, without: Sequence[str] = ()) -> None:
     """
@@ -329,6 +345,12 @@ def check_folder(path: Path | None) -> None:
         raise ValueError(f"'{path}' cannot be written: "
                          + ('it is a folder' if path.is_dir() else
                             f"there is no folder '{path.parent}'"))
+
+
+def check_picture(parser: argparse.ArgumentParser, option: str, path: Path | None) -> None:
+    """Refuse a picture of a kind that is not drawn."""
+    if path is not None and path.suffix not in ('.svg', '.png'):
+        parser.error(f"{option}: '{path}' is neither .svg nor .png")
 
 
 def run_tool(name: str, work: Callable[[], None]) -> int:

@@ -13,15 +13,14 @@ import time
 from typing import Any
 
 import numpy as np
-from stream_agent.bounded_settings import choice, file_path, free_text, quantity
-from stream_agent.cli.arguments import add_allowed, add_settings, run_tool, settings_of
+from stream_agent.bounded_settings import choice, file_path, quantity
+from stream_agent.cli.arguments import add_allowed, add_settings, renamed, run_tool, settings_of
 from stream_agent.cli.replay import (
     Answer, PACE_REMARKS, PACES, Playback, Player, plural, QUANTITIES, remark_on_steering,
     remarks_on, UNIT_REMARKS)
-from stream_agent.cli.run import policy_file
 from stream_agent.command import Command
-from stream_agent.engine.backends import BACKENDS
 from stream_agent.engine.engine import Engine
+from stream_agent.engine.settings import EngineSettings
 from stream_agent.learning.progress import StopRequests
 from stream_agent.measurement.comparison import compare, Comparison
 from stream_agent.measurement.machine import machine, versions
@@ -34,7 +33,7 @@ from stream_agent.network.custom import allow_transforms
 from stream_agent.recordings.alignment import Alignment, check_rates
 from stream_agent.recordings.recording import BadRecordingError, NS, Reading, Recording
 from stream_agent.recordings.sources import open_recordings
-from stream_agent.share import share_folder
+from stream_agent.share import policy_file
 import torch
 from tqdm import tqdm
 
@@ -243,11 +242,6 @@ class CompareOptions:
     limit_frames: int = quantity(
         0, '', 0, 10**9, 'only so many from the start of every recording, for a quick look; 0: '
         'all')
-    device: str = free_text('auto', "torch device: 'auto', 'cpu', 'cuda:0'", 'DEVICE')
-    backend: str = choice('auto', 'what steps the networks; auto: the fastest by measurement',
-                          ('auto', *BACKENDS))
-    threads: int = quantity(0, '', 0, 256, 'CPU cores for a network; 0: measure whether all are '
-                            'better than one')
     json: bool = choice(False, 'print figures for programs')
 
 
@@ -262,10 +256,11 @@ def parse(args: list[str]) -> argparse.Namespace:
                         'ones; the first is held against the others')
     add_allowed(parser)
     add_settings(parser, CompareOptions)
+    add_settings(parser, EngineSettings, without=['precision'])
     add_settings(parser.add_argument_group('recordings'), Reading)
     add_settings(parser.add_argument_group('alignment of frames and commands'), Alignment,
                  without=['shortest'])
-    return parser.parse_args(args)
+    return parser.parse_args(renamed('compare', args, {'--executor': '--backend'}))
 
 
 def usable(recordings: Sequence[Recording], alignment: Alignment) -> list[Recording]:
@@ -321,7 +316,7 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     """Replay, compare, and say where the report is."""
     torch.set_num_threads(max(1, arguments.threads))
     allow_transforms(arguments.allow)
-    paths = [policy_file(path, share_folder()) for path in arguments.policy]
+    paths = [policy_file(path) for path in arguments.policy]
     recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
                         settings_of(arguments, Alignment))
     files = dict(zip(labels_of(paths), paths))

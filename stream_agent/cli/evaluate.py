@@ -13,8 +13,8 @@ import signal
 import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
-    add_allowed, add_computer, add_robot, add_settings, check_computer, check_folder, computer_of,
-    robot_settings, run_tool)
+    add_allowed, add_computer, add_robot, add_settings, check_computer, check_folder,
+    check_picture, computer_of, robot_settings, run_tool)
 from stream_agent.drawing.style import save
 from stream_agent.driving.compute_model import HANDOVER
 from stream_agent.driving.drives import (
@@ -171,8 +171,7 @@ def check_emulation(parser: argparse.ArgumentParser, arguments: argparse.Namespa
     if arguments.real_time and computer_of(arguments):
         parser.error('--real-time takes the time of this computer; leave it out to emulate '
                      'another')
-    if arguments.plot and arguments.plot.suffix not in ('.svg', '.png'):
-        parser.error(f"--plot: '{arguments.plot}' is neither .svg nor .png")
+    check_picture(parser, '--plot', arguments.plot)
 
 
 def main(args: list[str] | None = None) -> int:
