@@ -139,8 +139,10 @@ def allowed_values(item: Field) -> str:
 
 def range_of(item: Field) -> str:
     """Say from where to where a quantity goes, with its unit."""
+    low, high = (str(end) if isinstance(end, int) else f'{end:g}'
+                 for end in (item.metadata['low'], item.metadata['high']))
     unit = f" {item.metadata['unit']}" if item.metadata['unit'] else ''
-    return f"{item.metadata['low']:g} to {item.metadata['high']:g}{unit}"
+    return f'{low} to {high}{unit}'
 
 
 def numbers_allowed(item: Field) -> str:

@@ -1,6 +1,6 @@
 """Parameters: declared with meaning, unit and range, and held against what the user gave."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import Field
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -44,18 +44,25 @@ def declare_settings(node: Node, kind: type, changeable: Container[str] = ()) ->
     given = given_parameters(node)
     for item in settings_fields(kind):
         unit = f" [{item.metadata['unit']}]" if item.metadata.get('unit') else ''
-        default = list(item.default) if isinstance(item.default, tuple) else item.default
-        for old, new in OLD_PARAMETERS.items():
-            if new == item.name and old in given:
-                node.get_logger().warning(f"the parameter '{old}' is called '{new}' now; rename "
-                                          'it, as the next release refuses the old name')
-                default = given[old]
+        default = default_of(node, item, given)
         try:
             declare(node, item.name, default, item.metadata['meaning'] + unit,
                     low=item.metadata.get('low'), high=item.metadata.get('high'),
                     read_only=item.name not in changeable)
         except ParameterException as error:
             raise SettingsError(fault_of(item, given[item.name])) from error
+
+
+def default_of(node: Node, item: Field, given: Mapping[str, Any]) -> Any:
+    """Return a field's default, or what was given by its name of the release before."""
+    for old, new in OLD_PARAMETERS.items():
+        if new == item.name and old in given:
+            node.get_logger().warning(f"the parameter '{old}' is called '{new}' now; rename it, "
+                                      'as the next release refuses the old name')
+            if not is_allowed(item, given[old]):
+                raise SettingsError(fault_of(item, given[old]))
+            return given[old]
+    return list(item.default) if isinstance(item.default, tuple) else item.default
 
 
 def fault_of(item: Field, value: Any) -> str:
