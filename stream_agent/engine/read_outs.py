@@ -136,10 +136,13 @@ def read_by_rows(program: NodeProgram, shapes: Mapping[str, tuple[int, ...]]) ->
 
     :param shapes: Of the nodes, without batch.
     """
-    return program._replace(terms=tuple(tuple(
-        operation._replace(module=by_rows(operation.module, shapes[operation.operands[0].name]))
-        if operation.kind == 'transform' else operation for operation in term)
-        for term in program.terms))
+    def changed(operation: Operation) -> Operation:
+        source = operation.operands[0].name
+        if operation.kind != 'transform' or source not in shapes:
+            return operation
+        return operation._replace(module=by_rows(operation.module, shapes[source]))
+
+    return program._replace(terms=tuple(tuple(map(changed, term)) for term in program.terms))
 
 
 def along_columns(weight: Tensor, shape: tuple[int, ...], window: int) -> Tensor:

@@ -1,7 +1,6 @@
 """The program of a network over a window of frames, with time as an axis."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-import operator
 from typing import Any
 
 import numpy as np
@@ -183,15 +182,15 @@ class Window:
             operands, index = [], None
             for operand in operation.operands:
                 if operand.is_temporary:
-                    value = values.pop(operand.name)
-                else:
-                    value, index = read(operation, operand, frames)
-                    if len(operation.operands) > 1:
-                        value, index = spread(value, index), None
+                    operands.append(values.pop(operand.name))
+                    continue
+                value, index = read(operation, operand, frames)
+                if index is not None and len(operation.operands) > 1:
+                    value, index = spread(value, index), None
                 operands.append(value)
-            # What several frames read is worked on once.
-            value = spread(OVER_TIME[operation.kind](operation.module, *operands), index)
-            values[operation.result] = value
+            value = OVER_TIME[operation.kind](operation.module, *operands)
+            # What several frames read was worked on once.
+            values[operation.result] = value = value if index is None else spread(value, index)
         return value
 
     def read(self, operation: Operation, operand: Operand, frames: Frames) -> Reading:
@@ -226,8 +225,8 @@ def continue_cell(cell: nn.Module, totals: Tensor, previous: Tensor) -> Tensor:
 #: How each operation is done in many frames, given its module and operands (N, B, ...).
 OVER_TIME: dict[str, Callable[..., Tensor]] = {
     'transform': over_frames,
-    'multiply': lambda _, one, other: operator.mul(one, other),
-    'add': lambda _, total, term: operator.add(total, term),
+    'multiply': lambda _, one, other: one * other,
+    'add': lambda _, total, term: total + term,
     'normalise': over_frames,
     'cell': continue_cell,
     'activate': lambda activation, total: activation(total),
