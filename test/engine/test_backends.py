@@ -13,7 +13,6 @@ from stream_agent.cli.arguments import open_graph
 from stream_agent.engine.backends import (
     BackendConfig, BackendError, BACKENDS, make_backend, usable)
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.task_executor import TaskBackend
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
@@ -83,14 +82,6 @@ def cases(name, every):
         if i % every == 0:
             yield network_of(graph, pattern)
             yield network_of(scheduled(graph, i), pattern)
-
-
-@pytest.mark.parametrize('name, every', [('figure 2', 1), ('SR', 1), ('every layer', 4)])
-def test_tasks_add_up_to_the_step_under_patterns_and_schedules(name, every):
-    for network in cases(name, every):
-        frames = images(network)
-        np.testing.assert_allclose(run(TaskBackend(network), frames), expected(network, frames),
-                                   atol=TOLERANCE['float32'])
 
 
 @pytest.mark.parametrize('backend, precision', IN_RUNTIMES)

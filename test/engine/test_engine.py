@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from stream_agent.engine.engine import choose_device, Engine
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.network.program import State
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern, update_order
 from support.graphs import EVERY_LAYER, FIGURE_2, SR

@@ -4,7 +4,7 @@ from datetime import timedelta
 from itertools import cycle
 import time
 
-from stream_agent.engine.task_executor import Values
+from stream_agent.network.program import Values
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern
 from stream_agent.theory.planning.partition import Message, Partition, sent_at
