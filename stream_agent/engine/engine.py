@@ -1,6 +1,6 @@
 """The engine: one owner of state; it answers first and settles the rest after."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from stream_agent.engine.autotune import check_outputs, choose_backend, Measured
@@ -53,7 +53,8 @@ class Engine:
 
     :param network: Moved to the device and put in evaluation mode.
     :param device: A torch device string such as 'cuda:0' or 'cpu', or 'auto'.
-    :param updates_per_frame: Update steps that one image is held for, at least 1.
+    :param updates_per_frame: Update steps that callers hold one image for, at least 1: they
+        call ``step`` for all but the last, then ``respond`` and ``settle``.
     :param backend: A name in ``backends.BACKENDS``, or 'auto' for the one that is measured to
         be the fastest.
     :param precision: 'float32', 'tf32' or 'bfloat16'.
@@ -157,15 +158,3 @@ class Engine:
         output = self.respond(frame)
         self.settle()
         return output
-
-    def responses(self, frame: np.ndarray, every_update: bool = False) -> Iterator[np.ndarray]:
-        """
-        Hold a frame for all its update steps; settle whenever the caller asks for more.
-
-        :param every_update: Yield the response of every update step, not of the last alone.
-        """
-        for update in range(1, self.updates_per_frame + 1):
-            output = self.respond(frame)
-            if every_update or update == self.updates_per_frame:
-                yield output
-            self.settle()

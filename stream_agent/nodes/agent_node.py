@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import gc
 from pathlib import Path
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import TwistStamped
+import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
-from stream_agent.command import Command, STOP
+from stream_agent.command import STOP
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.frame_filter import FrameFilter, FrameFilterSettings
 from stream_agent.images import ImageError
@@ -125,16 +127,16 @@ class AgentNode(LifecycleNode):
         self.policy = load_policy(Path(value['checkpoint']).expanduser())
         network = self.policy.network
         self.engine = Engine(
-            network, value['device'],
-            value['updates_per_frame'] or self.policy.updates_per_frame,
-            backend=value['backend'], precision=value['precision'], threads=value['threads'])
+            network, value['device'], backend=value['backend'], precision=value['precision'],
+            threads=value['threads'])
         torch.set_num_threads(self.engine.threads)
         for measured in self.engine.measured:
             self.get_logger().debug(f'measured: {measured}')
         self.engine.warm_up()
+        self._updates = value['updates_per_frame'] or self.policy.updates_per_frame
         # The theory's frames are update steps here, of which an image is held for a few.
         self.frames_until_response = frames_until_response(
-            network.graph, network.pattern) // self.engine.updates_per_frame
+            network.graph, network.pattern) // self._updates
         self._updates_unanswered = frames_unanswered(network.graph, network.pattern)
         self.inference_factor = inference_factor(network.graph, network.pattern)
         self._every_update = value['publish_every_update']
@@ -184,9 +186,23 @@ class AgentNode(LifecycleNode):
         return super().on_cleanup(state)
 
     def on_image(self, msg: Image | CompressedImage) -> None:
-        """Answer one frame, then settle; frames that come while inactive are not seen."""
-        if not self._command_pub.is_activated:
+        """
+        Respond to a frame, publish the command, then settle what only later frames need.
+
+        Frames that come while the agent is inactive are not seen.
+        """
+        if not self._command_pub.is_activated or (taken := self._take(msg)) is None:
             return
+        frame, stamp_ns = taken
+        first = self._first_answer()
+        for update in range(self._updates):
+            output = self._timed('respond', self.engine.respond, frame)
+            if update >= first:
+                self._timed('publish', self.publish_command, output, stamp_ns)
+            self._timed('settle', self.engine.settle)
+
+    def _take(self, msg: Image | CompressedImage) -> tuple[np.ndarray, int] | None:
+        """Return the network's input and the stamp [ns] of a frame; None if it is refused."""
         start = time.perf_counter()
         now_ns = self.get_clock().now().nanoseconds
         stamp_ns = stamp_to_ns(msg.header.stamp)
@@ -195,13 +211,13 @@ class AgentNode(LifecycleNode):
                                       'Let the camera driver set header.stamp', once=True)
             stamp_ns = now_ns
         if self.frame_filter.refuse(stamp_ns, now_ns):
-            return
+            return None
         try:
             frame = self.policy.preprocessing(self._read(msg))
         except ImageError as error:
             self.frame_filter.dropped['unreadable'] += 1
             self.get_logger().error(str(error), throttle_duration_sec=5.0)
-            return
+            return None
         if self.frame_filter.accept(stamp_ns):
             self.get_logger().warning('frames are missing; memory reset',
                                       throttle_duration_sec=5.0)
@@ -209,31 +225,29 @@ class AgentNode(LifecycleNode):
             self.frame_filter.accept(stamp_ns)
         self.stages['arrival'].add((now_ns - stamp_ns) / 1e9)
         self.stages['convert'].add(time.perf_counter() - start)
-        self._answer(frame, stamp_ns)
+        return frame, stamp_ns
 
-    def _answer(self, frame, stamp_ns: int) -> None:
-        """Publish the command of every response; what follows the last one is settled after."""
-        empty = min(self._unanswerable, self.engine.updates_per_frame)
+    def _first_answer(self) -> int:
+        """Count a frame; return its first update step with a command, past the last for none."""
+        empty = min(self._unanswerable, self._updates)
         self._unanswerable -= empty
-        answered = empty < self.engine.updates_per_frame
-        if answered:
-            self.accepted += 1
-            self.rate.add()
-        else:
+        if empty == self._updates:
             self.frame_filter.dropped['before first response'] += 1
-        start = time.perf_counter()
-        for update, output in enumerate(self.engine.responses(frame, self._every_update)):
-            responded = time.perf_counter()
-            if answered and (update >= empty or not self._every_update):
-                self.publish_command(self.policy.limits.command(output), stamp_ns)
-            published = time.perf_counter()
-            self.stages['respond'].add(responded - start)
-            self.stages['publish'].add(published - responded)
-            start = published
-        self.stages['settle'].add(time.perf_counter() - start)
+            return empty
+        self.accepted += 1
+        self.rate.add()
+        return empty if self._every_update else self._updates - 1
 
-    def publish_command(self, command: Command, stamp_ns: int) -> None:
-        """Publish what the policy asks for at a frame."""
+    def _timed(self, stage: str, work: Callable, *arguments) -> np.ndarray | None:
+        """Do a stage of a frame, and count how long it took."""
+        start = time.perf_counter()
+        result = work(*arguments)
+        self.stages[stage].add(time.perf_counter() - start)
+        return result
+
+    def publish_command(self, output: np.ndarray, stamp_ns: int) -> None:
+        """Publish what the network's output asks for at a frame."""
+        command = self.policy.limits.command(output)
         self._command_pub.publish(command_to_twist(command, stamp_ns))
         self.commands += 1
 

@@ -83,19 +83,6 @@ def test_two_engines_on_one_network_do_not_disturb_each_other():
     assert np.array_equal(alone, together)
 
 
-def test_an_image_held_for_k_updates_is_k_steps_of_it():
-    network = network_of(SR, streaming_pattern(SR))
-    frames = images(network, 3)
-    plain = Engine(network)
-    expected = run(plain, np.repeat(frames, 3, axis=0))
-    held = Engine(network, updates_per_frame=3)
-    last = [output for frame in frames for output in held.responses(frame)]
-    assert np.array_equal(last, expected[2::3])
-    held.reset()
-    every = [output for frame in frames for output in held.responses(frame, True)]
-    assert np.array_equal(every, expected)
-
-
 def test_halves_out_of_order_say_what_to_call():
     network = network_of(SR, streaming_pattern(SR))
     engine = Engine(network)
