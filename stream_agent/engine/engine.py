@@ -99,6 +99,8 @@ class Engine:
             self._backend = make_backend(backend, self.device, request)
             if backend != 'eager':
                 check_outputs(backend, self._backend, request)
+        #: Processes that share the work; with more see ``ranks.local_ranks``.
+        self.ranks = 1
         self.reset()
 
     def reset(self) -> None:
@@ -152,6 +154,10 @@ class Engine:
             return work(*arguments)
         with torch_threads(self.threads):
             return work(*arguments)
+
+    def close(self) -> None:
+        """Give the backend's memory and threads back; nothing is stepped after that."""
+        del self._backend
 
     def step(self, frame: np.ndarray) -> np.ndarray:
         """Respond, settle, and return the output."""

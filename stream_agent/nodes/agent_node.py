@@ -17,6 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import STOP
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.frame_filter import FrameFilter, FrameFilterSettings
+from stream_agent.engine.ranks.local_ranks import LocalRanksEngine, make_job, start_ranks
 from stream_agent.images import ImageError
 from stream_agent.measurement.durations import Durations, profile_table, Rate
 from stream_agent.network.checkpoint import load_policy
@@ -33,6 +34,11 @@ import torch
 LOW_RATE = 0.9
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names in a list with commas."""
+    return tuple(name.strip() for name in text.split(',') if name.strip())
+
+
 def agent_status(agent: 'AgentNode') -> DiagnosticStatus:
     """Return rate (now, mean, worst second), durations by stage [s], and drops by reason."""
     rate = agent.rate.now()
@@ -47,6 +53,7 @@ def agent_status(agent: 'AgentNode') -> DiagnosticStatus:
         'rate worst second': f'{agent.rate.worst_second():.0f}',
         'commands': str(agent.commands),
         'accepted frames': str(agent.accepted),
+        **({'ranks': str(agent.engine.ranks)} if agent.engine.ranks > 1 else {}),
         **{f'dropped {reason}': str(count) for reason, count
            in agent.frame_filter.dropped.items()},
         **{f'{stage} {key}': f'{seconds:.6f}' for stage, durations in agent.stages.items()
@@ -85,6 +92,10 @@ class AgentNode(LifecycleNode):
         declare(self, 'precision', 'float32', "'float32', 'tf32' or 'bfloat16'")
         declare(self, 'threads', 0, 'CPU cores that the network may use; 0 to measure whether '
                 'all are better than one', low=0, high=256)
+        declare(self, 'ranks', 1, 'Processes that compute the network together on the CPU: this '
+                'one and others that it starts; 0 and 1 for this one alone', low=0, high=64)
+        declare(self, 'partition', 'measured', 'How layers are spread over ranks: by '
+                "'measured' costs, or 'equal' by their number")
         declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
         declare_settings(self, FrameFilterSettings)
         declare(self, 'updates_per_frame', 0, 'Update steps for which a frame is held; '
@@ -100,6 +111,7 @@ class AgentNode(LifecycleNode):
         except (OSError, RuntimeError, ValueError) as error:
             # rclpy swallows what a transition raises, so whatever goes wrong is said here.
             self.get_logger().error(f'configure: {error}')
+            self._close_engine()
             return TransitionCallbackReturn.FAILURE
         self._command_pub = self.create_lifecycle_publisher(
             TwistStamped, 'policy_command', COMMAND_QOS)
@@ -122,13 +134,11 @@ class AgentNode(LifecycleNode):
                              '-p checkpoint:=lane_streaming.safetensors')
         # All that torch computes is the network's step; measuring sets its own.
         torch.set_num_threads(value['threads'] or 1)
-        allow_transforms(name.strip() for name in value['allow'].split(',') if name.strip())
+        allow_transforms(names_in(value['allow']))
         self.frame_filter = FrameFilter(read_settings(self, FrameFilterSettings))
         self.policy = load_policy(Path(value['checkpoint']).expanduser())
         network = self.policy.network
-        self.engine = Engine(
-            network, value['device'], backend=value['backend'], precision=value['precision'],
-            threads=value['threads'])
+        self.engine = self._make_engine(value)
         torch.set_num_threads(self.engine.threads)
         for measured in self.engine.measured:
             self.get_logger().debug(f'measured: {measured}')
@@ -141,6 +151,23 @@ class AgentNode(LifecycleNode):
         self.inference_factor = inference_factor(network.graph, network.pattern)
         self._every_update = value['publish_every_update']
         self._forget()
+
+    def _make_engine(self, value: dict) -> Engine | LocalRanksEngine:
+        """Make what steps the network: on several ranks, if that is asked for and faster."""
+        how = {name: value[name] for name in ('device', 'backend', 'precision', 'threads')}
+        if value['ranks'] > 1:
+            job = make_job(value['ranks'], str(Path(value['checkpoint']).expanduser()),
+                           allow=names_in(value['allow']), partition=value['partition'], **how)
+            engine = start_ranks(job, self.policy.network)
+            if not isinstance(engine, str):
+                return engine
+            self.get_logger().warning(f'one process computes the network: {engine}')
+        return Engine(self.policy.network, **how)
+
+    def _close_engine(self) -> None:
+        """Release the network's memory, and end the other ranks."""
+        if engine := self.__dict__.pop('engine', None):
+            engine.close()
 
     def _forget(self) -> None:
         """Forget all frames and what was measured on them."""
@@ -157,11 +184,16 @@ class AgentNode(LifecycleNode):
         self._unanswerable = self._updates_unanswered
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start from an empty memory."""
-        self._forget()
+        """Start from an empty memory; fails if another rank is gone."""
+        try:
+            self._forget()
+        except RuntimeError as error:
+            self.get_logger().error(f'activate: {error}')
+            return TransitionCallbackReturn.FAILURE
         self.get_logger().info(
             f'{self.policy.pattern_name} policy on {self.engine.device} '
-            f'({self.engine.backend_name}, {self.engine.threads} threads), '
+            f'({self.engine.backend_name}, {self.engine.threads} threads'
+            f'{f" on each of {ranks} ranks" if (ranks := self.engine.ranks) > 1 else ""}), '
             f'first response {self.frames_until_response} frames after a change')
         return super().on_activate(state)
 
@@ -171,9 +203,13 @@ class AgentNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop the robot if it was under way."""
+        """Stop the robot if it was under way, and end the other ranks."""
         if state.label == 'active':
             self.stop_robot()
+        if hasattr(self, 'engine'):
+            self.destroy_timer(self._timer)
+            self.destroy_subscription(self._image_sub)
+            self._close_engine()
         return super().on_shutdown(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -182,7 +218,8 @@ class AgentNode(LifecycleNode):
         self.destroy_subscription(self._image_sub)
         self.destroy_publisher(self._diagnostics_pub)
         self.destroy_lifecycle_publisher(self._command_pub)
-        del self.engine, self.policy
+        self._close_engine()
+        del self.policy
         return super().on_cleanup(state)
 
     def on_image(self, msg: Image | CompressedImage) -> None:

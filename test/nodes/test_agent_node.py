@@ -1,11 +1,15 @@
 """The agent as a process on real DDS, with frames of every kind."""
 
 import os
+from pathlib import Path
+import re
 import signal
+import sys
 import time
+from types import SimpleNamespace
 
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, KeyValue
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -27,6 +31,7 @@ from stream_agent.nodes.messages import (
     array_to_image, ns_to_stamp, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
 from stream_agent.theory.patterns import read_newest_image, sequential_pattern, streaming_pattern
 from support.graphs import EVERY_LAYER
+from support.jobs import is_running, wait_for
 import torch
 
 pytestmark = pytest.mark.real_time
@@ -352,6 +357,31 @@ def test_each_update_is_published_before_it_is_settled_and_each_stage_is_its_own
         assert (durations.total, durations.longest) == (sum(seconds), max(seconds))
 
 
+@pytest.mark.any_time
+def test_an_image_passes_eight_files_besides_those_of_the_backend(make_node, checkpoint):
+    agent, passed = make_node(checkpoint=checkpoint), set()
+    agent.engine._backend = SimpleNamespace(
+        respond=lambda _: np.zeros((1, 2), np.float32), settle=lambda: None)
+    package = Path(agent_node.__file__).parents[1]
+
+    def see(frame, event, _):
+        path = Path(frame.f_code.co_filename)
+        if event == 'call' and package in path.parents:
+            passed.add(str(path.relative_to(package)))
+
+    msg = message(agent)
+    sys.setprofile(see)
+    try:
+        agent.on_image(msg)
+    finally:
+        sys.setprofile(None)
+    assert agent.commands == 1
+    assert passed == {
+        'nodes/agent_node.py', 'nodes/messages.py', 'engine/frame_filter.py', 'images.py',
+        'network/preprocessing.py', 'engine/engine.py', 'network/checkpoint.py',
+        'measurement/durations.py'}
+
+
 @pytest.mark.parametrize('every_update, answers', [(False, [1, 1]), (True, [1, 2])])
 def test_updates_before_the_first_response_count_as_updates_and_not_as_frames(
         start_node, camera, tmp_path, every_update, answers):
@@ -402,6 +432,84 @@ def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, ch
         assert 0 < seconds[0] <= seconds[1] <= seconds[2] <= seconds[3] < 1
 
 
+RANKS = {'ranks': 2, 'partition': 'equal', 'backend': 'eager', 'device': 'cpu',
+         'autostart': True, 'max_gap': 1000}
+
+
+def workers_of(agent):
+    """Return the processes that an agent has started."""
+    pid = agent.popen.pid
+    return [int(word) for word in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+
+def test_two_ranks_command_what_one_process_does_and_leave_together(
+        start_node, camera, peer, checkpoint):
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    agent = start_node('agent', checkpoint=checkpoint, **RANKS)
+    camera.wait_for_agent()
+    policy = load_policy(checkpoint)
+    engine = Engine(policy.network)
+    expected = [LIMITS.command(engine.step(policy.preprocessing(picture(index))))
+                for index in range(8)]
+    assert [camera.show_and_wait(index) for index in range(8)] == expected
+    assert len(set(expected)) == 8
+    peer.spin_until(lambda: heard)
+    assert KeyValue(key='ranks', value='2') in heard[-1].message.status[0].values
+    # Neither of them remembers, and all come back.
+    (worker,) = workers_of(agent)
+    assert change_state(peer, Transition.TRANSITION_DEACTIVATE)
+    assert change_state(peer, Transition.TRANSITION_ACTIVATE)
+    assert workers_of(agent) == [worker]
+    assert camera.show_and_wait(0) == expected[0]
+    assert change_state(peer, Transition.TRANSITION_DEACTIVATE)
+    assert change_state(peer, Transition.TRANSITION_CLEANUP)
+    assert not is_running(worker)
+    assert change_state(peer, Transition.TRANSITION_CONFIGURE)
+    assert change_state(peer, Transition.TRANSITION_ACTIVATE)
+    peer.spin_until(camera.publisher.get_subscription_count)
+    assert [camera.show_and_wait(index) for index in range(8)] == expected
+    (worker,) = workers_of(agent)
+    agent.signal(signal.SIGINT)
+    assert agent.wait() == 0
+    assert not is_running(worker) and 'rank 1:' not in agent.output
+
+
+def test_an_agent_stops_the_robot_and_ends_when_a_rank_dies(start_node, camera, checkpoint):
+    agent = start_node('agent', checkpoint=checkpoint, **RANKS)
+    camera.wait_for_agent()
+    camera.show_and_wait(0)
+    os.kill(*workers_of(agent), signal.SIGKILL)
+    # At the latest when it does not take the third frame.
+    for index in range(1, 4):
+        camera.show(index)
+        camera.peer.spin(0.1)
+    camera.peer.spin_until(lambda: twist_to_command(camera.commands[-1].message) == STOP)
+    assert agent.wait() == 1
+    assert re.search(r'RankError: rank 1 did not .* and is gone; see what its process printed',
+                     agent.output)
+
+
+def test_the_other_ranks_end_when_the_agent_is_killed(start_node, camera, checkpoint):
+    agent = start_node('agent', checkpoint=checkpoint, **RANKS)
+    camera.wait_for_agent()
+    (worker,) = workers_of(agent)
+    agent.signal(signal.SIGKILL)
+    agent.wait()
+    wait_for(lambda: not is_running(worker))
+    assert re.search('rank 1: rank 0 did not send an order and is gone', agent.output)
+
+
+@pytest.mark.any_time
+def test_one_process_computes_what_cannot_be_spread(start_node, camera, tmp_path):
+    path = save(tmp_path / 'sequential', EVERY_LAYER, sequential_pattern(EVERY_LAYER))
+    agent = start_node('agent', checkpoint=path, **{**RANKS, 'partition': 'measured'})
+    camera.wait_for_agent()
+    camera.show_and_wait(0)
+    assert not workers_of(agent)
+    assert ('one process computes the network: 1 of 2 ranks has no work: edges with R = 0 join '
+            'all nodes') in agent.output
+
+
 @pytest.mark.parametrize('parameters, sentence', [
     ({}, 'configure: checkpoint is empty; give the file of a policy, such as '
          '-p checkpoint:=lane_streaming.safetensors'),
@@ -412,6 +520,13 @@ def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, ch
      "configure: device 'cuda:99' is not to be had ("),
     ({'checkpoint': 'GOOD', 'backend': 'abacus'},
      "configure: there is no backend 'abacus'; on cpu in float32 there are eager, packed"),
+    ({'checkpoint': 'GOOD', 'ranks': 2, 'device': 'cuda:0'},
+     "configure: ranks is 2, which compute on the CPU, but device is 'cuda:0'; let device be "
+     "'auto' or 'cpu', or ranks be 1"),
+    ({'checkpoint': 'GOOD', 'ranks': 2, 'partition': 'fair'},
+     "configure: partition is 'fair'; choices are 'measured', 'equal'"),
+    ({'checkpoint': 'GOOD', 'ranks': 2, 'backend': 'onnxruntime'},
+     "configure: backend 'onnxruntime' computes no single nodes; ranks take eager or packed"),
     ({'checkpoint': 'GOOD', 'image_transport': 'theora'},
      "configure: image_transport is 'theora'; choices are 'raw', 'compressed'")])
 @pytest.mark.any_time
