@@ -16,8 +16,9 @@ TRANSPORTS = ('raw', 'compressed')
 OTHER_GATE = {'command_type': str, 'wheel_base': float, 'use_sim_time': bool}
 OTHER_AGENT = {
     'checkpoint': str, 'allow': str, 'device': str, 'backend': str, 'precision': str,
-    'threads': int, 'image_transport': str, 'updates_per_frame': int,
-    'publish_every_update': bool, 'autostart': bool, 'use_sim_time': bool}
+    'threads': int, 'ranks': int, 'partition': str, 'image_transport': str,
+    'updates_per_frame': int, 'publish_every_update': bool, 'autostart': bool,
+    'use_sim_time': bool}
 WORDS = {str: 'a text', float: 'a number with a decimal point', int: 'a whole number',
          bool: 'true or false'}
 

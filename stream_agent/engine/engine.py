@@ -14,7 +14,7 @@ def choose_device(name: str) -> torch.device:
     """
     Return the torch device of that name; 'auto' is the GPU if there is one.
 
-    :raises ValueError: If the device is not to be had.
+    :raises ValueError: If the device is not available.
     """
     if name == 'auto':
         name = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -23,20 +23,20 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device '{name}' is not to be had ({reason}); "
+        raise ValueError(f"device '{name}' is not available ({reason}); "
                          "use 'auto', 'cpu', or a CUDA device that nvidia-smi lists") from None
     return device
 
 
 def check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
     """
-    Refuse what is no frame for a network, before anything is done with it.
+    Refuse an array that does not fit a network's input, before anything is done with it.
 
     :raises ValueError: If it has another type or shape.
     """
     if not isinstance(frame, np.ndarray) or frame.dtype != np.float32:
         kind = getattr(frame, 'dtype', type(frame).__name__)
-        raise ValueError(f'respond: the frame is {kind}; it has to be a float32 array, as '
+        raise ValueError(f'respond: the frame is {kind}; it needs to be a float32 array, as '
                          'preprocessing makes it of an image')
     if frame.shape != shape:
         raise ValueError(f'respond: the frame has the shape {list(frame.shape)}; the network '
@@ -62,7 +62,7 @@ class Engine:
         does anyway, None for as many as torch uses (1 in other runtimes).
     :param batch_size: B, for frames (B, *shape) and outputs alike; None for one stream without
         a batch axis.
-    :raises ValueError: If the device or the backend is not to be had.
+    :raises ValueError: If the device or the backend is not available.
     """
 
     def __init__(self, network: RolloutNetwork, device: str = 'cpu',
@@ -134,7 +134,7 @@ class Engine:
         output = self._in_threads(self._backend.respond,
                                   frame if self._batched else frame[np.newaxis])
         self._settled = False
-        # The backend may go on reading its own.
+        # The backend may still read its own.
         return output.copy() if self._batched else output[0].copy()
 
     def settle(self) -> None:

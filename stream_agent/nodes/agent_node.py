@@ -105,7 +105,7 @@ class AgentNode(LifecycleNode):
         refuse_unknown(self)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the network and create the interfaces; fails if either is not to be had."""
+        """Load the network and create the interfaces; fails if either is not available."""
         try:
             self._load()
         except (OSError, RuntimeError, ValueError) as error:

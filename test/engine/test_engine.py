@@ -105,7 +105,7 @@ def test_the_device_auto_is_the_gpu_where_there_is_one():
 def test_a_missing_device_is_named(name):
     with pytest.raises(ValueError) as error:
         choose_device(name)
-    assert str(error.value).startswith(f"device '{name}' is not to be had (")
+    assert str(error.value).startswith(f"device '{name}' is not available (")
     assert str(error.value).endswith(
         "; use 'auto', 'cpu', or a CUDA device that nvidia-smi lists")
 

@@ -184,7 +184,7 @@ def test_calls_out_of_order_say_what_to_call(alone):
 
 
 @pytest.mark.parametrize('frame, message', [
-    (np.zeros((1, 8, 8)), 'respond: the frame is float64; it has to be a float32 array, as '
+    (np.zeros((1, 8, 8)), 'respond: the frame is float64; it needs to be a float32 array, as '
      'preprocessing makes it of an image'),
     (np.zeros((1, 8, 9), np.float32),
      'respond: the frame has the shape [1, 8, 9]; the network takes [1, 8, 8]')])

@@ -517,7 +517,7 @@ def test_one_process_computes_what_cannot_be_spread(start_node, camera, tmp_path
      "configure: [Errno 2] No such file or directory: '/nowhere/policy.safetensors'"),
     ({'checkpoint': __file__}, f'configure: {__file__}: not a safetensors file ('),
     ({'checkpoint': 'GOOD', 'device': 'cuda:99'},
-     "configure: device 'cuda:99' is not to be had ("),
+     "configure: device 'cuda:99' is not available ("),
     ({'checkpoint': 'GOOD', 'backend': 'abacus'},
      "configure: there is no backend 'abacus'; on cpu in float32 there are eager, packed"),
     ({'checkpoint': 'GOOD', 'ranks': 2, 'device': 'cuda:0'},

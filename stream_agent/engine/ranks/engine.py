@@ -34,7 +34,7 @@ class PartitionedEngine:
     :param timeout: Seconds that another rank may be late before it is given up.
     :param exchange: How values travel; chosen by the device if None.
     :raises PartitionError: If the partition does not fit the network or the processes.
-    :raises BackendError: If the backend is not to be had.
+    :raises BackendError: If the backend is not available.
     :raises RankError: If another rank is gone.
     """
 

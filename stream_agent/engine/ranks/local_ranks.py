@@ -129,7 +129,7 @@ class RankProcesses:
 
     def check(self) -> None:
         """
-        Refuse to go on with a process that has ended.
+        Check that no process has ended.
 
         :raises RankError: For the first of them.
         """

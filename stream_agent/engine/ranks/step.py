@@ -96,7 +96,7 @@ def make_nodes(network: RolloutNetwork, names: Collection[str], device: torch.de
 
     :param backend: A name in ``BACKENDS``.
     :param precision: 'float32' or 'bfloat16', as for ``Engine``.
-    :raises BackendError: If the backend is not to be had.
+    :raises BackendError: If the backend is not available.
     """
     check_backend(backend, device.type, precision)
     if backend == 'packed':
