@@ -474,19 +474,24 @@ def test_two_ranks_command_what_one_process_does_and_leave_together(
     assert not is_running(worker) and 'rank 1:' not in agent.output
 
 
-def test_an_agent_stops_the_robot_and_ends_when_a_rank_dies(start_node, camera, checkpoint):
+@pytest.mark.parametrize('number, how', [
+    (signal.SIGKILL, 'and is gone'), (signal.SIGSTOP, 'within 5 s')])
+def test_an_agent_stops_the_robot_and_ends_when_a_rank_dies_or_hangs(
+        start_node, camera, checkpoint, number, how):
     agent = start_node('agent', checkpoint=checkpoint, **RANKS)
     camera.wait_for_agent()
     camera.show_and_wait(0)
-    os.kill(*workers_of(agent), signal.SIGKILL)
+    (worker,) = workers_of(agent)
+    os.kill(worker, number)
     # At the latest when it does not take the third frame.
     for index in range(1, 4):
         camera.show(index)
         camera.peer.spin(0.1)
     camera.peer.spin_until(lambda: twist_to_command(camera.commands[-1].message) == STOP)
     assert agent.wait() == 1
-    assert re.search(r'RankError: rank 1 did not .* and is gone; see what its process printed',
+    assert re.search(f'RankError: rank 1 did not .* {how}; see what its process printed',
                      agent.output)
+    assert not is_running(worker)
 
 
 def test_the_other_ranks_end_when_the_agent_is_killed(start_node, camera, checkpoint):
