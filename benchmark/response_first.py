@@ -7,7 +7,7 @@ returns the answer; the undivided step computes every node before it returns the
 
 import time
 
-from harness import alternate, parse, percentiles, show
+from harness import alternate, parse, percentiles, run_benchmark, show
 import numpy as np
 from stream_agent.engine.engine import Engine
 from stream_agent.graph_files.graph_file import graph_from_data
@@ -112,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

@@ -67,17 +67,19 @@ def examine_timing(policy: Policy, agent: Mapping[str, Any], period: float) -> l
 def measure(policy: Policy, agent: Mapping[str, Any], device: str) -> PolicyTiming:
     """Time black frames one after the other, after a warm-up."""
     torch.set_num_threads(int(agent.get('threads', 0)) or 1)
-    engine = Engine(policy.network, device,
-                    agent.get('updates_per_frame', 0) or policy.updates_per_frame,
-                    backend=agent.get('backend', 'auto'),
+    updates = agent.get('updates_per_frame', 0) or policy.updates_per_frame
+    engine = Engine(policy.network, device, backend=agent.get('backend', 'auto'),
                     precision=agent.get('precision', 'float32'), threads=agent.get('threads', 0))
     engine.warm_up()
     frame = np.full(policy.preprocessing.shape, -0.5, np.float32)
     responses, steps = Durations(), Durations()
     for _ in range(FRAMES):
         start = time.perf_counter()
-        for _ in engine.responses(frame):
-            responses.add(time.perf_counter() - start)
+        for _ in range(updates - 1):
+            engine.step(frame)
+        engine.respond(frame)
+        responses.add(time.perf_counter() - start)
+        engine.settle()
         wait_for(engine.device)
         steps.add(time.perf_counter() - start)
     conditions = f'{engine.device} ({engine.backend_name}, {engine.threads or 1} threads)'

@@ -89,5 +89,5 @@ def test_a_candidate_forecasts_what_its_rollout_costs():
 
 
 def test_an_unknown_device_is_named():
-    with pytest.raises(ValueError, match="device 'warp' is not to be had"):
+    with pytest.raises(ValueError, match="device 'warp' is not available"):
         choose_device('warp')

@@ -89,7 +89,7 @@ def test_nobody_is_there(doctor, params):
         'image': NOT_CHECKED, 'stamps': NOT_CHECKED, 'base': WARN, 'rivals': OK,
         'wheels': NOT_CHECKED, 'disk': OK}
     assert found['parameters'].said.startswith('gate: max_speed is 99.0')
-    assert found['device'].said.startswith("device 'cuda:77' is not to be had")
+    assert found['device'].said.startswith("device 'cuda:77' is not available")
     assert found['base'].said == "nobody listens to '/cmd_vel'"
 
 

@@ -74,6 +74,20 @@ class PackedNodes:
         self._nodes[name](now, before)
 
 
+def check_backend(backend: str, device: str, precision: str) -> None:
+    """
+    Refuse what cannot compute the nodes of a rank on a type of device.
+
+    :raises BackendError: As in ``make_nodes``.
+    """
+    if backend not in BACKENDS:
+        raise BackendError(f"backend '{backend}' computes no single nodes; "
+                           f"ranks take {' or '.join(BACKENDS)}")
+    reason = why_unusable(backend, device, precision)
+    if reason:
+        raise BackendError(f"backend '{backend}': {reason}")
+
+
 def make_nodes(network: RolloutNetwork, names: Collection[str], device: torch.device,
                backend: str, precision: str) -> EagerNodes | PackedNodes:
     """
@@ -83,12 +97,7 @@ def make_nodes(network: RolloutNetwork, names: Collection[str], device: torch.de
     :param precision: 'float32' or 'bfloat16', as for ``Engine``.
     :raises BackendError: If the backend is not available.
     """
-    if backend not in BACKENDS:
-        raise BackendError(f"backend '{backend}' computes no single nodes; "
-                           f"ranks take {' or '.join(BACKENDS)}")
-    reason = why_unusable(backend, device.type, precision)
-    if reason:
-        raise BackendError(f"backend '{backend}': {reason}")
+    check_backend(backend, device.type, precision)
     if backend == 'packed':
         return PackedNodes(network, names, getattr(torch, precision))
     kind = EagerNodes if device.type == 'cpu' else ExactNodes
