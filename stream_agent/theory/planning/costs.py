@@ -41,7 +41,8 @@ def check_costs(costs: NodeCosts, graph: GraphSpec) -> None:
     wanted = [node.name for node in graph.nodes if node.name not in graph.inputs]
     for name in wanted:
         if name not in costs.nodes:
-            raise CostError(f"the node '{name}' has no cost; give one for each of {', '.join(wanted)}")
+            raise CostError(f"the node '{name}' has no cost; give one for each of "
+                            + ', '.join(wanted))
     for name, seconds in costs.nodes.items():
         if name not in wanted:
             raise CostError(f"'{name}' has a cost, but is not a computed node of the graph; "

@@ -106,43 +106,35 @@ class Placement:
         """Put a block on a rank."""
         self.effort += 1
         self.ranks[block] = rank
-        self._count[rank] += 1
-        if rank and self._count[rank] == 1:
-            self.seconds[[0, rank]] += self.blocks.link.per_message
-        self.seconds[rank] += self.blocks.seconds[block]
-        for source in self.blocks.reads[block]:
-            self._readers[source][rank] += 1
-            if self._readers[source][rank] == 1:
-                self._send(source, rank, 1)
-        for source in self.blocks.read[block]:
-            self._home[source] = rank
-            self._send_to_all(source, 1)
+        self._count_block(block, rank, 1)
 
     def lift(self, block: int) -> None:
-        """Take a block from its rank; undoes ``place``."""
-        rank = self.ranks[block]
-        for source in self.blocks.read[block]:
-            self._send_to_all(source, -1)
-            self._home[source] = None
-        for source in self.blocks.reads[block]:
-            self._readers[source][rank] -= 1
-            if not self._readers[source][rank]:
-                self._send(source, rank, -1)
-        self.seconds[rank] -= self.blocks.seconds[block]
-        if rank and self._count[rank] == 1:
-            self.seconds[[0, rank]] -= self.blocks.link.per_message
-        self._count[rank] -= 1
+        """Take a block from its rank, which undoes ``place``."""
+        self._count_block(block, self.ranks[block], -1)
         self.ranks[block] = None
+
+    def _count_block(self, block: int, rank: int, sign: int) -> None:
+        """Count the work and the messages of a block that is placed (1) or lifted (-1)."""
+        self._count[rank] += sign
+        if rank and self._count[rank] == (sign > 0):
+            self.seconds[[0, rank]] += sign * self.blocks.link.per_message
+        self.seconds[rank] += sign * self.blocks.seconds[block]
+        for source in self.blocks.reads[block]:
+            self._readers[source][rank] += sign
+            if self._readers[source][rank] == (sign > 0):
+                self._send(source, rank, sign)
+        for source in self.blocks.read[block]:
+            self._home[source] = rank
+            for reader, readers in enumerate(self._readers[source]):
+                if readers:
+                    self._send(source, reader, sign)
+            if sign < 0:
+                self._home[source] = None
 
     def move(self, block: int, rank: int) -> None:
         """Put a block on another rank."""
         self.lift(block)
         self.place(block, rank)
-
-    def _send_to_all(self, source: str, sign: int) -> None:
-        for rank, readers in enumerate(self._readers[source]):
-            if readers:
-                self._send(source, rank, sign)
 
     def _send(self, source: str, rank: int, sign: int) -> None:
         """Count a message to a rank that reads the node, or discount it."""
