@@ -12,7 +12,7 @@ import signal
 import numpy as np
 from stream_agent.cli.arguments import (
     add_allowed, add_robot, check_folder, robot_settings, run_tool)
-from stream_agent.drawing.style import save
+from stream_agent.drawing.plot_style import save
 from stream_agent.driving.drives import (
     Drive, drive, ExpertDriver, Lockstep, PolicyDriver, RealTime, Trial)
 from stream_agent.driving.evaluation import compared, draw, drive_all, timed, written

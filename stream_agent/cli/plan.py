@@ -10,7 +10,7 @@ from typing import Any
 
 from stream_agent.cli.arguments import (
     add_allowed, add_graph, check_folder, find_graph, open_graph, positive, run_tool)
-from stream_agent.drawing.style import save
+from stream_agent.drawing.plot_style import save
 from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
 from stream_agent.engine.layer_profiler import Check, check_forecasts, measure_costs
 from stream_agent.graph_files.cost_file import load_costs, save_costs

@@ -35,7 +35,8 @@ class Device:
 
     def seconds(self, graph: GraphSpec, pattern: Pattern, names: Iterable[str]) -> float:
         """Return what nodes take that are computed together in one frame."""
-        names = set(names)
+        # Not a set, so that the sum is rounded in the same way in every process.
+        names = dict.fromkeys(names)
         if self.execution == SERIAL:
             return sum(self.costs.nodes[name] for name in names)
         sources = sources_of(graph, pattern)
