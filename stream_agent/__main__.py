@@ -21,11 +21,15 @@ COMMANDS = {
     'evaluate': ('stream_agent.cli.evaluate', 'drives policies on held-out courses'),
     'compare': ('stream_agent.cli.compare', 'replays recordings to several policies'),
     'convert': ('stream_agent.cli.convert', 'writes tubs and archives as recordings'),
-    'experiment': ('stream_agent.cli.experiment', 'runs the published experiments anew'),
     'export': ('stream_agent.cli.export', 'writes a policy as ONNX, to run it without torch'),
     'world': ('stream_agent.cli.world', 'writes a course as a world for Gazebo'),
     'run': ('stream_agent.cli.run', 'the main job: all of the above nodes, then the report'),
 }
+# What the release before called them. Nodes keep the old name there, too, by which parameter
+# files and remappings know them.
+OLD_COMMANDS = {'record': 'record_bag'}
+MOVED = {'experiment': 'the experiments are studies now, beside the package in its repository; '
+         'there, run: python -m studies noisy-mnist --data DIR'}
 # What runs until it is told to go.
 ROBOT = {COMMANDS[name][0] for name in (
     'agent', 'gate', 'record_bag', 'recorder', 'simulation', 'camera', 'expert', 'run')}
@@ -34,6 +38,7 @@ ROBOT = {COMMANDS[name][0] for name in (
 def usage() -> str:
     """List the commands, a line each."""
     lines = [f'  {name:<11} {purpose}' for name, (_, purpose) in COMMANDS.items()]
+    lines += [f'  {name:<11} says where it is now' for name in MOVED]
     return '\n'.join(['usage: stream_agent COMMAND ...', '', *lines])
 
 
@@ -49,6 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(usage())
         return 0 if arguments else 2
     name, *rest = arguments
+    if name in OLD_COMMANDS:
+        print(f"stream_agent: '{name}' is called '{OLD_COMMANDS[name]}' now; rename it, as the "
+              'next release has no such command', file=sys.stderr)
+        rest += ['--ros-args', '-r', f'__node:={name}']
+        name = OLD_COMMANDS[name]
+    if name in MOVED:
+        print(f'stream_agent {name}: {MOVED[name]}', file=sys.stderr)
+        return 2
     if name not in COMMANDS:
         print(f"stream_agent: no command '{name}'; commands are {', '.join(COMMANDS)}",
               file=sys.stderr)

@@ -1,31 +1,86 @@
-"""Numbers that a user may set: meaning, unit, range and default, said once, checked once."""
+"""
+Settings: meaning, unit, range and default of what a user may set, said once and checked once.
 
-from dataclasses import field, fields
+A settings dataclass declares its fields by the functions below. ROS parameters are made of it by
+``nodes/parameters.py``, command-line options by ``cli/arguments.py``. A field that is declared
+otherwise is set by the program, and by no user.
+"""
+
+from dataclasses import Field, field, fields
+from pathlib import Path
 from typing import Any
+
+Number = int | float
 
 
 class SettingsError(ValueError):
     """A setting outside what it may be; the message says which one, and what would do."""
 
 
-def quantity(default: float, unit: str, low: float, high: float, meaning: str):
+def quantity(default: Number | tuple[Number, ...] | None, unit: str, low: Number, high: Number,
+             meaning: str, *, whole: bool | None = None, option: str = '') -> Any:
     """
-    Declare a number of a settings dataclass; a whole one, if its default is.
+    Declare a number of a settings dataclass, or as many of them as the default has.
 
+    :param default: None if nothing is set.
     :param low: The least value allowed.
     :param high: The greatest value allowed.
+    :param whole: Whether it is a whole number; as the default is, if None.
+    :param option: Name of the command-line option, if it is not the field's.
     """
+    if whole is None:
+        whole = all(isinstance(one, int) for one in
+                    (default if isinstance(default, tuple) else [default]))
     return field(default=default, metadata={
-        'unit': unit, 'low': low, 'high': high, 'meaning': meaning})
+        'unit': unit, 'low': low, 'high': high, 'meaning': meaning, 'whole': whole,
+        'option': option})
 
 
-def choice(default: bool | str, meaning: str, among: tuple[str, ...] = ()):
+def choice(default: bool | str | None, meaning: str, among: tuple[str, ...] = ()) -> Any:
     """
-    Declare a setting that is no number.
+    Declare a setting that is not a number.
 
+    :param meaning: Of what is true by default, what is done, as the option says 'do not'.
     :param among: The words allowed; none for a truth value.
     """
     return field(default=default, metadata={'meaning': meaning, 'among': among})
+
+
+def free_text(default: str | None, meaning: str, kind: str = 'TEXT') -> Any:
+    """
+    Declare a setting that is any text, such as the name of a topic.
+
+    :param kind: What it is, for the help of the command line.
+    """
+    return field(default=default, metadata={'meaning': meaning, 'type': str, 'kind': kind})
+
+
+def file_path(default: Path | None, meaning: str, kind: str = 'FILE') -> Any:
+    """
+    Declare the path of a file or folder.
+
+    :param default: None if nothing is set.
+    :param kind: What it is, for the help of the command line.
+    """
+    return field(default=default, metadata={'meaning': meaning, 'type': Path, 'kind': kind})
+
+
+def several(default: tuple, meaning: str, kind: str = 'NAME', each: type = str,
+            among: tuple[str, ...] = ()) -> Any:
+    """
+    Declare a setting of several words or paths.
+
+    :param kind: What each is, for the help of the command line.
+    :param each: ``str`` or ``Path``.
+    :param among: The words allowed; none for any.
+    """
+    return field(default=default, metadata={
+        'meaning': meaning, 'type': each, 'kind': kind, 'several': True, 'among': among})
+
+
+def settings_fields(settings: Any) -> list[Field]:
+    """Return the fields of a settings dataclass, or of an instance, that a user may set."""
+    return [item for item in fields(settings) if 'meaning' in item.metadata]
 
 
 def check(settings: Any) -> None:
@@ -34,24 +89,62 @@ def check(settings: Any) -> None:
 
     :raises SettingsError: For the first that is not allowed.
     """
-    for item in fields(settings):
+    for item in settings_fields(settings):
         value = getattr(settings, item.name)
-        if 'unit' in item.metadata:
-            check_number(item.name, value, item.default, **item.metadata)
-        elif item.metadata['among'] and value not in item.metadata['among']:
-            raise SettingsError(f'{item.name} is {value!r}; set it to '
-                                f"{' or '.join(item.metadata['among'])}")
-        elif type(value) is not type(item.default):
-            raise SettingsError(f'{item.name} is {value!r}; set it to true or false')
+        if not is_allowed(item, value):
+            raise SettingsError(f'{item.name} is {value!r}; set it to {allowed_values(item)}')
 
 
-def check_number(name: str, value: Any, default: float, unit: str, low: float, high: float,
-                 meaning: str) -> None:
-    """Refuse what is no number, no whole one where one is due, or out of its range."""
-    kinds = int if isinstance(default, int) else (int, float)
-    kind = 'a whole number' if isinstance(default, int) else 'a number'
+def is_allowed(item: Field, value: Any) -> bool:
+    """Tell whether a field may have a value."""
+    about = item.metadata
+    if value is None:
+        return item.default is None
+    if 'unit' in about:
+        if not isinstance(item.default, tuple):
+            return is_within(item, value)
+        return (isinstance(value, tuple) and len(value) == len(item.default)
+                and all(is_within(item, number) for number in value))
+    if about.get('several'):
+        return isinstance(value, tuple) and all(
+            isinstance(one, about['type']) and (not about['among'] or one in about['among'])
+            for one in value)
+    if 'type' in about:
+        return isinstance(value, about['type'])
+    return value in about['among'] if about['among'] else isinstance(value, bool)
+
+
+def is_within(item: Field, value: Any) -> bool:
+    """Tell whether a value is a number of the kind and range that a quantity has."""
+    kinds = int if item.metadata['whole'] else (int, float)
     # Written so that NaN, which compares false with everything, is refused.
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        unit = f' {unit}' if unit else ''
-        raise SettingsError(f'{name} is {value!r}; set it to {kind} from {low:g} to '
-                            f'{high:g}{unit} ({meaning})')
+    return (isinstance(value, kinds) and not isinstance(value, bool)
+            and item.metadata['low'] <= value <= item.metadata['high'])
+
+
+def allowed_values(item: Field) -> str:
+    """Say what a field may be."""
+    about = item.metadata
+    if 'unit' in about:
+        several = (f'{len(item.default)} numbers, each ' if isinstance(item.default, tuple)
+                   else '')
+        return f"{several}{numbers_allowed(item)} ({about['meaning']})"
+    if about.get('among'):
+        return ' or '.join(about['among'])
+    if 'type' not in about:
+        return 'true or false'
+    kind = 'path' if about['type'] is Path else 'text'
+    return f"{f'a list of {kind}s' if about.get('several') else f'a {kind}'} ({about['meaning']})"
+
+
+def range_of(item: Field) -> str:
+    """Say from where to where a quantity goes, with its unit."""
+    low, high = (str(end) if isinstance(end, int) else f'{end:g}'
+                 for end in (item.metadata['low'], item.metadata['high']))
+    unit = f" {item.metadata['unit']}" if item.metadata['unit'] else ''
+    return f'{low} to {high}{unit}'
+
+
+def numbers_allowed(item: Field) -> str:
+    """Say which number a quantity may be: kind, range, unit."""
+    return ('a whole number' if item.metadata['whole'] else 'a number') + f' from {range_of(item)}'

@@ -4,8 +4,11 @@ What ROS messages hold, read without ROS: the only place that knows steps and en
 The messages may be rclpy's or those of a library that reads recordings; both name the same fields.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
+from stream_agent.bounded_settings import choice
 
 MAX_SIDE = 4096
 MAX_BYTES = 64 * 2**20
@@ -14,6 +17,14 @@ CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 TO_RGB = {'rgb8': np.s_[:], 'bgr8': np.s_[::-1], 'rgba8': np.s_[:3], 'bgra8': np.s_[2::-1],
           'mono8': 0}
 JPEG, JPEG_END = b'\xff\xd8', b'\xff\xd9'
+
+
+TRANSPORTS = ('raw', 'compressed')
+
+
+def image_transport() -> Any:
+    """Declare the setting that says how images are sent."""
+    return choice(TRANSPORTS[0], "how images are sent: 'raw' or 'compressed'", TRANSPORTS)
 
 
 class ImageError(ValueError):

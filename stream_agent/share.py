@@ -42,6 +42,8 @@ def installed_share() -> list[Path]:
 
 USUAL_TOPICS = {'image_topic': 'image', 'cmd_vel_topic': 'cmd_vel'}
 PARAMETERS = 'ros__parameters'
+# What parameters were called in the release before, and are called now.
+OLD_PARAMETERS = {'executor': 'backend'}
 NUMBER = re.compile(r'[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+')
 
 
@@ -68,10 +70,20 @@ class ParameterFiles:
 
     def of(self, name: str) -> dict[str, Any]:
         """
-        Return the parameters of a process.
+        Return the parameters of a process; those that are given by old names have the new ones.
 
         :param name: With its namespace, such as ``/robot/gate``.
         """
+        found = self._given(name)
+        return {new: found[old] for old, new in OLD_PARAMETERS.items() if old in found} | {
+            name: value for name, value in found.items() if name not in OLD_PARAMETERS}
+
+    def old_names(self, name: str) -> dict[str, str]:
+        """Return new names by those of the release before that a process is given."""
+        found = self._given(name)
+        return {old: new for old, new in OLD_PARAMETERS.items() if old in found}
+
+    def _given(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for pattern, parameters in self._sections.items():
             if matches(pattern, name):
@@ -145,3 +157,20 @@ def find_robot(name: str, folder: Path) -> Path:
             f"robot: there is no '{name}'; shipped robots are {', '.join(shipped)}, and the path "
             'of a file like theirs does as well')
     return file
+
+
+def policy_file(given: Path, share: Path | None = None) -> Path:
+    """
+    Return the file of a policy.
+
+    :param given: The file itself, or a name in ``config/policies``.
+    :param share: Folder with ``config``; the package's, if None.
+    :raises InstallationError: If there is no such file.
+    """
+    shipped = (share or share_folder()) / 'config' / 'policies' / f'{given}.safetensors'
+    for path in (given.expanduser(), shipped):
+        if path.is_file():
+            return path.resolve()
+    names = ', '.join(sorted(path.stem for path in shipped.parent.glob('*.safetensors')))
+    raise InstallationError(f"policy '{given}': no such file; shipped policies are "
+                            f"{names or 'none'}")

@@ -15,20 +15,21 @@ import time
 
 import cv2
 import numpy as np
-from stream_agent.cli.arguments import find_graph, positive
+from stream_agent.cli.arguments import add_settings, find_graph, positive, settings_of
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.cloning import (
-    CloningLearner, CloningSchedule, cut_recordings, decoded_recordings, episodes_for,
-    FrameLearner, limits_of)
-from stream_agent.learning.cloning_options import add_alignment, alignment_of, usual_cache
+    CloningLearner, cut_recordings, decoded_recordings, episodes_for, FrameLearner, limits_of)
 from stream_agent.learning.folds import assign_folds, predict, r2_score
-from stream_agent.learning.trainer import Trainer, TrainerOptions
+from stream_agent.learning.policy_jobs import usual_cache
+from stream_agent.learning.settings import CloningSchedule, TrainerOptions
+from stream_agent.learning.trainer import Trainer
 from stream_agent.learning.window_sampler import RecordedEpisode
 from stream_agent.measurement.machine import machine
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.recordings.sources import add_reading, reading_of
+from stream_agent.recordings.alignment import Alignment
+from stream_agent.recordings.recording import Reading
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 import torch
 
@@ -67,8 +68,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--quick', action='store_true', help='one epoch of one fold')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
-    add_reading(parser)
-    add_alignment(parser)
+    add_settings(parser, Reading)
+    add_settings(parser, Alignment)
     return parser.parse_args()
 
 
@@ -197,9 +198,9 @@ def main() -> None:
     if arguments.quick:
         arguments.epochs, arguments.folds = 1.0, 1
     preprocessing = Preprocessing(load_graph(arguments.graph).node('image').shape)
-    recordings = decoded_recordings(arguments.data, reading_of(arguments), preprocessing,
+    recordings = decoded_recordings(arguments.data, settings_of(arguments, Reading), preprocessing,
                                     arguments.cache, say=lambda line: None)
-    found = cut_recordings(recordings, alignment_of(arguments))
+    found = cut_recordings(recordings, settings_of(arguments, Alignment))
     limits = limits_of(found)
     episodes = episodes_for(found, limits)
     fold_of = assign_folds([episode.name for episode in episodes], list(map(len, episodes)), 5)

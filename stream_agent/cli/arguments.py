@@ -1,12 +1,23 @@
-"""What the tools of the theory have in common on the command line."""
+"""
+What the command lines have in common: graphs, rollouts, robots, and options made of settings.
+
+Meaning, unit, range and default of a number stand in a settings dataclass (bounded_settings.py);
+``add_settings`` makes options of it, and ``settings_of`` makes it of what was given.
+"""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, replace
 from fractions import Fraction
+import math
 import os
 from pathlib import Path
 import sys
+from typing import Any
 
+from stream_agent.bounded_settings import (
+    is_within, numbers_allowed, quantity, range_of, settings_fields)
+from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.share import find_robot, share_folder
 from stream_agent.simulation.settings import read_settings, SimulationSettings
@@ -132,18 +143,195 @@ def read_pattern(graph: GraphSpec, arguments: argparse.Namespace) -> dict[Edge, 
         name.strip() for name in arguments.streams.split(','))))
 
 
-def positive(text: str) -> int:
-    """Read a whole number from 1 on, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
-    return int(text)
+def number_reader(item: Field) -> Callable[[str], int | float]:
+    """Return what reads a quantity for argparse, and names its range if it is outside."""
+    def read(text: str) -> int | float:
+        try:
+            value = int(text) if item.metadata['whole'] else float(text)
+        except ValueError:
+            value = math.nan
+        if not is_within(item, value):
+            raise argparse.ArgumentTypeError(f"'{text}' is not {numbers_allowed(item)}")
+        return value
+
+    return read
 
 
-def not_negative(text: str) -> int:
-    """Read a whole number from 0 on, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 0 on")
-    return int(text)
+#: For a whole number from 1 on.
+positive = number_reader(quantity(1, '', 1, 10**9, ''))
+
+
+def add_settings(parser: argparse._ActionsContainer, settings: Any, only: Sequence[str] = (),
+                 without: Sequence[str] = (), **options: str) -> None:
+    """
+    Make an option of every field of a settings dataclass.
+
+    :param settings: The dataclass, or an instance whose values are the defaults.
+    :param only: Names of the fields to take; all if empty.
+    :param without: Names of the fields to leave out.
+    :param options: Names of options that are not called like their field.
+    """
+    for item in settings_fields(settings):
+        if (item.name in only or not only) and item.name not in without:
+            add_setting(parser, item, getattr(settings, item.name), options.get(item.name, ''))
+
+
+def add_shared(parser: argparse._ActionsContainer, names: Sequence[str], ways: Mapping[str, Any]
+               ) -> None:
+    """
+    Make options of what several ways to do something have, each with a default of its own.
+
+    :param names: Of the fields.
+    :param ways: Settings dataclasses, or instances, by words that follow a default.
+    """
+    first = next(iter(ways.values()))
+    for item in settings_fields(first):
+        if item.name in names:
+            defaults = {way: getattr(settings, item.name) for way, settings in ways.items()}
+            said = ', '.join(f'{shown(value)} {way}' for way, value in defaults.items())
+            same = len(set(defaults.values())) == 1
+            add_setting(parser, item, getattr(first, item.name) if same else None,
+                        said='' if same else said)
+
+
+def add_setting(parser: argparse._ActionsContainer, item: Field, default: Any, option: str = '',
+                said: str = '') -> None:
+    """
+    Make an option of a field: a number, one or several words, a path, or a switch.
+
+    :param said: What the help says of the default; the default itself if empty.
+    """
+    about, name = item.metadata, option_of(item, option)
+    kind: dict[str, Any] = {'dest': item.name, 'default': default,
+                            'help': help_of(item, said or shown(default))}
+    if 'unit' in about:
+        kind |= {'type': number_reader(item), 'metavar': UNITS.get(about['unit'], 'N')}
+        if isinstance(item.default, tuple):
+            kind |= {'nargs': len(item.default)}
+    elif about.get('several'):
+        kind |= {'type': about['type'], 'nargs': '+', 'metavar': about['kind'],
+                 'action': 'store' if default else 'extend'}
+    elif 'type' in about:
+        kind |= {'type': about['type'], 'metavar': about['kind']}
+    elif not about['among']:
+        name = f'--no-{name[2:]}' if default else name
+        kind |= {'action': 'store_false' if default else 'store_true'}
+        kind['help'] = 'do not ' * bool(default) + kind['help']
+    if about.get('among'):
+        kind |= {'choices': about['among']}
+        kind.pop('metavar', None)
+    if about.get('several') and not default:
+        kind['default'] = []
+    parser.add_argument(name, **kind)
+
+
+#: What stands for a number in a usage line, by its unit.
+UNITS = {'s': 'SECONDS', 'Hz': 'HZ', 'm': 'METRES', 'm/s': 'M_S', 'rad/s': 'RAD_S',
+         'frames': 'FRAMES', 'camera periods': 'PERIODS'}
+
+
+def help_of(item: Field, default: str) -> str:
+    """Say what a field means, what it is by default, and from where to where it goes."""
+    about = item.metadata
+    notes = [f'default {default}' if default else '', range_of(item) if 'unit' in about else '']
+    text = '; '.join(filter(None, notes))
+    return (about['meaning'] + (f' ({text})' if text else '')).replace('%', '%%')
+
+
+def option_of(item: Field, option: str = '') -> str:
+    """Return the name of a field's option."""
+    return '--' + (option or item.metadata.get('option') or item.name).replace('_', '-')
+
+
+def shown(value: Any) -> str:
+    """Write a default for people; empty if it is nothing to speak of."""
+    if isinstance(value, tuple):
+        return ' '.join(map(shown, value))
+    if value is None or isinstance(value, bool):
+        return ''
+    return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+def given(arguments: argparse.Namespace, item: Field) -> Any:
+    """Return what the command line gives for a field."""
+    value = getattr(arguments, item.name, None)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def settings_of(arguments: argparse.Namespace, settings: Any, **others: Any) -> Any:
+    """
+    Make settings of a command line.
+
+    :param settings: As for ``add_settings``; has the values of what the command line leaves open.
+    :param others: Fields that are no options.
+    :raises SettingsError: If the values contradict each other.
+    """
+    values = {item.name: value for item in settings_fields(settings)
+              if (value := given(arguments, item)) is not None} | others
+    return settings(**values) if isinstance(settings, type) else replace(settings, **values)
+
+
+def renamed(command: str, args: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """
+    Return a command line with options of the release before by their new names, and warn.
+
+    :param names: New names by the old ones, both with dashes.
+    """
+    found = []
+    for word in args:
+        name, equals, value = word.partition('=')
+        if name in names:
+            print(f'{command}: {name} is called {names[name]} now; rename it, as the next release '
+                  'refuses the old name', file=sys.stderr)
+        found.append(names.get(name, name) + equals + value)
+    return found
+
+
+def refuse_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace, settings: Any,
+                 why: str, without: Sequence[str] = ()) -> None:
+    """
+    Refuse options that would mean nothing, if they are given.
+
+    :param settings: As for ``add_settings``; its fields are the options.
+    :param why: Says when they would mean something.
+    """
+    for item in settings_fields(settings):
+        default = getattr(settings, item.name)
+        if item.name not in without and given(arguments, item) != default:
+            option = option_of(item)
+            parser.error(f"{f'--no-{option[2:]}' if default is True else option}: {why}")
+
+
+def add_computer(parser: argparse.ArgumentParser, description: str) -> argparse._ArgumentGroup:
+    """
+    Take the computer to emulate.
+
+    :param description: What is done under its timing.
+    :returns: The group, for what else an emulated computer has.
+    """
+    group = parser.add_argument_group('emulated computer', description)
+    add_settings(group, ComputeModel)
+    return group
+
+
+def check_computer(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
+                   *also: type) -> None:
+    """
+    Refuse options that mean nothing as no computer is emulated.
+
+    :param also: Settings dataclasses whose options belong to an emulated computer as well.
+    """
+    if not computer_of(arguments):
+        for kind in (ComputeModel, *also):
+            refuse_given(parser, arguments, kind, 'this is of an emulated computer; add '
+                         '--pass-periods or --costs')
+
+
+def computer_of(arguments: argparse.Namespace) -> ComputeModel | None:
+    """Return the computer to emulate; None for none."""
+    if arguments.costs is None and arguments.pass_periods is None:
+        return None
+    return settings_of(arguments, ComputeModel)
 
 
 def number(value: Fraction) -> int | float:
@@ -157,6 +345,12 @@ def check_folder(path: Path | None) -> None:
         raise ValueError(f"'{path}' cannot be written: "
                          + ('it is a folder' if path.is_dir() else
                             f"there is no folder '{path.parent}'"))
+
+
+def check_picture(parser: argparse.ArgumentParser, option: str, path: Path | None) -> None:
+    """Refuse a picture of a kind that is not drawn."""
+    if path is not None and path.suffix not in ('.svg', '.png'):
+        parser.error(f"{option}: '{path}' is neither .svg nor .png")
 
 
 def run_tool(name: str, work: Callable[[], None]) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain, count
 import json
 from pathlib import Path
@@ -13,15 +13,14 @@ import time
 from typing import Any
 
 import numpy as np
-from stream_agent.cli.arguments import add_allowed, positive, run_tool
+from stream_agent.bounded_settings import choice, file_path, quantity
+from stream_agent.cli.arguments import add_allowed, add_settings, renamed, run_tool, settings_of
 from stream_agent.cli.replay import (
     Answer, PACE_REMARKS, PACES, Playback, Player, plural, QUANTITIES, remark_on_steering,
     remarks_on, UNIT_REMARKS)
-from stream_agent.cli.run import policy_file
 from stream_agent.command import Command
-from stream_agent.engine.backends import BACKENDS
 from stream_agent.engine.engine import Engine
-from stream_agent.learning.cloning_options import add_alignment, alignment_of
+from stream_agent.engine.settings import EngineSettings
 from stream_agent.learning.progress import StopRequests
 from stream_agent.measurement.comparison import compare, Comparison
 from stream_agent.measurement.machine import machine, versions
@@ -32,9 +31,9 @@ from stream_agent.measurement.traces import read_run
 from stream_agent.network.checkpoint import load_policy, Policy
 from stream_agent.network.custom import allow_transforms
 from stream_agent.recordings.alignment import Alignment, check_rates
-from stream_agent.recordings.recording import BadRecordingError, NS, Recording
-from stream_agent.recordings.sources import add_reading, open_recordings, reading_of
-from stream_agent.share import share_folder
+from stream_agent.recordings.recording import BadRecordingError, NS, Reading, Recording
+from stream_agent.recordings.sources import open_recordings
+from stream_agent.share import policy_file
 import torch
 from tqdm import tqdm
 
@@ -230,6 +229,22 @@ def beyond_limits(playback: Playback, player: Player) -> int:
 STOPPED = 130
 
 
+@dataclass(frozen=True)
+class CompareOptions:
+    """What is compared, and how."""
+
+    pace: str = choice(
+        'fast', 'fast: every frame is answered, one policy beside the other. true: frames come '
+        'when they are due, and a busy policy misses some; one policy after the other',
+        tuple(PACES))
+    output: Path = file_path(
+        Path('results'), 'gets a folder with rows and report, and latest points to it', 'FOLDER')
+    limit_frames: int = quantity(
+        0, '', 0, 10**9, 'only so many from the start of every recording, for a quick look; 0: '
+        'all')
+    json: bool = choice(False, 'print figures for programs')
+
+
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog='compare', description=__doc__)
@@ -239,26 +254,13 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument('--policy', nargs='+', action='extend', type=Path, required=True,
                         metavar='FILE', help='policies that `train` wrote, or names of shipped '
                         'ones; the first is held against the others')
-    parser.add_argument('--pace', choices=PACES, default='fast',
-                        help='fast: every frame is answered, one policy beside the other. true: '
-                        'frames come when they are due, and a busy policy misses some; one policy '
-                        'after the other (fast)')
-    parser.add_argument('--output', type=Path, default=Path('results'), metavar='FOLDER',
-                        help='gets a folder with rows and report, and latest points to it '
-                        '(results)')
-    parser.add_argument('--limit-frames', type=positive, default=0, metavar='N',
-                        help='only the first N of every recording, for a quick look')
-    parser.add_argument('--device', default='auto', help="torch device: 'auto', 'cpu', 'cuda:0'")
-    parser.add_argument('--backend', choices=('auto', *BACKENDS), default='auto',
-                        help='what steps the networks; auto: the fastest by measurement')
-    parser.add_argument('--threads', type=int, default=0, metavar='N',
-                        help='CPU cores for a network; 0 to measure whether all are better than '
-                        'one')
     add_allowed(parser)
-    add_reading(parser)
-    add_alignment(parser)
-    parser.add_argument('--json', action='store_true', help='print figures for programs')
-    return parser.parse_args(args)
+    add_settings(parser, CompareOptions)
+    add_settings(parser, EngineSettings, without=['precision'])
+    add_settings(parser.add_argument_group('recordings'), Reading)
+    add_settings(parser.add_argument_group('alignment of frames and commands'), Alignment,
+                 without=['shortest'])
+    return parser.parse_args(renamed('compare', args, {'--executor': '--backend'}))
 
 
 def usable(recordings: Sequence[Recording], alignment: Alignment) -> list[Recording]:
@@ -283,7 +285,7 @@ def usable(recordings: Sequence[Recording], alignment: Alignment) -> list[Record
 def replay(recordings: Sequence[Recording], players: Sequence[Player], record: Record,
            arguments: argparse.Namespace, stop: StopRequests) -> None:
     """Replay one recording after the other, until someone asks to stop."""
-    alignment = alignment_of(arguments)
+    alignment = settings_of(arguments, Alignment)
     start_ns = int(recordings[0].frame_stamps[0])
     for recording in tqdm(recordings, unit='recording', leave=False, disable=None):
         playback = Playback(recording, alignment, start_ns, arguments.limit_frames,
@@ -314,9 +316,9 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     """Replay, compare, and say where the report is."""
     torch.set_num_threads(max(1, arguments.threads))
     allow_transforms(arguments.allow)
-    paths = [policy_file(path, share_folder()) for path in arguments.policy]
-    recordings = usable(open_recordings(arguments.bag, reading_of(arguments)),
-                        alignment_of(arguments))
+    paths = [policy_file(path) for path in arguments.policy]
+    recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
+                        settings_of(arguments, Alignment))
     files = dict(zip(labels_of(paths), paths))
     policies = {name: load_policy(path) for name, path in files.items()}
     check_steering({files[name]: policy for name, policy in policies.items()}, recordings)

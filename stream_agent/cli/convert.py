@@ -3,14 +3,31 @@
 import argparse
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from stream_agent.cli.arguments import run_tool
+from stream_agent.bounded_settings import choice, free_text, quantity, several
+from stream_agent.cli.arguments import add_settings, run_tool
 from stream_agent.recordings.alignment import Alignment, cut
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import read_archive
 from stream_agent.recordings.tubs import is_tub, TubRecording
 from stream_agent.recordings.writing import RecordedDrive, write_bag
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What is converted, and what its numbers stand for."""
+
+    run: tuple[str, ...] = several((), 'runs of an archive; all without it')
+    steering_sign: str = choice(
+        'right', 'side to which the steering is positive in the source; in the recording it is '
+        'the left', ('left', 'right'))
+    max_speed: float = quantity(1.0, 'm/s', 0.0, 1e6, 'speed that a throttle of 1 stands for')
+    max_yaw_rate: float = quantity(
+        1.0, 'rad/s', 0.0, 1e6, 'yaw rate that a steering of 1 stands for')
+    image_topic: str = free_text('/camera/image_raw/compressed', 'of the recording', 'TOPIC')
+    command_topic: str = free_text('/cmd_vel', 'of the recording', 'TOPIC')
 
 
 def parse(args: list[str]) -> argparse.Namespace:
@@ -19,17 +36,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument('source', type=Path, help='folder of a tub, or an .npz archive')
     parser.add_argument('--output', type=Path, required=True, metavar='FOLDER',
                         help='gets a folder for every sequence')
-    parser.add_argument('--run', nargs='+', default=[], metavar='NAME',
-                        help='runs of an archive; all without it')
-    parser.add_argument('--steering-sign', choices=('left', 'right'), default='right',
-                        help='side to which the steering is positive in the source (right); in '
-                        'the recording it is the left')
-    parser.add_argument('--max-speed', type=float, default=1.0, metavar='V',
-                        help='speed that a throttle of 1 stands for, in m/s (1)')
-    parser.add_argument('--max-yaw-rate', type=float, default=1.0, metavar='W',
-                        help='yaw rate that a steering of 1 stands for, in rad/s (1)')
-    parser.add_argument('--image-topic', default='/camera/image_raw/compressed', metavar='TOPIC')
-    parser.add_argument('--command-topic', default='/cmd_vel', metavar='TOPIC')
+    add_settings(parser, ConvertOptions)
     return parser.parse_args(args)
 
 

@@ -2,9 +2,12 @@
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from stream_agent.cli.arguments import add_graph, add_rollout, read_graph, read_pattern, run_tool
+from stream_agent.bounded_settings import file_path, quantity, several
+from stream_agent.cli.arguments import (
+    add_graph, add_rollout, add_settings, read_graph, read_pattern, run_tool)
 from stream_agent.drawing.graph_picture import draw_graph
 from stream_agent.drawing.influence_picture import draw_influence
 from stream_agent.drawing.steps_animation import animate_update_steps
@@ -72,19 +75,26 @@ def draw(arguments: argparse.Namespace) -> Iterator[Path]:
             yield picture
 
 
+@dataclass(frozen=True)
+class DrawOptions:
+    """What is drawn, and where to."""
+
+    window: int | None = quantity(
+        None, '', 1, 10**6, 'the last frame that is drawn; without it, as many as it takes to see '
+        'the first response', whole=True)
+    what: tuple[str, ...] = several(
+        ('graph',), "pictures to draw; 'influence' and 'steps' compare the pattern with the "
+        "sequential one, and 'steps' is an animation (GIF)", among=(*PICTURES, 'all'))
+    output: Path = file_path(Path(), 'folder for the pictures', 'DIR')
+    format: tuple[str, ...] = several(('svg',), 'of the pictures', among=('svg', 'png'))
+
+
 def parse(args: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog='draw', description=__doc__)
     add_graph(parser)
     add_rollout(parser)
-    parser.add_argument('--window', type=int, metavar='W', help='the last frame that is drawn; as '
-                        'many as it takes to see the first response by default')
-    parser.add_argument('--what', nargs='+', choices=(*PICTURES, 'all'), default=['graph'],
-                        help="pictures to draw; 'influence' and 'steps' compare the pattern with "
-                        "the sequential one, and 'steps' is an animation (GIF)")
-    parser.add_argument('--output', type=Path, default=Path(), metavar='DIR',
-                        help='folder for the pictures; this one by default')
-    parser.add_argument('--format', nargs='+', choices=('svg', 'png'), default=['svg'])
+    add_settings(parser, DrawOptions)
     return parser.parse_args(args)
 
 
@@ -93,8 +103,6 @@ def main(args: list[str] | None = None) -> int:
     arguments = parse(args)
 
     def work() -> None:
-        if arguments.window is not None and arguments.window < 1:
-            raise ValueError(f'--window: {arguments.window} is no last frame; the smallest is 1')
         for path in draw(arguments):
             print(path, flush=True)
 

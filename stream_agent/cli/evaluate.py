@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 import json
 import multiprocessing
 import os
@@ -10,14 +11,15 @@ from pathlib import Path
 import signal
 
 import numpy as np
+from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
-    add_allowed, add_robot, check_folder, robot_settings, run_tool)
+    add_allowed, add_computer, add_robot, add_settings, check_computer, check_folder,
+    check_picture, computer_of, robot_settings, run_tool)
 from stream_agent.drawing.style import save
+from stream_agent.driving.compute_model import HANDOVER
 from stream_agent.driving.drives import (
     Drive, drive, ExpertDriver, Lockstep, PolicyDriver, RealTime, Trial)
 from stream_agent.driving.evaluation import compared, draw, drive_all, timed, written
-from stream_agent.driving.options import (
-    add_computer, check_computer, computer_of, HANDOVER, not_negative_number)
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
 from stream_agent.network.checkpoint import load_policy
@@ -124,6 +126,27 @@ def timing_table(rows: list[dict]) -> str:
                       'force; in brackets: 95 %, paired over courses'])
 
 
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How policies are evaluated, whatever they run on."""
+
+    courses: int = quantity(10, '', 1, 10_000, 'held-out courses')
+    laps: float = quantity(5.0, '', 0.0, 1e4, 'laps on each course')
+    real_time: bool = choice(False, 'pace frames by the wall clock instead of waiting for answers')
+    workers: int = quantity(os.cpu_count() or 1, '', 1, 1024, 'drives at the same time; in real '
+                            'time each takes a tenth of a core')
+    json: bool = choice(False, 'print figures for programs')
+
+
+@dataclass(frozen=True)
+class EmulatedOptions:
+    """What is done under an emulated computer alone."""
+
+    pushes: float = quantity(0.0, 'rad/s', 0.0, 3.0, 'largest yaw rate that pushes the robot now '
+                             'and then, alike for all policies')
+    plot: Path | None = file_path(None, 'draw the figures: .svg or .png')
+
+
 def parse(args: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
@@ -132,38 +155,23 @@ def parse(args: list[str] | None) -> argparse.Namespace:
                         help='checkpoints; the shipped ones by default')
     add_allowed(parser)
     add_robot(parser)
-    parser.add_argument('--courses', type=int, default=10, help='held-out courses')
-    parser.add_argument('--laps', type=float, default=5, help='laps on each course')
-    parser.add_argument('--real-time', action='store_true',
-                        help='pace frames by the wall clock instead of waiting for answers')
-    add_emulation(parser)
-    parser.add_argument('--workers', type=int, default=os.cpu_count(),
-                        help='drives at once; in real time each takes a tenth of a core')
-    parser.add_argument('--json', action='store_true', help='print figures for programs')
+    add_settings(parser, EvaluateOptions)
+    group = add_computer(
+        parser, 'drives in lockstep as if every node took its time; the expert drives the first '
+        f'{HANDOVER:g} s, and as long after a departure, which does not count')
+    add_settings(group, EmulatedOptions)
     arguments = parser.parse_args(args)
     check_emulation(parser, arguments)
     return arguments
 
 
-def add_emulation(parser: argparse.ArgumentParser) -> None:
-    """Take a computer to emulate, and what is done on it alone."""
-    group = add_computer(
-        parser, 'drives in lockstep as if every node took its time; the expert drives the first '
-        f'{HANDOVER:g} s, and as long after a departure, which does not count')
-    group.add_argument('--pushes', type=not_negative_number, default=0.0, metavar='RAD_S',
-                       help='largest yaw rate that pushes the robot now and then, alike for all '
-                       'policies (0)')
-    group.add_argument('--plot', type=Path, metavar='FILE', help='draw the figures: .svg or .png')
-
-
 def check_emulation(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Refuse what would mean nothing, or cannot be drawn."""
-    check_computer(parser, arguments, ('pushes', 'plot'))
+    check_computer(parser, arguments, EmulatedOptions)
     if arguments.real_time and computer_of(arguments):
         parser.error('--real-time takes the time of this computer; leave it out to emulate '
                      'another')
-    if arguments.plot and arguments.plot.suffix not in ('.svg', '.png'):
-        parser.error(f"--plot: '{arguments.plot}' is neither .svg nor .png")
+    check_picture(parser, '--plot', arguments.plot)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import cycle, tee
 import json
 from pathlib import Path
@@ -11,8 +12,8 @@ from xml.etree import ElementTree
 from zipfile import ZipFile
 
 import numpy as np
-from stream_agent.cli.arguments import add_allowed, positive, run_tool
-from stream_agent.cli.run import policy_file
+from stream_agent.bounded_settings import choice, quantity
+from stream_agent.cli.arguments import add_allowed, add_settings, run_tool
 from stream_agent.engine.backends import lacks
 from stream_agent.engine.compiled import (
     carry, frame_halves, FrameHalves, HalfStep, initial_values, key_of, OPSET, to_onnx)
@@ -20,7 +21,7 @@ from stream_agent.network.checkpoint import load_policy, Policy
 from stream_agent.network.custom import allow_transforms
 from stream_agent.network.preprocessing import MOST_VALUES_BY_AREA, scale
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.share import share_folder
+from stream_agent.share import policy_file, share_folder
 from stream_agent.theory.information import frames_unanswered
 from stream_agent.theory.patterns import streaming_edges
 import torch
@@ -271,16 +272,21 @@ def check(folder: Path, network: RolloutNetwork, batch_size: int) -> str:
             'the policy')
 
 
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a policy is written."""
+
+    batch_size: int = quantity(1, '', 1, 10**6, 'streams of images that are stepped together')
+    force: bool = choice(False, 'replace an export that is in the folder already')
+
+
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog='export', description=__doc__)
     parser.add_argument('policy', type=Path, help='policy file, or the name of a shipped one')
     parser.add_argument('--output', type=Path, required=True, metavar='FOLDER',
                         help='for the models, their initial values and their manifest')
-    parser.add_argument('--batch-size', type=positive, default=1, metavar='N',
-                        help='streams of images that are stepped together (1)')
-    parser.add_argument('--force', action='store_true',
-                        help='replace an export that is in the folder already')
+    add_settings(parser, ExportOptions)
     add_allowed(parser)
     return parser.parse_args(args)
 
@@ -291,7 +297,7 @@ def run(arguments: argparse.Namespace) -> None:
     if missing:
         raise ExportError(f'this machine lacks {missing}')
     allow_transforms(arguments.allow)
-    path = policy_file(arguments.policy, share_folder())
+    path = policy_file(arguments.policy)
     policy = load_policy(path)
     open_folder(arguments.output, arguments.force)
     export = make_export(path.stem, policy, arguments.batch_size)

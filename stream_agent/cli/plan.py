@@ -2,14 +2,17 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
 import shlex
 from typing import Any
 
+from stream_agent.bounded_settings import choice, file_path, free_text, quantity
 from stream_agent.cli.arguments import (
-    add_allowed, add_graph, check_folder, find_graph, open_graph, positive, run_tool)
+    add_allowed, add_graph, add_settings, check_folder, check_picture, find_graph, open_graph,
+    run_tool)
 from stream_agent.drawing.style import save
 from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
 from stream_agent.engine.layer_profiler import Check, check_forecasts, measure_costs
@@ -196,14 +199,6 @@ def draw(path: Path, plan: Plan, title: str) -> None:
     save(draw_tradeoff(points, plan.device.camera_period, title), path)
 
 
-def picture_path(text: str) -> Path:
-    """Read the name of a picture, for argparse."""
-    path = Path(text)
-    if path.suffix not in ('.svg', '.png'):
-        raise argparse.ArgumentTypeError(f"'{text}' is neither .svg nor .png")
-    return path
-
-
 def checked(plan: Plan, device: str) -> list[Check]:
     """Run what was recommended, and what it is compared with, through the engine."""
     rollouts = {name: candidate.rollout for name, candidate in plan.named.items()}
@@ -211,47 +206,41 @@ def checked(plan: Plan, device: str) -> list[Check]:
                             **rollouts}, device)
 
 
+@dataclass(frozen=True)
+class PlanOptions:
+    """For what a rollout is found, and what is done with it."""
+
+    rate: float = quantity(30.0, 'Hz', 1e-3, 1e4, 'frames of the camera a second')
+    device: str = free_text('cpu', "torch device to measure on: 'cpu', 'cuda:0', 'auto'", 'DEVICE')
+    threads: int = quantity(1, '', 1, 1024, 'threads of torch on the CPU')
+    execution: str = choice(
+        SERIAL, "'serial': one node after the other, as the engine does on a CPU; 'parallel': "
+        'nodes that are ready at the same time run at once', EXECUTIONS)
+    updates_per_frame: int | None = quantity(
+        None, '', 1, 100, 'the most update steps for which an image may be held; without it, as '
+        'many as fit', whole=True)
+    costs: Path | None = file_path(
+        None, 'take the seconds of the nodes from a file, measure nothing')
+    save_costs: Path | None = file_path(None, 'keep what was measured')
+    rows: int = quantity(12, '', 1, 10**6, 'lines of the table')
+    write: Path | None = file_path(
+        None, 'write the recommended graph, with its schedule, as a graph file to train')
+    draw: Path | None = file_path(None, 'draw the trade-off, .svg or .png')
+    check: bool = choice(False, 'hold the forecasts against the engine (serial execution)')
+    json: bool = choice(False, 'print figures for programs')
+
+
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog='plan', description=__doc__)
     add_graph(parser)
     add_allowed(parser)
-    parser.add_argument('--rate', type=rate, default=30.0, help='frames of the camera a second '
-                        '(30)')
-    parser.add_argument('--device', default='cpu', help="torch device to measure on: 'cpu', "
-                        "'cuda:0', 'auto' (cpu)")
-    parser.add_argument('--threads', type=positive, default=1,
-                        help='threads of torch on the CPU (1)')
-    parser.add_argument('--execution', choices=EXECUTIONS, default=SERIAL,
-                        help="'serial': one node after the other, as the engine does on a CPU; "
-                        "'parallel': nodes that are ready at the same time run at once (serial)")
-    parser.add_argument('--updates-per-frame', type=positive, metavar='K',
-                        help='the most update steps for which an image may be held (as many as '
-                        'fit)')
-    costs = parser.add_mutually_exclusive_group()
-    costs.add_argument('--costs', type=Path, metavar='FILE',
-                       help='take the seconds of the nodes from a file, measure nothing')
-    costs.add_argument('--save-costs', type=Path, metavar='FILE', help='keep what was measured')
-    parser.add_argument('--rows', type=positive, default=12, help='lines of the table (12)')
-    parser.add_argument('--write', type=Path, metavar='FILE', help='write the recommended graph, '
-                        'with its schedule, as a graph file to train')
-    parser.add_argument('--draw', type=picture_path, metavar='FILE',
-                        help='draw the trade-off, .svg or .png')
-    parser.add_argument('--check', action='store_true',
-                        help='hold the forecasts against the engine (serial execution)')
-    parser.add_argument('--json', action='store_true', help='for programs')
-    return parser.parse_args(args)
-
-
-def rate(text: str) -> float:
-    """Read a camera's rate, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.001 <= value <= 10_000:
-        raise argparse.ArgumentTypeError(f"'{text}' is no rate in Hz from 0.001 to 10000")
-    return value
+    costs = 'costs', 'save_costs'
+    add_settings(parser, PlanOptions, without=costs)
+    add_settings(parser.add_mutually_exclusive_group(), PlanOptions, only=costs)
+    arguments = parser.parse_args(args)
+    check_picture(parser, '--draw', arguments.draw)
+    return arguments
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Command line: everything about a rollout of a graph, before anything is trained."""
 
 import argparse
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 import json
@@ -8,8 +9,9 @@ import math
 import sys
 from typing import Any
 
+from stream_agent.bounded_settings import choice, quantity
 from stream_agent.cli.arguments import (
-    add_graph, add_rollout, number, positive, read_graph, read_pattern, run_tool)
+    add_graph, add_rollout, add_settings, number, read_graph, read_pattern, run_tool)
 from stream_agent.theory.counting.counts import count_bounds, count_valid_patterns, CountError
 from stream_agent.theory.cycles import steps_per_frame_pipelined
 from stream_agent.theory.enumeration import (
@@ -181,19 +183,27 @@ def print_list(graph: GraphSpec, which: str, limit: int, as_json: bool) -> None:
         raise fault
 
 
+@dataclass(frozen=True)
+class RolloutOptions:
+    """What is told about a rollout, or which rollouts are listed instead."""
+
+    window: int | None = quantity(
+        None, '', 1, 10**6, 'last frame of the tableau; without it, as far as the first response, '
+        'at least 4', whole=True)
+    list: str | None = choice(
+        None, "instead, list patterns by their streaming edges: all 'valid' ones; 'minimal' ones, "
+        "in which no other edge can be R = 0; 'sequential' ones, with the fewest streaming edges",
+        tuple(LISTS))
+    limit: int = quantity(20, '', 1, 10**9, 'how many to list')
+    json: bool = choice(False, 'print figures for programs')
+
+
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog='rollouts', description=__doc__)
     add_graph(parser)
     add_rollout(parser)
-    parser.add_argument('--window', type=positive, metavar='W',
-                        help='last frame of the tableau (as far as the first response, at least '
-                        '4)')
-    parser.add_argument('--list', choices=LISTS, help='instead, list patterns by their streaming '
-                        "edges: all 'valid' ones; 'minimal' ones, in which no other edge can be "
-                        "R = 0; 'sequential' ones, with the fewest streaming edges")
-    parser.add_argument('--limit', type=positive, default=20, help='how many to list (20)')
-    parser.add_argument('--json', action='store_true', help='for programs')
+    add_settings(parser, RolloutOptions)
     return parser.parse_args(args)
 
 

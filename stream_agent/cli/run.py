@@ -5,7 +5,8 @@ Where ROS 2 has its launch tools this is ``ros2 launch stream_agent simulation.l
 Elsewhere the same processes are started here, with the same names, parameters and remappings.
 """
 
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
 from importlib.util import find_spec
 import os
 from pathlib import Path
@@ -13,9 +14,11 @@ import shutil
 import signal
 import sys
 
+from stream_agent.bounded_settings import choice, file_path, free_text
+from stream_agent.cli.arguments import add_settings
 from stream_agent.cli.process_group import ProcessGroup
-from stream_agent.share import InstallationError, installed_share, share_folder
-from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
+from stream_agent.share import InstallationError, installed_share, policy_file, share_folder
+from stream_agent.simulation.session import SessionSchedule
 
 # The recorder needs time for its report.
 STOP_TIMEOUT = 5.0
@@ -23,37 +26,27 @@ REPORT_TIMEOUT = 20.0
 NO_POLICY = Path('none')
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """Who drives, and what becomes of it."""
+
+    output: Path = file_path(Path('results'), 'folder for the report', 'DIR')
+    checkpoint: Path = file_path(
+        Path('lane_streaming'), 'policy that drives: a file, or a name in config/policies')
+    baseline: Path = file_path(
+        Path('lane_sequential'), "policy that it is compared with, or 'none'")
+    device: str = free_text('auto', "torch device: 'auto', 'cpu', 'cuda:0'", 'DEVICE')
+    without_launch: bool = choice(
+        False, 'start the processes from here even where ROS 2 could')
+
+
 def parser() -> ArgumentParser:
     """Describe the command line."""
-    result = ArgumentParser('stream_agent run', formatter_class=ArgumentDefaultsHelpFormatter)
-    result.add_argument('--duration', type=float, default=45.0, help='time to drive [s]')
-    result.add_argument('--output', type=Path, default=Path('results'), help='for the report')
-    result.add_argument('--seed', type=int, default=FIRST_HELD_OUT_SEED,
-                        help='another number, another course; up from here, training saw none')
-    result.add_argument('--checkpoint', type=Path, default='lane_streaming',
-                        help='policy that drives: a file, or a name in config/policies')
-    result.add_argument('--baseline', type=Path, default='lane_sequential',
-                        help="policy that it is compared with, or 'none'")
-    result.add_argument('--device', default='auto', help="torch device: 'auto', 'cpu', 'cuda:0'")
-    result.add_argument('--without-launch', action='store_true',
-                        help='start the processes from here even where ROS 2 could')
+    result = ArgumentParser('stream_agent run')
+    add_settings(result, SessionSchedule(duration=45.0), only=['duration', 'course_seed'],
+                 course_seed='seed')
+    add_settings(result, RunOptions)
     return result
-
-
-def policy_file(given: Path, share: Path) -> Path:
-    """
-    Return the file of a policy.
-
-    :param given: The file itself, or a name in ``config/policies``.
-    :raises InstallationError: If there is no such file.
-    """
-    shipped = share / 'config' / 'policies' / f'{given}.safetensors'
-    for path in (given.expanduser(), shipped):
-        if path.is_file():
-            return path.resolve()
-    names = ', '.join(sorted(path.stem for path in shipped.parent.glob('*.safetensors')))
-    raise InstallationError(f"policy '{given}': no such file; shipped policies are "
-                            f"{names or 'none'}")
 
 
 def has_launch() -> bool:
@@ -65,7 +58,7 @@ def has_launch() -> bool:
 def launch_command(options: Namespace) -> list[str]:
     """Return the command that starts everything where ROS 2 has its launch tools."""
     return ['ros2', 'launch', 'stream_agent', 'simulation.launch.py',
-            f'duration:={options.duration}', f'course_seed:={options.seed}',
+            f'duration:={options.duration}', f'course_seed:={options.course_seed}',
             f'output:={options.output}', f'checkpoint:={options.checkpoint}',
             f'baseline:={options.baseline}', f'device:={options.device}']
 
@@ -95,7 +88,7 @@ def node_commands(options: Namespace, config: Path) -> dict[str, list[str]]:
         'baseline': command('agent', 'baseline', robot,
                             {'checkpoint': options.baseline, **policy}, shadow),
         'simulation': command('simulation', 'simulation', simulation,
-                              {'duration': options.duration, 'course_seed': options.seed}),
+                              {'duration': options.duration, 'course_seed': options.course_seed}),
     }
     if options.baseline == NO_POLICY:
         del commands['baseline']
@@ -133,9 +126,9 @@ def main(args: list[str] | None = None) -> int:
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     try:
         share = share_folder()
-        options.checkpoint = policy_file(options.checkpoint, share)
+        options.checkpoint = policy_file(options.checkpoint)
         if options.baseline != NO_POLICY:
-            options.baseline = policy_file(options.baseline, share)
+            options.baseline = policy_file(options.baseline)
     except InstallationError as error:
         print(f'stream_agent run: {error}', file=sys.stderr)
         return 1

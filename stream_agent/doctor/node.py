@@ -20,16 +20,16 @@ from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command, STOP
 from stream_agent.doctor.camera import ArrivedFrame, check_disk, check_frames, existing
 from stream_agent.doctor.findings import (
-    exit_code, Finding, from_sentence, not_checked, Severity, table, to_data)
+    exit_code, Finding, from_sentence, not_checked, Severity, table, to_data, warning)
 from stream_agent.doctor.options import parse
-from stream_agent.doctor.parameters import check_parameters, OTHER_AGENT, TRANSPORTS, well_typed
+from stream_agent.doctor.parameters import check_parameters, OTHER_AGENT, well_typed
 from stream_agent.doctor.policy_probe import examine_policy
 from stream_agent.doctor.topics import (
     check_command_topic, check_image_topic, check_wheels, DRIVE, Endpoint, IMAGE_TYPES,
     OdometryMotion, reason_not_to, SILENCE, SPEED)
 from stream_agent.engine.frame_filter import FrameFilterSettings
-from stream_agent.gate.settings import GateSettings
-from stream_agent.images import ImageError
+from stream_agent.gate.settings import BaseSettings, GateSettings
+from stream_agent.images import ImageError, TRANSPORTS
 from stream_agent.nodes.messages import (
     COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type, stamp_to_ns, type_name,
     WATCH_FRAME_QOS)
@@ -221,9 +221,12 @@ class Setup:
         if not self.findings:
             names = ', '.join(path.name for path in files.paths)
             self.findings += check_parameters(self.agent, gate, recorder, names)
+        self.findings += [warning('parameters', f"agent: '{old}' is called '{new}' now",
+                                  f"rename it to '{new}', as the next release refuses '{old}'")
+                          for old, new in files.old_names(f'{space}/agent').items()]
         self.agent = well_typed(self.agent, OTHER_AGENT)
-        transport = self.agent.get('image_transport', 'raw')
-        self.transport = transport if transport in TRANSPORTS else 'raw'
+        transport = self.agent.get('image_transport', TRANSPORTS[0])
+        self.transport = transport if transport in TRANSPORTS else TRANSPORTS[0]
         self.gate = usable(GateSettings, gate)
         self.frame_filter = usable(FrameFilterSettings, self.agent)
         self.command_type = self._command_type(gate)
@@ -234,8 +237,8 @@ class Setup:
     def _command_type(self, gate: Mapping[str, Any]) -> CommandType | None:
         """Make the type of commands, or find why there is none."""
         try:
-            return make_command_type(gate.get('command_type', 'twist_stamped'),
-                                     gate.get('wheel_base', 0.25))
+            return make_command_type(gate.get('command_type', BaseSettings.command_type),
+                                     gate.get('wheel_base', BaseSettings.wheel_base))
         except ValueError as fault:
             self.findings.append(from_sentence('parameters', f'gate: {fault}'))
             return None

@@ -1,16 +1,18 @@
 """The command line of the doctor."""
 
 import argparse
-import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from rclpy.exceptions import InvalidNamespaceException, InvalidTopicNameException
 from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_topic_name import validate_topic_name
+from stream_agent.bounded_settings import choice, file_path, quantity
+from stream_agent.cli.arguments import add_settings
 from stream_agent.share import find_robot, InstallationError, ParameterFileError, share_folder
 
-PURPOSE = 'Say before the first drive what is wrong with a robot, and how to mend it.'
+PURPOSE = 'Say before the first drive what is wrong with a robot, and how to fix it.'
 
 
 def topic(text: str) -> str:
@@ -32,15 +34,17 @@ def namespace(text: str) -> str:
     return f'/{name}' if name else ''
 
 
-def seconds(text: str) -> float:
-    """Read a time to watch or to wait."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.5 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds from 0.5 to 3600")
-    return value
+@dataclass(frozen=True)
+class DoctorOptions:
+    """How long the doctor looks, and where it writes to."""
+
+    output: Path = file_path(Path('results'), 'folder of the recordings', 'DIR')
+    seconds: float = quantity(5.0, 's', 0.5, 3600.0, 'how long to watch the camera')
+    wait: float = quantity(10.0, 's', 0.5, 3600.0, 'for frames, a base or odometry that are not '
+                           'there yet')
+    wheels_up: bool = choice(False, 'the wheels are off the ground and may turn: find out whether '
+                             'the base stops by itself')
+    json: bool = choice(False, 'print it for a program')
 
 
 def parse(args: list[str]) -> argparse.Namespace:
@@ -60,16 +64,7 @@ def parse(args: list[str]) -> argparse.Namespace:
                         help='policy: a file, or a name in config/policies (%(default)s)')
     parser.add_argument('--device', help="torch device: 'auto', 'cpu', 'cuda:0', ... (the "
                         "agent's, or auto)")
-    parser.add_argument('--output', type=Path, default=Path('results'), metavar='DIR',
-                        help='folder of the recordings (%(default)s)')
-    parser.add_argument('--seconds', type=seconds, default=5.0,
-                        help='how long to watch the camera (%(default)s)')
-    parser.add_argument('--wait', type=seconds, default=10.0, metavar='SECONDS',
-                        help='for frames, a base or odometry that are not there yet '
-                        '(%(default)s)')
-    parser.add_argument('--wheels-up', action='store_true', help='the wheels are off the ground '
-                        'and may turn: find out whether the base stops by itself')
-    parser.add_argument('--json', action='store_true', help='print it for a program')
+    add_settings(parser, DoctorOptions)
     try:
         options = parser.parse_args(remove_ros_args(['doctor', *args])[1:])
         options.robot_file = (share_folder() / 'config' / 'robot.yaml' if options.robot == 'none'

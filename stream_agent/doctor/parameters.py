@@ -8,16 +8,21 @@ from typing import Any
 from stream_agent.bounded_settings import SettingsError
 from stream_agent.doctor.findings import error, Finding, from_sentence, ok, warning
 from stream_agent.engine.frame_filter import FrameFilterSettings
-from stream_agent.gate.settings import GateSettings
+from stream_agent.engine.settings import AgentSettings, EngineSettings
+from stream_agent.gate.settings import BaseSettings, GateSettings
+from stream_agent.images import TRANSPORTS
 
 CHECK = 'parameters'
-TRANSPORTS = ('raw', 'compressed')
-# What gate and agent take besides their settings.
-OTHER_GATE = {'command_type': str, 'wheel_base': float, 'use_sim_time': bool}
-OTHER_AGENT = {
-    'checkpoint': str, 'allow': str, 'device': str, 'backend': str, 'precision': str,
-    'threads': int, 'image_transport': str, 'updates_per_frame': int,
-    'publish_every_update': bool, 'autostart': bool, 'use_sim_time': bool}
+
+
+def types_of(*kinds: type) -> dict[str, type]:
+    """Return the types of what a process takes besides its settings with a check, by name."""
+    return {**{item.name: type(item.default) for kind in kinds for item in fields(kind)},
+            'use_sim_time': bool}
+
+
+OTHER_GATE = types_of(BaseSettings)
+OTHER_AGENT = types_of(AgentSettings, EngineSettings)
 WORDS = {str: 'a text', float: 'a number with a decimal point', int: 'a whole number',
          bool: 'true or false'}
 
@@ -79,13 +84,14 @@ def check_agreement(agent: Mapping[str, Any], gate: Mapping[str, Any],
                     recorder: Mapping[str, Any]) -> list[Finding]:
     """Judge what has to be the same in two processes."""
     found = []
-    transport = agent.get('image_transport', 'raw')
+    transport = agent.get('image_transport', TRANSPORTS[0])
     if isinstance(transport, str) and transport not in TRANSPORTS:
         found.append(error(CHECK, f"agent: image_transport is '{transport}'",
                            "set it to 'raw' or 'compressed'"))
-    for name, usual, (process, one) in (('command_type', 'twist_stamped', ('gate', gate)),
-                                        ('wheel_base', 0.25, ('gate', gate)),
-                                        ('image_transport', 'raw', ('agent', agent))):
+    for name, kind, (process, one) in (('command_type', BaseSettings, ('gate', gate)),
+                                       ('wheel_base', BaseSettings, ('gate', gate)),
+                                       ('image_transport', AgentSettings, ('agent', agent))):
+        usual = getattr(kind, name)
         ours, theirs = one.get(name, usual), recorder.get(name, usual)
         if ours != theirs:
             found.append(warning(CHECK, f'{name} is {ours} for the {process}, {theirs} for the '

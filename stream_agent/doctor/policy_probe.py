@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import numpy as np
-from stream_agent.cli.run import policy_file
 from stream_agent.doctor.findings import Finding, from_sentence, not_checked, ok
 from stream_agent.doctor.policy import (
     check_limits, check_response, check_step, PolicyFacts, PolicyTiming)
@@ -16,7 +15,7 @@ from stream_agent.gate.settings import GateSettings
 from stream_agent.measurement.durations import Durations
 from stream_agent.network.checkpoint import load_policy, Policy
 from stream_agent.network.custom import allow_transforms
-from stream_agent.share import share_folder
+from stream_agent.share import policy_file
 import torch
 
 FRAMES = 50
@@ -33,7 +32,7 @@ def examine_policy(checkpoint: str, agent: Mapping[str, Any], gate: GateSettings
     """
     try:
         allow_transforms(filter(None, map(str.strip, str(agent.get('allow', '')).split(','))))
-        path = policy_file(Path(checkpoint), share_folder())
+        path = policy_file(Path(checkpoint))
         policy = load_policy(path)
     except (OSError, ValueError) as error:
         return [from_sentence('policy', error), *(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from stream_agent.doctor.findings import error, Finding, not_checked, ok, warning
 
 # They listen to commands, and drive nothing.
-WATCHERS = ('record', 'recorder', 'rosbag2_recorder', 'doctor')
+WATCHERS = ('record', 'record_bag', 'recorder', 'rosbag2_recorder', 'doctor')
 IMAGE_TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
 COMMAND_TYPES = {'geometry_msgs/msg/TwistStamped': 'twist_stamped',
                  'geometry_msgs/msg/Twist': 'twist',

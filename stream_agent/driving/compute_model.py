@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from stream_agent.bounded_settings import check, choice, file_path, quantity
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.patterns import Pattern
-from stream_agent.theory.planning.candidates import Candidate, Device, kind_of, PARALLEL, Rollout
+from stream_agent.theory.planning.candidates import (
+    Candidate, Device, EXECUTIONS, kind_of, PARALLEL, Rollout, SERIAL)
 from stream_agent.theory.planning.costs import load_costs, NodeCosts
 from stream_agent.theory.rollout import response_cone
 
 # Shares of a camera period nearer than this are one instant.
 SAME_INSTANT = 1e-6
+# Seconds that the expert drives after a start, until a late network knows where it is.
+HANDOVER = 1.0
 
 
 class TimingError(ValueError):
@@ -186,19 +190,24 @@ def mean_age(taken: list[Taken], ages: list[float], period: float) -> float:
 @dataclass(frozen=True)
 class ComputeModel:
     """
-    What the command line says of the computer to emulate.
+    A computer to emulate: how long it works on what.
 
-    :param execution: 'serial' or 'parallel'.
-    :param costs: File with the seconds of every node; None for nodes that cost alike.
-    :param pass_periods: What a pass through all nodes costs, in camera periods; costs from a
-        file are scaled to it. None to take them as they are.
-    :param pipelined: Whether frames follow each other through a parallel device.
+    :raises SettingsError: If a number is outside its range, or a word not among those allowed.
     """
 
-    execution: str
-    costs: Path | None = None
-    pass_periods: float | None = None
-    pipelined: bool = False
+    execution: str = choice(SERIAL, 'one node after the other, or every node on a device of its '
+                            'own', EXECUTIONS)
+    costs: Path | None = file_path(
+        None, 'seconds of the nodes, as `plan --save-costs` writes them; without it, nodes cost '
+        'alike')
+    pass_periods: float | None = quantity(
+        None, 'camera periods', 1e-6, 1e6, 'what a pass through all nodes costs; costs of a file '
+        'are scaled to it', whole=False)
+    pipelined: bool = choice(False, 'let a frame follow the one before through a parallel device, '
+                             'as soon as the most expensive node is free')
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def __str__(self) -> str:
         parts = [f'{self.execution} device']

@@ -1,6 +1,7 @@
 """The engine: one owner of state; it answers first and settles the rest after."""
 
 from collections.abc import Callable, Iterator
+import warnings
 
 import numpy as np
 from stream_agent.engine.autotune import check_outputs, choose_backend, Measured
@@ -26,6 +27,12 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"device '{name}' is not to be had ({reason}); "
                          "use 'auto', 'cpu', or a CUDA device that nvidia-smi lists") from None
     return device
+
+
+def warn_of(old: str, new: str) -> None:
+    """Warn whoever called us of a name that the next release does not have."""
+    warnings.warn(f"Engine: '{old}' is called '{new}' now; rename it, as the next release does "
+                  'not know the old name', FutureWarning, stacklevel=3)
 
 
 def check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -61,13 +68,17 @@ class Engine:
         does anyway, None for as many as torch uses (1 in other runtimes).
     :param batch_size: B, for frames (B, *shape) and outputs alike; None for one stream without
         a batch axis.
+    :param executor: What ``backend`` was called in the release before.
     :raises ValueError: If the device or the backend is not to be had.
     """
 
     def __init__(self, network: RolloutNetwork, device: str = 'cpu',
                  updates_per_frame: int = 1, *, backend: str = 'eager',
                  precision: str = 'float32', threads: int | None = None,
-                 batch_size: int | None = None) -> None:
+                 batch_size: int | None = None, executor: str | None = None) -> None:
+        if executor is not None:
+            warn_of('executor', 'backend')
+            backend = executor
         if updates_per_frame < 1:
             raise ValueError(f'updates_per_frame is {updates_per_frame}; it is at least 1')
         if threads is not None and threads < 0:
@@ -99,6 +110,12 @@ class Engine:
             if backend != 'eager':
                 check_outputs(backend, self._backend, request)
         self.reset()
+
+    @property
+    def executor_name(self) -> str:
+        """Name of the backend, as it was called in the release before."""
+        warn_of('executor_name', 'backend_name')
+        return self.backend_name
 
     def reset(self) -> None:
         """Forget every frame seen so far."""

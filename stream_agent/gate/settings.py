@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from stream_agent.bounded_settings import check, choice, quantity, SettingsError
 
 
+BASE_COMMANDS = ('twist_stamped', 'twist', 'ackermann')
+
+
 @dataclass(frozen=True)
 class GateSettings:
     """
@@ -62,3 +65,19 @@ class GateSettings:
             raise SettingsError(
                 f'stop_duration is {self.stop_duration:g} s with a stop_period of '
                 f'{self.stop_period:g} s; set it to at least one period')
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """
+    What the base takes as a command.
+
+    :raises SettingsError: If a number is outside its range, or a word not among those allowed.
+    """
+
+    command_type: str = choice(
+        BASE_COMMANDS[0], f"message of cmd_vel: {', '.join(BASE_COMMANDS)}", BASE_COMMANDS)
+    wheel_base: float = quantity(0.25, 'm', 0.01, 10.0, 'between the axles, for ackermann')
+
+    def __post_init__(self) -> None:
+        check(self)

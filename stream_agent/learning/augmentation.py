@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from stream_agent.bounded_settings import check, choice, quantity
 import torch
 from torch import Tensor
 
@@ -12,18 +13,20 @@ class Augmentation:
     """
     How much is changed; a stream sees the same change from an episode's first frame to its last.
 
-    :param brightness: Largest value added, of -0.5 ... 0.5.
-    :param contrast: Largest relative change of the distance from the middle grey.
-    :param shift: Largest shift sideways, as a share of the width; borders are repeated.
-    :param steering_per_shift: Added to the steering for a shift of the whole width to the left.
-    :param mirror: Whether half of the walks see left and right exchanged.
+    :raises SettingsError: If a number is outside its range.
     """
 
-    brightness: float = 0.1
-    contrast: float = 0.2
-    shift: float = 0.0
-    steering_per_shift: float = 0.0
-    mirror: bool = True
+    brightness: float = quantity(0.1, '', 0.0, 0.5, 'largest value added, of -0.5 to 0.5')
+    contrast: float = quantity(
+        0.2, '', 0.0, 1.0, 'largest relative change of the distance from the middle grey')
+    shift: float = quantity(
+        0.0, '', 0.0, 1.0, 'largest shift sideways, as a share of the width; borders are repeated')
+    steering_per_shift: float = quantity(
+        0.0, '', -100.0, 100.0, 'added to the steering for a shift of the whole width to the left')
+    mirror: bool = choice(True, 'exchange left and right in half of the walks')
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def draw(self, seed: int, visit: int) -> tuple[float, float, float, bool]:
         """Draw (brightness, contrast, shift, mirrored) of one walk through an episode."""

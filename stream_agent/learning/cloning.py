@@ -6,8 +6,7 @@ window, and what the network remembers at the end of one is what it begins the n
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.collecting import DrivingLearner
 from stream_agent.learning.folds import held_out_summary, predict, r2_score
+from stream_agent.learning.settings import CloningSchedule
 from stream_agent.learning.window_sampler import RecordedEpisode, WindowSampler, WindowSlice
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
@@ -28,31 +28,6 @@ from stream_agent.recordings.sources import open_recordings
 from stream_agent.theory.information import frames_unanswered
 import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class CloningSchedule:
-    """
-    How long and on what a policy is trained.
-
-    :param epochs: Times that as many frames are seen as there are.
-    :param streams: B, episodes walked through side by side.
-    :param window: T, frames in a window, through which gradients flow.
-    :param learning_rate: At the start; falls to zero by a half cosine.
-    :param weights: Of the errors of speed and steering.
-    :param updates_per_frame: Update steps for which every image is held.
-    """
-
-    epochs: float = 20.0
-    streams: int = 32
-    window: int = 8
-    learning_rate: float = 1e-3
-    weights: tuple[float, float] = (0.1, 1.0)
-    updates_per_frame: int = 1
-
-    def steps(self, frames: int) -> int:
-        """Return the gradient steps for so many frames."""
-        return max(1, math.ceil(self.epochs * frames / (self.streams * self.window)))
 
 
 class CloningLearner(DrivingLearner):

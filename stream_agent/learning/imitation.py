@@ -8,7 +8,7 @@ done, and the policy learns from all frames so far.
 
 from collections.abc import Sequence
 import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.learning import distributed
 from stream_agent.learning.collecting import Collector, DrivingLearner
 from stream_agent.learning.resume import pack, ResumeError, unpack, write_whole
+from stream_agent.learning.settings import ImitationSchedule
 from stream_agent.learning.window_sampler import Episode, Episodes
 from stream_agent.network.preprocessing import scale
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -63,44 +64,6 @@ def read_round(path: Path) -> tuple[list[Episode], int]:
     except (KeyError, SafetensorError, TypeError, ValueError) as error:
         raise ResumeError(f'{path}: the episodes of a round cannot be read ({error}); to start '
                           'anew, add --fresh') from None
-
-
-@dataclass(frozen=True)
-class ImitationSchedule:
-    """
-    How long and on what a policy is trained.
-
-    :param rounds: Times that the policy drives and then learns; the expert drives the first.
-    :param environments: Courses driven side by side in a round, new ones each round.
-    :param frames: Frames driven per environment and round.
-    :param updates: Gradient steps after each round.
-    :param last_updates: Gradient steps after the last round, more.
-    :param batch: Windows in a gradient step.
-    :param window: T, frames in a window.
-    :param burn_in: Frames at a window's start that fill the state and bear no loss.
-    :param learning_rate: At the start; falls to zero by a half cosine.
-    :param updates_per_frame: Update steps for which every image is held, as on the robot.
-    """
-
-    rounds: int = 12
-    environments: int = 8
-    frames: int = 160
-    updates: int = 60
-    last_updates: int = 240
-    batch: int = 16
-    window: int = 24
-    burn_in: int = 8
-    learning_rate: float = 2e-3
-    updates_per_frame: int = 1
-
-    @property
-    def all_updates(self) -> int:
-        """Gradient steps of the whole training."""
-        return self.rounds * self.updates + self.last_updates
-
-    def rounds_before(self, step: int) -> int:
-        """Return how many rounds have been driven when a gradient step is taken."""
-        return min(self.rounds, 1 + step // self.updates) if self.updates else self.rounds
 
 
 def lengthened(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern

@@ -1,53 +1,223 @@
-"""Policies to train, each a job: from the graph file to the file of the policy."""
+"""Policies to train, each a job: from a graph, and what it learns from, to the policy's file."""
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date
+import os
 from pathlib import Path
 import shutil
 from typing import NamedTuple
 
-from stream_agent.cli.arguments import robot_settings
-from stream_agent.driving.compute_model import EmulatedRollout, timings
-from stream_agent.driving.options import computer_of
+from stream_agent.driving.compute_model import (
+    ComputeModel, EmulatedRollout, EmulatedTiming, HANDOVER, timings)
 from stream_agent.graph_files.graph_file import load_graph
-from stream_agent.learning import cloning_options, distributed, imitation_options
-from stream_agent.learning.collecting import DrivingLearner
+from stream_agent.learning import distributed
+from stream_agent.learning.augmentation import Augmentation
+from stream_agent.learning.cloning import (
+    check_limits, CloningLearner, cut_recordings, decoded_recordings, episodes_for, limits_of)
+from stream_agent.learning.collecting import Collector, DrivingLearner
+from stream_agent.learning.folds import assign_folds
+from stream_agent.learning.imitation import filled, Imitation, lengthened
+from stream_agent.learning.settings import (
+    CloningSchedule, FrameCrop, ImitationSchedule, RecordingsChoice, SIMULATOR_CROP,
+    TrainerOptions)
 from stream_agent.learning.trainer import Trainer, TrainingOutcome
-from stream_agent.learning.trainer_options import trainer_options
+from stream_agent.learning.window_sampler import RecordedEpisode
 from stream_agent.learning.worker_pool import run_side_by_side
-from stream_agent.network.checkpoint import Policy, save_policy
+from stream_agent.network.checkpoint import CommandScale, Policy, save_policy
 from stream_agent.network.custom import allow_transforms
+from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.recordings.alignment import Alignment, Span
+from stream_agent.recordings.cache import CachedRecording
+from stream_agent.recordings.recording import Reading
+from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import (
     newest_image_pattern, pattern_from_streams, sequential_pattern)
 import torch
 
+# Times as long as other drives: the expert has the wheel for a part of them, and a slow computer
+# takes a part of the images. All drive as long, whatever they take.
+EMULATED_DRIVES = 3
 
-class PolicyJob(NamedTuple):
+
+@dataclass(frozen=True)
+class FromExpert:
+    """
+    Learns in the simulator, from what the expert would do.
+
+    :param simulation: The camera and the vehicle.
+    :param robot: What they are called; empty for the usual ones.
+    :param computer: Under whose timing the policy drives; None if it takes no time.
+    """
+
+    simulation: SimulationSettings = SimulationSettings()
+    robot: str = ''
+    computer: ComputeModel | None = None
+    schedule: ImitationSchedule = ImitationSchedule()
+    crop: FrameCrop = SIMULATOR_CROP
+
+    def timing_of(self, label: str, graph: GraphSpec, pattern: dict) -> EmulatedTiming | None:
+        """
+        Return when a policy answers; None if nothing is emulated.
+
+        :raises ValueError: If it cannot run on the computer to emulate.
+        """
+        if self.computer is None:
+            return None
+        rollout = EmulatedRollout(label, graph, pattern, self.schedule.updates_per_frame)
+        return timings([rollout], self.computer, self.simulation.period)[0]
+
+    def learner(self, network: RolloutNetwork, label: str, seed: int, folder: Path | None
+                ) -> Imitation:
+        """
+        Return what trains a network.
+
+        :param folder: Of the rounds that were driven; None to keep none.
+        :raises ValueError: If the network cannot run on the computer to emulate.
+        """
+        graph, pattern, simulation = network.graph, network.pattern, self.simulation
+        schedule = replace(self.schedule, frames=frames_for(simulation, self.schedule.frames))
+        timing = self.timing_of(label, graph, pattern)
+        emulated = {}
+        if timing:
+            seconds = EMULATED_DRIVES * schedule.frames * simulation.period
+            schedule = filled(replace(schedule, frames=timing.timeline.images_within(seconds)),
+                              graph, pattern)
+            emulated = {'timeline': timing.timeline, 'aim': timing.aim, 'handover': HANDOVER}
+        else:
+            schedule = lengthened(schedule, graph, pattern)
+        collector = Collector(
+            simulation, preprocessing_of(network, self.crop), limits_for(simulation),
+            schedule.environments, schedule.frames, schedule.updates_per_frame, **emulated)
+        return Imitation(network, collector, schedule, seed, label, folder, self.computer)
+
+
+def preprocessing_of(network: RolloutNetwork, crop: FrameCrop) -> Preprocessing:
+    """Return how images become a network's input."""
+    return Preprocessing(network.shapes[network.input], crop.crop_top, crop.crop_bottom)
+
+
+def limits_for(simulation: SimulationSettings) -> CommandScale:
+    """
+    Return the largest commands of a policy: a quarter more speed than the expert's.
+
+    The yaw rate is what steering needs at that speed; commands are learnt as shares of these.
+    """
+    return CommandScale(max_speed=simulation.target_speed / 0.8,
+                        max_yaw_rate=min(simulation.max_yaw_rate / 0.75,
+                                         2.5 * simulation.target_speed))
+
+
+def frames_for(simulation: SimulationSettings, usual: int) -> int:
+    """Return how many frames a robot drives at a time, more where it is slower, to come as far."""
+    return round(usual * max(1.0, SimulationSettings().target_speed / simulation.target_speed))
+
+
+@dataclass(frozen=True)
+class FromRecordings:
+    """Learns from recordings of a driver."""
+
+    chosen: RecordingsChoice
+    reading: Reading = Reading()
+    alignment: Alignment = Alignment()
+    schedule: CloningSchedule = CloningSchedule()
+    augmentation: Augmentation = Augmentation()
+    crop: FrameCrop = FrameCrop()
+
+    def learner(self, network: RolloutNetwork, label: str, seed: int, folder: Path | None = None
+                ) -> CloningLearner:
+        """
+        Return what trains a network, and say what the recordings hold.
+
+        :raises BadRecordingError: If a recording cannot be used.
+        """
+        preprocessing, chosen = preprocessing_of(network, self.crop), self.chosen
+        recordings = decoded_recordings(chosen.bag, self.reading, preprocessing,
+                                        chosen.cache or usual_cache())
+        found = cut_recordings(recordings, self.alignment)
+        tell(recordings, found)
+        least = limits_of(found)
+        limits = CommandScale(chosen.max_speed or least.max_speed,
+                              chosen.max_yaw_rate or least.max_yaw_rate)
+        check_limits(found, limits)
+        episodes, held_out = split(episodes_for(found, limits), chosen.held_out)
+        return CloningLearner(
+            network, preprocessing, limits, episodes, self.schedule,
+            self.augmentation if chosen.augmentation else None, seed, label, held_out,
+            recordings[0].steering)
+
+
+def usual_cache() -> Path:
+    """Return where decoded frames are kept unless the user names a folder."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'stream_agent'
+
+
+def tell(recordings: Sequence[CachedRecording], found: Sequence[tuple[CachedRecording, Span]]
+         ) -> None:
+    """Say what the recordings hold; those of which something is left out have a line each."""
+    for recording in recordings:
+        if recording.left_out:
+            print(recording.summary())
+    frames = sum(len(span.frames) for _, span in found)
+    print(f'{frames:,} frames with a command in {len(found)} episodes of {len(recordings)} '
+          'recordings')
+
+
+def split(episodes: Sequence[RecordedEpisode], share: float
+          ) -> tuple[list[RecordedEpisode], list[RecordedEpisode]]:
+    """
+    Divide into what is learnt from and what is held out, by recordings or else by episodes.
+
+    :raises ValueError: If there are too few even of the latter.
+    """
+    if not share:
+        return list(episodes), []
+    names = [episode.name for episode in episodes]
+    count = max(2, round(1 / share))
+    if len(set(names)) < count:
+        names = [f'{name} {number:06}' for number, name in enumerate(names)]
+    if len(set(names)) < 2:
+        raise ValueError('there is only one episode, so nothing can be held out; give more '
+                         'recordings, or --held-out 0')
+    folds = assign_folds(names, [len(episode) for episode in episodes],
+                         min(count, len(set(names))))
+    return ([episode for episode, fold in zip(episodes, folds) if fold],
+            [episode for episode, fold in zip(episodes, folds) if not fold])
+
+
+@dataclass(frozen=True)
+class PolicyJob:
     """
     One policy to train.
 
-    :param pattern: As on the command line.
+    :param graph: File of the graph.
+    :param pattern: As ``pattern_of`` takes it.
     :param label: What the policy is called.
-    :param position: Line of the terminal for the progress bar.
+    :param source: What it learns from.
+    :param output: Folder of the policies.
+    :param trainer: But for what the learner knows: gradient steps and learning rate.
+    :param allow: Names of the transforms from outside that the graph may import.
     """
 
-    arguments: argparse.Namespace
+    graph: Path
     pattern: str
     label: str
-    position: int
+    source: FromExpert | FromRecordings
+    output: Path
+    trainer: TrainerOptions
+    allow: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Of the files."""
-        return f'{self.arguments.graph.stem}_{self.label}'
+        return f'{self.graph.stem}_{self.label}'
 
     @property
     def folder(self) -> Path:
-        """Where what a stopped training goes on from lies, apart from the policies."""
-        return self.arguments.output / f'{self.name}.unfinished'
+        """Where what a stopped training resumes from lies, apart from the policies."""
+        return self.output / f'{self.name}.unfinished'
 
 
 class Result(NamedTuple):
@@ -81,26 +251,17 @@ def pattern_of(graph: GraphSpec, name: str) -> dict[tuple[str, str], int]:
 
 def train(job: PolicyJob) -> Result:
     """Train one policy, from where an earlier training of it was stopped, and write it."""
-    arguments = job.arguments
     torch.set_num_threads(1)
-    torch.manual_seed(arguments.seed)
-    allow_transforms(arguments.allow)
-    graph = load_graph(arguments.graph)
+    torch.manual_seed(job.trainer.seed)
+    allow_transforms(job.allow)
+    graph = load_graph(job.graph)
     network = RolloutNetwork(graph, pattern_of(graph, job.pattern))
     check_command(network)
-    learner = make_learner(job, network)
-    options = trainer_options(arguments, steps=learner.steps, seed=arguments.seed,
-                              learning_rate=learner.learning_rate, position=job.position)
+    learner = job.source.learner(network, job.label, job.trainer.seed, job.folder)
+    options = replace(job.trainer, steps=learner.steps, learning_rate=learner.learning_rate)
     outcome = Trainer(learner, options, job.folder).run()
     path, verdict = write_policy(job, learner, outcome)
     return Result(path, outcome, learner.steps, verdict)
-
-
-def make_learner(job: PolicyJob, network: RolloutNetwork) -> DrivingLearner:
-    """Choose what is learnt from; all that depends on it comes from the learner."""
-    if job.arguments.bag:
-        return cloning_options.make_learner(job.arguments, network, job.label)
-    return imitation_options.make_learner(job.arguments, network, job.label, job.folder)
 
 
 def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutcome
@@ -111,15 +272,15 @@ def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutco
     :returns: Its file, where one that was stopped replaces none that was finished; and how good
         it is.
     """
-    path = job.arguments.output / f'{job.name}.safetensors'
+    path = job.output / f'{job.name}.safetensors'
     stopped = path.with_suffix('.stopped.safetensors')
     verdict = ''
     if distributed.rank() == 0:
         provenance = learner.provenance()
         verdict = learner.verdict(provenance)
         training = {'command': 'stream_agent train', 'date': date.today().isoformat(),
-                    'seed': job.arguments.seed, **provenance,
-                    **({'robot': job.arguments.robot} if job.arguments.robot else {}),
+                    'seed': job.trainer.seed, **provenance,
+                    **({'robot': robot} if (robot := getattr(job.source, 'robot', '')) else {}),
                     'torch': torch.__version__, 'duration_s': round(outcome.seconds)}
         if not outcome.finished:
             training['stopped'] = f'at step {outcome.step} of {learner.steps}'
@@ -142,29 +303,29 @@ def check_command(network: RolloutNetwork) -> None:
 
 def check_timings(jobs: Sequence[PolicyJob]) -> None:
     """Refuse a pattern that cannot run on the computer to emulate before any is trained."""
-    arguments = jobs[0].arguments
-    computer = computer_of(arguments)
-    if computer:
-        allow_transforms(arguments.allow)
-        graph = load_graph(arguments.graph)
-        timings([EmulatedRollout(job.label, graph, pattern_of(graph, job.pattern),
-                                 arguments.updates_per_frame) for job in jobs],
-                computer, robot_settings(arguments.robot).period)
+    for job in jobs:
+        if isinstance(job.source, FromExpert) and job.source.computer:
+            allow_transforms(job.allow)
+            graph = load_graph(job.graph)
+            job.source.timing_of(job.label, graph, pattern_of(graph, job.pattern))
 
 
-def train_all(jobs: Sequence[PolicyJob]) -> list[Result | None]:
+def train_all(jobs: Sequence[PolicyJob], workers: int, fresh: bool = False
+              ) -> list[Result | None]:
     """
     Train every pattern for itself, side by side where there are cores.
 
     With torchrun, all processes train one after the other together.
 
-    :returns: What became of the jobs; None for those not begun before a stop.
+    :param workers: Policies to train side by side.
+    :param fresh: Start anew, even if an earlier training could be resumed.
+    :returns: What became of the jobs; None for those not started before a stop.
     """
     check_timings(jobs)
-    if jobs[0].arguments.fresh and distributed.rank() == 0:
+    if fresh and distributed.rank() == 0:
         remove_unfinished(jobs)
     if len(jobs) > 1 and distributed.world_size() == 1:
-        return run_side_by_side(train, jobs, jobs[0].arguments.workers)
+        return run_side_by_side(train, jobs, workers)
     results: list[Result | None] = []
     for job in jobs:
         stopped = results and not (results[-1] and results[-1].outcome.finished)

@@ -67,7 +67,7 @@ class ResumeFile:
         for i, part in enumerate(parts):
             tensors[f'learner/{i}'] = distributed.as_tensor(part)
         write_whole(self.path, pack(tensors, {
-            'format': FORMAT, 'initial_settings': self._begun_with, 'numbers': standing.numbers}))
+            'format': FORMAT, 'begun_with': self._begun_with, 'numbers': standing.numbers}))
 
     def read(self) -> TrainingState | None:
         """
@@ -85,7 +85,7 @@ class ResumeFile:
             tensors, metadata = unpack(data)
             if metadata.get('format') != FORMAT:
                 raise ResumeError(f"its format is '{metadata.get('format')}', not '{FORMAT}'")
-            self._compare(metadata['initial_settings'])
+            self._compare(metadata['begun_with'])
             part = tensors[f'learner/{distributed.rank()}'].contiguous()
             remembered, more = unpack(distributed.as_bytes(part))
             own = {name.removeprefix('trainer/'): value for name, value in tensors.items()

@@ -14,7 +14,7 @@ from stream_agent.learning import distributed
 from stream_agent.learning.learner import Learner
 from stream_agent.learning.progress import Progress, StopRequests
 from stream_agent.learning.resume import LearnerState, ResumeError, ResumeFile, TrainingState
-from stream_agent.learning.trainer_options import (
+from stream_agent.learning.settings import (
     DECAYS, OPTIMISERS, PRECISIONS, TrainerOptions, TrainingError)
 import torch
 from torch import nn, Tensor

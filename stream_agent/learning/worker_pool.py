@@ -11,7 +11,7 @@ import threading
 from typing import TypeVar
 
 from stream_agent.learning.progress import listen_to, StopRequests
-from stream_agent.learning.trainer_options import TrainingError
+from stream_agent.learning.settings import TrainingError
 
 T = TypeVar('T')
 POLL_PERIOD = 0.2

@@ -15,6 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import Command, STOP
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.frame_filter import FrameFilter, FrameFilterSettings
+from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.images import ImageError
 from stream_agent.measurement.durations import Durations, profile_table, Rate
 from stream_agent.network.checkpoint import load_policy
@@ -22,7 +23,7 @@ from stream_agent.network.custom import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
     COMMAND_QOS, command_to_twist, FRAME_QOS, image_source, stamp_to_ns)
-from stream_agent.nodes.parameters import declare, declare_settings, read_settings, refuse_unknown
+from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
 import torch
@@ -73,22 +74,8 @@ class AgentNode(LifecycleNode):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('agent', **kwargs)
-        declare(self, 'checkpoint', '', 'Policy written by `ros2 run stream_agent train`')
-        declare(self, 'allow', '', 'Transforms of your own that the policy may import and run, '
-                "by their dotted names: 'my_package.layers.wavelet, ...'")
-        declare(self, 'device', 'auto', "Torch device: 'auto', 'cpu', 'cuda:0', ...")
-        declare(self, 'backend', 'auto', "What steps the network: 'eager', 'packed', "
-                "'onnxruntime', 'openvino', 'cuda_graphs', or 'auto' for the fastest by "
-                'measurement')
-        declare(self, 'precision', 'float32', "'float32', 'tf32' or 'bfloat16'")
-        declare(self, 'threads', 0, 'CPU cores that the network may use; 0 to measure whether '
-                'all are better than one', low=0, high=256)
-        declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
-        declare_settings(self, FrameFilterSettings)
-        declare(self, 'updates_per_frame', 0, 'Update steps for which a frame is held; '
-                '0 for as many as in training', low=0, high=100)
-        declare(self, 'publish_every_update', False, 'Answer at every update step of a frame')
-        declare(self, 'autostart', False, 'Configure and activate at start-up')
+        for kind in (AgentSettings, EngineSettings, FrameFilterSettings):
+            declare_settings(self, kind)
         refuse_unknown(self)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -1,5 +1,6 @@
 """A camera, or a video, by OpenCV: for machines without a camera driver."""
 
+from dataclasses import dataclass
 from pathlib import Path
 import threading
 import time
@@ -7,12 +8,26 @@ import time
 import cv2
 from rclpy.node import Node
 from sensor_msgs.msg import Image
+from stream_agent.bounded_settings import choice, free_text, quantity
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import array_to_image, FRAME_QOS
-from stream_agent.nodes.parameters import declare, refuse_unknown
+from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 
 # Longer than any exposure; a camera that was unplugged gives nothing any more.
 SILENCE = 5.0
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """Which camera or video is published, and how."""
+
+    source: str = free_text('0', 'number of the camera, or the path of a video')
+    width: int = quantity(0, '', 0, 8192, 'columns to ask the camera for; 0: as it is')
+    height: int = quantity(0, '', 0, 8192, 'rows to ask the camera for; 0: as it is')
+    rate: float = quantity(0.0, 'Hz', 0.0, 1000.0, 'pictures a second to ask the camera for, or '
+                           'to play a video at; 0: as it is')
+    repeat: bool = choice(False, 'begin a video again at its end')
+    frame_id: str = free_text('camera_optical', 'of the images')
 
 
 class CameraNode(Node):
@@ -27,13 +42,7 @@ class CameraNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('camera', **kwargs)
-        declare(self, 'source', '0', 'number of the camera, or the path of a video')
-        declare(self, 'width', 0, 'columns to ask the camera for; 0: as it is', low=0, high=8192)
-        declare(self, 'height', 0, 'rows to ask the camera for; 0: as it is', low=0, high=8192)
-        declare(self, 'rate', 0.0, 'pictures a second to ask the camera for, or to play a video '
-                'at; 0: as it is [Hz]', low=0.0, high=1000.0)
-        declare(self, 'repeat', False, 'begin a video anew at its end')
-        declare(self, 'frame_id', 'camera_optical', 'of the images')
+        declare_settings(self, CameraSettings)
         refuse_unknown(self)
         self._source = str(self.get_parameter('source').value)
         self._rate = self.get_parameter('rate').value

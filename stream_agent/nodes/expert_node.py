@@ -1,5 +1,6 @@
 """The expert as a ROS node: true poses and the stamps of images in, its commands out."""
 
+from dataclasses import dataclass
 import math
 from pathlib import Path
 
@@ -9,17 +10,25 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
+from stream_agent.bounded_settings import free_text
 from stream_agent.gazebo.world_folder import read_world
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
     command_to_twist, ns_to_stamp, odometry_to_pose, stamp_to_ns, WATCH_COMMAND_QOS)
-from stream_agent.nodes.parameters import declare, refuse_unknown
+from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 from stream_agent.simulation.expert import Observer, PurePursuit
 
 # Of a camera driver or a bridge, whatever it offers.
 ANY_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
                      reliability=ReliabilityPolicy.BEST_EFFORT)
 SILENCE = 5.0
+
+
+@dataclass(frozen=True)
+class ExpertSettings:
+    """What the expert knows."""
+
+    world: str = free_text('', 'folder that `stream_agent world` wrote')
 
 
 class ExpertNode(Node):
@@ -37,7 +46,7 @@ class ExpertNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('expert', **kwargs)
-        declare(self, 'world', '', 'folder that `stream_agent world` wrote')
+        declare_settings(self, ExpertSettings)
         refuse_unknown(self)
         folder = self.get_parameter('world').value
         if not folder:

@@ -17,10 +17,10 @@ from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command, STOP
 from stream_agent.gate.faults import Fault
 from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
-from stream_agent.gate.settings import GateSettings
+from stream_agent.gate.settings import BaseSettings, GateSettings
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, declare_command_type, foreign_types, read_command_type, stamp_to_ns,
+    COMMAND_QOS, foreign_types, read_command_type, stamp_to_ns,
     STOP_INPUT_QOS, twist_to_command)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 
@@ -48,7 +48,7 @@ class GateNode(Node):
         super().__init__('gate', **kwargs)
         changeable = {item.name for item in fields(GateSettings)} - {'camera_period', 'stop_input'}
         declare_settings(self, GateSettings, changeable)
-        declare_command_type(self)
+        declare_settings(self, BaseSettings)
         refuse_unknown(self)
         self._type = read_command_type(self)
         self._foreign: dict[str, list[str]] = {}

@@ -10,8 +10,8 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import Command
+from stream_agent.gate.settings import BASE_COMMANDS
 from stream_agent.images import compressed_to_array, image_to_array
-from stream_agent.nodes.parameters import declare
 from stream_agent.simulation.vehicle import Pose
 
 # The newest frame is the only one worth steering by: never queue, never ask for a resend.
@@ -93,7 +93,6 @@ def twist_to_command(msg: TwistStamped) -> Command:
     return Command(msg.twist.linear.x, msg.twist.angular.z)
 
 
-NAMES = ('twist_stamped', 'twist', 'ackermann')
 # Slower than this [m/s], no steering angle bends the path as commanded.
 STANDING = 1e-3
 
@@ -115,12 +114,6 @@ class CommandType(NamedTuple):
     def name(self) -> str:
         """As in ``ros2 topic info``."""
         return type_name(self.kind)
-
-
-def declare_command_type(node: Node) -> None:
-    """Declare the parameters that say what the base takes."""
-    declare(node, 'command_type', NAMES[0], f"message of cmd_vel: {', '.join(NAMES)}")
-    declare(node, 'wheel_base', 0.25, 'between the axles, for ackermann [m]', low=0.01, high=10.0)
 
 
 def read_command_type(node: Node) -> CommandType:
@@ -147,7 +140,7 @@ def make_command_type(name: str, wheel_base: float) -> CommandType:
                            lambda msg: Command(msg.linear.x, msg.angular.z))
     if name == 'ackermann':
         return ackermann(import_ackermann(), wheel_base)
-    raise ValueError(f"command_type is '{name}'; choices are {', '.join(NAMES)}")
+    raise ValueError(f"command_type is '{name}'; choices are {', '.join(BASE_COMMANDS)}")
 
 
 def import_ackermann() -> type:

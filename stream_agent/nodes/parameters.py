@@ -1,7 +1,7 @@
 """Parameters: declared with meaning, unit and range, and held against what the user gave."""
 
-from collections.abc import Container, Sequence
-from dataclasses import fields
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import Field
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -9,7 +9,9 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from stream_agent.bounded_settings import SettingsError
+from stream_agent.bounded_settings import (
+    allowed_values, is_allowed, settings_fields, SettingsError)
+from stream_agent.share import OLD_PARAMETERS
 
 Settings = TypeVar('Settings')
 
@@ -34,22 +36,41 @@ def declare_settings(node: Node, kind: type, changeable: Container[str] = ()) ->
     """
     Declare a parameter for every field of a settings dataclass.
 
-    :param kind: Its fields are made by ``settings.quantity`` and ``settings.choice``.
+    A value that was given by a parameter's name of the release before is taken, with a warning.
+
     :param changeable: Names that may be set at run time.
     :raises SettingsError: If the launch gave a value that is not allowed.
     """
     given = given_parameters(node)
-    for item in fields(kind):
+    for item in settings_fields(kind):
         unit = f" [{item.metadata['unit']}]" if item.metadata.get('unit') else ''
+        default = default_of(node, item, given)
         try:
-            declare(node, item.name, item.default, item.metadata['meaning'] + unit,
+            declare(node, item.name, default, item.metadata['meaning'] + unit,
                     low=item.metadata.get('low'), high=item.metadata.get('high'),
                     read_only=item.name not in changeable)
         except ParameterException as error:
-            kind(**{item.name: given[item.name]})
-            # What remains is a whole number where rclpy wants a decimal point.
-            raise SettingsError(f'{item.name} is {given[item.name]!r}; write it as '
-                                f'{float(given[item.name])!r}') from error
+            raise SettingsError(fault_of(item, given[item.name])) from error
+
+
+def default_of(node: Node, item: Field, given: Mapping[str, Any]) -> Any:
+    """Return a field's default, or what was given by its name of the release before."""
+    for old, new in OLD_PARAMETERS.items():
+        if new == item.name and old in given:
+            node.get_logger().warning(f"the parameter '{old}' is called '{new}' now; rename it, "
+                                      'as the next release refuses the old name')
+            if not is_allowed(item, given[old]):
+                raise SettingsError(fault_of(item, given[old]))
+            return given[old]
+    return list(item.default) if isinstance(item.default, tuple) else item.default
+
+
+def fault_of(item: Field, value: Any) -> str:
+    """Say what is wrong with a value that rclpy has refused."""
+    if is_allowed(item, value):
+        # What remains is a whole number where rclpy wants a decimal point.
+        return f'{item.name} is {value!r}; write it as {float(value)!r}'
+    return f'{item.name} is {value!r}; set it to {allowed_values(item)}'
 
 
 def read_settings(node: Node, kind: type[Settings], changes: Sequence[Parameter] = ()
@@ -62,7 +83,7 @@ def read_settings(node: Node, kind: type[Settings], changes: Sequence[Parameter]
     """
     changed = {parameter.name: parameter.value for parameter in changes}
     return kind(**{item.name: changed.get(item.name, node.get_parameter(item.name).value)
-                   for item in fields(kind)})
+                   for item in settings_fields(kind)})
 
 
 def given_parameters(node: Node) -> dict[str, Any]:
@@ -79,7 +100,9 @@ def refuse_unknown(node: Node) -> None:
     """
     known = list(node._parameters)
     for name in given_parameters(node):
-        if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
+        known_otherwise = (name.startswith('qos_overrides.')
+                           or OLD_PARAMETERS.get(name) in node._parameters)
+        if not node.has_parameter(name) and not known_otherwise:
             (nearest, *_) = get_close_matches(name, known, 1, 0.0)
             raise ValueError(f"{node.get_name()}: there is no parameter '{name}'; "
                              f"the nearest is '{nearest}'")

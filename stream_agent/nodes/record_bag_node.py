@@ -1,5 +1,6 @@
 """Records a drive to learn from: images, and the commands of who drives."""
 
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -7,9 +8,11 @@ import time
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from stream_agent.bounded_settings import free_text
+from stream_agent.images import image_transport
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import image_source, type_name, WATCH_COMMAND_QOS, WATCH_FRAME_QOS
-from stream_agent.nodes.parameters import declare, refuse_unknown
+from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 from stream_agent.recordings.recording import COMMAND_TYPES
 from stream_agent.recordings.writing import check_writable, LiveBag
 
@@ -17,6 +20,15 @@ LOOK_PERIOD = 0.2
 SAY_PERIOD = 5.0
 # Of the 10 s that a launch gives.
 CLOSE_TIMEOUT = 6.0
+
+
+@dataclass(frozen=True)
+class RecordBagSettings:
+    """Where a drive is recorded."""
+
+    output: str = free_text('drives', 'folder of the recordings')
+    image_transport: str = image_transport()
+    name: str = free_text('', 'of the recording; empty: date and time')
 
 
 class RecordNode(Node):
@@ -31,10 +43,8 @@ class RecordNode(Node):
     """
 
     def __init__(self, **kwargs) -> None:
-        super().__init__('record', **kwargs)
-        declare(self, 'output', 'drives', 'folder of the recordings')
-        declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
-        declare(self, 'name', '', 'of the recording; empty: date and time')
+        super().__init__('record_bag', **kwargs)
+        declare_settings(self, RecordBagSettings)
         refuse_unknown(self)
         check_writable()
         name = self.get_parameter('name').value or time.strftime('%Y-%m-%d_%H-%M-%S')

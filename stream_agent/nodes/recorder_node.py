@@ -1,6 +1,7 @@
 """The recorder: who answered how early and how right, on the same frames."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 import time
@@ -12,15 +13,17 @@ import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Header
-from stream_agent.images import stamp_of_serialized
+from stream_agent.bounded_settings import free_text, quantity, several
+from stream_agent.gate.settings import BaseSettings
+from stream_agent.images import image_transport, stamp_of_serialized
 from stream_agent.measurement.machine import machine, versions
 from stream_agent.measurement.recording import make_folder, RecordingError, Writer
 from stream_agent.measurement.rows import FrameMatcher
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    declare_command_type, image_source, read_command_type, stamp_to_ns, twist_to_command,
+    image_source, read_command_type, stamp_to_ns, twist_to_command,
     WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
-from stream_agent.nodes.parameters import declare, refuse_unknown
+from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 
 CLOSE_PERIOD = 0.25
 DESCRIBE_PERIOD = 2.0
@@ -31,6 +34,22 @@ WRITE_TIMEOUT = 3.0
 REST = 0.6
 # A middleware's receive time further than this from now is no receive time.
 LONGEST_QUEUED_NS = 60 * 10**9
+
+
+@dataclass(frozen=True)
+class RecorderSettings:
+    """What the recorder compares, and where it writes to."""
+
+    policies: tuple[str, ...] = several(
+        ('agent=policy_command', 'baseline=baseline/policy_command'),
+        "policies to compare, each 'name=topic'; the first is held against the others")
+    driving: str = free_text(
+        'agent', 'name of the policy whose commands go through the gate; empty: none')
+    camera_period: float = quantity(1 / 30, 's', 1e-3, 10.0, 'time between two frames')
+    image_transport: str = image_transport()
+    output: str = free_text(
+        'results', 'folder in which every run gets a folder, and latest points to the last')
+    queue_size: int = quantity(10_000, '', 10, 10_000_000, 'most rows that wait for the disk')
 
 
 class RecorderNode(Node):
@@ -45,17 +64,8 @@ class RecorderNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('recorder', **kwargs)
-        declare(self, 'policies', ['agent=policy_command', 'baseline=baseline/policy_command'],
-                "Policies to compare, each 'name=topic'; the first is held against the others")
-        declare(self, 'driving', 'agent',
-                'Name of the policy whose commands go through the gate; empty: none')
-        declare(self, 'camera_period', 1 / 30, 'Time between two frames [s]', low=1e-3, high=10.0)
-        declare(self, 'image_transport', 'raw', "'raw' or 'compressed'")
-        declare(self, 'output', 'results',
-                'Folder in which every run gets a folder, and latest points to the last')
-        declare(self, 'queue_size', 10_000, 'Most rows that wait for the disk',
-                low=10, high=10_000_000)
-        declare_command_type(self)
+        declare_settings(self, RecorderSettings)
+        declare_settings(self, BaseSettings)
         refuse_unknown(self)
         self._type = read_command_type(self)
         self.policies = parse_policies(self.get_parameter('policies').value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from stream_agent.bounded_settings import check, choice, quantity
 from stream_agent.recordings.recording import BadRecordingError, Commands, NS
 
 # Rates that differ by more are those of another camera.
@@ -17,26 +18,26 @@ class Alignment:
     """
     How frames are put together with commands, and cut into episodes.
 
-    :param delay: Actuation delay [s]: the command of a frame stamped t is that of t + delay.
-    :param interpolation: 'hold': the command in force; 'linear' between two.
-    :param longest_gap: Between two frames of an episode [s]; 0: three camera periods.
-    :param oldest_command: Age [s] up to which a command is in force.
-    :param rate: Frames per second that all recordings should have; 0: that of the first.
-    :param resample: Frames per second to which frames are picked by time; 0: all of them.
-    :param shortest: Frames that an episode has at least.
+    :raises SettingsError: If a number is outside its range, or a word not among those allowed.
     """
 
-    delay: float = 0.0
-    interpolation: str = 'hold'
-    longest_gap: float = 0.0
-    oldest_command: float = 0.5
-    rate: float = 0.0
-    resample: float = 0.0
-    shortest: int = 2
+    delay: float = quantity(
+        0.0, 's', 0.0, 1.0, "actuation delay: a frame's command is that of so much later")
+    interpolation: str = choice(
+        'hold', 'the command in force, or a line between two', ('hold', 'linear'))
+    longest_gap: float = quantity(
+        0.0, 's', 0.0, 1e6, 'longest time between two frames of an episode; 0: three camera '
+        'periods')
+    oldest_command: float = quantity(
+        0.5, 's', 0.0, 1e6, 'age up to which a command is in force')
+    rate: float = quantity(
+        0.0, 'Hz', 0.0, 1e4, 'rate of all cameras; 0: that of the first recording')
+    resample: float = quantity(
+        0.0, 'Hz', 0.0, 1e4, 'rate to which frames are picked by time; 0: refuse other rates')
+    shortest: int = quantity(2, 'frames', 1, 10**6, 'frames that an episode has at least')
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.delay <= 1.0:
-            raise BadRecordingError(f'--delay {self.delay:g}: the actuation delay is 0 to 1 s')
+        check(self)
 
 
 class Span(NamedTuple):

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from stream_agent.bounded_settings import check, choice, free_text, quantity
 from stream_agent.images import ImageError
 
 NS = 10**9
@@ -48,23 +49,30 @@ class Reading:
     """
     Which topics of a recording are read, and what they mean.
 
-    :param image_topic: Empty: the only one of a fitting type; likewise ``command_topic``.
-    :param stamps: 'header', 'receive', or 'auto': the headers' where they are set.
-    :param steering_axis: Of a Joy's axes, the one that steers.
-    :param throttle_axis: Of a Joy's axes, the one for the speed; None: the speed is 0.
-    :param steering_sign: The side to which Joy's and a tub's steering is positive: 'left',
-        'right', or 'usual': left for Joy, right for tubs.
-    :param wheelbase: Distance of the axles [m], to turn steering angles into yaw rates; 0: angles
-        stay angles.
+    :raises SettingsError: If a number is outside its range, or a word not among those allowed.
     """
 
-    image_topic: str = ''
-    command_topic: str = ''
-    stamps: str = 'auto'
-    steering_axis: int | None = None
-    throttle_axis: int | None = None
-    steering_sign: str = 'usual'
-    wheelbase: float = 0.0
+    image_topic: str = free_text(
+        '', 'frames; without it, the only topic of images there is', 'TOPIC')
+    command_topic: str = free_text(
+        '', 'commands: Twist, TwistStamped, AckermannDrive, AckermannDriveStamped or Joy; without '
+        'it, the only such topic there is', 'TOPIC')
+    stamps: str = choice(
+        'auto', "times of the messages: their headers', those of the recorder, or headers' where "
+        'they are set', ('auto', 'header', 'receive'))
+    steering_axis: int | None = quantity(
+        None, '', 0, 255, 'axis of a Joy that steers', whole=True)
+    throttle_axis: int | None = quantity(
+        None, '', 0, 255, 'axis of a Joy for the speed; without it, the speed is 0', whole=True)
+    steering_sign: str = choice(
+        'usual', 'side to which steering of a Joy (usually left) or a tub (usually right) is '
+        'positive', ('usual', 'left', 'right'))
+    wheelbase: float = quantity(
+        0.0, 'm', 0.0, 100.0, 'distance of the axles, which turns steering angles of Ackermann '
+        'commands into yaw rates; 0: angles stay angles')
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def sign(self, usual: str) -> int:
         """Return the factor that makes steering positive to the left."""

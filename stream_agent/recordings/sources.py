@@ -1,6 +1,5 @@
-"""From paths on the command line to recordings."""
+"""From paths to recordings."""
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
@@ -56,34 +55,6 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
 def is_recording(path: Path) -> bool:
     """Tell whether something is a bag or a tub."""
     return path.exists() and (is_bag(path) if path.is_file() else is_tub(path) or is_bag(path))
-
-
-def add_reading(parser: argparse.ArgumentParser) -> None:
-    """Take the options of ``Reading``."""
-    group = parser.add_argument_group('recordings')
-    group.add_argument('--image-topic', default='', metavar='TOPIC',
-                       help='frames; without it, the only topic of images there is')
-    group.add_argument('--command-topic', default='', metavar='TOPIC',
-                       help='commands: Twist, TwistStamped, AckermannDrive, AckermannDriveStamped '
-                       'or Joy; without it, the only such topic there is')
-    group.add_argument('--stamps', choices=('auto', 'header', 'receive'), default='auto',
-                       help="times of the messages: their headers', those of the recorder, or "
-                       "headers' where they are set")
-    group.add_argument('--steering-axis', type=int, metavar='N', help='axis of a Joy that steers')
-    group.add_argument('--throttle-axis', type=int, metavar='N',
-                       help='axis of a Joy for the speed')
-    group.add_argument('--steering-sign', choices=('usual', 'left', 'right'), default='usual',
-                       help='side to which steering of a Joy (usually left) or a tub (usually '
-                       'right) is positive')
-    group.add_argument('--wheelbase', type=float, default=0.0, metavar='METRES',
-                       help='turns the steering angles of Ackermann commands into yaw rates')
-
-
-def reading_of(arguments: argparse.Namespace) -> Reading:
-    """Return what the options ask for."""
-    return Reading(arguments.image_topic, arguments.command_topic, arguments.stamps,
-                   arguments.steering_axis, arguments.throttle_axis, arguments.steering_sign,
-                   arguments.wheelbase)
 
 
 #: Every key with the length that its array has for N frames, less N.

@@ -25,7 +25,8 @@ class SessionSchedule:
     """
 
     course_seed: int = quantity(
-        FIRST_HELD_OUT_SEED, '', 0, 2**31 - 1, 'another number, another course')
+        FIRST_HELD_OUT_SEED, '', 0, 2**31 - 1, 'another number, another course; from '
+        f'{FIRST_HELD_OUT_SEED} on, training has seen none')
     duration: float = quantity(0.0, 's', 0.0, 1e6, 'of the drive; 0: until stopped')
     pacing: str = choice(
         'realtime', 'realtime: frames come when they are due; lockstep: each waits for the '

@@ -8,10 +8,9 @@ import math
 from pathlib import Path
 import sys
 
-from stream_agent.cli.arguments import positive
+from stream_agent.cli.arguments import add_settings, positive
 from stream_agent.learning import distributed
-from stream_agent.learning.trainer import OPTIMISERS
-from stream_agent.learning.trainer_options import add_trainer_options
+from stream_agent.learning.settings import OPTIMISERS, TrainerOptions
 from stream_agent.learning.worker_pool import run_side_by_side
 from studies.experiments.jobs import ExperimentJob, read_curve, run
 from studies.experiments.noisy import EXPERIMENTS, NoisySchedule, quickened
@@ -142,7 +141,9 @@ def add_noisy(commands: argparse._SubParsersAction, name: str, data: str) -> Non
     which.add_argument('--published', action='store_true', help='train as the authors did: '
                        f'{experiment.published.epochs:g} epochs, RMSprop at 1e-4')
     parser.add_argument('--json', action='store_true', help='for programs')
-    add_trainer_options(parser)
+    add_settings(parser, TrainerOptions, only=('device', 'precision', 'tensorboard', 'save_every'))
+    parser.add_argument('--fresh', action='store_true',
+                        help='start anew, even if an earlier training could be resumed')
 
 
 def above_zero(text: str) -> float:

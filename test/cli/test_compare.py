@@ -355,8 +355,6 @@ def test_faults(tmp_path, capsys):
     assert fault(capsys, '--bag', one, *usual) == (
         f"compare: '{one}': topic '/camera' has under 2 frames, as all recordings given; give "
         'longer ones, or another topic by --image-topic\n')
-    assert fault(capsys, '--bag', path, *usual, '--threads', '-1') == (
-        'compare: threads is -1; it is at least 1, or 0 to measure\n')
     slow = drive(tmp_path / 'slow', period=2 * PERIOD)
     assert 'give --resample RATE' in fault(capsys, '--bag', path, slow, *usual)
     assert not (tmp_path / 'out').exists()

@@ -34,7 +34,6 @@ def test_a_schedule_is_drawn(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('options, sentence', [
-    (['lane', '--window', '0'], '--window: 0 is no last frame; the smallest is 1'),
     (['lane', '--streams', 'memory->memry'],
      "no edge 'memory->memry'; the nearest is 'memory->memory'; edges are "),
     (['lane', '--what', 'window', '--window', '9999'],

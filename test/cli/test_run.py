@@ -7,8 +7,8 @@ import sys
 
 import pytest
 from stream_agent.cli.process_group import ProcessGroup
-from stream_agent.cli.run import node_commands, parser, policy_file
-from stream_agent.share import InstallationError
+from stream_agent.cli.run import node_commands, parser
+from stream_agent.share import InstallationError, policy_file
 from support.jobs import is_running, Job, ROOT, save_untrained, wait_for
 
 pytestmark = pytest.mark.real_time

@@ -46,8 +46,9 @@ def test_costs_of_a_file_are_taken_as_they_are_or_scaled(tmp_path):
 
 
 @pytest.mark.parametrize('options, said', [
-    (['--execution', 'parallel'], '--execution is of an emulated computer; add --pass-periods or'),
-    (['--pass-periods', '0'], "'0' is not above 0"),
+    (['--execution', 'parallel'], '--execution: this is of an emulated computer; add '
+     '--pass-periods or --costs'),
+    (['--pass-periods', '0'], "'0' is not a number from 1e-06 to 1e+06 camera periods"),
     (['--pass-periods', '2', '--real-time'], '--real-time takes the time of this computer')])
 def test_options_that_mean_nothing_are_refused(options, said, capsys):
     with pytest.raises(SystemExit):

@@ -1,14 +1,12 @@
 """From recordings to a learner: limits, what is held out, and what is said."""
 
-import argparse
-
 import numpy as np
 import pytest
-from stream_agent.cli.train import main
+from stream_agent.cli.train import main, parse, source_of
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.learning.cloning import rounded_up
-from stream_agent.learning.cloning_options import add_cloning, make_learner
-from stream_agent.learning.trainer import Trainer, TrainerOptions
+from stream_agent.learning.settings import TrainerOptions
+from stream_agent.learning.trainer import Trainer
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import graph_to_data
@@ -22,12 +20,9 @@ GRAPH = graph_from_data({
 
 
 def learner_of(tmp_path, *options):
-    parser = argparse.ArgumentParser()
-    add_cloning(parser)
-    arguments = parser.parse_args(['--cache', str(tmp_path / 'cache'), '--streams', '2',
-                                   '--window', '3', *options])
-    arguments.updates_per_frame, arguments.seed = 1, 1
-    return make_learner(arguments, RolloutNetwork(GRAPH, newest_image_pattern(GRAPH)), 'streaming')
+    source = source_of(parse(['--cache', str(tmp_path / 'cache'), '--streams', '2', '--window',
+                              '3', *options]))
+    return source.learner(RolloutNetwork(GRAPH, newest_image_pattern(GRAPH)), 'streaming', seed=1)
 
 
 def test_recordings_become_a_learner_that_says_what_it_was_given(tmp_path, capsys):
@@ -86,7 +81,7 @@ def test_one_recording_is_divided_by_its_episodes(tmp_path):
     path = drive(tmp_path / 'bag', 30)
     with pytest.raises(ValueError) as error:
         learner_of(tmp_path, '--bag', str(path))
-    assert str(error.value) == ('there is but one episode, so nothing can be held out; give more '
+    assert str(error.value) == ('there is only one episode, so nothing can be held out; give more '
                                 'recordings, or --held-out 0')
     learner = learner_of(tmp_path, '--bag', str(path), '--held-out', '0')
     assert not learner.held_out

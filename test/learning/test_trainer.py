@@ -12,10 +12,12 @@ import sys
 
 import numpy as np
 import pytest
+from stream_agent.bounded_settings import SettingsError
 from stream_agent.learning import distributed
 from stream_agent.learning.progress import ProgressError
 from stream_agent.learning.resume import ResumeError
-from stream_agent.learning.trainer import Trainer, TrainerOptions, TrainingError
+from stream_agent.learning.settings import TrainerOptions, TrainingError
+from stream_agent.learning.trainer import Trainer
 from stream_agent.network.checkpoint import load_policy
 from support import trainer_job
 from support.trainer_job import OPTIONS, stop, Summing, weights
@@ -197,12 +199,12 @@ def test_a_loss_that_is_no_number_ends_it_and_spoils_no_file(tmp_path):
 
 
 @pytest.mark.parametrize('options, message', [
-    ({'optimiser': 'sgd'}, "optimiser: there is no 'sgd'; it is one of adamw, rmsprop"),
-    ({'precision': 'int8'},
-     "precision: there is no 'int8'; it is one of float32, bfloat16, float16"),
-    ({'learning_rate': -1.0}, 'learning_rate is -1.0; it has to be 0 or more')])
+    ({'optimiser': 'sgd'}, "optimiser is 'sgd'; set it to adamw or rmsprop"),
+    ({'precision': 'int8'}, "precision is 'int8'; set it to float32 or bfloat16 or float16"),
+    ({'learning_rate': -1.0}, 'learning_rate is -1.0; set it to a number from 0 to 10 (learning '
+     'rate at the start)')])
 def test_options_that_are_none_are_refused(options, message):
-    with pytest.raises(TrainingError) as error:
+    with pytest.raises(SettingsError) as error:
         TrainerOptions(steps=1, **options)
     assert str(error.value) == message
 

@@ -10,18 +10,17 @@ import sys
 
 import numpy as np
 import pytest
-from stream_agent.cli.train import labels_of, main, parse
+from stream_agent.cli.train import labels_of, main, parse, source_of
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.driving.drives import drive, PolicyDriver
 from stream_agent.driving.evaluation import timed
 from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.learning.collecting import Collector
-from stream_agent.learning.imitation import (
-    filled, Imitation, imitation_loss, ImitationSchedule, lengthened)
-from stream_agent.learning.imitation_options import limits, make_learner
-from stream_agent.learning.policy_jobs import pattern_of
+from stream_agent.learning.imitation import filled, Imitation, imitation_loss, lengthened
+from stream_agent.learning.policy_jobs import limits_for, pattern_of
 from stream_agent.learning.resume import LearnerState, ResumeError, ResumeFile, TrainingState
-from stream_agent.learning.trainer import Trainer, TrainerOptions
+from stream_agent.learning.settings import ImitationSchedule, TrainerOptions
+from stream_agent.learning.trainer import Trainer
 from stream_agent.network import custom
 from stream_agent.network.checkpoint import CommandScale, load_policy
 from stream_agent.network.preprocessing import Preprocessing
@@ -65,7 +64,7 @@ def imitation_of(graph, schedule, pattern='streaming', folder=None):
     network = RolloutNetwork(graph, pattern_of(graph, pattern))
     collector = Collector(SimulationSettings(),
                           Preprocessing(network.shapes['image'], crop_top=0.25),
-                          limits(SimulationSettings()), schedule.environments, schedule.frames)
+                          limits_for(SimulationSettings()), schedule.environments, schedule.frames)
     return Imitation(network, collector, schedule, 4, folder=folder)
 
 
@@ -176,7 +175,7 @@ def test_ctrl_c_reaches_all_workers_and_leaves_policies(endless, tmp_path, capsy
         assert int(step) > 0
         assert training['stopped'] == f'at step {step} of 100240'
     assert said.splitlines()[-1] == (
-        'the same command goes on from there; with --fresh it starts anew')
+        'the same command resumes from there; with --fresh it starts anew')
     monkeypatch.chdir(tmp_path)
     assert main(['--graph', 'small.yaml', '--output', '.', '--pattern', 'streaming']) == 1
     assert capsys.readouterr().err == (
@@ -265,9 +264,8 @@ def test_windows_are_as_much_longer_as_the_first_answer_is_late():
 
 
 def learner_of(*options, graph=SMALL, label='streaming'):
-    arguments = parse(['--updates', '1', *options])
-    network = RolloutNetwork(graph, pattern_of(graph, label))
-    return make_learner(arguments, network, label, None)
+    source = source_of(parse(['--updates', '1', *options]))
+    return source.learner(RolloutNetwork(graph, pattern_of(graph, label)), label, 1, None)
 
 
 def test_who_emulates_nothing_trains_as_ever():
@@ -332,7 +330,8 @@ def test_what_cannot_be_emulated_is_said_before_anything_is_trained(tmp_path, ca
     with pytest.raises(SystemExit):
         parse(['--pipelined'])
     assert capsys.readouterr().err.endswith(
-        'train: error: --pipelined is of an emulated computer; add --pass-periods or --costs\n')
+        'train: error: --pipelined: this is of an emulated computer; add --pass-periods or '
+        '--costs\n')
 
 
 def test_code_from_outside_needs_to_be_allowed(tmp_path, capsys, monkeypatch):

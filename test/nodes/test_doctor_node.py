@@ -186,7 +186,7 @@ def test_a_gate_that_runs_keeps_the_wheels_from_turning(robot_is_there, doctor):
 
 @pytest.mark.parametrize('options, said', [
     (['--robot', 'tortoise'], "there is no 'tortoise'; shipped robots are"),
-    (['--seconds', '0'], "'0' is no number of seconds from 0.5 to 3600"),
+    (['--seconds', '0'], "'0' is not a number from 0.5 to 3600 s"),
     (['--image-topic', 'a b'], 'argument --image-topic: Invalid topic name'),
     (['--namespace', '1'], 'argument --namespace: Invalid namespace'),
     (['--ros-args', '-p', 'x'], "Couldn't parse parameter override rule"),

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from stream_agent.bounded_settings import SettingsError
 from stream_agent.recordings.alignment import Alignment, check_rates, cut, pick
 from stream_agent.recordings.recording import BadRecordingError, Commands
 
@@ -97,6 +98,7 @@ def test_other_rates_are_refused_unless_resampling_is_asked_for():
 
 
 def test_an_impossible_delay():
-    with pytest.raises(BadRecordingError) as error:
+    with pytest.raises(SettingsError) as error:
         Alignment(delay=-0.1)
-    assert str(error.value) == '--delay -0.1: the actuation delay is 0 to 1 s'
+    assert str(error.value) == ('delay is -0.1; set it to a number from 0 to 1 s (actuation '
+                                "delay: a frame's command is that of so much later)")

@@ -1,0 +1,183 @@
+"""
+Every number of a training, with its range and default: learning rates, windows, rounds, crops.
+
+The first class is about any training; the others are about policies, which learn from the expert
+in the simulator or from recordings of a driver.
+"""
+
+from dataclasses import dataclass
+import math
+from pathlib import Path
+from typing import Any
+
+from stream_agent.bounded_settings import (
+    check, choice, file_path, free_text, quantity, SettingsError, several)
+import torch
+
+OPTIMISERS = {'adamw': torch.optim.AdamW, 'rmsprop': torch.optim.RMSprop}
+DECAYS = {'cosine': lambda part: 0.5 * (1 + math.cos(math.pi * part)), 'none': lambda part: 1.0}
+PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+MOST = 10**6
+
+
+class TrainingError(ValueError):
+    """A training that cannot begin or resume; the message says why and what to do."""
+
+
+def learning_rate(default: float) -> Any:
+    """Declare the learning rate at the start of a training."""
+    return quantity(default, '', 0.0, 10.0, 'learning rate at the start')
+
+
+def window(default: int) -> Any:
+    """Declare T, the frames of a window."""
+    return quantity(default, 'frames', 1, 100_000,
+                    'length of a window, through which gradients flow')
+
+
+def updates_per_frame() -> Any:
+    """Declare K, as it is on the robot."""
+    return quantity(1, '', 1, 100, 'update steps for which every image is held')
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """
+    How a learner is trained.
+
+    :param steps: Gradient steps.
+    :param position: Line of the terminal for the progress.
+    :param quiet: Show no progress.
+    :raises SettingsError: If there is no such choice, or a number is out of range.
+    """
+
+    steps: int
+    learning_rate: float = learning_rate(1e-3)
+    optimiser: str = choice('adamw', 'what takes the gradient steps', tuple(OPTIMISERS))
+    decay: str = choice('cosine', 'the learning rate falls to zero by half a cosine, or not at '
+                        'all', tuple(DECAYS))
+    clip: float = quantity(1.0, '', 0.0, 1e9, 'largest norm of the gradient; 0: any')
+    seed: int = quantity(1, '', 0, 2**63 - 1, 'of weights and of all that is drawn')
+    device: str = free_text('cpu', "torch device: 'cpu', or 'cuda', of which every process "
+                            'of torchrun takes one', 'DEVICE')
+    precision: str = choice('float32', 'of the forward pass; weights stay in float32',
+                            tuple(PRECISIONS))
+    segment: int = quantity(0, 'frames', 0, 10**9, 'frames of a window that are kept in '
+                            'memory at a time, the others being computed again for the '
+                            'gradients; 0: all')
+    save_every: float = quantity(60.0, 's', 0.0, 1e9, 'time between two files from which a '
+                                 'stopped training can resume')
+    tensorboard: Path | None = file_path(None, 'folder for curves of loss and speed', 'DIR')
+    position: int = 0
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class FrameCrop:
+    """What is cut off from every image before a network sees it."""
+
+    crop_top: float = quantity(0.0, '', 0.0, 0.99, "share of the image's rows cut off above")
+    crop_bottom: float = quantity(0.0, '', 0.0, 0.99, "share of the image's rows cut off below")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+#: Above the road, where the simulator's camera sees nothing that helps to steer.
+SIMULATOR_CROP = FrameCrop(crop_top=0.25)
+
+
+@dataclass(frozen=True)
+class ImitationSchedule:
+    """
+    How long and on what a policy learns from the expert in the simulator.
+
+    :raises SettingsError: If a number is outside its range.
+    """
+
+    rounds: int = quantity(12, '', 1, 10_000, 'times that the policy drives and then learns; the '
+                           'expert drives the first')
+    environments: int = quantity(8, '', 1, 10_000, 'courses driven side by side in a round, new '
+                                 'ones each round')
+    frames: int = quantity(160, '', 1, MOST, 'frames driven per course and round, more by a '
+                           'robot slower than the usual one')
+    updates: int = quantity(60, '', 0, MOST, 'gradient steps after each round')
+    last_updates: int = quantity(240, '', 0, MOST, 'gradient steps after the last round, more')
+    batch: int = quantity(16, '', 1, 100_000, 'windows in a gradient step')
+    window: int = window(24)
+    burn_in: int = quantity(8, 'frames', 0, 100_000, "frames at a window's start that fill "
+                            'the state and bear no loss')
+    learning_rate: float = learning_rate(2e-3)
+    updates_per_frame: int = updates_per_frame()
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.burn_in >= self.window:
+            raise SettingsError(f'burn_in is {self.burn_in} and window {self.window}, which '
+                                'leaves no frame with a loss; set burn_in below window')
+
+    @property
+    def all_updates(self) -> int:
+        """Gradient steps of the whole training."""
+        return self.rounds * self.updates + self.last_updates
+
+    def rounds_before(self, step: int) -> int:
+        """Return how many rounds have been driven when a gradient step is taken."""
+        return min(self.rounds, 1 + step // self.updates) if self.updates else self.rounds
+
+
+@dataclass(frozen=True)
+class CloningSchedule:
+    """
+    How long and on what a policy learns from recordings.
+
+    :raises SettingsError: If a number is outside its range.
+    """
+
+    epochs: float = quantity(20.0, '', 0.0, MOST, 'times that as many frames are seen as there '
+                             'are')
+    streams: int = quantity(32, '', 1, 100_000, 'episodes walked through side by side')
+    window: int = window(8)
+    learning_rate: float = learning_rate(1e-3)
+    weights: tuple[float, float] = quantity(
+        (0.1, 1.0), '', 0.0, 1e9, 'of the squared errors of speed and steering',
+        option='loss_weights')
+    updates_per_frame: int = updates_per_frame()
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def steps(self, frames: int) -> int:
+        """Return the gradient steps for so many frames."""
+        return max(1, math.ceil(self.epochs * frames / (self.streams * self.window)))
+
+
+@dataclass(frozen=True)
+class RecordingsChoice:
+    """
+    Which recordings a policy learns from, and what of them it does not see.
+
+    :raises SettingsError: If a number is outside its range.
+    """
+
+    bag: tuple[Path, ...] = several(
+        (), 'learn from recordings instead of the simulator: rosbag2 recordings, DonkeyCar tubs, '
+        'or folders of them', 'DIR', Path)
+    cache: Path | None = file_path(
+        None, 'folder of decoded frames; without it, stream_agent in $XDG_CACHE_HOME or ~/.cache',
+        'DIR')
+    max_speed: float = quantity(
+        0.0, '', 0.0, 1e6, 'speed of the output 1; 0: the largest recorded')
+    max_yaw_rate: float = quantity(
+        0.0, '', 0.0, 1e6, 'yaw rate, or whatever steers, of the output 1; 0: the largest '
+        'recorded')
+    held_out: float = quantity(
+        0.2, '', 0.0, 0.5, 'share of the frames, held out by whole recordings (or episodes, if '
+        'there are too few) to tell how good the policy is')
+    augmentation: bool = choice(True, 'change brightness, contrast and sides at random')
+
+    def __post_init__(self) -> None:
+        check(self)
