@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
 FOLDERS = ['benchmark', 'launch', 'setup.py', 'stream_agent', 'studies', 'test']
-EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'doctor', 'draw', 'evaluate', 'experiment',
+EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'doctor', 'draw', 'evaluate',
                'expert', 'export', 'gate', 'plan', 'record_bag', 'recorder', 'rollouts',
                'simulation', 'train', 'world']
 
