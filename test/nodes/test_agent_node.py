@@ -546,8 +546,12 @@ def test_what_cannot_be_configured_says_why(start_node, checkpoint, parameters, 
 
 def test_a_failed_configure_leaves_the_node_unconfigured(start_node, peer):
     start_node('agent', checkpoint='/nowhere/policy.safetensors')
+    # A lost answer is asked for again, which changes nothing where configuring fails.
+    request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
     for _ in range(2):
-        assert not change_state(peer, Transition.TRANSITION_CONFIGURE)
+        assert not peer.call(ChangeState, 'agent/change_state', request).success
+    state = peer.call(GetState, 'agent/get_state', GetState.Request())
+    assert state.current_state.label == 'unconfigured'
 
 
 def test_a_transition_that_is_not_possible_leaves_the_agent_driving(
