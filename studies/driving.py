@@ -50,7 +50,8 @@ NETWORKS = {
 def parse(args: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        'studies driving', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        'studies driving', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', nargs='+', type=Path, required=True, metavar='BAG',
                         help='recordings, or folders of them')
     parser.add_argument('--graph', type=find_graph, default=find_graph('donkey'))

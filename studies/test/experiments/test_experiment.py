@@ -93,7 +93,7 @@ def test_what_cannot_be_had_is_said_before_the_training(tmp_path, capsys):
     assert capsys.readouterr().err == (
         f'studies: {tmp_path}/data: there is nothing; give --data the folder with the data\n')
     assert call(tmp_path, '--rollouts', 'hybrid') == 1
-    assert capsys.readouterr().err == 'experiment: --rollouts: S have no rollout hybrid\n'
+    assert capsys.readouterr().err == 'studies: --rollouts: S have no rollout hybrid\n'
     with pytest.raises(SystemExit):
         call(tmp_path, '--epochs', '0')
     assert "'0' is no number above 0" in capsys.readouterr().err
