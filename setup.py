@@ -23,7 +23,7 @@ setup(
     maintainer_email='maintainer@example.org',
     license='Apache-2.0',
     packages=find_packages(include=[package_name, package_name + '.*']),
-    package_data={package_name: ['py.typed']},
+    package_data={package_name: ['py.typed', 'measurement/report.html']},
     data_files=[
         ('share/ament_index/resource_index/packages', ['resource/' + package_name]),
         ('share/' + package_name, ['package.xml']),

@@ -1,1 +1,1 @@
-"""What is wrong with a robot's set-up, judged from what was observed; without ROS or torch."""
+"""The doctor: what is wrong with a robot's setup before its first drive, and how to fix it."""

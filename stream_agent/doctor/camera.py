@@ -1,4 +1,4 @@
-"""Whether frames come at their rate, can be read, and carry stamps to steer by."""
+"""Checks of the camera: rate, readability and stamps of its frames, and disk space for them."""
 
 from collections.abc import Sequence
 import math
@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.doctor.findings import error, Finding, not_checked, ok, warning
-from stream_agent.doctor.policy import PolicyFacts
 from stream_agent.engine.frame_filter import FrameFilterSettings
+from stream_agent.network.preprocessing import Preprocessing
 
 RATE_TOLERANCE = 0.1
-# By which an image may be stretched on its way to the network's input.
+# How far an image may be stretched on its way to the network's input.
 STRETCH_TOLERANCE = 0.15
 GREATEST_AGE = 0.1
-# Of simulated time and the like; no clock is wrong by a day.
+# Stamps that are off by more than a day are simulated time or the like, not a wrong clock.
 OTHER_CLOCK = 86_400.0
 # Images over this overflow Fast DDS's default segment of shared memory.
 LARGE_BYTES = 500_000
@@ -22,15 +22,15 @@ LARGE_BYTES = 500_000
 
 class ArrivedFrame(NamedTuple):
     """
-    An image that came.
+    An image that arrived.
 
-    :param stamp_ns: Of its header.
-    :param arrival_ns: When it came, by the clock of the stamps.
-    :param at: The same, by the steady clock [s].
+    :param stamp_ns: The stamp of its header.
+    :param arrival_ns: When it arrived, by the clock of the stamps.
+    :param at: When it arrived, by the steady clock [s].
     :param size: (H, W); None if it could not be read.
-    :param encoding: Or format.
-    :param fault: Why it could not be read.
-    :param byte_count: Of its data.
+    :param encoding: Its encoding, or the format of a compressed image.
+    :param fault: Why it could not be read; empty if it could.
+    :param byte_count: The size of its data.
     """
 
     stamp_ns: int
@@ -42,33 +42,33 @@ class ArrivedFrame(NamedTuple):
     byte_count: int
 
 
-def check_frames(frames: Sequence[ArrivedFrame], end: float, policy: PolicyFacts | None,
+def check_frames(frames: Sequence[ArrivedFrame], end: float, policy: Preprocessing | None,
                  settings: FrameFilterSettings) -> list[Finding]:
     """
-    Judge the frames that came while we watched.
+    Judge the frames that arrived while the doctor watched.
 
-    :param end: Steady time at which we stopped to watch [s].
-    :param policy: None if there is none to hold sizes against.
+    :param end: Steady time at which it stopped watching [s].
+    :param policy: What the policy does to images; None if no policy could be loaded.
     """
     if not frames:
-        return [not_checked(check, 'no image came') for check in ('rate', 'image', 'stamps')]
+        return [not_checked(check, 'no image arrived') for check in ('rate', 'image', 'stamps')]
     return [check_rate(frames, end, settings.camera_period), check_images(frames, policy),
             check_stamps(frames, settings)]
 
 
 def rate(frames: Sequence[ArrivedFrame]) -> float:
-    """Return the frames a second; nan of fewer than two."""
+    """Return the frames a second; nan for fewer than two."""
     elapsed = frames[-1].at - frames[0].at if len(frames) > 1 else 0.0
     return (len(frames) - 1) / elapsed if elapsed > 0 else float('nan')
 
 
 def check_rate(frames: Sequence[ArrivedFrame], end: float, period: float) -> Finding:
-    """Hold the rate against camera_period."""
+    """Compare the rate with the camera period [s]."""
     at = np.array([frame.at for frame in frames])
     gap = float(np.diff(at, append=end).max())
     if len(frames) < 3 or not rate(frames) > 0:
-        return error('rate', f'only {len(frames)} images came', 'let the camera publish at a '
-                     'steady rate, or watch longer by --seconds')
+        return error('rate', f'only {len(frames)} images arrived', 'let the camera publish at '
+                     'a steady rate, or watch longer with --seconds')
     hertz = rate(frames)
     said = (f'{hertz:.2f} Hz, a frame every {1 / hertz:.4f} s (camera_period {period:.4f} s), '
             f'longest gap {gap:.3f} s')
@@ -76,16 +76,16 @@ def check_rate(frames: Sequence[ArrivedFrame], end: float, period: float) -> Fin
         return warning('rate', said, rate_remedy(frames, period))
     if gap > max(5 * period, 0.25):
         return warning('rate', f'{said}, after which the gate stops the robot',
-                       'look for what holds frames up: the network, the exposure, the load')
+                       'find what delays frames: the network, the exposure, the load')
     return ok('rate', said)
 
 
 def rate_remedy(frames: Sequence[ArrivedFrame], period: float) -> str:
-    """Tell a camera of another rate from frames that were lost on their way."""
+    """Distinguish a camera of another rate from frames that were lost on their way."""
     between = float(np.median(np.diff([frame.stamp_ns for frame in frames]))) / 1e9
     if 0 < between and abs(between / period - 1) < RATE_TOLERANCE:
         large = frames[0].byte_count > LARGE_BYTES
-        return 'stamps say that the camera has the right rate, so frames are lost' + (
+        return 'the stamps show that the camera has the right rate, so frames are lost' + (
             '; images this large overflow the shared memory of Fast DDS: start the camera with '
             'the profile config/fastdds.xml, or let it publish smaller or compressed ones'
             if large else '')
@@ -94,8 +94,8 @@ def rate_remedy(frames: Sequence[ArrivedFrame], period: float) -> str:
             'another rate drives worse')
 
 
-def check_images(frames: Sequence[ArrivedFrame], policy: PolicyFacts | None) -> Finding:
-    """Judge encoding and size, against what the policy's input needs."""
+def check_images(frames: Sequence[ArrivedFrame], policy: Preprocessing | None) -> Finding:
+    """Judge encoding and size by what the policy's input needs."""
     bad = [frame for frame in frames if frame.fault]
     if bad:
         return error('image', f'{len(bad)} of {len(frames)} cannot be read: {bad[0].fault}',
@@ -107,12 +107,12 @@ def check_images(frames: Sequence[ArrivedFrame], policy: PolicyFacts | None) -> 
         return warning('image', f'size or encoding changes: {said}',
                        'let one camera with fixed settings publish')
     if policy is None:
-        return ok('image', f'{said}; not held against a policy, as there is none')
+        return ok('image', f'{said}; not compared with a policy, as none could be loaded')
     return check_size(*frames[0].size, policy, said)
 
 
-def check_size(height: int, width: int, policy: PolicyFacts, said: str) -> Finding:
-    """Judge what resizing to the network's input does to the picture."""
+def check_size(height: int, width: int, policy: Preprocessing, said: str) -> Finding:
+    """Judge what resizing to the network's input does to an image."""
     _, rows, columns = policy.shape
     kept = height - int(height * policy.crop_top) - int(height * policy.crop_bottom)
     said = f'{said}; the policy takes {width} x {kept} of it to {columns} x {rows}'
@@ -124,12 +124,12 @@ def check_size(height: int, width: int, policy: PolicyFacts, said: str) -> Findi
     if abs(np.log(stretch)) > np.log(1 + STRETCH_TOLERANCE):
         return warning('image', f'{said}, stretched by {stretch:.2f} in width',
                        f'let the camera publish images about {columns / rows * kept / height:.2f} '
-                       'times as wide as high, or train with its own')
+                       'times as wide as high, or train with images of this shape')
     return ok('image', said)
 
 
 def check_stamps(frames: Sequence[ArrivedFrame], settings: FrameFilterSettings) -> Finding:
-    """Judge stamps as the agent will (F2, F3, T2)."""
+    """Judge stamps as the agent will judge them (F2, F3, T2)."""
     stamps = np.array([frame.stamp_ns for frame in frames])
     zero = int((stamps == 0).sum())
     if zero:
@@ -138,48 +138,48 @@ def check_stamps(frames: Sequence[ArrivedFrame], settings: FrameFilterSettings) 
     age = float(np.median([(frame.arrival_ns - frame.stamp_ns) / 1e9 for frame in frames]))
     behind = int((np.diff(stamps) <= 0).sum())
     if abs(age) > OTHER_CLOCK:
-        return error('stamps', f'they lie {abs(age):.4g} s off: of another clock', 'for simulated '
+        return error('stamps', f'they are {abs(age):.4g} s off, from another clock', 'for simulated '
                      'time add `--ros-args -p use_sim_time:=true`, and use_sim_time:=true to the '
-                     'launch; else let the driver stamp by the system time')
+                     'launch; otherwise let the driver stamp by the system time')
     if not -settings.max_lead <= age <= settings.oldest:
         return error('stamps', f'{off(age)}; the agent drops such frames', clock_remedy(age))
     if behind:
         return warning('stamps', f'{behind} of {len(frames)} are not later than the one before; '
-                       'the agent leaves those frames out', 'let one camera publish, each '
-                       'capture once')
+                       'the agent ignores those frames', 'let one camera publish, each '
+                       'image once')
     if not 0 <= age <= GREATEST_AGE:
         return warning('stamps', off(age), clock_remedy(age))
-    return ok('stamps', f'ascending; on arrival {age * 1e3:.1f} ms old (median)')
+    return ok('stamps', f'ascending; {age * 1e3:.1f} ms old on arrival (median)')
 
 
 def off(age: float) -> str:
-    """Say how stamps lie to now."""
-    return (f'on arrival {age:.3f} s old (median)' if age >= 0 else
+    """Say how old the frames are, or how far in the future."""
+    return (f'{age:.3f} s old on arrival (median)' if age >= 0 else
             f'{-age:.3f} s in the future (median)')
 
 
 def clock_remedy(age: float) -> str:
-    """Say what makes frames younger, or clocks agree."""
+    """Say what makes frames younger, or the clocks agree."""
     if age < 0:
-        return ("set the clocks of the camera's machine and of this one alike (chrony), or let "
+        return ("synchronise the clocks of the camera's computer and of this one (chrony), or let "
                 'the driver stamp by the system time')
-    return ('look for what holds frames up (network, buffers of the driver); if the camera is on '
-            'another machine, set both clocks alike (chrony)')
+    return ('find what delays frames (the network, buffers of the driver); if the camera is on '
+            'another computer, synchronise both clocks (chrony)')
 
 
-# Of the recorder, for two policies and a frame; and what a bag adds to a frame.
+# What the recorder writes for a frame and two policies, and what a bag adds to an image.
 ROW_BYTES = 2 * 150
 MESSAGE_BYTES = 100
 LITTLE, TOO_LITTLE = 3600.0, 60.0
 
 
 def existing(folder: Path) -> Path:
-    """Return the folder, or what exists of the way to it."""
+    """Return the folder, or the nearest one above it that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def bytes_per_second(frames: Sequence[ArrivedFrame], period: float) -> float:
-    """Return what a recording of rows and raw frames needs; of rows alone without frames."""
+    """Return what a recording of rows, and of raw frames if there are any, needs [bytes/s]."""
     hertz = rate(frames) if len(frames) > 1 else math.nan
     hertz = hertz if math.isfinite(hertz) else 1 / period
     return hertz * (ROW_BYTES + (MESSAGE_BYTES + frames[-1].byte_count if frames else 0))
@@ -188,20 +188,20 @@ def bytes_per_second(frames: Sequence[ArrivedFrame], period: float) -> float:
 def check_disk(folder: Path, free: int, writable: bool, frames: Sequence[ArrivedFrame],
                period: float) -> Finding:
     """
-    Hold the free space against what a recording needs.
+    Compare the free space with what a recording needs.
 
-    :param free: Of the folder's file system [bytes].
+    :param free: Free space of the folder's file system [bytes].
     :param writable: Whether a folder can be made there.
     """
     if not writable:
         return error('disk', f"'{folder}' cannot be written",
-                     'choose another folder by --output, and by output:= of the launch')
+                     'choose another folder with --output, and with output:= of the launch')
     need = bytes_per_second(frames, period)
     seconds = free / need
-    what = 'rows and raw frames' if frames else 'rows alone, as no image came'
+    what = 'rows and raw frames' if frames else 'rows alone, as no image arrived'
     said = (f"'{folder}': {free / 1e9:.1f} GB free, enough for {seconds / 3600:.3g} hours at "
             f'{need / 1e6:.2g} MB/s ({what})')
-    remedy = 'remove old recordings, or choose another folder by --output and output:='
+    remedy = 'remove old recordings, or choose another folder with --output and output:='
     if seconds < TOO_LITTLE:
         return error('disk', said, remedy)
     return warning('disk', said, remedy) if seconds < LITTLE else ok('disk', said)

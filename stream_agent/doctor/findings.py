@@ -1,4 +1,4 @@
-"""What was found: a line for each check, and what mends it."""
+"""What the doctor found: a line for each check, and how to fix it."""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -10,7 +10,7 @@ CHECK_WIDTH, LEVEL_WIDTH = 12, 13
 
 
 class Severity(IntEnum):
-    """How bad it is; what was not checked has its reason in another finding, or was not asked."""
+    """How bad a finding is."""
 
     OK = 0
     NOT_CHECKED = 1
@@ -19,7 +19,7 @@ class Severity(IntEnum):
 
     @property
     def word(self) -> str:
-        """As it is shown."""
+        """The word that is shown."""
         return 'not checked' if self is Severity.NOT_CHECKED else self.name
 
 
@@ -27,9 +27,9 @@ class Finding(NamedTuple):
     """
     The result of one check.
 
-    :param check: What was looked at, in a word or two.
+    :param check: What was checked, in a word or two.
     :param said: Place and fault, or what is right.
-    :param remedy: What mends it; empty if nothing has to be done.
+    :param remedy: How to fix it; empty if nothing needs to be done.
     """
 
     check: str
@@ -39,27 +39,27 @@ class Finding(NamedTuple):
 
 
 def ok(check: str, said: str) -> Finding:
-    """Say that it is right."""
+    """Report that something is right."""
     return Finding(check, Severity.OK, said)
 
 
 def warning(check: str, said: str, remedy: str) -> Finding:
-    """Say that it will drive, but not as well as it could."""
+    """Report a fault with which the robot drives, but not as well as it could."""
     return Finding(check, Severity.WARN, said, remedy)
 
 
 def error(check: str, said: str, remedy: str) -> Finding:
-    """Say that it will not drive, or not safely."""
+    """Report a fault with which the robot does not drive, or not safely."""
     return Finding(check, Severity.ERROR, said, remedy)
 
 
 def not_checked(check: str, why: str) -> Finding:
-    """Say why there is nothing to say."""
+    """Report why something was not checked."""
     return Finding(check, Severity.NOT_CHECKED, why)
 
 
 def from_sentence(check: str, sentence: Exception | str) -> Finding:
-    """Make an error of one of our sentences, whose remedy comes after the last semicolon."""
+    """Report an exception's sentence as an error; its remedy follows the last semicolon."""
     said, _, remedy = str(sentence).rpartition('; ')
     return error(check, said or remedy, remedy if said else '')
 
@@ -70,7 +70,7 @@ def exit_code(findings: Sequence[Finding]) -> int:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Say in a line how many there are of what."""
+    """Return how many findings there are of each severity, in a line."""
     counts = {level: sum(found.level is level for found in findings) for level in Severity}
     said = [f"{counts[level]} {word}{'s' if counts[level] > 1 else ''}"
             for level, word in ((Severity.ERROR, 'error'),
@@ -81,7 +81,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """Lay the findings out, a check a line, the remedy below what is wrong."""
+    """Return the findings as lines of text, each remedy below what is wrong."""
     lines = []
     for found in findings:
         head = f'{found.check:<{CHECK_WIDTH}}{found.level.word:<{LEVEL_WIDTH}}'
@@ -92,13 +92,13 @@ def table(findings: Sequence[Finding]) -> str:
 
 
 def filled(head: str, text: str) -> list[str]:
-    """Break a text into lines that begin below its first word."""
+    """Break a text into lines that are indented to its first word."""
     return textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=' ' * len(head),
                          break_long_words=False, break_on_hyphens=False)
 
 
 def to_data(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return the findings as JSON takes them."""
+    """Return the findings as values that JSON can represent."""
     return {'exit_code': exit_code(findings), 'findings': [
         {'check': found.check, 'level': found.level.word, 'said': found.said,
          'remedy': found.remedy} for found in findings]}

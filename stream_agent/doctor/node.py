@@ -1,4 +1,4 @@
-"""Command line: before the first drive, say what is wrong and how to mend it."""
+"""Command line: check a robot before its first drive, and say how to fix what is wrong."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any, TypeVar
+from typing import Any
 
 from nav_msgs.msg import Odometry
 import rclpy
@@ -16,28 +16,28 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command, STOP
 from stream_agent.doctor.camera import ArrivedFrame, check_disk, check_frames, existing
 from stream_agent.doctor.findings import (
     exit_code, Finding, from_sentence, not_checked, Severity, table, to_data, warning)
 from stream_agent.doctor.options import parse
-from stream_agent.doctor.parameters import check_parameters, OTHER_AGENT, well_typed
+from stream_agent.doctor.parameters import check_parameters, make_settings, usable_settings
 from stream_agent.doctor.policy_probe import examine_policy
 from stream_agent.doctor.topics import (
     check_command_topic, check_image_topic, check_wheels, DRIVE, Endpoint, IMAGE_TYPES,
     OdometryMotion, reason_not_to, SILENCE, SPEED)
 from stream_agent.engine.frame_filter import FrameFilterSettings
-from stream_agent.gate.settings import BaseSettings, GateSettings
-from stream_agent.images import ImageError, TRANSPORTS
+from stream_agent.engine.settings import AgentSettings, EngineSettings
+from stream_agent.gate.settings import BASE_COMMANDS, BaseSettings, GateSettings
+from stream_agent.images import ImageError
 from stream_agent.nodes.messages import (
     COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type, stamp_to_ns, type_name,
     WATCH_FRAME_QOS)
 from stream_agent.share import ParameterFileError, ParameterFiles, share_folder
 
-# Until ends that are there have met, and have names.
+# Seconds until the ends of topics have discovered each other, and their names are known.
 DISCOVERY = 2.0
-# In which a publisher that was held up catches up, and its rate is none.
+# Seconds in which a publisher that was delayed catches up, so that its rate means nothing.
 BURST = 0.3
 COMMAND_PERIOD = 0.05
 LAST_ZEROS = 5
@@ -50,11 +50,11 @@ class TopicWatch:
     """
     Looks at a robot's topics from a ROS node; moves nothing unless ``wheels`` is called.
 
-    :param node: Spun here alone.
-    :param image_topic: As of the launch; compressed frames are beside it.
+    :param node: The ROS node, which only this class spins.
+    :param image_topic: The launch's topic of raw frames; compressed ones have a topic below it.
     :param transport: 'raw' or 'compressed'.
-    :param wait: For what is not there yet: frames, a base, odometry [s]. Discovery can take
-        seconds, over wireless networks and on a busy computer.
+    :param wait: How long to wait for frames, a base and odometry [s]. Discovery can take
+        seconds over wireless networks and on a busy computer.
     """
 
     def __init__(self, node: Node, image_topic: str, transport: str, wait: float) -> None:
@@ -69,7 +69,7 @@ class TopicWatch:
         self.image_topic = self._image_sub.topic_name
 
     def on_image(self, msg, info: dict) -> None:
-        """Note a frame, and whether it can be read."""
+        """Store when a frame arrived, and whether it can be read."""
         at, arrival_ns = time.monotonic(), self._node.get_clock().now().nanoseconds
         received_ns = info.get('received_timestamp') or 0
         if (not self._node.get_clock().ros_time_is_active
@@ -89,7 +89,7 @@ class TopicWatch:
         """
         Collect frames for a time, from soon after the first one on.
 
-        :param commands: The topic whose ends are wanted later.
+        :param commands: The topic of commands, whose ends are looked at later.
         :returns: When it ended, by the steady clock [s].
         """
         start = time.monotonic()
@@ -108,13 +108,13 @@ class TopicWatch:
         return end
 
     def _spin(self, condition: Callable[[], object], seconds: float) -> None:
-        """Spin until the condition is true, for a time at most."""
+        """Spin until the condition is true, or for at most this many seconds."""
         end = time.monotonic() + seconds
         while not condition() and (left := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=min(left, 0.02))
 
     def cameras(self) -> list[Endpoint]:
-        """Return who publishes the frames that the agent would take."""
+        """Return who publishes on the agent's topic of frames."""
         return [endpoint(info, info.qos_profile, FRAME_QOS) for info in
                 self._node.get_publishers_info_by_topic(self.image_topic)]
 
@@ -130,12 +130,12 @@ class TopicWatch:
         return [endpoint(info) for info in self._node.get_publishers_info_by_topic(topic)]
 
     def listeners(self, topic: str) -> list[Endpoint]:
-        """Return who takes commands."""
+        """Return who subscribes to commands."""
         return [endpoint(info, COMMAND_QOS, info.qos_profile) for info in
                 self._node.get_subscriptions_info_by_topic(topic)]
 
     def wheels(self, topic: str, kind: CommandType, odom: str, speed: float) -> Finding:
-        """Drive for a second, fall silent for two, and see; zeros come last whatever happens."""
+        """Drive for a second, send nothing for two, and judge; zeros are sent last in any case."""
         motions: list[OdometryMotion] = []
         odom_sub = self._node.create_subscription(
             Odometry, odom, lambda msg: motions.append(
@@ -165,7 +165,7 @@ class TopicWatch:
 
 
 def stop_wheels(send: Callable[[Command], None]) -> None:
-    """Send zeros, from the beginning again if a signal comes in between; there is only one."""
+    """Send zeros; if a signal interrupts, which happens once at most, send all of them again."""
     try:
         for _ in range(LAST_ZEROS):
             send(STOP)
@@ -178,9 +178,10 @@ def stop_wheels(send: Callable[[Command], None]) -> None:
 def endpoint(info, offered: QoSProfile | None = None, asked: QoSProfile | None = None
              ) -> Endpoint:
     """
-    Write what ROS knows of one end of a topic.
+    Describe one end of a topic by what ROS knows about it.
 
-    :param offered: By the publisher; with ``asked``, by the subscription, to hold them together.
+    :param offered: The publisher's QoS; with ``asked``, to be checked for compatibility.
+    :param asked: The subscription's QoS.
     """
     qos = info.qos_profile
     words = f'{qos.reliability.name}, {qos.durability.name}'.lower().replace('_', ' ')
@@ -194,15 +195,12 @@ def endpoint(info, offered: QoSProfile | None = None, asked: QoSProfile | None =
 
 
 def bare(qos: QoSProfile) -> QoSProfile:
-    """Leave out deadlines and leases: discovered ones are infinite, where ours are unset."""
+    """Drop deadlines and leases: discovered ones are infinite, while ours are unset."""
     return QoSProfile(depth=1, reliability=qos.reliability, durability=qos.durability)
 
 
-Kind = TypeVar('Kind', GateSettings, FrameFilterSettings)
-
-
 class Setup:
-    """What the parameter files make of agent, gate and recorder, as far as they can be read."""
+    """The settings of agent and gate as parameter files make them, and what is wrong in those."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         usual = share_folder() / 'config' / 'robot.yaml'
@@ -214,58 +212,51 @@ class Setup:
             self.findings.append(from_sentence('parameters', fault))
             files = ParameterFiles([usual])
         space = options.namespace
-        self.agent, gate, recorder = (files.of(f'{space}/{name}')
-                                      for name in ('agent', 'gate', 'recorder'))
+        agent, gate, recorder = (files.of(f'{space}/{name}')
+                                 for name in ('agent', 'gate', 'recorder'))
         if options.device:
-            self.agent['device'] = options.device
+            agent['device'] = options.device
         if not self.findings:
             names = ', '.join(path.name for path in files.paths)
-            self.findings += check_parameters(self.agent, gate, recorder, names)
+            self.findings += check_parameters(agent, gate, recorder, names)
         self.findings += [warning('parameters', f"agent: '{old}' is called '{new}' now",
                                   f"rename it to '{new}', as the next release refuses '{old}'")
                           for old, new in files.old_names(f'{space}/agent').items()]
-        self.agent = well_typed(self.agent, OTHER_AGENT)
-        transport = self.agent.get('image_transport', TRANSPORTS[0])
-        self.transport = transport if transport in TRANSPORTS else TRANSPORTS[0]
-        self.gate = usable(GateSettings, gate)
-        self.frame_filter = usable(FrameFilterSettings, self.agent)
+        self.agent = usable_settings(AgentSettings, agent)
+        self.engine = usable_settings(EngineSettings, agent)
+        self.gate = usable_settings(GateSettings, gate)
+        self.frame_filter = usable_settings(FrameFilterSettings, agent)
         self.command_type = self._command_type(gate)
         topics = files.topics(space)
         self.image_topic = options.image_topic or topics['image_topic']
         self.cmd_vel_topic = options.cmd_vel_topic or topics['cmd_vel_topic']
 
     def _command_type(self, gate: Mapping[str, Any]) -> CommandType | None:
-        """Make the type of commands, or find why there is none."""
+        """Make the type of commands; None if it is wrong, or its package is missing."""
+        if gate.get('command_type', BASE_COMMANDS[0]) not in BASE_COMMANDS:
+            return None
+        base = make_settings(BaseSettings, gate)
         try:
-            return make_command_type(gate.get('command_type', BaseSettings.command_type),
-                                     gate.get('wheel_base', BaseSettings.wheel_base))
+            return make_command_type(base.command_type, base.wheel_base)
         except ValueError as fault:
             self.findings.append(from_sentence('parameters', f'gate: {fault}'))
             return None
 
 
-def usable(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
-    """Make settings of what is given, or the usual ones where that is refused."""
-    try:
-        return kind(**{name: value for name, value in given.items()
-                       if name in kind.__dataclass_fields__})
-    except SettingsError:
-        return kind()
-
-
 def examine(options: argparse.Namespace) -> list[Finding]:
-    """Make all checks; ROS has to be initialised."""
+    """Run all checks; ROS needs to be initialised."""
     setup = Setup(options)
-    policy_findings, policy = examine_policy(options.checkpoint, setup.agent, setup.gate)
+    policy_findings, preprocessing = examine_policy(
+        options.checkpoint, setup.agent, setup.engine, setup.gate)
     node = rclpy.create_node('doctor', namespace=options.namespace)
     try:
-        watch = TopicWatch(node, setup.image_topic, setup.transport, options.wait)
+        watch = TopicWatch(node, setup.image_topic, setup.agent.image_transport, options.wait)
         commands = node.resolve_topic_name(setup.cmd_vel_topic)
         end = watch.watch(options.seconds, commands)
         found = [*setup.findings, *policy_findings,
                  check_image_topic(watch.image_topic, type_name(watch.kind), watch.cameras(),
                                    watch.topics_with_frames()),
-                 *check_frames(watch.frames, end, policy, setup.frame_filter),
+                 *check_frames(watch.frames, end, preprocessing, setup.frame_filter),
                  *examine_base(watch, setup, options, commands)]
     finally:
         node.destroy_node()
@@ -277,10 +268,10 @@ def examine(options: argparse.Namespace) -> list[Finding]:
 
 def examine_base(watch: TopicWatch, setup: Setup, options: argparse.Namespace, commands: str
                  ) -> list[Finding]:
-    """Look who is on the topic of commands and, if that was asked for, turn the wheels."""
+    """Check the topic of commands and, if that was asked for, turn the wheels."""
     kind = setup.command_type
     if kind is None:
-        return [not_checked(check, 'there is no type of commands')
+        return [not_checked(check, 'command_type is not usable')
                 for check in ('base', 'rivals', 'wheels')]
     found = check_command_topic(commands, kind.name, f'{options.namespace}/gate',
                                 watch.commanders(commands), watch.listeners(commands))
@@ -288,21 +279,21 @@ def examine_base(watch: TopicWatch, setup: Setup, options: argparse.Namespace, c
         return [*found, not_checked('wheels', 'whether the base stops by itself: lift it, and '
                                     'add --wheels-up')]
     if any(finding.level is Severity.ERROR for finding in found):
-        return [*found, not_checked('wheels', 'refused until the errors above are mended')]
+        return [*found, not_checked('wheels', 'refused until the errors above are fixed')]
     return [*found, watch.wheels(commands, kind, options.odom_topic,
                                  min(SPEED, setup.gate.max_speed))]
 
 
 def main(args: list[str]) -> int:
     """
-    Examine, and print what was found.
+    Check a robot, and print what was found.
 
     :returns: The exit code: 1 if there is an error, 130 if it was stopped.
     """
     options = parse(args)
 
     def leave(*_: object) -> None:
-        # A second signal may not keep the wheels from being stopped.
+        # A second signal must not prevent the wheels from being stopped.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         raise KeyboardInterrupt

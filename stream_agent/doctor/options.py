@@ -16,7 +16,7 @@ PURPOSE = 'Say before the first drive what is wrong with a robot, and how to fix
 
 
 def topic(text: str) -> str:
-    """Read the name of a topic."""
+    """Convert an argument to the name of a topic."""
     try:
         validate_topic_name(text)
     except InvalidTopicNameException as fault:
@@ -25,7 +25,7 @@ def topic(text: str) -> str:
 
 
 def namespace(text: str) -> str:
-    """Read a namespace, with or without its slash; '' for none."""
+    """Convert an argument, with or without its slash, to a namespace; '' for none."""
     name = text.strip('/')
     try:
         validate_namespace(f'/{name}')
@@ -36,7 +36,7 @@ def namespace(text: str) -> str:
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """How long the doctor looks, and where it writes to."""
+    """How long the doctor watches, and what it reports how."""
 
     output: Path = file_path(Path('results'), 'folder of the recordings', 'DIR')
     seconds: float = quantity(5.0, 's', 0.5, 3600.0, 'how long to watch the camera')
@@ -48,7 +48,7 @@ class DoctorOptions:
 
 
 def parse(args: list[str]) -> argparse.Namespace:
-    """Read the command line; what ROS reads of it is left out."""
+    """Parse the command line without the arguments that are for ROS."""
     parser = argparse.ArgumentParser(prog='doctor', description=PURPOSE)
     parser.add_argument('--robot', default='none', metavar='NAME|FILE',
                         help='as robot:= of agent.launch.py: one of config/robots, or a file')

@@ -1,30 +1,30 @@
 """Whether the parameters of agent, gate and recorder are right, and agree."""
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, Field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
-from stream_agent.bounded_settings import SettingsError
+from stream_agent.bounded_settings import (
+    allowed_values, choice, is_allowed, settings_fields, SettingsError)
 from stream_agent.doctor.findings import error, Finding, from_sentence, ok, warning
 from stream_agent.engine.frame_filter import FrameFilterSettings
 from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.gate.settings import BaseSettings, GateSettings
-from stream_agent.images import TRANSPORTS
 
 CHECK = 'parameters'
 
 
-def types_of(*kinds: type) -> dict[str, type]:
-    """Return the types of what a process takes besides its settings with a check, by name."""
-    return {**{item.name: type(item.default) for kind in kinds for item in fields(kind)},
-            'use_sim_time': bool}
+@dataclass(frozen=True)
+class RosSettings:
+    """The parameter that every ROS node has."""
+
+    use_sim_time: bool = choice(False, 'follow the clock of a simulation')
 
 
-OTHER_GATE = types_of(BaseSettings)
-OTHER_AGENT = types_of(AgentSettings, EngineSettings)
-WORDS = {str: 'a text', float: 'a number with a decimal point', int: 'a whole number',
-         bool: 'true or false'}
+GATE = (GateSettings, BaseSettings, RosSettings)
+AGENT = (FrameFilterSettings, AgentSettings, EngineSettings, RosSettings)
+Settings = TypeVar('Settings')
 
 
 def check_parameters(agent: Mapping[str, Any], gate: Mapping[str, Any],
@@ -32,62 +32,70 @@ def check_parameters(agent: Mapping[str, Any], gate: Mapping[str, Any],
     """
     Judge the parameters of the three processes.
 
-    :param files: Which they come from, for messages.
+    :param files: Names of the files that they come from, for messages.
     """
-    found = [*check_process('gate', gate, GateSettings, OTHER_GATE),
-             *check_process('agent', agent, FrameFilterSettings, OTHER_AGENT),
+    found = [*check_process('gate', gate, GATE), *check_process('agent', agent, AGENT),
              *check_agreement(agent, gate, recorder)]
-    return found or [ok(CHECK, f'{files}: they are readable and agree')]
+    return found or [ok(CHECK, f'{files}: readable and consistent')]
 
 
-def check_process(process: str, given: Mapping[str, Any], kind: type,
-                  others: Mapping[str, type]) -> list[Finding]:
+def parameters_of(kinds: Sequence[type]) -> dict[str, Field]:
+    """Return the parameters that settings are made of, by their names."""
+    return {item.name: item for kind in kinds for item in settings_fields(kind)}
+
+
+def check_process(process: str, given: Mapping[str, Any], kinds: Sequence[type]
+                  ) -> list[Finding]:
     """
-    Judge what a process would say of its parameters at its start.
+    Report what a process would refuse at its start.
 
-    :param kind: The settings that some of them become.
-    :param others: Types of all others.
+    :param kinds: The settings that its parameters are made into.
     """
-    known = [*(item.name for item in fields(kind)), *others]
-    unknown = [name for name in given
-               if name not in known and not name.startswith('qos_overrides')]
-    found = [error(CHECK, f"{process}: there is no parameter '{name}'", 'the nearest is '
-                   f"'{get_close_matches(name, known, 1, 0.0)[0]}'") for name in unknown]
-    wrong = [name for name in others if name in given and type(given[name]) is not others[name]]
-    found += [error(CHECK, f'{process}: {name} is {given[name]!r}',
-                    f'set it to {WORDS[others[name]]}') for name in wrong]
-    return [*found, *check_settings(process, given, kind)]
+    known = parameters_of(kinds)
+    found = []
+    for name, value in given.items():
+        if name not in known:
+            if not name.startswith('qos_overrides'):
+                found.append(error(CHECK, f"{process}: there is no parameter '{name}'",
+                                   'the nearest name is '
+                                   f"'{get_close_matches(name, known, 1, 0.0)[0]}'"))
+        elif isinstance(known[name].default, float) and type(value) is int:
+            found.append(error(CHECK, f'{process}: {name} is {value}, where ROS needs a decimal '
+                               'point', f'write {float(value)}'))
+        elif not is_allowed(known[name], value):
+            found.append(error(CHECK, f'{process}: {name} is {value!r}',
+                               f'set it to {allowed_values(known[name])}'))
+    if not found:
+        try:
+            for kind in kinds:
+                make_settings(kind, given)
+        except SettingsError as fault:
+            return [from_sentence(CHECK, f'{process}: {fault}')]
+    return found
 
 
-def well_typed(given: Mapping[str, Any], others: Mapping[str, type]) -> dict[str, Any]:
-    """Return the parameters without those of a wrong type."""
-    return {name: value for name, value in given.items()
-            if name not in others or type(value) is others[name]}
+def make_settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """
+    Make settings of those parameters that belong to them and have an allowed value.
+
+    :raises SettingsError: If the values contradict each other.
+    """
+    return kind(**{name: given[name] for name, item in parameters_of([kind]).items()
+                   if name in given and is_allowed(item, given[name])})
 
 
-def check_settings(process: str, given: Mapping[str, Any], kind: type) -> list[Finding]:
-    """Hold parameters against the settings that they become."""
-    items = {item.name: item for item in fields(kind) if item.name in given}
-    whole = [name for name, item in items.items()
-             if isinstance(item.default, float) and type(given[name]) is int]
-    if whole:
-        return [error(CHECK, f'{process}: {name} is {given[name]}, where ROS wants a decimal '
-                      'point', f'write {float(given[name])}') for name in whole]
+def usable_settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Make settings as ``make_settings``; the defaults if the values contradict each other."""
     try:
-        kind(**{name: given[name] for name in items})
-    except SettingsError as fault:
-        return [from_sentence(CHECK, f'{process}: {fault}')]
-    return []
+        return make_settings(kind, given)
+    except SettingsError:
+        return kind()
 
 
 def check_agreement(agent: Mapping[str, Any], gate: Mapping[str, Any],
                     recorder: Mapping[str, Any]) -> list[Finding]:
-    """Judge what has to be the same in two processes."""
+    """Judge what needs to be the same in two processes."""
     found = []
-    transport = agent.get('image_transport', TRANSPORTS[0])
-    if isinstance(transport, str) and transport not in TRANSPORTS:
-        found.append(error(CHECK, f"agent: image_transport is '{transport}'",
-                           "set it to 'raw' or 'compressed'"))
     for name, kind, (process, one) in (('command_type', BaseSettings, ('gate', gate)),
                                        ('wheel_base', BaseSettings, ('gate', gate)),
                                        ('image_transport', AgentSettings, ('agent', agent))):

@@ -1,75 +1,101 @@
-"""What the doctor finds out about a policy: whether it loads here, and how fast it is."""
+"""Whether the policy loads here, fits the gate and the camera, and is fast enough."""
 
-from collections.abc import Mapping
 from pathlib import Path
 import time
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from stream_agent.doctor.findings import Finding, from_sentence, not_checked, ok
-from stream_agent.doctor.policy import (
-    check_limits, check_response, check_step, PolicyFacts, PolicyTiming)
+from stream_agent.doctor.findings import error, Finding, from_sentence, not_checked, ok, warning
 from stream_agent.engine.engine import choose_device, Engine
+from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.engine.torch_globals import wait_for
 from stream_agent.gate.settings import GateSettings
 from stream_agent.measurement.durations import Durations
-from stream_agent.network.checkpoint import load_policy, Policy
+from stream_agent.network.checkpoint import CommandScale, load_policy, Policy
 from stream_agent.network.custom import allow_transforms
+from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.share import policy_file
 import torch
 
 FRAMES = 50
 TIMED = ('device', 'response', 'step')
+# The share of a camera period that a response may take before frames begin to wait (M3).
+COMFORTABLE = 0.8
 
 
-def examine_policy(checkpoint: str, agent: Mapping[str, Any], gate: GateSettings
-                   ) -> tuple[list[Finding], PolicyFacts | None]:
+class PolicyTiming(NamedTuple):
+    """
+    Durations over some frames.
+
+    :param responses: From the start of a step to its output.
+    :param steps: Of whole steps, with what only later frames need.
+    :param conditions: Device, backend and threads, as they are shown.
+    """
+
+    responses: Durations
+    steps: Durations
+    conditions: str
+
+
+def examine_policy(checkpoint: str, agent: AgentSettings, engine: EngineSettings,
+                   gate: GateSettings) -> tuple[list[Finding], Preprocessing | None]:
     """
     Load a policy as the agent would, and time it.
 
-    :param checkpoint: A file, or a name of config/policies.
-    :param agent: The agent's parameters, ``device`` among them.
+    :param checkpoint: A file, or a name in config/policies.
+    :returns: The findings, and what the policy does to images; None if it cannot be loaded.
     """
     try:
-        allow_transforms(filter(None, map(str.strip, str(agent.get('allow', '')).split(','))))
+        allow_transforms(filter(None, map(str.strip, agent.allow.split(','))))
         path = policy_file(Path(checkpoint))
         policy = load_policy(path)
-    except (OSError, ValueError) as error:
-        return [from_sentence('policy', error), *(
-            not_checked(check, 'there is no policy') for check in ('limits', *TIMED))], None
-    facts = PolicyFacts(path.stem, policy.preprocessing.shape, policy.preprocessing.crop_top,
-                        policy.preprocessing.crop_bottom, policy.limits.max_speed,
-                        policy.limits.max_yaw_rate)
+    except (OSError, ValueError) as fault:
+        return [from_sentence('policy', fault), *(
+            not_checked(check, 'no policy could be loaded') for check in ('limits', *TIMED))], None
     network = policy.network
     said = (f"'{path.name}': {policy.pattern_name}, {len(network.graph.nodes)} nodes, "
             f'{sum(value.numel() for value in network.parameters()):,} weights')
-    return [ok('policy', said), check_limits(facts, gate),
-            *examine_timing(policy, agent, gate.camera_period)], facts
+    return [ok('policy', said), check_limits(policy.limits, gate),
+            *examine_timing(policy, agent, engine, gate.camera_period)], policy.preprocessing
 
 
-def examine_timing(policy: Policy, agent: Mapping[str, Any], period: float) -> list[Finding]:
+def check_limits(policy: CommandScale, gate: GateSettings) -> Finding:
+    """Compare what the policy may ask for with what the gate lets pass."""
+    cut = [f'{name} {asked:g} {unit} (gate: {passed:g})' for name, asked, passed, unit in (
+        ('speed', policy.max_speed, gate.max_speed, 'm/s'),
+        ('yaw rate', policy.max_yaw_rate, gate.max_yaw_rate, 'rad/s')) if asked > passed]
+    if not cut:
+        return ok('limits', f'policy up to {policy.max_speed:g} m/s and {policy.max_yaw_rate:g} '
+                  f'rad/s, gate up to {gate.max_speed:g} m/s and {gate.max_yaw_rate:g} rad/s')
+    return warning('limits', 'the policy may ask for more than the gate lets pass: '
+                   f"{', '.join(cut)}", 'expect it to be limited; if the policy should drive as '
+                   'trained and the robot may, raise max_speed and max_yaw_rate of the gate')
+
+
+def examine_timing(policy: Policy, agent: AgentSettings, settings: EngineSettings, period: float
+                   ) -> list[Finding]:
     """Find the device, and time the policy on it."""
-    device = str(agent.get('device', 'auto'))
     try:
-        found = choose_device(device)
-    except ValueError as error:
-        return [from_sentence('device', error), *(
-            not_checked(check, 'the device is not there') for check in TIMED[1:])]
-    said = f"'{device}'" + (f' is {found}' if str(found) != device else ' is there')
+        found = choose_device(settings.device)
+    except ValueError as fault:
+        return [from_sentence('device', fault), *(
+            not_checked(check, 'the device is not available') for check in TIMED[1:])]
+    device = ok('device', f"'{settings.device}'" + (
+        f' is {found}' if str(found) != settings.device else ' is available'))
     try:
-        timing = measure(policy, agent, device)
-    except (RuntimeError, ValueError) as error:
-        return [ok('device', said), from_sentence('response', error),
+        timing = measure(policy, agent, settings)
+    except (RuntimeError, ValueError) as fault:
+        return [device, from_sentence('response', fault),
                 not_checked('step', 'there is no response')]
-    return [ok('device', said), check_response(timing, period), check_step(timing, period)]
+    return [device, check_response(timing, period), check_step(timing, period)]
 
 
-def measure(policy: Policy, agent: Mapping[str, Any], device: str) -> PolicyTiming:
+def measure(policy: Policy, agent: AgentSettings, settings: EngineSettings) -> PolicyTiming:
     """Time black frames one after the other, after a warm-up."""
-    torch.set_num_threads(int(agent.get('threads', 0)) or 1)
-    updates = agent.get('updates_per_frame', 0) or policy.updates_per_frame
-    engine = Engine(policy.network, device, backend=agent.get('backend', 'auto'),
-                    precision=agent.get('precision', 'float32'), threads=agent.get('threads', 0))
+    torch.set_num_threads(settings.threads or 1)
+    updates = agent.updates_per_frame or policy.updates_per_frame
+    engine = Engine(policy.network, settings.device, backend=settings.backend,
+                    precision=settings.precision, threads=settings.threads)
     engine.warm_up()
     frame = np.full(policy.preprocessing.shape, -0.5, np.float32)
     responses, steps = Durations(), Durations()
@@ -82,6 +108,35 @@ def measure(policy: Policy, agent: Mapping[str, Any], device: str) -> PolicyTimi
         engine.settle()
         wait_for(engine.device)
         steps.add(time.perf_counter() - start)
-    conditions = f'{engine.device} ({engine.backend_name}, {engine.threads or 1} threads)'
-    return PolicyTiming(responses.percentile(50), responses.percentile(99), steps.percentile(50),
-                        steps.percentile(99), FRAMES, conditions)
+    return PolicyTiming(responses, steps, f'{engine.device} ({engine.backend_name}, '
+                        f'{engine.threads or 1} threads)')
+
+
+def tail_of(durations: Durations) -> str:
+    """Return the median and the 99th percentile [ms] as they are shown."""
+    p50, p99 = (durations.percentile(percent) * 1e3 for percent in (50, 99))
+    return f'p50 {p50:.2f} ms, p99 {p99:.2f} ms'
+
+
+def check_response(timing: PolicyTiming, period: float) -> Finding:
+    """Compare the time to the output with the camera period [s]."""
+    said = (f'{tail_of(timing.responses)} over {timing.responses.count} frames on '
+            f'{timing.conditions}; camera period {period * 1e3:.1f} ms')
+    remedy = ('stop other programs on this computer, or choose another device or a smaller '
+              'policy; `ros2 run stream_agent plan` finds the rollout for this machine')
+    if timing.responses.percentile(99) > period:
+        return error('response', f'takes longer than a camera period: {said}', remedy)
+    if timing.responses.percentile(99) > COMFORTABLE * period:
+        return warning('response', f'takes over 80 % of a camera period: {said}', remedy)
+    return ok('response', said)
+
+
+def check_step(timing: PolicyTiming, period: float) -> Finding:
+    """Compare the whole step, with what only later frames need, with the camera period [s]."""
+    said = f'whole: {tail_of(timing.steps)}'
+    if timing.steps.percentile(99) <= COMFORTABLE * period:
+        return ok('step', said)
+    over = 'a camera period' if timing.steps.percentile(99) > period else '80 % of a camera period'
+    return warning('step', f'takes over {over}, so that frames are dropped: {said}',
+                   'slow the camera down, and set camera_period to match; or choose another '
+                   'device')

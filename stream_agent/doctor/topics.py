@@ -1,4 +1,4 @@
-"""Who publishes and who listens: the topics of the camera and of the base."""
+"""Checks of topics: who publishes frames, who commands the base, who follows commands."""
 
 from collections.abc import Collection, Mapping, Sequence
 from difflib import SequenceMatcher
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from stream_agent.doctor.findings import error, Finding, not_checked, ok, warning
 
-# They listen to commands, and drive nothing.
+# These nodes subscribe to commands and drive nothing.
 WATCHERS = ('record', 'record_bag', 'recorder', 'rosbag2_recorder', 'doctor')
 IMAGE_TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
 COMMAND_TYPES = {'geometry_msgs/msg/TwistStamped': 'twist_stamped',
@@ -18,10 +18,10 @@ class Endpoint(NamedTuple):
     """
     One end of a topic.
 
-    :param node: With its namespace.
-    :param kind: Its type, as ROS writes it.
+    :param node: The node's name with its namespace.
+    :param kind: The message type, as ROS writes it.
     :param qos: Reliability and durability, in words.
-    :param incompatible: Why our end and this one do not hear each other; empty if they do.
+    :param incompatible: Why QoS keeps our end from communicating with this one; empty if not.
     """
 
     node: str
@@ -31,40 +31,40 @@ class Endpoint(NamedTuple):
 
 
 def nodes_of(ends: Sequence[Endpoint]) -> str:
-    """Name the nodes, each once."""
+    """Return the names of the nodes, each once."""
     return ', '.join(dict.fromkeys(end.node for end in ends))
 
 
 def check_image_topic(topic: str, wanted: str, publishers: Sequence[Endpoint],
                       others: Mapping[str, str]) -> Finding:
     """
-    Judge who sends frames.
+    Judge who publishes frames.
 
-    :param topic: That the agent subscribes.
-    :param wanted: The type that it subscribes.
-    :param others: Types of all topics that have frames, by topic.
+    :param topic: The topic that the agent subscribes to.
+    :param wanted: The message type that it subscribes to.
+    :param others: The types of all topics that have frames, by topic.
     """
     right = [end for end in publishers if end.kind == wanted]
     if not publishers:
         return error('image topic', f"nobody publishes '{topic}'",
                      f"start the camera's driver{instead(topic, others)}")
     if not right:
-        return error('image topic', f"'{topic}' has {publishers[0].kind} of "
-                     f'{nodes_of(publishers)}; the agent takes {wanted}',
+        return error('image topic', f"'{topic}' has {publishers[0].kind} from "
+                     f'{nodes_of(publishers)}; the agent expects {wanted}',
                      wrong_type_remedy(topic, publishers[0].kind, wanted, others))
     deaf = [end for end in right if end.incompatible]
     if deaf:
-        return error('image topic', f"'{topic}': {nodes_of(deaf)} offers {deaf[0].qos}, which we "
-                     f'cannot hear: {deaf[0].incompatible}', 'let the driver publish with sensor '
-                     'QoS')
+        return error('image topic', f"'{topic}': {nodes_of(deaf)} offers {deaf[0].qos}, which the "
+                     f'agent cannot receive: {deaf[0].incompatible}', 'let the driver publish with '
+                     'sensor QoS')
     if len(right) > 1:
-        return error('image topic', f"'{topic}' has frames of several cameras: "
-                     f'{nodes_of(right)}', 'let one of them publish, or give each a topic')
-    return ok('image topic', f"'{topic}': {wanted} of {right[0].node}, {right[0].qos}")
+        return error('image topic', f"'{topic}' has frames from several cameras: "
+                     f'{nodes_of(right)}', 'let one of them publish, or give each its own topic')
+    return ok('image topic', f"'{topic}': {wanted} from {right[0].node}, {right[0].qos}")
 
 
 def instead(topic: str, others: Mapping[str, str]) -> str:
-    """Name topics with frames, the most similar first, and the options for them."""
+    """Name topics with frames, the most similar first, and how to set them."""
     names = sorted((name for name in others if name != topic),
                    key=lambda name: -SequenceMatcher(None, topic, name).ratio())[:4]
     if not names:
@@ -75,22 +75,22 @@ def instead(topic: str, others: Mapping[str, str]) -> str:
 
 
 def wrong_type_remedy(topic: str, found: str, wanted: str, others: Mapping[str, str]) -> str:
-    """Say how to come to frames where another type is published."""
+    """Say how to get frames where another type is published."""
     transport = IMAGE_TYPES.get(found)
     if transport == 'compressed' and topic.endswith('/compressed'):
         return f"set image_transport to 'compressed'{instead(topic, others)}"
     if transport:
         expected = 'Image' if IMAGE_TYPES[wanted] == 'raw' else 'CompressedImage'
         return f'let the driver publish {expected} there{instead(topic, others)}'
-    return f'that is no image{instead(topic, others)}'
+    return f'that is not an image{instead(topic, others)}'
 
 
 def check_command_topic(topic: str, wanted: str, gate: str, publishers: Sequence[Endpoint],
                         listeners: Sequence[Endpoint]) -> list[Finding]:
     """
-    Judge who commands the base, and whether it listens.
+    Judge who commands the base, and whether the base subscribes.
 
-    :param wanted: The type of command_type.
+    :param wanted: The message type that command_type stands for.
     :param gate: The gate's name, with its namespace.
     """
     base = [end for end in listeners if end.node.rpartition('/')[2] not in WATCHERS]
@@ -99,40 +99,40 @@ def check_command_topic(topic: str, wanted: str, gate: str, publishers: Sequence
 
 
 def check_types(topic: str, wanted: str, ends: Sequence[Endpoint]) -> Finding | None:
-    """Find those who have another type of commands (G7)."""
+    """Find nodes that use another type of commands (G7)."""
     foreign = [end for end in ends if end.kind != wanted]
     if not foreign:
         return None
     other = COMMAND_TYPES.get(foreign[0].kind)
-    return error('base', f"'{topic}': {nodes_of(foreign)} has {foreign[0].kind}; the gate sends "
-                 f'{wanted}, and they do not hear each other',
+    return error('base', f"'{topic}': {nodes_of(foreign)} uses {foreign[0].kind}; the gate "
+                 f'sends {wanted}, so they cannot communicate',
                  f"set command_type of gate and recorder to '{other}'" if other else
-                 'set cmd_vel_topic to the topic on which the base takes commands')
+                 'set cmd_vel_topic to the topic of commands to the base')
 
 
 def check_base(topic: str, wanted: str, base: Sequence[Endpoint]) -> Finding:
-    """Judge who listens to commands of our type."""
+    """Judge who subscribes to commands of the right type."""
     if not base:
-        return warning('base', f"nobody listens to '{topic}'", "start the base's driver, or set "
+        return warning('base', f"nobody subscribes to '{topic}'", "start the base's driver, or set "
                        'cmd_vel_topic to its topic')
     deaf = [end for end in base if end.incompatible]
     if deaf:
-        return error('base', f"'{topic}': {nodes_of(deaf)} asks for {deaf[0].qos} and does not "
-                     f'hear the gate: {deaf[0].incompatible}', 'let the driver subscribe '
-                     'reliable or best effort, and volatile')
-    return ok('base', f"'{topic}': {nodes_of(base)} listens to {wanted}")
+        return error('base', f"'{topic}': {nodes_of(deaf)} asks for {deaf[0].qos} and cannot "
+                     f'receive from the gate: {deaf[0].incompatible}', 'let the driver subscribe '
+                     'with reliable or best effort, and volatile QoS')
+    return ok('base', f"'{topic}': {nodes_of(base)} subscribes to {wanted}")
 
 
 def check_rivals(topic: str, gate: str, publishers: Collection[Endpoint]) -> Finding:
-    """Find those who command the base besides the gate."""
+    """Find nodes that command the base besides the gate."""
     rivals = [end for end in publishers if end.node != gate]
     gates = len(publishers) - len(rivals)
     if rivals:
-        return error('rivals', f"'{topic}' is also published by {nodes_of(rivals)}, past the "
-                     'gate', 'stop them, or put a multiplexer between, and set cmd_vel_topic to '
-                     'its input')
+        return error('rivals', f"'{topic}' is also published by {nodes_of(rivals)}, "
+                     'bypassing the gate', 'stop them, or put a multiplexer in between, and set '
+                     'cmd_vel_topic to its input')
     if gates > 1:
-        return error('rivals', f"'{topic}' is published by {gates} gates of the name {gate}",
+        return error('rivals', f"'{topic}' is published by {gates} gates named {gate}",
                      'stop all but one')
     return ok('rivals', f"nobody{' but the gate' if gates else ''} publishes '{topic}'")
 
@@ -140,16 +140,16 @@ def check_rivals(topic: str, gate: str, publishers: Collection[Endpoint]) -> Fin
 SPEED = 0.05
 DRIVE = 1.0
 SILENCE = 2.0
-# Of the speed asked for; below it a base counts as standing.
+# Below this share of the commanded speed a base counts as standing.
 STANDING = 0.2
 
 
 class OdometryMotion(NamedTuple):
     """
-    A speed that odometry told.
+    A speed that odometry reported.
 
     :param at: Steady time of its arrival [s].
-    :param speed: [m/s].
+    :param speed: The forward speed [m/s].
     """
 
     at: float
@@ -158,30 +158,30 @@ class OdometryMotion(NamedTuple):
 
 def reason_not_to(publishers: Sequence[Endpoint], listeners: Sequence[Endpoint],
                   motions: Sequence[OdometryMotion], odom: str, speed: float) -> str:
-    """Say why the wheels are not to be turned now; empty if they may be."""
+    """Say why the wheels must not be turned now; empty if they may be."""
     if publishers:
-        return (f'refused, as {nodes_of(publishers)} commands the base; stop it, the gate too, '
-                'and try again')
+        return (f'refused, as {nodes_of(publishers)} commands the base; stop it, even if it '
+                'is the gate, and try again')
     if not listeners:
-        return 'refused, as nobody listens to commands of this type'
+        return 'refused, as nobody subscribes to commands of this type'
     if not motions:
-        return f"refused, as no odometry comes on '{odom}'; give its topic by --odom-topic"
+        return f"refused, as no odometry arrives on '{odom}'; give its topic with --odom-topic"
     if speed <= 0:
         return 'refused, as max_speed of the gate is 0'
     if abs(motions[-1].speed) > STANDING * speed:
-        return 'refused, as the base moves already'
+        return 'refused, as the base is already moving'
     return ''
 
 
 def check_wheels(motions: Sequence[OdometryMotion], start: float, silence: float, end: float,
                  speed: float) -> Finding:
     """
-    Judge how the base went on when commands stopped.
+    Judge what the base did when commands stopped.
 
     :param start: Steady time of the first command [s].
-    :param silence: That of the last one, before zeros.
-    :param end: When zeros came.
-    :param speed: That was commanded [m/s].
+    :param silence: Steady time of the last command before the zeros [s].
+    :param end: Steady time of the first zero [s].
+    :param speed: The commanded speed [m/s].
     """
     slow = STANDING * speed
     driven = [motion for motion in motions if start <= motion.at <= silence]
@@ -191,11 +191,11 @@ def check_wheels(motions: Sequence[OdometryMotion], start: float, silence: float
                        'release its emergency stop and switch its motors on; it may also need a '
                        'greater speed to start')
     if not alone:
-        return not_checked('wheels', 'odometry fell silent with the commands')
+        return not_checked('wheels', 'odometry stopped together with the commands')
     moving = [motion.at - silence for motion in alone if abs(motion.speed) > slow]
     if abs(alone[-1].speed) > slow:
-        return warning('wheels', f'the base drives on {moving[-1]:.1f} s after the last command',
-                       'never run it without the gate, which goes on sending zeros; leave '
+        return warning('wheels', f'the base still drives {moving[-1]:.1f} s after the last command',
+                       'never run it without the gate, which keeps sending zeros; leave '
                        'release_after_stop false')
     took = max(moving, default=0.0)
     return ok('wheels', f'the base stops by itself, {took:.2f} s after the last command')

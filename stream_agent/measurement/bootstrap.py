@@ -28,29 +28,10 @@ class Interval(NamedTuple):
     high: float
 
 
-def weighted_median(order: np.ndarray, values: np.ndarray, weights: np.ndarray) -> float:
-    """
-    Return the median of values that count ``weights`` times.
-
-    :param order: The argsort of the values.
-    """
-    sums = np.cumsum(weights[order])
-    at = np.searchsorted(sums, [sums[-1] * 0.5, sums[-1] * 0.5 + 0.5])
-    return float(values[order[at]].mean())
-
-
-def block_weights(count: int, block: int, random: np.random.Generator) -> np.ndarray:
-    """
-    Draw one resample of a circular moving-block bootstrap.
-
-    :returns: (count,), how often every value is in it.
-    """
-    starts = random.integers(0, count, size=round(count / block))
-    edges = np.zeros(2 * count + 1)
-    np.add.at(edges, starts, 1)
-    np.add.at(edges, starts + block, -1)
-    covered = np.cumsum(edges)
-    return covered[:count] + covered[count:2 * count]
+def resample(values: np.ndarray, block: int, random: np.random.Generator) -> np.ndarray:
+    """Draw one resample of a circular moving-block bootstrap, of as many whole blocks as fit."""
+    starts = random.integers(0, len(values), size=round(len(values) / block))
+    return values.take(starts[:, None] + np.arange(block), mode='wrap').ravel()
 
 
 def memory(values: np.ndarray) -> float:
@@ -91,18 +72,15 @@ def paired_interval(differences: np.ndarray, period: float, statistic: str = 'me
     values = differences[~np.isnan(differences)]
     if len(values) == 0:
         return Interval(np.nan, np.nan, np.nan)
-    estimate = float(np.mean(values) if statistic == 'mean' else np.median(values))
+    measure = {'mean': np.mean, 'median': np.median}[statistic]
+    estimate = float(measure(values))
     if len(values) < FEWEST_FRAMES or period <= 0:
         return Interval(estimate, np.nan, np.nan)
     block = block_length(values, period)
     random = np.random.default_rng(seed)
-    order = np.argsort(values)
-    resampled = []
-    for _ in range(max(FEWEST_RESAMPLES, min(resamples, MOST_DRAWN // len(values)))):
-        weights = block_weights(len(values), block, random)
-        resampled.append(weights @ values / weights.sum() if statistic == 'mean'
-                         else weighted_median(order, values, weights))
+    error = np.std([measure(resample(values, block, random)) for _ in range(
+        max(FEWEST_RESAMPLES, min(resamples, MOST_DRAWN // len(values))))])
     blocks = len(values) / block
-    error = np.std(resampled) * np.sqrt(blocks / (blocks - 1))
-    reach = float(students_t.ppf(0.5 + CONFIDENCE / 2, blocks - 1) * error)
+    reach = float(students_t.ppf(0.5 + CONFIDENCE / 2, blocks - 1)
+                  * error * np.sqrt(blocks / (blocks - 1)))
     return Interval(estimate, estimate - reach, estimate + reach)

@@ -1,12 +1,12 @@
 """Policies compared on the same frames: how early, how regular, how right."""
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from stream_agent.measurement.bootstrap import Interval, paired_interval
 from stream_agent.measurement.durations import PERCENTILES, Rate
-from stream_agent.measurement.response import first_response, MeasuredResponse
 from stream_agent.measurement.traces import RunTraces, Trace
 
 
@@ -54,6 +54,77 @@ def error_in_effect(run: RunTraces, trace: Trace) -> np.ndarray:
     starts = np.searchsorted(edges, run.stamps[:-1])
     errors[:-1] = np.add.reduceat(integrals, starts) / np.diff(run.stamps)[:, None]
     return errors
+
+
+# Commands are watched for as long before a change, to learn how much they scatter, as after.
+WATCHED = 1.0
+FEWEST_BEFORE = 6
+DEPARTURE = 1.5
+# A scatter of exactly zero makes no threshold [m/s, rad/s].
+LEAST_SCATTER = 1e-4
+
+
+@dataclass(frozen=True)
+class MeasuredResponse:
+    """
+    How soon a policy answered the changes of the scene.
+
+    :param frames: For every change that was answered: 0 for the changed frame itself, ...
+    :param seconds: For the same changes: from the changed frame's stamp to the arrival of the
+        command that departed.
+    :param changes: How many changes could be judged.
+    :param predicted: Frames, as the policy's graph and pattern say; None if unknown.
+    """
+
+    frames: np.ndarray
+    seconds: np.ndarray
+    changes: int
+    predicted: int | None = None
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """How many changes were answered by frame 0, 1, ..."""
+        return dict(sorted(Counter(self.frames.tolist()).items()))
+
+
+def departure(commands: np.ndarray, changed: int) -> int | None:
+    """
+    Return which command departs first from those before the change.
+
+    A command departs where its step from the one before it exceeds 1.5 times the largest step
+    before the change, in speed or yaw rate; so a steady drift is no departure.
+
+    :param commands: (N, 2), in the order of the frames.
+    :param changed: Index of the changed frame.
+    :returns: An index from ``changed`` on; None if none departs.
+    """
+    steps = np.abs(np.diff(commands, axis=0))
+    scatter = np.maximum(steps[:changed - 1].max(axis=0), LEAST_SCATTER)
+    departed = (steps[changed - 1:] > DEPARTURE * scatter).any(axis=1)
+    return changed + int(departed.argmax()) if departed.any() else None
+
+
+def first_response(run: RunTraces, trace: Trace, predicted: int | None = None) -> MeasuredResponse:
+    """Judge every change that has enough answered frames before it."""
+    watched = max(FEWEST_BEFORE, round(WATCHED / run.period)) if run.period else FEWEST_BEFORE
+    answered = np.flatnonzero(~np.isnan(trace.arrivals))
+    frames, seconds, judged = [], [], 0
+    changed = np.searchsorted(run.stamps, run.changes - 1e-9)
+    for change, previous, first, following in zip(
+            run.changes, [None, *changed], changed, [*changed[1:], len(run.stamps)]):
+        # What still answers the change before is no scatter.
+        quiet = first - watched if previous is None else (first + previous) // 2
+        seen = answered[(answered >= max(quiet, first - watched))
+                        & (answered < min(following, first + watched))]
+        before = int(np.searchsorted(seen, first))
+        if before < FEWEST_BEFORE or before == len(seen):
+            continue
+        judged += 1
+        at = departure(trace.commands[seen], before)
+        if at is not None:
+            frames.append(int(seen[at]) - first)
+            seconds.append(trace.arrivals[seen[at]] - change)
+    return MeasuredResponse(np.array(frames, int), np.array(seconds), judged, predicted)
 
 
 CLASSES = ('on time', 'late', 'too late', 'lost')
@@ -143,20 +214,18 @@ class Comparison:
 
 def compare(run: RunTraces) -> Comparison:
     """Compare what was recorded; policies that never answered are named in ``silent``."""
-    answers = {name: np.flatnonzero(~np.isnan(trace.arrivals))
-               for name, trace in run.traces.items()}
-    silent = [name for name, answered in answers.items() if len(answered) == 0]
-    start_up = max([int(answered[0]) for answered in answers.values() if len(answered)],
-                   default=0)
-    errors = {name: frame_errors(run, trace) for name, trace in run.traces.items()}
-    effects = {name: settled_effect(run, trace) for name, trace in run.traces.items()}
-    spoke = [name for name in run.traces if name not in silent]
-    figures = {name: policy_figures(run, name, start_up, errors[name], effects[name])
-               for name in spoke}
-    differences = [
-        difference for other in spoke[1:]
-        for difference in pair_differences(run, spoke[0], other, start_up, errors, effects)]
-    return Comparison(run, start_up, figures, differences, silent)
+    answered = {name: np.flatnonzero(~np.isnan(trace.arrivals))
+                for name, trace in run.traces.items()}
+    spoke = [name for name, frames in answered.items() if len(frames)]
+    start_up = max((int(answered[name][0]) for name in spoke), default=0)
+    # Of every frame: of its own command, and of the one in effect.
+    errors = {name: (frame_errors(run, run.traces[name])[start_up:],
+                     settled_effect(run, run.traces[name])[start_up:]) for name in spoke}
+    figures = {name: policy_figures(run, name, start_up, *errors[name]) for name in spoke}
+    differences = [difference for other in spoke[1:]
+                   for difference in pair_differences(run, spoke[0], other, start_up, errors)]
+    return Comparison(run, start_up, figures, differences,
+                      [name for name in run.traces if name not in spoke])
 
 
 def settled_frames(run: RunTraces) -> np.ndarray:
@@ -205,21 +274,19 @@ def percentiles(values: np.ndarray) -> dict[str, float]:
 
 
 def policy_figures(run: RunTraces, name: str, start_up: int, errors: np.ndarray,
-                   effects: np.ndarray
-                   ) -> PolicyFigures:
-    """Work out the figures of one policy."""
+                   effects: np.ndarray) -> PolicyFigures:
+    """Work out the figures of one policy over the frames from ``start_up`` on."""
     trace = run.traces[name]
-    latencies = (trace.arrivals - run.stamps)[start_up:]
-    gated = (trace.gated_arrivals - run.stamps)[start_up:]
+    arrivals, gated = trace.arrivals[start_up:], trace.gated_arrivals[start_up:]
+    stamps = run.stamps[start_up:]
     said = diagnostics_of(run, name)
     predicted = said.get('first response frame', '')
-    response = first_response(run, trace)
     return PolicyFigures(
-        name, said.get('pattern', ''), len(latencies), classify(latencies, run.period),
-        percentiles(latencies), percentiles(gated),
-        percentiles(np.diff(np.sort(trace.arrivals[start_up:]))), rates(trace.arrivals[start_up:]),
-        lateral_rms(run, name, start_up), mean(errors[start_up:]), mean(effects[start_up:]),
-        replace(response, predicted=int(predicted) if predicted.isdigit() else None))
+        name, said.get('pattern', ''), len(stamps), classify(arrivals - stamps, run.period),
+        percentiles(arrivals - stamps), percentiles(gated - stamps),
+        percentiles(np.diff(np.sort(arrivals))), rates(arrivals),
+        lateral_rms(run, name, start_up), mean(errors), mean(effects),
+        first_response(run, trace, int(predicted) if predicted.isdigit() else None))
 
 
 def diagnostics_of(run: RunTraces, name: str) -> dict[str, str]:
@@ -254,16 +321,15 @@ def rates(arrivals: np.ndarray) -> tuple[float, float]:
 
 
 def pair_differences(run: RunTraces, first: str, second: str, start_up: int,
-                     errors: dict[str, np.ndarray], effects: dict[str, np.ndarray]
-                     ) -> Iterator[Difference]:
+                     errors: dict[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[Difference]:
     """Compare two policies frame by frame."""
     earlier = run.traces[first].arrivals - run.traces[second].arrivals
     yield Difference('latency', 's', first, second,
                      paired_interval(earlier[start_up:], run.period, 'median'),
                      LATENCY_RESOLUTION)
-    for title, values in (('error', errors), ('error in effect', effects)):
+    for title, one, other in zip(('error', 'error in effect'), errors[first], errors[second]):
         for column, quantity, unit in ((1, 'yaw rate', 'rad/s'), (0, 'speed', 'm/s')):
-            one, other = values[first][start_up:, column], values[second][start_up:, column]
-            level = mean(np.stack([one, other], axis=1)).mean()
+            pair = np.stack([one[:, column], other[:, column]], axis=1)
             yield Difference(f'{quantity} {title}', unit, first, second,
-                             paired_interval(one - other, run.period), ERROR_RESOLUTION * level)
+                             paired_interval(pair[:, 0] - pair[:, 1], run.period),
+                             ERROR_RESOLUTION * mean(pair).mean())

@@ -210,11 +210,7 @@ def whole_lines(path: Path) -> list[str]:
 
 def line_to_row(fields: list[str]) -> Row:
     """Read a row from its fields; the inverse of ``row_to_line``."""
-    stamp, policy, update, arrival, *floats, gated_arrival, gated_speed, gated_yaw_rate, frame, \
-        lateral_error = fields
-    return Row(int(stamp), policy, int(update), integer(arrival), *map(real, floats),
-               integer(gated_arrival), real(gated_speed), real(gated_yaw_rate), integer(frame),
-               real(lateral_error))
+    return Row(*(read(field) for read, field in zip(READERS, fields, strict=True)))
 
 
 def integer(text: str) -> int | None:
@@ -225,6 +221,10 @@ def integer(text: str) -> int | None:
 def real(text: str) -> float:
     """Read a number; nan from nothing."""
     return float(text) if text else math.nan
+
+
+READERS = [{str: str, int: int, float: real}.get(kind, integer)
+           for kind in Row.__annotations__.values()]
 
 
 def read_changes(folder: Path) -> list[int]:

@@ -3,6 +3,7 @@
 import argparse
 from html import escape
 from pathlib import Path
+from string import Template
 import sys
 
 import numpy as np
@@ -14,37 +15,7 @@ from stream_agent.measurement.summary import (
 from stream_agent.measurement.traces import read_run
 
 REPORT_FILE = 'report.html'
-CSS = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 'DejaVu Sans', Verdana, sans-serif; color: #222; background: #fff;
-       max-width: 1060px; margin: 28px auto; padding: 0 20px; }
-h1 { font-size: 15px; font-weight: normal; color: #555; margin: 0 0 14px; }
-h2 { font-size: 16px; margin: 0 0 2px; }
-.found { font-size: 23px; line-height: 1.35; margin: 0 0 8px; font-weight: 600; }
-.found + .found { font-size: 18px; font-weight: normal; }
-.tiles { display: flex; flex-wrap: wrap; gap: 14px; margin: 22px 0 26px; }
-.tile { flex: 1 1 300px; border: 1px solid #ddd; border-top: 5px solid; border-radius: 4px;
-        padding: 10px 16px 12px; break-inside: avoid; }
-.tile h2 { margin-bottom: 8px; }
-.tile dl { display: grid; grid-template-columns: 1fr 1fr 1fr; gap: 0 12px; margin: 0; }
-.tile div { display: flex; flex-direction: column-reverse; justify-content: flex-end; }
-.tile dt, .caption, .remarks, footer { color: #555; font-size: 13px; }
-.tile dd { margin: 0; font-size: 21px; font-weight: 600; white-space: nowrap; }
-.plots { display: grid; grid-template-columns: 1fr 1fr; gap: 26px 34px; margin-bottom: 30px; }
-figure { margin: 0; break-inside: avoid; display: flex; flex-direction: column; }
-figure.wide { grid-column: 1 / -1; }
-svg { width: 100%; height: auto; display: block; margin-top: auto; }
-.caption { margin: 0 0 6px; }
-table { border-collapse: collapse; margin: 6px 0 24px; font-variant-numeric: tabular-nums;
-        font-size: 13.5px; width: 100%; }
-th, td { text-align: right; padding: 4px 10px; border-bottom: 1px solid #e4e4e4; }
-h2, p, th, td { overflow-wrap: anywhere; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-td.verdict { font-weight: 600; }
-footer { border-top: 1px solid #ddd; margin-top: 24px; padding-top: 8px; }
-@media (max-width: 760px) { .plots { grid-template-columns: 1fr; } }
-@media print { body { margin: 0; max-width: none; font-size: 12px; } .found { font-size: 19px; } }
-"""
+TEMPLATE = Path(__file__).with_suffix('.html')
 # Title, what to look for, the plot, its size.
 PLOTS = (
     ('How late the commands came', 'Further left is earlier; a steep line is a regular one.',
@@ -89,12 +60,10 @@ def html(comparison: Comparison) -> str:
         body += ['<h2>Differences on the same frames</h2>', difference_table(comparison)]
     body += [f'<p class="remarks">{escape(remark)}</p>' for remark in remarks(comparison)]
     description = comparison.run.description
-    title = f'Policies compared, {description.get("date", "date unknown")}'
-    return ('<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-            '<meta name="viewport" content="width=device-width"/>\n'
-            f'<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n'
-            f'<h1>{escape(title)}{escape(conditions(comparison))}</h1>\n' + '\n'.join(body) +
-            f'\n<footer>{escape(circumstances(description))}</footer>\n</body>\n</html>\n')
+    return Template(TEMPLATE.read_text()).substitute(
+        title=escape(f'Policies compared, {description.get("date", "date unknown")}'),
+        conditions=escape(conditions(comparison)), body='\n'.join(body),
+        circumstances=escape(circumstances(description)))
 
 
 def conditions(comparison: Comparison) -> str:

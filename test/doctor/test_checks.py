@@ -4,18 +4,22 @@ import pytest
 from stream_agent.doctor.camera import (
     ArrivedFrame, check_disk, check_frames, existing, GREATEST_AGE)
 from stream_agent.doctor.findings import Severity
-from stream_agent.doctor.parameters import check_parameters, OTHER_AGENT, well_typed
-from stream_agent.doctor.policy import (
-    check_limits, check_response, check_step, PolicyFacts, PolicyTiming)
+from stream_agent.doctor.parameters import check_parameters, make_settings, usable_settings
+from stream_agent.doctor.policy_probe import (
+    check_limits, check_response, check_step, PolicyTiming)
 from stream_agent.doctor.topics import (
     check_command_topic, check_image_topic, check_wheels, Endpoint, OdometryMotion, reason_not_to)
 from stream_agent.engine.frame_filter import FrameFilterSettings
+from stream_agent.engine.settings import EngineSettings
 from stream_agent.gate.settings import GateSettings
+from stream_agent.measurement.durations import Durations
+from stream_agent.network.checkpoint import CommandScale
+from stream_agent.network.preprocessing import Preprocessing
 
 OK, NOT_CHECKED, WARN, ERROR = Severity
 T = 0.05
 SETTINGS = FrameFilterSettings(camera_period=T)
-POLICY = PolicyFacts('lane', (1, 60, 120), 0.25, 0.0, 1.0, 2.0)
+PREPROCESSING = Preprocessing((1, 60, 120), 0.25)
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 STAMPED, TWIST = 'geometry_msgs/msg/TwistStamped', 'geometry_msgs/msg/Twist'
 
@@ -23,10 +27,10 @@ STAMPED, TWIST = 'geometry_msgs/msg/TwistStamped', 'geometry_msgs/msg/Twist'
 # Parameters
 
 @pytest.mark.parametrize('agent, gate, recorder, level, said', [
-    ({}, {}, {}, OK, 'robot.yaml: they are readable and agree'),
+    ({}, {}, {}, OK, 'robot.yaml: readable and consistent'),
     ({'camera_period': T}, {'camera_period': T, 'max_speed': 1.0}, {}, OK, ''),
     ({}, {'max_speed': 30.0}, {}, ERROR, 'gate: max_speed is 30.0'),
-    ({}, {'max_speed': 1}, {}, ERROR, 'gate: max_speed is 1, where ROS wants a decimal point'),
+    ({}, {'max_speed': 1}, {}, ERROR, 'gate: max_speed is 1, where ROS needs a decimal point'),
     ({}, {'max_sped': 1.0}, {}, ERROR, "gate: there is no parameter 'max_sped'"),
     ({}, {'command_type': 5}, {'command_type': 5}, ERROR, 'gate: command_type is 5'),
     ({'threads': 'two'}, {}, {}, ERROR, "agent: threads is 'two'"),
@@ -41,16 +45,18 @@ def test_parameters(agent, gate, recorder, level, said):
     assert bool(found.remedy) is (level is not OK)
 
 
-def test_a_value_of_a_wrong_type_is_said_once_and_left_out():
-    assert well_typed({'threads': 'two', 'device': 'cpu', 'max_gap': 1}, OTHER_AGENT) == {
-        'device': 'cpu', 'max_gap': 1}
+def test_a_wrong_value_is_reported_once_and_left_out():
+    assert make_settings(EngineSettings, {'threads': 'two', 'device': 'cpu', 'max_gap': 1}) == (
+        EngineSettings(device='cpu'))
+    contradictory = {'camera_period': T, 'max_speed': 3.0, 'command_timeout': 0.06}
+    assert usable_settings(GateSettings, contradictory) == GateSettings()
 
 
 # Policy
 
 def test_limits():
-    assert check_limits(POLICY, GateSettings(max_speed=1.0)).level is OK
-    found = check_limits(POLICY, GateSettings(max_speed=0.5, max_yaw_rate=2.0))
+    assert check_limits(CommandScale(1.0, 2.0), GateSettings(max_speed=1.0)).level is OK
+    found = check_limits(CommandScale(1.0, 2.0), GateSettings(max_speed=0.5, max_yaw_rate=2.0))
     assert found.level is WARN
     assert 'speed 1 m/s (gate: 0.5)' in found.said and 'yaw rate' not in found.said
 
@@ -58,7 +64,10 @@ def test_limits():
 @pytest.mark.parametrize('share, response, step', [
     (0.79, OK, OK), (0.81, WARN, WARN), (1.01, ERROR, WARN)])
 def test_durations_against_the_period(share, response, step):
-    timing = PolicyTiming(0.001, share * T, 0.001, share * T, 50, 'cpu')
+    durations = Durations()
+    for duration in (*[0.001] * 9, share * T):
+        durations.add(duration)
+    timing = PolicyTiming(durations, durations, 'cpu')
     assert check_response(timing, T).level is response
     assert check_step(timing, T).level is step
 
@@ -69,14 +78,14 @@ CAMERA = Endpoint('/camera', IMAGE)
 
 
 @pytest.mark.parametrize('publishers, others, level, said, remedy', [
-    ([CAMERA], {}, OK, "'/image': sensor_msgs/msg/Image of /camera, reliable, volatile", ''),
+    ([CAMERA], {}, OK, "'/image': sensor_msgs/msg/Image from /camera, reliable, volatile", ''),
     ([], {}, ERROR, "nobody publishes '/image'", 'no other topic has frames'),
     ([], {'/depth/compressed': COMPRESSED, '/my/image': IMAGE}, ERROR, "nobody publishes '/image'",
      '/my/image (image_transport raw), /depth (image_transport compressed)'),
     ([Endpoint('/camera', COMPRESSED)], {'/image': COMPRESSED}, ERROR,
-     "'/image' has sensor_msgs/msg/CompressedImage of /camera; the agent takes", 'publish Image'),
-    ([Endpoint('/camera', 'std_msgs/msg/Bool')], {}, ERROR, 'std_msgs/msg/Bool', 'is no image'),
-    ([CAMERA._replace(incompatible='deadline')], {}, ERROR, 'cannot hear: deadline', 'QoS'),
+     "'/image' has sensor_msgs/msg/CompressedImage from /camera; the agent expects", 'publish Image'),
+    ([Endpoint('/camera', 'std_msgs/msg/Bool')], {}, ERROR, 'std_msgs/msg/Bool', 'is not an image'),
+    ([CAMERA._replace(incompatible='deadline')], {}, ERROR, 'cannot receive: deadline', 'QoS'),
     ([CAMERA, Endpoint('/other', IMAGE)], {}, ERROR, 'several cameras: /camera, /other', 'one')])
 def test_the_topic_of_frames(publishers, others, level, said, remedy):
     found = check_image_topic('/image', IMAGE, publishers, others)
@@ -87,17 +96,17 @@ BASE, GATE = Endpoint('/base', STAMPED), Endpoint('/gate', STAMPED)
 
 
 @pytest.mark.parametrize('publishers, listeners, base, rivals, said', [
-    ([], [BASE], OK, OK, "'/cmd_vel': /base listens to geometry_msgs/msg/TwistStamped"),
+    ([], [BASE], OK, OK, "'/cmd_vel': /base subscribes to geometry_msgs/msg/TwistStamped"),
     ([GATE], [BASE], OK, OK, "nobody but the gate publishes '/cmd_vel'"),
-    ([], [], WARN, OK, "nobody listens to '/cmd_vel'"),
+    ([], [], WARN, OK, "nobody subscribes to '/cmd_vel'"),
     # They only watch.
-    ([], [Endpoint('/recorder', STAMPED)], WARN, OK, "nobody listens to '/cmd_vel'"),
-    ([], [Endpoint('/base', TWIST)], ERROR, OK, '/base has geometry_msgs/msg/Twist; the gate'),
-    ([], [BASE._replace(incompatible='durability')], ERROR, OK, 'not hear the gate: durability'),
-    ([GATE, Endpoint('/nav/planner', STAMPED)], [BASE], OK, ERROR, 'by /nav/planner, past'),
+    ([], [Endpoint('/recorder', STAMPED)], WARN, OK, "nobody subscribes to '/cmd_vel'"),
+    ([], [Endpoint('/base', TWIST)], ERROR, OK, '/base uses geometry_msgs/msg/Twist; the gate'),
+    ([], [BASE._replace(incompatible='durability')], ERROR, OK, 'not receive from the gate: durability'),
+    ([GATE, Endpoint('/nav/planner', STAMPED)], [BASE], OK, ERROR, 'by /nav/planner, bypassing'),
     # Of another robot, or a name alike.
-    ([Endpoint('/two/gate', STAMPED)], [BASE], OK, ERROR, 'by /two/gate, past the gate'),
-    ([GATE, GATE], [BASE], OK, ERROR, 'by 2 gates of the name /gate')])
+    ([Endpoint('/two/gate', STAMPED)], [BASE], OK, ERROR, 'by /two/gate, bypassing the gate'),
+    ([GATE, GATE], [BASE], OK, ERROR, 'by 2 gates named /gate')])
 def test_the_topic_of_commands(publishers, listeners, base, rivals, said):
     found = check_command_topic('/cmd_vel', STAMPED, '/gate', publishers, listeners)
     assert [one.level for one in found] == [base, rivals]
@@ -119,7 +128,7 @@ def frames(count=40, period=T, age=0.01, size=(120, 160), bytes_=19200, **change
             for i in range(count)]
 
 
-def findings(given, policy=POLICY, end=None):
+def findings(given, policy=PREPROCESSING, end=None):
     found = check_frames(given, given[-1].at + T if end is None else end, policy, SETTINGS)
     return {one.check: one for one in found}
 
@@ -129,12 +138,12 @@ def test_a_good_camera():
     assert [one.level for one in found.values()] == [OK, OK, OK]
     assert found['rate'].said.startswith('20.00 Hz, a frame every 0.0500 s')
     assert found['image'].said == ('160 x 120 mono8; the policy takes 160 x 90 of it to 120 x 60')
-    assert found['stamps'].said == 'ascending; on arrival 10.0 ms old (median)'
+    assert found['stamps'].said == 'ascending; 10.0 ms old on arrival (median)'
 
 
 def test_without_frames_nothing_is_checked():
     assert [(one.check, one.level, one.said) for one in check_frames([], 0.0, None, SETTINGS)] == [
-        (check, NOT_CHECKED, 'no image came') for check in ('rate', 'image', 'stamps')]
+        (check, NOT_CHECKED, 'no image arrived') for check in ('rate', 'image', 'stamps')]
 
 
 @pytest.mark.parametrize('off, level', [(1.09, OK), (0.91, OK), (1.12, WARN), (0.88, WARN)])
@@ -180,16 +189,16 @@ def test_images_that_cannot_be_read_or_change():
 
 
 @pytest.mark.parametrize('age, level, said', [
-    (0.0, OK, ''), (0.099, OK, ''), (0.15, WARN, 'on arrival 0.150 s old (median)'),
+    (0.0, OK, ''), (0.099, OK, ''), (0.15, WARN, '0.150 s old on arrival (median)'),
     (-0.05, WARN, '0.050 s in the future (median)'),
-    (0.3, ERROR, 'on arrival 0.300 s old (median); the agent drops such frames'),
+    (0.3, ERROR, '0.300 s old on arrival (median); the agent drops such frames'),
     (-0.2, ERROR, '0.200 s in the future (median); the agent drops'),
-    (1e9, ERROR, 'they lie 1e+09 s off: of another clock')])
+    (1e9, ERROR, 'they are 1e+09 s off, from another clock')])
 def test_ages_of_stamps(age, level, said):
     found = findings(frames(age=age))['stamps']
     assert found.level is level and said in found.said
-    assert ('holds frames up' in found.remedy) is (GREATEST_AGE < age < 1.0)
-    assert ("clocks of the camera's machine" in found.remedy) is (age < 0)
+    assert ('delays frames' in found.remedy) is (GREATEST_AGE < age < 1.0)
+    assert ("clocks of the camera's computer" in found.remedy) is (age < 0)
 
 
 def test_stamps_that_are_zero_or_do_not_ascend():
@@ -215,9 +224,9 @@ def driven(*after, speed=0.05):
 @pytest.mark.parametrize('after, level, said', [
     ([(2.3, 0.05), (2.5, 0.0), (3.9, 0.0)], OK, 'stops by itself, 0.30 s after the last command'),
     ([(2.1, 0.0), (3.9, 0.0)], OK, 'stops by itself, 0.00 s'),
-    ([(2.3, 0.05), (3.9, 0.05)], WARN, 'the base drives on 1.9 s after the last command'),
-    ([(2.3, 0.0), (3.9, -0.05)], WARN, 'drives on'),
-    ([(4.5, 0.05)], NOT_CHECKED, 'odometry fell silent with the commands')])
+    ([(2.3, 0.05), (3.9, 0.05)], WARN, 'the base still drives 1.9 s after the last command'),
+    ([(2.3, 0.0), (3.9, -0.05)], WARN, 'still drives'),
+    ([(4.5, 0.05)], NOT_CHECKED, 'odometry stopped together with the commands')])
 def test_whether_the_base_stops_by_itself(after, level, said):
     found = driven(*after)
     assert found.level is level and said in found.said
@@ -232,10 +241,10 @@ def test_a_base_that_does_not_move_tells_nothing():
 @pytest.mark.parametrize('publishers, listeners, odometry, speed, why', [
     ([], [BASE], [(0, 0.0)], 0.05, ''),
     ([GATE], [BASE], [(0, 0.0)], 0.05, 'refused, as /gate commands the base'),
-    ([], [], [(0, 0.0)], 0.05, 'refused, as nobody listens'),
-    ([], [BASE], [], 0.05, "refused, as no odometry comes on '/odom'"),
+    ([], [], [(0, 0.0)], 0.05, 'refused, as nobody subscribes'),
+    ([], [BASE], [], 0.05, "refused, as no odometry arrives on '/odom'"),
     ([], [BASE], [(0, 0.0)], 0.0, 'refused, as max_speed of the gate is 0'),
-    ([], [BASE], [(0, 0.0), (1, 0.3)], 0.05, 'refused, as the base moves already')])
+    ([], [BASE], [(0, 0.0), (1, 0.3)], 0.05, 'refused, as the base is already moving')])
 def test_when_the_wheels_are_not_turned(publishers, listeners, odometry, speed, why):
     said = reason_not_to(publishers, listeners, motions(*odometry), '/odom', speed)
     assert said.startswith(why) and bool(said) is bool(why)
@@ -254,6 +263,6 @@ def test_hours_of_recording(tmp_path, hours, level):
 
 def test_a_disk_without_frames_and_without_rights(tmp_path):
     found = check_disk(tmp_path, 10**9, True, [], T)
-    assert found.level is OK and 'rows alone, as no image came' in found.said
+    assert found.level is OK and 'rows alone, as no image arrived' in found.said
     assert check_disk(tmp_path, 10**9, False, frames(), T).level is ERROR
     assert existing(tmp_path / 'a' / 'b') == tmp_path

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from stream_agent.measurement.bootstrap import block_weights, memory, paired_interval
+from stream_agent.measurement.bootstrap import memory, paired_interval, resample
 
 PERIOD = 1 / 30
 
@@ -67,9 +67,12 @@ def test_few_frames_have_an_estimate_and_no_interval():
 def test_every_value_is_drawn_equally_often():
     """Circular blocks: the ends are no worse represented than the middle."""
     random = np.random.default_rng(3)
-    counts = sum(block_weights(100, 10, random) for _ in range(4000))
-    assert counts.mean() == 4000
+    drawn = [resample(np.arange(100), 10, random) for _ in range(4000)]
+    counts = np.bincount(np.concatenate(drawn))
+    assert all(len(one) == 100 for one in drawn)
     assert counts == pytest.approx(np.full(100, 4000), rel=0.07)
+    # Whole blocks, of which each goes on from its first frame, around the end if need be.
+    assert (np.diff(np.reshape(drawn, (-1, 10)), axis=1) % 100 == 1).all()
 
 
 def test_memory_is_that_of_the_process():

@@ -2,7 +2,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from stream_agent.measurement.comparison import classify, compare
+from stream_agent.measurement.comparison import (
+    classify, compare, departure, error_in_effect, first_response, in_effect)
 from stream_agent.measurement.rows import Row
 from stream_agent.measurement.traces import make_run
 from support.recordings import ns, PERIOD, winding_road
@@ -149,3 +150,139 @@ def test_the_worst_second_is_counted_from_the_arrivals():
 def test_nothing_recorded_is_no_error():
     comparison = compare(make_run([], description={'policies': {'agent': 'policy_command'}}))
     assert comparison.silent == ['agent'] and comparison.figures == {}
+
+
+# The error in effect
+
+def row(time, arrival, yaw_rate, reference, update=0):
+    return Row(ns(time), 'agent', update, arrival if arrival is None else ns(arrival), 0.0,
+               1.0, yaw_rate, 1.0, reference, None, NAN, NAN, None)
+
+
+def effect_of(*rows):
+    run = make_run(rows)
+    return error_in_effect(run, run.traces['agent'])
+
+
+def test_a_right_command_costs_its_lateness():
+    """The reference steps by 2 at t = 1, the command follows 0.25 s later: 0.25 x 2 / 1."""
+    errors = effect_of(row(0, 0, 0.0, 0.0), row(1, 1.25, 2.0, 2.0), row(2, 2.25, 2.0, 2.0))
+    assert errors[:2] == pytest.approx(np.array([[0, 0], [0, 0.5]]))
+    assert np.isnan(errors[2]).all()
+
+
+def test_a_wrong_command_costs_what_it_is_wrong_by():
+    errors = effect_of(row(0, 0, 0.3, 0.0), row(1, 1, 0.3, 0.0), row(2, 2, 0.3, 0.0))
+    assert errors[:2, 1] == pytest.approx([0.3, 0.3])
+
+
+def test_errors_of_either_sign_do_not_cancel():
+    errors = effect_of(row(0, 0, 1.0, 0.0), row(1, 1.5, -1.0, 0.0), row(2, 2.5, 0.0, 0.0))
+    assert errors[:2, 1] == pytest.approx([1.0, 1.0])
+
+
+def test_a_lost_command_leaves_the_one_before_in_effect():
+    errors = effect_of(row(0, 0, 1.0, 1.0), row(1, None, NAN, 3.0), row(2, 2, 3.0, 3.0))
+    assert errors[:2, 1] == pytest.approx([0.0, 2.0])
+
+
+def test_what_arrived_last_is_in_effect_even_if_it_answers_an_older_frame():
+    errors = effect_of(row(0, 1.5, 5.0, 0.0), row(1, 1.25, 0.0, 0.0), row(2, 2, 0.0, 0.0))
+    assert np.isnan(errors[0]).all()
+    assert np.isnan(errors[1]).all()  # nothing was in effect before 1.25
+    assert in_effect(np.array([1.25, 1.5]), np.array([[0.0], [5.0]]), np.array([1.0, 1.3, 2.0])
+                     ).ravel().tolist() == pytest.approx([NAN, 0.0, 5.0], nan_ok=True)
+
+
+def test_later_updates_of_a_frame_take_effect():
+    errors = effect_of(row(0, 0, 1.0, 0.0), row(0, 0.5, 0.0, 0.0, update=1), row(1, 1, 0.0, 0.0))
+    assert errors[0, 1] == pytest.approx(0.5)
+
+
+def test_without_a_reference_the_error_is_unknown():
+    errors = effect_of(row(0, 0, 1.0, NAN), row(1, 1, 1.0, 0.0), row(2, 2, 1.0, 0.0))
+    assert errors[:2, 1] == pytest.approx([NAN, 1.0], nan_ok=True)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_it_equals_a_sum_over_many_moments(seed):
+    """The other way to integrate: look 200,000 times."""
+    random = np.random.default_rng(seed)
+    rows = [row(i / 30, i / 30 + random.exponential(0.03), random.normal(), random.normal())
+            for i in range(60)]
+    run = make_run(rows)
+    trace = run.traces['agent']
+    times = np.linspace(0, run.stamps[-1], 200_000, endpoint=False)
+    order = np.argsort(trace.arrivals)
+    error = np.abs(in_effect(trace.arrivals[order], trace.commands[order], times)
+                   - in_effect(run.stamps, run.reference, times))[:, 1]
+    known = ~np.isnan(effect := error_in_effect(run, trace)[:, 1])
+    begin = times >= run.stamps[known.argmax()]
+    assert effect[known].mean() == pytest.approx(error[begin].mean(), rel=2e-3)
+
+
+# The first response
+
+def measured(seconds=31.0, **policy):
+    rows, changes = winding_road({'agent': {'latency': 4e-3, **policy}}, seconds)
+    run = make_run(rows, changes)
+    return first_response(run, run.traces['agent'])
+
+
+@pytest.mark.parametrize('late', [0, 1, 3, 6])
+def test_a_policy_that_knows_an_older_frame_responds_that_late(late):
+    response = measured(frames_late=late, noise=0.005)
+    assert response.changes == 6
+    assert response.counts == {late: 6}
+    assert np.median(response.seconds) == pytest.approx(late / 30 + 4e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize('late', [0, 2, 5])
+def test_changes_half_a_second_apart_and_answered_bit_by_bit(late):
+    """A memory goes on moving after each change; only its first move is the response."""
+    rows, _ = winding_road({'agent': {'latency': 4e-3}}, 6.0)
+    changed = np.arange(20, 170, 16)
+    goal, value, moved = 0.0, 0.0, []
+    for i, row in enumerate(rows):
+        if i - late in changed:
+            goal = 0.4 - goal
+        value += 0.5 * (goal - value)
+        moved.append(row._replace(yaw_rate=value, speed=0.8))
+    run = make_run(moved, [rows[i].stamp_ns for i in changed])
+    response = first_response(run, run.traces['agent'])
+    assert response.changes == len(changed)
+    assert response.counts == {late: len(changed)}
+
+
+def test_a_policy_that_does_not_respond_is_not_said_to():
+    response = measured(frames_late=10**6, noise=0.01)
+    assert response.changes == 6
+    # Noise may exceed 1.5 times its largest step of a second once in a while.
+    assert len(response.frames) <= 2
+
+
+def test_lost_frames_count_as_frames():
+    """Whoever loses the changed frame answers with the next."""
+    response = measured(seconds=200.0, noise=0.002, lost=0.3)
+    assert len(response.frames) >= 35
+    assert response.counts[0] == pytest.approx(0.7 * response.changes, abs=8)
+    assert response.counts[1] == pytest.approx(0.21 * response.changes, abs=8)
+
+
+def test_a_change_before_anything_was_answered_is_not_judged():
+    rows, _ = winding_road({'agent': {'latency': 4e-3}}, 3.0)
+    run = make_run(rows, [rows[2].stamp_ns])
+    assert first_response(run, run.traces['agent']).changes == 0
+
+
+def test_a_steady_drift_is_no_departure():
+    drift = np.column_stack([np.zeros(40), np.linspace(0, 2, 40)])
+    assert departure(drift, 20) is None
+    drift[23:, 1] += 0.2
+    assert departure(drift, 20) == 23
+
+
+def test_the_speed_departs_too():
+    commands = np.zeros((20, 2))
+    commands[12:, 0] = 0.1
+    assert departure(commands, 10) == 12
