@@ -55,8 +55,8 @@ def check_image_topic(topic: str, wanted: str, publishers: Sequence[Endpoint],
     deaf = [end for end in right if end.incompatible]
     if deaf:
         return error('image topic', f"'{topic}': {nodes_of(deaf)} offers {deaf[0].qos}, which the "
-                     f'agent cannot receive: {deaf[0].incompatible}', 'let the driver publish with '
-                     'sensor QoS')
+                     f'agent cannot receive: {deaf[0].incompatible}',
+                     'let the driver publish with sensor QoS')
     if len(right) > 1:
         return error('image topic', f"'{topic}' has frames from several cameras: "
                      f'{nodes_of(right)}', 'let one of them publish, or give each its own topic')

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from stream_agent.network.disturbances import draw_frames
-from stream_agent.network.modules import Modules
+from stream_agent.network.modules import draw_frames, Modules
 from stream_agent.network.program import (
     bind, DRAW, frame_program, node_programs, NodeProgram, Run, State)
 from stream_agent.network.window import Loop, Window

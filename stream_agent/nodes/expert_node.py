@@ -14,9 +14,10 @@ from stream_agent.bounded_settings import free_text
 from stream_agent.gazebo.world_folder import read_world
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    command_to_twist, ns_to_stamp, odometry_to_pose, stamp_to_ns, WATCH_COMMAND_QOS)
+    command_to_twist, ns_to_stamp, stamp_to_ns, WATCH_COMMAND_QOS)
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 from stream_agent.simulation.expert import Observer, PurePursuit
+from stream_agent.simulation.vehicle import Pose
 
 # Of a camera driver or a bridge, whatever it offers.
 ANY_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
@@ -115,6 +116,14 @@ class ExpertNode(Node):
             self.get_logger().info(
                 f'saw {self._progress / self._world.course.length:.2f} laps: lateral RMS '
                 f'{math.sqrt(self._errors / self._count):.4f} m at {self._count} images')
+
+
+def odometry_to_pose(msg) -> Pose:
+    """Return where a nav_msgs/Odometry says that a vehicle is, on the ground."""
+    at, turn = msg.pose.pose.position, msg.pose.pose.orientation
+    yaw = math.atan2(2.0 * (turn.w * turn.z + turn.x * turn.y),
+                     1.0 - 2.0 * (turn.y * turn.y + turn.z * turn.z))
+    return Pose(at.x, at.y, yaw)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -20,8 +20,7 @@ from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
 from stream_agent.gate.settings import BaseSettings, GateSettings
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, foreign_types, read_command_type, stamp_to_ns,
-    STOP_INPUT_QOS, twist_to_command)
+    COMMAND_QOS, foreign_types, read_command_type, stamp_to_ns, STOP_INPUT_QOS, twist_to_command)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 
 # How much later than due a zero may leave, for 1 % of a core.

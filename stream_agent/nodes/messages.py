@@ -12,7 +12,6 @@ from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import Command
 from stream_agent.gate.settings import BASE_COMMANDS
 from stream_agent.images import compressed_to_array, image_to_array
-from stream_agent.simulation.vehicle import Pose
 
 # The newest frame is the only one worth steering by: never queue, never ask for a resend.
 FRAME_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
@@ -37,14 +36,6 @@ def ns_to_stamp(stamp, ns: int):
     """Write nanoseconds into a builtin_interfaces/Time and return it."""
     stamp.sec, stamp.nanosec = divmod(ns, 10**9)
     return stamp
-
-
-def odometry_to_pose(msg) -> Pose:
-    """Return where a nav_msgs/Odometry says that a vehicle is, on the ground."""
-    at, turn = msg.pose.pose.position, msg.pose.pose.orientation
-    yaw = math.atan2(2.0 * (turn.w * turn.z + turn.x * turn.y),
-                     1.0 - 2.0 * (turn.y * turn.y + turn.z * turn.z))
-    return Pose(at.x, at.y, yaw)
 
 
 def image_source(transport: str

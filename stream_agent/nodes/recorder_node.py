@@ -21,8 +21,8 @@ from stream_agent.measurement.recording import make_folder, RecordingError, Writ
 from stream_agent.measurement.rows import FrameMatcher
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    image_source, read_command_type, stamp_to_ns, twist_to_command,
-    WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
+    image_source, read_command_type, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS,
+    WATCH_FRAME_QOS)
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 
 CLOSE_PERIOD = 0.25

@@ -11,8 +11,8 @@ import pytest
 from stream_agent.bounded_settings import (
     allowed_values, check, choice, file_path, free_text, is_allowed, numbers_allowed, quantity,
     settings_fields, SettingsError, several)
-from stream_agent.cli import compare, convert, draw, evaluate, export, plan, rollouts, run, world
-from stream_agent.cli import train
+from stream_agent.cli import (
+    compare, convert, draw, evaluate, export, plan, rollouts, run, train, world)
 from stream_agent.cli.arguments import (
     add_settings, add_shared, option_of, refuse_given, renamed, settings_of)
 from stream_agent.doctor import options as doctor

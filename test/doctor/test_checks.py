@@ -5,8 +5,7 @@ from stream_agent.doctor.camera import (
     ArrivedFrame, check_disk, check_frames, existing, GREATEST_AGE)
 from stream_agent.doctor.findings import Severity
 from stream_agent.doctor.parameters import check_parameters, make_settings, usable_settings
-from stream_agent.doctor.policy_probe import (
-    check_limits, check_response, check_step, PolicyTiming)
+from stream_agent.doctor.policy_probe import check_limits, check_response, check_step, PolicyTiming
 from stream_agent.doctor.topics import (
     check_command_topic, check_image_topic, check_wheels, Endpoint, OdometryMotion, reason_not_to)
 from stream_agent.engine.frame_filter import FrameFilterSettings
@@ -83,7 +82,8 @@ CAMERA = Endpoint('/camera', IMAGE)
     ([], {'/depth/compressed': COMPRESSED, '/my/image': IMAGE}, ERROR, "nobody publishes '/image'",
      '/my/image (image_transport raw), /depth (image_transport compressed)'),
     ([Endpoint('/camera', COMPRESSED)], {'/image': COMPRESSED}, ERROR,
-     "'/image' has sensor_msgs/msg/CompressedImage from /camera; the agent expects", 'publish Image'),
+     "'/image' has sensor_msgs/msg/CompressedImage from /camera; the agent expects",
+     'publish Image'),
     ([Endpoint('/camera', 'std_msgs/msg/Bool')], {}, ERROR, 'std_msgs/msg/Bool',
      'is not an image'),
     ([CAMERA._replace(incompatible='deadline')], {}, ERROR, 'cannot receive: deadline', 'QoS'),
