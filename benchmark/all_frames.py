@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 import time
 
-from harness import alternate, show
+from harness import add_against, alternate, run_benchmark, show
 import numpy as np
 from stream_agent.cli.arguments import open_graph, PATTERNS, positive
 from stream_agent.engine.torch_globals import computing, wait_for
@@ -116,6 +116,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--quick', action='store_true', help='fewer rounds')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
+    add_against(parser)
     return parser.parse_args()
 
 
@@ -155,4 +156,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

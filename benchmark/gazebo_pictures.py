@@ -8,8 +8,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
-from stream_agent.drawing.plot_style import BLUE, FAINT, INK
-from stream_agent.drawing.style import PICTURE_STYLE, save
+from stream_agent.drawing.plot_style import BLUE, FAINT, INK, PICTURE_STYLE, save
 from stream_agent.gazebo.world_folder import World
 from stream_agent.simulation.scene import Scene
 from stream_agent.simulation.vehicle import Pose

@@ -14,7 +14,7 @@ import time
 
 from gpu_report import (
     chip, commit, cpu_run, engine_run, FRAMES, GpuBench, GRAPHS, LARGEST_PEER_ERROR, table)
-from harness import alternate, parse
+from harness import alternate, parse, run_benchmark
 import numpy as np
 from stream_agent.engine.cuda.graphs import CudaGraphBackend
 from stream_agent.engine.cuda.program import Variant
@@ -232,4 +232,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

@@ -9,7 +9,29 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from against import compare  # noqa: E402, I100
 from stream_agent.measurement.machine import machine, show  # noqa: E402, F401
+
+
+def add_against(parser: argparse.ArgumentParser) -> None:
+    """Add --against and --set, which ``run_benchmark`` reads."""
+    parser.add_argument('--against', metavar='COMMIT', help='measure at that commit and here, '
+                        'in turns, and print the ratios')
+    parser.add_argument('--set', metavar='NAME=VALUE', action='append', default=[],
+                        help='with --against: a constant of this file, on both sides')
+
+
+def run_benchmark(main: Callable[[], None]) -> None:
+    """Run a benchmark's main here; with --against at another commit and here, in turns."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_against(parser)
+    parser.add_argument('--json', action='store_true')
+    arguments, words = parser.parse_known_args()
+    if arguments.against is None:
+        main()
+    else:
+        compare(Path(sys.argv[0]).resolve(), arguments.against, words, arguments.set,
+                arguments.json)
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -17,6 +39,7 @@ def parse(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--quick', action='store_true', help='under 50 s, wider scatter')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
+    add_against(parser)
     return parser.parse_args()
 
 

@@ -11,11 +11,11 @@ import itertools
 import time
 
 import cv2
-from harness import alternate, parse, percentiles, show
+from harness import alternate, parse, percentiles, run_benchmark, show
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
+from stream_agent.images import CHANNELS, compressed_to_array, image_to_array
 from stream_agent.network.preprocessing import Preprocessing
-from stream_agent.nodes.messages import CHANNELS, compressed_to_array, image_to_array
 
 BUDGETS = {(480, 640): 130.0, (120, 160): 60.0}  # us, of one core
 PASSES = 10
@@ -152,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

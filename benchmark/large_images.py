@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from harness import parse, show
+from harness import parse, run_benchmark, show
 import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -93,4 +93,4 @@ if __name__ == '__main__':
     if sys.argv[1:2] and sys.argv[1] in SIZES:
         publish(sys.argv[1], sys.argv[2], int(sys.argv[3]))
     else:
-        main()
+        run_benchmark(main)

@@ -7,14 +7,16 @@ of the image, too, so that nothing is compared but the rollouts.
 """
 
 from collections.abc import Callable
+import copy
 from importlib.util import find_spec
 import io
 import warnings
 
 import numpy as np
 from stream_agent.engine.compiled import remembered_nodes
-from stream_agent.engine.read_outs import by_rows
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.engine.read_outs import read_by_rows
+from stream_agent.network.program import State
+from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 from torch import nn, Tensor
 
@@ -68,11 +70,10 @@ def in_torch(module: SequentialPass, call: Callable[..., tuple[Tensor, ...]]) ->
 
 def as_onnx(network: RolloutNetwork) -> bytes:
     """Return the pass as an ONNX model."""
+    network = copy.copy(network)
+    network.programs = {name: read_by_rows(program, network.shapes)
+                        for name, program in network.programs.items()}
     module = SequentialPass(network)
-    terms = network.at_work.terms
-    for name, parts in terms.items():
-        terms[name] = [term._replace(module=by_rows(term.module, network.shapes[term.source]))
-                       for term in parts]
     frame = network.initial_state().values[network.input]
     file = io.BytesIO()
     with warnings.catch_warnings():

@@ -6,7 +6,7 @@ response and of the whole step, forecast from the measured costs of the nodes, a
 the engine.
 """
 
-from harness import parse, show
+from harness import parse, run_benchmark, show
 import numpy as np
 from stream_agent.cli.arguments import find_graph, shipped_graphs
 from stream_agent.engine.layer_profiler import Check, check_forecasts, measure_costs
@@ -50,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

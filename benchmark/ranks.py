@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from harness import alternate, parse, show
+from harness import alternate, parse, run_benchmark, show
 import numpy as np
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.layer_profiler import random_frames
@@ -208,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

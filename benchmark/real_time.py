@@ -17,7 +17,7 @@ import time
 from typing import NamedTuple
 
 from geometry_msgs.msg import TwistStamped
-from harness import parse, show
+from harness import parse, run_benchmark, show
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -171,4 +171,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

@@ -7,11 +7,12 @@ returns the answer; the undivided step computes every node before it returns the
 
 import time
 
-from harness import alternate, parse, percentiles, show
+from harness import alternate, parse, percentiles, run_benchmark, show
 import numpy as np
 from stream_agent.engine.engine import Engine
 from stream_agent.graph_files.graph_file import graph_from_data
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.network.program import State
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import newest_image_pattern, update_order
 import torch
@@ -111,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

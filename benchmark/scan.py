@@ -13,7 +13,7 @@ from math import prod
 import time
 from typing import NamedTuple
 
-from harness import alternate, parse, show
+from harness import alternate, parse, run_benchmark, show
 from numba import njit
 import numpy as np
 from stream_agent.network.recurrence import chunked, kernel_for, linear_recurrence
@@ -199,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

@@ -3,7 +3,7 @@
 import time
 
 import cv2
-from harness import parse, percentiles, show
+from harness import parse, percentiles, run_benchmark, show
 import numpy as np
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
@@ -52,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

@@ -13,7 +13,7 @@ from pathlib import Path
 import time
 from typing import NamedTuple
 
-from harness import percentiles, show
+from harness import add_against, percentiles, run_benchmark, show
 import numpy as np
 from peers import make_peers, PEERS
 from response_first import cone_share
@@ -181,6 +181,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=1, help='of every competitor (1)')
     parser.add_argument('--pause', type=float, default=0.02, metavar='SECONDS',
                         help='for a second table: idle time before every frame (0.02)')
+    add_against(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     without = {'torch.compile, frozen'} if arguments.quick else set()
@@ -205,4 +206,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

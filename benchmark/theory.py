@@ -12,8 +12,8 @@ from random import Random
 import statistics
 import time
 
-from harness import parse, show
-from stream_agent.theory.counting.counts import count_bounds, count_valid_patterns, CountError
+from harness import parse, run_benchmark, show
+from stream_agent.theory.counting import count_bounds, count_valid_patterns, CountError
 from stream_agent.theory.cycles import steps_per_frame_pipelined
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern
@@ -118,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_benchmark(main)

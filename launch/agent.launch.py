@@ -37,6 +37,10 @@ ARGUMENTS = [
                     "or 'none'"),
     DeclareLaunchArgument(
         'device', default_value='auto', description="Torch device: 'auto', 'cpu', 'cuda:0', ..."),
+    DeclareLaunchArgument(
+        'ranks', default_value='1',
+        description='Processes that compute the network of the policy that drives together, on '
+                    'the CPU; 1: one'),
     DeclareLaunchArgument('namespace', default_value='', description='Namespace of the robot'),
     DeclareLaunchArgument(
         'robot', default_value='none',
@@ -129,11 +133,16 @@ def end(event, context):
     return None if context.is_shutdown else Shutdown(reason=f'{event.process_name} ended')
 
 
-def policy(name, checkpoint, remappings=()):
-    """Start an agent process under a name, and bring it up if that is wanted."""
+def policy(name, checkpoint, remappings=(), **parameters):
+    """
+    Start an agent process under a name, and bring it up if that is wanted.
+
+    :param parameters: Besides checkpoint and device.
+    """
     agent, end_with_it = ros_node(
         'agent', name, LifecycleNode, remappings=remappings, prefix=LaunchConfiguration('prefix'),
-        parameters={'checkpoint': checkpoint, 'device': LaunchConfiguration('device')})
+        parameters={'checkpoint': checkpoint, 'device': LaunchConfiguration('device'),
+                    **parameters})
     autostart = IfCondition(LaunchConfiguration('autostart'))
     return [agent, end_with_it, GroupAction(bring_up(agent, name), condition=autostart)]
 
@@ -169,7 +178,7 @@ def generate_launch_description():
     return LaunchDescription([
         *ARGUMENTS,
         OpaqueFunction(function=choose_robot),
-        *policy('agent', LaunchConfiguration('checkpoint')),
+        *policy('agent', LaunchConfiguration('checkpoint'), ranks=LaunchConfiguration('ranks')),
         GroupAction(
             policy('baseline', baseline, [('policy_command', 'baseline/policy_command')]),
             condition=IfCondition(NotEqualsSubstitution(baseline, 'none'))),

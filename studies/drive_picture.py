@@ -1,8 +1,8 @@
 """
 The README's moving picture: a drive, and beside it the layers that each frame updates.
 
-Run ``python -m studies.drive_picture docs/images/drive.gif``. The shipped streaming policy drives in
-the embedded simulator. Every camera frame is shown twice: when the command is out, with what it
+Run ``python -m studies.drive_picture docs/images/drive.gif``. The shipped streaming policy drives
+in the embedded simulator. Every camera frame is shown twice: when the command is out, with what it
 needed, and when the frame is settled.
 """
 
@@ -99,7 +99,7 @@ class Picture:
 
 
 def tile(value: np.ndarray) -> np.ndarray:
-    """Return a layer's value as a picture: maps by the mean of their channels, features as bars."""
+    """Return a layer's value as a picture: the mean of its channels, or features as bars."""
     if value.ndim == 3:
         return value.mean(0)
     return np.tile(value, (max(1, len(value) // 4), 1))

@@ -47,10 +47,11 @@ NETWORKS = {
 }
 
 
-def parse() -> argparse.Namespace:
+def parse(args: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        'studies driving', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', nargs='+', type=Path, required=True, metavar='BAG',
                         help='recordings, or folders of them')
     parser.add_argument('--graph', type=find_graph, default=find_graph('donkey'))
@@ -70,7 +71,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--json', action='store_true', help='print figures for programs')
     add_settings(parser, Reading)
     add_settings(parser, Alignment)
-    return parser.parse_args()
+    return parser.parse_args(args)
 
 
 def train(name: str, episodes: Sequence[RecordedEpisode], preprocessing: Preprocessing, limits,
@@ -191,9 +192,9 @@ def table(figures: dict) -> list[str]:
     return lines
 
 
-def main() -> None:
+def main(args: Sequence[str]) -> None:
     """Print a table, or figures for programs."""
-    arguments = parse()
+    arguments = parse(args)
     torch.set_num_threads(1)
     if arguments.quick:
         arguments.epochs, arguments.folds = 1.0, 1
@@ -231,7 +232,3 @@ def report(arguments: argparse.Namespace, results: dict, seconds: dict, frames: 
         [*table(figures), f'{frames:,} frames, {arguments.epochs:g} epochs; streaming holds an '
          f'image for {arguments.updates_per_frame} update steps; one thread, '
          f'torch {torch.__version__}, {figures["machine"]}']))
-
-
-if __name__ == '__main__':
-    main()

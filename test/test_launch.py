@@ -17,9 +17,9 @@ pytest.importorskip('launch_ros', reason='launch_ros does not import: ROS 2 is n
 
 ARGUMENTS = {
     'agent.launch.py': {
-        'checkpoint', 'baseline', 'device', 'namespace', 'robot', 'image_topic', 'cmd_vel_topic',
-        'params_file', 'use_sim_time', 'autostart', 'record', 'output', 'respawn', 'prefix',
-        'log_level'},
+        'checkpoint', 'baseline', 'device', 'ranks', 'namespace', 'robot', 'image_topic',
+        'cmd_vel_topic', 'params_file', 'use_sim_time', 'autostart', 'record', 'output',
+        'respawn', 'prefix', 'log_level'},
     'simulation.launch.py': {'baseline', 'params_file', 'respawn', 'duration', 'course_seed'},
     'gazebo.launch.py': {'baseline', 'params_file', 'use_sim_time', 'respawn', 'world', 'vehicle',
                          'headless'},
@@ -104,6 +104,14 @@ def test_a_robot_has_its_topics_unless_others_are_given(agent, arguments, image,
         # The last file wins.
         files = [words[i + 1] for i, word in enumerate(words) if word == '--params-file']
         assert [Path(path).name for path in files[:3]] == ['robot.yaml', file, file]
+
+
+@real_launch
+def test_ranks_are_the_agent_s(agent, policy):
+    job = agent('ranks:=2', f'baseline:={policy}')
+    wait_for(lambda: job.said.count(CONFIGURED) == 2)
+    # Of a sequential rollout nothing can be spread.
+    assert job.said.count('one process computes the network: 1 of 2 ranks has no work') == 1
 
 
 @real_launch

@@ -26,6 +26,8 @@ NOT_BELOW = {
     'drawing': {'graph_files', 'network', *ABOVE_NETWORK},
     'network': ABOVE_NETWORK | DRAW,
     'engine': {'driving', 'learning', 'simulation', 'cli', 'doctor', *DRAW},
+    'driving': {'learning', 'cli', 'doctor'},
+    'learning': {'cli', 'doctor'},
     'gate': {'theory', 'network', *ABOVE_NETWORK} - {'gate'},
     'simulation': {'theory', 'network', *ABOVE_NETWORK} - {'simulation'},
     'measurement': {'theory', 'network', *ABOVE_NETWORK} - {'measurement'},
@@ -71,6 +73,17 @@ def test_data_flows_one_way(folder):
     imported = {name.split('.')[1] for path in (PACKAGE / folder).rglob('*.py')
                 for name in imports(path) if name.startswith('stream_agent.')}
     assert not imported & NOT_BELOW[folder]
+
+
+# The report can be made anew without the command line of the package.
+READ_ARGUMENTS = {'cli', 'doctor', 'measurement/report.py'}
+
+
+@pytest.mark.parametrize('path', sorted(PACKAGE.rglob('*.py')), ids=name_of)
+def test_the_command_line_alone_reads_arguments(path):
+    folder = path.relative_to(PACKAGE).parts[0]
+    if not READ_ARGUMENTS & {folder, name_of(path)}:
+        assert 'argparse' not in imports(path)
 
 
 def test_the_imports_are_read():

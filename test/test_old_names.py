@@ -46,6 +46,7 @@ def test_the_executable_record_is_there():
     assert (ROOT / 'scripts' / 'record').stat().st_mode & 0o777 == 0o755
 
 
+@pytest.mark.child_process
 def test_experiment_says_where_the_studies_are():
     answer = subprocess.run([sys.executable, '-m', 'stream_agent', 'experiment', 'noisy-mnist'],
                             cwd=ROOT, capture_output=True, text=True)

@@ -8,11 +8,10 @@ from pathlib import Path
 from stream_agent.bounded_settings import file_path, quantity, several
 from stream_agent.cli.arguments import (
     add_graph, add_rollout, add_settings, read_graph, read_pattern, run_tool)
-from stream_agent.drawing.graph_picture import draw_graph
-from stream_agent.drawing.influence_picture import draw_influence
+from stream_agent.drawing.graph_picture import draw_graph, name_of
+from stream_agent.drawing.plot_style import save
 from stream_agent.drawing.steps_animation import animate_update_steps
-from stream_agent.drawing.style import name_of, save
-from stream_agent.drawing.window_picture import draw_window
+from stream_agent.drawing.window_picture import draw_influence, draw_window
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import frames_until_response
 from stream_agent.theory.patterns import (

@@ -15,7 +15,7 @@ from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, check_computer, check_folder,
     check_picture, computer_of, robot_settings, run_tool)
-from stream_agent.drawing.style import save
+from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import HANDOVER
 from stream_agent.driving.drives import (
     Drive, drive, ExpertDriver, Lockstep, PolicyDriver, RealTime, Trial)

@@ -16,7 +16,7 @@ from stream_agent.bounded_settings import choice, quantity
 from stream_agent.cli.arguments import add_allowed, add_settings, run_tool
 from stream_agent.engine.backends import lacks
 from stream_agent.engine.compiled import (
-    carry, frame_halves, FrameHalves, HalfStep, initial_values, key_of, OPSET, to_onnx)
+    carry, frame_modules, FrameModule, FrameModules, initial_values, key_of, OPSET, to_onnx)
 from stream_agent.network.checkpoint import load_policy, Policy
 from stream_agent.network.custom import allow_transforms
 from stream_agent.network.preprocessing import MOST_VALUES_BY_AREA, scale
@@ -49,7 +49,7 @@ class Export(NamedTuple):
 def make_export(name: str, policy: Policy, batch_size: int) -> Export:
     """Make all that is written of a policy."""
     network = policy.network
-    halves = frame_halves(network)
+    halves = frame_modules(network)
     # Frame 1 is the first after a reset.
     halves = halves[1:] + halves[:1]
     carried = carried_names(network, halves)
@@ -66,7 +66,7 @@ def make_export(name: str, policy: Policy, batch_size: int) -> Export:
         models, {name: initial[name].numpy() for name in sorted(carried[-1])})
 
 
-def carried_names(network: RolloutNetwork, halves: list[FrameHalves]) -> list[dict[str, str]]:
+def carried_names(network: RolloutNetwork, halves: list[FrameModules]) -> list[dict[str, str]]:
     """
     Return what every frame hands on: names in the next frame, with those that they have in it.
 
@@ -91,14 +91,14 @@ def carried_names(network: RolloutNetwork, halves: list[FrameHalves]) -> list[di
 
 
 @torch.inference_mode()
-def make_models(halves: list[FrameHalves], examples: dict[str, torch.Tensor]
-                ) -> dict[str, dict[HalfStep, bytes]]:
+def make_models(halves: list[FrameModules], examples: dict[str, torch.Tensor]
+                ) -> dict[str, dict[FrameModule, bytes]]:
     """
     Make the ONNX models of all halves that have something to do, by kind.
 
     :param examples: What the first frame finds, by key; what the others find is added.
     """
-    models: dict[str, dict[HalfStep, bytes]] = {'respond': {}, 'settle': {}}
+    models: dict[str, dict[FrameModule, bytes]] = {'respond': {}, 'settle': {}}
     for frame in dict.fromkeys(halves):
         for kind, made in models.items():
             half = getattr(frame, kind)
@@ -109,8 +109,8 @@ def make_models(halves: list[FrameHalves], examples: dict[str, torch.Tensor]
     return models
 
 
-def files_of(models: dict[str, dict[HalfStep, bytes]]
-             ) -> tuple[dict[str, bytes], dict[HalfStep, str]]:
+def files_of(models: dict[str, dict[FrameModule, bytes]]
+             ) -> tuple[dict[str, bytes], dict[FrameModule, str]]:
     """Return the models by file, each once, and the file of every half."""
     files, names_of_halves = {}, {}
     for kind, made in models.items():
@@ -123,7 +123,7 @@ def files_of(models: dict[str, dict[HalfStep, bytes]]
     return files, names_of_halves
 
 
-def model_of(half: HalfStep, kind: str, arguments: list[torch.Tensor]) -> bytes:
+def model_of(half: FrameModule, kind: str, arguments: list[torch.Tensor]) -> bytes:
     """
     Return the ONNX model of a half.
 

@@ -13,14 +13,15 @@ from stream_agent.bounded_settings import choice, file_path, free_text, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_graph, add_settings, check_folder, check_picture, find_graph, open_graph,
     run_tool)
-from stream_agent.drawing.style import save
+from stream_agent.drawing.plot_style import save
 from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
 from stream_agent.engine.layer_profiler import Check, check_forecasts, measure_costs
+from stream_agent.graph_files.cost_file import load_costs, save_costs
 from stream_agent.network.custom import allow_transforms
 from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.patterns import sequential_pattern
 from stream_agent.theory.planning.candidates import Candidate, EXECUTIONS, SERIAL
-from stream_agent.theory.planning.costs import load_costs, NodeCosts, save_costs
+from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.planner import make_plan, Plan, preference, reason
 import torch
 import yaml

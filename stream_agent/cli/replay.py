@@ -154,22 +154,24 @@ class Player:
         empty = min(self._unanswerable, updates)
         self._unanswerable -= empty
         start = self._now_ns()
-        image = self.policy.preprocessing(frame.pixels)
-        converted = self._now_ns()
-        responses = self.engine.responses(image)
-        output = next(responses)
-        responded = self._now_ns()
-        next(responses, None)
-        settled = self._now_ns()
-        for stage, duration in zip(STAGES, (converted - start, responded - converted,
-                                            settled - responded)):
-            self.stages[stage].add(duration / NS)
+        image, converted = self.policy.preprocessing(frame.pixels), self._now_ns()
+        self._count('convert', start, converted)
+        settled = converted
+        for _ in range(updates):
+            output, responded = self.engine.respond(image), self._now_ns()
+            self._count('respond', settled, responded)
+            self.engine.settle()
+            settled = self._now_ns()
+            self._count('settle', responded, settled)
         if empty < updates:
             self.answers.append(Answer(frame.number, from_ns + responded - start,
                                        self.policy.limits.command(output)))
         else:
             self.unanswered.append(frame.number)
         return from_ns + settled - start
+
+    def _count(self, stage: str, start_ns: int, end_ns: int) -> None:
+        self.stages[stage].add((end_ns - start_ns) / NS)
 
     def _reset_after_a_gap(self, frame: ReplayedFrame) -> None:
         last, self._last = self._last, frame._replace(pixels=None)

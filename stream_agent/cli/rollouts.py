@@ -12,7 +12,7 @@ from typing import Any
 from stream_agent.bounded_settings import choice, quantity
 from stream_agent.cli.arguments import (
     add_graph, add_rollout, add_settings, number, read_graph, read_pattern, run_tool)
-from stream_agent.theory.counting.counts import count_bounds, count_valid_patterns, CountError
+from stream_agent.theory.counting import count_bounds, count_valid_patterns, CountError
 from stream_agent.theory.cycles import steps_per_frame_pipelined
 from stream_agent.theory.enumeration import (
     EnumerationError, minimal_patterns, sequential_patterns, valid_patterns)

@@ -93,17 +93,19 @@ def examine_timing(policy: Policy, agent: AgentSettings, settings: EngineSetting
 def measure(policy: Policy, agent: AgentSettings, settings: EngineSettings) -> PolicyTiming:
     """Time black frames one after the other, after a warm-up."""
     torch.set_num_threads(settings.threads or 1)
-    engine = Engine(policy.network, settings.device,
-                    agent.updates_per_frame or policy.updates_per_frame,
-                    backend=settings.backend, precision=settings.precision,
-                    threads=settings.threads)
+    updates = agent.updates_per_frame or policy.updates_per_frame
+    engine = Engine(policy.network, settings.device, backend=settings.backend,
+                    precision=settings.precision, threads=settings.threads)
     engine.warm_up()
     frame = np.full(policy.preprocessing.shape, -0.5, np.float32)
     responses, steps = Durations(), Durations()
     for _ in range(FRAMES):
         start = time.perf_counter()
-        for _ in engine.responses(frame):
-            responses.add(time.perf_counter() - start)
+        for _ in range(updates - 1):
+            engine.step(frame)
+        engine.respond(frame)
+        responses.add(time.perf_counter() - start)
+        engine.settle()
         wait_for(engine.device)
         steps.add(time.perf_counter() - start)
     return PolicyTiming(responses, steps, f'{engine.device} ({engine.backend_name}, '

@@ -12,13 +12,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.path import Path
 import numpy as np
-from stream_agent.drawing.layout import Box, Curve, lay_out, Layout
-from stream_agent.drawing.plot_style import BLUE, FAINT, INK
-from stream_agent.drawing.style import canvas, CONE, headline, PICTURE_STYLE, text_width
+from stream_agent.drawing.layout import Box, Curve, lay_out
+from stream_agent.drawing.plot_style import (
+    BLUE, canvas, CONE, FAINT, INK, PICTURE_STYLE, text_width)
 from stream_agent.theory.graph import GraphSpec, NodeSpec
-from stream_agent.theory.patterns import Pattern
-from stream_agent.theory.rollout import response_cone
+from stream_agent.theory.information import first_response
+from stream_agent.theory.patterns import (
+    InvalidRolloutError, newest_image_pattern, Pattern, sequential_pattern, streaming_pattern)
+from stream_agent.theory.rollout import inference_factor, response_cone
 
+NAME_SIZE, DETAIL_SIZE = 9, 7.5
+LINE_HEIGHT, PADDING = 0.15, 0.1
+PORT_HEIGHT = 0.105
+HATCH = '/////'
 HEAD, HALF_HEAD = 0.085, 0.034
 DASHES = (0, (3.2, 1.6))
 # How edges look: by dashes and lightness, and by colour for those who see it.
@@ -71,22 +77,19 @@ def draw_boxes(axes: Axes, boxes: Iterable[Box], name: str, round_ends: bool = F
 def rounded(box: Box, radius: float) -> Path:
     """Return the outline of a box with rounded corners."""
     radius = min(radius, box.width / 2, box.height / 2)
-    low = np.array([box.x - box.width / 2, box.y - box.height / 2])
-    high = np.array([box.x + box.width / 2, box.y + box.height / 2])
+    left, right = box.x - box.width / 2, box.x + box.width / 2
+    top, bottom = box.y - box.height / 2, box.y + box.height / 2
     # 0.4477 = 1 - 0.5523, with which a cubic comes closest to a quarter of a circle.
-    near, control = radius, 0.4477 * radius
-    (left, top), (right, bottom) = low, high
-    points = [(left + near, top), (right - near, top),
-              (right - control, top), (right, top + control), (right, top + near),
-              (right, bottom - near),
-              (right, bottom - control), (right - control, bottom), (right - near, bottom),
-              (left + near, bottom),
-              (left + control, bottom), (left, bottom - control), (left, bottom - near),
-              (left, top + near),
-              (left, top + control), (left + control, top), (left + near, top),
-              (left + near, top)]
+    control = 0.4477 * radius
+    points = [(left + radius, top)]
+    # Clockwise from the upper right corner: the corner, and the directions back and onwards.
+    for x, y, (ax, ay), (bx, by) in (
+            (right, top, (-1, 0), (0, 1)), (right, bottom, (0, -1), (-1, 0)),
+            (left, bottom, (1, 0), (0, -1)), (left, top, (0, 1), (1, 0))):
+        points += [(x + ax * radius, y + ay * radius), (x + ax * control, y + ay * control),
+                   (x + bx * control, y + by * control), (x + bx * radius, y + by * radius)]
     codes = [Path.MOVETO] + 4 * [Path.LINETO, *[Path.CURVE4] * 3] + [Path.CLOSEPOLY]
-    return Path(points, codes)
+    return Path([*points, points[0]], codes)
 
 
 def inner(box: Box, by: float = 0.035) -> Box:
@@ -111,36 +114,55 @@ def marker_entry(label: str, marker: str, **style) -> Line2D:
     return Line2D([], [], linestyle='', marker=marker, label=label, **style)
 
 
-NAME_SIZE, DETAIL_SIZE = 9, 7.5
-LINE_HEIGHT, PADDING = 0.15, 0.1
-PORT_HEIGHT = 0.105
-HATCH = '/////'
-
-
-def draw_graph(graph: GraphSpec, pattern: Pattern | None = None, name: str = '') -> Figure:
+def draw_graph(graph: GraphSpec, pattern: Pattern, name: str = '') -> Figure:
     """
     Draw a graph from left to right.
 
-    Edges that lead back run below the nodes, self-edges above. With a pattern, edges that
-    stream are told from those that read the same frame, and the response cone is filled.
+    Edges that lead back run below the nodes, self-edges above. Edges that stream look different
+    from those that read the same frame, and the nodes of the response cone are filled.
 
-    :param pattern: A valid pattern; if None, edges are told apart by what the graph file marks.
-    :param name: The graph's, for the title.
+    :param pattern: A valid pattern.
+    :param name: The graph's name, for the title.
     :raises DrawingError: If the graph is too large.
     """
     with rc_context(PICTURE_STYLE):
         layout = lay_out(graph, sizes(graph))
-        title = name or 'graph' if pattern is None else headline(graph, pattern, name)
-        always, at_times = cone_parts(graph, pattern)
-        figure, axes = canvas(layout.width, layout.height, title,
-                              entries(graph, pattern, always, at_times))
-        draw_edges(axes, graph, pattern, layout)
+        cones = [set(response_cone(graph, pattern, frame))
+                 for frame in range(1, graph.hyperperiod + 1)]
+        always, ever = set.intersection(*cones), set.union(*cones)
+        figure, axes = canvas(layout.width, layout.height, headline(graph, pattern, name),
+                              entries(pattern, bool(always), ever > always))
+        for style, streams, title in ((SAME_FRAME, False, 'same_frame_edges'),
+                                      (STREAMING, True, 'streaming_edges')):
+            draw_curves(axes, [points for edge, points in layout.curves.items()
+                               if bool(pattern[edge]) is streams], style, title)
         for node in graph.nodes:
-            filled = node.name in always or node.name in at_times
             draw_node(axes, graph, node, layout.boxes[node.name], {
-                'facecolor': CONE if filled else 'white',
-                'hatch': HATCH if node.name in at_times else None})
+                'facecolor': CONE if node.name in ever else 'white',
+                'hatch': HATCH if node.name in ever - always else None})
     return figure
+
+
+def headline(graph: GraphSpec, pattern: Pattern, name: str = '') -> str:
+    """Return a title: graph, pattern, inference factor and first response."""
+    response = first_response(graph, pattern)
+    steps = 'step' if response.update_step == 1 else 'steps'
+    return (f"{name + ': ' if name else ''}{name_of(graph, pattern)} rollout, F = "
+            f'{inference_factor(graph, pattern)}, first response in frame {response.frame} after '
+            f'{response.update_step} update {steps}')
+
+
+def name_of(graph: GraphSpec, pattern: Pattern) -> str:
+    """Return what a pattern is called: 'streaming', 'sequential', 'newest image' or 'hybrid'."""
+    pattern = dict(pattern)
+    if pattern == streaming_pattern(graph):
+        return 'streaming'
+    if pattern == newest_image_pattern(graph):
+        return 'streaming, newest image'
+    try:
+        return 'sequential' if pattern == sequential_pattern(graph) else 'hybrid'
+    except InvalidRolloutError:
+        return 'hybrid'
 
 
 def details(node: NodeSpec) -> list[str]:
@@ -150,43 +172,18 @@ def details(node: NodeSpec) -> list[str]:
 
 
 def sizes(graph: GraphSpec) -> dict[str, tuple[float, float]]:
-    """Return the width and height of every node: its text and its arrowheads have room."""
+    """Return the width and height of every node, in which its text and its arrowheads fit."""
     edges = Counter([*((edge.source, 'out') for edge in graph.edges),
                      *((edge.target, 'in') for edge in graph.edges)])
     found = {}
     for node in graph.nodes:
-        width, height = text_size(node)
-        most = max(edges[node.name, 'in'], edges[node.name, 'out'])
-        found[node.name] = width, max(height, PORT_HEIGHT * most)
+        widths = [text_width(node.name, NAME_SIZE, bold=True),
+                  *(text_width(line, DETAIL_SIZE) for line in details(node))]
+        found[node.name] = (
+            max(0.45, max(widths) + 2 * PADDING),
+            max(LINE_HEIGHT * len(widths) + 1.4 * PADDING,
+                PORT_HEIGHT * max(edges[node.name, 'in'], edges[node.name, 'out'])))
     return found
-
-
-def text_size(node: NodeSpec) -> tuple[float, float]:
-    """Return the width and height that a node's text needs."""
-    widths = [text_width(node.name, NAME_SIZE, bold=True),
-              *(text_width(line, DETAIL_SIZE) for line in details(node))]
-    return (max(0.45, max(widths) + 2 * PADDING),
-            LINE_HEIGHT * (1 + len(details(node))) + 1.4 * PADDING)
-
-
-def cone_parts(graph: GraphSpec, pattern: Pattern | None) -> tuple[set[str], set[str]]:
-    """Return the nodes in the response cone of every frame, and those of some frames only."""
-    if pattern is None:
-        return set(), set()
-    cones = [set(response_cone(graph, pattern, frame))
-             for frame in range(1, graph.hyperperiod + 1)]
-    always = set.intersection(*cones)
-    return always, set.union(*cones) - always
-
-
-def draw_edges(axes: Axes, graph: GraphSpec, pattern: Pattern | None, layout: Layout) -> None:
-    """Draw the edges that stream, and the others."""
-    streams = {(edge.source, edge.target): edge.streams or edge.source == edge.target
-               if pattern is None else pattern[edge.source, edge.target] for edge in graph.edges}
-    for style, wanted, name in ((SAME_FRAME, False, 'same_frame_edges'),
-                                (STREAMING, True, 'streaming_edges')):
-        draw_curves(axes, [points for edge, points in layout.curves.items()
-                           if bool(streams[edge]) is wanted], style, name)
 
 
 def draw_node(axes: Axes, graph: GraphSpec, node: NodeSpec, box: Box, fill: dict) -> None:
@@ -206,20 +203,23 @@ def draw_node(axes: Axes, graph: GraphSpec, node: NodeSpec, box: Box, fill: dict
                   va='center_baseline', zorder=6, bbox=behind if fill['hatch'] else None)
 
 
-def entries(graph: GraphSpec, pattern: Pattern | None, always: set[str], at_times: set[str]
-            ) -> list[Artist]:
-    """Return the legend: what is in the picture, and nothing else."""
-    streams = [edge.streams or edge.source == edge.target if pattern is None
-               else pattern[edge.source, edge.target] for edge in graph.edges]
-    labels = ('edge', 'streams in every rollout (as marked)') if pattern is None else (
-        'reads the same frame (R = 0)', 'streams: reads the frame before (R = 1)')
-    found = []
-    if not all(streams):
-        found.append(line_entry(labels[0], SAME_FRAME))
-    if any(streams):
-        found.append(line_entry(labels[1], STREAMING))
+def entries(pattern: Pattern, always: bool, at_times: bool) -> list[Artist]:
+    """
+    Return the legend: what is in the picture, and nothing else.
+
+    :param always: Whether a node is in the response cone of every frame.
+    :param at_times: Whether a node is in that of some frames only.
+    """
+    found: list[Artist] = edge_entries(map(bool, pattern.values()))
     if always:
         found.append(box_entry('response cone', facecolor=CONE))
     if at_times:
         found.append(box_entry('response cone of some frames', facecolor=CONE, hatch=HATCH))
     return [*found, box_entry('input: round ends; output: double border', edgecolor=FAINT)]
+
+
+def edge_entries(streams: Iterable[bool]) -> list[Line2D]:
+    """Return a legend's entries for edges: for those that stream, or do not, where there are."""
+    found = {False: line_entry('reads the same frame (R = 0)', SAME_FRAME),
+             True: line_entry('streams: reads the frame before (R = 1)', STREAMING)}
+    return [found[kind] for kind in sorted(set(streams))]

@@ -7,13 +7,13 @@ of their ends, self-edges above the node; both leave at the right and arrive at 
 others do.
 """
 
-from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 from typing import NamedTuple
 
+import networkx as nx
 import numpy as np
-from stream_agent.drawing.style import DrawingError
+from stream_agent.drawing.plot_style import DrawingError
 from stream_agent.theory.graph import GraphSpec, reachable
 from stream_agent.theory.patterns import Edge, edges_of
 
@@ -91,18 +91,14 @@ def check_size(graph: GraphSpec, layer: dict[str, int]) -> None:
 
 
 def layers_of(graph: GraphSpec) -> dict[str, int]:
-    """Return the layer of every node: the longest path to it that leads nowhere back."""
+    """Return the layer of every node: the length of the longest path to it without edges back."""
     back = feedback_edges(graph)
-    sources: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
-    for u, v in edges_of(graph):
-        if (u, v) not in back:
-            sources[v].append(u)
+    sources = nx.DiGraph()
+    sources.add_nodes_from(graph.by_name)
+    sources.add_edges_from((v, u) for u, v in edges_of(graph) if (u, v) not in back)
     layer: dict[str, int] = {}
-
-    def visit(v: str) -> None:
+    for v in nx.dfs_postorder_nodes(sources):
         layer[v] = 1 + max((layer[u] for u in sources[v]), default=-1)
-
-    depth_first(list(sources), sources.__getitem__, visit)
     return layer
 
 
@@ -111,40 +107,18 @@ def feedback_edges(graph: GraphSpec) -> set[Edge]:
     back = {(edge.source, edge.target) for edge in graph.edges
             if edge.source == edge.target
             or edge.streams and edge.source in reachable(graph.edges, [edge.target])}
-    targets: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
-    for u, v in edges_of(graph):
-        if (u, v) not in back:
-            targets[u].append(v)
-    done: set[str] = set()
-    closing = depth_first([*graph.inputs, *targets], targets.__getitem__, done.add)
-    return back | closing
-
-
-def depth_first(roots: list[str], following: Callable[[str], list[str]],
-                leave: Callable[[str], None]) -> set[Edge]:
-    """
-    Visit everything that follows, each once, and leave a node after all that follow it.
-
-    :returns: The edges that close a cycle.
-    """
-    closing, seen, path = set(), set(), {}
-    for root in roots:
-        if root not in seen:
-            path[root] = iter(following(root))
-            seen.add(root)
-        while path:
-            name = next(reversed(path))
-            for other in path[name]:
-                if other in path:
-                    closing.add((name, other))
-                elif other not in seen:
-                    seen.add(other)
-                    path[other] = iter(following(other))
-                    break
-            else:
-                del path[name]
-                leave(name)
-    return closing
+    left = nx.DiGraph()
+    left.add_nodes_from([*graph.inputs, *graph.by_name])
+    left.add_edges_from(edge for edge in edges_of(graph) if edge not in back)
+    path: set[str] = set()
+    for u, v, event in nx.dfs_labeled_edges(left):
+        if event == 'forward':
+            path.add(v)
+        elif event == 'reverse':
+            path.remove(v)
+        elif v in path:
+            back.add((u, v))
+    return back
 
 
 def chain(edge: Edge, layer: dict[str, int]) -> list[Stop]:

@@ -5,18 +5,15 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 import numpy as np
 from PIL import Image
-from stream_agent.drawing.graph_picture import box_entry, draw_boxes, draw_curves, inner
-from stream_agent.drawing.influence_picture import COLUMN_GAP
-from stream_agent.drawing.plot_style import BLUE, FAINT, INK
-from stream_agent.drawing.style import canvas, DrawingError, HELD, PICTURE_STYLE, SEEN
+from stream_agent.drawing.graph_picture import box_entry, draw_curves
+from stream_agent.drawing.plot_style import (
+    BLUE, canvas, DrawingError, FAINT, INK, PICTURE_STYLE, SEEN)
 from stream_agent.drawing.window_picture import (
-    bars, draw_labels, draw_title, edge_curves, extent, Grid, held_spans, NUMBER_SIZE, panels,
-    window_edges)
+    draw_held, draw_labels, draw_nodes, draw_output_borders, draw_title, edge_curves, extent, Grid,
+    held_spans, panels)
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import images_seen
 from stream_agent.theory.patterns import Pattern
@@ -49,40 +46,20 @@ class Panel:
     :param label: The pattern's name.
     """
 
-    def __init__(self, axes: Axes, graph: GraphSpec, pattern: Pattern, place: Grid,
-                 label: str) -> None:
-        size = place.columns - 1
+    def __init__(self, axes: Axes, pattern: Pattern, place: Grid, label: str) -> None:
+        graph, size = place.graph, place.size
         self.states = list(update_states(graph, pattern, size))
         self.label = label
         self.answers = [(i, graph.output) for i in range(1, size + 1)
                         if graph.node(graph.output).updates_at(i)]
         seen = images_seen(graph, pattern, size)
         self.informed = {node for node in self.answers if seen[node]}
-        self.draw_background(axes, graph, pattern, place)
-        self.groups = [self.draw_nodes(axes, graph, place, is_input)
-                       for is_input in (False, True)]
+        draw_labels(axes, place)
+        draw_held(axes, place, held_spans(place))
+        draw_curves(axes, edge_curves(place, pattern).values(), PALE, 'edges')
+        draw_output_borders(axes, place, self.answers, zorder=5)
+        self.groups = draw_nodes(axes, place, {'nodes': {}}, lambda node: 'nodes', {})
         self.title = draw_title(axes, place, '')
-
-    def draw_background(self, axes: Axes, graph: GraphSpec, pattern: Pattern, place: Grid
-                        ) -> None:
-        """Draw what stays as it is."""
-        size = place.columns - 1
-        draw_labels(axes, graph, place)
-        draw_boxes(axes, bars(place, held_spans(graph, size)), 'held', zorder=1, facecolor=HELD,
-                   edgecolor=FAINT, linewidth=0.6)
-        draw_curves(axes, edge_curves(
-            graph, place, window_edges(graph, pattern, size)).values(), PALE, 'edges')
-        draw_boxes(axes, [inner(place.boxes[node], 0.03) for node in self.answers], 'outputs',
-                   graph.output in graph.inputs, zorder=5, facecolor='none', linewidth=0.7)
-
-    def draw_nodes(self, axes: Axes, graph: GraphSpec, place: Grid, is_input: bool
-                   ) -> tuple[list[FrameNode], PathCollection, list[Text]]:
-        """Draw the inputs, or all other nodes, empty."""
-        nodes = [node for node in self.states[0] if (node[1] in graph.inputs) is is_input]
-        boxes = draw_boxes(axes, [place.boxes[node] for node in nodes], 'nodes', is_input)
-        texts = [axes.text(*place.boxes[node][:2], '', fontsize=NUMBER_SIZE, ha='center',
-                           va='center_baseline', zorder=6) for node in nodes]
-        return nodes, boxes, texts
 
     def show(self, step: int) -> None:
         """Show the window after a step: new nodes dark, those that were there before light."""
@@ -115,13 +92,13 @@ def animate_update_steps(graph: GraphSpec, patterns: Mapping[str, Pattern], size
     :raises OSError: If the file cannot be written.
     """
     with rc_context(PICTURE_STYLE):
-        places = panels(graph, patterns, size, COLUMN_GAP)
+        places = panels(graph, patterns, size)
         title = f"{name + ': ' if name else ''}update step {MOST_STEPS}"
         figure, axes = canvas(*extent(places.values()), title, [
             box_entry('new in this step', facecolor=BLUE),
             box_entry('there before', facecolor=SEEN),
             box_entry('not there yet', edgecolor=FAINT)])
-        shown = [Panel(axes, graph, pattern, places[label], label)
+        shown = [Panel(axes, pattern, places[label], label)
                  for label, pattern in patterns.items()]
         steps = max(len(panel.states) for panel in shown)
         if steps > MOST_STEPS:

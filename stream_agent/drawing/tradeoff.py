@@ -12,8 +12,8 @@ from matplotlib.transforms import Bbox
 import numpy as np
 from stream_agent.drawing.graph_picture import marker_entry
 from stream_agent.drawing.plot_style import (
-    BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PURPLE, SKY, VERMILION)
-from stream_agent.drawing.style import DrawingError, PICTURE_STYLE
+    BLUE, DrawingError, FAINT, GREEN, INK, legend_outside, ORANGE, PICTURE_STYLE, PURPLE, SKY,
+    VERMILION)
 
 # A marker and a colour each; the colours alone would not do in print.
 KINDS = {'streaming': ('o', BLUE), 'sequential': ('s', VERMILION), 'hybrid': ('D', GREEN),

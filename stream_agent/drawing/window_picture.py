@@ -1,55 +1,165 @@
-"""A rollout window as a picture: what every node waits for, frame by frame."""
+"""Rollout windows as pictures: what every node waits for, and what depends on an image."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 import numpy as np
 from stream_agent.drawing.graph_picture import (
-    box_entry, draw_boxes, draw_curves, inner, line_entry, SAME_FRAME, STREAMING)
+    box_entry, draw_boxes, draw_curves, edge_entries, headline, inner, line_entry, SAME_FRAME,
+    STREAMING)
 from stream_agent.drawing.layout import Box, Curve
-from stream_agent.drawing.plot_style import FAINT, INK
-from stream_agent.drawing.style import (
-    canvas, CONE, DrawingError, headline, HELD, PICTURE_STYLE, text_width)
+from stream_agent.drawing.plot_style import (
+    canvas, CONE, DrawingError, FAINT, HELD, INK, PICTURE_STYLE, SEEN, text_width, VERMILION)
 from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.information import images_seen
 from stream_agent.theory.patterns import (
     Edge, InvalidRolloutError, Pattern, sequential_pattern, update_order)
 from stream_agent.theory.rollout import (
     FrameNode, inference_tableau, response_cone, sources_of, window_nodes)
 
 WIDTH, HEIGHT, ROW = 0.4, 0.3, 0.5
-GAP, WIDEST_GAP = 0.62, 1.3
-HEAD_ROOM, LABEL_SIZE = 0.26, 9
+GAP, WIDEST_GAP, PANEL_GAP = 0.62, 1.3, 0.46
+HEAD_ROOM, LABEL_SIZE, NUMBER_SIZE = 0.26, 9, 8.5
 PANEL_TITLE, PANEL_SPACE, WIDEST_ROW = 0.28, 0.35, 14.0
 MOST_CELLS, MOST_EDGES = 4000, 12000
+# Of a node's height that edges leave and arrive at; and how close together they may be.
+PORTS, PORT_STEP = 0.7, 0.06
+RESPONSE = {'facecolor': 'none', 'edgecolor': VERMILION, 'linewidth': 2.4}
 
 
 class Grid(NamedTuple):
     """
-    Where the nodes of a window stand, held ones included.
+    Where the nodes of a window are drawn, held ones included.
 
     :param boxes: A box for every frame and node.
     :param rows: Nodes from top to bottom.
+    :param size: W; the window has the frames 0, ..., W, each a column.
+    :param gap: Between two columns.
     :param corner: Left and top.
     """
 
+    graph: GraphSpec
     boxes: dict[FrameNode, Box]
     rows: list[str]
-    columns: int
+    size: int
     gap: float
     corner: tuple[float, float]
     width: float
     height: float
 
 
+def draw_window(graph: GraphSpec, pattern: Pattern, size: int, name: str = '') -> Figure:
+    """
+    Draw a rollout window: frames from left to right, nodes in the order of their updates.
+
+    Every node shows its number of the inference tableau. The response cone of every frame is
+    filled. A node that is held has no copy of its own, but a bar from its last update on.
+
+    :param pattern: A valid pattern.
+    :param size: W; the window has the frames 0, ..., W.
+    :param name: The graph's name, for the title.
+    :raises DrawingError: If the window is too large.
+    """
+    with rc_context(PICTURE_STYLE):
+        place = grid(graph, common_rows(graph, pattern), size)
+        curves = edge_curves(place, pattern)
+        held = held_spans(place)
+        figure, axes = canvas(place.width, place.height, headline(graph, pattern, name), [
+            box_entry('number: update step at which the node is there'),
+            *edge_entries(edge.streams for edge in curves),
+            box_entry('response cone of the frame', facecolor=CONE, linewidth=1.5),
+            *[box_entry('held', facecolor=HELD, edgecolor=FAINT, linewidth=0.6)] * bool(held),
+            box_entry('frame 0: initial state', edgecolor=FAINT)])
+        draw_labels(axes, place)
+        draw_held(axes, place, held)
+        for style, streams, title in ((SAME_FRAME, False, 'same_frame_edges'),
+                                      (STREAMING, True, 'streaming_edges')):
+            draw_curves(axes, [points for edge, points in curves.items()
+                               if edge.streams is streams], style, title)
+        cones = {(i, v) for i in range(1, size + 1) for v in response_cone(graph, pattern, i)}
+        draw_nodes(axes, place, {'cone': {'facecolor': CONE, 'linewidth': 1.5},
+                                 'initial': {'edgecolor': FAINT, 'linewidth': 0.9},
+                                 'node': {'linewidth': 0.9}},
+                   lambda node: 'cone' if node in cones else 'initial' if not node[0] else 'node',
+                   inference_tableau(graph, pattern, size))
+        draw_output_borders(axes, place, [node for node in window_nodes(graph, size)
+                                          if node[1] == graph.output])
+    return figure
+
+
+def draw_influence(graph: GraphSpec, patterns: Mapping[str, Pattern], image: int, size: int,
+                   name: str = '') -> Figure:
+    """
+    Draw which nodes at which frames depend on an image, for one or several patterns.
+
+    :param patterns: Valid patterns of the graph by their names.
+    :param image: The frame of the image, from 1 (from 0 with the image of frame 0) to W.
+    :param size: W; the windows have the frames 0, ..., W.
+    :param name: The graph's name, for the title.
+    :raises DrawingError: If the windows are too large.
+    """
+    with rc_context(PICTURE_STYLE):
+        places = panels(graph, patterns, size)
+        legend: list[Artist] = [
+            box_entry('depends on the image', facecolor=SEEN, linewidth=1.4),
+            box_entry('does not', edgecolor=FAINT),
+            box_entry('first response', **RESPONSE),
+            line_entry('carries it, same frame', SAME_FRAME),
+            line_entry('carries it, streaming', STREAMING),
+            box_entry('number: update step', edgecolor=INK)]
+        if held_spans(next(iter(places.values()))):
+            legend.append(box_entry('held', facecolor=HELD, edgecolor=FAINT))
+        title = f"{name + ': ' if name else ''}what depends on the image of frame {image}"
+        figure, axes = canvas(*extent(places.values()), title, legend)
+        for label, pattern in patterns.items():
+            draw_influence_panel(axes, pattern, places[label], image, label)
+    return figure
+
+
+def draw_influence_panel(axes: Axes, pattern: Pattern, place: Grid, image: int, label: str
+                         ) -> None:
+    """Draw which nodes of one pattern's window depend on an image, and the first response."""
+    graph = place.graph
+    seen = images_seen(graph, pattern, place.size)
+    depends = {node for node, images in seen.items() if image in images}
+    tableau = inference_tableau(graph, pattern, place.size)
+    response = next(((i, graph.output) for i in range(place.size + 1)
+                     if (i, graph.output) in depends), None)
+    draw_title(axes, place, f'{label}: ' + (
+        'no response in this window' if response is None else
+        f'first response {when(response[0] - image)}, update step {tableau[response]}'))
+    draw_labels(axes, place)
+    for dependent, colour in ((False, HELD), (True, SEEN)):
+        draw_held(axes, place, [span for span in held_spans(place)
+                                if (span[0] in depends) is dependent], colour)
+    curves = edge_curves(place, pattern)
+    for style, streams in ((SAME_FRAME, False), (STREAMING, True)):
+        draw_curves(axes, [points for edge, points in curves.items()
+                           if edge.streams is streams and edge.source in depends],
+                    {**style, 'linewidth': 1.0}, 'influence')
+    draw_nodes(axes, place, {'independent': {'edgecolor': FAINT, 'linewidth': 0.8},
+                             'dependent': {'facecolor': SEEN, 'linewidth': 1.4}},
+               lambda node: 'dependent' if node in depends else 'independent', tableau)
+    if response is not None:
+        draw_boxes(axes, [inner(place.boxes[response], -0.05)], 'first_response',
+                   graph.output in graph.inputs, zorder=1.5, **RESPONSE)
+
+
+def when(late: int) -> str:
+    """Say after how many frames an image is answered."""
+    return 'in the same frame' if late == 0 else f"{late} frame{'s' if late > 1 else ''} later"
+
+
 def grid(graph: GraphSpec, rows: list[str], size: int, gap: float | None = None,
          corner: tuple[float, float] = (0.0, 0.0)) -> Grid:
     """
-    Place a window.
+    Place the nodes of a window in rows and columns.
 
     :param rows: All nodes from top to bottom.
     :param gap: Between two columns; wide enough for the edges of all rows if None.
@@ -64,16 +174,15 @@ def grid(graph: GraphSpec, rows: list[str], size: int, gap: float | None = None,
              for i in range(size + 1) for k, name in enumerate(rows)}
     # The last frame's edges turn within the gap at its right.
     width = labels + (size + 1) * WIDTH + (size + 0.75) * gap
-    return Grid(boxes, rows, size + 1, gap, corner, width,
+    return Grid(graph, boxes, rows, size, gap, corner, width,
                 HEAD_ROOM + (len(rows) - 1) * ROW + HEIGHT)
 
 
-def panels(graph: GraphSpec, patterns: Mapping[str, Pattern], size: int, gap: float
-           ) -> dict[str, Grid]:
+def panels(graph: GraphSpec, patterns: Mapping[str, Pattern], size: int) -> dict[str, Grid]:
     """
     Place a window for each of several patterns: side by side, or one below the other if wide.
 
-    Above each there is room for a title.
+    Above each window there is room for a title.
 
     :param patterns: Patterns by their names.
     """
@@ -81,7 +190,7 @@ def panels(graph: GraphSpec, patterns: Mapping[str, Pattern], size: int, gap: fl
     found: dict[str, Grid] = {}
     x = y = 0.0
     for name in patterns:
-        found[name] = place = grid(graph, rows, size, gap, (x, y + PANEL_TITLE))
+        found[name] = place = grid(graph, rows, size, PANEL_GAP, (x, y + PANEL_TITLE))
         if len(patterns) * (place.width + PANEL_SPACE) > max(
                 WIDEST_ROW, len(patterns) * place.height):
             y += PANEL_TITLE + place.height + PANEL_SPACE
@@ -105,7 +214,7 @@ def draw_title(axes: Axes, place: Grid, title: str) -> Text:
 def check_window(graph: GraphSpec, size: int) -> None:
     """Refuse a window that is empty, or too large to be read."""
     if size < 1:
-        raise DrawingError(f'window: {size} is no size; the smallest has the frames 0 and 1')
+        raise DrawingError(f'window: {size} is not a size; the smallest is 1')
     cells, edges = (size + 1) * len(graph.nodes), (size + 1) * len(graph.edges)
     if cells > MOST_CELLS or edges > MOST_EDGES:
         most = min(MOST_CELLS // len(graph.nodes), MOST_EDGES // len(graph.edges)) - 1
@@ -127,52 +236,79 @@ def common_rows(graph: GraphSpec, pattern: Pattern) -> list[str]:
 
 
 def label(graph: GraphSpec, name: str) -> str:
-    """Return what stands before a node's row."""
+    """Return the text before a node's row."""
     node = graph.node(name)
     rate = f' (every {node.period}, +{node.offset})' if node.period > 1 else ''
     role = ' (input)' if name in graph.inputs else ' (output)' if name == graph.output else ''
     return f'{name}{role}{rate}'
 
 
-def draw_labels(axes: Axes, graph: GraphSpec, place: Grid) -> None:
-    """Name rows and columns."""
-    left, top = place.corner
+def draw_labels(axes: Axes, place: Grid) -> None:
+    """Write the names of nodes before their rows, and the frames above their columns."""
+    (left, top), graph = place.corner, place.graph
     for name in place.rows:
         axes.text(left, place.boxes[0, name].y, label(graph, name), fontsize=LABEL_SIZE,
                   va='center', fontweight='bold' if name == graph.output else 'normal')
-    for i in range(place.columns):
+    for i in range(place.size + 1):
         axes.text(place.boxes[i, place.rows[0]].x, top + HEAD_ROOM - 0.12,
                   str(i) if i else 'frame 0', fontsize=LABEL_SIZE, ha='center', color=FAINT)
 
 
-def held_spans(graph: GraphSpec, size: int) -> list[tuple[FrameNode, int]]:
-    """Return which nodes are held from which frame to which; those of one frame are left out."""
+def held_spans(place: Grid) -> list[tuple[FrameNode, int]]:
+    """Return every update whose value is held for further frames, with the last of them."""
     spans = []
-    for node in graph.nodes:
-        updates = [i for i in range(size + 1) if i == 0 or node.updates_at(i)] + [size + 1]
+    for node in place.graph.nodes:
+        updates = [0, *filter(node.updates_at, range(1, place.size + 1)), place.size + 1]
         spans += [((a, node.name), b - 1) for a, b in zip(updates, updates[1:]) if b - 1 > a]
     return spans
 
 
-def bars(place: Grid, spans: list[tuple[FrameNode, int]]) -> list[Box]:
-    """Return the bars that stand for held values."""
-    found = []
+def draw_held(axes: Axes, place: Grid, spans: Iterable[tuple[FrameNode, int]], colour: str = HELD
+              ) -> None:
+    """Draw a bar for every value that is held."""
+    bars = []
     for (start, name), end in spans:
-        first, last = place.boxes[start, name], place.boxes[end, name]
-        left, right = first.x, last.x + WIDTH / 2
-        found.append(Box((left + right) / 2, first.y, right - left, 0.45 * HEIGHT))
-    return found
+        left, right = place.boxes[start, name].x, place.boxes[end, name].x + WIDTH / 2
+        bars.append(Box((left + right) / 2, place.boxes[start, name].y, right - left,
+                        0.45 * HEIGHT))
+    draw_boxes(axes, bars, 'held', zorder=1, facecolor=colour, edgecolor=FAINT, linewidth=0.6)
 
 
-# Of a node's height that edges leave and arrive at; and how close together they may be.
-PORTS, PORT_STEP = 0.7, 0.06
+def draw_nodes(axes: Axes, place: Grid, looks: Mapping[str, dict],
+               look_of: Callable[[FrameNode], str], numbers: Mapping[FrameNode, object]
+               ) -> list[tuple[list[FrameNode], PathCollection, list[Text]]]:
+    """
+    Draw the nodes of a window with what is written in them.
+
+    :param looks: How boxes look, by the name of the look.
+    :param numbers: What is written in the nodes; the others are left empty.
+    :returns: Nodes that look alike, with their boxes and their texts.
+    """
+    groups: dict[tuple[str, bool], list[FrameNode]] = {}
+    for node in window_nodes(place.graph, place.size):
+        groups.setdefault((look_of(node), node[1] in place.graph.inputs), []).append(node)
+    return [(nodes,
+             draw_boxes(axes, [place.boxes[node] for node in nodes], look, is_input,
+                        **looks[look]),
+             [axes.text(*place.boxes[node][:2], str(numbers.get(node, '')), fontsize=NUMBER_SIZE,
+                        ha='center', va='center_baseline', zorder=6,
+                        color=looks[look].get('edgecolor', INK)) for node in nodes])
+            for (look, is_input), nodes in groups.items()]
+
+
+def draw_output_borders(axes: Axes, place: Grid, nodes: Iterable[FrameNode], zorder: float = 4
+                        ) -> None:
+    """Draw the second border of outputs."""
+    draw_boxes(axes, [inner(place.boxes[node], 0.03) for node in nodes], 'outputs',
+               place.graph.output in place.graph.inputs, zorder=zorder, facecolor='none',
+               linewidth=0.7)
 
 
 class WindowEdge(NamedTuple):
     """
     An edge of the window.
 
-    :param source: The node that it reads, at the frame in which it reads it, held or not.
+    :param source: The node that is read, at the frame in which it is read, held or not.
     """
 
     source: FrameNode
@@ -197,15 +333,14 @@ def window_edges(graph: GraphSpec, pattern: Pattern, size: int) -> list[WindowEd
             for u, r in sources[node.name]]
 
 
-def edge_curves(graph: GraphSpec, place: Grid, edges: Iterable[WindowEdge]
-                ) -> dict[WindowEdge, Curve]:
-    """Draw the edges of a window."""
-    edges = list(edges)
+def edge_curves(place: Grid, pattern: Pattern) -> dict[WindowEdge, Curve]:
+    """Return how the edges of a pattern's window run."""
+    edges = window_edges(place.graph, pattern, place.size)
     streams = {edge.edge: edge.streams for edge in edges}
     row = {name: k for k, name in enumerate(place.rows)}
     ports = port_offsets(streams, row)
     furthest = max((abs(row[u] - row[v]) for (u, v), r in streams.items() if not r), default=2)
-    return {edge: edge_curve(graph, place, edge, ports, furthest) for edge in edges}
+    return {edge: edge_curve(place, edge, ports, furthest) for edge in edges}
 
 
 def port_offsets(streams: dict[Edge, bool], row: dict[str, int]) -> dict[tuple[Edge, str], float]:
@@ -237,17 +372,17 @@ def port_offsets(streams: dict[Edge, bool], row: dict[str, int]) -> dict[tuple[E
     return offsets
 
 
-def edge_curve(graph: GraphSpec, place: Grid, edge: WindowEdge,
-               ports: dict[tuple[Edge, str], float], furthest: int) -> Curve:
+def edge_curve(place: Grid, edge: WindowEdge, ports: dict[tuple[Edge, str], float],
+               furthest: int) -> Curve:
     """
-    Draw one edge.
+    Return how one edge runs.
 
     :param furthest: Rows that the longest edge within a column goes down.
     """
     source, target = place.boxes[edge.source], place.boxes[edge.target]
     leave, arrive = (ports.get((edge.edge, end), 0.0) for end in ('out', 'in'))
     right, drop = source.x + WIDTH / 2, target.y - source.y
-    if edge.source[1] in graph.inputs:
+    if edge.source[1] in place.graph.inputs:
         # On the round end of the box.
         right -= HEIGHT / 2 - np.sqrt(HEIGHT ** 2 / 4 - leave ** 2)
     start, end = source.y + leave, target.y + arrive
@@ -260,70 +395,3 @@ def edge_curve(graph: GraphSpec, place: Grid, edge: WindowEdge,
                          for t in (0, 1 / 3, 2 / 3, 1)])
     reach = source.x + WIDTH / 2 + place.gap * (0.2 + 0.8 * abs(drop) / ROW / furthest)
     return np.array([(right, start), (reach, start), (reach, end), (source.x + WIDTH / 2, end)])
-
-
-NUMBER_SIZE = 8.5
-
-
-def draw_window(graph: GraphSpec, pattern: Pattern, size: int, name: str = '') -> Figure:
-    """
-    Draw a rollout window: frames from left to right, nodes in the order of their updates.
-
-    Every node shows its number of the inference tableau. The response cone of every frame is
-    filled. A node that is held has no copy of its own, but a bar from its last update on.
-
-    :param pattern: A valid pattern.
-    :param size: W; the window has the frames 0, ..., W.
-    :param name: The graph's, for the title.
-    :raises DrawingError: If the window is too large.
-    """
-    with rc_context(PICTURE_STYLE):
-        place = grid(graph, common_rows(graph, pattern), size)
-        spans = held_spans(graph, size)
-        curves = edge_curves(graph, place, window_edges(graph, pattern, size))
-        figure, axes = canvas(place.width, place.height, headline(graph, pattern, name),
-                              entries({edge.streams for edge in curves}, bool(spans)))
-        draw_labels(axes, graph, place)
-        draw_boxes(axes, bars(place, spans), 'held', zorder=1, facecolor=HELD, edgecolor=FAINT,
-                   linewidth=0.6)
-        for style, streams, title in ((SAME_FRAME, False, 'same_frame_edges'),
-                                      (STREAMING, True, 'streaming_edges')):
-            draw_curves(axes, [points for edge, points in curves.items()
-                               if edge.streams is streams], style, title)
-        cones = {(i, v) for i in range(1, size + 1) for v in response_cone(graph, pattern, i)}
-        draw_nodes(axes, graph, place, cones, inference_tableau(graph, pattern, size))
-    return figure
-
-
-def draw_nodes(axes: Axes, graph: GraphSpec, place: Grid, cones: set[FrameNode],
-               tableau: dict[FrameNode, int]) -> None:
-    """Draw the window's nodes with their numbers."""
-    kinds: dict[tuple[str, bool], list[FrameNode]] = {}
-    for node in window_nodes(graph, place.columns - 1):
-        kind = 'cone' if node in cones else 'initial' if node[0] == 0 else 'node'
-        kinds.setdefault((kind, node[1] in graph.inputs), []).append(node)
-    for (kind, is_input), nodes in kinds.items():
-        draw_boxes(axes, [place.boxes[node] for node in nodes], kind, is_input,
-                   facecolor=CONE if kind == 'cone' else 'white',
-                   edgecolor=FAINT if kind == 'initial' else INK,
-                   linewidth=1.5 if kind == 'cone' else 0.9)
-        for node in nodes:
-            axes.text(*place.boxes[node][:2], str(tableau[node]), fontsize=NUMBER_SIZE,
-                      ha='center', va='center_baseline', zorder=6,
-                      color=FAINT if kind == 'initial' else INK)
-    outputs = [node for nodes in kinds.values() for node in nodes if node[1] == graph.output]
-    draw_boxes(axes, [inner(place.boxes[node], 0.03) for node in outputs], 'outputs',
-               graph.output in graph.inputs, facecolor='none', linewidth=0.7)
-
-
-def entries(streams: set[bool], held: bool) -> list[Artist]:
-    """Return the legend: what is in the picture, and nothing else."""
-    found: list[Artist] = [box_entry('number: update step at which the node is there')]
-    if False in streams:
-        found.append(line_entry('reads the same frame (R = 0)', SAME_FRAME))
-    if True in streams:
-        found.append(line_entry('streams: reads the frame before (R = 1)', STREAMING))
-    found.append(box_entry('response cone of the frame', facecolor=CONE, linewidth=1.5))
-    if held:
-        found.append(box_entry('held', facecolor=HELD, edgecolor=FAINT, linewidth=0.6))
-    return [*found, box_entry('frame 0: initial state', edgecolor=FAINT)]

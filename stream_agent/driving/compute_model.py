@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.bounded_settings import check, choice, file_path, quantity
+from stream_agent.graph_files.cost_file import load_costs
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.patterns import Pattern
 from stream_agent.theory.planning.candidates import (
     Candidate, Device, EXECUTIONS, kind_of, PARALLEL, Rollout, SERIAL)
-from stream_agent.theory.planning.costs import load_costs, NodeCosts
+from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.rollout import response_cone
 
 # Shares of a camera period nearer than this are one instant.

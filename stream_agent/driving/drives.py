@@ -51,7 +51,7 @@ class PolicyDriver:
 
     def __init__(self, policy: Policy, device: str = 'cpu') -> None:
         self._policy = policy
-        self._engine = Engine(policy.network, device, policy.updates_per_frame)
+        self._engine = Engine(policy.network, device)
         self._engine.warm_up()
 
     def reset(self) -> None:
@@ -60,12 +60,14 @@ class PolicyDriver:
 
     def command(self, frame: SimulatedFrame) -> Command:
         """Answer one frame by the response cone."""
-        self._responses = self._engine.responses(self._policy.preprocessing(frame.image))
-        return self._policy.limits.command(next(self._responses))
+        image = self._policy.preprocessing(frame.image)
+        for _ in range(self._policy.updates_per_frame - 1):
+            self._engine.step(image)
+        return self._policy.limits.command(self._engine.respond(image))
 
     def settle(self) -> None:
         """Compute what only later frames need."""
-        next(self._responses, None)
+        self._engine.settle()
 
 
 @dataclass

@@ -10,8 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 from scipy.stats import t as students_t
-from stream_agent.drawing.plot_style import BLUE, FAINT, INK
-from stream_agent.drawing.style import PICTURE_STYLE
+from stream_agent.drawing.plot_style import BLUE, FAINT, INK, PICTURE_STYLE
 from stream_agent.driving.compute_model import (
     ComputeModel, EmulatedRollout, Timeline, TimingFigures, timings)
 from stream_agent.driving.drives import Drive, drive_together, Trial

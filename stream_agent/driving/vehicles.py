@@ -9,7 +9,8 @@ from stream_agent.command import Command, STOP
 from stream_agent.driving.compute_model import Taken, Timeline
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.network.program import State
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.environment import DrivingEnvironment, Moment, SimulatedFrame
 import torch
 

@@ -7,85 +7,96 @@ from typing import Any, NamedTuple
 import warnings
 
 import numpy as np
-from stream_agent.engine.numpy_readout import light_response, LightResponse
-from stream_agent.engine.read_outs import by_rows
-from stream_agent.engine.task_executor import bind_terms, BoundTask, terms_of, Values
-from stream_agent.network.modules import Term
+from stream_agent.engine.read_outs import (
+    join_read_outs, numpy_read_out, NumpyReadOut, read_by_rows, ReadOuts)
+from stream_agent.network.program import (
+    bind, frame_program, NodeProgram, Operation, OPERATIONS, Run, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.frame_schedule import frame_tasks, FrameTasks, Task
+from stream_agent.theory.frame_schedule import frame_schedule, FrameSchedule, NodeWork
 import torch
 from torch import nn, Tensor
 
 
-class HalfStep(nn.Module):
-    """
-    Tasks as one function; tensors are (B, *shape) of their nodes, sums into cells wider.
+#: How each operation is done where it is traced: as the reference does it.
+TRACED = {**OPERATIONS, 'read_outs': lambda operation: ReadOuts(operation.module)}
 
-    :param tasks: With whether each is done ahead, for the next frame.
+
+def traced_operations(network: RolloutNetwork, program: NodeProgram) -> list[Operation]:
+    """Return what is done for a node, with modules that runtimes are fast at."""
+    return join_read_outs(read_by_rows(program, network.shapes)).operations()
+
+
+class FrameModule(nn.Module):
+    """
+    A part of a frame as one function of tensors.
+
+    Shapes: (B, *shape) of their nodes, sums into cells wider.
+
+    :param works: With whether each is done ahead, for the next frame.
     :param kept: Names of results that are wanted; those for the next frame are anyway.
     :param held_next: Nodes that the next frame holds.
     """
 
-    def __init__(self, network: RolloutNetwork, tasks: list[tuple[Task, bool]], kept: set[str],
-                 held_next: tuple[str, ...] = ()) -> None:
+    def __init__(self, network: RolloutNetwork, works: list[tuple[NodeWork, bool]],
+                 kept: set[str], held_next: tuple[str, ...] = ()) -> None:
         super().__init__()
         self._network = network
         self._held_next = held_next
-        self._tasks: list[tuple[BoundTask, bool]] = [
-            (bind_terms(network, task, self._terms(task)), ahead) for task, ahead in tasks]
+        self._runs: list[tuple[Run, bool]] = [
+            (bind(traced_operations(network, network.programs[work.node].part(work)), TRACED),
+             ahead) for work, ahead in works]
         reads: dict[str, None] = {}
         writes: dict[str, None] = {}
-        for task, ahead in tasks:
+        for work, ahead in works:
             reads.update(dict.fromkeys(
-                name for name in names_read(network, task, ahead, held_next)
+                name for name in names_read(network, work, ahead, held_next)
                 if name not in writes))
-            writes[name_written(task, ahead)] = None
+            writes[name_written(work, ahead)] = None
         self.eval()
         #: Names of the arguments and of the results, in order.
         self.inputs = list(reads)
         self.outputs = [name for name in writes if name in kept or name.endswith('.next')]
 
-    def _terms(self, task: Task) -> list[Term]:
-        """Return what a task sums, with modules that runtimes are fast at."""
-        shapes = self._network.shapes
-        return [term._replace(module=by_rows(term.module, shapes[term.source]))
-                for term in terms_of(self._network, task)]
-
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        values = dict(zip(self.inputs, arguments))
         frames: dict[str, Values] = {'.before': {}, '': {}, '.next': {}}
-        for name, value in values.items():
-            node, _, suffix = name.partition('.')
-            frames['' if suffix in ('', 'sum') else f'.{suffix}'][node] = value
-        for run, ahead in self._tasks:
+        for name, value in zip(self.inputs, arguments):
+            key, frame = place_of(name)
+            frames[frame][key] = value
+        for run, ahead in self._runs:
             if ahead:
                 frames['.next'].update({name: frames[''][name] for name in self._held_next
                                         if name in frames['']})
                 run(frames['.next'], frames[''])
             else:
                 run(frames[''], frames['.before'])
-        return tuple(frames['.next' if name.endswith('.next') else ''][name.partition('.')[0]]
-                     for name in self.outputs)
+        places = map(place_of, self.outputs)
+        return tuple(frames[frame][key] for key, frame in places)
 
 
-def names_read(network: RolloutNetwork, task: Task, ahead: bool, held_next: tuple[str, ...]
+def names_read(network: RolloutNetwork, work: NodeWork, ahead: bool, held_next: tuple[str, ...]
                ) -> list[str]:
-    """Return the tensors that a task reads."""
+    """Return the tensors that work on a node reads."""
     own, previous = ('.next', '') if ahead else ('', '.before')
     names = []
-    for source, target in task.edges:
+    for source, target in work.edges:
         streams = network.pattern[source, target]
         names.append(source + (previous if streams or ahead and source in held_next else own))
-    if task.begun:
-        names.append(f'{task.node}.sum')
-    if task.finishes and network.graph.node(task.node).cell:
-        names.append(task.node + previous)
+    if work.begun:
+        names.append(f'{work.node}.sum')
+    if work.finishes and network.graph.node(work.node).cell:
+        names.append(work.node + previous)
     return names
 
 
-def name_written(task: Task, ahead: bool) -> str:
-    """Return the tensor that a task gives."""
-    return task.node + ('' if task.finishes else '.sum') + ('.next' if ahead else '')
+def name_written(work: NodeWork, ahead: bool) -> str:
+    """Return the tensor that work on a node gives."""
+    return work.node + ('' if work.finishes else '.sum') + ('.next' if ahead else '')
+
+
+def place_of(name: str) -> tuple[str, str]:
+    """Return what a tensor is called within its frame, and the suffix of that frame."""
+    key = key_of(name)
+    return key, name.removeprefix(key)
 
 
 def key_of(name: str) -> str:
@@ -100,7 +111,7 @@ def remembered_nodes(network: RolloutNetwork) -> list[str]:
             if node.name in streaming or node.cell or node.period > 1]
 
 
-class FrameHalves(NamedTuple):
+class FrameModules(NamedTuple):
     """
     What a frame of the schedule does.
 
@@ -109,33 +120,33 @@ class FrameHalves(NamedTuple):
     :param held_next: Nodes v that the next frame holds, so that ``v.next`` is ``v``.
     """
 
-    respond: HalfStep
-    settle: HalfStep
+    respond: FrameModule
+    settle: FrameModule
     held_next: tuple[str, ...]
 
 
-def frame_halves(network: RolloutNetwork) -> list[FrameHalves]:
-    """Return the halves of every frame of the hyperperiod, frame 0 first."""
+def frame_modules(network: RolloutNetwork) -> list[FrameModules]:
+    """Return the modules of every frame of the hyperperiod, frame 0 first."""
     count = network.graph.hyperperiod
-    tasks = [frame_tasks(network.graph, network.pattern, frame) for frame in range(count)]
-    made: dict[tuple[FrameTasks, FrameTasks], FrameHalves] = {}
-    halves = []
+    schedules = [frame_schedule(network.graph, network.pattern, frame) for frame in range(count)]
+    made: dict[tuple[FrameSchedule, FrameSchedule], FrameModules] = {}
+    modules = []
     for frame in range(count):
-        pair = tasks[frame], tasks[(frame + 1) % count]
+        pair = schedules[frame], schedules[(frame + 1) % count]
         if pair not in made:
-            made[pair] = halves_of(network, *pair)
-        halves.append(made[pair])
-    return halves
+            made[pair] = modules_of(network, *pair)
+        modules.append(made[pair])
+    return modules
 
 
-def halves_of(network: RolloutNetwork, now: FrameTasks, after: FrameTasks) -> FrameHalves:
-    """Make the halves of a frame, from its tasks and those of the next one."""
+def modules_of(network: RolloutNetwork, now: FrameSchedule, after: FrameSchedule) -> FrameModules:
+    """Make the modules of a frame, from its schedule and that of the next one."""
     remembered = set(remembered_nodes(network))
-    settle = HalfStep(network, [(task, False) for task in now.rest]
-                      + [(task, True) for task in after.ahead], remembered, after.held)
-    respond = HalfStep(network, [(task, False) for task in now.respond],
-                       {*settle.inputs, *remembered, network.graph.output})
-    return FrameHalves(respond, settle, after.held)
+    settle = FrameModule(network, [(work, False) for work in now.settle]
+                         + [(work, True) for work in after.ahead], remembered, after.held)
+    respond = FrameModule(network, [(work, False) for work in now.respond],
+                          {*settle.inputs, *remembered, network.graph.output})
+    return FrameModules(respond, settle, after.held)
 
 
 def carry(network: RolloutNetwork) -> dict[str, str]:
@@ -150,8 +161,8 @@ def carry(network: RolloutNetwork) -> dict[str, str]:
 def initial_values(network: RolloutNetwork, batch_size: int = 1) -> Values:
     """Return what the first frame finds after a reset, by name."""
     state = network.initial_state(batch_size).values
-    first = frame_tasks(network.graph, network.pattern, 1)
-    ahead = HalfStep(network, [(task, True) for task in first.ahead], set(), first.held)
+    first = frame_schedule(network.graph, network.pattern, 1)
+    ahead = FrameModule(network, [(work, True) for work in first.ahead], set(), first.held)
     held = {f'{name}.next': state[name] for name in first.held}
     made = {**state, **held}
     made.update(zip(ahead.outputs, ahead(*(made[name] for name in ahead.inputs))))
@@ -165,15 +176,15 @@ CompiledHalf = Callable[[dict[str, Any]], None]
 
 class CompiledFrame(NamedTuple):
     """
-    What a frame of the schedule does, as in ``half_steps.FrameHalves``; None for nothing.
+    What a frame of the schedule does, as in ``FrameModules``; None for nothing.
 
-    :param light: Stands for ``respond`` where the answer is small enough.
+    :param light: Stands for ``respond`` where the output is little work.
     """
 
     respond: CompiledHalf | None
     settle: CompiledHalf | None
     held_next: tuple[str, ...]
-    light: LightResponse | None
+    light: NumpyReadOut | None
 
 
 class CompiledBackend(ABC):
@@ -195,7 +206,7 @@ class CompiledBackend(ABC):
         self.reset()
 
     @abstractmethod
-    def compile_half(self, half: HalfStep, examples: Values) -> CompiledHalf:
+    def compile_half(self, half: FrameModule, examples: Values) -> CompiledHalf:
         """Compile one half; the examples are its arguments, by name."""
 
     @abstractmethod
@@ -209,8 +220,8 @@ class CompiledBackend(ABC):
     @torch.inference_mode()
     def _compile_all(self, network: RolloutNetwork, batch_size: int) -> list[CompiledFrame]:
         """Compile the halves of all frames, each once, by going through them in torch."""
-        halves = frame_halves(network)
-        compiled: dict[HalfStep, CompiledHalf | None] = {}
+        halves = frame_modules(network)
+        compiled: dict[FrameModule, CompiledHalf | None] = {}
         frames = []
         values = dict(self._initial)
         for i in range(1, len(halves) + 1):
@@ -223,7 +234,8 @@ class CompiledBackend(ABC):
                 values.update(zip(half.outputs, half(*examples.values())))
             frames.append(CompiledFrame(
                 compiled[frame.respond], compiled[frame.settle], frame.held_next,
-                light_response(network, frame_tasks(network.graph, network.pattern, i).respond)))
+                numpy_read_out(network, frame_program(network.programs, frame_schedule(
+                    network.graph, network.pattern, i)).respond)))
             values = self._carried(values, frame.held_next)
         return frames
 
@@ -272,7 +284,7 @@ OPSET = 18
 
 
 @torch.inference_mode()
-def to_onnx(half: HalfStep, arguments: list[Tensor]) -> bytes:
+def to_onnx(half: FrameModule, arguments: list[Tensor]) -> bytes:
     """
     Return an ONNX model of a half, with the names of its tensors.
 

@@ -4,7 +4,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from stream_agent.engine.torch_globals import computing
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.network.program import State
+from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
 

@@ -1,6 +1,6 @@
 """The engine: one owner of state; it answers first and settles the rest after."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import warnings
 
 import numpy as np
@@ -15,7 +15,7 @@ def choose_device(name: str) -> torch.device:
     """
     Return the torch device of that name; 'auto' is the GPU if there is one.
 
-    :raises ValueError: If the device is not to be had.
+    :raises ValueError: If the device is not available.
     """
     if name == 'auto':
         name = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -24,7 +24,7 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device '{name}' is not to be had ({reason}); "
+        raise ValueError(f"device '{name}' is not available ({reason}); "
                          "use 'auto', 'cpu', or a CUDA device that nvidia-smi lists") from None
     return device
 
@@ -37,13 +37,13 @@ def warn_of(old: str, new: str) -> None:
 
 def check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
     """
-    Refuse what is no frame for a network, before anything is done with it.
+    Refuse an array that does not fit a network's input, before anything is done with it.
 
     :raises ValueError: If it has another type or shape.
     """
     if not isinstance(frame, np.ndarray) or frame.dtype != np.float32:
         kind = getattr(frame, 'dtype', type(frame).__name__)
-        raise ValueError(f'respond: the frame is {kind}; it has to be a float32 array, as '
+        raise ValueError(f'respond: the frame is {kind}; it needs to be a float32 array, as '
                          'preprocessing makes it of an image')
     if frame.shape != shape:
         raise ValueError(f'respond: the frame has the shape {list(frame.shape)}; the network '
@@ -60,7 +60,8 @@ class Engine:
 
     :param network: Moved to the device and put in evaluation mode.
     :param device: A torch device string such as 'cuda:0' or 'cpu', or 'auto'.
-    :param updates_per_frame: Update steps that one image is held for, at least 1.
+    :param updates_per_frame: Update steps that callers hold one image for, at least 1: they
+        call ``step`` for all but the last, then ``respond`` and ``settle``.
     :param backend: A name in ``backends.BACKENDS``, or 'auto' for the one that is measured to
         be the fastest.
     :param precision: 'float32', 'tf32' or 'bfloat16'.
@@ -69,7 +70,7 @@ class Engine:
     :param batch_size: B, for frames (B, *shape) and outputs alike; None for one stream without
         a batch axis.
     :param executor: What ``backend`` was called in the release before.
-    :raises ValueError: If the device or the backend is not to be had.
+    :raises ValueError: If the device or the backend is not available.
     """
 
     def __init__(self, network: RolloutNetwork, device: str = 'cpu',
@@ -109,6 +110,8 @@ class Engine:
             self._backend = make_backend(backend, self.device, request)
             if backend != 'eager':
                 check_outputs(backend, self._backend, request)
+        #: Processes that share the work; with more see ``ranks.local_ranks``.
+        self.ranks = 1
         self.reset()
 
     @property
@@ -148,7 +151,7 @@ class Engine:
         output = self._in_threads(self._backend.respond,
                                   frame if self._batched else frame[np.newaxis])
         self._settled = False
-        # The backend may go on reading its own.
+        # The backend may still read its own.
         return output.copy() if self._batched else output[0].copy()
 
     def settle(self) -> None:
@@ -169,20 +172,12 @@ class Engine:
         with torch_threads(self.threads):
             return work(*arguments)
 
+    def close(self) -> None:
+        """Give the backend's memory and threads back; nothing is stepped after that."""
+        del self._backend
+
     def step(self, frame: np.ndarray) -> np.ndarray:
         """Respond, settle, and return the output."""
         output = self.respond(frame)
         self.settle()
         return output
-
-    def responses(self, frame: np.ndarray, every_update: bool = False) -> Iterator[np.ndarray]:
-        """
-        Hold a frame for all its update steps; settle whenever the caller asks for more.
-
-        :param every_update: Yield the response of every update step, not of the last alone.
-        """
-        for update in range(1, self.updates_per_frame + 1):
-            output = self.respond(frame)
-            if every_update or update == self.updates_per_frame:
-                yield output
-            self.settle()

@@ -9,7 +9,8 @@ import numpy as np
 from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.engine.torch_globals import wait_for
 from stream_agent.measurement.machine import machine
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.network.program import State
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import GraphSpec, with_schedule
 from stream_agent.theory.patterns import newest_image_pattern, update_order
 from stream_agent.theory.planning.candidates import Rollout

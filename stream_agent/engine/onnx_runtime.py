@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from stream_agent.engine.compiled import (
-    CompiledBackend, CompiledHalf, HalfStep, key_of, to_onnx, Values)
+    CompiledBackend, CompiledHalf, FrameModule, key_of, to_onnx, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from torch import Tensor
 
@@ -217,7 +217,7 @@ class OnnxRuntimeBackend(CompiledBackend):
         for half in self._halves:
             half.prepare(without_reordering(half.model, keys), options)
 
-    def compile_half(self, half: HalfStep, examples: Values) -> CompiledHalf:
+    def compile_half(self, half: FrameModule, examples: Values) -> CompiledHalf:
         """Optimise one half; all are opened together."""
         compiled = OnnxHalf(optimised(to_onnx(half, list(examples.values()))))
         self._halves.append(compiled)

@@ -8,7 +8,7 @@ import numpy as np
 import openvino
 from openvino.preprocess import PrePostProcessor
 from stream_agent.engine.compiled import (
-    CompiledBackend, CompiledHalf, HalfStep, key_of, to_onnx, Values)
+    CompiledBackend, CompiledHalf, FrameModule, key_of, to_onnx, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -75,7 +75,7 @@ class OpenVinoBackend(CompiledBackend):
         self._copies: dict[str, list[openvino.Tensor]] = {}
         super().__init__(network, batch_size)
 
-    def compile_half(self, half: HalfStep, examples: Values) -> CompiledHalf:
+    def compile_half(self, half: FrameModule, examples: Values) -> CompiledHalf:
         """Compile one half."""
         model = self._core.read_model(to_onnx(half, list(examples.values())))
         # What nothing depends on is no input of the model any more.

@@ -6,16 +6,19 @@ needed. All feature maps lie in memory with the channels last, so that nothing i
 between two layers or two frames; the image stays as it comes, for the answer not to wait.
 """
 
+from collections.abc import Callable, Iterable
 from copy import deepcopy
+from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
-from stream_agent.engine.numpy_readout import light_response
 from stream_agent.engine.read_outs import (
-    along_columns, dense_part, join_read_outs, LARGE_WINDOW, sums_rows)
-from stream_agent.engine.task_executor import BoundTask, Ending, TaskBackend, terms_of, Values
-from stream_agent.network.modules import Factor, Term
+    along_columns, dense_part, is_read_out, join_read_outs, LARGE_WINDOW, numpy_read_out,
+    NumpyReadOut, read_outs, sums_rows)
+from stream_agent.network.program import (
+    bind, frame_program, NodeProgram, Operation, OPERATIONS, Run, Term, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.frame_schedule import frame_tasks, Task
+from stream_agent.theory.frame_schedule import frame_schedule
 import torch
 from torch import nn, Tensor
 
@@ -70,13 +73,16 @@ class PackedDense:
         self._weight = torch.cat([part.weight for part in columns], dim=1).contiguous().t()
         self._bias = torch.stack([part.bias for part in columns]).sum(0)
 
-    def __call__(self, values: list[Tensor], total: Tensor | None) -> Tensor:
-        """Return the features, added to a total if there is one."""
+    def __call__(self, *values: Tensor) -> Tensor:
+        """Return the features of the sources, (B, features)."""
         columns = [part(value) for part, value in zip(self._columns, values)]
-        features = torch.addmm(
-            self._bias, torch.cat(columns, dim=1) if len(columns) > 1 else columns[0],
-            self._weight)
-        return features if total is None else features.add_(total)
+        return torch.addmm(self._bias,
+                           torch.cat(columns, dim=1) if len(columns) > 1 else columns[0],
+                           self._weight)
+
+    def added(self, total: Tensor, *values: Tensor) -> Tensor:
+        """Return the features, added to a total."""
+        return self(*values).add_(total)
 
 
 CHANNELS_LAST = torch.channels_last
@@ -121,127 +127,228 @@ class PackedConvolution:
         return self._fused_sum(value, total, *self._head, 'add', 1.0, *self._sum_tail)
 
 
-class PackedBackend(TaskBackend):
+class Packing:
     """
-    Steps a network by tasks, on the CPU, with packed weights and fused operations.
+    Translates the programs of nodes for one CPU.
 
     Features, cells and the image are float32 whatever the precision.
 
+    :param network: In evaluation mode.
+    :param batch_size: B, streams of frames that are stepped together.
+    :param precision: Of feature maps and convolutions, torch.float32 or torch.bfloat16.
+    """
+
+    def __init__(self, network: RolloutNetwork, batch_size: int, precision: torch.dtype) -> None:
+        self.network, self.batch_size, self.precision = network, batch_size, precision
+        self._table = {kind: partial(how, self) for kind, how in PACKED.items()}
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return the type of a node's values."""
+        node = self.network.graph.node(name)
+        exact = len(node.shape) == 1 or node.cell or name == self.network.input
+        return torch.float32 if exact else self.precision
+
+    def initial_values(self) -> Values:
+        """Return every node before the first frame, (B, *shape)."""
+        return {name: value if name == self.network.input else in_order(value.to(self.dtype(name)))
+                for name, value in self.network.initial_state(self.batch_size).values.items()}
+
+    def bind(self, program: NodeProgram) -> Run:
+        """Make what is done for a node callable; convolutions come last, to be joined."""
+        program = join_read_outs(program)
+        terms = sorted(map(packed_term, program.terms),
+                       key=lambda term: term[0].kind == 'convolution')
+        return bind(self._fused(program._replace(terms=tuple(terms)).operations()), self._table)
+
+    def _fused(self, operations: Iterable[Operation]) -> list[Operation]:
+        """Let sums and activations join the operation before them."""
+        result: list[Operation] = []
+        for operation in operations:
+            last = result[-1] if result else None
+            if last and last.result == operation.operands[-1].name:
+                if operation.kind == 'add' and self._can_add(last):
+                    result[-1] = last._replace(
+                        result=operation.result,
+                        operands=(operation.operands[0], *last.operands))
+                    continue
+                if operation.kind == 'activate' and self._can_activate(last, operation.module):
+                    result[-1] = last._replace(result=operation.result,
+                                               module=(last.module[0], operation.module))
+                    continue
+            result.append(operation)
+        return result
+
+    def _can_add(self, last: Operation) -> bool:
+        """Return whether an operation can add its result to a sum."""
+        return last.kind == 'read_outs' or (
+            last.kind == 'convolution' and self.dtype(last.node) == self.precision)
+
+    def _can_activate(self, last: Operation, activation: nn.Module) -> bool:
+        """Return whether an operation can apply an activation to its result."""
+        if last.kind != 'convolution' or self.dtype(last.node) != self.precision:
+            return False
+        has_sum = len(last.operands) > 1
+        return type(activation) in (FUSED_WITH_SUM if has_sum else FUSED) and (
+            # With a sum, oneDNN has no such in groups but in float32.
+            self.precision == torch.float32 or last.module[0].groups == 1)
+
+    def convolution(self, operation: Operation) -> Callable[..., Tensor]:
+        """Return a convolution with what has joined it, a function of a sum maybe and a source."""
+        source = operation.operands[-1].name
+        module, activation = operation.module
+        convolution = PackedConvolution(
+            module, (self.batch_size, *self.network.shapes[source]), self.precision,
+            FUSED[type(activation)] if activation else NOTHING)
+        dtype, precision = self.dtype(operation.node), self.precision
+        from_image = source == self.network.input
+        convert = self.dtype(source) != precision
+
+        def run(total: Tensor | None, value: Tensor) -> Tensor:
+            if from_image:
+                value = in_order(value)
+            if convert:
+                value = value.to(precision)
+            value = convolution(value, total)
+            return value if dtype == precision else value.to(dtype)
+
+        return run if len(operation.operands) > 1 else partial(run, None)
+
+    def read_outs(self, operation: Operation) -> Callable[..., Tensor]:
+        """Return dense layers as one product, a function of a sum maybe and the sources."""
+        sources = [operand.name for operand in operation.operands[-len(operation.module):]]
+        dense = PackedDense([
+            Columns(module, self.network.shapes[source], source != self.network.input)
+            for module, source in zip(operation.module, sources)])
+        return dense.added if len(operation.operands) > len(sources) else dense
+
+    def transform(self, operation: Operation) -> Callable[[Tensor], Tensor]:
+        """Return any other transform, which converts what it reads."""
+        dtype = self.dtype(operation.node)
+        module = converted(operation.module, dtype)
+        return lambda value: module(value.to(dtype))
+
+    def converted(self, operation: Operation) -> nn.Module:
+        """Return a module in the type of the node's values."""
+        return converted(operation.module, self.dtype(operation.node))
+
+
+def as_before(packing: Packing, operation: Operation) -> Callable[..., Tensor]:
+    """Return an operation as the reference does it."""
+    return OPERATIONS[operation.kind](operation)
+
+
+#: How each operation is done, given the packing; the last two stand for several.
+PACKED: dict[str, Callable[[Packing, Operation], Callable[..., Tensor]]] = {
+    'transform': Packing.transform,
+    'multiply': as_before,
+    'add': as_before,
+    'normalise': Packing.converted,
+    'cell': Packing.converted,
+    'activate': Packing.converted,
+    'convolution': Packing.convolution,
+    'read_outs': Packing.read_outs,
+}
+
+
+def packed_term(term: Term) -> Term:
+    """Return a term with the operation that it becomes; the module of a convolution is a pair."""
+    module = term[0].module
+    if len(term) > 1:
+        return term
+    if (type(module) is nn.Conv2d and module.padding_mode == 'zeros'
+            and not isinstance(module.padding, str)):
+        return (term[0]._replace(kind='convolution', module=(module, None)),)
+    return read_outs(term) if is_read_out(term) else term
+
+
+class PackedFrame(NamedTuple):
+    """
+    A frame of the schedule, whose parts are called node by node.
+
+    :param light: Stands for ``respond`` where the output is little work.
+    """
+
+    held: tuple[str, ...]
+    ahead: list[Run]
+    respond: list[Run]
+    settle: list[Run]
+    light: NumpyReadOut | None
+
+
+class PackedBackend:
+    """
+    Steps a network on the CPU, with packed weights and fused operations.
+
+    Sums are added up in another order than in the network's step, so values may differ from it
+    by rounding.
+
+    :param network: In evaluation mode.
+    :param batch_size: B, streams of frames that are stepped together.
     :param precision: Of feature maps and convolutions, torch.float32 or torch.bfloat16.
     """
 
     def __init__(self, network: RolloutNetwork, batch_size: int = 1,
                  precision: torch.dtype = torch.float32) -> None:
-        self._precision = precision
-        super().__init__(network, batch_size)
-        self._light = [light_response(network, frame_tasks(network.graph, network.pattern,
-                                                           i).respond)
-                       for i in range(len(self._frames))]
+        self._input, self._output = network.input, network.graph.output
+        self._sum = f'{self._output}.sum'
+        packing = Packing(network, batch_size, precision)
+        self._initial_values = packing.initial_values
+        bound = cache(lambda work: packing.bind(network.programs[work.node].part(work)))
+        self._frames = []
+        for frame in range(network.graph.hyperperiod):
+            schedule = frame_schedule(network.graph, network.pattern, frame)
+            self._frames.append(PackedFrame(
+                schedule.held, *([bound(work) for work in part] for part in schedule[1:]),
+                numpy_read_out(network, frame_program(network.programs, schedule).respond)))
+        self.reset()
+
+    @torch.inference_mode()
+    def reset(self) -> None:
+        """Forget every frame, and prepare for the first one."""
+        self._frame = 0
+        self._prepare(self._initial_values())
+
+    def _prepare(self, before: Values) -> None:
+        """Do what the next frame needs and does not have to wait for."""
+        self._before = before
+        self._frame = (self._frame + 1) % len(self._frames)
+        frame = self._frames[self._frame]
+        self._now = {name: before[name] for name in frame.held}
+        for run in frame.ahead:
+            run(self._now, before)
 
     def respond(self, frame: np.ndarray) -> np.ndarray:
-        """Answer a frame, as in any backend; the smallest answers in NumPy."""
-        light = self._light[self._frame % len(self._light)]
-        if not light:
-            return super().respond(frame)
+        """
+        Answer a frame.
+
+        :param frame: float32, (B, *shape) of the input node.
+        :returns: The output node, float32, (B, *shape), on the host.
+        """
         now = self._now
-        begun = now.get(self._output)
+        now[self._input] = torch.from_numpy(frame)
+        _, _, respond, _, light = self._frames[self._frame]
+        if not light:
+            return self._respond(respond)
+        begun = now.pop(self._sum, None)
         output = light(frame, None if begun is None else begun.numpy())
-        now[self._input], now[self._output] = torch.from_numpy(frame), torch.from_numpy(output)
+        now[self._output] = torch.from_numpy(output)
         return output
 
-    def _dtype(self, name: str) -> torch.dtype:
-        """Return the type of a node's values."""
-        node = self._network.graph.node(name)
-        exact = len(node.shape) == 1 or node.cell or name == self._input
-        return torch.float32 if exact else self._precision
+    @torch.inference_mode()
+    def _respond(self, runs: list[Run]) -> np.ndarray:
+        """Compute what the output needs, and return it."""
+        now, before = self._now, self._before
+        for run in runs:
+            run(now, before)
+        return now[self._output].float().numpy()
 
-    def initial_values(self) -> Values:
-        """Return every node before the first frame."""
-        return {name: value if name == self._input else in_order(value.to(self._dtype(name)))
-                for name, value in super().initial_values().items()}
-
-    def bind(self, task: Task) -> BoundTask:
-        """Make a task callable; convolutions come last, for the activation to join them."""
-        name, dtype = task.node, self._dtype(task.node)
-        prepare, cell, activation = (
-            part and converted(part, dtype) for part in self._network.at_work.ends[name])
-        joined, terms = join_read_outs(terms_of(self._network, task))
-        terms = sorted(terms, key=self._is_packed_convolution)
-        fused = NOTHING
-        if (task.finishes and not prepare and not cell and dtype == self._precision
-                and terms and self._is_packed_convolution(terms[-1])
-                and type(activation) in (FUSED_WITH_SUM if task.begun or terms[1:] else FUSED)
-                # With a sum, oneDNN has no such in groups but in float32.
-                and (dtype == torch.float32 or terms[-1].module.groups == 1)):
-            fused, activation = FUSED[type(activation)], None
-        adders = [self._adder(term, dtype, fused if term is terms[-1] else NOTHING)
-                  for term in terms]
-        if joined:
-            adders.insert(0, self._dense_adder(joined))
-        ending = Ending(prepare, cell, activation)
-
-        def run(now: Values, before: Values) -> None:
-            total = now[name] if task.begun else None
-            for add in adders:
-                total = add(now, before, total)
-            now[name] = ending(total, before.get(name)) if task.finishes else total
-
-        return run
-
-    def _is_packed_convolution(self, term: Term) -> bool:
-        """Return whether a term is one convolution that oneDNN takes as it is."""
-        return (type(term.module) is nn.Conv2d and not term.others
-                and term.module.padding_mode == 'zeros'
-                and not isinstance(term.module.padding, str))
-
-    def _adder(self, term: Term, dtype: torch.dtype, fused: tuple[str, list[float]]):
-        """Return a function that adds a term to a total, or begins one."""
-        source, streams = term.source, term.streams
-        shape = self._network.shapes[source]
-        if self._is_packed_convolution(term):
-            from_image = source == self._input
-            convert = self._dtype(source) != self._precision
-            convolution = PackedConvolution(
-                term.module, (self._batch_size, *shape), self._precision, fused)
-            apart = dtype != self._precision
-
-            def add_convolution(now: Values, before: Values, total: Tensor | None) -> Tensor:
-                value = (before if streams else now)[source]
-                if from_image:
-                    value = in_order(value)
-                if convert:
-                    value = value.to(self._precision)
-                if not apart:
-                    return convolution(value, total)
-                value = convolution(value, None).to(dtype)
-                return value if total is None else total + value
-
-            return add_convolution
-        if not term.others and dense_part(term.module):
-            return self._dense_adder([term])
-        factors = [(converted(module, dtype), name, streams)
-                   for module, name, streams in (Factor(*term[:3]), *term.others)]
-
-        def add_modules(now: Values, before: Values, total: Tensor | None) -> Tensor:
-            value = None
-            for module, name, streams in factors:
-                factor = module((before if streams else now)[name].to(dtype))
-                value = factor if value is None else value * factor
-            return value if total is None else total + value
-
-        return add_modules
-
-    def _dense_adder(self, terms: list[Term]):
-        """Return a function that adds dense layers to a total, or begins one."""
-        dense = PackedDense([
-            Columns(term.module, self._network.shapes[term.source], term.source != self._input)
-            for term in terms])
-        sources = [(term.source, term.streams) for term in terms]
-
-        def add_dense(now: Values, before: Values, total: Tensor | None) -> Tensor:
-            return dense([(before if streams else now)[name] for name, streams in sources], total)
-
-        return add_dense
+    @torch.inference_mode()
+    def settle(self) -> None:
+        """Compute what only later frames need, and begin the next one."""
+        now, before = self._now, self._before
+        for run in self._frames[self._frame].settle:
+            run(now, before)
+        self._prepare(now)
 
 
 def in_order(value: Tensor) -> Tensor:

@@ -1,6 +1,17 @@
-"""Dense layers onto the same features, as one product."""
+"""
+Read-outs, dense layers maybe behind a pooling, in forms that are fast.
 
-from stream_agent.network.modules import Term
+Several onto the same features are one product. One of an image goes by sums over rows, and where
+it is all that the output waits for, it is a few microseconds of NumPy: what a runtime adds to that
+is several times as much when its code has to come from memory, as after a camera period of other
+work.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from stream_agent.network.program import NodeProgram, Operation, Term
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import Dense
 import torch
 from torch import nn, Tensor
@@ -19,7 +30,7 @@ class ReadOuts(nn.Module):
     :param modules: For each of which ``dense_part`` gives something.
     """
 
-    def __init__(self, modules: list[nn.Module]) -> None:
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
         parts = [dense_part(module) for module in modules]
         self._pools = [pool for pool, _ in parts]
@@ -46,13 +57,27 @@ def dense_part(module: nn.Module) -> tuple[nn.Module | None, Dense] | None:
     return None
 
 
-def join_read_outs(terms: list[Term]) -> tuple[list[Term], list[Term]]:
-    """Return the terms that one product can compute together, and all others."""
-    joined = [term for term in terms if not term.others and dense_part(term.module)
-              and dense_part(term.module)[1].linear.in_features <= MOST_FEATURES]
+def is_read_out(term: Term) -> bool:
+    """Return whether a term is one dense layer onto features."""
+    return len(term) == 1 and term[0].kind == 'transform' and bool(dense_part(term[0].module))
+
+
+def read_outs(*terms: Term) -> Term:
+    """Return read-outs as one operation 'read_outs' of their modules, with all their sources."""
+    first = terms[0][0]
+    return (first._replace(kind='read_outs',
+                           operands=tuple(term[0].operands[0] for term in terms),
+                           module=tuple(term[0].module for term in terms)),)
+
+
+def join_read_outs(program: NodeProgram) -> NodeProgram:
+    """Return a node's program in which one product, if any, computes several read-outs, first."""
+    joined = [term for term in program.terms if is_read_out(term)
+              and dense_part(term[0].module)[1].linear.in_features <= MOST_FEATURES]
     if len(joined) < 2:
-        return [], terms
-    return joined, [term for term in terms if term not in joined]
+        return program
+    others = (term for term in program.terms if term not in joined)
+    return program._replace(terms=(read_outs(*joined), *others))
 
 
 # From this side on, sums over rows are faster than pooling feature maps.
@@ -105,6 +130,21 @@ def by_rows(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     return nn.Sequential(RowSums(window, rows), result).requires_grad_(False)
 
 
+def read_by_rows(program: NodeProgram, shapes: Mapping[str, tuple[int, ...]]) -> NodeProgram:
+    """
+    Return a node's program in which read-outs of images have the form of ``by_rows``.
+
+    :param shapes: Of the nodes, without batch.
+    """
+    def changed(operation: Operation) -> Operation:
+        source = operation.operands[0].name
+        if operation.kind != 'transform' or source not in shapes:
+            return operation
+        return operation._replace(module=by_rows(operation.module, shapes[source]))
+
+    return program._replace(terms=tuple(tuple(map(changed, term)) for term in program.terms))
+
+
 def along_columns(weight: Tensor, shape: tuple[int, ...], window: int) -> Tensor:
     """
     Return weights for sums over the rows of windows, from weights for averages over windows.
@@ -117,3 +157,46 @@ def along_columns(weight: Tensor, shape: tuple[int, ...], window: int) -> Tensor
     weight = weight.unflatten(1, (channels, height // window, width // window)) / window**2
     repeated = weight.repeat_interleave(window, 3)
     return nn.functional.pad(repeated, (0, width - repeated.shape[3])).flatten(1)
+
+
+# From the frame (B, C, H, W) and the sum begun ahead (B, features), if any, to the output.
+NumpyReadOut = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+ACTIVATIONS: dict[type, Callable[[np.ndarray], np.ndarray]] = {
+    type(None): lambda total: total,
+    nn.Tanh: np.tanh,
+    nn.ReLU: lambda total: np.maximum(total, np.float32(0)),
+}
+
+
+def numpy_read_out(network: RolloutNetwork, operations: Sequence[Operation]
+                   ) -> NumpyReadOut | None:
+    """
+    Return an output in NumPy, if it is a read-out of the image and nothing else.
+
+    :param operations: What the output needs once the image is there.
+    """
+    kinds = tuple(operation.kind for operation in operations)
+    if kinds not in (('transform',), ('transform', 'add'), ('transform', 'activate'),
+                     ('transform', 'add', 'activate')):
+        return None
+    read, activation = operations[0], operations[-1].module if 'activate' in kinds else None
+    (source,) = read.operands
+    if (type(activation) not in ACTIVATIONS or source.name != network.input or source.before
+            or not sums_rows(read.module)):
+        return None
+    pool, dense = dense_part(read.module)
+    channels, height, width = network.shapes[network.input]
+    window = pool.kernel_size
+    rows = height // window
+    weight = along_columns(dense.linear.weight.detach(), (channels, height, width), window)
+    weight = np.ascontiguousarray(weight.numpy().T)
+    bias = dense.linear.bias.detach().numpy()
+    finish = ACTIVATIONS[type(activation)]
+
+    def respond(frame: np.ndarray, begun: np.ndarray | None) -> np.ndarray:
+        windows = frame[:, :, :rows * window].reshape(
+            len(frame), channels * rows, window, width)
+        total = np.add.reduce(windows, axis=2).reshape(len(frame), -1) @ weight + bias
+        return finish(total if begun is None else total + begun)
+
+    return respond

@@ -26,6 +26,11 @@ class AgentSettings:
     checkpoint: str = free_text('', 'policy written by `ros2 run stream_agent train`', 'FILE')
     allow: str = free_text('', 'transforms of your own that the policy may import and run, by '
                            "their dotted names: 'my_package.layers.wavelet, ...'", 'NAMES')
+    ranks: int = quantity(
+        1, '', 0, 64, 'processes that compute the network together on the CPU: this one and '
+        'others that it starts; 0 and 1: this one alone')
+    partition: str = choice('measured', 'how layers are spread over ranks: by measured costs, or '
+                            'equal numbers', ('measured', 'equal'))
     image_transport: str = image_transport()
     updates_per_frame: int = quantity(
         0, '', 0, 100, 'update steps for which a frame is held; 0: as many as in training')

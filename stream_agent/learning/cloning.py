@@ -19,8 +19,8 @@ from stream_agent.learning.settings import CloningSchedule
 from stream_agent.learning.window_sampler import RecordedEpisode, WindowSampler, WindowSlice
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
+from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.network.state import State
 from stream_agent.recordings.alignment import Alignment, check_rates, Span
 from stream_agent.recordings.cache import CachedRecording, check_not_empty, remember
 from stream_agent.recordings.recording import BadRecordingError, Reading

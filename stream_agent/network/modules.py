@@ -1,6 +1,4 @@
-"""The modules of a network, made from its graph, and the order in which a step applies them."""
-
-from typing import NamedTuple
+"""The modules of a network, made from its graph."""
 
 from stream_agent.network.disturbances import Disturbance
 from stream_agent.network.shapes import carries, infer_shapes, make_transform, taken_shape, where
@@ -52,44 +50,6 @@ def check_carrier(place: str, edge: EdgeSpec) -> None:
                              'value as it is; leave it out')
 
 
-class Factor(NamedTuple):
-    """
-    What an edge makes of its source.
-
-    :param module: Transform and normalisation.
-    :param source: The node that is read.
-    :param streams: Whether it is read at the previous frame.
-    """
-
-    module: nn.Module
-    source: str
-    streams: bool
-
-
-class Term(NamedTuple):
-    """A factor of a product, and the others; nearly always there are none."""
-
-    module: nn.Module
-    source: str
-    streams: bool
-    others: list[Factor]
-
-
-class StepParts(NamedTuple):
-    """
-    What a step applies to each node, without look-ups and without what does nothing.
-
-    A response cone is a handful of small operations, and overhead would be most of it.
-
-    :param terms: What is summed, by target.
-    :param ends: Normalisation, cell and activation that a sum goes through, by node; None for
-        what does nothing.
-    """
-
-    terms: dict[str, list[Term]]
-    ends: dict[str, tuple[nn.Module | None, ...]]
-
-
 class Modules(nn.Module):
     """
     The modules of a network, by the names of nodes and edges.
@@ -127,12 +87,6 @@ class Modules(nn.Module):
         for edge in self.graph.edges:
             self._add_edge(where(edge), edge)
         check_products(self.graph)
-        #: What a step applies to each node; in training, disturbances besides.
-        self.at_work = self._step_parts()
-        #: Nodes that edges read a frame later.
-        self.read_later = {factor.source for terms in self.at_work.terms.values()
-                           for term in terms for factor in (term, *term.others)
-                           if factor.streams}
 
     def _add_node(self, place: str, node: NodeSpec) -> None:
         if node.name == self.input:
@@ -212,30 +166,7 @@ class Modules(nn.Module):
                     f"{place}: '{edge.share}' is shared with {where(other)}, but {what} {own} "
                     f'differs from {others}; make them equal or use another label')
 
-    def _step_parts(self) -> StepParts:
-        """Gather what a step applies."""
-        parts = StepParts({node.name: [] for node in self.graph.nodes}, {})
-        for node in self.graph.nodes:
-            parts.ends[node.name] = (chain(self.normalisations[node.name]),
-                                     self.cells[node.name] if node.cell else None,
-                                     chain(self.activations[node.name]))
-        products: dict[tuple[str, str], Term] = {}
-        for edge in self.graph.edges:
-            if carries(self.graph, edge):
-                continue
-            factor = Factor(self._module_of(edge), edge.source,
-                            bool(self.pattern[edge.source, edge.target]))
-            label = (edge.target, edge.product)
-            if label in products:
-                products[label].others.append(factor)
-                continue
-            term = Term(*factor, [])
-            parts.terms[edge.target].append(term)
-            if edge.product:
-                products[label] = term
-        return parts
-
-    def _module_of(self, edge: EdgeSpec) -> nn.Module:
+    def edge_module(self, edge: EdgeSpec) -> nn.Module:
         """Return what an edge makes of what the state holds of its source."""
         whole = self.state_shapes[edge.source] == self.shapes[edge.source]
         return chain(nn.Identity() if whole else FirstChannels(self.shapes[edge.source][0]),

@@ -1,34 +1,29 @@
 """A graph and a pattern as a network that advances by one frame per call, or by many."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stream_agent.network.disturbances import draw_frames
-from stream_agent.network.modules import Factor, Modules, Term
-from stream_agent.network.state import State
+from stream_agent.network.modules import Modules
+from stream_agent.network.program import (
+    bind, DRAW, frame_program, node_programs, NodeProgram, Run, State)
 from stream_agent.network.window import Loop, Window
+from stream_agent.theory.frame_schedule import frame_schedule, FrameSchedule
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern, update_order
-from stream_agent.theory.rollout import response_cone
 from stream_agent.theory.windows import Component, window_components
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-class StepPlan(NamedTuple):
-    """
-    The nodes of a step, in update order, without the input.
+class BoundFrame(NamedTuple):
+    """A frame whose operations can be called: what is held, and the two halves of a step."""
 
-    :param cone: What the output needs in this frame.
-    :param rest: What only later frames need.
-    :param held: What keeps its value, as its period says.
-    """
-
-    cone: list[str]
-    rest: list[str]
-    held: list[str]
+    held: tuple[str, ...]
+    respond: Run
+    settle: Run
 
 
 class RolloutNetwork(Modules):
@@ -50,27 +45,60 @@ class RolloutNetwork(Modules):
     """
 
     def __init__(self, graph: GraphSpec, pattern: Pattern) -> None:
-        order = update_order(graph, pattern)
+        update_order(graph, pattern)  # refuses a pattern that is not valid
         super().__init__(graph, pattern)
-        #: The parts of a step for every frame of the hyperperiod, frame 0 first.
-        self.plans = self._make_plans([name for name in order if name != self.input])
+        #: What every node is computed by, without dropout and noise.
+        self.programs = node_programs(self)
+        #: The same with them.
+        self.programs_in_training = node_programs(self, in_training=True)
+        #: The undivided halves of a step for every frame of the hyperperiod, frame 0 first.
+        self.schedules = self._make_schedules()
 
-    def _make_plans(self, order: list[str]) -> list[StepPlan]:
-        """Divide the nodes into those of the cone, the rest, and those that are held."""
-        known: dict[tuple[str, ...], StepPlan] = {}
-        plans = []
+    def _make_schedules(self) -> list[FrameSchedule]:
+        """Divide every frame into its cone, the rest, and what is held."""
+        known: dict[tuple[str, ...], FrameSchedule] = {}
+        schedules = []
         for frame in range(self.graph.hyperperiod):
-            held = tuple(v for v in order if not self.graph.node(v).updates_at(frame))
+            held = tuple(v.name for v in self.graph.nodes if not v.updates_at(frame))
             if held not in known:
-                cone = response_cone(self.graph, self.pattern, frame)
-                elsewhere = {*cone, *held}
-                known[held] = StepPlan(cone, [v for v in order if v not in elsewhere], list(held))
-            plans.append(known[held])
-        return plans
+                known[held] = frame_schedule(self.graph, self.pattern, frame, begin_ahead=False)
+            schedules.append(known[held])
+        return schedules
 
-    def plan(self, frame: int) -> StepPlan:
-        """Return which nodes a frame computes, in which half of the step."""
-        return self.plans[frame % len(self.plans)]
+    def schedule(self, frame: int) -> FrameSchedule:
+        """Return which nodes a frame computes, in which half of the step; none ahead."""
+        return self.schedules[frame % len(self.schedules)]
+
+    @cached_property
+    def _frames(self) -> list[BoundFrame]:
+        """The frames of the hyperperiod, as they are computed without dropout and noise."""
+        return self._bind_frames(self.programs)
+
+    @cached_property
+    def _frames_in_training(self) -> list[BoundFrame]:
+        """The same with them."""
+        return self._bind_frames(self.programs_in_training)
+
+    def _bind_frames(self, programs: dict[str, NodeProgram]) -> list[BoundFrame]:
+        # An input has a program only if there is something to be done with it.
+        on_input = programs[self.input].operations()
+        bound: dict[FrameSchedule, BoundFrame] = {}
+        for schedule in self.schedules:
+            if schedule not in bound:
+                program = frame_program(programs, schedule)
+                bound[schedule] = BoundFrame(
+                    program.held, bind([*on_input, *program.respond]), bind(program.settle))
+        return [bound[schedule] for schedule in self.schedules]
+
+    @cached_property
+    def _nodes(self) -> dict[str, Run]:
+        """How each node is computed by itself."""
+        return {name: bind(program.operations()) for name, program in self.programs.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made of; it binds its own modules when it is used."""
+        bound = ('_frames', '_frames_in_training', '_nodes')
+        return {key: value for key, value in vars(self).items() if key not in bound}
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Return zeros for every node, on the weights' device."""
@@ -85,12 +113,15 @@ class RolloutNetwork(Modules):
         :param state: Every node at the previous frame; not modified.
         :returns: The output node, (B, *shape), and the nodes known so far, for ``settle``.
         """
-        now = State({}, state.frame + 1, *(self._draw(1) or ()))
-        now.values[self.input] = self._disturbed(self.input, frame, now)
-        plan = self.plan(now.frame)
-        for name in plan.held:
+        now = State({self.input: frame}, state.frame + 1)
+        frames = self._frames
+        if self._is_disturbed:
+            (now.values[DRAW],) = draw_frames(1)
+            frames = self._frames_in_training
+        held, respond, _ = frames[now.frame % len(frames)]
+        for name in held:
             now.values[name] = state.values[name]
-        self.update(plan.cone, now, state)
+        respond(now.values, state.values)
         return now.values[self.graph.output], now
 
     def settle(self, now: State, state: State) -> State:
@@ -101,7 +132,9 @@ class RolloutNetwork(Modules):
         :param state: What ``respond`` was given.
         :returns: Every node at this frame.
         """
-        self.update(self.plan(now.frame).rest, now, state)
+        frames = self._frames_in_training if DRAW in now.values else self._frames
+        frames[now.frame % len(frames)].settle(now.values, state.values)
+        now.values.pop(DRAW, None)
         return now
 
     def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
@@ -144,7 +177,8 @@ class RolloutNetwork(Modules):
         """
         if not frames.shape[1]:
             raise ValueError('the window has no frame; give at least one')
-        draws = self._draw(frames.shape[1] * updates_per_frame)
+        draws = (draw_frames(frames.shape[1] * updates_per_frame) if self._is_disturbed
+                 else None)
         if segment is None:
             return self._compute_window(frames, state, updates_per_frame, draws)
         outputs = []
@@ -165,7 +199,8 @@ class RolloutNetwork(Modules):
     def _compute_window(self, frames: Tensor, state: State, updates_per_frame: int,
                         draws: Sequence[int] | None) -> tuple[Tensor, State]:
         """Compute a window, given what dropout and noise of its frames are drawn by."""
-        window = Window(self, frames, state, updates_per_frame, draws)
+        programs = self.programs if draws is None else self.programs_in_training
+        window = Window(self, programs, frames, state, updates_per_frame, draws)
         for component in self.components:
             if component.frames is None:
                 window.compute(*component.nodes)
@@ -173,15 +208,10 @@ class RolloutNetwork(Modules):
                 Loop(window, component).run()
         return window.answers(), window.last_state()
 
-    def _draw(self, count: int) -> list[int] | None:
-        """Draw for the dropout and noise of some frames; None where there is neither."""
-        return draw_frames(count) if self.training and self.disturbances else None
-
-    def _disturbed(self, key: str | tuple[str, str], value: Tensor, now: State) -> Tensor:
-        """Apply the dropout and noise of a node or an edge, if there are any."""
-        if now.draw is None or key not in self.disturbances:
-            return value
-        return self.disturbances[key](value.unsqueeze(0), [now.draw]).squeeze(0)
+    @property
+    def _is_disturbed(self) -> bool:
+        """Whether there are dropout and noise now."""
+        return self.training and bool(self.disturbances)
 
     def stepped(self, frames: Tensor, state: State, updates_per_frame: int = 1
                 ) -> tuple[Tensor, State]:
@@ -196,30 +226,12 @@ class RolloutNetwork(Modules):
             outputs.append(output)
         return torch.stack(outputs, dim=1), state
 
-    def update(self, names: list[str], now: State, state: State) -> None:
+    def update(self, names: Iterable[str], now: State, state: State) -> None:
         """
-        Compute nodes in the given order, which R = 0 edges must follow.
+        Compute nodes in the given order, which R = 0 edges must follow, without dropout and noise.
 
         :param now: This frame; the nodes' values are added.
         :param state: The previous frame, for edges that stream.
         """
-        terms, ends = self.at_work
         for name in names:
-            total = None
-            for term in terms[name]:
-                value = self._factor(term, name, now, state)
-                for other in term.others:
-                    value = value * self._factor(other, name, now, state)
-                total = value if total is None else total + value
-            normalisation, cell, activation = ends[name]
-            if normalisation:
-                total = normalisation(total)
-            total = self._disturbed(name, total, now)
-            if cell:
-                total = cell(total, state.values[name])
-            now.values[name] = activation(total) if activation else total
-
-    def _factor(self, factor: Factor | Term, name: str, now: State, state: State) -> Tensor:
-        """Return what an edge makes of its source."""
-        value = factor.module((state if factor.streams else now).values[factor.source])
-        return self._disturbed((factor.source, name), value, now)
+            self._nodes[name](now.values, state.values)

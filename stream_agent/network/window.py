@@ -1,10 +1,12 @@
-"""The nodes of a network over a window of frames."""
+"""The program of a network over a window of frames, with time as an axis."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from stream_agent.network.modules import Factor, Modules, Term
-from stream_agent.network.state import State
+from stream_agent.network.modules import Modules
+from stream_agent.network.program import (
+    DRAW, NodeProgram, Operand, Operation, sources_of, State, Term)
 from stream_agent.network.window_gradients import constant_weights, ConstantWeights, ShiftedReLU
 from stream_agent.theory.windows import Component
 import torch
@@ -12,6 +14,9 @@ from torch import nn, Tensor
 
 # Frames of a window: 1 is its first; 0 is what was there before it. Each is one update.
 Frames = np.ndarray
+# The different values of an operand in some frames, (N, B, ...), and which each frame has; None
+# where they are in order.
+Reading = tuple[Any, Tensor | None]
 
 
 class NodeFrames:
@@ -27,14 +32,13 @@ class NodeFrames:
         self._initial = initial
         self._values = values
         self._rows = rows
-        self._known: dict[bytes, tuple[Tensor, Tensor | None]] = {}
+        self._known: dict[bytes, Reading] = {}
 
-    def read(self, frames: Frames) -> tuple[Tensor, Tensor | None]:
+    def read(self, frames: Frames) -> Reading:
         """
         Return the different values in some frames, and which of them each frame has.
 
         :param frames: Ascending.
-        :returns: (N, B, *shape), and indices into its first axis, or None where they are in order.
         """
         rows = self._rows[frames]
         key = rows.tobytes()
@@ -86,15 +90,19 @@ class Window:
     """
     The nodes of a network over T images, each of which is held for k updates.
 
+    :param programs: What every node is computed by.
     :param images: (B, T, *shape).
     :param state: Before the window.
     :param updates_per_frame: k.
     :param draws: What dropout and noise of every frame are drawn by; None for neither.
     """
 
-    def __init__(self, network: Modules, images: Tensor, state: State, updates_per_frame: int,
-                 draws: Sequence[int] | None) -> None:
-        self.network = network
+    def __init__(self, network: Modules, programs: Mapping[str, NodeProgram], images: Tensor,
+                 state: State, updates_per_frame: int, draws: Sequence[int] | None) -> None:
+        self.network, self.programs = network, programs
+        self._read_later = {
+            operand.name for program in programs.values()
+            for operand in sources_of(sum(program.terms, ())) if operand.before}
         self.initial = state.values
         self.count = images.shape[1] * updates_per_frame
         self._start = state.frame
@@ -107,9 +115,12 @@ class Window:
         """Return the input node's values; every update of an image is disturbed for itself."""
         name = self.network.input
         rows = (self.frames - 1) // self._updates_per_frame + 1
-        if self._draws and name in self.network.disturbances:
+        on_input = self.programs[name].operations()
+        if on_input:
             images = spread(images, torch.from_numpy(rows - 1).to(images.device))
-            images, rows = self.disturbed(name, images, self.frames), self.frames
+            self.tracks = {name: NodeFrames(
+                self.initial[name], images, np.arange(self.count + 1))}
+            images, rows = self.walk(on_input, self.frames), self.frames
         return NodeFrames(self.initial[name], images, np.concatenate([[0], rows]))
 
     def answers(self) -> Tensor:
@@ -135,88 +146,95 @@ class Window:
             none, rows = initial.new_empty(0, *initial.shape), np.zeros(self.count + 1, int)
             self.tracks[name] = NodeFrames(initial, none, rows)
             return
-        prepared = self.prepared(name, self.total(self.network.at_work.terms[name], name, frames),
-                                 frames)
-        if len(frames) == self.count and name in self.network.read_later:
-            self.tracks[name] = self._both(name, prepared)
+        operations = self.programs[name].operations()
+        if len(frames) == self.count and name in self._read_later:
+            self.tracks[name] = self._both(name, operations)
             return
         rows = np.searchsorted(frames, np.arange(self.count + 1), side='right')
-        self.tracks[name] = NodeFrames(initial, self.ended(name, prepared, initial), rows)
+        self.tracks[name] = NodeFrames(initial, self.walk(operations, frames), rows)
 
-    def _both(self, name: str, prepared: Tensor) -> NodeFrames:
+    def _both(self, name: str, operations: Sequence[Operation]) -> NodeFrames:
         """Return the values of a node that is computed in every frame, and read in the next."""
-        _, cell, activation = self.network.at_work.ends[name]
-        rectified = isinstance(activation, nn.ReLU) and not cell
+        rectified = isinstance(operations[-1].module, nn.ReLU) and all(
+            operation.kind != 'cell' for operation in operations)
+        values = self.walk(operations[:-1] if rectified else operations, self.frames)
         initial = self.initial[name]
-        if not rectified:
-            prepared = self.ended(name, prepared, initial)
-        now, before = ShiftedReLU.apply(prepared, initial, rectified)
+        now, before = ShiftedReLU.apply(values, initial, rectified)
         rows = np.arange(self.count + 1)
         track = NodeFrames(initial, now, rows)
         track.keep(rows[1:], now)
         track.keep(rows[:-1], before)
         return track
 
-    def total(self, terms: Sequence[Term], name: str, frames: Frames, total: Tensor | None = None,
-              factor: Callable[[Factor | Term, str, Frames], Tensor] | None = None
-              ) -> Tensor | None:
+    def walk(self, operations: Sequence[Operation], frames: Frames, total: Tensor | None = None,
+             read: Callable[[Operation, Operand, Frames], Reading] | None = None) -> Tensor:
         """
-        Add terms of a node in some frames, (N, B, ...).
+        Do what is listed for a node in some frames.
 
-        :param total: To go on with; None for nothing yet.
-        :param factor: What an edge makes of its source, if it is not ``self.factor``.
-        :returns: The sum; None if there is nothing to sum.
+        :param frames: In which the node is computed, one after another.
+        :param total: A sum that the operations continue, (N, B, ...).
+        :param read: Looks values of nodes up, if it is not ``self.read``.
+        :returns: The result of the last operation, (N, B, ...).
         """
-        factor = factor or self.factor
-        for term in terms:
-            value = factor(term, name, frames)
-            for other in term.others:
-                value = value * factor(other, name, frames)
-            total = value if total is None else total + value
-        return total
+        read = read or self.read
+        values = {} if total is None else {f'{operations[0].node}.sum': total}
+        for operation in operations:
+            operands, index = [], None
+            for operand in operation.operands:
+                if operand.is_temporary:
+                    operands.append(values.pop(operand.name))
+                    continue
+                value, index = read(operation, operand, frames)
+                if index is not None and len(operation.operands) > 1:
+                    value, index = spread(value, index), None
+                operands.append(value)
+            value = OVER_TIME[operation.kind](operation.module, *operands)
+            # What several frames read was worked on once.
+            values[operation.result] = value = value if index is None else spread(value, index)
+        return value
 
-    def factor(self, factor: Factor | Term, name: str, frames: Frames) -> Tensor:
-        """Return what an edge makes of its source in some frames of its target."""
-        values, index = self.tracks[factor.source].read(frames - factor.streams)
-        value = spread(over_frames(factor.module, values), index)
-        return self.disturbed((factor.source, name), value, frames)
-
-    def disturbed(self, key: str | tuple[str, str], values: Tensor, frames: Frames) -> Tensor:
-        """Apply the dropout and noise of a node or an edge in some frames."""
-        if not self._draws or key not in self.network.disturbances:
-            return values
-        return self.network.disturbances[key](values, [self._draws[i - 1] for i in frames])
-
-    def prepared(self, name: str, total: Tensor, frames: Frames) -> Tensor:
-        """Apply to sums what comes before the cell."""
-        normalisation = self.network.at_work.ends[name][0]
-        if normalisation:
-            total = over_frames(normalisation, total)
-        return self.disturbed(name, total, frames)
-
-    def ended(self, name: str, prepared: Tensor, previous: Tensor) -> Tensor:
-        """
-        Apply the cell, which goes on from what the node was before, and the activation.
-
-        :param prepared: (N, B, ...), of frames in which the node is computed one after another.
-        :param previous: (B, *shape).
-        """
-        _, cell, activation = self.network.at_work.ends[name]
-        if cell:
-            prepared = (cell.over_time(prepared, previous) if len(prepared) > 1
-                        else cell(prepared[0], previous).unsqueeze(0))
-        return activation(prepared) if activation else prepared
+    def read(self, operation: Operation, operand: Operand, frames: Frames) -> Reading:
+        """Return what an operation reads of a node in some frames of its own."""
+        if operand.name == DRAW:
+            return [self._draws[i - 1] for i in frames], None
+        if operation.kind == 'cell':  # which goes on from before the window by itself
+            return self.initial[operand.name], None
+        return self.tracks[operand.name].read(frames - operand.before)
 
 
-def over_frames(module: nn.Module, values: Tensor) -> Tensor:
-    """Apply a module that knows one axis of samples, (N, B, ...) to (N, B, ...)."""
-    samples = values.flatten(0, 1)
+def over_frames(module: Callable[..., Tensor], *values: Tensor) -> Tensor:
+    """Apply what knows one axis of samples, (N, B, ...) of each operand to (N, B, ...)."""
+    samples = [value.flatten(0, 1) for value in values]
     for part in module if isinstance(module, nn.Sequential) else (module,):
-        samples = apply(part, samples)
-    return samples.unflatten(0, values.shape[:2])
+        samples = [apply(part, *samples)]
+    return samples[0].unflatten(0, values[0].shape[:2])
 
 
-def apply(module: nn.Module, samples: Tensor) -> Tensor:
+def continue_cell(cell: nn.Module, totals: Tensor, previous: Tensor) -> Tensor:
+    """
+    Apply a cell in frames one after another.
+
+    :param totals: (N, B, ...).
+    :param previous: Its value before them, (B, *shape).
+    """
+    if len(totals) > 1:
+        return cell.over_time(totals, previous)
+    return cell(totals[0], previous).unsqueeze(0)
+
+
+#: How each operation is done in many frames, given its module and operands (N, B, ...).
+OVER_TIME: dict[str, Callable[..., Tensor]] = {
+    'transform': over_frames,
+    'multiply': lambda _, one, other: one * other,
+    'add': lambda _, total, term: total + term,
+    'normalise': over_frames,
+    'cell': continue_cell,
+    'activate': lambda activation, total: activation(total),
+    'disturb': lambda disturbance, values, draws: disturbance(values, draws),
+}
+
+
+def apply(module: Callable[..., Tensor], *samples: Tensor) -> Tensor:
     """
     Apply a module to samples with the channels last in memory, where that is faster.
 
@@ -224,10 +242,11 @@ def apply(module: nn.Module, samples: Tensor) -> Tensor:
     a gradient of the other order is added, so those of averages are put in order.
     """
     if isinstance(module, nn.Conv2d):
-        return module(samples.contiguous(memory_format=torch.channels_last))
-    result = module(samples)
+        return module(samples[0].contiguous(memory_format=torch.channels_last))
+    result = module(*samples)
     if isinstance(module, nn.AvgPool2d) and result.requires_grad:
-        order = (torch.channels_last if samples.is_contiguous(memory_format=torch.channels_last)
+        order = (torch.channels_last
+                 if samples[0].is_contiguous(memory_format=torch.channels_last)
                  else torch.contiguous_format)
         result.register_hook(lambda gradient: gradient.contiguous(memory_format=order))
     return result
@@ -246,30 +265,50 @@ class Loop:
         self._component = component
         #: By node, its value in every frame that is known so far, (B, *shape).
         self._values = {name: [window.initial[name]] for name in component.nodes}
-        self._inner: dict[str, list[Term]] = {}
+        self._inner: dict[str, list[Operation]] = {}
         self._outer: dict[str, dict[int, Tensor]] = {}
-        self._constant: dict[tuple[str, str], ConstantWeights] = {}
+        self._constant: list[tuple[Operand, Frames, ConstantWeights]] = []
         for name in component.nodes:
-            terms = window.network.at_work.terms[name]
-            self._inner[name] = [term for term in terms if any(
-                self._is_inner(factor) for factor in (term, *term.others))]
-            self._sum_outer(name, [term for term in terms if term not in self._inner[name]])
+            self._divide(window.programs[name])
 
-    def _is_inner(self, factor: Factor | Term) -> bool:
-        return factor.source in self._component.nodes
+    def _is_inner(self, term: Term) -> bool:
+        """Return whether a term reads a node of the component."""
+        return any(operand.name in self._component.nodes for operand in sources_of(term))
 
-    def _sum_outer(self, name: str, terms: list[Term]) -> None:
-        """Sum the terms from outside of the component, for all frames at once."""
-        frames = self._window.computed(name, self._window.frames)
-        total = self._window.total(terms, name, frames) if len(frames) else None
-        if total is not None and torch.is_grad_enabled():
-            for term in self._inner[name]:
-                constant = None if term.others else constant_weights(term.module)
-                # Between the transform and the sum there may be nothing else.
-                if constant and (term.source, name) not in self._window.network.disturbances:
-                    total = constant.added_to(total)
-                    self._constant[term.source, name] = constant
-        self._outer[name] = {} if total is None else dict(zip(frames.tolist(), total.unbind()))
+    def _divide(self, program: NodeProgram) -> None:
+        """Sum the terms from outside of the component for all frames at once."""
+        frames = self._window.computed(program.node, self._window.frames)
+        outer = [term for term in program.terms if not self._is_inner(term)]
+        inner = [term for term in program.terms if self._is_inner(term)]
+        totals: Iterable[Tensor] = ()
+        if outer and len(frames):
+            total = self._window.walk(program._replace(
+                terms=tuple(outer), ending=(), finishes=False).operations(), frames)
+            if torch.is_grad_enabled():
+                total, inner = self._with_constants(total, inner, frames)
+            totals = total.unbind()
+        self._outer[program.node] = dict(zip(frames.tolist(), totals))
+        self._inner[program.node] = program._replace(
+            terms=tuple(inner), begun=bool(outer)).operations()
+
+    def _with_constants(self, total: Tensor, terms: list[Term], frames: Frames
+                        ) -> tuple[Tensor, list[Term]]:
+        """
+        Let the gradients of weights come through sums that are there for all frames.
+
+        :returns: The sums and the terms, in which those weights are constant.
+        """
+        changed = []
+        for term in terms:
+            # Between the transform and the sum there may be nothing else.
+            constant = constant_weights(term[0].module) if len(term) == 1 else None
+            if constant:
+                total = constant.added_to(total)
+                (operand,) = term[0].operands
+                self._constant.append((operand, frames - operand.before, constant))
+                term = (term[0]._replace(module=constant),)
+            changed.append(term)
+        return total, changed
 
     def run(self) -> None:
         """Compute all frames."""
@@ -287,10 +326,8 @@ class Loop:
 
     def _note_read(self) -> None:
         """Keep, for the gradients of weights, what they have been applied to."""
-        for (source, name), constant in self._constant.items():
-            streams = self._window.network.pattern[source, name]
-            frames = self._window.computed(name, self._window.frames) - streams
-            constant.read += [self._values[source][i].detach() for i in frames.tolist()]
+        for operand, frames, constant in self._constant:
+            constant.read += [self._values[operand.name][i].detach() for i in frames.tolist()]
 
     def _compute(self, name: str, frames: Frames) -> None:
         """Compute a node in the frames of a block; held where it is not computed."""
@@ -298,28 +335,21 @@ class Loop:
         computed = window.computed(name, frames)
         new = {}
         if len(computed):
-            prepared = window.prepared(name, self._total(name, computed), computed)
-            new = dict(zip(computed.tolist(), window.ended(name, prepared, known[-1]).unbind()))
+            outer = self._outer[name]
+            total = stacked([outer[i] for i in computed.tolist()]) if outer else None
+            values = window.walk(self._inner[name], computed, total, self._read)
+            new = dict(zip(computed.tolist(), values.unbind()))
         for frame in frames.tolist():
             known.append(new.get(frame, known[-1]))
 
-    def _total(self, name: str, frames: Frames) -> Tensor:
-        """Return the sum of a node's terms in some frames, (N, B, ...)."""
-        outer = self._outer[name]
-        total = stacked([outer[i] for i in frames.tolist()]) if outer else None
-        return self._window.total(self._inner[name], name, frames, total, self._factor)
-
-    def _factor(self, factor: Factor | Term, name: str, frames: Frames) -> Tensor:
-        """Return what an edge makes of its source in some frames of its target."""
-        window = self._window
-        if not self._is_inner(factor):
-            return window.factor(factor, name, frames)
-        known = self._values[factor.source]
-        values = stacked([known[i] for i in (frames - factor.streams).tolist()])
-        constant = self._constant.get((factor.source, name))
-        if constant:
-            return constant(values.flatten(0, 1)).unflatten(0, values.shape[:2])
-        return window.disturbed((factor.source, name), over_frames(factor.module, values), frames)
+    def _read(self, operation: Operation, operand: Operand, frames: Frames) -> Reading:
+        """Return what an operation reads of a node in some frames of its own."""
+        known = self._values.get(operand.name)
+        if known is None:
+            return self._window.read(operation, operand, frames)
+        if operation.kind == 'cell':
+            return known[-1], None
+        return stacked([known[i] for i in (frames - operand.before).tolist()]), None
 
 
 def stacked(values: list[Tensor]) -> Tensor:

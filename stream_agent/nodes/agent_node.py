@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import gc
 from pathlib import Path
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import TwistStamped
+import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
-from stream_agent.command import Command, STOP
+from stream_agent.command import STOP
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.frame_filter import FrameFilter, FrameFilterSettings
+from stream_agent.engine.ranks.local_ranks import LocalRanksEngine, make_job, start_ranks
 from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.images import ImageError
 from stream_agent.measurement.durations import Durations, profile_table, Rate
@@ -32,6 +35,11 @@ import torch
 LOW_RATE = 0.9
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names in a list with commas."""
+    return tuple(name.strip() for name in text.split(',') if name.strip())
+
+
 def agent_status(agent: 'AgentNode') -> DiagnosticStatus:
     """Return rate (now, mean, worst second), durations by stage [s], and drops by reason."""
     rate = agent.rate.now()
@@ -46,6 +54,7 @@ def agent_status(agent: 'AgentNode') -> DiagnosticStatus:
         'rate worst second': f'{agent.rate.worst_second():.0f}',
         'commands': str(agent.commands),
         'accepted frames': str(agent.accepted),
+        **({'ranks': str(agent.engine.ranks)} if agent.engine.ranks > 1 else {}),
         **{f'dropped {reason}': str(count) for reason, count
            in agent.frame_filter.dropped.items()},
         **{f'{stage} {key}': f'{seconds:.6f}' for stage, durations in agent.stages.items()
@@ -79,12 +88,13 @@ class AgentNode(LifecycleNode):
         refuse_unknown(self)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the network and create the interfaces; fails if either is not to be had."""
+        """Load the network and create the interfaces; fails if either is not available."""
         try:
             self._load()
         except (OSError, RuntimeError, ValueError) as error:
             # rclpy swallows what a transition raises, so whatever goes wrong is said here.
             self.get_logger().error(f'configure: {error}')
+            self._close_engine()
             return TransitionCallbackReturn.FAILURE
         self._command_pub = self.create_lifecycle_publisher(
             TwistStamped, 'policy_command', COMMAND_QOS)
@@ -107,25 +117,40 @@ class AgentNode(LifecycleNode):
                              '-p checkpoint:=lane_streaming.safetensors')
         # All that torch computes is the network's step; measuring sets its own.
         torch.set_num_threads(value['threads'] or 1)
-        allow_transforms(name.strip() for name in value['allow'].split(',') if name.strip())
+        allow_transforms(names_in(value['allow']))
         self.frame_filter = FrameFilter(read_settings(self, FrameFilterSettings))
         self.policy = load_policy(Path(value['checkpoint']).expanduser())
         network = self.policy.network
-        self.engine = Engine(
-            network, value['device'],
-            value['updates_per_frame'] or self.policy.updates_per_frame,
-            backend=value['backend'], precision=value['precision'], threads=value['threads'])
+        self.engine = self._make_engine(value)
         torch.set_num_threads(self.engine.threads)
         for measured in self.engine.measured:
             self.get_logger().debug(f'measured: {measured}')
         self.engine.warm_up()
+        self._updates = value['updates_per_frame'] or self.policy.updates_per_frame
         # The theory's frames are update steps here, of which an image is held for a few.
         self.frames_until_response = frames_until_response(
-            network.graph, network.pattern) // self.engine.updates_per_frame
+            network.graph, network.pattern) // self._updates
         self._updates_unanswered = frames_unanswered(network.graph, network.pattern)
         self.inference_factor = inference_factor(network.graph, network.pattern)
         self._every_update = value['publish_every_update']
         self._forget()
+
+    def _make_engine(self, value: dict) -> Engine | LocalRanksEngine:
+        """Make what steps the network: on several ranks, if that is asked for and faster."""
+        how = {name: value[name] for name in ('device', 'backend', 'precision', 'threads')}
+        if value['ranks'] > 1:
+            job = make_job(value['ranks'], str(Path(value['checkpoint']).expanduser()),
+                           allow=names_in(value['allow']), partition=value['partition'], **how)
+            engine = start_ranks(job, self.policy.network)
+            if not isinstance(engine, str):
+                return engine
+            self.get_logger().warning(f'one process computes the network: {engine}')
+        return Engine(self.policy.network, **how)
+
+    def _close_engine(self) -> None:
+        """Release the network's memory, and end the other ranks."""
+        if engine := self.__dict__.pop('engine', None):
+            engine.close()
 
     def _forget(self) -> None:
         """Forget all frames and what was measured on them."""
@@ -142,11 +167,16 @@ class AgentNode(LifecycleNode):
         self._unanswerable = self._updates_unanswered
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start from an empty memory."""
-        self._forget()
+        """Start from an empty memory; fails if another rank is gone."""
+        try:
+            self._forget()
+        except RuntimeError as error:
+            self.get_logger().error(f'activate: {error}')
+            return TransitionCallbackReturn.FAILURE
         self.get_logger().info(
             f'{self.policy.pattern_name} policy on {self.engine.device} '
-            f'({self.engine.backend_name}, {self.engine.threads} threads), '
+            f'({self.engine.backend_name}, {self.engine.threads} threads'
+            f'{f" on each of {ranks} ranks" if (ranks := self.engine.ranks) > 1 else ""}), '
             f'first response {self.frames_until_response} frames after a change')
         return super().on_activate(state)
 
@@ -156,9 +186,13 @@ class AgentNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop the robot if it was under way."""
+        """Stop the robot if it was under way, and end the other ranks."""
         if state.label == 'active':
             self.stop_robot()
+        if hasattr(self, 'engine'):
+            self.destroy_timer(self._timer)
+            self.destroy_subscription(self._image_sub)
+            self._close_engine()
         return super().on_shutdown(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -167,13 +201,28 @@ class AgentNode(LifecycleNode):
         self.destroy_subscription(self._image_sub)
         self.destroy_publisher(self._diagnostics_pub)
         self.destroy_lifecycle_publisher(self._command_pub)
-        del self.engine, self.policy
+        self._close_engine()
+        del self.policy
         return super().on_cleanup(state)
 
     def on_image(self, msg: Image | CompressedImage) -> None:
-        """Answer one frame, then settle; frames that come while inactive are not seen."""
-        if not self._command_pub.is_activated:
+        """
+        Respond to a frame, publish the command, then settle what only later frames need.
+
+        Frames that come while the agent is inactive are not seen.
+        """
+        if not self._command_pub.is_activated or (taken := self._take(msg)) is None:
             return
+        frame, stamp_ns = taken
+        first = self._first_answer()
+        for update in range(self._updates):
+            output = self._timed('respond', self.engine.respond, frame)
+            if update >= first:
+                self._timed('publish', self.publish_command, output, stamp_ns)
+            self._timed('settle', self.engine.settle)
+
+    def _take(self, msg: Image | CompressedImage) -> tuple[np.ndarray, int] | None:
+        """Return the network's input and the stamp [ns] of a frame; None if it is refused."""
         start = time.perf_counter()
         now_ns = self.get_clock().now().nanoseconds
         stamp_ns = stamp_to_ns(msg.header.stamp)
@@ -182,13 +231,13 @@ class AgentNode(LifecycleNode):
                                       'Let the camera driver set header.stamp', once=True)
             stamp_ns = now_ns
         if self.frame_filter.refuse(stamp_ns, now_ns):
-            return
+            return None
         try:
             frame = self.policy.preprocessing(self._read(msg))
         except ImageError as error:
             self.frame_filter.dropped['unreadable'] += 1
             self.get_logger().error(str(error), throttle_duration_sec=5.0)
-            return
+            return None
         if self.frame_filter.accept(stamp_ns):
             self.get_logger().warning('frames are missing; memory reset',
                                       throttle_duration_sec=5.0)
@@ -196,31 +245,29 @@ class AgentNode(LifecycleNode):
             self.frame_filter.accept(stamp_ns)
         self.stages['arrival'].add((now_ns - stamp_ns) / 1e9)
         self.stages['convert'].add(time.perf_counter() - start)
-        self._answer(frame, stamp_ns)
+        return frame, stamp_ns
 
-    def _answer(self, frame, stamp_ns: int) -> None:
-        """Publish the command of every response; what follows the last one is settled after."""
-        empty = min(self._unanswerable, self.engine.updates_per_frame)
+    def _first_answer(self) -> int:
+        """Count a frame; return its first update step with a command, past the last for none."""
+        empty = min(self._unanswerable, self._updates)
         self._unanswerable -= empty
-        answered = empty < self.engine.updates_per_frame
-        if answered:
-            self.accepted += 1
-            self.rate.add()
-        else:
+        if empty == self._updates:
             self.frame_filter.dropped['before first response'] += 1
-        start = time.perf_counter()
-        for update, output in enumerate(self.engine.responses(frame, self._every_update)):
-            responded = time.perf_counter()
-            if answered and (update >= empty or not self._every_update):
-                self.publish_command(self.policy.limits.command(output), stamp_ns)
-            published = time.perf_counter()
-            self.stages['respond'].add(responded - start)
-            self.stages['publish'].add(published - responded)
-            start = published
-        self.stages['settle'].add(time.perf_counter() - start)
+            return empty
+        self.accepted += 1
+        self.rate.add()
+        return empty if self._every_update else self._updates - 1
 
-    def publish_command(self, command: Command, stamp_ns: int) -> None:
-        """Publish what the policy asks for at a frame."""
+    def _timed(self, stage: str, work: Callable, *arguments) -> np.ndarray | None:
+        """Do a stage of a frame, and count how long it took."""
+        start = time.perf_counter()
+        result = work(*arguments)
+        self.stages[stage].add(time.perf_counter() - start)
+        return result
+
+    def publish_command(self, output: np.ndarray, stamp_ns: int) -> None:
+        """Publish what the network's output asks for at a frame."""
+        command = self.policy.limits.command(output)
         self._command_pub.publish(command_to_twist(command, stamp_ns))
         self.commands += 1
 

@@ -1,10 +1,10 @@
 """
-When the work of a frame can be done: before its image is there, for the answer, and after it.
+When the work of a frame can be done: ahead of its image, for the output, and after it.
 
 The response cone is what the output needs in a frame. Only a part of it depends on the frame's
 image: a sum over edges can be begun with those that stream, which read the frame before, and a
-node without a path of R = 0 edges from an input can be finished. Both belong into the idle time
-after the answer to the frame before.
+node without a path of R = 0 edges from an input can be finished. Both fit into the idle time
+after the output of the frame before.
 """
 
 from typing import NamedTuple
@@ -14,14 +14,14 @@ from stream_agent.theory.patterns import Edge, Pattern, update_order
 from stream_agent.theory.rollout import response_cone
 
 
-class Task(NamedTuple):
+class NodeWork(NamedTuple):
     """
     Work on one node, in its own frame: R = 0 edges read this frame, the others the one before.
 
     :param node: Whose value it is.
     :param edges: (source, node) of what is summed now, in the graph's order.
-    :param begun: Whether this goes on with a sum that was begun ahead.
-    :param finishes: Whether the value is complete after it; else it is a sum to go on with.
+    :param begun: Whether this continues a sum that was begun ahead.
+    :param finishes: Whether the value is complete after it; else it is a sum to be continued.
     """
 
     node: str
@@ -30,28 +30,31 @@ class Task(NamedTuple):
     finishes: bool = True
 
 
-class FrameTasks(NamedTuple):
+class FrameSchedule(NamedTuple):
     """
     The work of one frame, in an order that its R = 0 edges allow.
 
     :param held: Nodes that keep their value, as their period says.
     :param ahead: What does not wait for the image, so that it is done in the frame before.
     :param respond: What the output then still needs.
-    :param rest: What only later frames need.
+    :param settle: What only later frames need.
     """
 
     held: tuple[str, ...]
-    ahead: tuple[Task, ...]
-    respond: tuple[Task, ...]
-    rest: tuple[Task, ...]
+    ahead: tuple[NodeWork, ...]
+    respond: tuple[NodeWork, ...]
+    settle: tuple[NodeWork, ...]
 
 
-def frame_tasks(graph: GraphSpec, pattern: Pattern, frame: int) -> FrameTasks:
+def frame_schedule(graph: GraphSpec, pattern: Pattern, frame: int, begin_ahead: bool = True
+                   ) -> FrameSchedule:
     """
     Divide the work of a frame.
 
     :param pattern: A valid pattern of the graph.
-    :param frame: From 1 on; matters only with a schedule.
+    :param frame: From 1 on; matters only with periods.
+    :param begin_ahead: Whether anything is done before the image is there; if not, the whole
+        response cone is left for the output.
     """
     computed = [v for v in update_order(graph, pattern) if v not in graph.inputs]
     held = tuple(v for v in computed if not graph.node(v).updates_at(frame))
@@ -60,17 +63,20 @@ def frame_tasks(graph: GraphSpec, pattern: Pattern, frame: int) -> FrameTasks:
     ahead, respond = [], []
     for v in cone:
         edges = terms(graph, v)
+        if not begin_ahead:
+            respond.append(NodeWork(v, edges))
+            continue
         if v not in late:
-            ahead.append(Task(v, edges))
+            ahead.append(NodeWork(v, edges))
             continue
         waiting = edges_that_wait(graph, edges, pattern, late)
         begun = tuple(edge for edge in edges if edge not in waiting)
         if begun:
-            ahead.append(Task(v, begun, finishes=False))
-        respond.append(Task(v, waiting, begun=bool(begun)))
+            ahead.append(NodeWork(v, begun, finishes=False))
+        respond.append(NodeWork(v, waiting, begun=bool(begun)))
     elsewhere = {*held, *cone}
-    rest = (Task(v, terms(graph, v)) for v in computed if v not in elsewhere)
-    return FrameTasks(held, tuple(ahead), tuple(respond), tuple(rest))
+    settle = (NodeWork(v, terms(graph, v)) for v in computed if v not in elsewhere)
+    return FrameSchedule(held, tuple(ahead), tuple(respond), tuple(settle))
 
 
 def nodes_after_the_image(graph: GraphSpec, pattern: Pattern, cone: list[str]) -> set[str]:

@@ -36,9 +36,9 @@ class StudyJob(NamedTuple):
     path: Path
 
 
-def parse() -> argparse.Namespace:
+def parse(args: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser('studies closed-loop', description=__doc__)
     parser.add_argument('--quick', action='store_true', help='a few minutes: sequential and '
                         'streaming at two costs, briefly trained once; shows that it works, and '
                         'not who wins')
@@ -61,7 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--draw', type=Path, metavar='FILE', help='a picture: .svg or .png')
     parser.add_argument('--markdown', action='store_true', help='print tables of docs')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(args)
     arguments.ratios = arguments.ratios or ((0.16, 6.4) if arguments.quick else RATIOS)
     arguments.seeds = arguments.seeds or (1 if arguments.quick else 3)
     if arguments.quick:
@@ -140,9 +140,9 @@ def found(wanted: Sequence[tuple[float, str, Scheme]], arguments: argparse.Names
     return cells_of(rows, SETTINGS.period)
 
 
-def main() -> None:
+def main(args: Sequence[str]) -> None:
     """Train and drive what is missing, and show what is there."""
-    arguments = parse()
+    arguments = parse(args)
     budget = (QUICK if arguments.quick else FULL).longer(arguments.effort)
     arguments.output.mkdir(parents=True, exist_ok=True)
     wanted = chosen(arguments)
@@ -160,7 +160,3 @@ def main() -> None:
         return
     print((markdown if arguments.markdown else table)(cells))
     print(*(str(verdict) for verdict in verdicts(cells)), machine(), sep='\n')
-
-
-if __name__ == '__main__':
-    main()

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 import numpy as np
 from stream_agent.drawing.plot_style import (
-    BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PURPLE, SKY, VERMILION, YELLOW)
-from stream_agent.drawing.style import PICTURE_STYLE, save
+    BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PICTURE_STYLE, PURPLE, save, SKY, VERMILION,
+    YELLOW)
 from studies.closed_loop.schemes import KINDS, OURS
 from studies.closed_loop.tables import by_name, MarkResult, MARKS, names_in, SchemeResult, verdicts
 

@@ -138,7 +138,7 @@ def study_row(scheme: Scheme, seed: int, budget: StudyBudget, policy: Path | Non
            'driving_s': time.perf_counter() - middle}
     if policy:
         save_policy(policy, Policy(network, preprocessing_of(network), LIMITS, scheme.kind, {
-            'command': 'benchmark/closed_loop.py', 'seed': seed,
+            'command': 'python -m studies closed-loop', 'seed': seed,
             'schedule': asdict(schedule_of(scheme, budget))},
             scheme.candidate.updates_per_frame))
     return row

@@ -30,7 +30,7 @@ from studies.regimes.timing import (
     same_but_older, stepper)
 import torch
 
-GRAPHS = Path(__file__).parents[1] / 'graphs'
+GRAPHS = Path(__file__).parents[2] / 'benchmark' / 'graphs'
 # Images that the timed camera shows again and again, and how many of them are checked first.
 IMAGES, CHECKED = 32, 24
 FEWEST_COMMANDS, MOST_COMMANDS = 12, 200
@@ -141,9 +141,9 @@ class RegimeBench:
                                 min(max(fewest, count), MOST_COMMANDS))
 
 
-def parse(args: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(args: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser('studies regimes', description=__doc__)
     parser.add_argument('--quick', action='store_true', help='under 50 s, wider scatter')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
     parser.add_argument('--markdown', action='store_true', help='print tables for docs/regimes.md')
@@ -165,9 +165,9 @@ def settings_of(arguments: argparse.Namespace) -> RegimeSettings:
     return settings._replace(steps=0) if arguments.ages_only else settings
 
 
-def main() -> None:
+def main(args: Sequence[str]) -> None:
     """Measure everything, print it, and draw it."""
-    arguments = parse()
+    arguments = parse(args)
     torch.set_num_threads(1)
     settings = settings_of(arguments)
     bench = RegimeBench(load_graph(GRAPHS / f'{arguments.graph}.yaml'), arguments.device, settings)
@@ -189,7 +189,3 @@ def main() -> None:
                  'outputs_equal': all(cell.equal for cell in cells),
                  'scenes': list(bench.watched),
                  'accuracy': dict(zip(bench.sources, bench.accuracy))}, arguments.json)
-
-
-if __name__ == '__main__':
-    main()

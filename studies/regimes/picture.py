@@ -9,8 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
-from stream_agent.drawing.plot_style import FAINT, INK, legend_outside
-from stream_agent.drawing.style import PICTURE_STYLE, save
+from stream_agent.drawing.plot_style import FAINT, INK, legend_outside, PICTURE_STYLE, save
 from stream_agent.drawing.tradeoff import KINDS as LOOKS
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.planning.candidates import SERIAL

@@ -68,7 +68,9 @@ def engine_of(candidate: Candidate, base: RolloutNetwork, device: str) -> Engine
 def answers(engine: Engine, images: list[np.ndarray]) -> np.ndarray:
     """Run an engine over images from the beginning; returns its last answer to each."""
     engine.reset()
-    return np.array([[*engine.responses(image)][-1].copy() for image in images])
+    # The last response of those to an image.
+    return np.array([[engine.step(image) for _ in range(engine.updates_per_frame)][-1]
+                     for image in images])
 
 
 def same_but_older(engine: Engine, candidate: Candidate, sources: list[str],
@@ -121,8 +123,12 @@ def wait_until(moment: float) -> None:
 def stepper(engine: Engine, images: list[np.ndarray]) -> Step:
     """Return what ``run_in_real_time`` calls; the images come again and again."""
     def step(frame: int) -> tuple[float, float]:
-        for _ in engine.responses(images[frame % len(images)]):
-            answered = time.perf_counter()
+        image = images[frame % len(images)]
+        for _ in range(engine.updates_per_frame - 1):
+            engine.step(image)
+        engine.respond(image)
+        answered = time.perf_counter()
+        engine.settle()
         wait_for(engine.device)
         return answered, time.perf_counter()
     return step

@@ -1,7 +1,7 @@
 """Replay: the same frames for every policy, the driver as reference, and the recorder's report."""
 
 from collections import Counter
-from itertools import count
+from itertools import accumulate, count, cycle
 import json
 from pathlib import Path
 import signal
@@ -159,6 +159,27 @@ def test_a_busy_policy_takes_the_newest_frame(tmp_path):
     run = record_of(tmp_path / 'out', [playback], [player], lambda *_: None)
     assert len(run.stamps) == 5
     assert 'one let 1 frame pass while it was busy' in ' '.join(remarks(compare(run)))
+
+
+def test_an_image_held_for_three_updates_is_stepped_and_timed_three_times(tmp_path):
+    playback = playback_of(bag(tmp_path / 'drive', stamps(2)))
+    ticks = accumulate(cycle([0, 1, *[10, 100] * 3]))
+    policy = policy_of(MEMORY, sequential_pattern)
+    player = Player('held', policy, Engine(policy.network, updates_per_frame=3),
+                    lambda: next(ticks) * 10**9)
+    replay_fast(playback, [player])
+    assert {stage: (durations.count, durations.total, durations.longest)
+            for stage, durations in player.stages.items()} == {
+                'convert': (2, 2.0, 1.0), 'respond': (6, 60.0, 10.0), 'settle': (6, 600.0, 100.0)}
+    expected, value = [], 0.0
+    for i in range(2):
+        for _ in range(3):
+            value = brightness(i) / 255 - 0.5 + 0.5 * value
+        expected.append(value)
+    np.testing.assert_allclose(list(yaw_rates(player).values()), expected, atol=1e-6)
+    # From the image to the last response: what comes before it belongs to the answer's time.
+    assert [answer.arrival_ns - stamp for answer, stamp in zip(player.answers, stamps(2))] == [
+        (1 + 2 * 110 + 10) * 10**9] * 2
 
 
 def test_memory_is_empty_after_a_gap_and_in_the_next_recording(tmp_path):

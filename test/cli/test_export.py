@@ -185,9 +185,9 @@ def test_the_page_s_program_drives_as_the_engine_does(tmp_path):
         printed = subprocess.run(
             [sys.executable, '-I', '-c', STRANGER, 'drive.py', 'made', 'images.npy'],
             cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-        engine = Engine(policy.network, updates_per_frame=policy.updates_per_frame)
-        commands = [policy.limits.command(output) for image in scale(pixels)
-                    for output in engine.responses(image)]
+        engine, updates = Engine(policy.network), policy.updates_per_frame
+        commands = [policy.limits.command([engine.step(image) for _ in range(updates)][-1])
+                    for image in scale(pixels)]
         answers = re.findall(r'^(\S+) m/s (\S+) rad/s$', printed, re.MULTILINE)
         assert len(answers) == FRAMES - unanswered
         np.testing.assert_allclose(np.array(answers, float), commands[unanswered:], atol=TOLERANCE)

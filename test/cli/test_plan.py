@@ -125,7 +125,7 @@ def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
      'not 999'),
     (['lane', '--write', '/'], "plan: '/' cannot be written: it is a folder"),
     (['mnist_sr', '--costs', '{costs}'],
-     "plan: {costs}: no cost for the node 'h1'; it takes h1, h2, out"),
+     "plan: {costs}: the node 'h1' has no cost; give one for each of h1, h2, out"),
     (['lane', '--execution', 'parallel', '--check'], 'plan: --check: the engine computes one node '
      'after the other; leave --execution parallel out'),
     (['lane', '--costs', '{costs}', '--draw', '/nowhere/plan.svg'],

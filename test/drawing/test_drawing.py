@@ -9,14 +9,13 @@ from matplotlib.text import Annotation, Text
 import numpy as np
 from PIL import Image
 import pytest
-from stream_agent.drawing.graph_picture import draw_graph
-from stream_agent.drawing.influence_picture import draw_influence
+from stream_agent.drawing.graph_picture import draw_graph, headline
 from stream_agent.drawing.layout import sample
+from stream_agent.drawing.plot_style import CONE, DrawingError, save, SEEN
 from stream_agent.drawing.steps_animation import animate_update_steps, update_states
-from stream_agent.drawing.style import CONE, DrawingError, headline, save, SEEN
 from stream_agent.drawing.tradeoff import draw_tradeoff, KINDS, TradeoffPoint
 from stream_agent.drawing.window_picture import (
-    check_window, common_rows, draw_window, edge_curves, grid, window_edges)
+    check_window, common_rows, draw_influence, draw_window, edge_curves, grid, window_edges)
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.patterns import (
@@ -83,18 +82,16 @@ def test_a_graph_shows_what_streams_and_what_answers(graph, pattern):
     assert fills(figure, CONE) == {f'node_{v}' for v in answering}
 
 
-def test_a_graph_without_a_pattern_shows_what_the_file_marks():
-    figure = draw_graph(SR, name='SR')
-    assert len(drawn(figure, 'streaming_edges')) == 1
-    assert not fills(figure, CONE)
-    assert figure.get_label() == 'SR'
+def test_a_graph_says_what_is_in_it_and_nothing_else():
+    figure = draw_graph(FF, streaming_pattern(FF), name='FF')
     assert {text.get_text() for text in figure.legends[0].texts} == {
-        'edge', 'streams in every rollout (as marked)',
+        'streams: reads the frame before (R = 1)', 'response cone',
         'input: round ends; output: double border'}
 
 
 def test_nodes_say_shape_and_rate():
-    figure = draw_graph(with_schedule(EVERY_LAYER, {'edges': (4, 1)}))
+    graph = with_schedule(EVERY_LAYER, {'edges': (4, 1)})
+    figure = draw_graph(graph, streaming_pattern(graph))
     said = {text.get_text() for text in figure.axes[0].texts}
     assert {'image', '1×8×8', 'every 4 frames, +1'} <= said
 
@@ -145,7 +142,7 @@ def test_no_edge_of_a_window_crosses_a_node_whatever_the_graph(pairs, bits):
 def check_window_edges(graph, pattern, place):
     """Hold every edge of a window against every box of it."""
     boxes = np.array(list(place.boxes.values()))
-    curves = edge_curves(graph, place, window_edges(graph, pattern, place.columns - 1))
+    curves = edge_curves(place, pattern)
     for edge, points in curves.items():
         path = sample(points)
         # An input's edge begins on the round end of its box, within the corner.
@@ -229,7 +226,7 @@ def test_an_animation_of_too_many_steps_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('size, sentence', [
-    (0, 'window: 0 is no size; the smallest has the frames 0 and 1'),
+    (0, 'window: 0 is not a size; the smallest is 1'),
     (9999, 'window: 40000 nodes and 50000 edges in frames 0 to 9999 are too many to draw; '
            'a window up to 999 has room')])
 def test_a_window_that_cannot_be_drawn_is_refused(size, sentence):

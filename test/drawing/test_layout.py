@@ -8,7 +8,7 @@ import pytest
 from stream_agent.drawing.graph_picture import sizes
 from stream_agent.drawing.layers import arrange, cost, feedback_edges, links_of
 from stream_agent.drawing.layout import lay_out, sample
-from stream_agent.drawing.style import DrawingError
+from stream_agent.drawing.plot_style import DrawingError
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.share import share_folder
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec

@@ -68,8 +68,10 @@ class Untraceable(nn.Module):
 def with_transform(module):
     """Return a network in which a module of a user's stands behind a streaming edge."""
     network = RolloutNetwork(SR, newest_image_pattern(SR)).eval()
-    terms = network.at_work.terms['out']
-    terms[0] = terms[0]._replace(module=nn.Sequential(terms[0].module, module))
+    program = network.programs['out']
+    ((transform,), *others) = program.terms
+    changed = transform._replace(module=nn.Sequential(transform.module, module))
+    network.programs['out'] = program._replace(terms=((changed,), *others))
     return network
 
 

@@ -13,7 +13,6 @@ from stream_agent.cli.arguments import open_graph
 from stream_agent.engine.backends import (
     BackendConfig, BackendError, BACKENDS, make_backend, usable)
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.task_executor import TaskBackend
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
@@ -83,14 +82,6 @@ def cases(name, every):
         if i % every == 0:
             yield network_of(graph, pattern)
             yield network_of(scheduled(graph, i), pattern)
-
-
-@pytest.mark.parametrize('name, every', [('figure 2', 1), ('SR', 1), ('every layer', 4)])
-def test_tasks_add_up_to_the_step_under_patterns_and_schedules(name, every):
-    for network in cases(name, every):
-        frames = images(network)
-        np.testing.assert_allclose(run(TaskBackend(network), frames), expected(network, frames),
-                                   atol=TOLERANCE['float32'])
 
 
 @pytest.mark.parametrize('backend, precision', IN_RUNTIMES)
@@ -219,7 +210,7 @@ def test_outputs_and_frames_are_the_caller_s_own(backend):
 @pytest.mark.parametrize('wrong, sentence', [
     (np.zeros((3, 1), np.float32), 'respond: the frame has the shape [3, 1]; the network takes '
                                    '[3]'),
-    (np.zeros(3), 'respond: the frame is float64; it has to be a float32 array, as '
+    (np.zeros(3), 'respond: the frame is float64; it needs to be a float32 array, as '
                   'preprocessing makes it of an image')])
 def test_a_frame_that_is_none_is_refused_and_nothing_is_lost(wrong, sentence):
     engine = Engine(network_of(SR, newest_image_pattern(SR)), backend='packed')

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from stream_agent.engine.engine import choose_device, Engine
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.network.program import State
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern, update_order
 from support.graphs import EVERY_LAYER, FIGURE_2, SR
@@ -83,19 +84,6 @@ def test_two_engines_on_one_network_do_not_disturb_each_other():
     assert np.array_equal(alone, together)
 
 
-def test_an_image_held_for_k_updates_is_k_steps_of_it():
-    network = network_of(SR, streaming_pattern(SR))
-    frames = images(network, 3)
-    plain = Engine(network)
-    expected = run(plain, np.repeat(frames, 3, axis=0))
-    held = Engine(network, updates_per_frame=3)
-    last = [output for frame in frames for output in held.responses(frame)]
-    assert np.array_equal(last, expected[2::3])
-    held.reset()
-    every = [output for frame in frames for output in held.responses(frame, True)]
-    assert np.array_equal(every, expected)
-
-
 def test_halves_out_of_order_say_what_to_call():
     network = network_of(SR, streaming_pattern(SR))
     engine = Engine(network)
@@ -118,7 +106,7 @@ def test_the_device_auto_is_the_gpu_where_there_is_one():
 def test_a_missing_device_is_named(name):
     with pytest.raises(ValueError) as error:
         choose_device(name)
-    assert str(error.value).startswith(f"device '{name}' is not to be had (")
+    assert str(error.value).startswith(f"device '{name}' is not available (")
     assert str(error.value).endswith(
         "; use 'auto', 'cpu', or a CUDA device that nvidia-smi lists")
 

@@ -8,7 +8,8 @@ from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.engine.layer_profiler import (
     check_forecasts, compare, measure_costs, random_frames, timed_step)
 from stream_agent.graph_files.graph_file import load_graph
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.network.program import State
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.patterns import (
     read_newest_image, sequential_pattern, streaming_pattern, update_order)
 from stream_agent.theory.planning.candidates import Candidate, Device, Rollout, SERIAL, waves
@@ -88,5 +89,5 @@ def test_a_candidate_forecasts_what_its_rollout_costs():
 
 
 def test_an_unknown_device_is_named():
-    with pytest.raises(ValueError, match="device 'warp' is not to be had"):
+    with pytest.raises(ValueError, match="device 'warp' is not available"):
         choose_device('warp')

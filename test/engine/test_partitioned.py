@@ -19,6 +19,7 @@ from stream_agent.engine.backends import BackendError
 from stream_agent.engine.ranks.costs import measure_nodes
 from stream_agent.engine.ranks.engine import PartitionedEngine
 from stream_agent.engine.ranks.exchange import RankError
+from stream_agent.engine.ranks.local_ranks import make_job, start_ranks
 from stream_agent.engine.ranks.orders import joined_ranks
 from stream_agent.engine.ranks.step import keep_weights
 from stream_agent.theory.patterns import (
@@ -135,6 +136,20 @@ def test_no_rank_stays_when_rank_0_dies(running):
 
 
 @pytest.mark.child_process
+def test_a_rank_that_cannot_start_is_named_and_nothing_is_left():
+    network = network_of(LOOPS, newest_image_pattern(LOOPS))
+    with pytest.raises(RankError) as error:
+        start_ranks(make_job(2, '/nowhere/policy.safetensors'), network)
+    assert str(error.value) == (
+        'rank 1 ended with exit code 1; see what its process printed')
+    assert not distributed.is_initialized()
+    pid = os.getpid()
+    words = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+    assert not any('engine.ranks.worker' in Path(f'/proc/{word}/cmdline').read_text()
+                   for word in words)
+
+
+@pytest.mark.child_process
 def test_a_fault_of_rank_0_lets_the_others_go(start, tmp_path):
     for process in start(ranks_job.drive, 2, 8):
         process.join(20)
@@ -175,7 +190,7 @@ def test_calls_out_of_order_say_what_to_call(alone):
 
 
 @pytest.mark.parametrize('frame, message', [
-    (np.zeros((1, 8, 8)), 'respond: the frame is float64; it has to be a float32 array, as '
+    (np.zeros((1, 8, 8)), 'respond: the frame is float64; it needs to be a float32 array, as '
      'preprocessing makes it of an image'),
     (np.zeros((1, 8, 9), np.float32),
      'respond: the frame has the shape [1, 8, 9]; the network takes [1, 8, 8]')])

@@ -4,7 +4,8 @@ from functools import cache
 
 from hypothesis import given, settings, strategies
 import pytest
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.network.program import State
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec, with_schedule
 from stream_agent.theory.information import frames_until_response, images_seen
@@ -135,13 +136,14 @@ def test_respond_and_settle_equal_the_undivided_step(rollout):
 
 @given(rollouts())
 @EXAMPLES
-def test_a_plan_computes_or_holds_every_node_once(rollout):
+def test_a_schedule_computes_or_holds_every_node_once(rollout):
     network = network_of(*rollout)
     for i in range(1, 13):
-        plan = network.plan(i)
-        assert sorted((*plan.cone, *plan.rest, *plan.held)) == sorted(network.shapes.keys()
-                                                                      - {network.input})
-        assert all(network.graph.node(v).updates_at(i) == (v not in plan.held)
+        held, ahead, respond, settle = network.schedule(i)
+        computed = [work.node for work in (*respond, *settle)]
+        assert not ahead
+        assert sorted((*computed, *held)) == sorted(network.shapes.keys() - {network.input})
+        assert all(network.graph.node(v).updates_at(i) == (v not in held)
                    for v in network.shapes if v != network.input)
 
 

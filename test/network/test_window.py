@@ -3,7 +3,8 @@
 from hypothesis import given, strategies as st
 import pytest
 from stream_agent.cli.arguments import open_graph
-from stream_agent.network.rollout_network import RolloutNetwork, State
+from stream_agent.network.program import State
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import CELLS
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec

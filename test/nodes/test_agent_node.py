@@ -1,16 +1,22 @@
 """The agent as a process on real DDS, with frames of every kind."""
 
 import os
+from pathlib import Path
+import re
 import signal
+import sys
 import time
+from types import SimpleNamespace
 
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, KeyValue
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
 import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import STOP
 from stream_agent.engine.backends import usable
@@ -19,10 +25,13 @@ from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.checkpoint import CommandScale, load_policy, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.nodes import agent_node
+from stream_agent.nodes.agent_node import AgentNode
 from stream_agent.nodes.messages import (
     array_to_image, ns_to_stamp, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
 from stream_agent.theory.patterns import read_newest_image, sequential_pattern, streaming_pattern
 from support.graphs import EVERY_LAYER
+from support.jobs import is_running, wait_for
 import torch
 
 pytestmark = pytest.mark.real_time
@@ -216,14 +225,15 @@ def test_the_answer_does_not_wait_for_what_only_later_frames_need(
 
 
 def test_the_newest_frame_wins_and_latency_does_not_grow(start_node, camera, peer, tmp_path):
-    """A network of about three camera periods: answers stay young, the rest is dropped."""
+    """A network of several camera periods: answers stay young, the rest is dropped, counted."""
     checkpoint = save(tmp_path / 'slow', SLOW, sequential_pattern(SLOW))
+    period = 0.005
     agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True,
-                       max_gap=1000)
+                       max_gap=1000, camera_period=period)
     camera.wait_for_agent()
     for index in range(300):
         camera.show(index)
-        peer.spin(0.005)
+        peer.spin(period)
     camera.settle_down()
     latencies = [heard.ros_ns - stamp_to_ns(heard.message.header.stamp)
                  for heard in camera.commands]
@@ -232,7 +242,10 @@ def test_the_newest_frame_wins_and_latency_does_not_grow(start_node, camera, pee
     assert np.median(latencies[-third:]) < 2 * np.median(latencies[:third])
     agent.signal(signal.SIGINT)
     assert agent.wait() == 0
-    assert "'missed'" in agent.output or 'dropped' in agent.output
+    gaps = np.diff([stamp_to_ns(heard.message.header.stamp) for heard in camera.commands])
+    missed = sum(max(0, round(gap / 1e9 / period) - 1) for gap in gaps)
+    assert missed > 20
+    assert f"dropped {{'missed': {missed}}}" in agent.output
 
 
 def test_no_command_before_the_output_depends_on_an_image(start_node, camera, tmp_path):
@@ -284,6 +297,91 @@ def test_every_update_answers_where_that_is_asked_for(
     assert [stamp_to_ns(heard.message.header.stamp) for heard in camera.commands] == [stamp] * 3
 
 
+@pytest.fixture
+def make_node(peer):
+    """Make agents in this process, configured and active; callers call them directly."""
+    nodes = []
+
+    def make(**parameters):
+        nodes.append(AgentNode(parameter_overrides=[
+            Parameter(name, value=value)
+            for name, value in {'backend': 'eager', 'device': 'cpu', **parameters}.items()]))
+        assert nodes[-1].trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert nodes[-1].trigger_activate() == TransitionCallbackReturn.SUCCESS
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.trigger_shutdown()
+        node.destroy_node()
+
+
+def message(node, index=0):
+    return array_to_image(picture(index), node.get_clock().now().nanoseconds, 'camera')
+
+
+class SlowEngine:
+    """Takes 1, 2, 4, ... seconds for one half of a step after the other, by a clock of its own."""
+
+    def __init__(self):
+        self.called, self.seconds = [], 0.0
+
+    def work(self, called):
+        self.seconds += 2.0 ** len(self.called)
+        self.called.append(called)
+        return np.zeros(2, np.float32)
+
+    def respond(self, frame):
+        return self.work('respond')
+
+    def settle(self):
+        self.work('settle')
+
+
+@pytest.mark.parametrize('every_update', [False, True])
+@pytest.mark.any_time
+def test_each_update_is_published_before_it_is_settled_and_each_stage_is_its_own(
+        make_node, monkeypatch, tmp_path, every_update):
+    path = save(tmp_path / 'held', EVERY_LAYER, sequential_pattern(EVERY_LAYER), 2)
+    agent, engine = make_node(checkpoint=path, publish_every_update=every_update), SlowEngine()
+    agent.engine = engine
+    monkeypatch.setattr(agent, 'publish_command', lambda *_: engine.work('publish'))
+    monkeypatch.setattr(agent_node.time, 'perf_counter', lambda: engine.seconds)
+    agent.on_image(message(agent))
+    called = ['respond', *['publish'] * every_update, 'settle', 'respond', 'publish', 'settle']
+    assert engine.called == called
+    for stage in ('respond', 'publish', 'settle'):
+        seconds = [2.0 ** i for i, name in enumerate(called) if name == stage]
+        durations = agent.stages[stage]
+        assert durations.count == len(seconds)
+        assert (durations.total, durations.longest) == (sum(seconds), max(seconds))
+
+
+@pytest.mark.any_time
+def test_an_image_passes_eight_files_besides_those_of_the_backend(make_node, checkpoint):
+    agent, passed = make_node(checkpoint=checkpoint), set()
+    agent.engine._backend = SimpleNamespace(
+        respond=lambda _: np.zeros((1, 2), np.float32), settle=lambda: None)
+    package = Path(agent_node.__file__).parents[1]
+
+    def see(frame, event, _):
+        path = Path(frame.f_code.co_filename)
+        if event == 'call' and package in path.parents:
+            passed.add(str(path.relative_to(package)))
+
+    msg = message(agent)
+    sys.setprofile(see)
+    try:
+        agent.on_image(msg)
+    finally:
+        sys.setprofile(None)
+    assert agent.commands == 1
+    assert passed == {
+        'nodes/agent_node.py', 'nodes/messages.py', 'engine/frame_filter.py', 'images.py',
+        'network/preprocessing.py', 'engine/engine.py', 'network/checkpoint.py',
+        'measurement/durations.py'}
+
+
 @pytest.mark.parametrize('every_update, answers', [(False, [1, 1]), (True, [1, 2])])
 def test_updates_before_the_first_response_count_as_updates_and_not_as_frames(
         start_node, camera, tmp_path, every_update, answers):
@@ -305,24 +403,116 @@ def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, ch
                camera_period=0.02)
     heard = peer.hear(DiagnosticArray, '/diagnostics')
     camera.wait_for_agent()
-    end = time.monotonic() + 3.2
-    while time.monotonic() < end:
-        stamp = camera.show(1)
-        camera.show(1, stamp)
-        peer.spin(0.02)
-    camera.settle_down()
-    status = heard[-1].message.status[0]
-    values = {value.key: value.value for value in status.values}
+
+    def film(done):
+        end = time.monotonic() + 10.0
+        while not done():
+            assert time.monotonic() < end
+            camera.show(1, camera.show(1))
+            peer.spin(0.02)
+
+    def said():
+        return {value.key: value.value for value in heard[-1].message.status[0].values}
+
+    film(lambda: len(camera.commands) == 10)
+    # Of which one second at least is full in the agent's eyes.
+    peer.spin(2.05)
+    film(lambda: float(said()['rate now']) > 25)
+    status, values = heard[-1].message.status[0], said()
     assert status.name == 'agent: frames'
     assert values['pattern'] == 'test'
     assert values['first response frame'] == '0'
     assert values['inference factor'] == '1'
-    assert int(values['commands']) == int(values['accepted frames']) > 50
-    assert 25 < float(values['rate mean']) < 60
-    assert 25 < float(values['rate worst second']) <= float(values['rate now']) + 20
+    assert int(values['commands']) == int(values['accepted frames']) > 35
+    assert int(values['dropped duplicate']) > 0
+    rates = [float(values[f'rate {name}']) for name in ('worst second', 'mean', 'now')]
+    assert rates[0] == 0 and 5 < rates[1] < rates[2] < 60
     for stage in ('arrival', 'convert', 'respond', 'publish', 'settle'):
         seconds = [float(values[f'{stage} {name}']) for name in ('p50', 'p90', 'p99', 'p99.9')]
         assert 0 < seconds[0] <= seconds[1] <= seconds[2] <= seconds[3] < 1
+
+
+RANKS = {'ranks': 2, 'partition': 'equal', 'backend': 'eager', 'device': 'cpu',
+         'autostart': True, 'max_gap': 1000}
+
+
+def workers_of(agent):
+    """Return the processes that an agent has started."""
+    pid = agent.popen.pid
+    return [int(word) for word in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+
+def test_two_ranks_command_what_one_process_does_and_leave_together(
+        start_node, camera, peer, checkpoint):
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    agent = start_node('agent', checkpoint=checkpoint, **RANKS)
+    camera.wait_for_agent()
+    policy = load_policy(checkpoint)
+    engine = Engine(policy.network)
+    expected = [LIMITS.command(engine.step(policy.preprocessing(picture(index))))
+                for index in range(8)]
+    assert [camera.show_and_wait(index) for index in range(8)] == expected
+    assert len(set(expected)) == 8
+    peer.spin_until(lambda: heard)
+    assert KeyValue(key='ranks', value='2') in heard[-1].message.status[0].values
+    # Neither of them remembers, and all come back.
+    (worker,) = workers_of(agent)
+    assert change_state(peer, Transition.TRANSITION_DEACTIVATE)
+    assert change_state(peer, Transition.TRANSITION_ACTIVATE)
+    assert workers_of(agent) == [worker]
+    assert camera.show_and_wait(0) == expected[0]
+    assert change_state(peer, Transition.TRANSITION_DEACTIVATE)
+    assert change_state(peer, Transition.TRANSITION_CLEANUP)
+    assert not is_running(worker)
+    assert change_state(peer, Transition.TRANSITION_CONFIGURE)
+    assert change_state(peer, Transition.TRANSITION_ACTIVATE)
+    peer.spin_until(camera.publisher.get_subscription_count)
+    assert [camera.show_and_wait(index) for index in range(8)] == expected
+    (worker,) = workers_of(agent)
+    agent.signal(signal.SIGINT)
+    assert agent.wait() == 0
+    assert not is_running(worker) and 'rank 1:' not in agent.output
+
+
+@pytest.mark.parametrize('number, how', [
+    (signal.SIGKILL, 'and is gone'), (signal.SIGSTOP, 'within 5 s')])
+def test_an_agent_stops_the_robot_and_ends_when_a_rank_dies_or_hangs(
+        start_node, camera, checkpoint, number, how):
+    agent = start_node('agent', checkpoint=checkpoint, **RANKS)
+    camera.wait_for_agent()
+    camera.show_and_wait(0)
+    (worker,) = workers_of(agent)
+    os.kill(worker, number)
+    # At the latest when it does not take the third frame.
+    for index in range(1, 4):
+        camera.show(index)
+        camera.peer.spin(0.1)
+    camera.peer.spin_until(lambda: twist_to_command(camera.commands[-1].message) == STOP)
+    assert agent.wait() == 1
+    assert re.search(f'RankError: rank 1 did not .* {how}; see what its process printed',
+                     agent.output)
+    assert not is_running(worker)
+
+
+def test_the_other_ranks_end_when_the_agent_is_killed(start_node, camera, checkpoint):
+    agent = start_node('agent', checkpoint=checkpoint, **RANKS)
+    camera.wait_for_agent()
+    (worker,) = workers_of(agent)
+    agent.signal(signal.SIGKILL)
+    agent.wait()
+    wait_for(lambda: not is_running(worker))
+    assert re.search('rank 1: rank 0 did not send an order and is gone', agent.output)
+
+
+@pytest.mark.any_time
+def test_one_process_computes_what_cannot_be_spread(start_node, camera, tmp_path):
+    path = save(tmp_path / 'sequential', EVERY_LAYER, sequential_pattern(EVERY_LAYER))
+    agent = start_node('agent', checkpoint=path, **{**RANKS, 'partition': 'measured'})
+    camera.wait_for_agent()
+    camera.show_and_wait(0)
+    assert not workers_of(agent)
+    assert ('one process computes the network: 1 of 2 ranks has no work: edges with R = 0 join '
+            'all nodes') in agent.output
 
 
 @pytest.mark.parametrize('parameters, sentence', [
@@ -332,9 +522,16 @@ def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, ch
      "configure: [Errno 2] No such file or directory: '/nowhere/policy.safetensors'"),
     ({'checkpoint': __file__}, f'configure: {__file__}: not a safetensors file ('),
     ({'checkpoint': 'GOOD', 'device': 'cuda:99'},
-     "configure: device 'cuda:99' is not to be had ("),
+     "configure: device 'cuda:99' is not available ("),
     ({'checkpoint': 'GOOD', 'backend': 'abacus'},
      "configure: there is no backend 'abacus'; on cpu in float32 there are eager, packed"),
+    ({'checkpoint': 'GOOD', 'ranks': 2, 'device': 'cuda:0'},
+     "configure: ranks is 2, which compute on the CPU, but device is 'cuda:0'; let device be "
+     "'auto' or 'cpu', or ranks be 1"),
+    ({'checkpoint': 'GOOD', 'ranks': 2, 'partition': 'fair'},
+     "configure: partition is 'fair'; choices are 'measured', 'equal'"),
+    ({'checkpoint': 'GOOD', 'ranks': 2, 'backend': 'onnxruntime'},
+     "configure: backend 'onnxruntime' computes no single nodes; ranks take eager or packed"),
     ({'checkpoint': 'GOOD', 'image_transport': 'theora'},
      "configure: image_transport is 'theora'; choices are 'raw', 'compressed'")])
 @pytest.mark.any_time
@@ -349,8 +546,12 @@ def test_what_cannot_be_configured_says_why(start_node, checkpoint, parameters, 
 
 def test_a_failed_configure_leaves_the_node_unconfigured(start_node, peer):
     start_node('agent', checkpoint='/nowhere/policy.safetensors')
+    # A lost answer is asked for again, which changes nothing where configuring fails.
+    request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
     for _ in range(2):
-        assert not change_state(peer, Transition.TRANSITION_CONFIGURE)
+        assert not peer.call(ChangeState, 'agent/change_state', request).success
+    state = peer.call(GetState, 'agent/get_state', GetState.Request())
+    assert state.current_state.label == 'unconfigured'
 
 
 def test_a_transition_that_is_not_possible_leaves_the_agent_driving(

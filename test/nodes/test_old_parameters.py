@@ -3,7 +3,6 @@
 import pytest
 from stream_agent.doctor.node import Setup
 from stream_agent.doctor.options import parse
-from stream_agent.nodes import parameters
 from stream_agent.nodes.agent_node import AgentNode
 from stream_agent.nodes.record_bag_node import RecordNode
 
@@ -77,12 +76,7 @@ def test_the_doctor_reads_the_old_name_and_says_the_new_one(tmp_path):
     path = tmp_path / 'robot.yaml'
     path.write_text('/**/agent: {ros__parameters: {executor: packed}}')
     setup = Setup(parse(['--params-file', str(path)]))
-    assert setup.agent['backend'] == 'packed' and 'executor' not in setup.agent
+    assert setup.engine.backend == 'packed'
     (finding,) = [one for one in setup.findings if 'executor' in one.said]
     assert finding.level.word == 'WARN'
     assert finding.said == "agent: 'executor' is called 'backend' now"
-
-
-def test_every_old_parameter_has_a_new_one():
-    known = {'backend'}
-    assert set(parameters.OLD_PARAMETERS.values()) <= known

@@ -4,7 +4,7 @@ import random
 
 import pytest
 from stream_agent.theory.enumeration import valid_patterns
-from stream_agent.theory.frame_schedule import frame_tasks, Task
+from stream_agent.theory.frame_schedule import frame_schedule, NodeWork
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 from stream_agent.theory.rollout import response_cone
@@ -40,10 +40,10 @@ def summed(graph, name):
 @pytest.mark.parametrize('name', GRAPHS)
 def test_every_term_of_every_computed_node_is_summed_once(name):
     for graph, pattern, frame in cases(name):
-        held, *parts = frame_tasks(graph, pattern, frame)
+        held, *parts = frame_schedule(graph, pattern, frame)
         found = {}
-        for task in (task for part in parts for task in part):
-            found.setdefault(task.node, []).extend(source for source, _ in task.edges)
+        for work in (work for part in parts for work in part):
+            found.setdefault(work.node, []).extend(source for source, _ in work.edges)
         computed = [node.name for node in graph.nodes
                     if node.name not in graph.inputs and node.updates_at(frame)]
         assert {node: sorted(sources) for node, sources in found.items()} == {
@@ -54,14 +54,14 @@ def test_every_term_of_every_computed_node_is_summed_once(name):
 @pytest.mark.parametrize('name', GRAPHS)
 def test_whatever_a_task_reads_is_there(name):
     for graph, pattern, frame in cases(name):
-        held, ahead, respond, rest = frame_tasks(graph, pattern, frame)
+        held, ahead, respond, settle = frame_schedule(graph, pattern, frame)
         there, begun = set(held), set()
-        for part, inputs in ((ahead, set()), (respond, set(graph.inputs)), (rest, set())):
+        for part, inputs in ((ahead, set()), (respond, set(graph.inputs)), (settle, set())):
             there |= inputs
-            for task in part:
-                assert all(pattern[edge] or edge[0] in there for edge in task.edges)
-                assert task.begun == (task.node in begun)
-                (there if task.finishes else begun).add(task.node)
+            for work in part:
+                assert all(pattern[edge] or edge[0] in there for edge in work.edges)
+                assert work.begun == (work.node in begun)
+                (there if work.finishes else begun).add(work.node)
             if part is respond:
                 assert graph.output in there
 
@@ -70,29 +70,29 @@ def test_whatever_a_task_reads_is_there(name):
 def test_the_answer_waits_for_nothing_but_the_image(name):
     """Every term left for the answer depends on this frame's image, alone or in a product."""
     for graph, pattern, frame in cases(name):
-        tasks = frame_tasks(graph, pattern, frame)
+        schedule = frame_schedule(graph, pattern, frame)
         fresh = set(graph.inputs)
         for node in response_cone(graph, pattern, frame):
             if any(not pattern[u, node] and u in fresh for u in summed(graph, node)):
                 fresh.add(node)
         products = {edge.name: edge.product for edge in graph.edges}
-        for task in tasks.respond:
-            waiting = {edge for edge in task.edges if not pattern[edge] and edge[0] in fresh}
+        for work in schedule.respond:
+            waiting = {edge for edge in work.edges if not pattern[edge] and edge[0] in fresh}
             labels = {products['->'.join(edge)] for edge in waiting} - {''}
-            assert task.node in fresh and waiting
-            assert all(products['->'.join(edge)] in labels for edge in set(task.edges) - waiting)
+            assert work.node in fresh and waiting
+            assert all(products['->'.join(edge)] in labels for edge in set(work.edges) - waiting)
 
 
 def test_skips_are_summed_before_the_image_is_there():
     graph = bare_graph('img->h1 h1->h2 h2->out h1->out img->out', 'out')
-    held, ahead, respond, rest = frame_tasks(graph, newest_image_pattern(graph), 1)
-    assert ahead == (Task('out', (('h2', 'out'), ('h1', 'out')), finishes=False),)
-    assert respond == (Task('out', (('img', 'out'),), begun=True),)
-    assert [task.node for task in rest] == ['h1', 'h2']
+    held, ahead, respond, settle = frame_schedule(graph, newest_image_pattern(graph), 1)
+    assert ahead == (NodeWork('out', (('h2', 'out'), ('h1', 'out')), finishes=False),)
+    assert respond == (NodeWork('out', (('img', 'out'),), begun=True),)
+    assert [work.node for work in settle] == ['h1', 'h2']
 
 
 def test_a_sequential_rollout_can_only_begin_with_its_memory():
-    held, ahead, respond, rest = frame_tasks(SR, sequential_pattern(SR), 1)
-    assert ahead == (Task('h1', (('h1', 'h1'),), finishes=False),)
-    assert [task.node for task in respond] == ['h1', 'h2', 'out']
-    assert not held and not rest
+    held, ahead, respond, settle = frame_schedule(SR, sequential_pattern(SR), 1)
+    assert ahead == (NodeWork('h1', (('h1', 'h1'),), finishes=False),)
+    assert [work.node for work in respond] == ['h1', 'h2', 'out']
+    assert not held and not settle

@@ -4,7 +4,7 @@ from itertools import chain, combinations
 
 from hypothesis import given
 import networkx as nx
-from stream_agent.theory.counting.counts import count_bounds, count_valid_patterns, lower_bound
+from stream_agent.theory.counting import count_bounds, count_valid_patterns, lower_bound
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.information import first_response, images_seen
 from stream_agent.theory.patterns import edges_of, is_valid, streaming_pattern

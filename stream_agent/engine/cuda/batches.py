@@ -1,5 +1,5 @@
 """
-Which tasks run as one kernel: equal operations on neighbours in memory, to neighbours in memory.
+What runs as one kernel: equal operations on neighbours in memory, to neighbours in memory.
 
 Nodes of equal shape lie in one tensor, in the graph's order, so that the sources and the targets
 of a chain of equal layers are two slices of such tensors, and nothing has to be gathered.
@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple
 
-from stream_agent.engine.cuda.branches import Buffer, dependencies, levels, Operation
+from stream_agent.engine.cuda.branches import Buffer, dependencies, Kernel, levels
 from stream_agent.engine.cuda.buffers import Action
 from stream_agent.theory.graph import GraphSpec
 
@@ -61,7 +61,7 @@ def grouped(actions: Sequence[Action], kind: Callable[[Action], Hashable],
     :returns: Groups, in an order in which they could run one after the other.
     """
     level = levels(dependencies([
-        Operation('', action.reads, (action.target,)) for action in actions]))
+        Kernel('', action.reads, (action.target,)) for action in actions]))
     alike: dict[Hashable, list[Action]] = {}
     for action, depth in zip(actions, level):
         key = kind(action)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 Buffer = tuple[str, int]
 
 
-class Operation(NamedTuple):
+class Kernel(NamedTuple):
     """
     Work that is launched as a whole.
 
@@ -62,7 +62,7 @@ class BranchPlan(NamedTuple):
     joins: tuple[int, ...]
 
 
-def dependencies(operations: Sequence[Operation]) -> list[set[int]]:
+def dependencies(operations: Sequence[Kernel]) -> list[set[int]]:
     """
     Return the operations that each has to follow.
 
@@ -91,7 +91,7 @@ def levels(needed: Sequence[set[int]]) -> list[int]:
     return result
 
 
-def plan_branches(operations: Sequence[Operation], most_streams: int = 32) -> BranchPlan:
+def plan_branches(operations: Sequence[Kernel], most_streams: int = 32) -> BranchPlan:
     """
     Give every operation a stream and the events that it waits for.
 

@@ -12,7 +12,7 @@ from math import gcd, lcm
 from typing import NamedTuple
 
 from stream_agent.engine.cuda.branches import Buffer
-from stream_agent.theory.frame_schedule import frame_tasks, FrameTasks, Task
+from stream_agent.theory.frame_schedule import frame_schedule, FrameSchedule, NodeWork
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern
 
@@ -22,15 +22,15 @@ COUNTS = (1, 2, 4)
 
 class Action(NamedTuple):
     """
-    A task with its buffers.
+    Work on a node with its buffers.
 
-    :param sources: What each of the task's edges reads.
+    :param sources: What each of its edges reads.
     :param previous: The node's last value, if it has a cell.
-    :param begun: The sum that the task goes on with, if there is one.
+    :param begun: The sum that it continues, if there is one.
     :param target: What it fills: the node's value, or a sum.
     """
 
-    task: Task
+    work: NodeWork
     sources: tuple[Buffer, ...]
     previous: Buffer | None
     begun: Buffer | None
@@ -71,7 +71,7 @@ class BufferPlan:
                  stacks: Iterable[Sequence[str]] = ()) -> None:
         self._graph, self._pattern = graph, pattern
         (self._input,) = graph.inputs
-        self._tasks = cache(lambda phase: frame_tasks(graph, pattern, phase))
+        self._schedule = cache(lambda phase: frame_schedule(graph, pattern, phase))
         #: Buffers of every node.
         self.counts = {name: self._count(*lives)
                        for name, lives in self._lives.items()}
@@ -80,10 +80,10 @@ class BufferPlan:
         #: What is done for frame f, at f modulo the length.
         self.frames = [self._frame(f or self.period) for f in range(self.period)]
         #: What the first frame needs ahead of its image.
-        self.begin = tuple(self._action(task, 1) for task in self._tasks_of(1).ahead)
+        self.begin = tuple(self._action(work, 1) for work in self._schedule_of(1).ahead)
 
-    def _tasks_of(self, frame: int) -> FrameTasks:
-        return self._tasks(frame % self._graph.hyperperiod)
+    def _schedule_of(self, frame: int) -> FrameSchedule:
+        return self._schedule(frame % self._graph.hyperperiod)
 
     @property
     def period(self) -> int:
@@ -97,8 +97,8 @@ class BufferPlan:
     def sums(self) -> list[str]:
         """Nodes whose sums are begun ahead; such a sum is used up in the next half."""
         return list(dict.fromkeys(
-            task.node for frame in range(self._graph.hyperperiod)
-            for task in self._tasks_of(frame).ahead if not task.finishes))
+            work.node for frame in range(self._graph.hyperperiod)
+            for work in self._schedule_of(frame).ahead if not work.finishes))
 
     @property
     def _lives(self) -> dict[str, tuple[dict[int, int], dict[int, int]]]:
@@ -111,18 +111,18 @@ class BufferPlan:
             last[update] = max(half, last.get(update, half))
 
         for frame in range(1, 4 * self._graph.hyperperiod + 5):
-            _, ahead, respond, rest = self._tasks_of(frame)
+            _, ahead, respond, settle = self._schedule_of(frame)
             lives[self._input][0][frame] = 2 * frame
             read(self._graph.output, frame, 2 * frame)
-            for tasks, half in ((ahead, 2 * frame - 1), (respond, 2 * frame),
-                                (rest, 2 * frame + 1)):
-                for task in tasks:
-                    for source, target in task.edges:
+            for works, half in ((ahead, 2 * frame - 1), (respond, 2 * frame),
+                                (settle, 2 * frame + 1)):
+                for work in works:
+                    for source, target in work.edges:
                         read(source, frame - self._pattern[source, target], half)
-                    if task.finishes:
-                        lives[task.node][0][self._updates(task.node, frame)] = half
-                        if self._graph.node(task.node).cell:
-                            read(task.node, frame - 1, half)
+                    if work.finishes:
+                        lives[work.node][0][self._updates(work.node, frame)] = half
+                        if self._graph.node(work.node).cell:
+                            read(work.node, frame - 1, half)
         return lives
 
     def _count(self, written: dict[int, int], last_read: dict[int, int]) -> int:
@@ -140,24 +140,24 @@ class BufferPlan:
         """Return where a node's value at a frame is found, from frame 0 on."""
         return name, self._updates(name, frame) % self.counts[name]
 
-    def _action(self, task: Task, frame: int) -> Action:
-        """Return a task of a frame with its buffers."""
-        carries = task.finishes and self._graph.node(task.node).cell
-        running_sum = f'{task.node}.sum', 0
+    def _action(self, work: NodeWork, frame: int) -> Action:
+        """Return work of a frame with its buffers."""
+        carries = work.finishes and self._graph.node(work.node).cell
+        running_sum = f'{work.node}.sum', 0
         return Action(
-            task,
+            work,
             tuple(self.buffer(source, frame - self._pattern[source, target])
-                  for source, target in task.edges),
-            self.buffer(task.node, frame - 1) if carries else None,
-            running_sum if task.begun else None,
-            self.buffer(task.node, frame) if task.finishes else running_sum)
+                  for source, target in work.edges),
+            self.buffer(work.node, frame - 1) if carries else None,
+            running_sum if work.begun else None,
+            self.buffer(work.node, frame) if work.finishes else running_sum)
 
     def _frame(self, frame: int) -> FrameActions:
         """Return what is done for a frame."""
-        now, after = self._tasks_of(frame), self._tasks_of(frame + 1)
+        now, after = self._schedule_of(frame), self._schedule_of(frame + 1)
         return FrameActions(
             self.buffer(self._input, frame),
-            tuple(self._action(task, frame) for task in now.respond),
+            tuple(self._action(work, frame) for work in now.respond),
             self.buffer(self._graph.output, frame),
-            (*(self._action(task, frame) for task in now.rest),
-             *(self._action(task, frame + 1) for task in after.ahead)))
+            (*(self._action(work, frame) for work in now.settle),
+             *(self._action(work, frame + 1) for work in after.ahead)))

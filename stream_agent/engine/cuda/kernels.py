@@ -17,11 +17,11 @@ from stream_agent.engine.cuda.branches import Buffer
 from stream_agent.engine.cuda.buffers import Action
 from stream_agent.engine.cuda.device import Run
 from stream_agent.engine.cuda.terms import (
-    converted, ConvolutionTerm, DenseTerm, factors_of, is_channels_last, is_convolution, is_dense,
-    ModuleTerm, SumTerm, weights_of, write)
-from stream_agent.engine.read_outs import dense_part
-from stream_agent.engine.task_executor import terms_of
-from stream_agent.network.modules import Term
+    capture, CapturedTerm, ConvolutionTerm, DenseTerm, is_channels_last, is_convolution, is_dense,
+    SumTerm, weights_of, write)
+from stream_agent.engine.packed import converted
+from stream_agent.engine.read_outs import is_read_out
+from stream_agent.network.program import NodeProgram, sources_of, Term
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 from torch import nn, Tensor
@@ -53,34 +53,38 @@ class CudaKernels:
     :param network: In evaluation mode; its weights are read now.
     :param joined: Whether terms of a sum become one operation where they can.
     :param fused: Whether bias, sum and ReLU go into convolutions, where cuDNN can do that.
+    :param captured: Whether all terms are the reference's own operations.
     """
 
-    def __init__(self, network: RolloutNetwork, memory: Memory, joined: bool, fused: bool
-                 ) -> None:
+    def __init__(self, network: RolloutNetwork, memory: Memory, joined: bool, fused: bool,
+                 captured: bool) -> None:
         self._network, self._memory = network, memory
-        self._joined, self._fused = joined, fused
+        self._joined, self._fused, self._captured = joined, fused, captured
         # Graphs that take turns share the weights that they have in common.
         self._weights = cache(weights_of)
 
+    def _program(self, action: Action) -> NodeProgram:
+        """Return what an action does."""
+        return self._network.programs[action.work.node].part(action.work)
+
     def kind(self, action: Action) -> tuple | None:
         """Return what equal actions have in common, or None if it has to stay alone."""
-        terms = terms_of(self._network, action.task)
-        prepare, cell, activation = self._network.at_work.ends[action.task.node]
-        module = terms[0].module
-        if (len(terms) > 1 or terms[0].others or prepare or cell or action.begun
-                or not action.task.finishes or not (is_convolution(module) or is_dense(module))):
+        program = self._program(action)
+        module, (source, *_) = program.terms[0][0].module, sources_of(program.terms[0])
+        if (len(sum(program.terms, ())) > 1 or program.begun or not program.finishes
+                or any(operation.kind != 'activate' for operation in program.ending)
+                or not (is_convolution(module) or is_dense(module))):
             return None
-        return repr(module), self._network.shapes[terms[0].source], repr(activation)
+        return repr(module), self._network.shapes[source.name], repr(activation_of(program))
 
     def cost(self, group: Group) -> float:
         """Return the multiplications of a group, about."""
         shapes = self._network.shapes
         return sum(
-            prod(shapes[factor.source]) + sum(
-                weight.numel() * (prod(shapes[action.task.node][1:]) if weight.ndim == 4 else 1)
-                for weight in factor.module.parameters())
-            for action in group for term in terms_of(self._network, action.task)
-            for factor in factors_of(term))
+            sum(prod(shapes[source.name]) for source in sources_of([operation])) + sum(
+                weight.numel() * (prod(shapes[operation.node][1:]) if weight.ndim == 4 else 1)
+                for weight in (operation.module.parameters() if operation.module else ()))
+            for action in group for term in self._program(action).terms for operation in term)
 
     def bind(self, group: Group) -> Run:
         """Make the actions of a group callable, as one."""
@@ -88,8 +92,9 @@ class CudaKernels:
 
     def _bind_group(self, group: Group) -> Run:
         """Make equal actions on neighbours one operation."""
-        modules = [terms_of(self._network, action.task)[0].module for action in group]
-        activation = self._network.at_work.ends[group[0].task.node][2]
+        programs = [self._program(action) for action in group]
+        modules = [program.terms[0][0].module for program in programs]
+        activation = activation_of(programs[0])
         source = self._memory.neighbours([action.sources[0] for action in group])
         target = self._memory.neighbours([action.target for action in group])
         if not is_convolution(modules[0]):
@@ -124,15 +129,16 @@ class CudaKernels:
         """Make one action callable."""
         target = self._memory.values[action.target]
         begun = self._memory.values.get(action.begun)
-        previous = self._memory.values.get(action.previous)
-        prepare, cell, activation = (
-            part and converted(part, target.dtype)
-            for part in (self._network.at_work.ends[action.task.node]
-                         if action.task.finishes else (None, None, None)))
+        previous = {action.work.node: self._memory.values.get(action.previous)}
+        program = self._program(action)
+        activation = activation_of(program)
+        activation = activation and converted(activation, target.dtype)
+        others = [operation for operation in program.ending if operation.kind != 'activate']
+        prepare = capture(others, target.dtype) if others else None
+        name = f'{action.work.node}.sum'
         *terms, last = self._terms(action, target)
-        plain = not prepare and not cell
-        direct = plain and not activation
-        if plain:
+        direct = not prepare and not activation
+        if not prepare:
             last, activation = self._finish(
                 last, activation, target if terms or begun is not None else None)
 
@@ -144,8 +150,10 @@ class CudaKernels:
                 last(total, target)
                 return
             total = last(total)
-            total = prepare(total) if prepare else total
-            total = cell(total, previous) if cell else total
+            if prepare:
+                values = {name: total}
+                prepare(values, previous)
+                total = values[name]
             write(activation, total, target)
 
         return run
@@ -153,36 +161,50 @@ class CudaKernels:
     def _terms(self, action: Action, target: Tensor) -> list[SumTerm]:
         """Return what an action sums; convolutions come last, for a ReLU to join them."""
         buffers = {source: buffer for (source, _), buffer in zip(
-            action.task.edges, action.sources)}
+            action.work.edges, action.sources)}
         values = self._memory.values
-        terms = terms_of(self._network, action.task)
-        dense = [term for term in terms if not term.others and dense_part(term.module)]
-        convolutions = [term for term in terms if not term.others
-                        and is_convolution(term.module)]
-        modules = [ModuleTerm([(module, values[buffers[source]]) for module, source, _
-                               in factors_of(term)], target.dtype)
-                   for term in terms if term not in dense and term not in convolutions]
-        found = [DenseTerm([term.module for term in part],
-                           [values[buffers[term.source]] for term in part])
-                 for part in ([dense] if self._joined and dense else [[term] for term in dense])]
+        program = self._program(action)
+        dense, convolutions = [], []
+        if not self._captured:
+            dense = [term for term in program.terms if is_read_out(term)]
+            convolutions = [term for term in program.terms
+                            if len(term) == 1 and is_convolution(term[0].module)]
+        found: list[SumTerm] = [
+            CapturedTerm(term, {source: values[buffer] for source, buffer in buffers.items()},
+                         target.dtype)
+            for term in program.terms if term not in dense and term not in convolutions]
+        for part in [dense] if self._joined and dense else [[term] for term in dense]:
+            found.append(DenseTerm([term[0].module for term in part],
+                                   [values[buffers[source_of(term)]] for term in part]))
         for part in self._neighbours(convolutions, buffers):
-            read = [buffers[term.source] for term in part]
-            weights = self._weights(tuple(term.module for term in part), target.dtype,
+            read = [buffers[source_of(term)] for term in part]
+            weights = self._weights(tuple(term[0].module for term in part), target.dtype,
                                     is_channels_last(target))
             found.append(ConvolutionTerm(
                 weights, values[read[0]] if len(read) == 1 else self._memory.neighbours(read)))
-        return [*modules, *found]
+        return found
 
     def _neighbours(self, terms: list[Term], buffers: Mapping[str, Buffer]) -> list[list[Term]]:
         """Divide convolutions into those whose sources lie side by side."""
         found: list[list[Term]] = []
         for term in terms:
             part = found[-1] if found else []
-            if (self._joined and part and term.module.groups == 1
-                    and repr(term.module) == repr(part[-1].module)
-                    and neighbours([buffers[one.source] for one in (part[-1], term)],
+            if (self._joined and part and term[0].module.groups == 1
+                    and repr(term[0].module) == repr(part[-1][0].module)
+                    and neighbours([buffers[source_of(one)] for one in (part[-1], term)],
                                    self._memory.places)):
                 part.append(term)
             else:
                 found.append([term])
         return found
+
+
+def activation_of(program: NodeProgram) -> nn.Module | None:
+    """Return the activation with which a node's value ends, if there is one."""
+    last = program.ending[-1] if program.ending else None
+    return last.module if last and last.kind == 'activate' else None
+
+
+def source_of(term: Term) -> str:
+    """Return the first node that a term reads."""
+    return sources_of(term)[0].name

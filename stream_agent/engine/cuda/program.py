@@ -5,7 +5,7 @@ from functools import cache, partial
 from typing import NamedTuple
 
 from stream_agent.engine.cuda.batches import Group, grouped, places_of, stacks_of
-from stream_agent.engine.cuda.branches import Buffer, Operation, plan_branches
+from stream_agent.engine.cuda.branches import Buffer, Kernel, plan_branches
 from stream_agent.engine.cuda.buffers import Action, BufferPlan
 from stream_agent.engine.cuda.device import Device, Half, Run
 from stream_agent.engine.cuda.kernels import CudaKernels, Memory
@@ -22,11 +22,13 @@ class Variant(NamedTuple):
     :param batched: Equal nodes in one kernel, and equal terms of a sum in one.
     :param fused: Bias, sum and ReLU within the convolution, and its result copied into place.
     :param channels_last: Feature maps with their channels last in memory; not with ``batched``.
+    :param captured: Every operation of the network's program by itself, as the reference does it.
     """
 
     batched: bool = False
     fused: bool = False
     channels_last: bool = False
+    captured: bool = False
 
     def __str__(self) -> str:
         return ', '.join(name.replace('_', ' ') for name, on in self._asdict().items() if on
@@ -58,7 +60,8 @@ class Program:
         stacks = stacks_of(network.graph)
         self.plan = BufferPlan(network.graph, network.pattern, stacks)
         self._memory = self._make_memory(stacks, host_output.shape[0])
-        self._kernels = CudaKernels(network, self._memory, variant.batched, variant.fused)
+        self._kernels = CudaKernels(network, self._memory, variant.batched, variant.fused,
+                                    variant.captured)
         # Recordings read them where they lie, also if somebody moves the network away.
         self._read = [value.detach() for value in (*network.parameters(), *network.buffers())]
         record = cache(self._record)
@@ -112,13 +115,13 @@ class Program:
         """Record the operations of a half, from the way in to the output if there are such."""
         operations, runs = [], []
         if take:
-            operations.append(Operation('take', (), (image,), 0.0))
+            operations.append(Kernel('take', (), (image,), 0.0))
             runs.append(partial(take, self._memory.values[image]))
         for group in self._groups(actions):
             operations.append(self.operation(group))
             runs.append(self._kernels.bind(group))
         if output:
-            operations.append(Operation('output', (output,), (), 0.0))
+            operations.append(Kernel('output', (output,), (), 0.0))
             runs.append(partial(self._host_output.copy_, self._memory.values[output],
                                 non_blocking=True))
         return self._device.record(
@@ -130,9 +133,9 @@ class Program:
             return [(action,) for action in actions]
         return grouped(actions, self._kernels.kind, self._memory.places)
 
-    def operation(self, group: Group) -> Operation:
+    def operation(self, group: Group) -> Kernel:
         """Return a group as an operation of a plan."""
-        return Operation(
+        return Kernel(
             ' '.join(action.target[0] for action in group),
             tuple(buffer for action in group for buffer in action.reads),
             tuple(action.target for action in group), self._kernels.cost(group))

@@ -5,12 +5,12 @@ A term is called with the total so far, or None, and returns the total with itse
 it writes that there, without a copy where torch lets an operation choose its address.
 """
 
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from stream_agent.engine.packed import converted
 from stream_agent.engine.read_outs import dense_part
-from stream_agent.network.modules import Factor, Term
+from stream_agent.network.program import bind, Operation, Run, sources_of, Term
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -42,9 +42,10 @@ def added(value: Tensor, total: Tensor | None, out: Tensor | None) -> Tensor:
     return value if out is None else out.copy_(value)
 
 
-def converted(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return a module in a type, without touching the one that others use."""
-    return module if dtype == torch.float32 else deepcopy(module).to(dtype)
+def capture(operations: Iterable[Operation], dtype: torch.dtype) -> Run:
+    """Return operations as the reference does them, in a type; a recording captures those."""
+    return bind(operation._replace(module=operation.module and converted(operation.module, dtype))
+                for operation in operations)
 
 
 def side_by_side(values: Tensor) -> Tensor:
@@ -153,28 +154,28 @@ class DenseTerm:
         return added(torch.addmm(self._bias, value, self._weight), total, out)
 
 
-class ModuleTerm:
+class CapturedTerm:
     """
-    Any modules, whose results are multiplied.
+    Any term, by its own operations.
 
-    :param factors: Modules and what they are applied to.
+    :param sources: (B, *shape) by the names of the nodes that it reads.
     :param dtype: Of the result.
     """
 
-    def __init__(self, factors: Sequence[tuple[nn.Module, Tensor]], dtype: torch.dtype) -> None:
-        self._dtype = dtype
-        self._factors = [(converted(module, dtype), source) for module, source in factors]
+    def __init__(self, term: Term, sources: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+        self._run, self._result, self._dtype = capture(term, dtype), term[-1].result, dtype
+        self._reads = [(*operand, sources[operand.name]) for operand in sources_of(term)]
 
     def __call__(self, total: Tensor | None, out: Tensor | None = None) -> Tensor:
-        """Return the product, added to a total."""
-        value = None
-        for module, source in self._factors:
-            factor = module(source.to(self._dtype))
-            value = factor if value is None else value * factor
-        return added(value, total, out)
+        """Return the term, added to a total."""
+        now, before = {}, {}
+        for name, is_before, source in self._reads:
+            (before if is_before else now)[name] = source.to(self._dtype)
+        self._run(now, before)
+        return added(now[self._result], total, out)
 
 
-SumTerm = ConvolutionTerm | DenseTerm | ModuleTerm
+SumTerm = ConvolutionTerm | DenseTerm | CapturedTerm
 
 
 def is_convolution(module: nn.Module) -> bool:
@@ -187,11 +188,6 @@ def is_dense(module: nn.Module) -> bool:
     """Return whether a module is a dense layer into features and nothing else."""
     part = dense_part(module)
     return part is not None and part[0] is None
-
-
-def factors_of(term: Term) -> list[Factor]:
-    """Return all that is multiplied in a term."""
-    return [Factor(*term[:3]), *term.others]
 
 
 def is_channels_last(value: Tensor) -> bool:

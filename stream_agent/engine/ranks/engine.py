@@ -34,7 +34,8 @@ class PartitionedEngine:
     :param timeout: Seconds that another rank may be late before it is given up.
     :param exchange: How values travel; chosen by the device if None.
     :raises PartitionError: If the partition does not fit the network or the processes.
-    :raises BackendError: If the backend is not to be had.
+    :raises BackendError: If the backend is not available.
+    :raises RankError: If another rank is gone.
     """
 
     def __init__(self, network: RolloutNetwork, partition: Partition, device: str = 'cpu', *,
@@ -54,7 +55,11 @@ class PartitionedEngine:
                                   nodes.initial_values(), timeout)
         self._step = RankStep(network, partition, names, nodes, self._exchange, where)
         # Nobody shall be late because another was ready sooner.
-        distributed.barrier()
+        try:
+            distributed.barrier()
+        except RuntimeError as error:
+            raise RankError('a rank ended before the first frame; see what its process printed, '
+                            'and start all ranks again') from error
 
     def __enter__(self) -> 'PartitionedEngine':
         return self

@@ -4,7 +4,7 @@ from datetime import timedelta
 from itertools import cycle
 import time
 
-from stream_agent.engine.task_executor import Values
+from stream_agent.network.program import Values
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern
 from stream_agent.theory.planning.partition import Message, Partition, sent_at
@@ -211,7 +211,7 @@ class GroupedExchange(Exchange):
                  initial: Values, timeout: float) -> None:
         super().__init__(graph, pattern, partition, rank, initial, timeout)
         self._values: dict[str, Tensor] = {}
-        # nccl has to be used first by all ranks at once.
+        # The first use of nccl needs all ranks at the same time.
         distributed.all_reduce(torch.zeros(1, device=initial[graph.output].device))
 
     def _receive(self, messages: list[Message]) -> dict[str, Transfer]:

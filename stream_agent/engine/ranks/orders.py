@@ -10,7 +10,7 @@ from math import prod
 import os
 from typing import NamedTuple
 
-from stream_agent.engine.ranks.exchange import RankError, receive, send, Transfer
+from stream_agent.engine.ranks.exchange import rank_error, RankError, receive, send, Transfer
 from stream_agent.theory.planning.partition import Message, Partition
 import torch
 from torch import distributed, Tensor
@@ -158,19 +158,24 @@ def joined_ranks(timeout: float = 60.0) -> Iterator[RankPlace]:
         distributed.destroy_process_group()
 
 
-def share_partition(partition: Partition | None) -> Partition:
+def share_partition(partition: Partition | None, planner: int = 0) -> Partition:
     """
-    Return the partition of rank 0 on all ranks, since each would measure other costs.
+    Return the partition of one rank on all ranks, since each would measure other costs.
 
-    :param partition: Matters on rank 0 only.
+    :param partition: Matters on the rank that plans only.
+    :param planner: That rank.
+    :raises RankError: If it is gone.
     """
     text = torch.frombuffer(bytearray(json.dumps(partition and asdict(partition)).encode()),
                             dtype=torch.uint8)
     size = torch.tensor([text.numel()])
-    distributed.broadcast(size, 0)
-    if distributed.get_rank():
-        text = torch.empty(int(size), dtype=torch.uint8)
-    distributed.broadcast(text, 0)
+    try:
+        distributed.broadcast(size, planner)
+        if distributed.get_rank() != planner:
+            text = torch.empty(int(size), dtype=torch.uint8)
+        distributed.broadcast(text, planner)
+    except RuntimeError as error:
+        raise rank_error(planner, 'did not send its partition') from error
     data = json.loads(bytes(text.tolist()))
     messages = tuple(Message(*message) for message in data['messages'])
     return Partition(**{**data, 'seconds': tuple(data['seconds']), 'messages': messages})

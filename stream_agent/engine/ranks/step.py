@@ -1,14 +1,15 @@
 """One rank's part of every frame: its own nodes, from its own values and those that come."""
 
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from stream_agent.engine.backends import BackendError, why_unusable
-from stream_agent.engine.packed import PackedBackend
+from stream_agent.engine.packed import Packing
 from stream_agent.engine.ranks.exchange import Exchange
-from stream_agent.engine.task_executor import BoundTask, Values
 from stream_agent.engine.torch_globals import computing
-from stream_agent.network.rollout_network import RolloutNetwork, State, StepPlan
-from stream_agent.theory.frame_schedule import Task, terms
+from stream_agent.network.program import bind, Values
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.frame_schedule import NodeWork
 from stream_agent.theory.planning.partition import Partition, work_order
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ BACKENDS = ('eager', 'packed')
 
 class EagerNodes:
     """
-    Computes nodes of a network as they are, with the network's own operations.
+    Computes nodes of a network as they are, by the operations of their programs.
 
     :param network: In evaluation mode. It keeps the weights of these nodes only, on the device,
         and is of no use to others any more.
@@ -29,6 +30,7 @@ class EagerNodes:
     def __init__(self, network: RolloutNetwork, names: Collection[str], device: torch.device
                  ) -> None:
         self._network, self._device = network, device
+        self._nodes = {name: bind(network.programs[name].operations()) for name in names}
         keep_weights(network, names, device)
 
     def initial_values(self) -> Values:
@@ -38,7 +40,7 @@ class EagerNodes:
 
     def compute(self, name: str, now: Values, before: Values) -> None:
         """Compute a node from the values of this frame and of the one before, into the former."""
-        self._network.update([name], State(now), State(before))
+        self._nodes[name](now, before)
 
 
 class ExactNodes(EagerNodes):
@@ -50,7 +52,7 @@ class ExactNodes(EagerNodes):
             super().compute(name, now, before)
 
 
-class PackedNodes(PackedBackend):
+class PackedNodes:
     """
     Computes nodes with packed weights, on the CPU.
 
@@ -60,19 +62,30 @@ class PackedNodes(PackedBackend):
 
     def __init__(self, network: RolloutNetwork, names: Collection[str],
                  precision: torch.dtype = torch.float32) -> None:
-        super().__init__(network, precision=precision)
+        packing = Packing(network, 1, precision)
+        #: Gives every node before the first frame.
+        self.initial_values = packing.initial_values
         with torch.inference_mode():
-            self._computed = {name: super(PackedNodes, self).bind(
-                Task(name, terms(network.graph, name))) for name in names}
+            self._nodes = {name: packing.bind(network.programs[name]) for name in names}
         keep_weights(network, names, torch.device('cpu'))
-
-    def bind(self, task: Task) -> BoundTask:
-        """Do nothing for halves of a step, which are for one process."""
-        return lambda now, before: None
 
     def compute(self, name: str, now: Values, before: Values) -> None:
         """Compute a node from the values of this frame and of the one before, into the former."""
-        self._computed[name](now, before)
+        self._nodes[name](now, before)
+
+
+def check_backend(backend: str, device: str, precision: str) -> None:
+    """
+    Refuse what cannot compute the nodes of a rank on a type of device.
+
+    :raises BackendError: As in ``make_nodes``.
+    """
+    if backend not in BACKENDS:
+        raise BackendError(f"backend '{backend}' computes no single nodes; "
+                           f"ranks take {' or '.join(BACKENDS)}")
+    reason = why_unusable(backend, device, precision)
+    if reason:
+        raise BackendError(f"backend '{backend}': {reason}")
 
 
 def make_nodes(network: RolloutNetwork, names: Collection[str], device: torch.device,
@@ -82,14 +95,9 @@ def make_nodes(network: RolloutNetwork, names: Collection[str], device: torch.de
 
     :param backend: A name in ``BACKENDS``.
     :param precision: 'float32' or 'bfloat16', as for ``Engine``.
-    :raises BackendError: If the backend is not to be had.
+    :raises BackendError: If the backend is not available.
     """
-    if backend not in BACKENDS:
-        raise BackendError(f"backend '{backend}' computes no single nodes; "
-                           f"ranks take {' or '.join(BACKENDS)}")
-    reason = why_unusable(backend, device.type, precision)
-    if reason:
-        raise BackendError(f"backend '{backend}': {reason}")
+    check_backend(backend, device.type, precision)
     if backend == 'packed':
         return PackedNodes(network, names, getattr(torch, precision))
     kind = EagerNodes if device.type == 'cpu' else ExactNodes
@@ -106,6 +114,14 @@ def keep_weights(network: RolloutNetwork, names: Collection[str], device: torch.
                     network.activations):
         for key, module in modules.items():
             module.to(device if key in kept else 'meta')
+
+
+class OwnNodes(NamedTuple):
+    """The nodes of a rank by what a frame does with them, in the order of its work."""
+
+    held: list[str]
+    respond: list[str]
+    settle: list[str]
 
 
 class RankStep:
@@ -125,15 +141,15 @@ class RankStep:
         self._names, self._input, self._output = names, network.input, network.graph.output
         self._reads = {v: [u for u in exchange.sources if (u, v) in network.pattern]
                        for v in names}
-        self._plans = [StepPlan(
-            cone=self._own(plan.cone),
-            rest=work_order(network.graph, network.pattern, partition.rank_of,
-                            self._own(plan.rest)),
-            held=self._own(plan.held)) for plan in network.plans]
+        self._frames = [OwnNodes(
+            held=[name for name in schedule.held if name in names],
+            respond=self._own(schedule.respond),
+            settle=work_order(network.graph, network.pattern, partition.rank_of,
+                              self._own(schedule.settle))) for schedule in network.schedules]
         self._forget()
 
-    def _own(self, names: Iterable[str]) -> list[str]:
-        return [name for name in names if name in self._names]
+    def _own(self, works: Iterable[NodeWork]) -> list[str]:
+        return [work.node for work in works if work.node in self._names]
 
     def _forget(self) -> None:
         values = self._nodes.initial_values()
@@ -150,20 +166,20 @@ class RankStep:
         """
         self.under_way = True
         self._frame += 1
-        self._plan = self._plans[self._frame % len(self._plans)]
+        self._own_nodes = self._frames[self._frame % len(self._frames)]
         self._exchange.begin(self._frame)
-        self._now = {name: self._before[name] for name in self._plan.held}
+        self._now = {name: self._before[name] for name in self._own_nodes.held}
         if image is not None:
             self._now[self._input] = image.to(self._device)
 
     def respond(self) -> Tensor:
         """Compute the response cone, which is on rank 0, and return the output."""
-        self._compute(self._plan.cone)
+        self._compute(self._own_nodes.respond)
         return self._now[self._output]
 
     def settle(self) -> None:
         """Compute all other nodes, and end the frame."""
-        self._compute(self._plan.rest)
+        self._compute(self._own_nodes.settle)
         self._exchange.end()
         for source in self._exchange.sources:
             self._now[source] = self._before[source]

@@ -1,15 +1,17 @@
 """The rollouts that a planner weighs: patterns, schedules, and what each of them costs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 import math
 
 import numpy as np
 from stream_agent.theory.graph import GraphSpec, reachable, with_schedule
-from stream_agent.theory.information import Ages, delay_edges, information_ages
+from stream_agent.theory.information import (
+    Ages, delay_edges, information_ages, memory_edges)
 from stream_agent.theory.patterns import (
-    Edge, Pattern, sequential_pattern, streaming_edges, update_order)
+    Edge, Pattern, sequential_pattern, streaming_edges, streaming_pattern, update_order)
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.rollout import response_cone, sources_of
 
@@ -33,7 +35,8 @@ class Device:
 
     def seconds(self, graph: GraphSpec, pattern: Pattern, names: Iterable[str]) -> float:
         """Return what nodes take that are computed together in one frame."""
-        names = set(names)
+        # Not a set, so that the sum is rounded in the same way in every process.
+        names = dict.fromkeys(names)
         if self.execution == SERIAL:
             return sum(self.costs.nodes[name] for name in names)
         sources = sources_of(graph, pattern)
@@ -275,3 +278,65 @@ def held_images(candidate: Candidate, most: int) -> list[Candidate]:
     """Return the candidate with 2 ... ``most`` update steps for every image."""
     return [replace(candidate, kind='k updates', updates_per_frame=k)
             for k in range(2, most + 1)]
+
+
+class Pipelines:
+    """
+    The best that a parallel device can do, with the marked edges streaming.
+
+    :param seconds: Cost of every node that is no input.
+    """
+
+    def __init__(self, graph: GraphSpec, seconds: Mapping[str, float]) -> None:
+        self._graph = graph
+        self._seconds = seconds
+        memory = memory_edges(graph)
+        self._sources = {v: [u for u, r in sources if (u, v) not in memory]
+                         for v, sources in sources_of(graph, streaming_pattern(graph)).items()}
+        self._order = [v for v in update_order(graph, sequential_pattern(graph))
+                       if v not in graph.inputs]
+
+    def cheapest_frames(self) -> Iterator[tuple[float, dict[Edge, int]]]:
+        """
+        Yield the cheapest frame if the oldest information is 0, 1, 2, ... frames old.
+
+        :returns: Its seconds and a pattern; the last is the cheapest of all, that of the
+            dearest node.
+        """
+        least = max(self._seconds.values())
+        for age in count():
+            low, high = least, sum(self._seconds.values())
+            if self.pattern(least)[0] <= age:
+                high = least
+            while high - low > 1e-6 * high:
+                middle = (low + high) / 2
+                low, high = ((low, middle) if self.pattern(middle)[0] <= age
+                             else (middle, high))
+            yield high, self.pattern(high)[1]
+            if high == least:
+                return
+
+    def pattern(self, limit: float) -> tuple[int, dict[Edge, int]]:
+        """
+        Return the least oldest age if no path of R = 0 edges may take longer than a limit.
+
+        Every node takes the least (age, finish) that its sources allow: an edge from a source
+        younger than that may stream for nothing, an edge from one of the same age has to be in
+        time. A node that is older or later helps no node after it, so this is the least age of
+        all patterns.
+
+        :param limit: Seconds, no less than the dearest node takes.
+        :returns: The age in frames, and the pattern.
+        """
+        pattern = streaming_pattern(self._graph)
+        age, finish = dict.fromkeys(self._graph.inputs, 0), dict.fromkeys(self._graph.inputs, 0.0)
+        for v in self._order:
+            age[v] = max((age[u] for u in self._sources[v]), default=0)
+            waits = max((finish[u] for u in self._sources[v] if age[u] == age[v]), default=0.0)
+            if waits + self._seconds[v] > limit * (1 + 1e-9):
+                age[v] += 1
+                waits = 0.0
+            for u in self._sources[v]:
+                pattern[u, v] = int(age[u] < age[v] and u not in self._graph.inputs)
+            finish[v] = waits + self._seconds[v]
+        return age[self._graph.output], pattern

@@ -10,8 +10,7 @@ from stream_agent.theory.information import delay_edges, memory_edges
 from stream_agent.theory.patterns import (
     Edge, edges_of, newest_image_pattern, Pattern, sequential_pattern, streaming_pattern,
     update_order)
-from stream_agent.theory.planning.candidates import cut, Device, SERIAL
-from stream_agent.theory.planning.pipelines import Pipelines
+from stream_agent.theory.planning.candidates import cut, Device, Pipelines, SERIAL
 
 
 @dataclass(frozen=True)

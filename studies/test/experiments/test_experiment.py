@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from stream_agent.cli.experiment import main
+from studies.experiments.command import main
 from studies.experiments.pictures import draw_curves
 from studies.experiments.results import (
     collect, compared, Curve, differences, estimate, published_curves)
@@ -91,9 +91,9 @@ def test_curves_of_another_schedule_are_not_mixed_in(tried, capsys):
 def test_what_cannot_be_had_is_said_before_the_training(tmp_path, capsys):
     assert call(tmp_path) == 1
     assert capsys.readouterr().err == (
-        f'experiment: {tmp_path}/data: there is nothing; give --data the folder with the data\n')
+        f'studies: {tmp_path}/data: there is nothing; give --data the folder with the data\n')
     assert call(tmp_path, '--rollouts', 'hybrid') == 1
-    assert capsys.readouterr().err == 'experiment: --rollouts: S have no rollout hybrid\n'
+    assert capsys.readouterr().err == 'studies: --rollouts: S have no rollout hybrid\n'
     with pytest.raises(SystemExit):
         call(tmp_path, '--epochs', '0')
     assert "'0' is no number above 0" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from stream_agent.cli.experiment import main
+from studies.experiments.command import main
 from studies.experiments.contests import Contests, ratios, table
 from studies.experiments.long_memory import (
     Classifier, contest, CONTESTANTS, MemoryContest, MemoryTask, sequences)

@@ -8,12 +8,12 @@ from hypothesis import assume, given, strategies as st
 import networkx as nx
 import pytest
 from stream_agent.engine.cuda.batches import grouped, places_of, stacks_of
-from stream_agent.engine.cuda.branches import dependencies, levels, Operation, plan_branches
+from stream_agent.engine.cuda.branches import dependencies, Kernel, levels, plan_branches
 from stream_agent.engine.cuda.buffers import BufferPlan
 from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
-from stream_agent.theory.frame_schedule import frame_tasks
+from stream_agent.theory.frame_schedule import frame_schedule
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 from support.graphs import EVERY_LAYER, FIGURE_2, SR
@@ -26,8 +26,8 @@ DEEP = load_graph(ROOT / 'benchmark/graphs/deep.yaml')
 def random_operations(seed, count=9):
     """Return operations that each read some earlier results."""
     random = Random(seed)
-    return [Operation(f'{i}', tuple((f'{j}', 0) for j in range(i) if random.random() < 0.25),
-                      ((f'{i}', 0),), random.randint(1, 9)) for i in range(count)]
+    return [Kernel(f'{i}', tuple((f'{j}', 0) for j in range(i) if random.random() < 0.25),
+                   ((f'{i}', 0),), random.randint(1, 9)) for i in range(count)]
 
 
 def needs(operations):
@@ -81,18 +81,18 @@ def test_with_fewer_streams_what_is_needed_is_still_ordered(most_streams, seed):
 
 
 def test_the_longest_way_begins_first_on_the_stream_that_everything_begins_on():
-    short = Operation('short', (), (('a', 0),), 5)
-    begins_long = Operation('begins long', (), (('b', 0),), 1)
-    long = Operation('long', (('b', 0),), (('c', 0),), 9)
+    short = Kernel('short', (), (('a', 0),), 5)
+    begins_long = Kernel('begins long', (), (('b', 0),), 1)
+    long = Kernel('long', (('b', 0),), (('c', 0),), 9)
     plan = plan_branches([short, begins_long, long])
     assert [(launch.operation, launch.stream) for launch in plan.launches] == [
         (1, 0), (2, 0), (0, 1)]
 
 
 def test_what_overwrites_a_buffer_waits_for_its_readers_and_its_writer():
-    write = Operation('write', (), (('v', 0),))
-    read = Operation('read', (('v', 0),), (('w', 0),))
-    again = Operation('again', (), (('v', 0),))
+    write = Kernel('write', (), (('v', 0),))
+    read = Kernel('read', (('v', 0),), (('w', 0),))
+    again = Kernel('again', (), (('v', 0),))
     assert dependencies([write, read, again]) == [set(), {0}, {0, 1}]
     assert dependencies([write, again]) == [set(), {0}]
     assert levels(dependencies([write, read, again])) == [0, 1, 2]
@@ -116,18 +116,18 @@ def check_values(graph, pattern, plan):
     found = {(name, 0): 0 for name in graph.by_name}
 
     def run(action, frame):
-        if not action.task.finishes:
+        if not action.work.finishes:
             found[action.target] = frame
-        for (source, target), buffer in zip(action.task.edges, action.sources, strict=True):
+        for (source, target), buffer in zip(action.work.edges, action.sources, strict=True):
             wanted = graph.node(source).last_update(frame - pattern[source, target])
             assert buffer[0] == source and found[buffer] == wanted
         if action.begun:
             assert found[action.begun] == frame
         if action.previous:
-            wanted = graph.node(action.task.node).last_update(frame - 1)
+            wanted = graph.node(action.work.node).last_update(frame - 1)
             assert found[action.previous] == wanted
-        if action.task.finishes:
-            assert graph.node(action.task.node).updates_at(frame)
+        if action.work.finishes:
+            assert graph.node(action.work.node).updates_at(frame)
             found[action.target] = frame
 
     for action in plan.begin:
@@ -138,15 +138,15 @@ def check_values(graph, pattern, plan):
         for action in respond:
             run(action, frame)
         assert found[output] == graph.node(graph.output).last_update(frame)
-        rest = frame_tasks(graph, pattern, frame % graph.hyperperiod).rest
+        settled = frame_schedule(graph, pattern, frame % graph.hyperperiod).settle
         for i, action in enumerate(settle):
-            run(action, frame + (i >= len(rest)))
+            run(action, frame + (i >= len(settled)))
         if frame % plan.period == 0:
-            assert settle[len(rest):] == plan.begin
+            assert settle[len(settled):] == plan.begin
 
 
 @pytest.mark.parametrize('graph', [FIGURE_2, SR, EVERY_LAYER])
-def test_every_task_finds_its_values_in_their_buffers_under_every_pattern(graph):
+def test_all_work_finds_its_values_in_their_buffers_under_every_pattern(graph):
     for pattern in valid_patterns(graph):
         plan = BufferPlan(graph, pattern)
         check_halves(plan)
@@ -155,7 +155,7 @@ def test_every_task_finds_its_values_in_their_buffers_under_every_pattern(graph)
 
 @examples(150)
 @given(scheduled_networks(), st.data())
-def test_every_task_finds_its_values_at_any_rates(graph, data):
+def test_all_work_finds_its_values_at_any_rates(graph, data):
     assume(len(graph.inputs) == 1)
     patterns = list(valid_patterns(graph))
     pattern = patterns[data.draw(st.integers(0, len(patterns) - 1))]
@@ -182,12 +182,12 @@ def groups_of(graph, pattern, half='settle', frame=1):
     plan = BufferPlan(network.graph, pattern, stacks)
 
     def kind(action):
-        edges = [edge for edge in network.graph.edges if edge.target == action.task.node]
+        edges = [edge for edge in network.graph.edges if edge.target == action.work.node]
         return (edges[0].transform, str(edges[0].options)) if len(edges) == 1 else None
 
     found = grouped(getattr(plan.frames[frame % plan.period], half), kind,
                     places_of(stacks, plan.counts))
-    return [[action.task.node for action in group] for group in found]
+    return [[action.work.node for action in group] for group in found]
 
 
 def test_a_chain_of_equal_layers_is_one_group_where_it_streams():

@@ -12,8 +12,7 @@ from stream_agent.theory.patterns import (
 from stream_agent.theory.planning.costs import CostError, NodeCosts
 from stream_agent.theory.planning.partition import (
     check_partition, MessageCost, PartitionError, sent_at, work_order)
-from stream_agent.theory.planning.partition_search import ExactSearch, partition, placed_on
-from stream_agent.theory.planning.placement import Blocks
+from stream_agent.theory.planning.partition_search import Blocks, ExactSearch, partition, placed_on
 from stream_agent.theory.rollout import rollout_window
 from support.graphs import bare_graph
 from support.strategies import examples, scheduled_networks
@@ -232,4 +231,4 @@ def test_no_ranks_and_missing_costs_are_refused():
     assert str(error.value) == 'ranks is 0; it is at least 1'
     with pytest.raises(CostError) as error:
         partition(SMALL, streaming_pattern(SMALL), NodeCosts({'a': 1.0, 'b': 1.0}), 2)
-    assert str(error.value) == "no cost for the node 'out'; it takes a, b, out"
+    assert str(error.value) == "the node 'out' has no cost; give one for each of a, b, out"

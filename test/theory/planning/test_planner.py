@@ -15,7 +15,7 @@ from stream_agent.theory.patterns import (
     is_valid, read_newest_image, sequential_pattern, streaming_pattern)
 from stream_agent.theory.planning.candidates import (
     Candidate, cut, Device, even_parts, held_images, PARALLEL, Rollout, SERIAL, truncated, waves)
-from stream_agent.theory.planning.costs import CostError, load_costs, NodeCosts, save_costs
+from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.planner import beats, make_plan, reason
 from support.graphs import bare_graph, SR
 from support.strategies import all_patterns, examples, networks
@@ -192,40 +192,3 @@ def test_forecasts_of_the_worked_example():
     assert not parallel.keeps_up
     assert parallel.first_response == 2.25 + 2 * 4.5 + 4.5
     assert parallel.newest_age == 1.5 + 2 * 4.5 + 4.5 + 2.25
-
-
-def test_costs_survive_a_file(tmp_path):
-    path = tmp_path / 'costs.yaml'
-    save_costs(path, chain_costs(0.2))
-    assert load_costs(path, CHAIN) == chain_costs(0.2)
-
-
-def test_costs_may_be_written_as_powers_of_ten(tmp_path):
-    path = tmp_path / 'costs.yaml'
-    path.write_text('nodes: {h1: 1e-3, h2: 2e-3, out: 4}')
-    assert load_costs(path, SR).nodes == {'h1': 1e-3, 'h2': 2e-3, 'out': 4}
-
-
-@pytest.mark.parametrize('text, sentence', [
-    ('nodes: {h1: 1, h2: 1}', "no cost for the node 'out'; it takes h1, h2, out"),
-    ('nodes: {h1: 1, h2: 1, out: 1, img: 1}',
-     "a cost for 'img', which is no computed node of the graph; these are h1, h2, out"),
-    ('nodes: {h1: 1, h2: -1, out: 1}', "the cost of 'h2' is -1; write seconds, from 0 to 3600"),
-    ('nodes: {h1: 1, h2: 1e999, out: 1}',
-     "the cost of 'h2' is inf; write seconds, from 0 to 3600"),
-    ('nodes: !!map {}', 'tags (!!map) are not read; leave it out'),
-    ('nodes: {h1: 1, h2: fast, out: 1}',
-     "the cost of 'h2' is 'fast'; write seconds, from 0 to 3600"),
-    ('nodes: {h1: 1, h2: 1, out: 1}\noverhead: true', 'overhead is True; write seconds, from 0 '
-                                                      'to 3600'),
-    ('h1: 1', "'nodes' is missing, a map from node to seconds; 'overhead' and 'source' may stand "
-              'beside it'),
-    ('nodes: {h1: 1, h2: 1, out: 1}\nover: 1',
-     "'over' means nothing here; the keys are nodes, overhead, source")])
-def test_costs_that_do_not_fit(tmp_path, text, sentence):
-    path = tmp_path / 'costs.yaml'
-    path.write_text(text)
-    with pytest.raises(CostError) as error:
-        load_costs(path, SR)
-    line = ':1' if sentence.startswith('tags') else ''
-    assert str(error.value) == f'{path}{line}: {sentence}'

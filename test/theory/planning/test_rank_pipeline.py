@@ -6,8 +6,7 @@ from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.patterns import (
     newest_image_pattern, sequential_pattern, streaming_pattern)
 from stream_agent.theory.planning.costs import NodeCosts
-from stream_agent.theory.planning.partition import MessageCost, rank_seconds
-from stream_agent.theory.planning.pipelines import RankPipeline
+from stream_agent.theory.planning.partition import MessageCost, rank_seconds, RankPipeline
 from support.graphs import bare_graph
 from support.strategies import examples, networks
 

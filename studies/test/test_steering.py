@@ -1,7 +1,6 @@
 """The benchmark on recordings: its figures, and that nobody learns what is held out."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -30,7 +29,7 @@ def arguments(tmp_path_factory):
               ('/cmd_vel', [(t, twist_stamped(t, 0.5, value / 255 - 0.5))
                             for t, value in zip(times, left.tolist())]))
     (folder / 'graph.yaml').write_text(yaml.safe_dump(GRAPH))
-    return ['driving.py', '--data', str(folder / 'bags'), '--graph', str(folder / 'graph.yaml'),
+    return ['--data', str(folder / 'bags'), '--graph', str(folder / 'graph.yaml'),
             '--cache', str(folder / 'cache'), '--streams', '4', '--quick', '--json']
 
 
@@ -53,17 +52,15 @@ def seen(monkeypatch):
         learnt.append(('ridge', {each.name for each in episodes}))
         answered.extend(each.name for each in held_out)
         return ridge(episodes, held_out)
-    answers, ridge = driving.answers, driving.ridge
+    answers, ridge = driving.predict, driving.ridge
     monkeypatch.setattr(driving, 'Trainer', Watched)
-    monkeypatch.setattr(driving, 'answers', watched_answers)
+    monkeypatch.setattr(driving, 'predict', watched_answers)
     monkeypatch.setattr(driving, 'ridge', watched_ridge)
     return learnt, answered
 
 
-def test_four_policies_on_recordings_that_none_of_them_learnt(
-        arguments, seen, capsys, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', arguments)
-    driving.main()
+def test_four_policies_on_recordings_that_none_of_them_learnt(arguments, seen, capsys):
+    driving.main(arguments)
     figures = json.loads(capsys.readouterr().out)
     assert list(figures['policies']) == ['streaming', 'sequential', 'plain CNN', 'ridge']
     for policy in figures['policies'].values():

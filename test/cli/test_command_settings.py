@@ -48,7 +48,7 @@ OPTIONS = [(item, parse, args) for kind, parse, args, without in COMMANDS
 # ROS parameters, none of which is an option, but for a few of the simulation's.
 PARAMETERS = {'AgentSettings', 'BaseSettings', 'CameraSettings', 'ExpertSettings',
               'FrameFilterSettings', 'GateSettings', 'RecordBagSettings', 'RecorderSettings',
-              'SessionSchedule', 'SimulationSettings'}
+              'RosSettings', 'SessionSchedule', 'SimulationSettings'}
 
 
 def settings_classes() -> dict[str, type]:

@@ -11,7 +11,7 @@ from studies.experiments.noisy_command import add_noisy, STOPPED
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='experiment', description=__doc__)
+    parser = argparse.ArgumentParser(prog='studies', description=__doc__)
     commands = parser.add_subparsers(dest='experiment', required=True, metavar='EXPERIMENT')
     add_noisy(commands, 'noisy-mnist', "folder with MNIST's four idx files (.gz or not), or an "
               'archive mnist.npz')
@@ -31,9 +31,9 @@ def main(args: list[str]) -> int:
     try:
         return arguments.do(arguments)
     except KeyboardInterrupt:
-        print('\nexperiment: stopped at once; what was finished is kept, and the same command '
-              'goes on', file=sys.stderr)
+        print('\nstudies: stopped immediately; what was finished is kept, and the same command '
+              'resumes', file=sys.stderr)
         return STOPPED
     except (OSError, ValueError) as error:
-        print(f'experiment: {in_words(error)}', file=sys.stderr)
+        print(f'studies: {in_words(error)}', file=sys.stderr)
         return 1

@@ -2,16 +2,14 @@
 
 from itertools import product
 from random import Random
-import time
 
 from hypothesis import given, strategies as st
 import networkx as nx
 import pytest
-from stream_agent.theory.counting.acyclic_subsets import count_acyclic_subsets, sum_over_sources
-from stream_agent.theory.counting.counts import count_bounds, count_valid_patterns, CountError
-from stream_agent.theory.counting.order_sums import (
-    elimination_order, orders_duration, restrict, sum_over_orders, sum_over_relations, WEAK_ORDERS,
-    weak_orders)
+from stream_agent.theory import counting
+from stream_agent.theory.counting import (
+    count_acyclic_subsets, count_bounds, count_valid_patterns, CountError, sum_over_relations,
+    sum_over_sources)
 from support.graphs import bare_graph
 from support.strategies import examples
 
@@ -78,24 +76,21 @@ def test_counts_are_those_of_going_through_all_subsets(edges):
     st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda edge: edge[0] != edge[1]),
     st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=9),
     st.sampled_from([1, 10**12]))
-def test_all_sums_take_weights_of_any_size(edges, factor):
+def test_both_sums_take_weights_of_any_size(edges, factor):
     names = sorted({v for edge in edges for v in edge})
     edges = {(names.index(u), names.index(v)): (p * factor, q)
              for (u, v), (p, q) in edges.items()}
     expected = weighted_count(edges)
     assert sum_over_sources(edges) == expected
-    assert sum_over_orders(edges, elimination_order(edges)) == expected
     assert sum_over_relations(edges) == expected
 
 
 @examples(20)
 @given(st.integers(7, 11), st.integers(0, 10**6))
-def test_all_sums_agree_where_all_subsets_would_take_too_long(nodes, seed):
+def test_both_sums_agree_where_all_subsets_would_take_too_long(nodes, seed):
     named = entangled(nodes, min(24, nodes * (nodes - 1) // 2), seed)
     edges = {(int(u[1:]), int(v[1:])): (1, 1) for u, v in named}
-    order = elimination_order(edges)
-    assert orders_duration(edges, order) < 10
-    assert sum_over_sources(edges) == sum_over_orders(edges, order) == sum_over_relations(edges)
+    assert sum_over_sources(edges) == sum_over_relations(edges)
 
 
 def test_labelled_acyclic_digraphs():
@@ -131,35 +126,15 @@ def test_a_bipartite_component():
     edges = [(f'n{i}', f'n{j + 3}') for i in range(3) for j in range(3)]
     edges += [(v, u) for u, v in edges]
     numbers = {(int(u[1:]), int(v[1:])): (1, 1) for u, v in edges}
-    assert count_acyclic_subsets(edges) == sum_over_sources(numbers) == sum_over_orders(
-        numbers, elimination_order(numbers))
+    assert count_acyclic_subsets(edges) == sum_over_sources(numbers) == sum_over_relations(numbers)
 
 
 @pytest.mark.parametrize('nodes, edges', [
-    (7, 40), (10, 40), (13, 40), (14, 40), (16, 40), (18, 40), (20, 40), (24, 40), (30, 40),
-    (40, 40)])
-def test_forty_edges_in_one_component_take_less_than_seconds(nodes, edges):
-    start = time.perf_counter()
-    counts = [count_acyclic_subsets(entangled(nodes, edges, seed)) for seed in range(3)]
-    assert time.perf_counter() - start < 10
-    assert all(2**nodes - 1 <= number <= 2**edges - 1 for number in counts)
-
-
-def test_weak_orders_are_those_of_ranks_without_gaps():
-    for k in range(1, 6):
-        expected = {ranks for ranks in product(range(k), repeat=k)
-                    if set(ranks) == set(range(max(ranks) + 1))}
-        orders = [tuple(ranks) for ranks in weak_orders(k).ranks.tolist()]
-        assert set(orders) == expected
-        assert len(orders) == len(expected) == WEAK_ORDERS[k]
-
-
-def test_an_order_restricted_to_some_nodes_is_their_order():
-    ranks = weak_orders(5).ranks
-    columns = [3, 0, 4]
-    restricted = weak_orders(3).ranks[restrict(ranks, columns)[0]]
-    for before, after in zip(ranks[:, columns].tolist(), restricted.tolist()):
-        assert after == [sorted(set(before)).index(rank) for rank in before]
+    (7, 40), (10, 40), (14, 40), (16, 40), (18, 40), (20, 40), (24, 40), (30, 40), (40, 40)])
+def test_forty_edges_in_one_component_need_no_long_try(nodes, edges, monkeypatch):
+    monkeypatch.setattr(counting, 'LONG_TRY', 0)
+    number = count_acyclic_subsets(entangled(nodes, edges, nodes))
+    assert 2**nodes - 1 <= number <= 2**edges - 1
 
 
 def test_a_complete_acyclic_graph_and_an_edge_back():
@@ -179,7 +154,9 @@ def test_a_complete_acyclic_graph_and_an_edge_back():
     assert sum_over_relations(edges) == 2**len(forward) + apart
 
 
-def test_a_graph_that_is_too_entangled_is_refused_with_bounds():
+def test_a_graph_that_is_too_entangled_is_refused_with_bounds(monkeypatch):
+    monkeypatch.setattr(counting, 'SHORT_TRY', 4000)
+    monkeypatch.setattr(counting, 'LONG_TRY', 40_000)
     names = [f'n{i}' for i in range(60)]
     random = Random(0)
     edges = dict.fromkeys([*zip(names, [*names[1:], names[0]]),
@@ -191,5 +168,5 @@ def test_a_graph_that_is_too_entangled_is_refused_with_bounds():
     assert high == 2**len(graph.edges)
     assert str(error.value) == (
         f"graph: 60 nodes ({', '.join([node.name for node in graph.nodes[1:]][:8])}, ...) are in "
-        'cycles that are entangled too much to count the valid patterns exactly; count_bounds '
+        'cycles that are too entangled to count the valid patterns exactly; count_bounds '
         f'gives 2^{low.bit_length() - 1} to 2^{len(graph.edges)}')

@@ -1,0 +1,233 @@
+"""Rank 0 with all other ranks as processes of its own, on this machine: what the agent starts."""
+
+from contextlib import suppress
+from datetime import timedelta
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+from stream_agent.engine.autotune import Measured
+from stream_agent.engine.backends import why_unusable
+from stream_agent.engine.ranks.costs import measure_link
+from stream_agent.engine.ranks.engine import PartitionedEngine
+from stream_agent.engine.ranks.exchange import RankError
+from stream_agent.engine.ranks.orders import share_partition
+from stream_agent.engine.ranks.step import check_backend
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.planning.partition import Partition
+import torch
+from torch import distributed
+
+HOST = '127.0.0.1'
+WORKER = 'stream_agent.engine.ranks.worker'
+PARTITIONS = ('measured', 'equal')
+# Its process has imported torch by then and read the policy; no other rank needs the planner.
+PLANNER = 1
+START_TIMEOUT = 60.0
+LEAVE_TIMEOUT = 5.0
+POLL_PERIOD = 0.05
+
+
+class RankJob(NamedTuple):
+    """
+    What all ranks of one machine are made for.
+
+    :param ranks: Processes, rank 0 among them; at least 2.
+    :param checkpoint: File of the policy, which every rank reads.
+    :param allow: Dotted names of transforms that the policy may import.
+    :param backend: 'eager' or 'packed'.
+    :param precision: As in ``Engine``.
+    :param threads: CPU cores that each rank may use.
+    :param partition: 'measured', by the costs of nodes and messages on this machine; or 'equal',
+        by the number of nodes, without measuring.
+    :param port: Of the store where ranks meet; set by rank 0.
+    """
+
+    ranks: int
+    checkpoint: str
+    allow: tuple[str, ...] = ()
+    backend: str = 'eager'
+    precision: str = 'float32'
+    threads: int = 1
+    partition: str = 'measured'
+    port: int = 0
+
+
+def make_job(ranks: int, checkpoint: str, *, device: str = 'auto', backend: str = 'auto',
+             threads: int = 0, **options) -> RankJob:
+    """
+    Make a job of what a user asked for.
+
+    :param backend: 'auto' is 'packed' where that works, 'eager' elsewhere.
+    :param threads: 0 for one.
+    :param options: As in ``RankJob``.
+    :raises ValueError: If ranks cannot work like that.
+    """
+    if device not in ('auto', 'cpu'):
+        raise ValueError(f"ranks is {ranks}, which compute on the CPU, but device is '{device}'; "
+                         "let device be 'auto' or 'cpu', or ranks be 1")
+    if options.get('partition', PARTITIONS[0]) not in PARTITIONS:
+        raise ValueError(f"partition is '{options['partition']}'; choices are "
+                         f"{', '.join(map(repr, PARTITIONS))}")
+    precision = options.get('precision', 'float32')
+    if backend == 'auto':
+        backend = 'eager' if why_unusable('packed', 'cpu', precision) else 'packed'
+    check_backend(backend, 'cpu', precision)
+    return RankJob(ranks, checkpoint, backend=backend, threads=threads or 1, **options)
+
+
+def join(store: distributed.Store, rank: int, ranks: int) -> None:
+    """
+    Meet the other ranks of this machine, whose messages go by gloo on the loopback interface.
+
+    :param store: Where they meet.
+    """
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith('lo')), 'lo')
+    os.environ.setdefault('GLOO_SOCKET_IFNAME', loopback)
+    distributed.init_process_group('gloo', store=store, rank=rank, world_size=ranks,
+                                   timeout=timedelta(seconds=START_TIMEOUT))
+
+
+class RankProcesses:
+    """
+    Ranks 1 to N - 1 as processes of this one.
+
+    They end when rank 0 closes its engine, and when its process is gone, however it ended.
+    """
+
+    def __init__(self, job: RankJob) -> None:
+        self._ranks = job.ranks
+        # Port 0 is one that is free.
+        self._store = distributed.TCPStore(HOST, 0, is_master=True, wait_for_workers=False,
+                                           timeout=timedelta(seconds=START_TIMEOUT))
+        given = json.dumps(job._replace(port=self._store.port))
+        # In sessions of their own: Ctrl-C is for rank 0, which lets them go.
+        self._processes = {rank: subprocess.Popen(
+            [sys.executable, '-m', WORKER, str(rank), given],
+            stdin=subprocess.DEVNULL, start_new_session=True) for rank in range(1, job.ranks)}
+
+    def join(self) -> None:
+        """
+        Wait until all are ready, and be rank 0 of them.
+
+        :raises RankError: If one ends before, or takes over a minute.
+        """
+        end = time.monotonic() + START_TIMEOUT
+        for rank in self._processes:
+            while not self._store.check([ready(rank)]):
+                self.check()
+                if time.monotonic() > end:
+                    raise RankError(f'rank {rank} was not ready within {START_TIMEOUT:g} s; see '
+                                    'what its process printed')
+                time.sleep(POLL_PERIOD)
+        join(self._store, 0, self._ranks)
+
+    def check(self) -> None:
+        """
+        Check that no process has ended.
+
+        :raises RankError: For the first of them.
+        """
+        for rank, process in self._processes.items():
+            if process.poll() is not None:
+                raise RankError(f'rank {rank} ended with exit code {process.returncode}; see what '
+                                'its process printed')
+
+    def kill(self) -> None:
+        """End all processes, whatever they are doing."""
+        for process in self._processes.values():
+            process.kill()
+
+    def leave(self) -> None:
+        """Leave the group, and wait for processes that are about to end; kill what does not."""
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+        end = time.monotonic() + LEAVE_TIMEOUT
+        for process in self._processes.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, end - time.monotonic()))
+        self.kill()
+        for process in self._processes.values():
+            process.wait()
+
+
+def ready(rank: int) -> str:
+    """Return the key by which a rank says in the store that it has read the policy."""
+    return f'rank {rank} is ready'
+
+
+class LocalRanksEngine(PartitionedEngine):
+    """
+    The engine of rank 0, with the other ranks in its care.
+
+    :param processes: The other ranks, joined; ended by ``close``.
+    :param partition: Shared with them.
+    """
+
+    def __init__(self, network: RolloutNetwork, partition: Partition, job: RankJob,
+                 processes: RankProcesses) -> None:
+        super().__init__(network, partition, backend=job.backend, precision=job.precision)
+        self._processes = processes
+        self.device, self.backend_name = torch.device('cpu'), job.backend
+        self.threads, self.ranks = job.threads, len({*partition.rank_of.values()})
+        #: No backends are compared.
+        self.measured: list[Measured] = []
+
+    def respond(self, frame: np.ndarray) -> np.ndarray:
+        """Answer a frame, as above; an error is the end of all ranks."""
+        try:
+            return super().respond(frame)
+        except RankError:
+            self._processes.kill()
+            raise
+
+    def settle(self) -> None:
+        """Settle a frame, as above; an error is the end of all ranks."""
+        try:
+            super().settle()
+        except RankError:
+            self._processes.kill()
+            raise
+
+    def reset(self) -> None:
+        """Forget every frame, as above; an error is the end of all ranks."""
+        try:
+            super().reset()
+        except RankError:
+            self._processes.kill()
+            raise
+
+    def close(self) -> None:
+        """Let the other ranks go, and wait until they have gone."""
+        super().close()
+        self._processes.leave()
+
+
+def start_ranks(job: RankJob, network: RolloutNetwork) -> LocalRanksEngine | str:
+    """
+    Start the other ranks, let rank 1 plan which rank computes what, and be rank 0.
+
+    :param network: That of the policy in the job.
+    :returns: The engine; or, if more than one rank would not be faster, why. Then no process is
+        left, and the network is as it was.
+    :raises RankError: If a rank cannot start, or ends; no process is left.
+    """
+    processes = RankProcesses(job)
+    try:
+        processes.join()
+        if job.partition == 'measured':
+            measure_link()
+        plan = share_partition(None, PLANNER)
+        if any(plan.rank_of.values()):
+            return LocalRanksEngine(network, plan, job, processes)
+    except BaseException:
+        processes.kill()
+        processes.leave()
+        raise
+    processes.leave()
+    return plan.reason

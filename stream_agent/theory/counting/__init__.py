@@ -1,1 +1,0 @@
-"""How many rollouts a graph has, exactly and without enumerating them."""
