@@ -212,7 +212,7 @@ def test_an_invalid_command_stops_at_once_in_a_sentence():
     drive.commands(Command(0.5, 1.0), 30)
     assert drive.command(NAN) == Verdict(STOP, Outcome.INVALID, Level.ERROR, INVALID)
     assert drive.health == (Level.ERROR, 'shut by an invalid policy command until 10 good ones '
-                            'came in a row')
+                            'arrive in a row')
 
 
 def test_ten_good_commands_clear_a_transient_fault_and_the_eleventh_drives():
