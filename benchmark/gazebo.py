@@ -29,8 +29,9 @@ from stream_agent.driving.drives import drive, Lockstep, PolicyDriver  # noqa: E
 from stream_agent.gazebo.world_folder import read_world, World  # noqa: E402
 from stream_agent.measurement.machine import machine  # noqa: E402
 from stream_agent.network.checkpoint import load_policy  # noqa: E402
+from stream_agent.nodes.expert_node import odometry_to_pose  # noqa: E402
 from stream_agent.nodes.messages import (  # noqa: E402
-    image_to_array, odometry_to_pose, stamp_to_ns, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
+    image_to_array, stamp_to_ns, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
 from stream_agent.simulation.environment import DrivingEnvironment  # noqa: E402
 from stream_agent.simulation.vehicle import Pose  # noqa: E402
 

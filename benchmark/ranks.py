@@ -19,9 +19,9 @@ from harness import alternate, parse, run_benchmark, show
 import numpy as np
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.layer_profiler import random_frames
-from stream_agent.engine.ranks.costs import measure_link, measure_nodes
-from stream_agent.engine.ranks.engine import PartitionedEngine
-from stream_agent.engine.ranks.orders import joined_ranks, RankPlace, share_partition
+from stream_agent.engine.ranks.engine import (
+    joined_ranks, PartitionedEngine, RankPlace, share_partition)
+from stream_agent.engine.ranks.local_ranks import measure_link, measure_nodes
 from stream_agent.engine.ranks.step import BACKENDS
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.network.rollout_network import RolloutNetwork

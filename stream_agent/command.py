@@ -1,4 +1,4 @@
-"""What goes to the robot."""
+"""The command that goes to the robot."""
 
 from typing import NamedTuple
 

@@ -1,7 +1,7 @@
 """
-What ROS messages hold, read without ROS: the only place that knows steps and encodings.
+Images in ROS messages, read without ROS: the only module that knows steps and encodings.
 
-The messages may be rclpy's or those of a library that reads recordings; both name the same fields.
+The messages may be rclpy's or those of a library that reads recordings; the fields are the same.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from stream_agent.bounded_settings import choice
 MAX_SIDE = 4096
 MAX_BYTES = 64 * 2**20
 CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
-# Where a pixel's red, green and blue lie.
+# Where the red, green and blue of a pixel are.
 TO_RGB = {'rgb8': np.s_[:], 'bgr8': np.s_[::-1], 'rgba8': np.s_[:3], 'bgra8': np.s_[2::-1],
           'mono8': 0}
 JPEG, JPEG_END = b'\xff\xd8', b'\xff\xd9'
@@ -44,7 +44,7 @@ def stamp_of_serialized(data: bytes) -> int:
 
 
 def check_size(height: int, width: int) -> None:
-    """Refuse sides outside 1 ... 4096 before anything of that size is touched."""
+    """Refuse sides outside 1 ... 4096 before memory of that size is used."""
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
         raise ImageError(f'image is {width} x {height} pixels; sides of 1 to {MAX_SIDE} '
                          'are supported')
@@ -54,9 +54,9 @@ def image_to_array(msg) -> np.ndarray:
     """
     View an image message as pixels, without a copy.
 
-    :returns: uint8, (H, W, 3) in RGB order or (H, W) for mono8; of other encodings too this is
-        the message's memory, from which ``Preprocessing`` reads without reordering it first.
-    :raises ImageError: For another encoding, or sizes that contradict each other.
+    :returns: uint8, (H, W, 3) in RGB order or (H, W) for mono8; a view of the message's memory
+        for every encoding, from which ``Preprocessing`` reads without reordering it first.
+    :raises ImageError: If the encoding is another one, or sizes contradict each other.
     """
     if msg.encoding not in CHANNELS:
         raise ImageError(f"image encoding is '{msg.encoding}'; supported are "
@@ -97,18 +97,16 @@ def compressed_to_array(msg) -> np.ndarray:
     Decode a JPEG or PNG message.
 
     :returns: uint8, (H, W, 3) in RGB order, or (H, W) if the file is grey.
-    :raises ImageError: For another format, a broken file, or sides over 4096.
+    :raises ImageError: If the format is another one, the file is broken, or a side exceeds 4096.
     """
     return decoded(bytes(msg.data), msg.format)
 
 
 def decoded(data: bytes, name: str) -> np.ndarray:
     """
-    Decode a JPEG or PNG.
+    Decode a JPEG or PNG, as ``compressed_to_array``.
 
-    :param name: What the format is said to be, for messages.
-    :returns: As for ``compressed_to_array``.
-    :raises ImageError: As there.
+    :param name: The format that the sender claims, for messages.
     """
     size = jpeg_or_png_size(data)
     if size is None:

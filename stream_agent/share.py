@@ -1,4 +1,4 @@
-"""Files of the package and of robots: where they are, and how ROS reads parameters."""
+"""Files of the package and of robots: where they are, and how ROS reads parameter files."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,14 +9,14 @@ import yaml
 
 
 class InstallationError(ValueError):
-    """Files of the package that are not there; the message says where they were looked for."""
+    """Missing files of the package; the message says where they were looked for."""
 
 
 def share_folder() -> Path:
     """
     Return the folder with ``config/`` and ``launch/``.
 
-    :raises InstallationError: If there is none.
+    :raises InstallationError: If it is not found.
     """
     # Of <prefix>/lib/python3.x/site-packages/stream_agent/share.py.
     here = Path(__file__)
@@ -31,7 +31,7 @@ def share_folder() -> Path:
 
 
 def installed_share() -> list[Path]:
-    """Return the folder that ROS's index of packages has, if there is an index and an entry."""
+    """Return the folder in ROS's index of packages, if there is an index and an entry."""
     try:
         from ament_index_python.packages import get_package_share_path
         return [get_package_share_path('stream_agent')]
@@ -48,15 +48,14 @@ NUMBER = re.compile(r'[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+')
 
 
 class ParameterFileError(ValueError):
-    """A file that ROS would not read either; the message says where and what to do."""
+    """A file that ROS would not read either; the message says what is wrong and what to do."""
 
 
 class ParameterFiles:
     """
-    Some parameter files, of which the later ones override the earlier ones.
+    Parameter files, of which the later ones override the earlier ones.
 
-    :param paths: The files.
-    :raises ParameterFileError: If one of them is none.
+    :raises ParameterFileError: If one of them is not a parameter file.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -100,7 +99,7 @@ def read_sections(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """
     Return (pattern of names, parameters) of every section of a file.
 
-    :raises ParameterFileError: If it cannot be read, or is no parameter file.
+    :raises ParameterFileError: If it cannot be read, or is not a parameter file.
     """
     try:
         data = yaml.safe_load(path.read_text())
@@ -109,7 +108,7 @@ def read_sections(path: Path) -> list[tuple[str, dict[str, Any]]]:
                                  'file') from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = ' '.join(str(error).split()).replace(';', ',')
-        raise ParameterFileError(f"'{path}' is no YAML: {reason}; mend it there") from error
+        raise ParameterFileError(f"'{path}' is not valid YAML: {reason}; fix it there") from error
     sections = list(walk(data, '', path)) if isinstance(data, dict) else []
     if not sections:
         raise ParameterFileError(f"'{path}' has no section with {PARAMETERS}; config/robot.yaml "
@@ -119,7 +118,7 @@ def read_sections(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def walk(data: dict[str, Any], prefix: str, path: Path
          ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Find the sections; namespaces and names may be keys one below the other."""
+    """Find the sections, whose namespaces and names may be nested keys."""
     for key, value in data.items():
         if key == PARAMETERS and isinstance(value, dict):
             yield prefix, {str(name): number(item) for name, item in value.items()}
@@ -127,17 +126,17 @@ def walk(data: dict[str, Any], prefix: str, path: Path
             yield from walk(value, f"{prefix}/{str(key).strip('/')}", path)
         else:
             raise ParameterFileError(
-                f"'{path}': '{key}' is in no section; put it below the name of a process and "
+                f"'{path}': '{key}' is not in a section; put it below the name of a process and "
                 f'{PARAMETERS}')
 
 
 def number(value: Any) -> Any:
-    """Read 1e-3 as ROS does; to PyYAML it is text."""
+    """Read 1e-3 as a number, as ROS does; to PyYAML it is text."""
     return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether a section is for a process: ``*`` is one part of its name, ``**`` any."""
+    """Return whether a section is for a process: ``*`` is one part of its name, ``**`` any."""
     parts = [r'(/[^/]+)*' if part == '**' else '/' + re.escape(part).replace(r'\*', '[^/]+')
              for part in pattern.strip('/').split('/')]
     return re.fullmatch(''.join(parts), name) is not None
@@ -147,15 +146,15 @@ def find_robot(name: str, folder: Path) -> Path:
     """
     Return the file of a robot, as the launch file finds it.
 
-    :param name: Of a file in the folder, or the path of another.
-    :raises ParameterFileError: If there is none.
+    :param name: The name of a file in the folder, or the path of another file.
+    :raises ParameterFileError: If there is no such file.
     """
     shipped = {file.stem: file for file in sorted(folder.glob('*.yaml'))}
     file = shipped.get(name, Path(name).expanduser())
     if not file.is_file():
         raise ParameterFileError(
-            f"robot: there is no '{name}'; shipped robots are {', '.join(shipped)}, and the path "
-            'of a file like theirs does as well')
+            f"robot: there is no '{name}'; shipped robots are {', '.join(shipped)}; the path of "
+            'another such file may be given too')
     return file
 
 

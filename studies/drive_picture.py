@@ -18,7 +18,7 @@ from PIL import Image
 from stream_agent.command import Command
 from stream_agent.drawing.plot_style import BLUE, FAINT, INK, ORANGE
 from stream_agent.network.checkpoint import load_policy, Policy
-from stream_agent.network.rollout_network import State
+from stream_agent.network.program import State
 from stream_agent.share import share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
@@ -106,22 +106,23 @@ def tile(value: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def pictures(policy: Policy, seed: int) -> list[Image.Image]:
+def pictures(policy: Policy, seed: int, frames: int = FRAMES) -> list[Image.Image]:
     """Drive, and draw both halves of every step."""
     network, environment = policy.network.eval(), DrivingEnvironment(SimulationSettings(), seed)
     picture, state = Picture(policy), network.initial_state()
     frame, found = environment.reset(), []
-    for i in range(WARM_UP + FRAMES):
+    for i in range(WARM_UP + frames):
         known = state.values
         output, now = network.respond(
             torch.from_numpy(policy.preprocessing(frame.image)).unsqueeze(0), state)
         command = policy.limits.command(output[0].numpy())
-        cone = {network.input, *network.plan(now.frame).cone}
+        schedule = network.schedules[now.frame % len(network.schedules)]
+        cone = {network.input, *(work.node for work in schedule.respond)}
         shown = State({**known, **now.values}, now.frame)
         if i >= WARM_UP:
             found.append(picture.draw(frame.image, command, shown, cone, ORANGE,
                                       '1  respond: what the command needs'))
-        rest = set(network.plan(now.frame).rest)
+        rest = {work.node for work in schedule.settle}
         state = network.settle(now, state)
         if i >= WARM_UP:
             found.append(picture.draw(frame.image, command, state, rest, BLUE,

@@ -21,7 +21,7 @@ from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.share import find_robot, share_folder
 from stream_agent.simulation.settings import read_settings, SimulationSettings
-from stream_agent.theory.errors import GraphError, nearest
+from stream_agent.theory.checks import GraphError, nearest
 from stream_agent.theory.graph import GraphSpec, with_schedule
 from stream_agent.theory.patterns import (
     Edge, newest_image_pattern, pattern_from_streams, sequential_pattern, streaming_pattern)

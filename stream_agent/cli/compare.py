@@ -29,7 +29,7 @@ from stream_agent.measurement.rows import FrameMatcher, UNKNOWN
 from stream_agent.measurement.summary import plain, remarks
 from stream_agent.measurement.traces import read_run
 from stream_agent.network.checkpoint import load_policy, Policy
-from stream_agent.network.custom import allow_transforms
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment, check_rates
 from stream_agent.recordings.recording import BadRecordingError, NS, Reading, Recording
 from stream_agent.recordings.sources import open_recordings

@@ -23,7 +23,7 @@ from stream_agent.driving.evaluation import compared, draw, drive_all, timed, wr
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
 from stream_agent.network.checkpoint import load_policy
-from stream_agent.network.custom import allow_transforms
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment

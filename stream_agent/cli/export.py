@@ -18,9 +18,9 @@ from stream_agent.engine.backends import lacks
 from stream_agent.engine.compiled import (
     carry, frame_modules, FrameModule, FrameModules, initial_values, key_of, OPSET, to_onnx)
 from stream_agent.network.checkpoint import load_policy, Policy
-from stream_agent.network.custom import allow_transforms
 from stream_agent.network.preprocessing import MOST_VALUES_BY_AREA, scale
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import policy_file, share_folder
 from stream_agent.theory.information import frames_unanswered
 from stream_agent.theory.patterns import streaming_edges

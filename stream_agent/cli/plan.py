@@ -17,7 +17,7 @@ from stream_agent.drawing.plot_style import save
 from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
 from stream_agent.engine.layer_profiler import Check, check_forecasts, measure_costs
 from stream_agent.graph_files.cost_file import load_costs, save_costs
-from stream_agent.network.custom import allow_transforms
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.patterns import sequential_pattern
 from stream_agent.theory.planning.candidates import Candidate, EXECUTIONS, SERIAL

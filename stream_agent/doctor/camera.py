@@ -138,9 +138,10 @@ def check_stamps(frames: Sequence[ArrivedFrame], settings: FrameFilterSettings) 
     age = float(np.median([(frame.arrival_ns - frame.stamp_ns) / 1e9 for frame in frames]))
     behind = int((np.diff(stamps) <= 0).sum())
     if abs(age) > OTHER_CLOCK:
-        return error('stamps', f'they are {abs(age):.4g} s off, from another clock', 'for simulated '
-                     'time add `--ros-args -p use_sim_time:=true`, and use_sim_time:=true to the '
-                     'launch; otherwise let the driver stamp by the system time')
+        return error('stamps', f'they are {abs(age):.4g} s off, from another clock',
+                     'for simulated time add `--ros-args -p use_sim_time:=true`, and '
+                     'use_sim_time:=true to the launch; otherwise let the driver stamp by the '
+                     'system time')
     if not -settings.max_lead <= age <= settings.oldest:
         return error('stamps', f'{off(age)}; the agent drops such frames', clock_remedy(age))
     if behind:

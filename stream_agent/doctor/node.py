@@ -31,8 +31,8 @@ from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.gate.settings import BASE_COMMANDS, BaseSettings, GateSettings
 from stream_agent.images import ImageError
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type, stamp_to_ns, type_name,
-    WATCH_FRAME_QOS)
+    COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type, received_ns, stamp_to_ns,
+    type_name, WATCH_FRAME_QOS)
 from stream_agent.share import ParameterFileError, ParameterFiles, share_folder
 
 # Seconds until the ends of topics have discovered each other, and their names are known.
@@ -41,8 +41,6 @@ DISCOVERY = 2.0
 BURST = 0.3
 COMMAND_PERIOD = 0.05
 LAST_ZEROS = 5
-# Of the middleware's receive time, which is not in simulated time.
-LONGEST_QUEUED_NS = 60 * 10**9
 UNKNOWN = '_UNKNOWN_'
 
 
@@ -70,12 +68,10 @@ class TopicWatch:
 
     def on_image(self, msg, info: dict) -> None:
         """Store when a frame arrived, and whether it can be read."""
-        at, arrival_ns = time.monotonic(), self._node.get_clock().now().nanoseconds
-        received_ns = info.get('received_timestamp') or 0
-        if (not self._node.get_clock().ros_time_is_active
-                and 0 <= arrival_ns - received_ns < LONGEST_QUEUED_NS):
-            # Reading the frame before may have taken its time.
-            at, arrival_ns = at - (arrival_ns - received_ns) / 1e9, received_ns
+        arrival_ns = received_ns(self._node, info)
+        # Reading the frame before may have taken its time.
+        queued = (self._node.get_clock().now().nanoseconds - arrival_ns) / 1e9
+        at = time.monotonic() - queued
         size, fault = None, ''
         try:
             size = self._read(msg).shape[:2]

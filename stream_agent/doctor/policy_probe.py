@@ -12,8 +12,8 @@ from stream_agent.engine.torch_globals import wait_for
 from stream_agent.gate.settings import GateSettings
 from stream_agent.measurement.durations import Durations
 from stream_agent.network.checkpoint import CommandScale, load_policy, Policy
-from stream_agent.network.custom import allow_transforms
 from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import policy_file
 import torch
 

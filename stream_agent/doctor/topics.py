@@ -55,8 +55,8 @@ def check_image_topic(topic: str, wanted: str, publishers: Sequence[Endpoint],
     deaf = [end for end in right if end.incompatible]
     if deaf:
         return error('image topic', f"'{topic}': {nodes_of(deaf)} offers {deaf[0].qos}, which the "
-                     f'agent cannot receive: {deaf[0].incompatible}', 'let the driver publish with '
-                     'sensor QoS')
+                     f'agent cannot receive: {deaf[0].incompatible}',
+                     'let the driver publish with sensor QoS')
     if len(right) > 1:
         return error('image topic', f"'{topic}' has frames from several cameras: "
                      f'{nodes_of(right)}', 'let one of them publish, or give each its own topic')
@@ -113,8 +113,8 @@ def check_types(topic: str, wanted: str, ends: Sequence[Endpoint]) -> Finding | 
 def check_base(topic: str, wanted: str, base: Sequence[Endpoint]) -> Finding:
     """Judge who subscribes to commands of the right type."""
     if not base:
-        return warning('base', f"nobody subscribes to '{topic}'", "start the base's driver, or set "
-                       'cmd_vel_topic to its topic')
+        return warning('base', f"nobody subscribes to '{topic}'", "start the base's driver, or "
+                       'set cmd_vel_topic to its topic')
     deaf = [end for end in base if end.incompatible]
     if deaf:
         return error('base', f"'{topic}': {nodes_of(deaf)} asks for {deaf[0].qos} and cannot "
@@ -194,7 +194,8 @@ def check_wheels(motions: Sequence[OdometryMotion], start: float, silence: float
         return not_checked('wheels', 'odometry stopped together with the commands')
     moving = [motion.at - silence for motion in alone if abs(motion.speed) > slow]
     if abs(alone[-1].speed) > slow:
-        return warning('wheels', f'the base still drives {moving[-1]:.1f} s after the last command',
+        return warning('wheels', 'the base still drives '
+                       f'{moving[-1]:.1f} s after the last command',
                        'never run it without the gate, which keeps sending zeros; leave '
                        'release_after_stop false')
     took = max(moving, default=0.0)

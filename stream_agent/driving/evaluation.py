@@ -16,7 +16,7 @@ from stream_agent.driving.compute_model import (
 from stream_agent.driving.drives import Drive, drive_together, Trial
 from stream_agent.measurement.bootstrap import CONFIDENCE, Interval, RESAMPLES
 from stream_agent.network.checkpoint import load_policy
-from stream_agent.network.custom import allow_transforms
+from stream_agent.network.transforms import allow_transforms
 import torch
 
 # Of (courses,) or (resamples, courses) of ours and of theirs, and how often a course counts.

@@ -123,7 +123,7 @@ BACKENDS = {
 
 
 class BackendError(ValueError):
-    """A backend that is not to be had; the message says why, and what is."""
+    """A backend that is not available; the message says why, and which ones are."""
 
 
 def last_line(error: Exception) -> str:
@@ -152,7 +152,7 @@ def make_backend(name: str, device: torch.device, request: BackendConfig) -> Bac
     """
     Make a backend by its name.
 
-    :raises BackendError: If it is not to be had, or cannot step this network.
+    :raises BackendError: If it is not available, or cannot step this network.
     """
     choices = usable(device.type, request.precision)
     if name not in BACKENDS:

@@ -1,7 +1,7 @@
 """Steps a network in a runtime that compiles the two halves of a step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 import io
 from typing import Any, NamedTuple
 import warnings
@@ -10,7 +10,7 @@ import numpy as np
 from stream_agent.engine.read_outs import (
     join_read_outs, numpy_read_out, NumpyReadOut, read_by_rows, ReadOuts)
 from stream_agent.network.program import (
-    bind, frame_program, NodeProgram, Operation, OPERATIONS, Run, Values)
+    bind, frame_program, NodeProgram, Operand, Operation, OPERATIONS, sources_of, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.frame_schedule import frame_schedule, FrameSchedule, NodeWork
 import torch
@@ -24,6 +24,26 @@ TRACED = {**OPERATIONS, 'read_outs': lambda operation: ReadOuts(operation.module
 def traced_operations(network: RolloutNetwork, program: NodeProgram) -> list[Operation]:
     """Return what is done for a node, with modules that runtimes are fast at."""
     return join_read_outs(read_by_rows(program, network.shapes)).operations()
+
+
+def name_in_frame(operand: Operand, ahead: bool, held_next: Collection[str]) -> str:
+    """
+    Return what a tensor is called, seen from the frame in which it is read or written.
+
+    :param ahead: Whether that is the frame before its own.
+    """
+    if ahead:
+        return operand.name + ('' if operand.before or operand.name in held_next else '.next')
+    return operand.name + ('.before' if operand.before else '')
+
+
+def in_frame(operations: Iterable[Operation], ahead: bool, held_next: Collection[str]
+             ) -> list[Operation]:
+    """Return operations with such names, so that they need the values of one frame only."""
+    return [operation._replace(
+        result=name_in_frame(Operand(operation.result), ahead, ()),
+        operands=tuple(Operand(name_in_frame(operand, ahead, held_next))
+                       for operand in operation.operands)) for operation in operations]
 
 
 class FrameModule(nn.Module):
@@ -41,62 +61,29 @@ class FrameModule(nn.Module):
                  kept: set[str], held_next: tuple[str, ...] = ()) -> None:
         super().__init__()
         self._network = network
-        self._held_next = held_next
-        self._runs: list[tuple[Run, bool]] = [
-            (bind(traced_operations(network, network.programs[work.node].part(work)), TRACED),
-             ahead) for work, ahead in works]
+        operations: list[Operation] = []
         reads: dict[str, None] = {}
         writes: dict[str, None] = {}
         for work, ahead in works:
-            reads.update(dict.fromkeys(
-                name for name in names_read(network, work, ahead, held_next)
-                if name not in writes))
-            writes[name_written(work, ahead)] = None
+            program = network.programs[work.node].part(work)
+            begun = [Operand(f'{work.node}.sum')] if work.begun else []
+            for operand in (*sources_of(sum(program.terms, ())), *begun,
+                            *sources_of(program.ending)):
+                name = name_in_frame(operand, ahead, held_next)
+                if name not in writes:
+                    reads[name] = None
+            operations += in_frame(traced_operations(network, program), ahead, held_next)
+            writes[operations[-1].result] = None
+        self._run = bind(operations, TRACED)
         self.eval()
         #: Names of the arguments and of the results, in order.
         self.inputs = list(reads)
         self.outputs = [name for name in writes if name in kept or name.endswith('.next')]
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        frames: dict[str, Values] = {'.before': {}, '': {}, '.next': {}}
-        for name, value in zip(self.inputs, arguments):
-            key, frame = place_of(name)
-            frames[frame][key] = value
-        for run, ahead in self._runs:
-            if ahead:
-                frames['.next'].update({name: frames[''][name] for name in self._held_next
-                                        if name in frames['']})
-                run(frames['.next'], frames[''])
-            else:
-                run(frames[''], frames['.before'])
-        places = map(place_of, self.outputs)
-        return tuple(frames[frame][key] for key, frame in places)
-
-
-def names_read(network: RolloutNetwork, work: NodeWork, ahead: bool, held_next: tuple[str, ...]
-               ) -> list[str]:
-    """Return the tensors that work on a node reads."""
-    own, previous = ('.next', '') if ahead else ('', '.before')
-    names = []
-    for source, target in work.edges:
-        streams = network.pattern[source, target]
-        names.append(source + (previous if streams or ahead and source in held_next else own))
-    if work.begun:
-        names.append(f'{work.node}.sum')
-    if work.finishes and network.graph.node(work.node).cell:
-        names.append(work.node + previous)
-    return names
-
-
-def name_written(work: NodeWork, ahead: bool) -> str:
-    """Return the tensor that work on a node gives."""
-    return work.node + ('' if work.finishes else '.sum') + ('.next' if ahead else '')
-
-
-def place_of(name: str) -> tuple[str, str]:
-    """Return what a tensor is called within its frame, and the suffix of that frame."""
-    key = key_of(name)
-    return key, name.removeprefix(key)
+        values = dict(zip(self.inputs, arguments))
+        self._run(values, {})
+        return tuple(values[name] for name in self.outputs)
 
 
 def key_of(name: str) -> str:

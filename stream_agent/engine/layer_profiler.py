@@ -124,7 +124,7 @@ def check_forecasts(rollouts: Mapping[str, Rollout], device: str = 'cpu', rounds
 
 def compare(name: str, rollout: Rollout, phases: list[list[tuple[float, float]]]) -> list[Check]:
     """
-    Compare the forecast of a rollout with the dearest frame of its schedule.
+    Compare the forecast of a rollout with the most expensive frame of its schedule.
 
     :param phases: Durations of response and step, for every frame of the schedule.
     """

@@ -9,7 +9,6 @@ between two layers or two frames; the image stays as it comes, for the answer no
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import cache, partial
-from typing import NamedTuple
 
 import numpy as np
 from stream_agent.engine.read_outs import (
@@ -261,18 +260,9 @@ def packed_term(term: Term) -> Term:
     return read_outs(term) if is_read_out(term) else term
 
 
-class PackedFrame(NamedTuple):
-    """
-    A frame of the schedule, whose parts are called node by node.
-
-    :param light: Stands for ``respond`` where the output is little work.
-    """
-
-    held: tuple[str, ...]
-    ahead: list[Run]
-    respond: list[Run]
-    settle: list[Run]
-    light: NumpyReadOut | None
+# What a frame holds, its three parts, node by node, and what stands for ``respond`` where the
+# output is little work.
+PackedFrame = tuple[tuple[str, ...], list[Run], list[Run], list[Run], NumpyReadOut | None]
 
 
 class PackedBackend:
@@ -294,10 +284,10 @@ class PackedBackend:
         packing = Packing(network, batch_size, precision)
         self._initial_values = packing.initial_values
         bound = cache(lambda work: packing.bind(network.programs[work.node].part(work)))
-        self._frames = []
+        self._frames: list[PackedFrame] = []
         for frame in range(network.graph.hyperperiod):
             schedule = frame_schedule(network.graph, network.pattern, frame)
-            self._frames.append(PackedFrame(
+            self._frames.append((
                 schedule.held, *([bound(work) for work in part] for part in schedule[1:]),
                 numpy_read_out(network, frame_program(network.programs, schedule).respond)))
         self.reset()
@@ -312,9 +302,9 @@ class PackedBackend:
         """Do what the next frame needs and does not have to wait for."""
         self._before = before
         self._frame = (self._frame + 1) % len(self._frames)
-        frame = self._frames[self._frame]
-        self._now = {name: before[name] for name in frame.held}
-        for run in frame.ahead:
+        held, ahead, *_ = self._frames[self._frame]
+        self._now = {name: before[name] for name in held}
+        for run in ahead:
             run(self._now, before)
 
     def respond(self, frame: np.ndarray) -> np.ndarray:
@@ -346,7 +336,8 @@ class PackedBackend:
     def settle(self) -> None:
         """Compute what only later frames need, and begin the next one."""
         now, before = self._now, self._before
-        for run in self._frames[self._frame].settle:
+        _, _, _, settle, _ = self._frames[self._frame]
+        for run in settle:
             run(now, before)
         self._prepare(now)
 

@@ -1,4 +1,4 @@
-"""The gate itself: one verdict for every policy command, and one for every zero that is due."""
+"""The gate itself: a verdict for every policy command, and for every zero that is due."""
 
 from collections import Counter
 from enum import Enum, IntEnum
@@ -12,12 +12,12 @@ from stream_agent.gate.settings import GateSettings
 from stream_agent.gate.stop_input import StopInput
 from stream_agent.gate.watchdog import Watchdog
 
-# Whatever goes wrong on every frame is said once a second (G6).
+# What goes wrong on every frame is logged once a second (G6).
 SAY_PERIOD = 1.0
 
 
 class Outcome(Enum):
-    """What became of a policy command, or why a zero is sent without one."""
+    """What happened to a policy command, or why a zero is sent without one."""
 
     PASSED = 'passed'
     CLAMPED = 'clamped'
@@ -31,7 +31,7 @@ class Outcome(Enum):
 
 
 class Level(IntEnum):
-    """How bad it is; the numbers are those of diagnostic_msgs/DiagnosticStatus."""
+    """The severity of a message; the numbers are those of diagnostic_msgs/DiagnosticStatus."""
 
     OK = 0
     WARN = 1
@@ -40,11 +40,11 @@ class Level(IntEnum):
 
 class Verdict(NamedTuple):
     """
-    What to do now.
+    What to send and to log now.
 
-    :param command: To be sent at once; None if nothing is to be sent.
-    :param message: A sentence to log at this level; '' if there is nothing to say, or if it
-        was said within the last second.
+    :param command: The command to send immediately; None if nothing needs to be sent.
+    :param message: A sentence to log at this level; '' if there is none, or if it was logged
+        within the last second.
     """
 
     command: Command | None
@@ -89,10 +89,10 @@ class Gate:
         """
         Judge a policy command.
 
-        :param age: ROS time now minus the stamp of the command's frame [s]; negative if that
-            lies in the future.
+        :param age: ROS time now minus the stamp of the command's frame [s]; negative if the
+            stamp is in the future.
         """
-        # Content before time: a policy that computes NaN is broken at any age.
+        # Content is checked before time: a policy that computes NaN is broken at any age.
         if not is_finite(command):
             return self._refuse_invalid(command, now)
         # Written so that NaN is refused. What is refused does not feed the watchdog.
@@ -108,12 +108,12 @@ class Gate:
         return self._pass_on(command, now)
 
     def on_stop_input(self, stop: bool, now: float) -> Verdict | None:
-        """Take what the stop input says; returns a zero if that stops the robot (G8)."""
+        """Handle the stop input; return a zero if that stops the robot (G8)."""
         self._stop_input.hear(stop, now)
         return self._hold(now)
 
     def on_timer(self, now: float) -> Verdict | None:
-        """Return a zero if one is due, because nothing is heard or to repeat a stop (G1, G8)."""
+        """Return a zero if one is due: commands are missing, or a stop is repeated (G1, G8)."""
         if held := self._hold(now):
             return held
         if self._watchdog.starved(now, self.settings):
@@ -128,26 +128,26 @@ class Gate:
         return None
 
     def health(self, now: float) -> tuple[Level, str]:
-        """Return how the gate is doing, in a sentence."""
+        """Return the state of the gate in a sentence, and how severe it is."""
         if self.fault is Fault.LATCHED:
             return Level.ERROR, (f'shut by {LATCH_AFTER} invalid policy commands in a row: check '
                                  'the policy, then call ~/reset_fault')
         if self.fault is Fault.TRANSIENT:
             return Level.ERROR, (f'shut by an invalid policy command until {CLEAR_AFTER} good '
-                                 'ones came in a row')
+                                 'ones arrive in a row')
         if reason := self._stop_input.reason(now, self.settings):
             return Level.WARN, f'stopped: {reason}'
         if not self._driven:
             return Level.OK, 'waiting for the first policy command'
         if self._watchdog.stopped:
-            return Level.WARN, 'stopped, as no fresh policy command comes'
+            return Level.WARN, 'stopped, as no fresh policy command arrives'
         share = self._clamps.share(now)
         if share > CLAMP_SHARE:
             return Level.WARN, f'{share:.0%} of the policy commands are clamped'
-        return Level.OK, 'passes policy commands on'
+        return Level.OK, 'passing policy commands on'
 
     def _hold(self, now: float) -> Verdict | None:
-        """Stop a robot that drives and may not, by the stop input."""
+        """Stop a robot that drives although the stop input forbids it."""
         reason = self._stop_input.reason(now, self.settings)
         if not reason or self._watchdog.stopped:
             return None
@@ -172,7 +172,7 @@ class Gate:
             'check that policy and gate have the same limits (G6)' if level else '')
 
     def _refuse_invalid(self, command: Command, now: float) -> Verdict:
-        """Answer a command that is no command with zero (G3)."""
+        """Answer a command that is not finite with zero (G3)."""
         was_latched = self.fault is Fault.LATCHED
         self._faults.note_invalid()
         text = (f'policy command is ({command.speed}, {command.yaw_rate}); only numbers within '
@@ -180,14 +180,14 @@ class Gate:
         if self.fault is Fault.LATCHED:
             text += f'; after {LATCH_AFTER} in a row, call ~/reset_fault too'
         sent = None
-        # Once latched, the repetition of the stop goes on by itself, or ends by a release.
+        # Once latched, the stop keeps being repeated, or has ended by a release.
         if not was_latched:
             self._watchdog.stop(now, self.settings)
             sent = self._limiter.stop(now)
         return self._tell(sent, Outcome.INVALID, now, Level.ERROR, text)
 
     def _refuse_untimely(self, age: float, now: float) -> Verdict:
-        """Do not pass on what answers an old frame, or one that cannot have been taken (G2)."""
+        """Do not pass on the answer to a frame that is too old or from the future (G2)."""
         self._faults.note_unusable()
         if age < 0:
             return self._tell(
@@ -201,9 +201,9 @@ class Gate:
 
     def _tell(self, sent: Command | None, outcome: Outcome, now: float, level: Level,
               text: str) -> Verdict:
-        """Count the outcome, and say the sentence unless it was said just before."""
+        """Count the outcome; return the sentence unless it was returned just before."""
         self.counts[outcome] += 1
-        # Apart for each fault state, so that a fault that latches is always said.
+        # Separate for each fault state, so that a fault that latches is always logged.
         topic = (outcome, self.fault)
         if not text or now - self._said.get(topic, -math.inf) < SAY_PERIOD:
             return Verdict(sent, outcome)

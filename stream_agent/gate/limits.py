@@ -1,4 +1,4 @@
-"""Which commands can be passed on at all, how far, and how often they had to be changed."""
+"""Which commands can be passed on, how they are limited, and how often that was necessary."""
 
 from collections import deque
 
@@ -13,16 +13,16 @@ CLAMP_WINDOW = 5.0
 
 
 def is_finite(command: Command) -> bool:
-    """Say whether both values are numbers within float range (G3); NaN compares false."""
+    """Return whether both values are numbers within float range (G3); NaN compares false."""
     return abs(command.speed) <= FLOAT_MAX and abs(command.yaw_rate) <= FLOAT_MAX
 
 
 def approach(previous: float, target: float, greatest: float, step: float) -> float:
     """
-    Go from the previous value towards the saturated target, by one step at most (G4).
+    Move from the previous value towards the saturated target, by one step at most (G4).
 
-    :param greatest: Bound of the target's magnitude.
-    :param step: Bound of the change; 0 or more.
+    :param greatest: The limit of the target's magnitude.
+    :param step: The limit of the change; 0 or more.
     """
     target = min(max(target, -greatest), greatest)
     # Adding 0.0 turns -0.0 into 0.0: a stop has no direction.
@@ -33,8 +33,8 @@ class Limiter:
     """
     Saturation and slew (G4), from the last command that was sent to the next.
 
-    Before the first command the robot is taken to stand still, as the gate sends zeros until
-    then.
+    Before the first command the robot is assumed to be at standstill, as the gate sends zeros
+    until then.
 
     :param now: Steady time [s].
     """
@@ -45,9 +45,9 @@ class Limiter:
 
     def limit(self, command: Command, now: float, settings: GateSettings) -> Command:
         """
-        Return what may be sent now, and take it as sent.
+        Return what may be sent now, and register it as sent.
 
-        :param command: Finite.
+        :param command: A finite command.
         """
         # At most two periods, so that a stall licenses no jump; at least 0, whatever the clock.
         elapsed = min(max(now - self._sent_at, 0.0), 2 * settings.camera_period)
@@ -60,14 +60,14 @@ class Limiter:
         return self._sent
 
     def stop(self, now: float) -> Command:
-        """Return the emergency zero, which no slew holds up, and take it as sent."""
+        """Return the emergency zero, which no slew limit delays, and register it as sent."""
         self._sent = STOP
         self._sent_at = now
         return STOP
 
 
 class ClampShare:
-    """How large a share of the last seconds' commands had to be clamped (G6)."""
+    """The share of the commands of the last seconds that had to be clamped (G6)."""
 
     def __init__(self) -> None:
         self._recent = deque()
@@ -76,7 +76,7 @@ class ClampShare:
 
     def add(self, clamped: bool, now: float) -> None:
         """
-        Note a command that was passed on.
+        Register a command that was passed on.
 
         :param now: Steady time [s].
         """
@@ -87,9 +87,9 @@ class ClampShare:
         self._clamped += clamped
 
     def share(self, now: float) -> float:
-        """Return the share, 0 to 1; 0 until commands came for a whole window."""
+        """Return the share, 0 to 1; 0 until commands have arrived for a whole window."""
         self._forget(now)
-        # The ramp of a start is clamped throughout and no reason to warn.
+        # The ramp of a start is clamped throughout, which is not worth a warning.
         if not self._recent or now - self._since < CLAMP_WINDOW:
             return 0.0
         return self._clamped / len(self._recent)

@@ -1,4 +1,4 @@
-"""What the gate lets pass, in numbers."""
+"""The settings of the gate: limits, timeouts, and the type of commands to the base."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ BASE_COMMANDS = ('twist_stamped', 'twist', 'ackermann')
 @dataclass(frozen=True)
 class GateSettings:
     """
-    What the gate lets pass.
+    The limits and timeouts of the gate.
 
-    A ``command_timeout`` or ``max_age`` of 0 becomes the number that it stands for.
+    A ``command_timeout`` or ``max_age`` of 0 is replaced by the number that it stands for.
 
     :raises SettingsError: If a number is outside its range, or two contradict each other.
     """
@@ -42,10 +42,10 @@ class GateSettings:
     stop_duration: float = quantity(
         2.0, 's', 0.1, 60.0, 'time after which release_after_stop ends the zeros')
     release_after_stop: bool = choice(
-        False, 'fall silent some time after a stop, so that another source of a multiplexer may '
-        'drive; otherwise zeros go on')
+        False, 'stop sending some time after a stop, so that another source of a multiplexer may '
+        'drive; otherwise zeros continue')
     stop_input: bool = choice(
-        False, "drive only while the topic 'stop' (std_msgs/Bool) says false, again and again")
+        False, "drive only while the topic 'stop' (std_msgs/Bool) keeps saying false")
     stop_input_timeout: float = quantity(
         0.5, 's', 0.05, 10.0, 'silence of the stop input after which the robot is stopped')
 

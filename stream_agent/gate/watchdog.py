@@ -1,4 +1,4 @@
-"""When zero is due: commands stay away, or a stop has to be repeated (G1)."""
+"""When a zero is due: no command arrives, or a stop needs to be repeated (G1)."""
 
 from stream_agent.gate.settings import GateSettings
 
@@ -7,9 +7,9 @@ class Watchdog:
     """
     Watches the steady time since the last command that was passed on.
 
-    It starts stopped, with a zero due at once: at first there is no fresh policy command
+    It starts stopped, with a zero due immediately: at first there is no fresh policy command
     either, and after a crash and respawn of the gate the robot may still follow the last
-    command of its predecessor, for many bases have no timeout of their own.
+    command of the previous process, as many bases have no timeout of their own.
 
     :param now: Steady time [s].
     """
@@ -21,22 +21,22 @@ class Watchdog:
         self.stopped = True
 
     def feed(self, now: float) -> None:
-        """Note a fresh command that goes to the robot; it ends a stop."""
+        """Register a fresh command that goes to the robot; it ends a stop."""
         self._fed_at = now
         self.stopped = False
 
     def stop(self, now: float, settings: GateSettings) -> None:
-        """Note a zero sent now that begins a stop."""
+        """Register a zero that is sent now and begins a stop."""
         self._stopped_at = now
         self._zero_at = now + settings.stop_period
         self.stopped = True
 
     def starved(self, now: float, settings: GateSettings) -> bool:
-        """Say whether the robot follows a command that is no longer fresh."""
+        """Return whether the robot follows a command that is no longer fresh."""
         return not self.stopped and now - self._fed_at >= settings.command_timeout
 
     def repeat(self, now: float, settings: GateSettings) -> bool:
-        """Say whether the zero of a stop is due again; if so, take it as sent."""
+        """Return whether the zero of a stop is due again; if so, register it as sent."""
         if not self.stopped or now < self._zero_at or self.released(now, settings):
             return False
         # On a grid, so that a coarse timer does not lower the rate; no burst after a stall.
@@ -46,6 +46,6 @@ class Watchdog:
         return True
 
     def released(self, now: float, settings: GateSettings) -> bool:
-        """Say whether the stop lasted long enough to leave the robot to another source."""
+        """Return whether the stop lasted long enough to leave the robot to another source."""
         return (self.stopped and settings.release_after_stop
                 and now - self._stopped_at > settings.stop_duration)

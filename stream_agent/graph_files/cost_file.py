@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stream_agent.graph_files.located_yaml import plain, read_yaml
-from stream_agent.theory.errors import GraphError
+from stream_agent.theory.checks import GraphError
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.planning.costs import check_costs, CostError, NodeCosts
 import yaml

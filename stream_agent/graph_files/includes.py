@@ -7,7 +7,7 @@ from pathlib import Path
 from stream_agent.graph_files.located_yaml import PlacedMap, read_yaml
 from stream_agent.graph_files.shorthand import check_keys, items
 from stream_agent.graph_files.templates import BODY_KEYS
-from stream_agent.theory.errors import GraphError, show
+from stream_agent.theory.checks import GraphError, show
 
 FILE_KEYS = ('include', 'templates', *BODY_KEYS, 'output')
 ENDINGS = ('.yaml', '.yml')

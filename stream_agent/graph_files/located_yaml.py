@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import re
 from typing import Any
 
-from stream_agent.theory.errors import GraphError
+from stream_agent.theory.checks import GraphError
 import yaml
 
 PARSER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)

@@ -9,7 +9,7 @@ import re
 from typing import Any, NamedTuple
 
 from stream_agent.graph_files.located_yaml import PlacedList, PlacedMap
-from stream_agent.theory.errors import GraphError, nearest, show
+from stream_agent.theory.checks import GraphError, nearest, show
 from stream_agent.theory.graph import EdgeSpec, NodeSpec
 
 # More nodes, edges or names than any graph has that somebody wants.

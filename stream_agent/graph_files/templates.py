@@ -7,8 +7,7 @@ from typing import Any
 from stream_agent.graph_files.located_yaml import PlacedList, PlacedMap
 from stream_agent.graph_files.shorthand import (
     check_keys, check_size, given, items, level_of, Parts, read_edges, read_names, read_nodes)
-from stream_agent.theory.checks import NAME
-from stream_agent.theory.errors import GraphError, nearest, show
+from stream_agent.theory.checks import GraphError, NAME, nearest, show
 
 PARAMETER = re.compile(r'\$(\$|[A-Za-z_]\w*|\{[^{}]*\}|)')
 MAX_WORK = 300_000

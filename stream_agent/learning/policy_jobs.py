@@ -25,9 +25,9 @@ from stream_agent.learning.trainer import Trainer, TrainingOutcome
 from stream_agent.learning.window_sampler import RecordedEpisode
 from stream_agent.learning.worker_pool import run_side_by_side
 from stream_agent.network.checkpoint import CommandScale, Policy, save_policy
-from stream_agent.network.custom import allow_transforms
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment, Span
 from stream_agent.recordings.cache import CachedRecording
 from stream_agent.recordings.recording import Reading

@@ -1,1 +1,1 @@
-"""Measuring: durations, rates, and the comparison of policies on the same frames."""
+"""Measurement: durations, rates, and the comparison of policies on the same frames."""

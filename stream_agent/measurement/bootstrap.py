@@ -1,4 +1,4 @@
-"""Intervals of paired differences, honest about frames that resemble their neighbours."""
+"""Confidence intervals of paired differences that allow for correlated frames."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ import numpy as np
 from scipy.stats import t as students_t
 
 SHORTEST_BLOCK = 2.0
-# So many times as long as values resemble each other, a block hides 1/20 of the variance.
+# Blocks this many times as long as the memory of the values hide 1/20 of the variance.
 BLOCK_PER_MEMORY = 20
 FEWEST_BLOCKS = 10
 FEWEST_FRAMES = 20
 RESAMPLES = 1000
-# An hour of frames gets fewer, so that a report never takes longer than its reader waits.
+# Long recordings get fewer resamples, so that a report takes seconds at most.
 FEWEST_RESAMPLES, MOST_DRAWN = 200, 20_000_000
 CONFIDENCE = 0.95
 
@@ -20,7 +20,7 @@ class Interval(NamedTuple):
     """
     An estimate and its confidence interval.
 
-    :param low: nan, as ``high``, if there are too few frames for an interval.
+    :param low: The lower bound; nan, as ``high``, if there are too few frames for an interval.
     """
 
     estimate: float
@@ -36,9 +36,9 @@ def resample(values: np.ndarray, block: int, random: np.random.Generator) -> np.
 
 def memory(values: np.ndarray) -> float:
     """
-    Return for how many values one resembles its followers: the sum of the autocorrelation.
+    Return for how many values the series remembers itself: the sum of its autocorrelation.
 
-    Summed up to where it first vanishes, as is usual; what follows is noise.
+    The sum goes up to where the autocorrelation first vanishes, as is usual; the rest is noise.
     """
     deviations = values - values.mean()
     size = 2 * len(values)
@@ -50,7 +50,7 @@ def memory(values: np.ndarray) -> float:
 
 
 def block_length(values: np.ndarray, period: float) -> int:
-    """Return how many frames make a block: 2 s, longer for long memories; ten blocks fit."""
+    """Return the frames of a block: 2 s, more for a long memory, but at least ten blocks fit."""
     wanted = max(round(SHORTEST_BLOCK / period), round(BLOCK_PER_MEMORY * memory(values)))
     return max(1, min(wanted, len(values) // FEWEST_BLOCKS))
 
@@ -60,13 +60,13 @@ def paired_interval(differences: np.ndarray, period: float, statistic: str = 'me
     """
     Estimate a mean or median difference and its 95 % confidence interval.
 
-    Neighbouring frames are alike, so single frames must not be resampled: blocks of at least
-    2 s are (a moving-block bootstrap), shorter ones only where fewer than ten would fit. The
-    interval is Student's t with the blocks as the sample size times the bootstrap's standard
-    error; percentiles of so few blocks would come out too narrow.
+    Neighbouring frames are correlated, so blocks of at least 2 s are resampled rather than
+    single frames (a moving-block bootstrap); shorter blocks only where fewer than ten would fit.
+    The interval is the bootstrap's standard error times Student's t with the blocks as the sample
+    size; percentiles of so few blocks would be too narrow.
 
     :param differences: (T,), one policy minus the other on the same frame; nan is left out.
-    :param period: Seconds between frames.
+    :param period: The time between frames [s].
     :param statistic: 'mean' or 'median'.
     """
     values = differences[~np.isnan(differences)]

@@ -1,4 +1,4 @@
-"""Policies compared on the same frames: how early, how regular, how right."""
+"""Policies compared on the same frames: how early, how regular, how correct they answer."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,16 +14,17 @@ def in_effect(arrivals: np.ndarray, commands: np.ndarray, times: np.ndarray) -> 
     """
     Return the command in effect at every time: the one that arrived last.
 
-    :param arrivals: (N,), ascending [s].
-    :param commands: (N, C).
-    :returns: (T, C); nan before the first.
+    :param arrivals: (N,), arrival times in ascending order [s].
+    :param commands: (N, C), the commands that arrived.
+    :param times: (T,), the times to look at [s].
+    :returns: (T, C); nan before the first arrival.
     """
     last = np.searchsorted(arrivals, times, side='right') - 1
     return np.where((last >= 0)[:, None], commands[np.maximum(last, 0)], np.nan)
 
 
 def arrived(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-    """Return arrivals (N,) and commands (N, 2) of all that came, in the order of arrival."""
+    """Return arrivals (N,) and commands (N, 2) of all commands, in the order of arrival."""
     came = ~np.isnan(trace.arrivals)
     arrivals = np.concatenate([trace.arrivals[came], trace.later[:, 0]])
     commands = np.concatenate([trace.commands[came], trace.later[:, 1:]])
@@ -35,12 +36,12 @@ def error_in_effect(run: RunTraces, trace: Trace) -> np.ndarray:
     """
     Return the mean absolute error in effect during every frame interval.
 
-    The command holds from its arrival to the next one's, the reference from its frame's stamp
-    to the next one's, and the difference is integrated exactly. So a right command that comes
-    late costs what the late moments cost.
+    A command holds from its arrival to the next arrival, the reference from its frame's stamp to
+    the next stamp, and the difference is integrated exactly. So a correct command that is late
+    costs the error until it arrives.
 
     :returns: (T, 2): |speed| [m/s] and |yaw rate| [rad/s] error between each frame's stamp and
-        the next one's; nan before the first command, without a reference, and for the last.
+        the next; nan before the first command, without a reference, and for the last frame.
     """
     errors = np.full((len(run.stamps), 2), np.nan)
     arrivals, commands = arrived(trace)
@@ -56,24 +57,24 @@ def error_in_effect(run: RunTraces, trace: Trace) -> np.ndarray:
     return errors
 
 
-# Commands are watched for as long before a change, to learn how much they scatter, as after.
+# Commands are watched this long [s] before a change, for their scatter, and after it.
 WATCHED = 1.0
 FEWEST_BEFORE = 6
 DEPARTURE = 1.5
-# A scatter of exactly zero makes no threshold [m/s, rad/s].
+# A scatter of exactly zero would not make a threshold [m/s, rad/s].
 LEAST_SCATTER = 1e-4
 
 
 @dataclass(frozen=True)
 class MeasuredResponse:
     """
-    How soon a policy answered the changes of the scene.
+    How soon a policy responded to changes of the scene.
 
-    :param frames: For every change that was answered: 0 for the changed frame itself, ...
-    :param seconds: For the same changes: from the changed frame's stamp to the arrival of the
-        command that departed.
-    :param changes: How many changes could be judged.
-    :param predicted: Frames, as the policy's graph and pattern say; None if unknown.
+    :param frames: Frames from each change to its response; 0 for the changed frame itself.
+    :param seconds: Seconds from the changed frame's stamp to the arrival of the response, for the
+        same changes.
+    :param changes: How many changes could be judged, with a response or without.
+    :param predicted: The frames that the policy's graph and pattern imply; None if unknown.
     """
 
     frames: np.ndarray
@@ -83,20 +84,20 @@ class MeasuredResponse:
 
     @property
     def counts(self) -> dict[int, int]:
-        """How many changes were answered by frame 0, 1, ..."""
+        """How many changes were responded to at frame 0, 1, ..."""
         return dict(sorted(Counter(self.frames.tolist()).items()))
 
 
 def departure(commands: np.ndarray, changed: int) -> int | None:
     """
-    Return which command departs first from those before the change.
+    Return the first command that departs from those before the change.
 
-    A command departs where its step from the one before it exceeds 1.5 times the largest step
-    before the change, in speed or yaw rate; so a steady drift is no departure.
+    A command departs if its step from the previous one exceeds 1.5 times the largest step before
+    the change, in speed or yaw rate; so a steady drift is not a departure.
 
     :param commands: (N, 2), in the order of the frames.
-    :param changed: Index of the changed frame.
-    :returns: An index from ``changed`` on; None if none departs.
+    :param changed: The index of the changed frame.
+    :returns: An index from ``changed`` on; None if no command departs.
     """
     steps = np.abs(np.diff(commands, axis=0))
     scatter = np.maximum(steps[:changed - 1].max(axis=0), LEAST_SCATTER)
@@ -105,14 +106,14 @@ def departure(commands: np.ndarray, changed: int) -> int | None:
 
 
 def first_response(run: RunTraces, trace: Trace, predicted: int | None = None) -> MeasuredResponse:
-    """Judge every change that has enough answered frames before it."""
+    """Find the response to every change that has enough answered frames before it."""
     watched = max(FEWEST_BEFORE, round(WATCHED / run.period)) if run.period else FEWEST_BEFORE
     answered = np.flatnonzero(~np.isnan(trace.arrivals))
     frames, seconds, judged = [], [], 0
     changed = np.searchsorted(run.stamps, run.changes - 1e-9)
     for change, previous, first, following in zip(
             run.changes, [None, *changed], changed, [*changed[1:], len(run.stamps)]):
-        # What still answers the change before is no scatter.
+        # Responses to the previous change are not scatter.
         quiet = first - watched if previous is None else (first + previous) // 2
         seen = answered[(answered >= max(quiet, first - watched))
                         & (answered < min(following, first + watched))]
@@ -128,28 +129,28 @@ def first_response(run: RunTraces, trace: Trace, predicted: int | None = None) -
 
 
 CLASSES = ('on time', 'late', 'too late', 'lost')
-# Differences below these are smaller than what two processes of the same policy differ by.
+# Two processes of the same policy differ by more than these.
 LATENCY_RESOLUTION = 0.5e-3
 ERROR_RESOLUTION = 0.02
-# After a sudden change of the scene errors tell of the first response, and not of driving.
+# For this long [s] after a sudden change of the scene, errors measure the first response.
 UNSETTLED = 2.0
 
 
 @dataclass(frozen=True)
 class PolicyFigures:
     """
-    One policy, over the frames that are compared.
+    The figures of one policy over the frames that are compared.
 
-    :param frames: How many there are.
+    :param frames: The number of frames.
     :param classes: Frames by class, see ``classify``; they add up to ``frames``.
-    :param latency: p50, p90, p99, p99.9 and worst [s], frame stamp to policy command.
-    :param gated: The same to the gate's command; nan if this policy does not drive.
-    :param interval: The same of the time between two successive answers [s].
+    :param latency: p50, p90, p99, p99.9 and worst [s] from frame stamp to policy command.
+    :param gated: The same percentiles to the gate's command; nan if this policy does not drive.
+    :param interval: The same percentiles of the time between two successive answers [s].
     :param rate: Answers a second, mean and in the worst full second [Hz].
     :param lateral: Root mean square of the vehicle's lateral error [m]; nan if this policy does
         not drive.
     :param error: Mean |speed| [m/s] and |yaw rate| [rad/s] error of the answered frames.
-    :param effect: The same of the error in effect.
+    :param effect: Mean |speed| [m/s] and |yaw rate| [rad/s] error in effect.
     """
 
     name: str
@@ -167,7 +168,7 @@ class PolicyFigures:
 
     @property
     def label(self) -> str:
-        """Return the name, with the pattern where it is known."""
+        """The name, with the pattern if it is known."""
         return f'{self.name} ({self.pattern})' if self.pattern else self.name
 
 
@@ -176,7 +177,7 @@ class Difference:
     """
     One policy minus another, on the same frames; for every quantity less is better.
 
-    :param resolution: A difference within plus or minus this is none.
+    :param resolution: A difference within plus or minus this counts as none.
     """
 
     quantity: str
@@ -188,7 +189,7 @@ class Difference:
 
     @property
     def better(self) -> str | None:
-        """Return the name of the better policy; empty for no difference, None if unknown."""
+        """The name of the better policy; empty for no difference, None if unknown."""
         if np.isnan(self.interval.low):
             return None
         if self.interval.high < -self.resolution:
@@ -199,10 +200,11 @@ class Difference:
 @dataclass(frozen=True)
 class Comparison:
     """
-    All policies, and the first one against each other.
+    All policies, and the first one compared with each other one.
 
-    :param run: What was compared: the recording from ``start_up`` frames on.
+    :param run: The recording.
     :param start_up: Frames left out at the start, before every policy had answered one.
+    :param silent: Names of the policies that never answered.
     """
 
     run: RunTraces
@@ -213,7 +215,7 @@ class Comparison:
 
 
 def compare(run: RunTraces) -> Comparison:
-    """Compare what was recorded; policies that never answered are named in ``silent``."""
+    """Compare the policies of a recording on the frames after all of them had answered once."""
     answered = {name: np.flatnonzero(~np.isnan(trace.arrivals))
                 for name, trace in run.traces.items()}
     spoke = [name for name, frames in answered.items() if len(frames)]
@@ -247,12 +249,12 @@ def settled_effect(run: RunTraces, trace: Trace) -> np.ndarray:
 
 def classify(latencies: np.ndarray, period: float) -> dict[str, int]:
     """
-    Count the frames by how late their command came, as iRobot's ros2-performance does.
+    Count the frames by how late their command was, as iRobot's ros2-performance does.
 
-    Late is over min(T/5, 5 ms), too late over min(T, 50 ms), lost is what never came.
+    Late is over min(T/5, 5 ms), too late over min(T, 50 ms); lost commands never arrived.
 
-    :param latencies: Seconds; nan for lost.
-    :param period: T, the camera period [s].
+    :param latencies: Latencies [s]; nan for lost commands.
+    :param period: The camera period T [s].
     """
     late, too_late = late_limits(period)
     counts = (np.sum(latencies <= late), np.sum((latencies > late) & (latencies <= too_late)),
@@ -266,7 +268,7 @@ def late_limits(period: float) -> tuple[float, float]:
 
 
 def percentiles(values: np.ndarray) -> dict[str, float]:
-    """Return p50, p90, p99, p99.9 and worst of what is not nan; nan if nothing is left."""
+    """Return p50, p90, p99, p99.9 and worst of all values that are not nan; nan without any."""
     values = values[~np.isnan(values)]
     levels = np.percentile(values, PERCENTILES) if len(values) else np.full(4, np.nan)
     return {**{f'p{level:g}': float(value) for level, value in zip(PERCENTILES, levels)},
@@ -275,7 +277,7 @@ def percentiles(values: np.ndarray) -> dict[str, float]:
 
 def policy_figures(run: RunTraces, name: str, start_up: int, errors: np.ndarray,
                    effects: np.ndarray) -> PolicyFigures:
-    """Work out the figures of one policy over the frames from ``start_up`` on."""
+    """Calculate the figures of one policy over the frames from ``start_up`` on."""
     trace = run.traces[name]
     arrivals, gated = trace.arrivals[start_up:], trace.gated_arrivals[start_up:]
     stamps = run.stamps[start_up:]
@@ -290,12 +292,12 @@ def policy_figures(run: RunTraces, name: str, start_up: int, errors: np.ndarray,
 
 
 def diagnostics_of(run: RunTraces, name: str) -> dict[str, str]:
-    """Return what the agent of that name last said of itself."""
+    """Return the last diagnostics of the agent of that name."""
     return run.description.get('diagnostics', {}).get(f'{name}: frames', {})
 
 
 def mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean of each column without nan; nan for a column with nothing else."""
+    """Return the mean of each column without nan; nan for a column of nan only."""
     known = ~np.isnan(values)
     counts = known.sum(axis=0)
     return np.where(counts, np.where(known, values, 0).sum(axis=0) / np.maximum(counts, 1), np.nan)

@@ -1,4 +1,4 @@
-"""How long the stages of a frame take, and how often frames come; cheap enough for every frame."""
+"""Durations of the stages of a frame, and rates; cheap enough to be measured on every frame."""
 
 from bisect import bisect_left
 from collections import deque
@@ -18,12 +18,12 @@ class Durations:
     """
     The durations of one stage since the start, in constant memory.
 
-    A histogram with bins 1 % wide rather than the last N values: the tail of a whole run stays
-    in view, and percentiles cost microseconds, so a control loop can afford to report them.
+    They are kept as a histogram with bins 1 % wide rather than as the last N values: the tail of
+    a whole run is preserved, and percentiles cost microseconds, so a control loop can report them.
 
-    :param count: Durations seen.
-    :param total: Their sum [s].
-    :param longest: The longest of them [s]; 0 if there is none.
+    :ivar count: The number of durations.
+    :ivar total: Their sum [s].
+    :ivar longest: The longest duration [s]; 0 without any.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Durations:
         self._bins = [0] * (LAST_BIN + 1)
 
     def add(self, seconds: float) -> None:
-        """Count one duration [s]; what is below 100 ns counts as that."""
+        """Count one duration [s]; shorter ones than 100 ns count as that."""
         self.count += 1
         self.total += seconds
         if seconds > self.longest:
@@ -48,7 +48,7 @@ class Durations:
         """
         Return the duration [s] that ``percent`` (0 ... 100) of all durations do not exceed.
 
-        Within 1 % of the true one; nan if there is none.
+        The result is within 1 % of the true one; nan without any duration.
         """
         if not self.count:
             return math.nan
@@ -64,9 +64,9 @@ class Durations:
 
 class Rate:
     """
-    How often something happens, by the steady clock.
+    How often something happens.
 
-    :param clock: Returns seconds; replaced only to read recorded events again.
+    :param clock: Returns the time [s]; the steady clock, except for recorded events.
     """
 
     def __init__(self, clock=time.monotonic) -> None:
@@ -79,7 +79,7 @@ class Rate:
         self.count = 0
 
     def add(self) -> None:
-        """Count one event, now."""
+        """Count one event that happens now."""
         now = self._clock()
         if self._first is None:
             self._first = now
@@ -112,7 +112,7 @@ class Rate:
             return
         second = int(now - self._first)
         if second > self._second:
-            # Whoever skipped a whole second had none in it.
+            # A second that was skipped had no event.
             skipped = second > self._second + 1
             self._worst = 0.0 if skipped else min(self._worst, float(self._in_second))
             self._second, self._in_second = second, 0
@@ -120,7 +120,7 @@ class Rate:
 
 def profile_table(stages: dict[str, Durations]) -> str:
     """
-    Lay out where the time went, a stage a line, the most expensive first.
+    Return a table of where the time went, a stage a line, the most expensive first.
 
     :param stages: The durations by the stage's name; stages do not overlap, so that the shares
         add up.

@@ -1,4 +1,4 @@
-"""Where something was measured: no figure without it."""
+"""The machine on which something was measured, which belongs to every figure."""
 
 from importlib import metadata
 import json
@@ -13,7 +13,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """Return the processor's model, as the kernel knows it."""
+    """Return the processor's model as the kernel names it."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
@@ -23,7 +23,7 @@ def processor() -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of Python and of the packages that are installed."""
+    """Return the versions of Python and of those packages that are installed."""
     found = {'Python': platform.python_version()}
     for package in packages:
         try:
@@ -34,6 +34,6 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def show(lines: list[str], figures: dict, as_json: bool) -> None:
-    """Print lines for people, or figures for programs."""
+    """Print lines of text, or figures as JSON, with the machine."""
     figures = {**figures, 'machine': machine()}
     print(json.dumps(figures) if as_json else '\n'.join([*lines, figures['machine']]))

@@ -1,4 +1,4 @@
-"""The plots of the report, each a piece of SVG that stands alone."""
+"""The plots of the report, each a self-contained piece of SVG."""
 
 from collections.abc import Callable, Sequence
 import io
@@ -17,19 +17,19 @@ from stream_agent.measurement.comparison import (
 from stream_agent.measurement.traces import RunTraces
 
 LONGEST_NAME = 34
-# Of the figure's width: readers' fonts differ by little from the one that is measured.
+# Share of the figure's width; readers' fonts may be a little wider than the measured one.
 WIDEST = 0.96
 
 
 def labels_of(comparison: Comparison, longest: int = LONGEST_NAME) -> dict[str, str]:
-    """Return what the policies are called in a plot: their labels, with short names."""
+    """Return the policies' labels for a plot, with shortened names, by their names."""
     names = list(comparison.figures)
     return {name: comparison.figures[name].label.replace(name, short, 1)
             for name, short in zip(names, shortened(names, longest))}
 
 
 def shortened(names: Sequence[str], longest: int) -> list[str]:
-    """Leave out the middles of long names, or what lies elsewhere if they differ there."""
+    """Shorten long names in the middle, or elsewhere if that is where they differ."""
     short = list(names)
     for tail in (longest // 2, *range(longest)):
         short = [name if len(name) <= longest else
@@ -43,7 +43,7 @@ def legend_above(figure: Figure, **settings: Any) -> None:
     """
     Draw a legend above the axes, in as few rows as its width allows.
 
-    :param settings: As for the figure's ``legend``.
+    :param settings: Keyword arguments of the figure's ``legend``.
     """
     count = sum(len(axes.get_legend_handles_labels()[1]) for axes in figure.axes)
     for columns in range(max(1, count), 0, -1):
@@ -77,7 +77,7 @@ def draw(plot: Callable[[Figure, Comparison], None], comparison: Comparison,
         figure.savefig(file, format='svg', transparent=True, metadata={
             'Date': None, 'Creator': None, 'Format': None, 'Type': None})
     svg = file.getvalue()
-    # Width and height go, so that the page decides; the view box keeps the proportions.
+    # Without width and height the page decides; the view box keeps the proportions.
     return re.sub(r'(<svg [^>]*?)(?: (?:width|height)="[\d.]+pt")+', r'\1',
                   svg[svg.index('<svg'):], count=1)
 
@@ -103,7 +103,7 @@ def latency_distribution(figure: Figure, comparison: Comparison) -> None:
                   drawstyle='steps-post', linewidth=2, label=labels[name], **style)
         median = figures.latency['p50'] * 1e3
         right = median < 0.6 * high
-        # Medians may be the same; what is written of them stands one below the other.
+        # Medians may be equal, so their texts are placed one below the other.
         axes.annotate(f'{median:.1f} ms', (median, 50), (6 if right else -6, 7 - 14 * i),
                       textcoords='offset points', ha='left' if right else 'right',
                       va='center', fontweight='bold', color=style['color'])
@@ -119,7 +119,7 @@ def latency_distribution(figure: Figure, comparison: Comparison) -> None:
 
 
 def thin(values: np.ndarray) -> np.ndarray:
-    """Keep at most 450 values, first and last among them."""
+    """Return at most 450 of the values, with the first and the last."""
     count = min(len(values), MOST_POINTS)
     return values[np.linspace(0, len(values) - 1, count).round().astype(int)]
 
@@ -150,7 +150,7 @@ def time_lines(figure: Figure, comparison: Comparison) -> None:
 
 def bands(times: np.ndarray, values: np.ndarray
           ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return time, least, median and greatest value of at most 450 stretches; nan for none."""
+    """Return time, least, median and greatest value of at most 450 stretches; nan without any."""
     known = ~np.isnan(values)
     parts = np.array_split(np.arange(len(times)), min(len(times), MOST_POINTS))
     rows = [(times[part].mean(), *np.percentile(values[part][known[part]], (0, 50, 100)))
@@ -180,7 +180,7 @@ def close_up(figure: Figure, comparison: Comparison) -> None:
 
 
 def close_up_start(run: RunTraces, start_up: int) -> float:
-    """Return where to look: shortly before the frame at which the reference moves most."""
+    """Return the time [s] shortly before the frame at which the reference moves most."""
     moved = np.nan_to_num(np.abs(np.diff(run.reference[:, 1])))
     inside = (run.stamps[:-1] >= run.stamps[start_up] + LEAD_IN) & (
         run.stamps[:-1] <= run.stamps[-1] - CLOSE_UP + LEAD_IN)
@@ -190,7 +190,7 @@ def close_up_start(run: RunTraces, start_up: int) -> float:
 
 
 def error_against_latency(figure: Figure, comparison: Comparison) -> None:
-    """Draw every policy where its latency and its error in effect put it."""
+    """Draw every policy at its latency and its error in effect."""
     axes = figure.subplots()
     run, start_up = comparison.run, comparison.start_up
     labels = labels_of(comparison)
@@ -212,7 +212,7 @@ def error_against_latency(figure: Figure, comparison: Comparison) -> None:
                           yerr=[[middle - low], [high - middle]] if np.isfinite(low) else None,
                           marker=marker, markersize=8, color=colour, markeredgecolor='white',
                           capsize=3, linewidth=1.8, label=labels[name], zorder=5)
-    # Few moments lie far above all others, and would press those to the floor.
+    # A few moments are far above all others, and would compress these.
     axes.set(xlabel='latency [ms]', ylabel='yaw rate error in effect [rad/s]', xlim=(0, None),
              ylim=(0, 1.3 * max(highest) or None))
     if axes.get_legend_handles_labels()[0]:
@@ -226,7 +226,7 @@ def means(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def first_responses(figure: Figure, comparison: Comparison) -> None:
-    """Draw after how many frames the changes of the scene were answered."""
+    """Draw after how many frames the policies responded to changes of the scene."""
     axes = figure.subplots()
     labels = labels_of(comparison, NARROW_NAME)
     responses = {name: figures.response for name, figures in comparison.figures.items()}
@@ -252,7 +252,7 @@ def first_responses(figure: Figure, comparison: Comparison) -> None:
 
 
 def stage_split(figure: Figure, comparison: Comparison) -> None:
-    """Draw which stage takes how much of the latency, by the agents' own diagnostics."""
+    """Draw which stage takes how much of the latency, from the agents' own diagnostics."""
     axes = figure.subplots()
     policies = list(comparison.figures.values())
     for row, figures in enumerate(policies):
@@ -263,7 +263,7 @@ def stage_split(figure: Figure, comparison: Comparison) -> None:
         median = figures.latency['p50'] * 1e3
         left += stage_bar(axes, row, left, max(median - left, 0), '#bbbbbb')
         axes.text(left, row - 0.3, f' {median:.1f} ms', va='center', fontweight='bold')
-        # Settling comes after the answer, so it is drawn below and does not count.
+        # Settling comes after the answer, so it is drawn below and not counted.
         settle = 1e3 * float(said.get('settle p50', 0))
         axes.barh(row + 0.1, settle, 0.22, left, color='white', edgecolor=FAINT, hatch='////',
                   linewidth=0.8)

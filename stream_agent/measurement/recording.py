@@ -1,4 +1,4 @@
-"""A recording on disk: written as it goes without ever waiting for the disk, and read again."""
+"""A recording on disk: written without ever waiting for the disk, and read again."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ def make_folder(output: Path, now: time.struct_time | None = None) -> Path:
 
 
 def point_latest_to(folder: Path) -> None:
-    """Replace the link ``latest``; where links cannot be made, there is none."""
+    """Replace the link ``latest``, if links can be made."""
     link = folder.parent / f'.latest-{os.getpid()}'
     try:
         link.symlink_to(folder.name)
@@ -57,7 +57,7 @@ def point_latest_to(folder: Path) -> None:
 
 
 def row_to_line(row: Row) -> str:
-    """Write a row as a line of CSV, without its end; what is unknown stays empty."""
+    """Return a row as a line of CSV without its end; unknown values are empty."""
     return ','.join('' if value is None or value != value
                     else f'{value:.9g}' if isinstance(value, float) else str(value)
                     for value in row)
@@ -67,12 +67,12 @@ class Writer:
     """
     Appends to the files of a recording from its own thread.
 
-    Whoever calls it never waits: the queue is bounded, and when the disk does not keep up the
-    oldest lines are dropped and counted. Lines reach the file whole and within half a second,
-    so that a killed process leaves readable files.
+    Callers never wait: the queue is bounded, and if the disk does not keep up, the oldest lines
+    are dropped and counted. Lines reach the file whole and within half a second, so that a killed
+    process leaves readable files.
 
     :param folder: An existing folder.
-    :param queue_size: The most lines that wait for the disk.
+    :param queue_size: How many lines may wait for the disk.
     """
 
     def __init__(self, folder: Path, queue_size: int) -> None:
@@ -99,15 +99,15 @@ class Writer:
         self._put(CHANGES_FILE, str(stamp_ns))
 
     def describe(self, description: dict) -> None:
-        """Hand over what ``run.json`` shall say; replaces what it said before."""
+        """Hand over the new content of ``run.json``."""
         self._description = description
 
     def close(self, timeout: float) -> bool:
         """
-        Write what waits, and end.
+        Write all lines that are waiting, and end.
 
-        :param timeout: Seconds after which what still waits is given up.
-        :returns: Whether everything handed over and not dropped is in the files.
+        :param timeout: Seconds after which lines that still wait are given up.
+        :returns: Whether everything that was handed over and not dropped is in the files.
         """
         self._leave.set()
         self._thread.join(timeout)
@@ -158,7 +158,7 @@ class Writer:
             write_description(self.folder, description)
 
     def _count_as_dropped(self) -> None:
-        """Go on taking lines, so that the caller notices nothing but the count."""
+        """Keep taking lines, so that the caller notices nothing but the count."""
         while not self._leave.wait(WRITE_PERIOD):
             self.dropped += len(self._queue)
             self._queue.clear()
@@ -180,9 +180,9 @@ def write_description(folder: Path, description: dict) -> None:
 
 def read_rows(folder: Path) -> list[Row]:
     """
-    Read the rows again; a last line that a killed recorder left torn is left out.
+    Read the rows of a recording; a torn last line of a killed recorder is left out.
 
-    :raises RecordingError: If the file is not there, or a line is no row.
+    :raises RecordingError: If the file does not exist, or a line is not a row.
     """
     path = folder / ROWS_FILE
     lines = list(csv.reader(whole_lines(path)))
@@ -200,7 +200,7 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """Read the lines of a file that have their end."""
+    """Return the complete lines of a file."""
     try:
         return path.read_text().split('\n')[:-1]
     except OSError as error:
@@ -214,12 +214,12 @@ def line_to_row(fields: list[str]) -> Row:
 
 
 def integer(text: str) -> int | None:
-    """Read an integer; None from nothing."""
+    """Convert a field to an integer; None if it is empty."""
     return int(text) if text else None
 
 
 def real(text: str) -> float:
-    """Read a number; nan from nothing."""
+    """Convert a field to a number; nan if it is empty."""
     return float(text) if text else math.nan
 
 
@@ -228,11 +228,11 @@ READERS = [{str: str, int: int, float: real}.get(kind, integer)
 
 
 def read_changes(folder: Path) -> list[int]:
-    """Read the stamps of the scene changes."""
+    """Return the stamps of the scene changes [ns]."""
     return [int(line) for line in whole_lines(folder / CHANGES_FILE)[1:]]
 
 
 def read_description(folder: Path) -> dict:
-    """Read ``run.json``; empty if the recorder was killed before it wrote it."""
+    """Return ``run.json``; empty if the recorder was killed before it was written."""
     path = folder / RUN_FILE
     return json.loads(path.read_text()) if path.exists() else {}

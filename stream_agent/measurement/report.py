@@ -35,7 +35,7 @@ PLOTS = (
 
 def write_report(comparison: Comparison, folder: Path) -> Path:
     """
-    Write the HTML file.
+    Write the report as an HTML file.
 
     :raises RecordingError: If it cannot be written.
     """
@@ -48,7 +48,7 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
 
 
 def html(comparison: Comparison) -> str:
-    """Return the page: what came out, the plots, all figures, and under which conditions."""
+    """Return the page: results in words, plots, all figures, and conditions."""
     found = sentences(comparison)
     if not found:
         found = ['No frame was answered, so there is nothing to compare.']
@@ -67,14 +67,14 @@ def html(comparison: Comparison) -> str:
 
 
 def conditions(comparison: Comparison) -> str:
-    """Say over how many frames, at which rate."""
+    """Return the number of frames and their rate in words."""
     frames = len(comparison.run.stamps) - comparison.start_up
     period = comparison.run.period
     return f' · {frames} frames at {1 / period:.0f} Hz' if period else ''
 
 
 def circumstances(description: dict) -> str:
-    """Say on which machine and with which versions."""
+    """Return the machine and the versions in words."""
     versions = [f'{name} {version}' for name, version in description.get('versions', {}).items()]
     return ' · '.join([description.get('machine', 'machine unknown'), *versions,
                        'intervals: moving-block bootstrap over blocks of at least 2 s'])
@@ -93,7 +93,7 @@ def tiles(comparison: Comparison) -> str:
 
 
 def key_figures(figures: PolicyFigures) -> dict[str, str]:
-    """Return the three figures that matter most, by their titles."""
+    """Return the three most important figures by their titles."""
     effect, response = figures.effect[1], figures.response
     soon = (f'{ms(float(np.median(response.seconds)))} ms' if len(response.frames) else
             'not seen' if response.changes else 'no change')
@@ -103,7 +103,7 @@ def key_figures(figures: PolicyFigures) -> dict[str, str]:
 
 
 def plot_grid(comparison: Comparison) -> str:
-    """Return the plots with their titles and captions, without those that would be empty."""
+    """Return the plots with titles and captions, without those that would be empty."""
     cells = []
     filled = {
         plots.stage_split: any(diagnostics_of(comparison.run, name)
@@ -130,7 +130,7 @@ def figure_table(comparison: Comparison) -> str:
 
 
 def difference_table(comparison: Comparison) -> str:
-    """Return the differences with their intervals and what they say."""
+    """Return the differences with their intervals and verdicts."""
     rows = []
     for difference in comparison.differences:
         quantity, values = difference_line(difference).split(': ')
@@ -143,7 +143,7 @@ def difference_table(comparison: Comparison) -> str:
 
 
 def text(comparison: Comparison) -> str:
-    """Return what the terminal shows."""
+    """Return the comparison as text for the terminal."""
     parts = [table(comparison), '\n'.join(sentences(comparison)), '\n'.join(remarks(comparison))]
     return '\n\n'.join(part for part in parts if part)
 
@@ -153,7 +153,7 @@ def report(folder: Path) -> tuple[str, Path | None]:
     Compare a recording and write its report.
 
     :returns: The text for the terminal, and the report's path; None if nothing was recorded.
-    :raises RecordingError: If there is no recording, or no report can be written.
+    :raises RecordingError: If the folder is not a recording, or the report cannot be written.
     """
     comparison = compare(read_run(folder))
     return text(comparison), write_report(comparison, folder)

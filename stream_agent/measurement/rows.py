@@ -1,4 +1,4 @@
-"""From messages in any order to rows: one for every frame and policy, matched by the stamp."""
+"""Rows made of messages in any order: one for every frame and policy, matched by stamp."""
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from stream_agent.command import Command
 
-# A command that is this late drives nobody; until then its row stays open.
+# A command that is this late [s] is useless; until then its row stays open.
 HORIZON = 1.0
 MOST_OPEN = 2000
 UNKNOWN = Command(float('nan'), float('nan'))
@@ -19,16 +19,16 @@ class Row(NamedTuple):
 
     :param stamp_ns: The frame's stamp.
     :param policy: The policy's name.
-    :param update: 0 for the first command of this frame, 1, 2, ... for later ones, where a
+    :param update: 0 for the first command of this frame, 1, 2, ... for later ones, if the
         policy publishes after every update.
     :param arrival_ns: When the policy command arrived; None if it never did.
     :param latency: ``arrival_ns - stamp_ns`` in seconds.
-    :param reference_speed: What the reference wanted for this frame; nan if unknown.
-    :param gated_arrival_ns: When the gate's command made of this one arrived; None if none did,
-        or if this policy does not drive.
-    :param frame_arrival_ns: When the image arrived here; None if it did not, which says nothing
-        about the others.
-    :param lateral_error: Of the vehicle at this frame [m]; nan where nobody knows it.
+    :param reference_speed: The reference's speed for this frame [m/s]; nan if unknown.
+    :param gated_arrival_ns: When the gate's command made from this one arrived; None if it never
+        did, or if this policy does not drive.
+    :param frame_arrival_ns: When the recorder received the image; None if it did not, although
+        others may have received it.
+    :param lateral_error: The vehicle's lateral error at this frame [m]; nan if unknown.
     """
 
     stamp_ns: int
@@ -66,14 +66,14 @@ class _Frame:
 
 class FrameMatcher:
     """
-    Collects what belongs to a frame, for one second, and makes its rows.
+    Collects for one second what belongs to a frame, and makes its rows.
 
-    Messages of different topics come in any order, so nothing is matched before a frame is
-    closed. Memory is bounded: so are the open frames and the gate's commands kept for them.
+    Messages of different topics arrive in any order, so nothing is matched before a frame is
+    closed. Memory is bounded, as are the open frames and the gate's commands kept for them.
 
-    :param policies: Their names.
-    :param driving: The one whose commands go through the gate; empty if none does.
-    :param clock: Returns steady seconds.
+    :param policies: The names of the policies.
+    :param driving: The policy whose commands go through the gate; empty if none.
+    :param clock: Returns the steady time [s].
     """
 
     def __init__(self, policies: Iterable[str], driving: str = '',
@@ -89,27 +89,27 @@ class FrameMatcher:
         self.without_frame = 0
 
     def add_frame(self, stamp_ns: int, arrival_ns: int) -> None:
-        """Note that an image arrived."""
+        """Register that an image arrived."""
         if frame := self._frame(stamp_ns):
             frame.arrival_ns = arrival_ns
 
     def add_reference(self, stamp_ns: int, command: Command) -> None:
-        """Note what the reference wanted for the frame of that stamp."""
+        """Register the reference command for the frame of that stamp."""
         if frame := self._frame(stamp_ns):
             frame.reference = command
 
     def add_lateral_error(self, stamp_ns: int, lateral_error: float) -> None:
-        """Note how far the vehicle was from the middle of its lane at a frame [m]."""
+        """Register how far the vehicle was from the middle of its lane at a frame [m]."""
         if frame := self._frame(stamp_ns):
             frame.lateral_error = lateral_error
 
     def add_command(self, policy: str, stamp_ns: int, arrival_ns: int, sent_ns: int,
                     command: Command) -> None:
         """
-        Note a policy command.
+        Register a policy command.
 
         :param stamp_ns: The stamp of its frame.
-        :param sent_ns: When it was published; by the same clock as the gate's ``sent_ns``.
+        :param sent_ns: When it was published, by the same clock as the gate's ``sent_ns``.
         """
         if policy == self._driving:
             insort(self._driving_sent, sent_ns)
@@ -119,12 +119,12 @@ class FrameMatcher:
             self._last_answered_ns[policy] = max(stamp_ns, self._last_answered_ns[policy])
 
     def add_gated(self, arrival_ns: int, sent_ns: int, command: Command) -> None:
-        """Note a command of the gate."""
+        """Register a command of the gate."""
         insort(self._gated, _Answer(sent_ns, arrival_ns, command))
         del self._gated[:-MOST_OPEN]
 
     def close(self) -> list[Row]:
-        """Return the rows of frames that nothing more is expected for."""
+        """Return the rows of frames for which no more messages are expected."""
         oldest = self._clock() - HORIZON
         rows = []
         while self._open:
@@ -139,8 +139,8 @@ class FrameMatcher:
         """
         Return the rows of all open frames.
 
-        A frame without a command is lost only if its policy answered a later one; the others
-        were on their way when the recording ended, and make no row.
+        A frame without a command is lost only if its policy answered a later one; otherwise the
+        answer was on its way when the recording ended, and there is no row for it.
         """
         rows = []
         for stamp_ns, frame in self._open.items():
@@ -162,7 +162,7 @@ class FrameMatcher:
     def _rows(self, stamp_ns: int, frame: _Frame) -> list[Row]:
         self._closed_until_ns = max(self._closed_until_ns, stamp_ns)
         if frame.arrival_ns is None and frame.reference is None:
-            # Nobody published such a frame here: a stop, or a command to someone else's camera.
+            # No such frame was published here: a stop, or the answer to another camera.
             self.without_frame += sum(map(len, frame.answers.values()))
             return []
         return [self._row(stamp_ns, frame, policy, update, answer)
@@ -181,10 +181,10 @@ class FrameMatcher:
 
     def _gated_for(self, answer: _Answer) -> _Answer | None:
         """
-        Return what the gate made of a policy command.
+        Return the gate's command made from a policy command.
 
-        The gate publishes in the callback of the policy command, so that is its first command
-        sent after this policy command and before the next one; none if it held it back.
+        The gate publishes in the callback of the policy command, so this is its first command
+        sent after this policy command and before the next one; None if it held it back.
         """
         following = bisect_left(self._driving_sent, answer.sent_ns + 1)
         i = bisect_left(self._gated, (answer.sent_ns,))

@@ -1,4 +1,4 @@
-"""A comparison in words: sentences for people, and the table for the terminal."""
+"""A comparison in words: sentences, and the table for the terminal."""
 
 import math
 from typing import Any
@@ -7,12 +7,12 @@ import numpy as np
 from stream_agent.measurement.comparison import (
     Comparison, Difference, late_limits, PolicyFigures, UNSETTLED)
 
-# A stop at the end carries no frame's stamp; that is as it should be.
+# Fewer messages without a frame are normal: a stop at the end is not the answer to one.
 NOTABLE = 10
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Say what came out, one sentence a finding; first what matters most."""
+    """Return the results, one sentence each, the most important ones first."""
     if not comparison.figures:
         return []
     found = []
@@ -29,7 +29,7 @@ def sentences(comparison: Comparison) -> list[str]:
 
 
 def latency_sentence(comparison: Comparison, difference: Difference) -> str:
-    """Say who answered earlier."""
+    """Return in a sentence which policy answered earlier."""
     first, second = names(comparison, difference)
     low, high = sorted(abs(value) for value in difference.interval[1:])
     if difference.better is None:
@@ -44,13 +44,13 @@ def latency_sentence(comparison: Comparison, difference: Difference) -> str:
 
 
 def error_sentence(comparison: Comparison, difference: Difference) -> str:
-    """Say whose commands were closer to the reference while they were in effect."""
+    """Return in a sentence whose commands in effect were closer to the reference."""
     first, second = names(comparison, difference)
     one, other = (comparison.figures[name].effect[1]
                   for name in (difference.first, difference.second))
     if difference.better is None:
         if math.isnan(difference.interval.estimate):
-            return f'Without a reference nothing is known of the errors of {first} and {second}.'
+            return f'Without a reference, the errors of {first} and {second} are unknown.'
         return f'Too few frames to say whether {first} or {second} had the smaller error.'
     if not difference.better:
         return (f'No difference in error in effect: {one:.3f} rad/s of yaw rate for {first}, '
@@ -70,23 +70,23 @@ def names(comparison: Comparison, difference: Difference) -> tuple[str, str]:
 
 
 def ms(seconds: float) -> str:
-    """Write seconds as milliseconds, with three digits or so."""
+    """Return seconds as milliseconds, with about three digits."""
     value = seconds * 1e3
     return '-' if math.isnan(value) else f'{value:.2f}' if abs(value) < 10 else f'{value:.1f}'
 
 
 def signed(value: float) -> str:
-    """Write a number with its sign."""
+    """Return a number with its sign."""
     return f'{value:+.3f}'
 
 
 def share(part: float, digits: int = 2) -> str:
-    """Write a share of 1 in percent."""
+    """Return a share of 1 in percent."""
     return f'{part * 100:.{digits}f} %'
 
 
 def figure_rows(figures: PolicyFigures, period: float) -> dict[str, str]:
-    """Return the lines of the table for one policy: what, and how much."""
+    """Return the cells of the table for one policy, by their titles."""
     late, too_late = late_limits(period)
     counts = figures.classes
     frames = max(figures.frames, 1)
@@ -114,7 +114,7 @@ def figure_rows(figures: PolicyFigures, period: float) -> dict[str, str]:
 
 
 def measured_response(figures: PolicyFigures) -> str:
-    """Say after how many frames and seconds a change of the scene was answered."""
+    """Return in words how soon the policy responded to changes of the scene."""
     response = figures.response
     if not response.changes:
         return 'no scene change'
@@ -125,13 +125,13 @@ def measured_response(figures: PolicyFigures) -> str:
 
 
 def predicted_response(figures: PolicyFigures) -> str:
-    """Say after how many frames theory expects the answer."""
+    """Return in words at which frame theory expects the response."""
     predicted = figures.response.predicted
     return 'unknown' if predicted is None else f'frame {predicted}'
 
 
 def difference_line(difference: Difference) -> str:
-    """Say what a difference is, in which interval, and for whom it speaks."""
+    """Return a difference in words, with its interval and the better policy."""
     scale, unit = (1e3, 'ms') if difference.unit == 's' else (1.0, difference.unit)
     estimate, low, high = (value * scale for value in difference.interval)
     verdict = {None: 'unknown', '': 'no difference'}.get(
@@ -141,7 +141,7 @@ def difference_line(difference: Difference) -> str:
 
 
 def table(comparison: Comparison) -> str:
-    """Lay out all policies beside each other, then the differences with their intervals."""
+    """Return a table of all policies, then the differences with their intervals."""
     period = comparison.run.period
     columns = [figure_rows(figures, period) for figures in comparison.figures.values()]
     heads = [figures.label for figures in comparison.figures.values()]
@@ -164,7 +164,7 @@ def table(comparison: Comparison) -> str:
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """Say what a reader must know to judge the figures: what was silent, left out, dropped."""
+    """Return what a reader needs to know to judge the figures, one sentence each."""
     description = comparison.run.description
     said = [str(line) for key in ('remarks', 'silent') for line in description.get(key, [])]
     topics = description.get('policies', {})
@@ -176,21 +176,21 @@ def remarks(comparison: Comparison) -> list[str]:
                     'policy had answered one.')
     if len(comparison.run.changes) and comparison.figures:
         said.append(f'Errors leave out the {UNSETTLED:.0f} s after every change of the scene: '
-                    'those tell of the first response, and not of driving.')
+                    'those measure the first response, not the driving.')
     driving = description.get('driving', '')
     if driving and len(comparison.figures) > 1:
-        said.append(f"The camera saw what {driving}'s driving made of the road; the others "
-                    'answered the same frames in its shadow, so their errors do not add up.')
+        said.append(f'The camera saw the road as {driving} drove; the others answered the same '
+                    'frames without driving, so their errors do not accumulate.')
     if description.get('without_frame', 0) > NOTABLE:
-        said.append(f'{description["without_frame"]} messages carried the stamp of no frame of '
-                    'the last second; check that all see the same camera and clock.')
+        said.append(f'{description["without_frame"]} messages had a stamp that is not of a frame '
+                    'of the last second; check that all use the same camera and clock.')
     if description.get('dropped'):
         said.append(f'{description["dropped"]} rows were dropped because the disk was too slow.')
     return said
 
 
 def plain(value: Any) -> Any:
-    """Return numbers, texts, lists and dictionaries; None for NaN and infinity."""
+    """Convert data to what JSON can represent; NaN and infinity become None."""
     if hasattr(value, '_asdict'):
         value = value._asdict()
     if isinstance(value, dict):

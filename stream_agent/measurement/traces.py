@@ -1,4 +1,4 @@
-"""A recording as arrays: one entry for every frame, the same frames for every policy."""
+"""A recording as arrays with one entry per frame, the same frames for every policy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,35 +12,33 @@ from stream_agent.measurement.rows import Row
 @dataclass(frozen=True)
 class Trace:
     """
-    The answers of one policy; T is the number of frames, nan stands for what did not come.
+    The answers of one policy to T frames; what did not arrive is nan.
 
     Times are seconds since the first frame's stamp; commands are (speed, yaw rate).
 
-    :param arrivals: (T,), of the first command of every frame.
-    :param commands: (T, 2).
-    :param gated_arrivals: (T,), of the gate's command made of it.
-    :param gated: (T, 2).
+    :param arrivals: (T,), arrivals of the first command of every frame.
+    :param commands: (T, 2), these commands.
+    :param gated_arrivals: (T,), arrivals of the gate's commands made from them.
     :param later: (N, 3), arrival and command of the second and further commands of a frame.
     """
 
     arrivals: np.ndarray
     commands: np.ndarray
     gated_arrivals: np.ndarray
-    gated: np.ndarray
     later: np.ndarray
 
 
 @dataclass(frozen=True)
 class RunTraces:
     """
-    What was recorded.
+    A recording of T frames.
 
-    :param stamps: (T,), the frames' stamps in seconds since the first.
-    :param reference: (T, 2), what the reference wanted; nan if unknown.
-    :param lateral_errors: (T,), of the vehicle [m]; nan where unknown.
-    :param traces: By the policy's name, in the order of the parameter ``policies``.
-    :param changes: (N,), stamps of the first frames that show a changed scene.
-    :param description: What ``run.json`` says.
+    :param stamps: (T,), the frames' stamps in seconds since the first one.
+    :param reference: (T, 2), the reference commands; nan if unknown.
+    :param lateral_errors: (T,), the vehicle's lateral errors [m]; nan if unknown.
+    :param traces: The answers by the policy's name, in the order of the parameter ``policies``.
+    :param changes: (N,), stamps [s] of the first frames that show a changed scene.
+    :param description: The content of ``run.json``.
     """
 
     stamps: np.ndarray
@@ -52,7 +50,7 @@ class RunTraces:
 
     @property
     def period(self) -> float:
-        """Return the camera period [s]: as given, or else the median between two frames."""
+        """The camera period [s]: as given, or else the median time between two frames."""
         given = self.description.get('camera_period', 0.0)
         return given or (float(np.median(np.diff(self.stamps))) if len(self.stamps) > 1 else 0.0)
 
@@ -61,14 +59,14 @@ def read_run(folder: Path) -> RunTraces:
     """
     Read a recording.
 
-    :raises RecordingError: If there is none.
+    :raises RecordingError: If the folder is not a recording.
     """
     return make_run(read_rows(folder), read_changes(folder), read_description(folder))
 
 
 def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: dict | None = None
              ) -> RunTraces:
-    """Arrange rows by frame and policy."""
+    """Make a recording of rows in any order."""
     description = description or {}
     stamps_ns = sorted({row.stamp_ns for row in rows})
     start = stamps_ns[0] if stamps_ns else 0
@@ -85,25 +83,23 @@ def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: d
 
 
 def seconds(stamps_ns: Sequence[int | None], start_ns: int) -> np.ndarray:
-    """Return seconds since the start; nan for None. Exact, as the difference is an integer."""
+    """Return seconds since the start, differences of exact integers; nan for None."""
     return np.array([np.nan if ns is None else (ns - start_ns) * 1e-9 for ns in stamps_ns])
 
 
 def make_trace(rows: Sequence[Row], index: dict[int, int], start_ns: int) -> Trace:
     """
-    Arrange the rows of one policy.
+    Make the trace of one policy's rows.
 
-    :param index: Of every frame, by its stamp.
+    :param index: The index of every frame by its stamp.
     """
-    table = np.full((len(index), 6), np.nan)
+    table = np.full((len(index), 4), np.nan)
     first = [row for row in rows if row.update == 0]
     if first:
         table[[index[row.stamp_ns] for row in first]] = np.column_stack([
             seconds([row.arrival_ns for row in first], start_ns),
             [row.speed for row in first], [row.yaw_rate for row in first],
-            seconds([row.gated_arrival_ns for row in first], start_ns),
-            [row.gated_speed for row in first], [row.gated_yaw_rate for row in first]])
+            seconds([row.gated_arrival_ns for row in first], start_ns)])
     later = [((row.arrival_ns - start_ns) * 1e-9, row.speed, row.yaw_rate)
              for row in rows if row.update > 0]
-    return Trace(table[:, 0], table[:, 1:3], table[:, 3], table[:, 4:6],
-                 np.array(later).reshape(-1, 3))
+    return Trace(table[:, 0], table[:, 1:3], table[:, 3], np.array(later).reshape(-1, 3))

@@ -9,7 +9,7 @@ Values go by name: nodes, of this frame or of the one before, and temporary valu
 is read once. 'image->command' is what an edge gives, 'command.sum' what has been added up so far.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 import operator
 from typing import Any, NamedTuple
@@ -56,7 +56,7 @@ class Operand(NamedTuple):
     @property
     def is_temporary(self) -> bool:
         """Whether it is a result within a frame, which nothing else reads."""
-        return '->' in self.name or self.name.endswith('.sum')
+        return '->' in self.name or '.sum' in self.name
 
 
 class Operation(NamedTuple):
@@ -213,18 +213,15 @@ class FrameProgram(NamedTuple):
     settle: tuple[Operation, ...]
 
 
-def frame_program(programs: Mapping[str, NodeProgram], schedule: FrameSchedule,
-                  translate: Callable[[NodeProgram], Sequence[Operation]] = NodeProgram.operations
-                  ) -> FrameProgram:
+def frame_program(programs: Mapping[str, NodeProgram], schedule: FrameSchedule) -> FrameProgram:
     """
     Write down what a frame computes.
 
     :param programs: Of every node, as from ``node_programs``.
-    :param translate: How the list of a node is made; a back end may put other operations there.
     """
     return FrameProgram(schedule.held, *(
         tuple(operation for work in part
-              for operation in translate(programs[work.node].part(work)))
+              for operation in programs[work.node].part(work).operations())
         for part in schedule[1:]))
 
 
@@ -254,29 +251,19 @@ def bind_operation(operation: Operation, function: Callable[..., Tensor]) -> Run
 
     A response cone is a handful of small operations, and look-ups would be most of it.
     """
-    result, operands = operation.result, operation.operands
-    if len(operands) == 1:
-        (name, before), = operands
-        if before:
-            def run(now: Values, then: Values) -> None:
-                now[result] = function(then[name])
-        elif operands[0].is_temporary:
-            def run(now: Values, then: Values) -> None:
-                now[result] = function(now.pop(name))
-        else:
-            def run(now: Values, then: Values) -> None:
-                now[result] = function(now[name])
-    elif len(operands) == 2 and all(operand.is_temporary for operand in operands):
-        first, second = (operand.name for operand in operands)
+    result, readers = operation.result, [reader(operand) for operand in operation.operands]
+    first, last = readers[0], readers[-1]
 
-        def run(now: Values, then: Values) -> None:
-            now[result] = function(now.pop(first), now.pop(second))
-    else:
-        readers = [reader(operand) for operand in operands]
+    def on_one(now: Values, before: Values) -> None:
+        now[result] = function(first(now, before))
 
-        def run(now: Values, then: Values) -> None:
-            now[result] = function(*[read(now, then) for read in readers])
-    return run
+    def on_two(now: Values, before: Values) -> None:
+        now[result] = function(first(now, before), last(now, before))
+
+    def on_all(now: Values, before: Values) -> None:
+        now[result] = function(*[read(now, before) for read in readers])
+
+    return {1: on_one, 2: on_two}.get(len(readers), on_all)
 
 
 def reader(operand: Operand) -> Callable[[Values, Values], Tensor]:

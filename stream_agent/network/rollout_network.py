@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
-from stream_agent.network.disturbances import draw_frames
-from stream_agent.network.modules import Modules
+from stream_agent.network.modules import draw_frames, Modules
 from stream_agent.network.program import (
     bind, DRAW, frame_program, node_programs, NodeProgram, Run, State)
 from stream_agent.network.window import Loop, Window
@@ -18,12 +17,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-class BoundFrame(NamedTuple):
-    """A frame whose operations can be called: what is held, and the two halves of a step."""
-
-    held: tuple[str, ...]
-    respond: Run
-    settle: Run
+# What a frame holds, and the two halves of a step, which can be called.
+BoundFrame = tuple[tuple[str, ...], Run, Run]
 
 
 class RolloutNetwork(Modules):
@@ -52,22 +47,13 @@ class RolloutNetwork(Modules):
         #: The same with them.
         self.programs_in_training = node_programs(self, in_training=True)
         #: The undivided halves of a step for every frame of the hyperperiod, frame 0 first.
-        self.schedules = self._make_schedules()
-
-    def _make_schedules(self) -> list[FrameSchedule]:
-        """Divide every frame into its cone, the rest, and what is held."""
+        self.schedules: list[FrameSchedule] = []
         known: dict[tuple[str, ...], FrameSchedule] = {}
-        schedules = []
         for frame in range(self.graph.hyperperiod):
             held = tuple(v.name for v in self.graph.nodes if not v.updates_at(frame))
             if held not in known:
                 known[held] = frame_schedule(self.graph, self.pattern, frame, begin_ahead=False)
-            schedules.append(known[held])
-        return schedules
-
-    def schedule(self, frame: int) -> FrameSchedule:
-        """Return which nodes a frame computes, in which half of the step; none ahead."""
-        return self.schedules[frame % len(self.schedules)]
+            self.schedules.append(known[held])
 
     @cached_property
     def _frames(self) -> list[BoundFrame]:
@@ -86,7 +72,7 @@ class RolloutNetwork(Modules):
         for schedule in self.schedules:
             if schedule not in bound:
                 program = frame_program(programs, schedule)
-                bound[schedule] = BoundFrame(
+                bound[schedule] = (
                     program.held, bind([*on_input, *program.respond]), bind(program.settle))
         return [bound[schedule] for schedule in self.schedules]
 
@@ -133,7 +119,8 @@ class RolloutNetwork(Modules):
         :returns: Every node at this frame.
         """
         frames = self._frames_in_training if DRAW in now.values else self._frames
-        frames[now.frame % len(frames)].settle(now.values, state.values)
+        _, _, settle = frames[now.frame % len(frames)]
+        settle(now.values, state.values)
         now.values.pop(DRAW, None)
         return now
 

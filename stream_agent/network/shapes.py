@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stream_agent.network.custom import check_options, find_maker, Maker
 from stream_agent.network.transforms import (
-    CELLS, look_up, OptionError, Shape, TRANSFORMS, Undecided, Wanted, WRITE_CHANNELS)
+    CELLS, check_options, find_maker, look_up, Maker, OptionError, Shape, TRANSFORMS, Undecided,
+    Wanted, WRITE_CHANNELS)
 from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
 import torch
 from torch import nn, Tensor

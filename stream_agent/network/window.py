@@ -155,8 +155,9 @@ class Window:
 
     def _both(self, name: str, operations: Sequence[Operation]) -> NodeFrames:
         """Return the values of a node that is computed in every frame, and read in the next."""
-        rectified = isinstance(operations[-1].module, nn.ReLU) and all(
-            operation.kind != 'cell' for operation in operations)
+        last = operations[-1]
+        rectified = (last.kind == 'activate' and isinstance(last.module, nn.ReLU)
+                     and all(operation.kind != 'cell' for operation in operations))
         values = self.walk(operations[:-1] if rectified else operations, self.frames)
         initial = self.initial[name]
         now, before = ShiftedReLU.apply(values, initial, rectified)

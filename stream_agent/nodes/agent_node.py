@@ -22,7 +22,7 @@ from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.images import ImageError
 from stream_agent.measurement.durations import Durations, profile_table, Rate
 from stream_agent.network.checkpoint import load_policy
-from stream_agent.network.custom import allow_transforms
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
     COMMAND_QOS, command_to_twist, FRAME_QOS, image_source, stamp_to_ns)

@@ -1,4 +1,4 @@
-"""A camera, or a video, by OpenCV: for machines without a camera driver."""
+"""A camera or a video as a ROS node, read with OpenCV: for machines without a camera driver."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from stream_agent.nodes import process
 from stream_agent.nodes.messages import array_to_image, FRAME_QOS
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 
-# Longer than any exposure; a camera that was unplugged gives nothing any more.
+# Longer than any exposure; a camera that was unplugged delivers nothing.
 SILENCE = 5.0
 
 
@@ -24,18 +24,18 @@ class CameraSettings:
     source: str = free_text('0', 'number of the camera, or the path of a video')
     width: int = quantity(0, '', 0, 8192, 'columns to ask the camera for; 0: as it is')
     height: int = quantity(0, '', 0, 8192, 'rows to ask the camera for; 0: as it is')
-    rate: float = quantity(0.0, 'Hz', 0.0, 1000.0, 'pictures a second to ask the camera for, or '
+    rate: float = quantity(0.0, 'Hz', 0.0, 1000.0, 'images a second to ask the camera for, or '
                            'to play a video at; 0: as it is')
-    repeat: bool = choice(False, 'begin a video again at its end')
-    frame_id: str = free_text('camera_optical', 'of the images')
+    repeat: bool = choice(False, 'start a video again at its end')
+    frame_id: str = free_text('camera_optical', 'frame_id of the images')
 
 
 class CameraNode(Node):
     """
-    Publishes what a camera sees, or plays a video at its pace.
+    Publishes what a camera sees, or plays a video at its frame rate.
 
-    Publishes ``image`` (sensor_msgs/Image, rgb8), stamped as a picture is there and before it is
-    decoded; stamps ascend, also where the clock is set back.
+    Publishes ``image`` (sensor_msgs/Image, rgb8), stamped when an image is available and before
+    it is decoded; stamps ascend even if the clock is set back.
 
     :raises ValueError: If the source cannot be opened, or a parameter is unknown.
     """
@@ -58,7 +58,7 @@ class CameraNode(Node):
         self._thread.start()
 
     def _open(self) -> cv2.VideoCapture:
-        """Open the source."""
+        """Open the camera or video."""
         if self._is_video and not Path(self._source).expanduser().is_file():
             raise ValueError(f"source: there is no video '{self._source}'; give its path, or the "
                              'number of a camera')
@@ -66,9 +66,10 @@ class CameraNode(Node):
                    else cv2.VideoCapture(int(self._source)))
         if not capture.isOpened():
             raise ValueError(
-                f"source: '{self._source}' is no video that OpenCV can read" if self._is_video else
+                f"source: '{self._source}' is not a video that OpenCV can read"
+                if self._is_video else
                 f'source: camera {self._source} cannot be opened; check that it is plugged in '
-                '(`ls /dev/video*`), that nobody else has it, and that you may use it')
+                '(`ls /dev/video*`), that no other program uses it, and that you may use it')
         if not self._is_video:
             for name, value in ((cv2.CAP_PROP_FRAME_WIDTH, self.get_parameter('width').value),
                                 (cv2.CAP_PROP_FRAME_HEIGHT, self.get_parameter('height').value),
@@ -82,23 +83,23 @@ class CameraNode(Node):
         """
         Whether the video is over.
 
-        :raises RuntimeError: If pictures stay away.
+        :raises RuntimeError: If the camera has stopped delivering images.
         """
         if self._error:
             raise self._error
         if not self._is_video and time.monotonic() - self._last_at > SILENCE:
-            raise RuntimeError(f'camera {self._source} has given no picture for {SILENCE:g} s')
+            raise RuntimeError(f'camera {self._source} has delivered no image for {SILENCE:g} s')
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        """Publish pictures until there are no more."""
+        """Publish images until there are no more."""
         try:
             self._play() if self._is_video else self._watch()
         except Exception as error:
             self._error = error
 
     def _watch(self) -> None:
-        """Publish what the camera gives, as it comes."""
+        """Publish what the camera delivers."""
         while not self._leave.is_set():
             if self._capture.grab():
                 self._publish()
@@ -106,7 +107,7 @@ class CameraNode(Node):
                 time.sleep(0.01)
 
     def _play(self) -> None:
-        """Publish the pictures of a video when they are due, once somebody watches."""
+        """Publish the images of a video when they are due, once there is a subscriber."""
         while not self._image_pub.get_subscription_count():
             if self._leave.wait(0.05):
                 return
@@ -121,11 +122,11 @@ class CameraNode(Node):
             if self._leave.wait(max(0.0, due - time.monotonic())):
                 return
             self._publish()
-            # After a stall a camera goes on at its pace; it does not make up for it.
+            # After a stall a camera resumes at its rate and does not catch up.
             due = max(due + period, time.monotonic())
 
     def _publish(self) -> None:
-        """Stamp the picture that has been grabbed, decode it, and publish it."""
+        """Stamp the image that has been grabbed, decode it, and publish it."""
         stamp_ns = max(self.get_clock().now().nanoseconds, self._last_ns + 1)
         decoded, pixels = self._capture.retrieve()
         if not decoded:
@@ -138,13 +139,13 @@ class CameraNode(Node):
         self._count += 1
 
     def stop(self) -> None:
-        """Let go of the camera, and say how much there was."""
+        """Release the camera, and log how many images were published."""
         self._leave.set()
         self._thread.join(1.0)
         self._capture.release()
-        self.get_logger().info(f'{self._count} pictures published')
+        self.get_logger().info(f'{self._count} images published')
 
 
 def main(args: list[str] | None = None) -> int:
-    """Publish until SIGINT or SIGTERM, or the end of the video."""
+    """Publish until SIGINT, SIGTERM or the end of the video."""
     return process.run(CameraNode, args)

@@ -1,4 +1,4 @@
-"""The expert as a ROS node: true poses and the stamps of images in, its commands out."""
+"""The expert as a ROS node: true poses and stamps of images in, reference commands out."""
 
 from dataclasses import dataclass
 import math
@@ -8,38 +8,34 @@ from geometry_msgs.msg import TwistStamped, Vector3Stamped
 from nav_msgs.msg import Odometry
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 from stream_agent.bounded_settings import free_text
 from stream_agent.gazebo.world_folder import read_world
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    command_to_twist, ns_to_stamp, odometry_to_pose, stamp_to_ns, WATCH_COMMAND_QOS)
+    command_to_twist, course_state_to_vector, stamp_to_ns, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 from stream_agent.simulation.expert import Observer, PurePursuit
+from stream_agent.simulation.vehicle import Pose
 
-# Of a camera driver or a bridge, whatever it offers.
-ANY_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
-                     reliability=ReliabilityPolicy.BEST_EFFORT)
 SILENCE = 5.0
 
 
 @dataclass(frozen=True)
 class ExpertSettings:
-    """What the expert knows."""
+    """Where the expert finds its course."""
 
     world: str = free_text('', 'folder that `stream_agent world` wrote')
 
 
 class ExpertNode(Node):
     """
-    Says what the expert commands at every image, from the true pose of a vehicle.
+    Publishes what the expert commands at every image, from the true pose of a vehicle.
 
-    Subscribes ``ground_truth`` (nav_msgs/Odometry: the vehicle in the world of the course) and
-    ``camera_info`` (of which only the stamps count: those of the images). Publishes with an
-    image's stamp ``reference`` (geometry_msgs/TwistStamped) and ``course_state``
-    (geometry_msgs/Vector3Stamped: progress, lateral error, lane width [m]), as the embedded
-    simulator does.
+    Subscribes to ``ground_truth`` (nav_msgs/Odometry: the vehicle in the world of the course) and
+    ``camera_info`` (of which only the stamps are used, those of the images). Publishes
+    ``reference`` (geometry_msgs/TwistStamped) and ``course_state`` (geometry_msgs/Vector3Stamped:
+    progress, lateral error, lane width [m]) with an image's stamp, as the embedded simulator does.
 
     :raises ValueError: If a parameter is wrong, or the world has no course.
     """
@@ -56,7 +52,7 @@ class ExpertNode(Node):
             self._world = read_world(Path(folder).expanduser())
         except OSError as error:
             raise ValueError(f"world: '{error.filename}' cannot be read ({error.strerror}); "
-                             'write a world by `stream_agent world --output DIR`') from error
+                             'write a world with `stream_agent world --output DIR`') from error
         settings = self._world.settings
         self._observer = Observer(self._world.course, PurePursuit(
             settings.target_speed, settings.look_ahead, settings.max_yaw_rate))
@@ -66,57 +62,62 @@ class ExpertNode(Node):
         self._course_pub = self.create_publisher(
             Vector3Stamped, 'course_state', WATCH_COMMAND_QOS)
         self._pose_sub = self.create_subscription(
-            Odometry, 'ground_truth', self.on_pose, ANY_QOS)
+            Odometry, 'ground_truth', self.on_pose, WATCH_FRAME_QOS)
         self._info_sub = self.create_subscription(
-            CameraInfo, 'camera_info', self.on_camera_info, ANY_QOS)
+            CameraInfo, 'camera_info', self.on_camera_info, WATCH_FRAME_QOS)
         self._silence_timer = self.create_timer(
             SILENCE, self.warn_of_silence, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def on_pose(self, msg: Odometry) -> None:
-        """Note where the vehicle was, and judge the images that this is enough for."""
+        """Store where the vehicle was, and publish what can be said of images by now."""
         self._heard['ground_truth'] = True
         self._observer.add_pose(stamp_to_ns(msg.header.stamp), odometry_to_pose(msg))
         self._publish()
 
     def on_camera_info(self, msg: CameraInfo) -> None:
-        """Note that there is an image."""
+        """Store the stamp of an image."""
         self._heard['camera_info'] = True
         self._observer.add_frame(stamp_to_ns(msg.header.stamp))
         self._publish()
 
     def _publish(self) -> None:
-        """Publish what can be said by now."""
+        """Publish reference and course state of the images whose pose is known."""
         for judgement in self._observer.judgements():
             self._reference_pub.publish(
                 command_to_twist(judgement.reference, judgement.stamp_ns))
-            msg = Vector3Stamped()
-            msg.header.frame_id = 'world'
-            ns_to_stamp(msg.header.stamp, judgement.stamp_ns)
-            msg.vector.x, msg.vector.y = judgement.progress, judgement.lateral_error
-            msg.vector.z = self._world.course.lane_width
-            self._course_pub.publish(msg)
+            self._course_pub.publish(course_state_to_vector(
+                judgement.progress, judgement.lateral_error, self._world.course.lane_width,
+                judgement.stamp_ns, 'world'))
             self._count += 1
             self._errors += judgement.lateral_error ** 2
             self._progress = judgement.progress
 
     def warn_of_silence(self) -> None:
-        """Say once what has not come."""
+        """Warn once of topics without messages."""
         self._silence_timer.cancel()
         for name, subscription in (('ground_truth', self._pose_sub),
                                    ('camera_info', self._info_sub)):
             if not self._heard[name]:
                 self.get_logger().warning(
-                    f"nothing has come on '{subscription.topic_name}' for {SILENCE:g} s, so there "
-                    'is no reference; check that the simulation runs, and the bridge')
+                    f"nothing has arrived on '{subscription.topic_name}' for {SILENCE:g} s, so no "
+                    'reference is published; check that the simulation and the bridge run')
 
     def stop(self) -> None:
-        """Say how it went."""
+        """Log how well the vehicle drove."""
         if self._count:
             self.get_logger().info(
                 f'saw {self._progress / self._world.course.length:.2f} laps: lateral RMS '
                 f'{math.sqrt(self._errors / self._count):.4f} m at {self._count} images')
 
 
+def odometry_to_pose(msg) -> Pose:
+    """Return where a nav_msgs/Odometry says that a vehicle is, on the ground."""
+    at, turn = msg.pose.pose.position, msg.pose.pose.orientation
+    yaw = math.atan2(2.0 * (turn.w * turn.z + turn.x * turn.y),
+                     1.0 - 2.0 * (turn.y * turn.y + turn.z * turn.z))
+    return Pose(at.x, at.y, yaw)
+
+
 def main(args: list[str] | None = None) -> int:
-    """Judge until SIGINT or SIGTERM."""
+    """Publish references until SIGINT or SIGTERM."""
     return process.run(ExpertNode, args)

@@ -20,11 +20,10 @@ from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
 from stream_agent.gate.settings import BaseSettings, GateSettings
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, foreign_types, read_command_type, stamp_to_ns,
-    STOP_INPUT_QOS, twist_to_command)
+    COMMAND_QOS, foreign_types, read_command_type, stamp_to_ns, STOP_INPUT_QOS, twist_to_command)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 
-# How much later than due a zero may leave, for 1 % of a core.
+# How much later than due a zero may be sent [s]; the timer costs 1 % of a core.
 TIMER_PERIOD = 0.02
 LAST_ZEROS = 3
 LAST_ZEROS_PERIOD = 0.05
@@ -34,13 +33,13 @@ class GateNode(Node):
     """
     Passes policy commands on to the robot, as far and as long as that is safe.
 
-    Subscribes ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame),
+    Subscribes to ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame),
     publishes ``cmd_vel`` (geometry_msgs/TwistStamped, stamped now, or what ``command_type`` names)
-    and ``/diagnostics``; with ``stop_input`` it subscribes ``stop`` (std_msgs/Bool), too, and
+    and ``/diagnostics``; with ``stop_input`` it also subscribes to ``stop`` (std_msgs/Bool), and
     drives only while that says false; the service ``~/reset_fault`` (std_srvs/Trigger) ends a
     latched fault.
 
-    :raises SettingsError: If the parameters given are not those of a safe gate.
+    :raises SettingsError: If the parameters do not make a safe gate.
     :raises ValueError: If one of them is unknown.
     """
 
@@ -72,7 +71,7 @@ class GateNode(Node):
         gc.freeze()
 
     def on_change_asked(self, changes: list[Parameter]) -> SetParametersResult:
-        """Refuse changes that, all together, would not make a safe gate (P5)."""
+        """Refuse changes that together would not make a safe gate (P5)."""
         try:
             read_settings(self, GateSettings, changes)
         except SettingsError as error:
@@ -80,17 +79,17 @@ class GateNode(Node):
         return SetParametersResult(successful=True)
 
     def on_change_made(self, changes: list[Parameter]) -> None:
-        """Take changes over that no one refused."""
+        """Apply changes that were not refused."""
         self.gate.settings = read_settings(self, GateSettings)
 
     def on_policy_command(self, message: TwistStamped) -> None:
-        """Judge a policy command, and send what remains of it at once."""
+        """Judge a policy command, and immediately send what remains of it."""
         age = (self.get_clock().now().nanoseconds - stamp_to_ns(message.header.stamp)) / 1e9
         self._carry_out(
             self.gate.on_command(twist_to_command(message), age, time.monotonic()))
 
     def on_stop_input(self, message: Bool) -> None:
-        """Take what the stop input says, and stop the robot at once if it says so."""
+        """Handle the stop input; stop the robot immediately if it says so."""
         verdict = self.gate.on_stop_input(message.data, time.monotonic())
         if verdict:
             self._carry_out(verdict)
@@ -102,7 +101,7 @@ class GateNode(Node):
             self._carry_out(verdict)
 
     def _carry_out(self, verdict: Verdict) -> None:
-        """Send what the verdict says, then say what it says."""
+        """Send the verdict's command, then log its message."""
         if verdict.command is not None:
             self.send(verdict.command)
         if verdict.level == Level.ERROR:
@@ -111,7 +110,7 @@ class GateNode(Node):
             self.get_logger().warning(verdict.message)
 
     def send(self, command: Command) -> None:
-        """Publish a command, stamped now: bases drop what is older, or of the future (G5)."""
+        """Publish a command, stamped now: bases drop older commands and future ones (G5)."""
         self._command_pub.publish(
             self._type.write(command, self.get_clock().now().nanoseconds))
 
@@ -126,7 +125,7 @@ class GateNode(Node):
         return response
 
     def publish_diagnostics(self) -> None:
-        """Publish the state of the gate, and what became of the policy commands."""
+        """Publish the state of the gate, and what happened to the policy commands."""
         level, message = self.gate.health(time.monotonic())
         self.look_for_foreign_types()
         if self._foreign and level < Level.ERROR:
@@ -140,7 +139,7 @@ class GateNode(Node):
         self._diagnostics_pub.publish(report)
 
     def look_for_foreign_types(self) -> None:
-        """Say once whenever somebody takes or gives other messages than ours (G7)."""
+        """Log, once for each change, which nodes use another type of commands (G7)."""
         found = foreign_types(self, self._command_pub.topic_name, self._type.kind)
         if found != self._foreign:
             self._foreign = found
@@ -148,11 +147,11 @@ class GateNode(Node):
                 self.get_logger().error(self.about_foreign_types())
 
     def about_foreign_types(self) -> str:
-        """Name both types, and who has the other one."""
-        others = '; '.join(f"{', '.join(nodes)} has {name}"
+        """Name both types, and the nodes that use the other one."""
+        others = '; '.join(f"{', '.join(nodes)} uses {name}"
                            for name, nodes in self._foreign.items())
         return (f"'{self._command_pub.topic_name}' has commands of the type {self._type.name}, "
-                f'but {others}: they do not hear each other; set command_type')
+                f'but {others}: they cannot communicate; set command_type')
 
     def stop(self) -> None:
         """Send zero three times over 0.1 s, and wait a moment for it to arrive (P2)."""
@@ -164,5 +163,5 @@ class GateNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the gate until it is told to go, and stop the robot before it goes."""
+    """Run the gate until SIGINT or SIGTERM, and stop the robot before it ends."""
     return process.run(GateNode, args)

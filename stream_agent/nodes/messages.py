@@ -1,35 +1,32 @@
-"""Between ROS messages and plain data."""
+"""Conversions between ROS messages and plain data, and the QoS of our topics."""
 
 from collections.abc import Callable
 import math
 from typing import Any, NamedTuple
 
-from geometry_msgs.msg import Twist, TwistStamped
+from geometry_msgs.msg import Twist, TwistStamped, Vector3Stamped
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import Command
 from stream_agent.gate.settings import BASE_COMMANDS
 from stream_agent.images import compressed_to_array, image_to_array
-from stream_agent.simulation.vehicle import Pose
 
 # The newest frame is the only one worth steering by: never queue, never ask for a resend.
-FRAME_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
-                       reliability=ReliabilityPolicy.BEST_EFFORT)
-COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
-                         reliability=ReliabilityPolicy.RELIABLE)
-# Hears everybody; what is lost is said again.
+FRAME_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+# Compatible with every publisher; what is lost is repeated.
 STOP_INPUT_QOS = FRAME_QOS
-# For those who only watch: they may fall behind for a moment and must miss nothing.
-WATCH_FRAME_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
-                             reliability=ReliabilityPolicy.BEST_EFFORT)
-WATCH_COMMAND_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100,
-                               reliability=ReliabilityPolicy.RELIABLE)
+# For nodes that only watch: they may fall behind for a moment and must miss nothing.
+WATCH_FRAME_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+WATCH_COMMAND_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+# A receive time further than this from now is not one, as in simulated time.
+LONGEST_QUEUED_NS = 60 * 10**9
 
 
 def stamp_to_ns(stamp) -> int:
-    """Return a builtin_interfaces/Time in nanoseconds."""
+    """Convert a builtin_interfaces/Time to nanoseconds."""
     return stamp.sec * 10**9 + stamp.nanosec
 
 
@@ -39,21 +36,38 @@ def ns_to_stamp(stamp, ns: int):
     return stamp
 
 
-def odometry_to_pose(msg) -> Pose:
-    """Return where a nav_msgs/Odometry says that a vehicle is, on the ground."""
-    at, turn = msg.pose.pose.position, msg.pose.pose.orientation
-    yaw = math.atan2(2.0 * (turn.w * turn.z + turn.x * turn.y),
-                     1.0 - 2.0 * (turn.y * turn.y + turn.z * turn.z))
-    return Pose(at.x, at.y, yaw)
+def received_ns(node: Node, info: dict) -> int:
+    """
+    Return when a message arrived, in the clock of the stamps.
+
+    The middleware knows when it received a message, whatever this process was doing at that
+    time; but only in system time.
+
+    :param info: What rclpy passes to a subscription's callback beside the message.
+    """
+    now_ns = node.get_clock().now().nanoseconds
+    received = info.get('received_timestamp') or 0
+    queued = 0 <= now_ns - received < LONGEST_QUEUED_NS
+    return received if queued and not node.get_clock().ros_time_is_active else now_ns
+
+
+def course_state_to_vector(progress: float, lateral_error: float, lane_width: float,
+                           stamp_ns: int, frame_id: str) -> Vector3Stamped:
+    """Make the message of where a vehicle is on its course [m]."""
+    msg = Vector3Stamped()
+    msg.header.frame_id = frame_id
+    ns_to_stamp(msg.header.stamp, stamp_ns)
+    msg.vector.x, msg.vector.y, msg.vector.z = progress, lateral_error, lane_width
+    return msg
 
 
 def image_source(transport: str
                  ) -> tuple[type, str, Callable[[Image | CompressedImage], np.ndarray]]:
     """
-    Return the message type, the topic and the reader of a way to send images.
+    Return the message type, the topic and the reader of an image transport.
 
     :param transport: 'raw' or 'compressed'.
-    :raises ValueError: If it is another.
+    :raises ValueError: If it is anything else.
     """
     if transport == 'raw':
         return Image, 'image', image_to_array
@@ -79,7 +93,7 @@ def array_to_image(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
 
 def command_to_twist(command: Command, stamp_ns: int, frame_id: str = 'base_link'
                      ) -> TwistStamped:
-    """Make the message of a command."""
+    """Convert a command to a message."""
     msg = TwistStamped()
     msg.header.frame_id = frame_id
     ns_to_stamp(msg.header.stamp, stamp_ns)
@@ -89,7 +103,7 @@ def command_to_twist(command: Command, stamp_ns: int, frame_id: str = 'base_link
 
 
 def twist_to_command(msg: TwistStamped) -> Command:
-    """Read the speed and the yaw rate of a message."""
+    """Convert a message to a command."""
     return Command(msg.twist.linear.x, msg.twist.angular.z)
 
 
@@ -99,11 +113,11 @@ STANDING = 1e-3
 
 class CommandType(NamedTuple):
     """
-    A message that a base follows.
+    A message type by which a base is commanded.
 
-    :param kind: Its class.
-    :param write: Makes it of a command, with a stamp [ns] where it has one.
-    :param read: Returns the command in it.
+    :param kind: The class of the message.
+    :param write: Converts a command and a stamp [ns] to a message; not every type has a stamp.
+    :param read: Converts a message to a command.
     """
 
     kind: type
@@ -112,13 +126,13 @@ class CommandType(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As in ``ros2 topic info``."""
+        """The name as in ``ros2 topic info``."""
         return type_name(self.kind)
 
 
 def read_command_type(node: Node) -> CommandType:
     """
-    Return what the parameters name.
+    Return the type of commands that a node's parameters name.
 
     :raises ValueError: If there is no such type, or its package is not installed.
     """
@@ -128,10 +142,10 @@ def read_command_type(node: Node) -> CommandType:
 
 def make_command_type(name: str, wheel_base: float) -> CommandType:
     """
-    Return a type by its name.
+    Return a type of commands by its name.
 
-    :param wheel_base: Between the axles [m]; only a car's angle depends on it.
-    :raises ValueError: If there is none of that name, or its package is not installed.
+    :param wheel_base: Distance between the axles [m]; only a car's steering angle depends on it.
+    :raises ValueError: If there is no such type, or its package is not installed.
     """
     if name == 'twist_stamped':
         return CommandType(TwistStamped, command_to_twist, twist_to_command)
@@ -144,22 +158,22 @@ def make_command_type(name: str, wheel_base: float) -> CommandType:
 
 
 def import_ackermann() -> type:
-    """Return the message of cars, which is in a package of its own."""
+    """Import the message of cars, which is in a package of its own."""
     try:
         from ackermann_msgs.msg import AckermannDriveStamped
     except ImportError as error:
         raise ValueError(
-            "command_type is 'ackermann', which needs the package 'ackermann_msgs'; install it by "
-            '`sudo apt install ros-${ROS_DISTRO}-ackermann-msgs`, or let command_type be '
+            "command_type is 'ackermann', which needs the package 'ackermann_msgs'; install it "
+            'with `sudo apt install ros-${ROS_DISTRO}-ackermann-msgs`, or set command_type to '
             'twist_stamped') from error
     return AckermannDriveStamped
 
 
 def ackermann(kind: type, wheel_base: float) -> CommandType:
     """
-    Return the type of cars: speed and steering angle at the front wheels.
+    Return the commands of cars: speed, and steering angle of the front wheels.
 
-    :param kind: ackermann_msgs/AckermannDriveStamped.
+    :param kind: The class ackermann_msgs/AckermannDriveStamped.
     """
     def write(command: Command, stamp_ns: int) -> Any:
         msg = kind()
@@ -177,7 +191,7 @@ def ackermann(kind: type, wheel_base: float) -> CommandType:
 
 
 def steering_angle(command: Command, wheel_base: float) -> float:
-    """Return the angle [rad] that bends a car's path as commanded; 0 where it stands."""
+    """Return the angle [rad] that bends a car's path as commanded; 0 at standstill."""
     if abs(command.speed) < STANDING:
         return 0.0
     return math.atan(wheel_base * command.yaw_rate / command.speed)
@@ -191,9 +205,9 @@ def type_name(kind: type) -> str:
 
 def foreign_types(node: Node, topic: str, kind: type) -> dict[str, list[str]]:
     """
-    Return who uses another type on a topic than ours, by type.
+    Return which nodes use another message type on a topic than ours, by type.
 
-    :param topic: As remapped, with its namespace.
+    :param topic: The topic's full name after remapping.
     """
     found: dict[str, list[str]] = {}
     for one in (*node.get_publishers_info_by_topic(topic),

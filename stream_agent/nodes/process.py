@@ -1,4 +1,4 @@
-"""One ROS node, one process: start, spin, stop the robot, leave."""
+"""One ROS node in a process of its own: start, spin, stop the robot, end."""
 
 from collections.abc import Callable
 import signal
@@ -10,17 +10,17 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-# Long enough to cost nothing, short enough that a signal is answered well within 2 s.
+# Long enough to cost nothing, short enough to react to a signal well within 2 s.
 WAKE_UP_PERIOD = 0.1
 ILLEGAL_TRANSITION = 'Failed to trigger lifecycle state machine transition'
 
 
 def prompt_executor() -> Executor:
     """
-    Return the executor that serves a message soonest: by 0.15 ms, where rclpy has that one.
+    Return the executor with the lowest latency, 0.15 ms less than others, if rclpy has it.
 
-    Not for all: beside a fast timer it left 1 % of the messages to the timer's next turn, and
-    it cannot serve subscriptions that take the message's info.
+    It does not suit every node: beside a fast timer it left 1 % of the messages to the timer's
+    next turn, and it cannot serve subscriptions whose callback takes the message's info.
     """
     try:
         from rclpy.experimental import EventsExecutor
@@ -35,7 +35,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
     Run a ROS node until SIGINT, SIGTERM, or its own end.
 
     A node may have ``finished`` (true once it has nothing left to do) and ``stop()`` (called
-    once, while its publishers still publish). An exception in a callback stops it the same way.
+    once, while its publishers still work). An exception in a callback stops it the same way.
 
     :param make_node: Makes the ROS node; a ``ValueError`` from it is a user's mistake.
     :param args: Arguments of the process, without its name; ``--ros-args`` among them.
@@ -43,7 +43,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
     :returns: The exit code: 0 after a signal or the node's own end, 1 after an error.
     """
     leave = []
-    # rclpy's own handlers invalidate the context before anyone can publish a stop.
+    # rclpy's own handlers invalidate the context before a stop can be published.
     rclpy.init(args=[sys.argv[0], *(args or [])],
                signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,7 +68,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
 
 
 def spin_once(executor: Executor, node: Node) -> None:
-    """Serve what has come; a transition that the state does not allow is refused, not fatal."""
+    """Handle what has arrived; a transition that is impossible in this state is not fatal."""
     try:
         executor.spin_once(timeout_sec=WAKE_UP_PERIOD)
     except RuntimeError as error:
@@ -80,7 +80,7 @@ def spin_once(executor: Executor, node: Node) -> None:
 
 
 def report_error(node: Node | None, error: Exception) -> None:
-    """Say what ended the process: a sentence for a user's mistake, a traceback for ours."""
+    """Log what ended the process: a sentence for a user's mistake, a traceback for a bug."""
     logger = node.get_logger() if node else rclpy.logging.get_logger('stream_agent')
     if isinstance(error, ValueError) and node is None:
         logger.fatal(str(error))
@@ -89,7 +89,7 @@ def report_error(node: Node | None, error: Exception) -> None:
 
 
 def leave_node(node: Node | None) -> None:
-    """Let the node stop what it moves, whatever happened before, and release it."""
+    """Let the node stop what it moves, whatever happened before, and destroy it."""
     if node is None:
         return
     try:

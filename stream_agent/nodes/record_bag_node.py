@@ -1,4 +1,4 @@
-"""Records a drive to learn from: images, and the commands of who drives."""
+"""Records a drive to learn from as a ROS node: images, and the commands of the driver."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from stream_agent.recordings.writing import check_writable, LiveBag
 
 LOOK_PERIOD = 0.2
 SAY_PERIOD = 5.0
-# Of the 10 s that a launch gives.
+# Less than the 10 s that a launch waits for a process to end.
 CLOSE_TIMEOUT = 6.0
 
 
@@ -28,16 +28,16 @@ class RecordBagSettings:
 
     output: str = free_text('drives', 'folder of the recordings')
     image_transport: str = image_transport()
-    name: str = free_text('', 'of the recording; empty: date and time')
+    name: str = free_text('', 'name of the recording; empty: date and time')
 
 
 class RecordNode(Node):
     """
-    Writes what a camera sees, and what a driver commands, as a rosbag2 recording (MCAP).
+    Writes what a camera sees and what a driver commands to a rosbag2 recording (MCAP).
 
-    Subscribes ``image`` (or ``image/compressed``) and ``cmd_vel`` (of whatever type of
-    ``COMMAND_TYPES`` somebody publishes; the recording begins once somebody does). Messages are
-    written as they came. Every start makes a new recording, a folder in ``output``.
+    Subscribes to ``image`` (or ``image/compressed``) and ``cmd_vel`` (any of ``COMMAND_TYPES``;
+    the recording begins once there is a publisher). Messages are written as they arrived. Every
+    start makes a new recording, a folder in ``output``.
 
     :raises ValueError: If a parameter is wrong, or the package that writes bags is missing.
     """
@@ -50,7 +50,7 @@ class RecordNode(Node):
         name = self.get_parameter('name').value or time.strftime('%Y-%m-%d_%H-%M-%S')
         self._path = Path(self.get_parameter('output').value).expanduser() / name
         if self._path.exists():
-            raise ValueError(f"name: '{self._path}' is there already; give another name")
+            raise ValueError(f"name: '{self._path}' already exists; give another name")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._kind, self._image_topic, _ = image_source(
             self.get_parameter('image_transport').value)
@@ -63,7 +63,7 @@ class RecordNode(Node):
         self.get_logger().info(f"waiting for a driver on '{self._command_topic}'")
 
     def look(self) -> None:
-        """Begin once the type of the commands is known."""
+        """Begin recording once the type of the commands is known."""
         found = {one.topic_type for one in self.get_publishers_info_by_topic(
             self._command_topic)} & set(COMMAND_TYPES)
         if len(found) > 1:
@@ -76,7 +76,7 @@ class RecordNode(Node):
             self._begin(found.pop())
 
     def _begin(self, command_type: str) -> None:
-        """Subscribe to both topics, and write what comes."""
+        """Subscribe to both topics, and write their messages."""
         package, _, name = command_type.split('/')
         try:
             kind = getattr(import_module(f'{package}.msg'), name)
@@ -94,36 +94,39 @@ class RecordNode(Node):
                                f"({command_type}) to '{self._path}'")
 
     def on_message(self, topic: str, data: bytes) -> None:
-        """Hand a message over, as it came."""
+        """Hand over a serialized message to be written."""
         self._bag.put(topic, self.get_clock().now().nanoseconds, data)
 
     def say(self) -> None:
-        """Say how much there is, and what is missing."""
+        """Log how much has been recorded, and what is missing."""
         if self._bag is None:
             self.get_logger().warning(f"nobody publishes commands on '{self._command_topic}'")
             return
         if self._bag.error:
             raise RuntimeError(f"'{self._path}' cannot be written: {self._bag.error}")
-        counts = ', '.join(f'{count} of {topic}' for topic, count in self._bag.counts.items())
         missing = [topic for topic, count in self._bag.counts.items() if not count]
         if missing:
-            self.get_logger().warning(f"{counts}; nothing comes on '{missing[0]}'")
+            self.get_logger().warning(f"{self._counts}; nothing arrives on '{missing[0]}'")
         else:
-            self.get_logger().info(counts)
+            self.get_logger().info(self._counts)
+
+    @property
+    def _counts(self) -> str:
+        return ', '.join(f'{count} of {topic}' for topic, count in self._bag.counts.items())
 
     def stop(self) -> None:
-        """Complete the recording, and say what is in it."""
+        """Complete the recording, and log what is in it."""
         if self._bag is None:
             self.get_logger().info('there was no driver, so there is no recording')
             return
         complete = self._bag.close(CLOSE_TIMEOUT)
-        counts = ', '.join(f'{count} of {topic}' for topic, count in self._bag.counts.items())
         if not complete:
             self.get_logger().error(f"'{self._path}' is not complete: "
                                     f'{self._bag.error or "the disk is too slow"}')
         else:
-            dropped = f'; {self._bag.dropped} came faster than the disk' * bool(self._bag.dropped)
-            self.get_logger().info(f"wrote '{self._path}': {counts}{dropped}")
+            dropped = (f'; {self._bag.dropped} dropped, as the disk was too slow'
+                       if self._bag.dropped else '')
+            self.get_logger().info(f"wrote '{self._path}': {self._counts}{dropped}")
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The recorder: who answered how early and how right, on the same frames."""
+"""The recorder as a ROS node: how early and how correct policies answer the same frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,19 +21,17 @@ from stream_agent.measurement.recording import make_folder, RecordingError, Writ
 from stream_agent.measurement.rows import FrameMatcher
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    image_source, read_command_type, stamp_to_ns, twist_to_command,
-    WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
+    image_source, read_command_type, received_ns, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS,
+    WATCH_FRAME_QOS)
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 
 CLOSE_PERIOD = 0.25
 DESCRIBE_PERIOD = 2.0
 SILENCE = 5.0
-# Of the 10 s that a launch gives, the report needs one or two.
+# A launch waits 10 s for a process to end, of which the report needs one or two.
 WRITE_TIMEOUT = 3.0
-# Share of the camera period; the remainder is enough to handle everything in.
+# Share of the camera period; the remainder is enough to handle all messages.
 REST = 0.6
-# A middleware's receive time further than this from now is no receive time.
-LONGEST_QUEUED_NS = 60 * 10**9
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class RecorderSettings:
 
     policies: tuple[str, ...] = several(
         ('agent=policy_command', 'baseline=baseline/policy_command'),
-        "policies to compare, each 'name=topic'; the first is held against the others")
+        "policies to compare, each 'name=topic'; the first is compared with the others")
     driving: str = free_text(
         'agent', 'name of the policy whose commands go through the gate; empty: none')
     camera_period: float = quantity(1 / 30, 's', 1e-3, 10.0, 'time between two frames')
@@ -54,12 +52,12 @@ class RecorderSettings:
 
 class RecorderNode(Node):
     """
-    Watches the frames and what every policy made of them; never in anybody's way.
+    Records the frames and what every policy makes of them, without slowing anything down.
 
-    Subscribes ``image`` (or ``image/compressed``), ``reference``, ``course_state`` (the
-    simulation's: y is the lateral error), ``scene_change``, ``cmd_vel``,
-    ``/diagnostics`` and one topic of policy commands for each policy. Writes rows as they
-    become complete, and the report when it is stopped.
+    Subscribes to ``image`` (or ``image/compressed``), ``reference``, ``course_state`` (from the
+    simulation; y is the lateral error), ``scene_change``, ``cmd_vel``, ``/diagnostics`` and one
+    topic of policy commands for each policy. Writes rows as they become complete, and the report
+    when it is stopped.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -94,7 +92,7 @@ class RecorderNode(Node):
 
     def _subscribe(self) -> None:
         kind, topic, _ = image_source(self.get_parameter('image_transport').value)
-        # Of an image only the stamp matters, so it is left as it came.
+        # Only the stamp of an image matters, so it is left serialized.
         self._image_sub = self.create_subscription(
             kind, topic, self.on_image, WATCH_FRAME_QOS, raw=True)
         self._reference_sub = self.create_subscription(
@@ -109,60 +107,46 @@ class RecorderNode(Node):
             self.create_subscription(TwistStamped, topic, partial(self.on_command, name),
                                      WATCH_COMMAND_QOS)
 
-    def arrival_ns(self, info: dict) -> int:
-        """
-        Return when a message arrived, in the clock of the stamps.
-
-        The middleware knows when it received it, whatever this process was doing then; but only
-        in system time.
-        """
-        now_ns = self.get_clock().now().nanoseconds
-        received_ns = info.get('received_timestamp') or 0
-        if (not self.get_clock().ros_time_is_active
-                and 0 <= now_ns - received_ns < LONGEST_QUEUED_NS):
-            return received_ns
-        return now_ns
-
     def on_image(self, data: bytes, info: dict) -> None:
         """
-        Note a frame, and rest until most of what answers it is there.
+        Store a frame's stamp, and sleep until most answers to it have arrived.
 
-        Waking up for all of it at once costs a third less than for each message, on cores that
-        the policies need. It distorts nothing, as arrivals are the middleware's.
+        Waking up once for all of them costs a third less than once for each, on cores that the
+        policies need. It distorts nothing, as the middleware measures arrivals.
         """
         self._heard.add('image')
-        self._rows.add_frame(stamp_of_serialized(data), self.arrival_ns(info))
+        self._rows.add_frame(stamp_of_serialized(data), received_ns(self, info))
         if not self.get_clock().ros_time_is_active:
             time.sleep(self._rest)
 
     def on_reference(self, msg: TwistStamped) -> None:
-        """Note what the reference wants for a frame."""
+        """Store the reference command for a frame."""
         self._heard.add('reference')
         self._rows.add_reference(stamp_to_ns(msg.header.stamp), twist_to_command(msg))
 
     def on_course_state(self, msg: Vector3Stamped) -> None:
-        """Note how well the vehicle keeps its lane."""
+        """Store how well the vehicle keeps its lane."""
         self._rows.add_lateral_error(stamp_to_ns(msg.header.stamp), msg.vector.y)
 
     def on_command(self, policy: str, msg: TwistStamped, info: dict) -> None:
-        """Note a policy command."""
-        arrival_ns = self.arrival_ns(info)
+        """Store a policy command."""
+        arrival_ns = received_ns(self, info)
         self._rows.add_command(policy, stamp_to_ns(msg.header.stamp), arrival_ns,
                                info.get('source_timestamp') or arrival_ns, twist_to_command(msg))
 
     def on_gated(self, msg: Any, info: dict) -> None:
-        """Note a command of the gate."""
+        """Store a command of the gate."""
         self._heard.add('cmd_vel')
-        arrival_ns = self.arrival_ns(info)
+        arrival_ns = received_ns(self, info)
         self._rows.add_gated(arrival_ns, info.get('source_timestamp') or arrival_ns,
                              self._type.read(msg))
 
     def on_scene_change(self, msg: Header) -> None:
-        """Note that the scene changes with the frame of that stamp."""
+        """Store the stamp of the first frame that shows a changed scene."""
         self._writer.put_change(stamp_to_ns(msg.stamp))
 
     def on_diagnostics(self, msg: DiagnosticArray) -> None:
-        """Keep what the agents last said of themselves."""
+        """Store the last diagnostics of the agents."""
         for status in msg.status:
             if status.name.removesuffix(': frames') in self.policies:
                 self._diagnostics[status.name] = {item.key: item.value for item in status.values}
@@ -172,25 +156,25 @@ class RecorderNode(Node):
         self._writer.put_rows(self._rows.close())
 
     def describe(self) -> None:
-        """Say under which conditions the rows were recorded."""
+        """Hand over to the writer under which conditions the rows were recorded."""
         # Copied, as the writer reads it in its own thread.
         self._writer.describe({
             **self._conditions, 'silent': self.silent(), 'dropped': self._writer.dropped,
             'without_frame': self._rows.without_frame, 'diagnostics': dict(self._diagnostics)})
 
     def silent(self) -> list[str]:
-        """Say which topic brought nothing, and what to check."""
+        """Return which topics have had no message, and what to check."""
         remedies = {
             'image': (self._image_sub, 'that the camera or simulation runs, and the remapping'),
-            'reference': (self._reference_sub, 'that something publishes it; without it nothing '
-                          'is known of errors'),
+            'reference': (self._reference_sub, 'that something publishes it; without it errors '
+                          'are unknown'),
             'cmd_vel': (self._gated_sub, 'that the gate runs and the driving agent is active')}
         return [f"No message on '{subscription.topic_name}'; check {remedy}."
                 for name, (subscription, remedy) in remedies.items()
                 if name not in self._heard and (name != 'cmd_vel' or self.driving)]
 
     def warn_of_silence(self) -> None:
-        """Say early what would make the recording worthless."""
+        """Warn early of what would make the recording useless."""
         self._silence_timer.cancel()
         for sentence in self.silent():
             self.get_logger().warning(sentence)
@@ -202,9 +186,9 @@ class RecorderNode(Node):
         if not self._writer.close(WRITE_TIMEOUT):
             self.get_logger().error(
                 f"recording '{self._writer.folder}' is not complete, {self._writer.dropped} rows "
-                f'are missing: {self._writer.error}; no report is made')
+                f'are missing: {self._writer.error}; no report is written')
             return
-        # Plots take a second to import, and nobody needs them while the robot drives.
+        # Plots take a second to import, and are not needed while the robot drives.
         from stream_agent.measurement.report import report
         try:
             text, path = report(self._writer.folder)
@@ -218,9 +202,9 @@ def parse_policies(given: Sequence[str]) -> dict[str, str]:
     """
     Read the parameter ``policies``.
 
-    :param given: Each 'name=topic'.
-    :returns: Topics by name.
-    :raises ValueError: If an entry has another form, or a name comes twice.
+    :param given: Entries of the form 'name=topic'.
+    :returns: The topics by the policies' names.
+    :raises ValueError: If an entry has another form, or a name is given twice.
     """
     policies = {}
     for entry in given:
@@ -229,13 +213,13 @@ def parse_policies(given: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"policies: '{entry}' is not of the form 'name=topic'; "
                              "write for example 'agent=policy_command'")
         if name in policies:
-            raise ValueError(f"policies: '{name}' comes twice; give every policy its own name")
+            raise ValueError(f"policies: '{name}' is given twice; give every policy its own name")
         policies[name] = topic
     if not policies:
-        raise ValueError("policies: empty; write for example 'agent=policy_command'")
+        raise ValueError("policies is empty; write for example 'agent=policy_command'")
     return policies
 
 
 def main(args: list[str] | None = None) -> int:
-    """Record until told to go, then report."""
+    """Record until SIGINT or SIGTERM, then write the report."""
     return process.run(RecorderNode, args)

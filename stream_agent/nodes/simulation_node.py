@@ -10,25 +10,24 @@ from nav_msgs.msg import Odometry
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from stream_agent.command import STOP
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    array_to_image, COMMAND_QOS, command_to_twist, FRAME_QOS, ns_to_stamp, stamp_to_ns,
-    twist_to_command)
+    array_to_image, COMMAND_QOS, command_to_twist, course_state_to_vector, FRAME_QOS, ns_to_stamp,
+    stamp_to_ns, twist_to_command)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.simulation.environment import (
     CommandError, DrivingEnvironment, Moment, SimulatedFrame)
 from stream_agent.simulation.session import Phase, Session, SessionSchedule
 from stream_agent.simulation.settings import SimulationSettings
 
-# For those who watch: nothing is lost if they are busy for a moment.
-WATCHED_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10,
-                         reliability=ReliabilityPolicy.RELIABLE)
-# Simulated time [s] of the reset; images of before it have positive stamps too.
+# For nodes that watch: nothing is lost if they are busy for a moment.
+WATCHED_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+# Simulated time [s] of the reset; earlier images have positive stamps too.
 CLOCK_START = 10.0
 WARM_UP_FRAMES = 20
 
@@ -37,11 +36,11 @@ class SimulationNode(Node):
     """
     Drives a simulated vehicle by ``cmd_vel`` and publishes what its camera sees.
 
-    Publishes ``image`` (sensor_msgs/Image, stamped with its capture), with the same stamp
-    ``reference`` (geometry_msgs/TwistStamped: what the expert commands at this image) and
+    Publishes ``image`` (sensor_msgs/Image, stamped with the time of its capture), with the same
+    stamp ``reference`` (geometry_msgs/TwistStamped: what the expert commands at this image) and
     ``course_state`` (geometry_msgs/Vector3Stamped: progress, lateral error, lane width [m]);
-    ``odom`` (nav_msgs/Odometry, stamped now), ``scene_change`` (std_msgs/Header: stamp of the
-    first frame that shows a changed scene) and, if asked for, ``/clock``.
+    ``odom`` (nav_msgs/Odometry, stamped now), ``scene_change`` (std_msgs/Header: the stamp of the
+    first frame that shows a changed scene) and, with ``publish_clock``, ``/clock``.
 
     :raises SettingsError: If a parameter has a value that cannot be simulated.
     :raises ValueError: If one of them is unknown.
@@ -95,14 +94,14 @@ class SimulationNode(Node):
         return self._session.phase is Phase.OVER
 
     def stop(self) -> None:
-        """Say how it went."""
+        """Log how well the vehicle drove."""
         counts = f'{self._published} frames published, {self._skipped} skipped'
         if self._schedule.pacing == 'lockstep':
             counts += f', {self._unanswered} unanswered'
         self.get_logger().info(f'{self._session.summary}, {counts}')
 
     def on_command(self, msg: TwistStamped) -> None:
-        """Follow a command from the moment of its arrival on; the first one ends the waiting."""
+        """Follow a command from its arrival on; the first one that moves ends the waiting."""
         command = twist_to_command(msg)
         realtime = self._schedule.pacing == 'realtime'
         after = time.monotonic() - self._due() if realtime and self._epoch is not None else 0.0
@@ -121,7 +120,7 @@ class SimulationNode(Node):
             self._publish_next()
 
     def _answers(self, msg: TwistStamped) -> bool:
-        """Say whether a command can be an answer to the last frame of a lockstep."""
+        """Return whether a command can be an answer to the last frame of a lockstep."""
         if self._session.phase is Phase.WAITING or self.finished:
             return False
         # By /clock the sender may not know yet how late it is.
@@ -133,7 +132,7 @@ class SimulationNode(Node):
         self.get_logger().info(f'{reason}: {self._session.phase.name.lower()}')
 
     def _begin_late(self) -> None:
-        """Begin without what the start waits for, if it has waited long enough."""
+        """Begin without subscribers or command if ``start_timeout`` is over."""
         timeout = self._schedule.start_timeout
         if (self._session.phase is Phase.WAITING and timeout
                 and time.monotonic() - self._created > timeout):
@@ -145,12 +144,12 @@ class SimulationNode(Node):
             self._begin('start_timeout is over')
 
     def _due(self, periods: int = 0) -> float:
-        """Return the steady time at which a coming frame is due; the last one's for 0."""
+        """Return the steady time at which a frame is due, so many periods after the last one."""
         environment = self._session.environment
         return self._epoch + environment.time + periods * environment.settings.period
 
     def on_frame_due(self) -> None:
-        """Prepare the next frame, and publish it at its very time."""
+        """Prepare the next frame, and publish it exactly when it is due."""
         if self.finished:
             return
         self._begin_late()
@@ -166,7 +165,7 @@ class SimulationNode(Node):
         self._publish(frame, image, changed)
 
     def on_lockstep_timer(self) -> None:
-        """Publish where nothing is answered: while waiting, and after the timeout."""
+        """Publish the next frame without an answer: while waiting, and after the timeout."""
         if self.finished:
             return
         self._begin_late()
@@ -184,7 +183,7 @@ class SimulationNode(Node):
         self._publish(frame, array_to_image(frame.image, 0, 'camera_optical'), changed)
 
     def _publish(self, frame: SimulatedFrame, image: Image, changed: bool) -> None:
-        """Stamp and publish the image of a frame, and then all that is said about it."""
+        """Stamp and publish the image of a frame, then everything else about it."""
         now_ns = self._now_ns(frame)
         stamp_ns = now_ns - round((frame.now.time - frame.time) * 1e9)
         ns_to_stamp(image.header.stamp, stamp_ns)
@@ -195,12 +194,14 @@ class SimulationNode(Node):
             ns_to_stamp(header.stamp, stamp_ns)
             self._change_pub.publish(header)
         self._reference_pub.publish(command_to_twist(frame.reference, stamp_ns))
-        self._course_pub.publish(self._course_state(frame, stamp_ns))
+        self._course_pub.publish(course_state_to_vector(
+            frame.progress, frame.lateral_error, self._session.environment.course.lane_width,
+            stamp_ns, 'odom'))
         self._odom_pub.publish(odometry(frame.now, now_ns))
         self._published += self._session.phase in (Phase.DRIVING, Phase.OVER)
 
     def _now_ns(self, frame: SimulatedFrame) -> int:
-        """Return the time that stamps go by; publishes it, if it is ours."""
+        """Return the time by which messages are stamped; publish it on /clock, if that is ours."""
         if self._clock_pub is None:
             return self.get_clock().now().nanoseconds
         now_ns = round((CLOCK_START + frame.now.time) * 1e9)
@@ -209,17 +210,9 @@ class SimulationNode(Node):
         self._clock_pub.publish(msg)
         return now_ns
 
-    def _course_state(self, frame: SimulatedFrame, stamp_ns: int) -> Vector3Stamped:
-        msg = Vector3Stamped()
-        msg.header.frame_id = 'odom'
-        ns_to_stamp(msg.header.stamp, stamp_ns)
-        msg.vector.x, msg.vector.y = frame.progress, frame.lateral_error
-        msg.vector.z = self._session.environment.course.lane_width
-        return msg
-
 
 def preparation_time(environment: DrivingEnvironment) -> float:
-    """Measure how long before its publication a frame has to be begun [s]."""
+    """Measure how long before its publication a frame needs to be started [s]."""
     durations = []
     for _ in range(WARM_UP_FRAMES):
         start = time.perf_counter()
@@ -230,7 +223,7 @@ def preparation_time(environment: DrivingEnvironment) -> float:
 
 
 def odometry(moment: Moment, stamp_ns: int) -> Odometry:
-    """Make the message of a moment's pose and motion."""
+    """Convert a moment's pose and motion to a message."""
     msg = Odometry(child_frame_id='base_link')
     msg.header.frame_id = 'odom'
     ns_to_stamp(msg.header.stamp, stamp_ns)

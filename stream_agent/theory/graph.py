@@ -8,8 +8,7 @@ from typing import Any
 
 from stream_agent.theory.checks import (
     check_edge, check_edges, check_ends, check_fed, check_node, check_output, check_rates,
-    check_unique)
-from stream_agent.theory.errors import GraphError, nearest
+    check_unique, GraphError, nearest)
 
 
 @dataclass(frozen=True)

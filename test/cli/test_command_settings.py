@@ -11,8 +11,8 @@ import pytest
 from stream_agent.bounded_settings import (
     allowed_values, check, choice, file_path, free_text, is_allowed, numbers_allowed, quantity,
     settings_fields, SettingsError, several)
-from stream_agent.cli import compare, convert, draw, evaluate, export, plan, rollouts, run, world
-from stream_agent.cli import train
+from stream_agent.cli import (
+    compare, convert, draw, evaluate, export, plan, rollouts, run, train, world)
 from stream_agent.cli.arguments import (
     add_settings, add_shared, option_of, refuse_given, renamed, settings_of)
 from stream_agent.doctor import options as doctor
@@ -48,7 +48,7 @@ OPTIONS = [(item, parse, args) for kind, parse, args, without in COMMANDS
 # ROS parameters, none of which is an option, but for a few of the simulation's.
 PARAMETERS = {'AgentSettings', 'BaseSettings', 'CameraSettings', 'ExpertSettings',
               'FrameFilterSettings', 'GateSettings', 'RecordBagSettings', 'RecorderSettings',
-              'SessionSchedule', 'SimulationSettings'}
+              'RosSettings', 'SessionSchedule', 'SimulationSettings'}
 
 
 def settings_classes() -> dict[str, type]:

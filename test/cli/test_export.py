@@ -13,11 +13,11 @@ from stream_agent.cli.arguments import open_graph, read_schedule
 from stream_agent.cli.export import check, description, ExportError, main
 from stream_agent.engine.engine import Engine
 from stream_agent.graph_files.graph_file import graph_from_data
-from stream_agent.network import custom
+from stream_agent.network import transforms
 from stream_agent.network.checkpoint import CommandScale, load_policy, Policy, save_policy
-from stream_agent.network.custom import allow_transforms
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import share_folder
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import with_schedule
@@ -70,7 +70,7 @@ def outside(tmp_path, monkeypatch):
     """Put a module 'outside' on the Python path, and forget it afterwards."""
     (tmp_path / 'outside.py').write_text(OUTSIDE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(custom, '_allowed', {})
+    monkeypatch.setattr(transforms, '_allowed', {})
     yield
     sys.modules.pop('outside', None)
 
@@ -327,7 +327,7 @@ def own(tmp_path, name):
         'edges': [{'source': 'image', 'target': 'own', 'transform': f'outside.{name}'},
                   'own->out']})
     path = saved(tmp_path, policy_of(graph, sequential_pattern(graph)))
-    custom._allowed.clear()
+    transforms._allowed.clear()
     return path
 
 

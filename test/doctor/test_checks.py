@@ -5,8 +5,7 @@ from stream_agent.doctor.camera import (
     ArrivedFrame, check_disk, check_frames, existing, GREATEST_AGE)
 from stream_agent.doctor.findings import Severity
 from stream_agent.doctor.parameters import check_parameters, make_settings, usable_settings
-from stream_agent.doctor.policy_probe import (
-    check_limits, check_response, check_step, PolicyTiming)
+from stream_agent.doctor.policy_probe import check_limits, check_response, check_step, PolicyTiming
 from stream_agent.doctor.topics import (
     check_command_topic, check_image_topic, check_wheels, Endpoint, OdometryMotion, reason_not_to)
 from stream_agent.engine.frame_filter import FrameFilterSettings
@@ -83,8 +82,8 @@ CAMERA = Endpoint('/camera', IMAGE)
     ([], {'/depth/compressed': COMPRESSED, '/my/image': IMAGE}, ERROR, "nobody publishes '/image'",
      '/my/image (image_transport raw), /depth (image_transport compressed)'),
     ([Endpoint('/camera', COMPRESSED)], {'/image': COMPRESSED}, ERROR,
-     "'/image' has sensor_msgs/msg/CompressedImage from /camera; the agent expects", 'publish Image'),
-    ([Endpoint('/camera', 'std_msgs/msg/Bool')], {}, ERROR, 'std_msgs/msg/Bool', 'is not an image'),
+     "'/image' has sensor_msgs/msg/CompressedImage from /camera; the agent", 'publish Image'),
+    ([Endpoint('/camera', 'std_msgs/msg/Bool')], {}, ERROR, 'std_msgs/msg/Bool', 'not an image'),
     ([CAMERA._replace(incompatible='deadline')], {}, ERROR, 'cannot receive: deadline', 'QoS'),
     ([CAMERA, Endpoint('/other', IMAGE)], {}, ERROR, 'several cameras: /camera, /other', 'one')])
 def test_the_topic_of_frames(publishers, others, level, said, remedy):
@@ -102,7 +101,7 @@ BASE, GATE = Endpoint('/base', STAMPED), Endpoint('/gate', STAMPED)
     # They only watch.
     ([], [Endpoint('/recorder', STAMPED)], WARN, OK, "nobody subscribes to '/cmd_vel'"),
     ([], [Endpoint('/base', TWIST)], ERROR, OK, '/base uses geometry_msgs/msg/Twist; the gate'),
-    ([], [BASE._replace(incompatible='durability')], ERROR, OK, 'not receive from the gate: durability'),
+    ([], [BASE._replace(incompatible='durability')], ERROR, OK, 'from the gate: durability'),
     ([GATE, Endpoint('/nav/planner', STAMPED)], [BASE], OK, ERROR, 'by /nav/planner, bypassing'),
     # Of another robot, or a name alike.
     ([Endpoint('/two/gate', STAMPED)], [BASE], OK, ERROR, 'by /two/gate, bypassing the gate'),

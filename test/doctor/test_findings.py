@@ -6,7 +6,7 @@ from stream_agent.doctor.findings import (
     error, exit_code, from_sentence, not_checked, ok, summary, table, to_data, warning)
 
 GOOD, MEAGRE = ok('rate', '30 Hz'), not_checked('wheels', 'not asked for')
-DOUBTFUL = warning('stamps', 'on arrival 0.150 s old (median)', 'set both clocks alike')
+DOUBTFUL = warning('stamps', '0.150 s old on arrival (median)', 'set both clocks alike')
 BAD = error('image topic', "nobody publishes '/image'", "start the camera's driver " * 8)
 
 
@@ -18,7 +18,7 @@ def test_only_an_error_is_an_exit_code():
 def test_the_table_has_a_line_for_what_is_right_and_a_remedy_for_what_is_not():
     lines = table([GOOD, DOUBTFUL, BAD, MEAGRE]).splitlines()
     assert lines[0] == 'rate        OK           30 Hz'
-    assert lines[1] == 'stamps      WARN         on arrival 0.150 s old (median)'
+    assert lines[1] == 'stamps      WARN         0.150 s old on arrival (median)'
     assert lines[2] == ' ' * 25 + '-> set both clocks alike'
     assert lines[3] == "image topic ERROR        nobody publishes '/image'"
     assert all(line.startswith(' ' * 28) for line in lines[5:-3])

@@ -16,11 +16,9 @@ import numpy as np
 import pytest
 from stream_agent.engine import packed
 from stream_agent.engine.backends import BackendError
-from stream_agent.engine.ranks.costs import measure_nodes
-from stream_agent.engine.ranks.engine import PartitionedEngine
+from stream_agent.engine.ranks.engine import joined_ranks, PartitionedEngine
 from stream_agent.engine.ranks.exchange import RankError
-from stream_agent.engine.ranks.local_ranks import make_job, start_ranks
-from stream_agent.engine.ranks.orders import joined_ranks
+from stream_agent.engine.ranks.local_ranks import make_job, measure_nodes, start_ranks
 from stream_agent.engine.ranks.step import keep_weights
 from stream_agent.theory.patterns import (
     newest_image_pattern, sequential_pattern, streaming_pattern)

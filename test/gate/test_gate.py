@@ -112,7 +112,7 @@ def test_without_commands_the_robot_is_stopped():
     assert {verdict for _, verdict in given[1:]} == {Verdict(STOP, Outcome.STOPPED)}
     assert len(given) == pytest.approx(48, abs=1)
     assert drive.gate.counts[Outcome.TIMEOUT] == 1
-    assert drive.health == (Level.WARN, 'stopped, as no fresh policy command comes')
+    assert drive.health == (Level.WARN, 'stopped, as no fresh policy command arrives')
 
 
 def test_a_multiplexed_robot_is_released_after_two_seconds():
@@ -212,7 +212,7 @@ def test_an_invalid_command_stops_at_once_in_a_sentence():
     drive.commands(Command(0.5, 1.0), 30)
     assert drive.command(NAN) == Verdict(STOP, Outcome.INVALID, Level.ERROR, INVALID)
     assert drive.health == (Level.ERROR, 'shut by an invalid policy command until 10 good ones '
-                            'came in a row')
+                            'arrive in a row')
 
 
 def test_ten_good_commands_clear_a_transient_fault_and_the_eleventh_drives():
@@ -315,7 +315,7 @@ def test_a_start_is_no_reason_to_warn():
     drive = Drive()
     verdicts = drive.commands(Command(0.5, 0.3), 600)
     assert [verdict.message for verdict in verdicts] == [''] * 600
-    assert drive.health == (Level.OK, 'passes policy commands on')
+    assert drive.health == (Level.OK, 'passing policy commands on')
 
 
 def test_what_is_wrong_on_every_frame_is_said_once_a_second():

@@ -12,7 +12,7 @@ from stream_agent.gate.stop_input import StopInput
 
 SETTINGS = GateSettings(stop_input=True)
 SLOW = Command(0.05, 0.05)
-SAYS_STOP, SILENT = 'the stop input says stop', 'nothing was heard on the stop input for 0.5 s'
+SAYS_STOP, SILENT = 'the stop input says stop', 'nothing arrived on the stop input for 0.5 s'
 
 
 @pytest.mark.parametrize('said, now, reason', [

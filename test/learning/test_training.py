@@ -21,7 +21,7 @@ from stream_agent.learning.policy_jobs import limits_for, pattern_of
 from stream_agent.learning.resume import LearnerState, ResumeError, ResumeFile, TrainingState
 from stream_agent.learning.settings import ImitationSchedule, TrainerOptions
 from stream_agent.learning.trainer import Trainer
-from stream_agent.network import custom
+from stream_agent.network import transforms
 from stream_agent.network.checkpoint import CommandScale, load_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -212,7 +212,7 @@ def test_a_multi_rate_graph_with_own_code_and_held_images_is_trained_and_drives(
     (tmp_path / 'planned.yaml').write_text(PLANNED)
     (tmp_path / 'my_filters.py').write_text(FILTERS)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(custom, '_allowed', {})
+    monkeypatch.setattr(transforms, '_allowed', {})
     assert main(['--graph', str(tmp_path / 'planned.yaml'), '--pattern', 'deep->command',
                  '--updates-per-frame', '2', '--rounds', '1', '--updates', '2',
                  '--last-updates', '0', '--output', str(tmp_path),
@@ -336,7 +336,7 @@ def test_what_cannot_be_emulated_is_said_before_anything_is_trained(tmp_path, ca
 
 def test_code_from_outside_needs_to_be_allowed(tmp_path, capsys, monkeypatch):
     (tmp_path / 'planned.yaml').write_text(PLANNED)
-    monkeypatch.setattr(custom, '_allowed', {})
+    monkeypatch.setattr(transforms, '_allowed', {})
     assert main(['--graph', str(tmp_path / 'planned.yaml'), '--pattern', 'sequential']) == 1
     assert capsys.readouterr().err.strip().endswith(
         "the graph asks for code from outside, 'my_filters.wide', which is not allowed; if you "

@@ -151,8 +151,8 @@ def test_without_reference_latencies_are_still_compared():
     comparison = compare(make_run(rows, changes, DESCRIPTION))
     first, second = sentences(comparison)
     assert first.startswith('agent (streaming) answered 12.0 ms earlier')
-    assert second == ('Without a reference nothing is known of the errors of agent (streaming) '
-                      'and baseline (sequential).')
+    assert second == ('Without a reference, the errors of agent (streaming) and baseline '
+                      '(sequential) are unknown.')
     read(html(comparison))
 
 
@@ -171,8 +171,8 @@ def test_dropped_rows_and_strangers_are_reported():
     said = text(comparison_of(seconds=2.0, description={
         **DESCRIPTION, 'dropped': 7, 'without_frame': 40}))
     assert '7 rows were dropped because the disk was too slow.' in said
-    assert ('40 messages carried the stamp of no frame of the last second; check that all see '
-            'the same camera and clock.') in said
+    assert ('40 messages had a stamp that is not of a frame of the last second; check that all '
+            'use the same camera and clock.') in said
 
 
 def test_names_are_text_and_no_markup():

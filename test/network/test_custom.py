@@ -4,13 +4,13 @@ import sys
 
 import pytest
 from stream_agent.graph_files.graph_file import graph_from_data
-from stream_agent.network import custom
+from stream_agent.network import transforms
 from stream_agent.network.checkpoint import (
     CheckpointError, CommandScale, load_policy, Policy, save_policy)
-from stream_agent.network.custom import allow_transforms
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import infer_shapes
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.theory.graph import GraphError
 from stream_agent.theory.patterns import sequential_pattern
 import torch
@@ -63,7 +63,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / 'outside.py').write_text(SOURCE)
     (tmp_path / 'broken.py').write_text('1 / 0')
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(custom, '_allowed', {})
+    monkeypatch.setattr(transforms, '_allowed', {})
     yield 'outside'
     sys.modules.pop('outside', None)
 
@@ -117,7 +117,7 @@ def test_a_checkpoint_imports_nothing(package, tmp_path):
     save_policy(path, Policy(network_with('outside.Halves'), Preprocessing((1, 6, 8)),
                              CommandScale(1.0, 1.0), 'sequential', {}))
     assert load_policy(path).network.shapes['edges'] == (1, 6, 4)
-    custom._allowed.clear()
+    transforms._allowed.clear()
     del sys.modules['outside']
     with pytest.raises(CheckpointError) as error:
         load_policy(path)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from stream_agent.graph_files.graph_file import graph_from_data
-from stream_agent.network.disturbances import Disturbance
+from stream_agent.network.modules import Disturbance
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import GraphError

@@ -139,7 +139,7 @@ def test_respond_and_settle_equal_the_undivided_step(rollout):
 def test_a_schedule_computes_or_holds_every_node_once(rollout):
     network = network_of(*rollout)
     for i in range(1, 13):
-        held, ahead, respond, settle = network.schedule(i)
+        held, ahead, respond, settle = network.schedules[i % network.graph.hyperperiod]
         computed = [work.node for work in (*respond, *settle)]
         assert not ahead
         assert sorted((*computed, *held)) == sorted(network.shapes.keys() - {network.input})

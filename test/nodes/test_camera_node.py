@@ -27,7 +27,7 @@ def test_a_video_is_played_at_its_pace_and_then_over(start_node, peer, video):
     camera = start_node('camera', source=video, frame_id='front')
     peer.spin_until(lambda: camera.popen.poll() is not None, 20.0)
     assert camera.wait() == 0
-    assert f'{COUNT} pictures published' in camera.output
+    assert f'{COUNT} images published' in camera.output
     # The first ones are gone before we have met.
     assert len(images) > COUNT / 2
     stamps = [stamp_to_ns(one.message.header.stamp) for one in images]
@@ -66,7 +66,7 @@ def test_large_images_come_through_with_the_profile(start_node, peer, tmp_path, 
 
 @pytest.mark.parametrize('options, said', [
     ({'source': '/nowhere.avi'}, "source: there is no video '/nowhere.avi'; give its path, or"),
-    ({'source': __file__}, 'is no video that OpenCV can read'),
+    ({'source': __file__}, 'is not a video that OpenCV can read'),
     ({'source': '99'}, 'source: camera 99 cannot be opened; check that it is plugged in'),
     ({'sauce': '1'}, "there is no parameter 'sauce'; the nearest is 'source'")])
 @pytest.mark.any_time

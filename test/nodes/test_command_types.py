@@ -79,7 +79,7 @@ def test_another_type_on_the_topic_is_an_error_that_names_both(robot, start_node
     assert robot.status().level != DiagnosticStatus.ERROR
     stranger = start_node('recorder', command_type='twist', output=str(tmp_path))
     said = ("'/cmd_vel' has commands of the type geometry_msgs/msg/TwistStamped, but /recorder "
-            'has geometry_msgs/msg/Twist: they do not hear each other; set command_type')
+            'uses geometry_msgs/msg/Twist: they cannot communicate; set command_type')
     robot.peer.spin_until(lambda: said in gate.output, 20.0)
     status = robot.status()
     assert (status.level, status.message) == (DiagnosticStatus.ERROR, said)
@@ -93,7 +93,7 @@ def test_another_type_on_the_topic_is_an_error_that_names_both(robot, start_node
 @pytest.mark.parametrize('node', ['gate', 'recorder'])
 @pytest.mark.parametrize('name, said', [
     ('joy', "command_type is 'joy'; choices are twist_stamped, twist, ackermann"),
-    pytest.param('ackermann', "needs the package 'ackermann_msgs'; install it by",
+    pytest.param('ackermann', "needs the package 'ackermann_msgs'; install it with",
                  marks=pytest.mark.skipif(installed, reason='ackermann_msgs is installed'))])
 @pytest.mark.any_time
 def test_a_type_that_there_is_not_is_refused_in_a_sentence(start_node, tmp_path, node, name, said):

@@ -73,7 +73,7 @@ def test_it_says_what_the_embedded_simulator_says(start_node, peer, world):
 def test_silence_is_said_with_the_topic(start_node, peer, world):
     expert = start_node('expert', world=world)
     peer.spin_until(lambda: 'camera_info' in expert.output, 20.0)
-    assert "nothing has come on '/ground_truth' for 5 s" in expert.output
+    assert "nothing has arrived on '/ground_truth' for 5 s" in expert.output
 
 
 @pytest.mark.parametrize('given, said', [

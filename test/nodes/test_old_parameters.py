@@ -76,7 +76,7 @@ def test_the_doctor_reads_the_old_name_and_says_the_new_one(tmp_path):
     path = tmp_path / 'robot.yaml'
     path.write_text('/**/agent: {ros__parameters: {executor: packed}}')
     setup = Setup(parse(['--params-file', str(path)]))
-    assert setup.agent['backend'] == 'packed' and 'executor' not in setup.agent
+    assert setup.engine.backend == 'packed'
     (finding,) = [one for one in setup.findings if 'executor' in one.said]
     assert finding.level.word == 'WARN'
     assert finding.said == "agent: 'executor' is called 'backend' now"

@@ -59,7 +59,7 @@ def test_whatever_the_driver_s_type_is_it_is_found_out(start_node, peer, tmp_pat
     for _ in range(5):
         driver.publish(Twist())
         peer.spin(0.05)
-    peer.spin_until(lambda: "nothing comes on '/image'" in record.output)
+    peer.spin_until(lambda: "nothing arrives on '/image'" in record.output)
     record.signal(signal.SIGINT)
     assert record.wait() == 0
     assert '0 of /image, 5 of /cmd_vel' in record.output
@@ -78,4 +78,4 @@ def test_without_a_driver_there_is_no_recording(start_node, tmp_path, peer):
 def test_a_recording_that_is_there_is_not_touched(start_node, tmp_path):
     record = start_node('record_bag', output=str(tmp_path.parent), name=tmp_path.name)
     assert record.wait(20.0) == 1
-    assert f"name: '{tmp_path}' is there already; give another name" in record.output
+    assert f"name: '{tmp_path}' already exists; give another name" in record.output

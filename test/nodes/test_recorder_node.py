@@ -163,7 +163,7 @@ sys.exit(recorder_node.main(sys.argv[1:]))
     said = finish(recorder)
     assert time.monotonic() - begin < 8.0
     assert re.search(r"recording '.*' is not complete, 90 rows are missing: the disk did not "
-                     'answer within 3 s; no report is made', said)
+                     'answer within 3 s; no report is written', said)
     os.close(end)
 
 
@@ -191,10 +191,10 @@ def test_wrong_parameters_end_the_process_with_a_sentence(start_node, parameters
 
 
 @pytest.mark.parametrize('given, sentence', [
-    (['a=x', 'a=y'], "policies: 'a' comes twice; give every policy its own name"),
+    (['a=x', 'a=y'], "policies: 'a' is given twice; give every policy its own name"),
     (['=x'], "policies: '=x' is not of the form 'name=topic'; "
              "write for example 'agent=policy_command'"),
-    ([], "policies: empty; write for example 'agent=policy_command'")])
+    ([], "policies is empty; write for example 'agent=policy_command'")])
 @pytest.mark.any_time
 def test_policies_that_cannot_be_read(given, sentence):
     with pytest.raises(ValueError) as error:
@@ -274,5 +274,5 @@ def test_parameters_are_described(recorder):
         assert node.describe_parameter(name).description
     assert node.silent() == [
         "No message on '/image'; check that the camera or simulation runs, and the remapping.",
-        "No message on '/reference'; check that something publishes it; without it nothing is "
-        'known of errors.']
+        "No message on '/reference'; check that something publishes it; without it errors "
+        'are unknown.']

@@ -9,10 +9,9 @@ import sys
 import numpy as np
 from stream_agent.engine import packed
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.ranks.costs import measure_link
-from stream_agent.engine.ranks.engine import PartitionedEngine
+from stream_agent.engine.ranks.engine import joined_ranks, PartitionedEngine, share_partition
 from stream_agent.engine.ranks.exchange import Exchange, GroupedExchange, RankError
-from stream_agent.engine.ranks.orders import joined_ranks, share_partition
+from stream_agent.engine.ranks.local_ranks import measure_link
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import with_schedule

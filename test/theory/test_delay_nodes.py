@@ -2,7 +2,7 @@
 
 from hypothesis import given, strategies as st
 import pytest
-from stream_agent.theory.delay_nodes import with_copies
+from stream_agent.graph_files.graph_file import with_copies
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
 from stream_agent.theory.information import images_seen

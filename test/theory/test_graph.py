@@ -5,9 +5,8 @@ from pathlib import Path
 
 from hypothesis import given, strategies as st
 import pytest
-from stream_agent.graph_files.graph_file import graph_from_data, load_graph
+from stream_agent.graph_files.graph_file import graph_from_data, load_graph, with_copies
 from stream_agent.theory.counting import count_valid_patterns
-from stream_agent.theory.delay_nodes import with_copies
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import (
     EdgeSpec, graph_to_data, GraphError, GraphSpec, NodeSpec, with_schedule)

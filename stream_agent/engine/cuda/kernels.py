@@ -12,9 +12,8 @@ from functools import cache
 from math import prod
 from typing import NamedTuple
 
-from stream_agent.engine.cuda.batches import BufferPlace, Group, neighbours
 from stream_agent.engine.cuda.branches import Buffer
-from stream_agent.engine.cuda.buffers import Action
+from stream_agent.engine.cuda.buffers import Action, BufferPlace, Group, neighbours
 from stream_agent.engine.cuda.device import Run
 from stream_agent.engine.cuda.terms import (
     capture, CapturedTerm, ConvolutionTerm, DenseTerm, is_channels_last, is_convolution, is_dense,

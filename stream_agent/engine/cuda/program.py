@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import NamedTuple
 
-from stream_agent.engine.cuda.batches import Group, grouped, places_of, stacks_of
 from stream_agent.engine.cuda.branches import Buffer, Kernel, plan_branches
-from stream_agent.engine.cuda.buffers import Action, BufferPlan
+from stream_agent.engine.cuda.buffers import (
+    Action, BufferPlan, Group, grouped, places_of, stacks_of)
 from stream_agent.engine.cuda.device import Device, Half, Run
 from stream_agent.engine.cuda.kernels import CudaKernels, Memory
 from stream_agent.network.rollout_network import RolloutNetwork

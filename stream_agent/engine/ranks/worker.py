@@ -5,15 +5,13 @@ from datetime import timedelta
 import json
 import sys
 
-from stream_agent.engine.ranks.costs import measure_link, measure_nodes
-from stream_agent.engine.ranks.engine import PartitionedEngine
+from stream_agent.engine.ranks.engine import PartitionedEngine, share_partition
 from stream_agent.engine.ranks.exchange import RankError
 from stream_agent.engine.ranks.local_ranks import (
-    HOST, join, PLANNER, RankJob, ready, START_TIMEOUT)
-from stream_agent.engine.ranks.orders import share_partition
+    HOST, join, measure_link, measure_nodes, PLANNER, RankJob, ready, START_TIMEOUT)
 from stream_agent.network.checkpoint import load_policy
-from stream_agent.network.custom import allow_transforms
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.partition import MessageCost, Partition
 from stream_agent.theory.planning.partition_search import partition

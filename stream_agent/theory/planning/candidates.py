@@ -8,8 +8,7 @@ import math
 
 import numpy as np
 from stream_agent.theory.graph import GraphSpec, reachable, with_schedule
-from stream_agent.theory.information import (
-    Ages, delay_edges, information_ages, memory_edges)
+from stream_agent.theory.information import Ages, delay_edges, information_ages, memory_edges
 from stream_agent.theory.patterns import (
     Edge, Pattern, sequential_pattern, streaming_edges, streaming_pattern, update_order)
 from stream_agent.theory.planning.costs import NodeCosts

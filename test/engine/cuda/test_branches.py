@@ -7,9 +7,8 @@ from random import Random
 from hypothesis import assume, given, strategies as st
 import networkx as nx
 import pytest
-from stream_agent.engine.cuda.batches import grouped, places_of, stacks_of
 from stream_agent.engine.cuda.branches import dependencies, Kernel, levels, plan_branches
-from stream_agent.engine.cuda.buffers import BufferPlan
+from stream_agent.engine.cuda.buffers import BufferPlan, grouped, places_of, stacks_of
 from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns

@@ -7,8 +7,7 @@ import time
 
 from hypothesis import given, strategies as st
 import pytest
-from stream_agent.graph_files.graph_file import graph_from_data
-from stream_agent.theory.delay_nodes import with_copies
+from stream_agent.graph_files.graph_file import graph_from_data, with_copies
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.information import delay_edges
 from stream_agent.theory.patterns import (
