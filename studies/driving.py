@@ -9,7 +9,6 @@ intervals of a bootstrap over recordings. No policy is given an earlier command.
 
 import argparse
 from collections.abc import Sequence
-import json
 from pathlib import Path
 import time
 
@@ -25,7 +24,7 @@ from stream_agent.learning.policy_jobs import usual_cache
 from stream_agent.learning.settings import CloningSchedule, TrainerOptions
 from stream_agent.learning.trainer import Trainer
 from stream_agent.learning.window_sampler import RecordedEpisode
-from stream_agent.measurement.machine import machine
+from stream_agent.measurement.machine import show
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.recordings.alignment import Alignment
@@ -215,9 +214,7 @@ def report(arguments: argparse.Namespace, results: dict, seconds: dict, frames: 
         'updates_per_frame': arguments.updates_per_frame,
         'policies': {name: figures_of(folds, seconds[name]) for name, folds in results.items()},
         'differences': {f'streaming - {name}': difference(results['streaming'], results[name])
-                        for name in others},
-        'machine': machine()}
-    print(json.dumps(figures) if arguments.json else '\n'.join(
-        [*table(figures), f'{frames:,} frames, {arguments.epochs:g} epochs; streaming holds an '
-         f'image for {arguments.updates_per_frame} update steps; one thread, '
-         f'torch {torch.__version__}, {figures["machine"]}']))
+                        for name in others}}
+    show([*table(figures), f'{frames:,} frames, {arguments.epochs:g} epochs; streaming holds an '
+          f'image for {arguments.updates_per_frame} update steps; one thread, '
+          f'torch {torch.__version__}'], figures, arguments.json)

@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 from stream_agent.cli.arguments import check_folder, positive
 from stream_agent.learning.worker_pool import run_side_by_side
-from stream_agent.measurement.machine import machine
+from stream_agent.measurement.machine import show
 from stream_agent.theory.planning.candidates import PARALLEL, SERIAL
 from studies.closed_loop.picture import draw
 from studies.closed_loop.schemes import KINDS, OURS, Scheme, schemes
 from studies.closed_loop.study import FULL, QUICK, SETTINGS, study_id, study_row, StudyBudget
-from studies.closed_loop.tables import cells_of, markdown, SchemeResult, table, verdicts
+from studies.closed_loop.tables import cells_of, SchemeResult, tables, verdicts
 
 RATIOS = (0.16, 0.8, 1.6, 3.2, 6.4)
 
@@ -151,11 +151,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     if arguments.draw:
         draw(cells, arguments.draw)
-    if arguments.json:
-        print(json.dumps({'cells': [cell.as_data() for cell in cells],
-                          'verdicts': [verdict._asdict() for verdict in verdicts(cells)],
-                          'machine': machine()}))
-        return 0
-    print((markdown if arguments.markdown else table)(cells))
-    print(*(str(verdict) for verdict in verdicts(cells)), machine(), sep='\n')
+    given = verdicts(cells)
+    show([tables(cells, arguments.markdown), *map(str, given)],
+         {'cells': [cell.as_data() for cell in cells],
+          'verdicts': [verdict._asdict() for verdict in given]}, arguments.json)
     return 0

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 import numpy as np
 from stream_agent.drawing.plot_style import (
-    BLUE, FAINT, GREEN, INK, legend_outside, PURPLE, STYLE, VERMILION)
+    BLUE, FAINT, GREEN, INK, legend_outside, PURPLE, save, STYLE, VERMILION)
 from studies.noisy.confusion import read_confusion, TemporalConfusion
 from studies.noisy.experiments import Noisy
 from studies.noisy.jobs import ExperimentJob, read_curve
@@ -138,8 +138,9 @@ def draw_curves(curves: Sequence[Curve], published: Sequence[Curve], paths: Sequ
                    for handle, label in zip(*axes.get_legend_handles_labels())}
         legend_outside(figure, 'lower left', handles=list(handles.values()),
                        labels=list(handles), ncols=3)
+        figure.set_label(f'accuracy by {"update step" if against == "steps" else "frame"}')
         for path in paths:
-            figure.savefig(path, dpi=150)
+            save(figure, path)
 
 
 def draw_curve(axes: Axes, curve: Curve, places: Sequence[int], held: bool) -> None:
@@ -178,9 +179,11 @@ def draw_confusion(network: str, confusions: Mapping[str, TemporalConfusion], pa
         for axes, (rollout, which) in zip(figure.subplots(len(rows), squeeze=False).flat, rows):
             draw_matrices(axes, confusions[rollout], which, delays)
             axes.set_ylabel(f'{rollout}\n{which} class', color=COLOURS.get(rollout, INK))
-        figure.suptitle(f'{network}: told class (across) against the class shown now (new) and '
-                        'before the change (old)')
-        figure.savefig(path, dpi=150)
+        title = (f'{network}: told class (across) against the class shown now (new) and before '
+                 'the change (old)')
+        figure.suptitle(title)
+        figure.set_label(title)
+        save(figure, path)
 
 
 def draw_matrices(axes: Axes, found: TemporalConfusion, which: str, delays: int) -> None:
