@@ -9,7 +9,6 @@ intervals of a bootstrap over recordings. No policy is given an earlier command.
 
 import argparse
 from collections.abc import Sequence
-import json
 from pathlib import Path
 import time
 
@@ -25,7 +24,7 @@ from stream_agent.learning.policy_jobs import usual_cache
 from stream_agent.learning.settings import CloningSchedule, TrainerOptions
 from stream_agent.learning.trainer import Trainer
 from stream_agent.learning.window_sampler import RecordedEpisode
-from stream_agent.measurement.machine import machine
+from stream_agent.measurement.machine import show
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.recordings.alignment import Alignment
@@ -37,7 +36,7 @@ STEERING = 1
 RIDGE = 100.0
 RESAMPLES = 2000
 # Steps of 128 frames; the state is carried over, so gradients need not reach far.
-EPOCHS, STREAMS, WINDOW, UPDATES, LEARNING_RATE = 24.0, 64, 2, 3, 2e-3
+SCHEDULE = CloningSchedule(24.0, 64, 2, 2e-3, updates_per_frame=3)
 AUGMENTATION = Augmentation()
 # A name, its pattern, and its learner.
 NETWORKS = {
@@ -47,31 +46,22 @@ NETWORKS = {
 }
 
 
-def parse(args: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        'studies driving', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the study."""
     parser.add_argument('--data', nargs='+', type=Path, required=True, metavar='BAG',
                         help='recordings, or folders of them')
     parser.add_argument('--graph', type=find_graph, default=find_graph('donkey'))
     parser.add_argument('--policies', nargs='+', choices=[*NETWORKS, 'ridge'],
                         default=[*NETWORKS, 'ridge'])
     parser.add_argument('--folds', type=positive, default=5, help='of five, how many to hold out')
-    parser.add_argument('--epochs', type=float, default=EPOCHS)
-    parser.add_argument('--streams', type=positive, default=STREAMS)
-    parser.add_argument('--window', type=positive, default=WINDOW)
-    parser.add_argument('--updates-per-frame', type=positive, default=UPDATES, metavar='K',
-                        help='update steps of the streaming rollout for which an image is held; '
-                        'the others answer within the frame anyway')
-    parser.add_argument('--learning-rate', type=float, default=LEARNING_RATE)
+    # The updates are of the streaming rollout; the others respond within the frame anyway.
+    add_settings(parser, SCHEDULE, without=('weights',))
     parser.add_argument('--cache', type=Path, default=usual_cache())
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--quick', action='store_true', help='one epoch of one fold')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
     add_settings(parser, Reading)
     add_settings(parser, Alignment)
-    return parser.parse_args(args)
 
 
 def train(name: str, episodes: Sequence[RecordedEpisode], preprocessing: Preprocessing, limits,
@@ -81,9 +71,7 @@ def train(name: str, episodes: Sequence[RecordedEpisode], preprocessing: Preproc
     graph = load_graph(arguments.graph)
     torch.manual_seed(arguments.seed)
     network = RolloutNetwork(graph, pattern(graph))
-    schedule = CloningSchedule(
-        arguments.epochs, arguments.streams, arguments.window, arguments.learning_rate,
-        updates_per_frame=updates_of(name, arguments))
+    schedule = settings_of(arguments, SCHEDULE, updates_per_frame=updates_of(name, arguments))
     learner = kind(network, preprocessing, limits, episodes, schedule, AUGMENTATION,
                    arguments.seed, name)
     options = TrainerOptions(learner.steps, schedule.learning_rate, seed=arguments.seed,
@@ -106,7 +94,7 @@ def grey(episode: RecordedEpisode) -> np.ndarray:
 
 
 def ridge(learnt: Sequence[RecordedEpisode], held_out: Sequence[RecordedEpisode]) -> list:
-    """Return the answers of ridge regression to every held-out episode."""
+    """Return the predictions of ridge regression for every held-out episode."""
     pixels = np.concatenate([grey(episode) for episode in learnt])
     targets = np.concatenate([episode.targets for episode in learnt])
     mean, offset = pixels.mean(0), targets.mean(0)
@@ -119,7 +107,7 @@ def ridge(learnt: Sequence[RecordedEpisode], held_out: Sequence[RecordedEpisode]
 def predictions(name: str, learnt: Sequence[RecordedEpisode],
                 held_out: Sequence[RecordedEpisode], preprocessing: Preprocessing, limits,
                 arguments: argparse.Namespace) -> list[np.ndarray]:
-    """Train one policy and return its answers to every held-out episode."""
+    """Train one policy and return its predictions for every held-out episode."""
     if name == 'ridge':
         return ridge(learnt, held_out)
     network = train(name, learnt, preprocessing, limits, arguments)
@@ -129,7 +117,7 @@ def predictions(name: str, learnt: Sequence[RecordedEpisode],
 
 
 def r2_of(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Return R2 of the steering over (targets, answers) of some episodes."""
+    """Return R2 of the steering over (targets, predictions) of some episodes."""
     targets, found = (np.concatenate(parts)[:, STEERING:] for parts in zip(*pairs))
     return float(r2_score(targets, found)[0])
 
@@ -148,7 +136,7 @@ def interval(pairs: dict[str, list], statistic) -> list[float]:
 
 
 def by_recording(results: Sequence[tuple[RecordedEpisode, np.ndarray]]) -> dict[str, list]:
-    """Group (targets, answers) by recording."""
+    """Group (targets, predictions) by recording."""
     groups: dict[str, list] = {}
     for episode, found in results:
         groups.setdefault(episode.name, []).append((episode.targets, found))
@@ -192,9 +180,8 @@ def table(figures: dict) -> list[str]:
     return lines
 
 
-def main(args: Sequence[str]) -> None:
-    """Print a table, or figures for programs."""
-    arguments = parse(args)
+def run(arguments: argparse.Namespace) -> int:
+    """Train every policy on every fold, and print a table, or figures for programs."""
     torch.set_num_threads(1)
     if arguments.quick:
         arguments.epochs, arguments.folds = 1.0, 1
@@ -216,6 +203,7 @@ def main(args: Sequence[str]) -> None:
                 name, learnt, held_out, preprocessing, limits, arguments))))
             seconds[name] += time.process_time() - start
     report(arguments, results, seconds, sum(map(len, episodes)))
+    return 0
 
 
 def report(arguments: argparse.Namespace, results: dict, seconds: dict, frames: int) -> None:
@@ -226,9 +214,7 @@ def report(arguments: argparse.Namespace, results: dict, seconds: dict, frames: 
         'updates_per_frame': arguments.updates_per_frame,
         'policies': {name: figures_of(folds, seconds[name]) for name, folds in results.items()},
         'differences': {f'streaming - {name}': difference(results['streaming'], results[name])
-                        for name in others},
-        'machine': machine()}
-    print(json.dumps(figures) if arguments.json else '\n'.join(
-        [*table(figures), f'{frames:,} frames, {arguments.epochs:g} epochs; streaming holds an '
-         f'image for {arguments.updates_per_frame} update steps; one thread, '
-         f'torch {torch.__version__}, {figures["machine"]}']))
+                        for name in others}}
+    show([*table(figures), f'{frames:,} frames, {arguments.epochs:g} epochs; streaming holds an '
+          f'image for {arguments.updates_per_frame} update steps; one thread, '
+          f'torch {torch.__version__}'], figures, arguments.json)

@@ -2,7 +2,7 @@
 Which rollout drives best on which computer: training and driving under emulated timing.
 
 Every scheme is trained under the very timing that it will have, with the same budget, and then
-drives held-out courses. Finished rows are kept in a folder, and a second call goes on.
+drives held-out courses. Finished rows are kept in a folder, and a second call resumes.
 """
 
 import argparse
@@ -15,14 +15,14 @@ import sys
 import time
 from typing import NamedTuple
 
-from stream_agent.cli.arguments import positive
+from stream_agent.cli.arguments import check_folder, positive
 from stream_agent.learning.worker_pool import run_side_by_side
-from stream_agent.measurement.machine import machine
+from stream_agent.measurement.machine import show
 from stream_agent.theory.planning.candidates import PARALLEL, SERIAL
 from studies.closed_loop.picture import draw
 from studies.closed_loop.schemes import KINDS, OURS, Scheme, schemes
 from studies.closed_loop.study import FULL, QUICK, SETTINGS, study_id, study_row, StudyBudget
-from studies.closed_loop.tables import cells_of, markdown, SchemeResult, table, verdicts
+from studies.closed_loop.tables import cells_of, SchemeResult, tables, verdicts
 
 RATIOS = (0.16, 0.8, 1.6, 3.2, 6.4)
 
@@ -36,9 +36,8 @@ class StudyJob(NamedTuple):
     path: Path
 
 
-def parse(args: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser('studies closed-loop', description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the study."""
     parser.add_argument('--quick', action='store_true', help='a few minutes: sequential and '
                         'streaming at two costs, briefly trained once; shows that it works, and '
                         'not who wins')
@@ -53,24 +52,18 @@ def parse(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--effort', type=positive, default=1, help='times the usual training, to '
                         'see whether verdicts change (1)')
     parser.add_argument('--workers', type=positive, default=os.cpu_count(),
-                        help='trainings at once, a core each')
+                        help='trainings side by side, a core each')
     parser.add_argument('--output', type=Path, default=Path('results/closed_loop'),
                         help='folder of rows and policies (results/closed_loop)')
     parser.add_argument('--minutes', type=float, default=float('inf'),
-                        help='begin no training after so many; call again to go on')
+                        help='start no training after so many; call again to resume')
     parser.add_argument('--draw', type=Path, metavar='FILE', help='a picture: .svg or .png')
     parser.add_argument('--markdown', action='store_true', help='print tables of docs')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
-    arguments = parser.parse_args(args)
-    arguments.ratios = arguments.ratios or ((0.16, 6.4) if arguments.quick else RATIOS)
-    arguments.seeds = arguments.seeds or (1 if arguments.quick else 3)
-    if arguments.quick:
-        arguments.schemes = arguments.schemes or ['sequential', 'streaming']
-    return arguments
 
 
 def chosen(arguments: argparse.Namespace) -> list[tuple[float, str, Scheme]]:
-    """Return what is asked for; what is the same on both devices stands twice."""
+    """Return what is asked for; what is the same on both devices is there twice."""
     return [(ratio, device, scheme) for ratio in arguments.ratios for device in arguments.devices
             for scheme in schemes(ratio, device, SETTINGS.period)
             if not arguments.schemes or scheme.name in arguments.schemes]
@@ -85,17 +78,17 @@ def row_path(folder: Path, scheme: Scheme, seed: int, budget: StudyBudget) -> Pa
 def missing(wanted: Sequence[tuple[float, str, Scheme]], arguments: argparse.Namespace,
             budget: StudyBudget) -> list[StudyJob]:
     """
-    Return the rows that are not there yet, each once, those that most depends on first.
+    Return the rows that are not there yet, each once, those that matter most first.
 
-    Own commands are of use where a pass is dearest; elsewhere they come last, after all seeds
-    of everything else.
+    Own commands are of use where a pass is most expensive; elsewhere they come last, after all
+    seeds of everything else.
     """
-    dearest = max(cost for cost, _, _ in wanted)
+    highest = max(cost for cost, _, _ in wanted)
     jobs: dict[Path, tuple[tuple, StudyJob]] = {}
     for cost, _, scheme in wanted:
         for seed in range(1, arguments.seeds + 1):
             path = row_path(arguments.output, scheme, seed, budget)
-            urgency = (scheme.commands and cost < dearest, seed,
+            urgency = (scheme.commands and cost < highest, seed,
                        scheme.kind not in ('sequential', OURS))
             job = urgency, StudyJob(scheme, seed, budget, path)
             jobs[path] = min(jobs.get(path, job), job, key=lambda job: job[0])
@@ -140,9 +133,13 @@ def found(wanted: Sequence[tuple[float, str, Scheme]], arguments: argparse.Names
     return cells_of(rows, SETTINGS.period)
 
 
-def main(args: Sequence[str]) -> None:
-    """Train and drive what is missing, and show what is there."""
-    arguments = parse(args)
+def run(arguments: argparse.Namespace) -> int:
+    """Train and drive what is missing, and show what is there; returns the exit code."""
+    check_folder(arguments.draw)
+    arguments.ratios = arguments.ratios or ((0.16, 6.4) if arguments.quick else RATIOS)
+    arguments.seeds = arguments.seeds or (1 if arguments.quick else 3)
+    if arguments.quick:
+        arguments.schemes = arguments.schemes or ['sequential', 'streaming']
     budget = (QUICK if arguments.quick else FULL).longer(arguments.effort)
     arguments.output.mkdir(parents=True, exist_ok=True)
     wanted = chosen(arguments)
@@ -150,13 +147,12 @@ def main(args: Sequence[str]) -> None:
     make_all(jobs, arguments)
     cells = found(wanted, arguments, budget)
     if not cells:
-        sys.exit('no row is finished yet; call again to go on')
+        print('studies: no row is finished yet; call again to resume', file=sys.stderr)
+        return 1
     if arguments.draw:
         draw(cells, arguments.draw)
-    if arguments.json:
-        print(json.dumps({'cells': [cell.as_data() for cell in cells],
-                          'verdicts': [verdict._asdict() for verdict in verdicts(cells)],
-                          'machine': machine()}))
-        return
-    print((markdown if arguments.markdown else table)(cells))
-    print(*(str(verdict) for verdict in verdicts(cells)), machine(), sep='\n')
+    given = verdicts(cells)
+    show([tables(cells, arguments.markdown), *map(str, given)],
+         {'cells': [cell.as_data() for cell in cells],
+          'verdicts': [verdict._asdict() for verdict in given]}, arguments.json)
+    return 0

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
@@ -28,7 +27,6 @@ def draw(cells: Sequence[SchemeResult], path: Path) -> None:
     devices = list(dict.fromkeys(cell.device for cell in cells))
     with rc_context(PICTURE_STYLE):
         figure = Figure(figsize=(5.3 * len(devices), 10.4), layout='constrained')
-        FigureCanvasAgg(figure)
         grid = figure.add_gridspec(4, 2 * len(devices), height_ratios=(2.6, 1.5, 1, 1))
         for i, device in enumerate(devices):
             here = [cell for cell in cells if cell.device == device]

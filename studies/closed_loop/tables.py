@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from stream_agent.driving.compute_model import figures_of, TimingFigures
-from stream_agent.driving.evaluation import difference, rms_ratio
+from stream_agent.driving.evaluation import difference, rms_ratio, written
 from stream_agent.measurement.bootstrap import Interval
 from stream_agent.theory.planning.candidates import PARALLEL, SERIAL
 from studies.closed_loop.schemes import KINDS, OURS, Scheme
+from studies.layout import layout
 
 # Lateral RMS of ours relative to the sequential rollout's, by the cost of a pass.
 MARKS = {PARALLEL: {0.16: 1.05, 0.8: 1.03, 1.6: 1.0, 3.2: 0.90, 6.4: 0.60},
@@ -71,7 +72,7 @@ class MarkResult(NamedTuple):
 
     def __str__(self) -> str:
         return (f'{"reached" if self.reached else "MISSED"}: {self.device}, {self.cost:g} periods '
-                f'a pass: {self.what} {with_bounds(self.value)}, mark {self.mark:g}')
+                f'a pass: {self.what} {written(self.value)}, mark {self.mark:g}')
 
 
 def cells_of(rows: Mapping[tuple[float, str, str], tuple[Scheme, list[dict]]], period: float
@@ -134,7 +135,7 @@ def verdicts(cells: Sequence[SchemeResult]) -> list[MarkResult]:
 
 def best_peer(known: Mapping[tuple[str, float, str], SchemeResult], device: str
               ) -> list[MarkResult]:
-    """Compare ours with the best peer where a pass is dearest, both as they drive best."""
+    """Compare ours with the best peer where a pass is most expensive, both as they drive best."""
     cost = max(MARKS[device])
 
     def best(kinds: Sequence[str]) -> SchemeResult | None:
@@ -157,58 +158,41 @@ def names_in(cells: Sequence[SchemeResult]) -> list[str]:
             if name in there]
 
 
-def with_bounds(interval: Interval) -> str:
-    """Write an estimate with its interval."""
-    return '{:.2f} ({:.2f} to {:.2f})'.format(*interval)
-
-
 def over_smaller(cell: SchemeResult, known: Mapping[tuple[str, float, str], SchemeResult]) -> str:
     """Write the lateral RMS relative to that of the smaller network."""
     smaller = known.get((cell.device, cell.cost, 'smaller'))
     if smaller is None or cell.scheme == 'smaller':
         return '1' if smaller else '-'
-    return with_bounds(rms_ratio(cell.squares, smaller.squares))
+    return written(rms_ratio(cell.squares, smaller.squares))
 
 
 # What is written of a cell, of which it also takes those beside it.
 QUANTITIES = {
     'Lateral RMS relative to the sequential rollout (95 %), whose own is in brackets':
         lambda cell, _: (f'1 ({cell.rms * 1e3:.0f} mm)' if cell.scheme == 'sequential' else
-                         with_bounds(cell.ratio)),
+                         written(cell.ratio)),
     'Lateral RMS relative to the smaller network (95 %)': over_smaller,
     'Lane departures a minute': lambda cell, _: f'{cell.departures.mean():.2f}',
     'Lane departures a minute more than sequential (95 %)':
-        lambda cell, _: with_bounds(cell.more),
+        lambda cell, _: written(cell.more),
     'Latency / age of the newest / of the deep information, in camera periods; answers a second':
         lambda cell, _: (f'{cell.figures.latency:.2f} / {cell.figures.newest:.2f} / '
                          f'{cell.figures.deep:.2f}; {cell.figures.rate:.0f}')}
 
 
-def table(cells: Sequence[SchemeResult]) -> str:
-    """Lay all quantities out for a terminal."""
-    return laid_out(cells, lambda title: f'\n{title}',
-                    lambda parts: f'{parts[0]:<22}' + ''.join(f'{part:>26}' for part in parts[1:]))
-
-
-def markdown(cells: Sequence[SchemeResult]) -> str:
-    """Lay all quantities out as markdown."""
-    def line(parts: Sequence[str]) -> str:
-        rule = '\n' + '|---' * len(parts) + '|' if parts[0] == 'periods a pass' else ''
-        return '| ' + ' | '.join(parts) + ' |' + rule
-    return laid_out(cells, lambda title: f'\n**{title}**\n', line)
-
-
-def laid_out(cells: Sequence[SchemeResult], heading, line) -> str:
+def tables(cells: Sequence[SchemeResult], markdown: bool) -> str:
     """Lay all quantities out, a table for each on each device."""
     known = by_name(cells)
     lines = []
     for device in dict.fromkeys(cell.device for cell in cells):
-        costs = sorted({cell.cost for cell in cells if cell.device == device})
         here = [cell for cell in cells if cell.device == device]
-        for title, text in QUANTITIES.items():
-            lines.append(heading(f'{device.capitalize()} device: {title}'))
-            lines.append(line(['periods a pass', *(f'{cost:g}' for cost in costs)]))
-            lines += [line([name, *(text(known[device, cost, name], known)
-                                    if (device, cost, name) in known else '-'
-                                    for cost in costs)]) for name in names_in(here)]
+        costs = sorted({cell.cost for cell in here})
+        for quantity, text in QUANTITIES.items():
+            title = f'{device.capitalize()} device: {quantity}'
+            rows = [['periods a pass', *(f'{cost:g}' for cost in costs)]]
+            rows += [[name, *(text(known[device, cost, name], known)
+                              if (device, cost, name) in known else '-' for cost in costs)]
+                     for name in names_in(here)]
+            lines += ['', *([f'**{title}**', ''] if markdown else [title]),
+                      *layout(rows, markdown)]
     return '\n'.join(lines)

@@ -8,12 +8,12 @@ forecasts. docs/regimes.md explains it.
 """
 
 import argparse
-from collections.abc import Sequence
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from stream_agent.cli.arguments import check_folder
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.layer_profiler import measure_costs
 from stream_agent.graph_files.graph_file import load_graph
@@ -141,9 +141,8 @@ class RegimeBench:
                                 min(max(fewest, count), MOST_COMMANDS))
 
 
-def parse(args: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser('studies regimes', description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the study."""
     parser.add_argument('--quick', action='store_true', help='under 50 s, wider scatter')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
     parser.add_argument('--markdown', action='store_true', help='print tables for docs/regimes.md')
@@ -154,7 +153,6 @@ def parse(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--ages-only', action='store_true',
                         help='leave the error in effect out, for which a network is trained')
     parser.add_argument('--draw', type=Path, metavar='FILE', help='draw it, .svg or .png')
-    return parser.parse_args(args)
 
 
 def settings_of(arguments: argparse.Namespace) -> RegimeSettings:
@@ -165,16 +163,15 @@ def settings_of(arguments: argparse.Namespace) -> RegimeSettings:
     return settings._replace(steps=0) if arguments.ages_only else settings
 
 
-def main(args: Sequence[str]) -> None:
-    """Measure everything, print it, and draw it."""
-    arguments = parse(args)
+def run(arguments: argparse.Namespace) -> int:
+    """Measure everything, print it, and draw it; returns the exit code."""
+    check_folder(arguments.draw)
     torch.set_num_threads(1)
     settings = settings_of(arguments)
     bench = RegimeBench(load_graph(GRAPHS / f'{arguments.graph}.yaml'), arguments.device, settings)
     cells = [cell for ratio in settings.ratios for cell in bench.cells(ratio)]
     pass_ms = 1e3 * (bench.costs.total() + bench.costs.overhead)
-    lines = [*tables(cells, bench.graph, bench.costs, tuple(bench.watched),
-                     arguments.markdown),
+    lines = [*tables(cells, bench.graph, bench.costs, tuple(bench.watched), arguments.markdown),
              f'graph {arguments.graph}: a pass takes {pass_ms:.2f} ms; float32, 1 thread, '
              f'{arguments.device}, torch {torch.__version__}',
              f'estimates as theory says, in all {len(cells)} runs: '
@@ -183,9 +180,9 @@ def main(args: Sequence[str]) -> None:
         lines.append('error of the estimates on still images, 1 = saying "middle": ' + ', '.join(
             f'{source} {error:.2f}' for source, error in zip(bench.sources, bench.accuracy)))
     if arguments.draw:
-        draw(cells, bench.graph, bench.costs, tuple(bench.watched),
-             arguments.draw)
+        draw(cells, bench.graph, bench.costs, tuple(bench.watched), arguments.draw)
     show(lines, {'cells': [figures_of(cell) for cell in cells], 'pass_ms': pass_ms,
                  'outputs_equal': all(cell.equal for cell in cells),
                  'scenes': list(bench.watched),
                  'accuracy': dict(zip(bench.sources, bench.accuracy))}, arguments.json)
+    return 0

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
@@ -40,7 +39,6 @@ def draw(cells: Sequence[RolloutResult], graph: GraphSpec, costs: NodeCosts, sce
     """
     with rc_context(PICTURE_STYLE):
         figure = Figure(figsize=(10.2, 7.4), layout='constrained')
-        FigureCanvasAgg(figure)
         *ages, effect = figure.subplots(2, 2).flat
         for axes, (name, (title, ticks)) in zip(ages, PANELS.items()):
             draw_panel(axes, title, measured_points(cells, lambda found: getattr(found, name)),

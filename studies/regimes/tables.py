@@ -9,6 +9,7 @@ from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.planning.candidates import Candidate, PARALLEL, SERIAL
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.planner import make_plan
+from studies.layout import layout
 from studies.regimes.rollouts import CAMERA_PERIOD, KINDS, rollouts, scaled
 
 BASELINE = 'sequential'
@@ -108,8 +109,7 @@ def figures_of(cell: RolloutResult) -> dict:
 
 
 def tables(cells: Sequence[RolloutResult], graph: GraphSpec, costs: NodeCosts,
-           scenes: Sequence[str],
-           markdown: bool) -> list[str]:
+           scenes: Sequence[str], markdown: bool) -> list[str]:
     """
     Return all tables, as lines.
 
@@ -134,8 +134,7 @@ def tables(cells: Sequence[RolloutResult], graph: GraphSpec, costs: NodeCosts,
 
 
 def best_rows(cells: Sequence[RolloutResult], graph: GraphSpec, costs: NodeCosts,
-              scenes: Sequence[str]
-              ) -> list[list[str]]:
+              scenes: Sequence[str]) -> list[list[str]]:
     """Return what is best at every ratio: for the planner before, and in every scene after."""
     rows = [['ratio', 'planner', *scenes]]
     for ratio in dict.fromkeys(cell.ratio for cell in cells):
@@ -196,8 +195,7 @@ def crossing_text(points: Sequence[Point], lowest: float) -> str:
 
 
 def crossings(cells: Sequence[RolloutResult], graph: GraphSpec, costs: NodeCosts,
-              scenes: Sequence[str]
-              ) -> list[list[str]]:
+              scenes: Sequence[str]) -> list[list[str]]:
     """Return from where on each rollout is better than the sequential one, a row a quantity."""
     rows = [['', *KINDS[1:]]]
     for name in ('latency', 'newest', 'deep'):
@@ -230,13 +228,3 @@ def parallel_rows(graph: GraphSpec, costs: NodeCosts) -> list[list[str]]:
             f'{found[kind].newest:.2f} / {found[kind].deep:.2f}' if kind in found else '-'
             for kind in KINDS)])
     return rows
-
-
-def layout(rows: list[list[str]], markdown: bool) -> list[str]:
-    """Return a table as lines, its first row as the head."""
-    if markdown:
-        lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
-        return [lines[0], '|' + '---|' * len(rows[0]), *lines[1:]]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ['  '.join(text.ljust(width) for text, width in zip(row, widths)).rstrip()
-            for row in rows]

@@ -11,7 +11,7 @@ from stream_agent.theory.graph import with_schedule
 from studies.closed_loop.picture import draw
 from studies.closed_loop.schemes import costs_of, GRAPH, plain_schemes, READ_OUT, schemes, smaller
 from studies.closed_loop.study import FULL, QUICK, schedule_of, study_row
-from studies.closed_loop.tables import cells_of, markdown, SchemeResult, table, verdicts
+from studies.closed_loop.tables import cells_of, SchemeResult, tables, verdicts
 import torch
 
 PERIOD = 1 / 60
@@ -98,8 +98,8 @@ def test_a_row_is_trained_driven_and_laid_out(tmp_path):
     assert sequential.ratio.estimate == 1.0
     assert other.ratio.estimate == pytest.approx(other.rms / sequential.rms)
     assert sequential.figures.newest == pytest.approx(10.0, abs=0.01)
-    assert 'smaller+commands' in table(cells)
-    assert '| smaller+commands | ' in markdown(cells)
+    assert '\nsmaller+commands  ' in tables(cells, markdown=False)
+    assert '| smaller+commands | ' in tables(cells, markdown=True)
     draw(cells, tmp_path / 'picture.svg')
     assert 'no mark was run' in (tmp_path / 'picture.svg').read_text()
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.theory.planning.costs import NodeCosts
+from studies.layout import layout
 from studies.regimes.effect import (
     Drift, error_in_effect, fresh_network, MovingScene, readouts, sources_of_output, still_errors,
     train, watch, Watched, with_estimates)
 from studies.regimes.picture import draw
 from studies.regimes.rollouts import KINDS, rollouts
 from studies.regimes.tables import (
-    crossing, crossing_text, forecasts, layout, Point, RolloutResult, tables)
+    crossing, crossing_text, forecasts, Point, RolloutResult, tables)
 from studies.regimes.timing import (
     answers, engine_of, EngineRun, go_on, make_engine, mean_ages, run_in_real_time, same_but_older)
 

@@ -5,9 +5,8 @@ import gzip
 import cv2
 import numpy as np
 import pytest
-from studies.experiments.datasets import load_cifar10, load_mnist
-from studies.experiments.readers import DataError
-from studies.experiments.signs import load_signs
+from studies.noisy.datasets import DataError, load_cifar10, load_mnist
+from studies.noisy.signs import load_signs
 from support.data_files import (
     colours, idx, mosaic, NAMES, squares, write_cifar, write_mnist, write_signs)
 
@@ -86,20 +85,20 @@ def said(load, path):
 
 def test_what_is_missing_is_named(tmp_path):
     assert said(load_mnist, tmp_path / 'no') == (
-        'PATH: there is nothing; give --data the folder with the data')
+        'PATH: it does not exist; give --data the folder with the data')
     write_mnist(tmp_path)
     (tmp_path / f'{NAMES[1]}.gz').unlink()
     assert said(load_mnist, tmp_path) == (
-        'PATH: no train-labels-idx1-ubyte.gz there, nor an archive mnist.npz; give --data the '
+        'PATH: there is no train-labels-idx1-ubyte.gz, nor an archive mnist.npz; give --data the '
         "folder with MNIST's four idx files")
     (tmp_path / 'data_batch_1').touch()
     assert said(load_cifar10, tmp_path) == (
-        'PATH: no data_batch_1.bin there, nor an archive cifar10*.npz; give --data the folder of '
-        'the binary version (cifar-10-binary.tar.gz, unpacked). What is there is the Python '
+        'PATH: there is no data_batch_1.bin, nor an archive cifar10*.npz; give --data the folder '
+        'of the binary version (cifar-10-binary.tar.gz, unpacked). What is there is the Python '
         'version: pickles, which can run code, are not read')
     assert said(load_signs, tmp_path) == (
-        'PATH: no class folders such as 00000 with pictures such as 00000_00000.ppm there, nor an '
-        "archive gtsrb*.npz; give --data the folder of GTSRB's official training images "
+        'PATH: there are no class folders such as 00000 with pictures such as 00000_00000.ppm, '
+        "nor an archive gtsrb*.npz; give --data the folder of GTSRB's official training images "
         '(Final_Training/Images)')
 
 
@@ -111,11 +110,12 @@ def test_damaged_files_are_refused(tmp_path):
     assert 'cannot be unpacked' in said(load_mnist, tmp_path)
     path.write_bytes(gzip.compress(idx(squares(3)[0])[:-1]))
     assert said(load_mnist, tmp_path) == (
-        f'PATH/{NAMES[0]}.gz: 2351 values follow, but its header says 3 x 28 x 28; fetch it again')
+        f'PATH/{NAMES[0]}.gz: 2351 values follow, but its header says 3 x 28 x 28; download it '
+        'again')
     path.write_bytes(gzip.compress(b'<html>'))
     assert said(load_mnist, tmp_path) == (
-        f'PATH/{NAMES[0]}.gz: it begins with 3c 68 74 6d, and an idx file of bytes with 00 00 08; '
-        'fetch it again')
+        f'PATH/{NAMES[0]}.gz: it begins with 3c 68 74 6d, but an idx file of bytes with 00 00 '
+        '08; download it again')
     path.write_bytes(gzip.compress(idx(squares(3)[0])))
     assert said(load_mnist, tmp_path) == 'PATH: 3 images, but 200 labels'
 
@@ -123,7 +123,7 @@ def test_damaged_files_are_refused(tmp_path):
 def test_archives_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / 'mnist.npz'
     np.savez(path, x_train=np.zeros(3))
-    assert said(load_mnist, path) == "PATH: no array 'y_train' in it; there are x_train"
+    assert said(load_mnist, path) == "PATH: it has no array 'y_train'; it has x_train"
     np.savez(path, **{name: np.zeros((2, 8, 8), np.uint8) for name in (
         'x_train', 'y_train', 'x_test', 'y_test')})
     assert said(load_mnist, path) == (
@@ -134,5 +134,5 @@ def test_archives_that_do_not_fit_are_refused(tmp_path):
 
 def test_short_tracks_are_refused(tmp_path):
     assert said(load_signs, write_signs(tmp_path / 'images', frames=9)) == (
-        'PATH: a track of class 0 has 9 frames; windows take up to 15. Fetch the official '
+        'PATH: a track of class 0 has 9 frames; windows take up to 15. Use the official '
         'training images, whose tracks have 30')

@@ -15,11 +15,11 @@ from stream_agent.learning.trainer import Trainer, TrainerOptions, TrainingOutco
 from stream_agent.measurement.machine import machine, versions
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.patterns import streaming_edges
-from studies.experiments.answers import Answers, pattern_named
-from studies.experiments.confusion import temporal_confusion
-from studies.experiments.noisy import EXPERIMENTS, NoisySchedule
-from studies.experiments.readers import DataError
-from studies.experiments.task import accuracy, Clips, NoisyClassification, shortened
+from studies.noisy.confusion import temporal_confusion
+from studies.noisy.datasets import DataError
+from studies.noisy.experiments import EXPERIMENTS, NoisySchedule
+from studies.noisy.task import (
+    accuracy, Clips, NoisyClassification, pattern_named, shortened, WindowOutputs)
 import torch
 
 FORMAT = 'stream_agent curve 1'
@@ -57,7 +57,7 @@ class ExperimentJob:
 
     @property
     def unfinished(self) -> Path:
-        """Folder of what a stopped training goes on from."""
+        """Folder of what a stopped training resumes from."""
         return self.output / 'unfinished'
 
     @property
@@ -91,17 +91,17 @@ def network_of(job: ExperimentJob) -> RolloutNetwork:
         graph, experiment.rollouts[job.network][job.rollout]))
 
 
-def run(job: ExperimentJob) -> bool:
+def train_and_test(job: ExperimentJob) -> bool:
     """
-    Train a network, test it, and write what came out; or go on where that was stopped.
+    Train a network, test it, and write what came out; or resume what was stopped.
 
     :returns: Whether it was finished.
     """
     train, test = clips_of(job.experiment, job.data)
     network = network_of(job)
-    answers = Answers(network.graph, network.pattern)
+    outputs = WindowOutputs(network.graph, network.pattern)
     learner = NoisyClassification(
-        network, answers, train, EXPERIMENTS[job.experiment].deviation, job.schedule.batch,
+        network, outputs, train, EXPERIMENTS[job.experiment].deviation, job.schedule.batch,
         job.seed, job.label)
     trainer = Trainer(learner, TrainerOptions(
         steps=job.schedule.steps(len(train.labels)), learning_rate=job.schedule.learning_rate,
@@ -110,24 +110,24 @@ def run(job: ExperimentJob) -> bool:
         tensorboard=job.tensorboard, position=job.position, quiet=job.quiet), job.unfinished)
     outcome = trainer.run()
     if outcome.finished and distributed.rank() == 0:
-        test_and_write(job, network, answers, shortened(test, job.schedule.test_clips), outcome)
+        test_and_write(job, network, outputs, shortened(test, job.schedule.test_clips), outcome)
         trainer.discard()
     return outcome.finished
 
 
-def test_and_write(job: ExperimentJob, network: RolloutNetwork, answers: Answers, clips: Clips,
-                   outcome: TrainingOutcome) -> None:
+def test_and_write(job: ExperimentJob, network: RolloutNetwork, outputs: WindowOutputs,
+                   clips: Clips, outcome: TrainingOutcome) -> None:
     """Test a network that is trained, and write its matrices and its curve."""
     experiment = EXPERIMENTS[job.experiment]
     start = time.perf_counter()
-    right = accuracy(network, answers, clips, experiment.deviation, job.seed)
-    matrices = temporal_confusion(network, answers, clips, experiment.deviation,
+    right = accuracy(network, outputs, clips, experiment.deviation, job.seed)
+    matrices = temporal_confusion(network, outputs, clips, experiment.deviation,
                                   experiment.classes, job.seed)
     job.confusion.parent.mkdir(parents=True, exist_ok=True)
     matrices.write(job.confusion)
     curve = {
         **settings_of(job), 'streams': streaming_edges(network.pattern),
-        'frames': answers.frames, 'steps': answers.steps, 'accuracy': right.tolist(),
+        'frames': outputs.frames, 'steps': outputs.steps, 'accuracy': right.tolist(),
         'parameters': sum(weight.numel() for weight in network.parameters()),
         'gradient_steps': outcome.step, 'loss': float(np.mean(outcome.losses[-100:])),
         'test_clips': len(clips.labels), 'training_s': round(outcome.seconds, 1),
@@ -137,7 +137,7 @@ def test_and_write(job: ExperimentJob, network: RolloutNetwork, answers: Answers
 
 
 def settings_of(job: ExperimentJob) -> dict[str, Any]:
-    """Return what has to be the same for a curve to be taken for this job's."""
+    """Return what needs to be the same for a curve to be taken for this job's."""
     return {'format': FORMAT, 'experiment': job.experiment, 'network': job.network,
             'rollout': job.rollout, 'seed': job.seed, 'precision': job.precision,
             'schedule': asdict(job.schedule)}
@@ -156,9 +156,9 @@ def read_curve(job: ExperimentJob) -> dict[str, Any] | None:
         settings = {name: curve.get(name) for name in settings_of(job)}
         curve['accuracy'], curve['steps']
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f'{job.curve}: it is no curve ({error}); remove it') from None
+        raise DataError(f'{job.curve}: it is not a valid curve ({error}); remove it') from None
     for name, now in settings_of(job).items():
         if settings[name] != now:
-            raise DataError(f'{job.curve}: it comes from {name} {settings[name]}, not {now}; take '
+            raise DataError(f'{job.curve}: it comes from {name} {settings[name]}, not {now}; give '
                             'another --output, or the same options')
     return curve

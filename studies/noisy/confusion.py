@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from stream_agent.network.rollout_network import RolloutNetwork
-from studies.experiments.answers import Answers
-from studies.experiments.readers import read_arrays, take
-from studies.experiments.task import Clips, noisy, TEST_BATCH
+from studies.noisy.datasets import read_arrays, take
+from studies.noisy.task import Clips, noisy, TEST_BATCH, WindowOutputs
 import torch
 
 
@@ -32,7 +31,7 @@ class TemporalConfusion:
                      for counts in (self.new, self.old))
 
     def added_to(self, other: 'TemporalConfusion') -> 'TemporalConfusion':
-        """Return the counts of both, which have to have the same delays."""
+        """Return the counts of both, which need to have the same delays."""
         return TemporalConfusion(self.new + other.new, self.old + other.old, self.steps)
 
     def write(self, path: Path) -> None:
@@ -44,7 +43,7 @@ def read_confusion(path: Path) -> TemporalConfusion:
     """
     Read what ``write`` wrote.
 
-    :raises DataError: If it is no such file.
+    :raises DataError: If it is not such a file.
     """
     arrays = read_arrays(path)
     return TemporalConfusion(*(take(path, arrays, name) for name in ('new', 'old', 'steps')))
@@ -73,7 +72,7 @@ def partners(count: int, seed: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-def temporal_confusion(network: RolloutNetwork, answers: Answers, clips: Clips,
+def temporal_confusion(network: RolloutNetwork, outputs: WindowOutputs, clips: Clips,
                        deviation: float, classes: int, seed: int) -> TemporalConfusion:
     """
     Show every clip for a window, then another one for a window, and count what is told.
@@ -83,7 +82,7 @@ def temporal_confusion(network: RolloutNetwork, answers: Answers, clips: Clips,
     network.eval()
     device = next(network.parameters()).device
     torch.manual_seed(seed)
-    others, frames = partners(len(clips.labels), seed), answers.window
+    others, frames = partners(len(clips.labels), seed), outputs.window
     new = np.zeros((frames, classes, classes), np.int64)
     old = np.zeros_like(new)
     for start in range(0, len(others), TEST_BATCH):
@@ -91,9 +90,9 @@ def temporal_confusion(network: RolloutNetwork, answers: Answers, clips: Clips,
         before = np.arange(start, start + len(after))
         shown = torch.cat([noisy(clips.cut(indices, frames), frames, deviation, device)
                            for indices in (before, after)], dim=1)
-        outputs, _ = network(shown, network.initial_state(len(shown)))
-        told = outputs[:, frames:].argmax(dim=-1).cpu().numpy()
+        values, _ = network(shown, network.initial_state(len(shown)))
+        told = values[:, frames:].argmax(dim=-1).cpu().numpy()
         new += count(told, clips.labels[after], classes)
         old += count(told, clips.labels[before], classes)
-    return TemporalConfusion(new, old, np.array([answers.step_of(frame)
+    return TemporalConfusion(new, old, np.array([outputs.step_of(frame)
                                                  for frame in range(1, frames + 1)]))

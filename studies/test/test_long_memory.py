@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from studies.experiments.command import main
-from studies.experiments.contests import Contests, ratios, table
-from studies.experiments.long_memory import (
+from studies.__main__ import main
+from studies.long_memory.command import Contests, ContestsError, ratios, table
+from studies.long_memory.task import (
     Classifier, contest, CONTESTANTS, MemoryContest, MemoryTask, sequences)
-from studies.experiments.readers import DataError
 import torch
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -81,10 +80,10 @@ def test_the_command_keeps_what_is_over(tmp_path, capsys):
     assert [one['contestant'] for one in data['contests']] == ['gilr', 'lstm']
     assert found.err.count('gilr, seed 1') == 1
     assert main([*command, '--hidden', '9']) == 1
-    assert 'take another --output, or add --fresh' in capsys.readouterr().err
+    assert 'give another --output, or add --fresh' in capsys.readouterr().err
 
 
 def test_a_damaged_file_is_refused(tmp_path):
     (tmp_path / 'a.json').write_text('{"task": 3}')
-    with pytest.raises(DataError, match='it is no file of contests'):
+    with pytest.raises(ContestsError, match='it is not a file of contests'):
         Contests(tmp_path / 'a.json', TINY)

@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from studies.experiments.command import main
-from studies.experiments.pictures import draw_curves
-from studies.experiments.results import (
+from studies.__main__ import main
+from studies.noisy.report import draw_curves
+from studies.noisy.results import (
     collect, compared, Curve, differences, estimate, published_curves)
-from studies.experiments.task import drawn, noisy
+from studies.noisy.task import drawn, noisy
 from support.data_files import write_mnist
 import torch
 
@@ -85,18 +85,18 @@ def test_curves_of_another_schedule_are_not_mixed_in(tried, capsys):
     assert call(tried, '--seeds', '1', '--learning-rate', '0.5') == 1
     said = capsys.readouterr().err
     assert 'S_streaming_1.json: it comes from schedule' in said
-    assert said.endswith('take another --output, or the same options\n')
+    assert said.endswith('give another --output, or the same options\n')
 
 
-def test_what_cannot_be_had_is_said_before_the_training(tmp_path, capsys):
+def test_what_is_missing_is_said_before_the_training(tmp_path, capsys):
     assert call(tmp_path) == 1
     assert capsys.readouterr().err == (
-        f'studies: {tmp_path}/data: there is nothing; give --data the folder with the data\n')
+        f'studies: {tmp_path}/data: it does not exist; give --data the folder with the data\n')
     assert call(tmp_path, '--rollouts', 'hybrid') == 1
     assert capsys.readouterr().err == 'studies: --rollouts: S have no rollout hybrid\n'
     with pytest.raises(SystemExit):
         call(tmp_path, '--epochs', '0')
-    assert "'0' is no number above 0" in capsys.readouterr().err
+    assert "'0' is not a number from 0.001 to 1e+06" in capsys.readouterr().err
 
 
 def test_noise_is_new_in_every_frame_and_clipped():

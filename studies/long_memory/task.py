@@ -10,7 +10,9 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.learning.trainer import Learner, Trainer, TrainerOptions
+from stream_agent.bounded_settings import check, choice, free_text, quantity
+from stream_agent.learning.settings import learning_rate, PRECISIONS, TrainerOptions
+from stream_agent.learning.trainer import Learner, Trainer
 from stream_agent.network.recurrence.layers import Gilr, GilrLstm, Stack
 import torch
 from torch import nn, Tensor
@@ -27,20 +29,21 @@ class MemoryTask:
     """
     What is learnt, and how large the networks are.
 
-    :param length: n, the vectors in a sequence.
-    :param hidden: Features of a layer.
-    :param batch: Sequences in a minibatch.
-    :param limit: Seconds that a network has.
+    :raises SettingsError: If a number is outside its range.
     """
 
-    length: int
-    hidden: int = 64
-    layers: int = 2
-    batch: int = 32
-    learning_rate: float = 3e-2
-    limit: float = 600.0
-    device: str = 'cpu'
-    precision: str = 'float32'
+    length: int = quantity(1024, '', 2, 2**24, 'n, vectors in a sequence')
+    hidden: int = quantity(64, '', 1, 2**16, 'features of a layer; as published, 512, and 64 for '
+                           'a million vectors')
+    layers: int = quantity(2, '', 1, 1000, 'layers')
+    batch: int = quantity(32, '', 1, 10**6, 'sequences in a minibatch')
+    learning_rate: float = learning_rate(3e-2)
+    limit: float = quantity(600.0, 's', 0.01, 1e9, 'time that a network has to converge')
+    device: str = free_text('cpu', "torch device, such as 'cuda'", 'DEVICE')
+    precision: str = choice('float32', 'of the forward pass', tuple(PRECISIONS))
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def sequences(task: MemoryTask, seed: int, step: int, device: torch.device
@@ -187,7 +190,7 @@ class MemoryContest(NamedTuple):
 
 
 class Over(Exception):
-    """A training that is to end here."""
+    """Ends a training here."""
 
 
 def contest(name: str, task: MemoryTask, seed: int) -> MemoryContest | None:
@@ -197,7 +200,7 @@ def contest(name: str, task: MemoryTask, seed: int) -> MemoryContest | None:
     One minibatch goes before, with another network: libraries and kernels are loaded by then.
 
     :returns: How it did; None if it was told to stop before.
-    :raises TrainingError: If its loss is no number any more.
+    :raises TrainingError: If its loss is no longer a number.
     """
     options = TrainerOptions(
         steps=MOST_STEPS, learning_rate=task.learning_rate, decay='none', seed=seed,

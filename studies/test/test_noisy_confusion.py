@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.rollout_network import RolloutNetwork
-from studies.experiments.answers import Answers, pattern_named
-from studies.experiments.confusion import (
+from studies.noisy.confusion import (
     count, partners, read_confusion, temporal_confusion, TemporalConfusion)
-from studies.experiments.datasets import Images
-from studies.experiments.readers import DataError
-from studies.experiments.task import shortened, Stills
+from studies.noisy.datasets import DataError, Images
+from studies.noisy.task import pattern_named, shortened, Stills, WindowOutputs
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -47,13 +45,13 @@ def test_a_network_that_tells_what_it_sees_is_late_by_its_rollout(rollout, late,
     labels = np.arange(30) % 3
     pixels = (255 * np.eye(3, dtype=np.uint8)[labels]).reshape(30, 1, 1, 3)
     clips = Stills(Images(pixels, labels))
-    answers = Answers(graph, network.pattern)
-    found = temporal_confusion(network, answers, clips, deviation=0.0, classes=3, seed=5)
+    outputs = WindowOutputs(graph, network.pattern)
+    found = temporal_confusion(network, outputs, clips, deviation=0.0, classes=3, seed=5)
     assert found.steps.tolist() == steps
     before, after = labels, labels[partners(30, 5)]
     wanted = np.array([[np.sum((after == new) & (before == told)) for told in range(3)]
                        for new in range(3)])
-    for delay in range(answers.window):
+    for delay in range(outputs.window):
         shown = np.diag(np.bincount(after)) if delay >= late else wanted
         assert (found.new[delay] == shown).all()
         assert (found.old[delay] == (wanted.T if delay >= late
@@ -66,7 +64,7 @@ def test_matrices_come_back_from_their_file(tmp_path):
     again = read_confusion(tmp_path / 'a.npz')
     assert (again.added_to(found).new == 2).all() and (again.steps == [0, 1]).all()
     np.savez(tmp_path / 'b.npz', new=found.new)
-    with pytest.raises(DataError, match="no array 'old' in it; there are new"):
+    with pytest.raises(DataError, match="it has no array 'old'; it has new"):
         read_confusion(tmp_path / 'b.npz')
 
 

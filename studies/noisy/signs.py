@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from studies.experiments.datasets import find_archive
-from studies.experiments.readers import DataError, read_arrays, read_picture, take
+from studies.noisy.datasets import DataError, find_archive, read_arrays, read_picture, take
 
 CLASSES = 43
 SIZE = 32
@@ -40,7 +39,7 @@ class Signs:
         """Return consecutive frames, uint8 (B, T, 3, 32, 32)."""
         if frames > LONGEST_WINDOW:
             raise DataError(f'windows of {frames} frames are too long for tracks of about 30; '
-                            f'{LONGEST_WINDOW} are the most')
+                            f'at most {LONGEST_WINDOW} fit')
         return self._pixels[self._starts[indices][:, np.newaxis] + np.arange(frames)]
 
 
@@ -83,10 +82,11 @@ def check_tracks(path: Path, tracks: list[np.ndarray], labels: np.ndarray) -> No
     shortest, label = min(zip(map(len, tracks), labels))
     if shortest < LONGEST_WINDOW:
         raise DataError(f'{path}: a track of class {label} has {shortest} frames; windows take up '
-                        f'to {LONGEST_WINDOW}. Fetch the official training images, whose tracks '
+                        f'to {LONGEST_WINDOW}. Use the official training images, whose tracks '
                         'have 30')
     if np.unique(labels, return_counts=True)[1].max() < EVERY:
-        raise DataError(f'{path}: no class has {EVERY} tracks, one of which could be for testing')
+        raise DataError(f'{path}: no class has {EVERY} tracks, so that one could be kept for '
+                        'testing')
     if labels.max() >= CLASSES:
         raise DataError(f'{path}: a class is {labels.max()}; GTSRB has 0 to {CLASSES - 1}')
 
@@ -114,9 +114,9 @@ def from_folders(path: Path) -> Frames:
             break
     if not found:
         raise DataError(
-            f'{path}: no class folders such as 00000 with pictures such as 00000_00000.ppm there, '
-            "nor an archive gtsrb*.npz; give --data the folder of GTSRB's official training "
-            'images (Final_Training/Images)')
+            f'{path}: there are no class folders such as 00000 with pictures such as '
+            "00000_00000.ppm, nor an archive gtsrb*.npz; give --data the folder of GTSRB's "
+            'official training images (Final_Training/Images)')
     pixels = np.stack([small(read_picture(file)) for file, *_ in found])
     return Frames(np.moveaxis(pixels, -1, 1), *np.array([row for _, *row in found]).T)
 

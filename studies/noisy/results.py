@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import t as students_t
+from stream_agent.measurement.bootstrap import CONFIDENCE
 from stream_agent.share import share_folder
-from studies.experiments.answers import held
 
-CONFIDENCE = 0.95
 PLATEAU = 4
 PUBLISHED = 'config/published/streaming_rollouts_2018.csv'
 
@@ -109,8 +108,8 @@ def differences(curves: Iterable[Curve], published: Iterable[Curve]) -> list[Acc
         here = compared(rollouts)
         there = compared(theirs.get(network, {}))
         found += [AccuracyDifference(network, question, estimate(100 * values),
-                                     float(100
-                                           * there[question][0]) if question in there else None)
+                                     float(100 * there[question][0])
+                                     if question in there else None)
                   for question, values in here.items()]
     return found
 
@@ -143,6 +142,19 @@ def compared(rollouts: Mapping[str, Curve]) -> dict[str, np.ndarray]:
                   'sequential - streaming by output, mean':
                       (slow[:, :count] - fast[:, :count]).mean(axis=1)}
     return found
+
+
+def held(steps: list[int], values: np.ndarray, until: int) -> np.ndarray:
+    """
+    Return a value for every update step: an output holds until the next one is there.
+
+    :param steps: When the values are there, ascending.
+    :param values: (outputs,).
+    :param until: The last update step.
+    :returns: For the update steps 1 to ``until``; nan before the first value.
+    """
+    newest = np.searchsorted(steps, np.arange(1, until + 1), side='right') - 1
+    return np.where(newest < 0, np.nan, np.asarray(values, float)[newest])
 
 
 def table(curves: Iterable[Curve], changes: Iterable[AccuracyDifference],

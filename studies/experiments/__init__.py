@@ -1,1 +1,0 @@
-"""The published experiments with rollouts and linear recurrences, run anew."""
