@@ -26,6 +26,10 @@ from support.wheels import Robot
 
 ROOT = Path(__file__).parents[2]
 
+# The others know no torch, and are to be tested without it: it makes their first message to the
+# log slow, as that looks for its place among all modules.
+SLOW_TO_IMPORT = {'agent', 'doctor', 'recorder', 'simulation'}
+
 # Set before rclpy is initialised, here and in every process that a test starts.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
@@ -125,7 +129,7 @@ class Process:
         # With ROOT, so that `stream_agent` is this source tree, installed or not.
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
         environment = {**os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONPATH': path}
-        if arguments[:2] == ('-m', 'stream_agent'):
+        if arguments[:2] == ('-m', 'stream_agent') and arguments[2] in SLOW_TO_IMPORT:
             self.popen = server.start(
                 list(arguments[2:]), ROOT, environment, self._said.fileno())
         else:

@@ -8,7 +8,6 @@ from geometry_msgs.msg import TwistStamped
 from stream_agent.command import Command, STOP
 from stream_agent.nodes.messages import COMMAND_QOS, command_to_twist, twist_to_command
 
-MATCHING = 0.3
 PERIOD = 0.02
 
 
@@ -33,8 +32,6 @@ class Robot:
     def ready(self) -> 'Robot':
         """Wait until the gate is there, which sends zeros from its start, and hears us."""
         self.peer.spin_until(lambda: self.heard and self._policy.get_subscription_count())
-        # This end has found the gate; the gate's end may still be finding this one.
-        self.peer.spin(MATCHING)
         return self
 
     def policy(self, command: Command, age: float = 0.0) -> None:
