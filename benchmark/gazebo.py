@@ -25,7 +25,8 @@ import rclpy  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from stream_agent.cli.arguments import positive  # noqa: E402
-from stream_agent.driving.drives import drive, Lockstep, PolicyDriver  # noqa: E402
+from stream_agent.driving.drivers import PolicyDriver  # noqa: E402
+from stream_agent.driving.drives import drive  # noqa: E402
 from stream_agent.gazebo.world_folder import read_world, World  # noqa: E402
 from stream_agent.measurement.machine import machine  # noqa: E402
 from stream_agent.network.checkpoint import load_policy  # noqa: E402
@@ -158,7 +159,7 @@ def embedded(world: World, arguments: argparse.Namespace) -> np.ndarray:
                     speed_time_constant=0.0, vehicle=given.get('vehicle', 'differential'))
     result = drive(DrivingEnvironment(alike, world.seed),
                    PolicyDriver(load_policy(given.get('checkpoint', CHECKPOINT))),
-                   arguments.laps, Lockstep())
+                   arguments.laps)
     return np.array(result.lateral_errors)
 
 

@@ -18,8 +18,8 @@ from stream_agent.cli.arguments import add_settings, find_graph, positive, setti
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.cloning import (
-    CloningLearner, cut_recordings, decoded_recordings, episodes_for, FrameLearner, limits_of)
-from stream_agent.learning.folds import assign_folds, predict, r2_score
+    assign_folds, CloningLearner, cut_recordings, decoded_recordings, episodes_for, FrameLearner,
+    limits_of, predict, r2_score)
 from stream_agent.learning.policy_jobs import usual_cache
 from stream_agent.learning.settings import CloningSchedule, TrainerOptions
 from stream_agent.learning.trainer import Trainer

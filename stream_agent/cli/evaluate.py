@@ -17,8 +17,8 @@ from stream_agent.cli.arguments import (
     check_picture, computer_of, robot_settings, run_tool)
 from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import HANDOVER
-from stream_agent.driving.drives import (
-    Drive, drive, ExpertDriver, Lockstep, PolicyDriver, RealTime, Trial)
+from stream_agent.driving.drivers import ExpertDriver, PolicyDriver
+from stream_agent.driving.drives import Drive, drive, Trial
 from stream_agent.driving.evaluation import compared, draw, drive_all, timed, written
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
@@ -48,9 +48,7 @@ def drive_course(driver_name: str, settings: SimulationSettings, seed: int, laps
     allow_transforms(allowed)
     driver = (ExpertDriver() if driver_name == EXPERT
               else PolicyDriver(load_policy(driver_name)))
-    environment = DrivingEnvironment(settings, seed)
-    pacing = RealTime(1 / settings.rate) if real_time else Lockstep()
-    return drive(environment, driver, laps, pacing)
+    return drive(DrivingEnvironment(settings, seed), driver, laps, real_time)
 
 
 def summary(driver_name: str, drives: list[Drive]) -> dict:

@@ -1,85 +1,31 @@
-"""Drivers, and what comes of letting them drive the embedded simulator."""
+"""What comes of letting someone drive the embedded simulator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 import math
-import time
-from typing import Protocol
 
 import numpy as np
-from stream_agent.command import Command
-from stream_agent.driving.compute_model import Timeline
-from stream_agent.driving.vehicles import CommandRows, VehicleBatch
-from stream_agent.engine.engine import Engine
-from stream_agent.network.checkpoint import CommandScale, Policy
+from stream_agent.driving.compute_model import immediate, Timeline
+from stream_agent.driving.drivers import CommandRows, Driver, NetworkDriver
+from stream_agent.driving.vehicles import DriveLog, EmulatedClock, VehicleBatch, WallClock
+from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.simulation.environment import DrivingEnvironment, SimulatedFrame
+from stream_agent.simulation.environment import DrivingEnvironment, Moment
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import VehicleDisturbance
 
 
-class Driver(Protocol):
-    """Whoever answers frames with commands."""
-
-    def reset(self) -> None:
-        """Forget every frame seen so far."""
-
-    def command(self, frame: SimulatedFrame) -> Command:
-        """Answer one frame."""
-
-    def settle(self) -> None:
-        """Use the time after the answer."""
-
-
-class ExpertDriver:
-    """Drives by the true pose: what the simulator gives as the reference."""
-
-    def reset(self) -> None:
-        """Nothing is remembered."""
-
-    def command(self, frame: SimulatedFrame) -> Command:
-        """Return the frame's reference."""
-        return frame.reference
-
-    def settle(self) -> None:
-        """Nothing is left to do."""
-
-
-class PolicyDriver:
-    """Drives by the camera's frames alone."""
-
-    def __init__(self, policy: Policy, device: str = 'cpu') -> None:
-        self._policy = policy
-        self._engine = Engine(policy.network, device)
-        self._engine.warm_up()
-
-    def reset(self) -> None:
-        """Forget every frame seen so far."""
-        self._engine.reset()
-
-    def command(self, frame: SimulatedFrame) -> Command:
-        """Answer one frame by the response cone."""
-        image = self._policy.preprocessing(frame.image)
-        for _ in range(self._policy.updates_per_frame - 1):
-            self._engine.step(image)
-        return self._policy.limits.command(self._engine.respond(image))
-
-    def settle(self) -> None:
-        """Compute what only later frames need."""
-        self._engine.settle()
-
-
 @dataclass
-class Drive:
+class Drive(DriveLog):
     """
-    How one drive went.
+    How one drive went, without what the expert drove in it.
 
-    :param lateral_errors: Of every frame [m], positive to the left of the lane's middle.
     :param lane_width: From border to border [m].
+    :param lateral_errors: Of every image [m], positive to the left of the lane's middle.
     :param laps: Times around the course.
     :param departures: Times that the lane was left; after each the robot is put back.
-    :param unanswered: Frames that came while the one before was still in work.
+    :param unanswered: Images that came while the one before was still in work.
     """
 
     lane_width: float
@@ -88,11 +34,13 @@ class Drive:
     departures: int = 0
     unanswered: int = 0
 
-    def note(self, frame: SimulatedFrame) -> None:
-        """Count one frame."""
-        self.lateral_errors.append(frame.lateral_error)
-        self.laps = frame.laps
-        self.departures += frame.departed
+    def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
+        if by_expert:
+            return
+        self.lateral_errors.append(now.lateral_error)
+        self.laps = now.laps
+        self.departures += now.departed
+        self.unanswered += not answered
 
     @property
     def lateral_rms(self) -> float:
@@ -105,69 +53,22 @@ class Drive:
         return float(np.abs(self.lateral_errors).max())
 
 
-class Lockstep:
-    """No clock: the simulator waits for every answer."""
-
-    def wait_for_frame(self) -> int:
-        """Return how many frames came and went unanswered; none, here."""
-        return 0
-
-    def since_frame(self) -> float:
-        """Return the seconds between the frame and now; none, here."""
-        return 0.0
-
-
-class RealTime:
-    """
-    The wall clock: frames come when they are due, whether the last was answered or not.
-
-    :param camera_period: Seconds between two frames.
-    """
-
-    def __init__(self, camera_period: float) -> None:
-        self._period = camera_period
-        self._due = time.perf_counter()
-
-    def wait_for_frame(self) -> int:
-        """Sleep until the next frame is due; return how many came and went unanswered."""
-        self._due += self._period
-        missed = max(0, math.floor((time.perf_counter() - self._due) / self._period))
-        self._due += missed * self._period
-        time.sleep(max(0.0, self._due - time.perf_counter()))
-        return missed
-
-    def since_frame(self) -> float:
-        """Return the seconds between the frame and now."""
-        return time.perf_counter() - self._due
-
-
-def drive(environment: DrivingEnvironment, driver: Driver, laps: float,
-          pacing: Lockstep | RealTime | None = None) -> Drive:
+def drive(environment: DrivingEnvironment, driver: Driver, laps: float, real_time: bool = False
+          ) -> Drive:
     """
     Drive until the laps are done, or a third longer than the expert's speed needs for them.
 
-    :param pacing: Real time or, by default, lockstep. In real time an answer acts as long after
-        its frame as it took, and frames that come meanwhile go unanswered.
+    :param real_time: Commands act as long after their image as they took to compute, and images
+        that come meanwhile go unanswered; otherwise the simulator waits for every command.
     """
-    pacing = pacing or Lockstep()
     settings, course = environment.settings, environment.course
     result = Drive(course.lane_width)
-    most_frames = math.ceil(4 / 3 * laps * course.length / settings.target_speed * settings.rate)
-    driver.reset()
-    frame = environment.reset()
-    while frame.laps < laps and len(result.lateral_errors) < most_frames:
-        for _ in range(pacing.wait_for_frame()):
-            frame = environment.advance()
-            result.note(frame)
-            result.unanswered += 1
-        environment.send(driver.command(frame), after=pacing.since_frame())
-        driver.settle()
-        frame = environment.advance()
-        result.note(frame)
-        if frame.departed:
-            environment.place(speed=settings.target_speed)
-            frame = environment.look()
-            driver.reset()
+    most_images = math.ceil(4 / 3 * laps * course.length / settings.target_speed * settings.rate)
+    clock = (WallClock(settings.period) if real_time
+             else EmulatedClock(immediate(settings.period)))
+    batch = VehicleBatch(driver, [environment], clock)
+    batch.drive([result], lambda: environment.now.laps < laps and batch.image < most_images,
+                lambda _: {'speed': settings.target_speed})
     return result
 
 
@@ -204,28 +105,17 @@ def drive_together(network: RolloutNetwork, preprocessing: Preprocessing, limits
 
     :returns: How it went on each; unanswered are the images that were not taken.
     """
-    settings = trial.settings
+    settings, count = trial.settings, len(trial.seeds)
     environments = [DrivingEnvironment(settings, seed) for seed in trial.seeds]
-    pushes = [VehicleDisturbance(np.random.default_rng(seed), trial.pushes) for seed
-              in trial.seeds]
     drives = [Drive(environment.course.lane_width) for environment in environments]
-    fleet = VehicleBatch(network, environments, preprocessing, limits, timeline, updates_per_frame,
-                         command_rows)
-    placed = [0.0] * len(environments)
-    for i in range(len(environments)):
-        fleet.place(i, settings.target_speed)
-    for _ in range(round(trial.duration * settings.rate)):
-        taken = fleet.look()
-        for i, (environment, drive) in enumerate(zip(environments, drives)):
-            by_expert = environment.time - placed[i] < trial.handover
-            moment = fleet.move(i, pushes[i].advance(), by_expert)
-            if not by_expert:
-                drive.note(moment)
-                drive.unanswered += taken is None
-            if moment.departed:
-                fleet.place(i, settings.target_speed)
-                placed[i] = environment.time
-        fleet.next_image()
+    driver = NetworkDriver(network, preprocessing, limits, count, updates_per_frame, command_rows)
+    batch = VehicleBatch(driver, environments, EmulatedClock(timeline), trial.handover)
+    for i in range(count):
+        batch.place(i, speed=settings.target_speed)
+    batch.drive(drives, lambda: batch.image < round(trial.duration * settings.rate),
+                lambda _: {'speed': settings.target_speed},
+                [VehicleDisturbance(np.random.default_rng(seed), trial.pushes)
+                 for seed in trial.seeds])
     return drives
 
 

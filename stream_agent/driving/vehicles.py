@@ -1,26 +1,23 @@
-"""Vehicles that drive in batches, each behind a computer of a given speed."""
+"""Vehicles that one driver drives side by side, on an emulated computer or in real time."""
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+import math
+import time
 
-import numpy as np
 from stream_agent.command import Command, STOP
-from stream_agent.driving.compute_model import Taken, Timeline
-from stream_agent.network.checkpoint import CommandScale
-from stream_agent.network.preprocessing import Preprocessing, scale
-from stream_agent.network.program import State
-from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.simulation.environment import DrivingEnvironment, Moment, SimulatedFrame
-import torch
+from stream_agent.driving.compute_model import Timeline
+from stream_agent.driving.drivers import Driver
+from stream_agent.simulation.environment import DrivingEnvironment, Moment
+from stream_agent.simulation.vehicle import VehicleDisturbance
 
 
 class CommandDelayLine:
     """
-    Answers in flight to one vehicle; each acts when it is out, and until the next one does.
+    Commands on their way to one vehicle; each acts when it is out, and until the next one does.
 
     :param environment: Where commands are sent.
-    :param kept: The last answers that are remembered.
+    :param kept: How many of the last commands are remembered.
     """
 
     def __init__(self, environment: DrivingEnvironment, kept: int = 0) -> None:
@@ -30,18 +27,18 @@ class CommandDelayLine:
         self._out: deque[tuple[float, Command]] = deque(maxlen=kept)
         self._held = STOP
 
-    def answer(self, command: Command, at: float) -> None:
-        """Let an answer act at a time [s] since the environment's reset, not in the past."""
+    def add(self, command: Command, at: float) -> None:
+        """Let a command act at a time [s] since the environment's reset, not in the past."""
         self._in_flight.append((at, command))
 
     def forget(self, held: Command) -> None:
-        """Drop what is in flight and what was answered; follow one command until the next."""
+        """Drop what is in flight and what was sent; follow one command until the next."""
         self._in_flight.clear()
         self._out.clear()
         self._held = held
 
-    def answers_before(self, time: float) -> list[Command]:
-        """Return the last answers that are out by a time [s], the newest first."""
+    def commands_before(self, time: float) -> list[Command]:
+        """Return the last commands that are out by a time [s], the newest first."""
         ahead = [command for at, command in self._in_flight if at <= time]
         found = [*reversed(ahead), *(command for _, command in reversed(self._out))]
         return found[:self._out.maxlen]
@@ -51,7 +48,7 @@ class CommandDelayLine:
         Send all that acts before the next image comes.
 
         :param pushed: A yaw rate that is added to every command [rad/s].
-        :param expert: Drives instead of the answers, which are taken for its own.
+        :param expert: Drives instead of the driver, whose commands are taken for the expert's.
         """
         now = self._environment.time
         due = []
@@ -70,125 +67,161 @@ class CommandDelayLine:
         self._environment.send(Command(command.speed, command.yaw_rate + pushed), after)
 
 
-@dataclass(frozen=True)
-class CommandRows:
+class EmulatedClock:
     """
-    Writes commands as grey levels over the two lowest rows, which show the ground at the wheels.
+    Takes and answers images as an emulated computer does; nobody waits.
 
-    The last row has yaw rates, the one above speeds. The newest command is on the left; each
-    takes the same number of columns. An output of -1 is black, 0 grey, 1 white.
-
-    :param count: Commands that are written.
+    :ivar image: Number of the next image that is taken; image 0 comes at time 0.
     """
 
-    count: int = 12
+    def __init__(self, timeline: Timeline) -> None:
+        self._following = iter(timeline)
+        self.next_image()
 
-    def written(self, pixels: np.ndarray, limits: CommandScale, commands: Sequence[Command]
-                ) -> np.ndarray:
-        """
-        Return a copy of an image that shows commands.
+    def start(self) -> float:
+        """Return when the work on the image begins [s]."""
+        return self._taken.start
 
-        :param pixels: (C, H, W) uint8, as wide as there are commands or wider.
-        :param commands: The newest first; those missing are shown as 0.
+    def answer(self) -> float:
+        """Return when the commands are out [s]."""
+        return self._taken.answer
+
+    def next_image(self) -> None:
+        """Look for the next image, once the work on this one is done."""
+        self._taken = next(self._following)
+        self.image = self._taken.image
+
+
+class WallClock:
+    """
+    Lets images come when they are due, whether the one before was answered or not.
+
+    :param camera_period: Seconds between two images; the first comes at the start.
+    :ivar image: As in ``EmulatedClock``.
+    """
+
+    def __init__(self, camera_period: float) -> None:
+        self._period = camera_period
+        self._began: float | None = None
+        self.image = 0
+
+    def start(self) -> float:
+        """Wait until the image is due; return when the work on it begins [s]."""
+        if self._began is None:
+            self._began = time.perf_counter()
+        time.sleep(max(0.0, self.image * self._period - self.answer()))
+        return self.answer()
+
+    def answer(self) -> float:
+        """Return the present time [s] since the first image."""
+        return time.perf_counter() - self._began
+
+    def next_image(self) -> None:
+        """Look for the newest image that is there by now, or else the next one."""
+        self.image = max(self.image + 1, math.floor(self.answer() / self._period))
+
+
+class DriveLog:
+    """Notes what becomes of one vehicle; nothing, as it is."""
+
+    def before(self, now: Moment, answer: float | None) -> None:
         """
-        pixels = pixels.copy()
-        width = pixels.shape[2] // self.count
-        outputs = np.zeros((self.count, 2))
-        for i, command in enumerate(commands[:self.count]):
-            outputs[i] = limits.output(command)
-        levels = np.clip(np.rint(127.5 + 127.5 * outputs), 0, 255).astype(np.uint8)
-        for row, column in ((-2, 0), (-1, 1)):
-            pixels[:, row, :] = 128
-            pixels[:, row, :self.count * width] = np.repeat(levels[:, column], width)
-        return pixels
+        Note the moment at which an image comes.
+
+        :param answer: When the command that answers the image is out [s]; None if the image is
+            not taken.
+        """
+
+    def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
+        """
+        Note the moment at which the next image comes.
+
+        :param answered: Whether the image before was taken.
+        :param by_expert: Whether the expert drove since then.
+        """
 
 
 class VehicleBatch:
     """
-    Environments in step with the images that a timeline takes; all others go unseen.
+    Environments, all reset, that advance together from image to image.
 
-    :param network: Put into evaluation mode.
-    :param environments: At their reset, or placed after it.
-    :param timeline: When the computer takes images and answers them.
-    :param command_rows: Writes the last answers into the network's input; None: it does not
-        know them.
+    :param driver: Gives the commands.
+    :param clock: Says which images are taken, and when they are answered; the others go unseen.
+    :param handover: Seconds that the expert drives after a start, until a late driver knows where
+        it is.
+    :ivar image: Number of the present image.
+    :ivar taken: How many images were taken.
     """
 
-    def __init__(self, network: RolloutNetwork, environments: Sequence[DrivingEnvironment],
-                 preprocessing: Preprocessing, limits: CommandScale, timeline: Timeline,
-                 updates_per_frame: int = 1, command_rows: CommandRows | None = None) -> None:
-        self.environments = environments
-        self._network = network.eval()
-        self._preprocessing = preprocessing
-        self._limits = limits
-        self._timeline = iter(timeline)
-        self._updates_per_frame = updates_per_frame
-        self._command_rows = command_rows
-        self._links = [CommandDelayLine(environment, command_rows.count if command_rows else 0)
+    def __init__(self, driver: Driver, environments: Sequence[DrivingEnvironment],
+                 clock: EmulatedClock | WallClock, handover: float = 0.0) -> None:
+        self.image = self.taken = 0
+        self._driver = driver
+        self._environments = environments
+        self._clock = clock
+        self._handover = handover
+        self._lines = [CommandDelayLine(environment, driver.known_commands)
                        for environment in environments]
-        self._state = network.initial_state(len(environments))
-        self._device = next(network.parameters()).device
-        self._next = next(self._timeline)
-        self._image = 0
-        self._frames: list[SimulatedFrame | None] = [None] * len(environments)
-        #: What the network was given last, uint8 of every vehicle.
-        self.pixels: list[np.ndarray] = []
+        self._frames = [environment.reset() for environment in environments]
+        self._placed = [0.0] * len(environments)
+        for i in range(len(environments)):
+            driver.forget(i)
 
-    @property
-    def _takes(self) -> bool:
-        """Whether the computer takes the present image."""
-        return self._next.image == self._image
+    def place(self, index: int, **place: float) -> None:
+        """
+        Put a vehicle somewhere, with nothing remembered of where it was.
 
-    def place(self, index: int, speed: float, **place: float) -> None:
-        """Put a vehicle somewhere, with nothing remembered of where it was."""
-        environment = self.environments[index]
-        environment.place(speed=speed, **place)
+        :param place: As ``DrivingEnvironment.place`` takes it.
+        """
+        environment = self._environments[index]
+        environment.place(**place)
         self._frames[index] = environment.look()
-        self._links[index].forget(environment.now.reference)
-        self._state = without_sample(self._state, index)
+        self._lines[index].forget(environment.now.reference)
+        self._driver.forget(index)
+        self._placed[index] = environment.time
 
-    def look(self) -> Taken | None:
-        """Take the present image, if the timeline does, and put its answers on their way."""
-        if not self._takes:
+    def drive(self, logs: Sequence[DriveLog], goes_on: Callable[[], bool],
+              start: Callable[[int], dict[str, float]],
+              disturbances: Sequence[VehicleDisturbance] = ()) -> None:
+        """
+        Drive from image to image; who leaves the lane is put back.
+
+        :param logs: One for every vehicle.
+        :param goes_on: Asked before every image.
+        :param start: Returns the place where a vehicle is put back.
+        :param disturbances: What pushes every vehicle; none for no pushes.
+        """
+        while goes_on():
+            answer = self._look()
+            for i, (environment, log) in enumerate(zip(self._environments, logs)):
+                log.before(environment.now, answer)
+                by_expert = environment.time - self._placed[i] < self._handover
+                self._move(i, disturbances[i].advance() if disturbances else 0.0, by_expert)
+                log.after(environment.now, answer is not None, by_expert)
+                if environment.now.departed:
+                    self.place(i, **start(i))
+            self.image += 1
+
+    def _look(self) -> float | None:
+        """Take the present image, if the clock does; return when its answer is out [s]."""
+        if self._clock.image != self.image:
             return None
-        taken, self._next = self._next, next(self._timeline)
-        self.pixels = [self._preprocessing.pixels(frame.image) for frame in self._frames]
-        if self._command_rows:
-            self.pixels = [
-                self._command_rows.written(pixels, self._limits, link.answers_before(taken.start))
-                for pixels, link in zip(self.pixels, self._links)]
-        with torch.inference_mode():
-            images = torch.from_numpy(np.stack(self.pixels)).to(self._device)
-            output, self._state = self._network.hold(scale(images), self._state,
-                                                     self._updates_per_frame)
-        for link, values in zip(self._links, output.float().cpu().numpy()):
-            link.answer(self._limits.command(values), taken.answer)
-        return taken
+        start = self._clock.start()
+        commands = self._driver.commands(
+            self._frames, [line.commands_before(start) for line in self._lines])
+        answer = self._clock.answer()
+        for line, command in zip(self._lines, commands):
+            line.add(command, answer)
+        self._driver.settle()
+        self._clock.next_image()
+        self.taken += 1
+        return answer
 
-    def move(self, index: int, pushed: float, expert_drives: bool) -> Moment:
-        """
-        Let one vehicle drive for a camera period.
-
-        :param pushed: Yaw rate that is added to what it is commanded [rad/s].
-        :returns: Where it is then.
-        """
-        environment = self.environments[index]
-        expert: Command | None = environment.now.reference if expert_drives else None
-        self._links[index].send(pushed, expert)
-        if self._next.image == self._image + 1:
+    def _move(self, index: int, pushed: float, by_expert: bool) -> None:
+        """Let one vehicle drive for a camera period, pushed by a yaw rate [rad/s]."""
+        environment = self._environments[index]
+        self._lines[index].send(pushed, environment.now.reference if by_expert else None)
+        if self._clock.image == self.image + 1:
             self._frames[index] = environment.advance()
         else:
             environment.skip()
-        return environment.now
-
-    def next_image(self) -> None:
-        """Go on to the next image, once every vehicle has moved."""
-        self._image += 1
-
-
-def without_sample(state: State, index: int) -> State:
-    """Return a copy in which one sample of the batch has forgotten everything."""
-    values = {name: value.clone() for name, value in state.values.items()}
-    for value in values.values():
-        value[index] = 0
-    return replace(state, values=values)

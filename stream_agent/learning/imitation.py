@@ -6,27 +6,148 @@ online learning, AISTATS 2011 (DAgger): the policy drives, the expert says what 
 done, and the policy learns from all frames so far.
 """
 
+from collections import deque
 from collections.abc import Sequence
 import copy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from stream_agent.driving.compute_model import ComputeModel
+from stream_agent.command import Command
+from stream_agent.driving.compute_model import ComputeModel, immediate, Timeline
+from stream_agent.driving.drivers import CommandRows, NetworkDriver
+from stream_agent.driving.vehicles import DriveLog, EmulatedClock, VehicleBatch
 from stream_agent.learning import distributed
-from stream_agent.learning.collecting import Collector, DrivingLearner
 from stream_agent.learning.resume import pack, ResumeError, unpack, write_whole
 from stream_agent.learning.settings import ImitationSchedule
+from stream_agent.learning.trainer import DrivingLearner
 from stream_agent.learning.window_sampler import Episode, Episodes
-from stream_agent.network.preprocessing import scale
+from stream_agent.network.checkpoint import CommandScale
+from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
+from stream_agent.simulation.environment import DrivingEnvironment, Moment
+from stream_agent.simulation.settings import SimulationSettings
+from stream_agent.simulation.vehicle import VehicleDisturbance
 from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.information import frames_unanswered, information_ages
 from stream_agent.theory.patterns import Pattern, streaming_edges
 import torch
 from torch import nn, Tensor
+
+
+class EpisodeLog(DriveLog):
+    """
+    Puts together what a network saw and what the expert commands as its answer acts.
+
+    An answer to an image that is out later belongs to where the vehicle is by then, not to
+    where it was: between two images the expert's commands are interpolated.
+
+    :param driver: Whose input is learned from.
+    :param index: Of the vehicle in the driver's batch.
+    :param aim: As for ``Collector``.
+    :param finished: Gets the episode that a departure ends.
+    """
+
+    def __init__(self, driver: NetworkDriver, index: int, limits: CommandScale, aim: float,
+                 finished: list[Episode]) -> None:
+        self.episode = Episode()
+        self._driver, self._index = driver, index
+        self._limits, self._aim = limits, aim
+        self._finished = finished
+        # Images whose answers are not out yet, with the times [s] for which these are meant.
+        self._waiting: deque[tuple[float, np.ndarray]] = deque()
+        self._last: Moment | None = None
+
+    def before(self, now: Moment, answer: float | None) -> None:
+        if answer is not None:
+            self._waiting.append((answer + self._aim, self._driver.pixels[self._index]))
+        while self._waiting and self._waiting[0][0] <= now.time + 1e-9:
+            meant_for, pixels = self._waiting.popleft()
+            last = self._last or now
+            passed = now.time - last.time
+            share = min(1.0, (now.time - meant_for) / passed) if passed else 0.0
+            self.episode.add(pixels, self._limits.output(Command(*(
+                share * a + (1 - share) * b for a, b in zip(last.reference, now.reference)))))
+        self._last = now
+
+    def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
+        if now.departed:
+            self._finished.append(self.episode)
+            self.episode, self._last = Episode(), None
+            self._waiting.clear()
+
+
+@dataclass(frozen=True)
+class Collector:
+    """
+    Drives courses side by side, new ones every time.
+
+    :param settings: The simulator's settings; every course differs.
+    :param environments: Courses driven at the same time.
+    :param frames: Frames taken on each.
+    :param updates_per_frame: Update steps for which every image is held.
+    :param timeline: When images are taken and answered; every image, immediately, if None.
+    :param aim: Seconds after an answer is out for whose instant it should be right, such as half
+        the time that it will be in force.
+    :param handover: Seconds that the expert drives after a start, until a late network knows
+        where it is.
+    :param most_delay: Longest delay of the actuators [s]; each course draws one, from 0 on.
+    :param command_rows: How the network is told its last commands; not at all if None.
+    """
+
+    settings: SimulationSettings
+    preprocessing: Preprocessing
+    limits: CommandScale
+    environments: int
+    frames: int
+    updates_per_frame: int = 1
+    timeline: Timeline | None = None
+    aim: float = 0.0
+    handover: float = 0.0
+    most_delay: float = 0.03
+    command_rows: CommandRows | None = None
+
+    def collect(self, network: RolloutNetwork, expert_drives: bool,
+                generator: np.random.Generator) -> tuple[list[Episode], int]:
+        """
+        Drive new courses and keep every frame taken, with the expert's answer to it.
+
+        :param network: Sees every frame taken; put into evaluation mode.
+        :param generator: Of courses, places and disturbances, and of nothing else.
+        :returns: What was driven, and how many times the lane was left.
+        """
+        count, finished = self.environments, []
+        environments = [self._new_environment(generator) for _ in range(count)]
+        driver = NetworkDriver(network, self.preprocessing, self.limits, count,
+                               self.updates_per_frame, self.command_rows)
+        batch = VehicleBatch(
+            driver, environments, EmulatedClock(self.timeline or immediate(self.settings.period)),
+            math.inf if expert_drives else self.handover)
+        logs = [EpisodeLog(driver, i, self.limits, self.aim, finished) for i in range(count)]
+        for i, environment in enumerate(environments):
+            batch.place(i, **self._place(environment, generator))
+        batch.drive(logs, lambda: batch.taken < self.frames,
+                    lambda i: self._place(environments[i], generator),
+                    [VehicleDisturbance(generator, 1.0) for _ in environments])
+        return finished + [log.episode for log in logs], len(finished)
+
+    def _new_environment(self, generator: np.random.Generator) -> DrivingEnvironment:
+        """Make an environment on a course of its own, with delays drawn anew."""
+        seed = int(generator.integers(FIRST_HELD_OUT_SEED))
+        settings = replace(self.settings, actuator_delay=generator.uniform(0.0, self.most_delay))
+        return DrivingEnvironment(settings, seed)
+
+    def _place(self, environment: DrivingEnvironment, generator: np.random.Generator
+               ) -> dict[str, float]:
+        """Draw a place somewhere on the course, a bit off the middle."""
+        return {'arc_length': generator.uniform(0.0, environment.course.length),
+                'lateral': generator.uniform(-0.12, 0.12),
+                'heading': generator.uniform(-0.25, 0.25),
+                'speed': self.settings.target_speed}
 
 
 def pack_episodes(episodes: Sequence[Episode], departures: int) -> bytes:

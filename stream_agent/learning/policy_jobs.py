@@ -14,14 +14,13 @@ from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.cloning import (
-    check_limits, CloningLearner, cut_recordings, decoded_recordings, episodes_for, limits_of)
-from stream_agent.learning.collecting import Collector, DrivingLearner
-from stream_agent.learning.folds import assign_folds
-from stream_agent.learning.imitation import filled, Imitation, lengthened
+    assign_folds, check_limits, CloningLearner, cut_recordings, decoded_recordings, episodes_for,
+    limits_of)
+from stream_agent.learning.imitation import Collector, filled, Imitation, lengthened
 from stream_agent.learning.settings import (
     CloningSchedule, FrameCrop, ImitationSchedule, RecordingsChoice, SIMULATOR_CROP,
     TrainerOptions)
-from stream_agent.learning.trainer import Trainer, TrainingOutcome
+from stream_agent.learning.trainer import DrivingLearner, Trainer, TrainingOutcome
 from stream_agent.learning.window_sampler import RecordedEpisode
 from stream_agent.learning.worker_pool import run_side_by_side
 from stream_agent.network.checkpoint import CommandScale, Policy, save_policy

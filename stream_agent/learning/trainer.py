@@ -1,5 +1,6 @@
 """The loop of every training: gradient steps that several processes may share, and resume."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 import ctypes
@@ -8,17 +9,98 @@ import math
 from pathlib import Path
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from stream_agent.learning import distributed
-from stream_agent.learning.learner import Learner
 from stream_agent.learning.progress import Progress, StopRequests
 from stream_agent.learning.resume import LearnerState, ResumeError, ResumeFile, TrainingState
 from stream_agent.learning.settings import (
     DECAYS, OPTIMISERS, PRECISIONS, TrainerOptions, TrainingError)
+from stream_agent.network.checkpoint import CommandScale
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 from torch import nn, Tensor
 from torch.nn.parallel import DistributedDataParallel
+
+
+class Learner(ABC):
+    """
+    What is trained: a network, and the loss of every gradient step.
+
+    :ivar label: Shown, and names the files.
+    :ivar frames_per_step: Frames in a gradient step, of this process.
+    :ivar device: Where the network is; the trainer sets it.
+    :ivar segment: Frames of a window whose values are kept for the gradients at a time; None for
+        all. The trainer sets it, too.
+    """
+
+    network: nn.Module
+    label: str
+    frames_per_step: int
+    device: torch.device = torch.device('cpu')
+    segment: int | None = None
+
+    @abstractmethod
+    def loss(self, step: int) -> Tensor:
+        """
+        Return the mean over this process's share of a gradient step's joint batch.
+
+        What is drawn must depend on seed and step only, and all processes have to draw the same
+        joint batch, of which each takes ``sharing.share``.
+
+        :param step: From 0 on.
+        """
+
+    def prepare(self, step: int) -> None:
+        """Do what comes before a gradient step and has no gradient, such as driving."""
+
+    def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
+        """Return the weights with their learning rates, as torch's optimisers take them."""
+        return [{'params': [weight for weight in self.network.parameters()
+                            if weight.requires_grad], 'lr': rate}]
+
+    def figures(self) -> dict[str, Any]:
+        """Return what is shown besides the loss."""
+        return {}
+
+    def initial_settings(self) -> dict[str, Any]:
+        """Return as JSON what a training that goes on must have had from its beginning."""
+        return {}
+
+    def state_dict(self) -> tuple[dict[str, Tensor], Any]:
+        """Return tensors and JSON that this needs to go on, besides the network's weights."""
+        return {}, None
+
+    def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
+        """Go on from what ``state_dict`` returned."""
+
+
+class DrivingLearner(Learner):
+    """
+    A learner whose network becomes a policy.
+
+    :ivar steps: Gradient steps of the whole training.
+    :ivar learning_rate: At the start.
+    :ivar updates_per_frame: Update steps for which every image is held.
+    """
+
+    network: RolloutNetwork
+    preprocessing: Preprocessing
+    limits: CommandScale
+    steps: int
+    learning_rate: float
+    updates_per_frame: int = 1
+
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """Return as JSON what the policy's file says of how its weights came about."""
+
+    def verdict(self, provenance: dict[str, Any]) -> str:
+        """Say by the provenance how good the policy is; empty if others have to find out."""
+        return ''
+
 
 # Of <malloc.h>: above what size free memory at the heap's end goes back to the system, -1 for
 # never; and how many pieces, large ones, may be mapped anew each time.

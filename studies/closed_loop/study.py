@@ -8,10 +8,10 @@ import time
 from typing import Any
 
 from stream_agent.driving.compute_model import figures_of
+from stream_agent.driving.drivers import CommandRows
 from stream_agent.driving.drives import drive_together, mean_squares, Trial
-from stream_agent.driving.vehicles import CommandRows
-from stream_agent.learning.collecting import Collector
-from stream_agent.learning.imitation import filled, Imitation, ImitationSchedule
+from stream_agent.learning.imitation import Collector, filled, Imitation
+from stream_agent.learning.settings import ImitationSchedule
 from stream_agent.learning.trainer import Trainer, TrainerOptions
 from stream_agent.network.checkpoint import CommandScale, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing

@@ -4,7 +4,8 @@ import time
 
 import pytest
 from stream_agent.command import Command
-from stream_agent.driving.drives import drive, ExpertDriver, Lockstep, RealTime
+from stream_agent.driving.drivers import ExpertDriver
+from stream_agent.driving.drives import drive
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
 
@@ -12,8 +13,8 @@ from stream_agent.simulation.settings import SimulationSettings
 class Straight(ExpertDriver):
     """Does not see the bends."""
 
-    def command(self, frame):
-        return Command(0.8, 0.0)
+    def commands(self, frames, known):
+        return [Command(0.8, 0.0)]
 
 
 class Slow(ExpertDriver):
@@ -23,11 +24,11 @@ class Slow(ExpertDriver):
         self._period = period
         self._count = 0
 
-    def command(self, frame):
+    def commands(self, frames, known):
         self._count += 1
         if self._count % 3 == 0:
             time.sleep(2.2 * self._period)
-        return frame.reference
+        return super().commands(frames, known)
 
 
 def test_the_expert_drives_a_lap_inside_the_lane():
@@ -49,13 +50,12 @@ def test_real_time_takes_real_time_and_counts_late_answers():
     settings = SimulationSettings()
     start = time.monotonic()
     result = drive(DrivingEnvironment(settings, 3), Slow(1 / settings.rate), laps=0.05,
-                   pacing=RealTime(1 / settings.rate))
+                   real_time=True)
     frames = len(result.lateral_errors)
     assert time.monotonic() - start > (frames - 1) / settings.rate
     assert result.unanswered == pytest.approx(frames / 4, abs=3)
 
 
 def test_lockstep_waits_for_every_answer():
-    result = drive(DrivingEnvironment(SimulationSettings(), 3), Slow(0.01), laps=0.02,
-                   pacing=Lockstep())
+    result = drive(DrivingEnvironment(SimulationSettings(), 3), Slow(0.01), laps=0.02)
     assert result.unanswered == 0

@@ -10,8 +10,9 @@ import pytest
 from stream_agent.command import Command
 from stream_agent.driving.compute_model import (
     figures_of, immediate, Timeline, timeline_of, TimingError, Work)
+from stream_agent.driving.drivers import CommandRows
 from stream_agent.driving.drives import drive_together, Trial
-from stream_agent.driving.vehicles import CommandDelayLine, CommandRows
+from stream_agent.driving.vehicles import CommandDelayLine
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing
@@ -167,30 +168,30 @@ def test_answers_act_to_the_instant_several_periods_later():
     environment = DrivingEnvironment(settings, 1)
     environment.place(speed=0.5)
     yaw, period = environment.now.pose.yaw, settings.period
-    link = CommandDelayLine(environment, kept=2)
-    link.forget(Command(0.5, 0.0))
+    line = CommandDelayLine(environment, kept=2)
+    line.forget(Command(0.5, 0.0))
     for command, at in ((1.0, 0.25), (-2.0, 0.5), (2.0, 2.75)):
-        link.answer(Command(0.5, command), at * period)
-    assert link.answers_before(0.3 * period) == [Command(0.5, 1.0)]
+        line.add(Command(0.5, command), at * period)
+    assert line.commands_before(0.3 * period) == [Command(0.5, 1.0)]
     turned = []
     for _ in range(3):
-        link.send(0.5, None)
+        line.send(0.5, None)
         environment.skip()
         turned.append((environment.now.pose.yaw - yaw) / period)
     # Pushed by 0.5 rad/s all the time: 0 for a quarter, 1 for a quarter, -2, then 2.
     assert np.diff([0.0, *turned]) == pytest.approx([0.25 - 1.0 + 0.5, -1.5, -1.5 + 0.5 + 0.5])
-    assert link.answers_before(9.0) == [Command(0.5, 2.0), Command(0.5, -2.0)]
+    assert line.commands_before(9.0) == [Command(0.5, 2.0), Command(0.5, -2.0)]
 
 
 def test_while_the_expert_drives_answers_are_its_own():
     environment = DrivingEnvironment(SimulationSettings(), 1)
-    link = CommandDelayLine(environment, kept=2)
-    link.answer(Command(9.0, 9.0), 0.5 * environment.settings.period)
-    link.send(0.0, Command(0.4, 0.1))
-    assert link.answers_before(1.0) == [Command(0.4, 0.1)]
-    link.answer(Command(9.0, 9.0), 0.5)
-    link.forget(Command(0.0, 0.0))
-    assert link.answers_before(1.0) == []
+    line = CommandDelayLine(environment, kept=2)
+    line.add(Command(9.0, 9.0), 0.5 * environment.settings.period)
+    line.send(0.0, Command(0.4, 0.1))
+    assert line.commands_before(1.0) == [Command(0.4, 0.1)]
+    line.add(Command(9.0, 9.0), 0.5)
+    line.forget(Command(0.0, 0.0))
+    assert line.commands_before(1.0) == []
 
 
 def test_commands_stand_in_the_lowest_rows():

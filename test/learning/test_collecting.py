@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from stream_agent.command import Command
 from stream_agent.driving.compute_model import immediate, Timeline, Work
-from stream_agent.driving.vehicles import CommandRows
+from stream_agent.driving.drivers import CommandRows, NetworkDriver
 from stream_agent.graph_files.graph_file import graph_from_data
-from stream_agent.learning.collecting import Collector, PendingTargets
+from stream_agent.learning.imitation import Collector, EpisodeLog
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -98,9 +98,17 @@ def test_the_network_sees_the_commands_that_were_out_when_it_took_the_image():
 
 def test_targets_are_interpolated_between_two_images():
     now = DrivingEnvironment(SETTINGS, 1).now
-    one = PendingTargets(CommandScale(1.0, 1.0))
-    one.waiting.extend((time, np.zeros((1, 2, 2), np.uint8)) for time in (0.0, 0.25, 1.5))
-    for time, value in ((0.0, 0.0), (1.0, 4.0)):
-        one.note(replace(now, time=time, reference=Command(value, -value)))
-    assert one.finish().targets == [(0.0, 0.0), (1.0, -1.0)]
-    assert not one.waiting
+    driver = NetworkDriver(RolloutNetwork(SMALL, sequential_pattern(SMALL)),
+                           COLLECTOR.preprocessing, LIMITS, count=1)
+    driver.pixels, finished = [np.zeros((1, 2, 2), np.uint8)], []
+    log = EpisodeLog(driver, 0, CommandScale(1.0, 1.0), 0.25, finished)
+    # Answers are out at 0 and 1.5, and are meant for a quarter of a second later.
+    for time, value, answer in ((0.0, 0.0, 0.0), (1.0, 4.0, 1.5)):
+        log.before(replace(now, time=time, reference=Command(value, -value)), answer)
+    assert log.episode.targets == [(1.0, -1.0)]
+    log.after(replace(now, departed=True), True, False)
+    (episode,) = finished
+    assert episode.targets == [(1.0, -1.0)]
+    # What was in flight as the vehicle left the lane belongs to no drive.
+    log.before(replace(now, time=9.0), None)
+    assert not len(log.episode)

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from stream_agent.cli.train import labels_of, main, parse, source_of
 from stream_agent.driving.compute_model import ComputeModel
-from stream_agent.driving.drives import drive, PolicyDriver
+from stream_agent.driving.drivers import PolicyDriver
+from stream_agent.driving.drives import drive
 from stream_agent.driving.evaluation import timed
 from stream_agent.graph_files.graph_file import graph_from_data, load_graph
-from stream_agent.learning.collecting import Collector
-from stream_agent.learning.imitation import filled, Imitation, imitation_loss, lengthened
+from stream_agent.learning.imitation import (
+    Collector, filled, Imitation, imitation_loss, lengthened)
 from stream_agent.learning.policy_jobs import limits_for, pattern_of
 from stream_agent.learning.resume import LearnerState, ResumeError, ResumeFile, TrainingState
 from stream_agent.learning.settings import ImitationSchedule, TrainerOptions
@@ -224,9 +225,8 @@ def test_a_multi_rate_graph_with_own_code_and_held_images_is_trained_and_drives(
     environment = DrivingEnvironment(SimulationSettings(), FIRST_HELD_OUT_SEED)
     state = policy.network.initial_state()
     frame = environment.look()
-    driver.reset()
     for _ in range(5):
-        command = driver.command(frame)
+        (command,) = driver.commands([frame], [()])
         driver.settle()
         image = torch.from_numpy(policy.preprocessing(frame.image)).unsqueeze(0)
         with torch.inference_mode():

@@ -9,9 +9,8 @@ import sys
 import numpy as np
 from stream_agent.cli.train import main as train
 from stream_agent.learning import distributed
-from stream_agent.learning.learner import Learner
 from stream_agent.learning.settings import TrainerOptions
-from stream_agent.learning.trainer import Trainer, TrainingOutcome
+from stream_agent.learning.trainer import Learner, Trainer, TrainingOutcome
 import torch
 from torch import nn
 
