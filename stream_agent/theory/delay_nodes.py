@@ -17,7 +17,7 @@ def with_copies(graph: GraphSpec, delays: Mapping[Edge, int]) -> GraphSpec:
     former one, with its transform and its options.
 
     :param delays: d by (source, target), at least 1, where the edge is only marked to stream.
-    :raises GraphError: If there is no such edge, or a delay is no whole number of frames.
+    :raises GraphError: If there is no such edge, or a delay is not a whole number of frames.
     """
     names = [edge.name for edge in graph.edges]
     for (u, v), delay in delays.items():
