@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 # The others know no torch, and are to be tested without it: it makes their first message to the
 # log slow, as that looks for its place among all modules.
-SLOW_TO_IMPORT = {'agent', 'doctor', 'recorder', 'simulation'}
+SLOW_TO_IMPORT = {'agent', 'doctor', 'recorder'}
 
 # Set before rclpy is initialised, here and in every process that a test starts.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
