@@ -95,6 +95,10 @@ def test_the_installed_package_finds_its_files(prefix):
     where = run(prefix, '-c', 'from stream_agent.share import share_folder\n'
                 'print(share_folder())')
     assert where.strip() == str(prefix / 'share' / 'stream_agent')
+    template = run(prefix, '-c', 'from stream_agent.measurement.report import TEMPLATE\n'
+                   'print(TEMPLATE, TEMPLATE.is_file())')
+    path, found = template.split()
+    assert Path(path).is_relative_to(prefix) and found == 'True'
 
 
 def test_one_version():
