@@ -17,7 +17,7 @@ from stream_agent.theory.planning.candidates import (
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.planner import make_plan
 
-GRAPH = load_graph(Path(__file__).parents[2] / 'benchmark' / 'graphs' / 'chain.yaml')
+GRAPH = load_graph(Path(__file__).with_name('chain.yaml'))
 # The layers that are a part of the read-out and cost nothing more, and all of it.
 GLANCE = {'sight', 'glance'}
 READ_OUT = GLANCE | {'command'}
