@@ -105,7 +105,7 @@ def held_image(streaming: Candidate, updates: int) -> Candidate:
 
 @cache
 def recommended(layer: float, execution: str, period: float) -> Candidate:
-    """Return what the planner recommends; it forecasts, and has seen nobody drive."""
+    """Return what the planner recommends; it forecasts, and has not seen a drive."""
     return make_plan(GRAPH, costs_of(GRAPH, layer), period, execution).recommended
 
 
