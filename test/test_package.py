@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
+SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent', 'studies',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
 FOLDERS = ['benchmark', 'launch', 'setup.py', 'stream_agent', 'studies', 'test']
 EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'doctor', 'draw', 'evaluate', 'experiment',
@@ -88,6 +88,13 @@ def test_share_holds_the_files_of_the_source(prefix, folder):
         return sorted(str(path.relative_to(root)) for path in root.rglob('*')
                       if path.is_file() and path.suffix != '.pyc')
     assert files(prefix / 'share' / 'stream_agent' / folder) == files(ROOT / folder) != []
+
+
+@pytest.mark.child_process
+def test_the_studies_are_not_installed(prefix):
+    (packages,) = prefix.glob('l*/python3*/site-packages')
+    assert (packages / 'stream_agent').is_dir()
+    assert not [path for path in prefix.rglob('*') if 'studies' in path.name]
 
 
 @pytest.mark.child_process
