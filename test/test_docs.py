@@ -1,6 +1,7 @@
 """The documentation: commands print what the pages say, and pictures are there."""
 
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 import re
 import shlex
@@ -64,3 +65,10 @@ def test_every_rule_that_the_code_cites_is_defined_and_held_by_a_test():
     tests = {name for text in sources for name in re.findall(r'def (test_\w+)', text)}
     named = [set(re.findall(r'`(test_\w+)`', cell)) for _, cell in rows]
     assert all(named) and set.union(*named) <= tests
+
+
+def test_every_module_that_upgrading_names_is_there():
+    page = (ROOT / 'docs' / 'upgrading.md').read_text()
+    named = re.findall(r'^\| (?:`[a-z_.]+`(?:, )?)+ \| `([a-z_.]+)` \|$', page, re.MULTILINE)
+    assert len(named) > 50
+    assert [name for name in named if find_spec(f'stream_agent.{name}') is None] == []
