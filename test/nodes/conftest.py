@@ -7,6 +7,7 @@ ROS node in this process, without discovery: ``make_node(GateNode, max_speed=0.8
 """
 
 from collections.abc import Callable
+import gc
 import json
 import os
 from pathlib import Path
@@ -181,6 +182,8 @@ def ros():
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     yield
     rclpy.shutdown()
+    # A node that refused its parameters hangs in a traceback, and would be in the graph for long.
+    gc.collect()
 
 
 @pytest.fixture
