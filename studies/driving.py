@@ -207,7 +207,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace, results: dict, seconds: dict, frames: int) -> None:
-    """Print what came out."""
+    """Print the figures of every policy, and what streaming gains over each."""
     others = [name for name in results if name != 'streaming' and 'streaming' in results]
     figures = {
         'frames': frames, 'epochs': arguments.epochs, 'delay': arguments.delay,

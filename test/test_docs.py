@@ -1,17 +1,24 @@
-"""The documentation: commands print what the pages say, and pictures are there."""
+"""The documentation: commands print what the pages say, and what they name is there."""
 
+import ast
 from dataclasses import fields
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 import re
 import shlex
 
 import pytest
-from stream_agent.__main__ import main
+from stream_agent.__main__ import COMMANDS, main
 from stream_agent.network.transforms import ACTIVATIONS, CELLS, NORMALISATIONS, TRANSFORMS
 from stream_agent.theory.graph import EdgeSpec, NodeSpec
+from studies.__main__ import STUDIES
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'benchmark' / 'README.md',
+         ROOT / 'studies' / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+COLUMNS = 120
 # A block that begins with a command and goes on with what it prints.
 EXAMPLE = re.compile(r'^```\n\$ python -m stream_agent (.*)\n((?:.*\n)*?)```$', re.MULTILINE)
 EXAMPLES = [(path.name, command, output) for path in PAGES
@@ -30,10 +37,49 @@ def test_there_are_examples():
     assert len(EXAMPLES) >= 4
 
 
-@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.name)
+def anchors(page):
+    """Return what a link into a page may name: its headings, as they become anchors."""
+    headings = re.findall(r'^#+ (.*)$', page.read_text(), re.MULTILINE)
+    return {re.sub(r'[^\w -]', '', heading).lower().replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('path', PAGES, ids=NAMES)
 def test_links_lead_somewhere(path):
-    links = re.findall(r'\]\(([^)#:]+)\)', path.read_text())
-    assert [link for link in links if not (path.parent / link).exists()] == []
+    links = re.findall(r'\]\(([^)#:]+)(?:#([^)]+))?\)', path.read_text())
+    lost = [link for link, _ in links if not (path.parent / link).exists()]
+    lost += [f'{link}#{anchor}' for link, anchor in links
+             if anchor and anchor not in anchors(path.parent / link)]
+    assert lost == []
+
+
+@pytest.mark.parametrize('path', PAGES, ids=NAMES)
+def test_commands_that_a_page_names_are_there(path):
+    text = path.read_text()
+    named = re.findall(r'(?:python -m|ros2 run) stream_agent ([a-z_]+)', text)
+    assert set(named) - {*COMMANDS, 'record', 'experiment'} == set()
+    assert set(re.findall(r'python -m studies ([a-z][\w-]*)', text)) <= set(STUDIES)
+    scripts = re.findall(r'python ((?:benchmark|studies)/[\w/]+\.py)', text)
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
+
+
+@pytest.mark.parametrize('path', PAGES, ids=NAMES)
+def test_imports_of_an_example_are_there(path):
+    for block in re.findall(r'^```python\n(.*?)^```$', path.read_text(), re.MULTILINE | re.DOTALL):
+        for statement in ast.walk(ast.parse(block)):
+            if isinstance(statement, ast.ImportFrom) and statement.module.startswith(
+                    'stream_agent'):
+                module = import_module(statement.module)
+                assert all(hasattr(module, item.name) for item in statement.names)
+
+
+@pytest.mark.parametrize('path', PAGES, ids=NAMES)
+def test_lines_of_text_are_short(path):
+    text = re.sub(r'^```.*?^```$', '', path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    # What follows is as the study of the regimes prints it.
+    text = text.partition('## All figures')[0]
+    # A row of a table, or a picture, is one line whatever its length.
+    lines = [line for line in text.splitlines() if not line.startswith(('|', '![', '<img'))]
+    assert [line for line in lines if len(line) > COLUMNS] == []
 
 
 def test_the_page_on_graph_files_names_all_there_is():
@@ -55,12 +101,20 @@ def test_every_rule_that_the_code_cites_is_defined_and_held_by_a_test():
     rows = re.findall(r'^\| ([A-Z][0-9]+) \|.*\| (.*) \|$',
                       (ROOT / 'docs' / 'safety.md').read_text(), re.MULTILINE)
     defined = [name for name, _ in rows]
-    sources = [path.read_text() for folder in ('stream_agent', 'launch', 'test')
-               for path in sorted((ROOT / folder).rglob('*.py'))]
+    sources = [path.read_text() for folder in ('stream_agent', 'launch', 'config', 'test')
+               for ending in ('*.py', '*.yaml', '*.xml')
+               for path in sorted((ROOT / folder).rglob(ending))]
     cited = {name for text in sources for tags in re.findall(
         r'\(((?:[A-Z][0-9], )*[A-Z][0-9])\)', text) for name in tags.split(', ')}
-    assert len(defined) == len(set(defined))
-    assert {'G1', 'P5'} <= cited <= set(defined)
+    assert {'G1', 'P5'} <= cited
+    assert sorted(defined) == sorted(cited)
     tests = {name for text in sources for name in re.findall(r'def (test_\w+)', text)}
     named = [set(re.findall(r'`(test_\w+)`', cell)) for _, cell in rows]
     assert all(named) and set.union(*named) <= tests
+
+
+def test_every_module_that_upgrading_names_is_there():
+    page = (ROOT / 'docs' / 'upgrading.md').read_text()
+    named = re.findall(r'^\| (?:`[a-z_.]+`(?:, )?)+ \| `([a-z_.]+)` \|$', page, re.MULTILINE)
+    assert len(named) > 50
+    assert [name for name in named if find_spec(f'stream_agent.{name}') is None] == []

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent',
+SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent', 'studies',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
 FOLDERS = ['benchmark', 'launch', 'setup.py', 'stream_agent', 'studies', 'test']
 EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'doctor', 'draw', 'evaluate', 'experiment',
@@ -91,10 +91,21 @@ def test_share_holds_the_files_of_the_source(prefix, folder):
 
 
 @pytest.mark.child_process
+def test_the_studies_are_not_installed(prefix):
+    (packages,) = prefix.glob('l*/python3*/site-packages')
+    assert (packages / 'stream_agent').is_dir()
+    assert not [path for path in prefix.rglob('*') if 'studies' in path.name]
+
+
+@pytest.mark.child_process
 def test_the_installed_package_finds_its_files(prefix):
     where = run(prefix, '-c', 'from stream_agent.share import share_folder\n'
                 'print(share_folder())')
     assert where.strip() == str(prefix / 'share' / 'stream_agent')
+    template = run(prefix, '-c', 'from stream_agent.measurement.report import TEMPLATE\n'
+                   'print(TEMPLATE, TEMPLATE.is_file())')
+    path, found = template.split()
+    assert Path(path).is_relative_to(prefix) and found == 'True'
 
 
 def test_one_version():

@@ -166,7 +166,7 @@ def name_of(graph: GraphSpec, pattern: Pattern) -> str:
 
 
 def details(node: NodeSpec) -> list[str]:
-    """Return what stands below a node's name."""
+    """Return the lines below a node's name."""
     lines = ['×'.join(map(str, node.shape))] if node.shape else []
     return lines + [f'every {node.period} frames, +{node.offset}'] * (node.period > 1)
 

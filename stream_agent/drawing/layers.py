@@ -156,7 +156,7 @@ def start(items: dict[tuple[int, Item], None], random: Random) -> Order:
 
 
 def improved(order: Order, links: list[EdgePiece]) -> Order:
-    """Order the layers by the means of their neighbours' positions, to and fro."""
+    """Order the layers by the means of their neighbours' positions, to the right and back."""
     best, least = order, cost(order, links)
     neighbours: dict[tuple[Item, bool], list[tuple[Item, bool]]] = {}
     for link in links:
@@ -183,7 +183,7 @@ def positions(layer: list[Item]) -> dict[Item, float]:
 
 
 def cost(order: Order, links: list[EdgePiece]) -> tuple[float, float]:
-    """Return what is wrong with an order: crossings first, then edges that run aslant."""
+    """Return what is wrong with an order: crossings first, then slanted edges."""
     place = {}
     for layer in order:
         place.update(positions(layer))

@@ -1,5 +1,5 @@
 """
-Where the boxes of a graph's nodes stand and how its edges run, in inches; y points downwards.
+Where the boxes of a graph's nodes are and how its edges run, in inches; y points downwards.
 
 No edge crosses a box, by construction: over the width of a layer it runs level, in a place that
 the layer keeps free for it, and it turns in the gaps between layers only.
@@ -75,7 +75,7 @@ def track_offsets(layers: Layers, sizes: dict) -> dict[tuple[Edge, str, str], fl
 
 def heights(layers: Layers, tracks: dict, sizes: dict) -> dict[Item, float]:
     """
-    Return the y of every item: in order, with room between, and edges as straight as can be.
+    Return the y of every item: in order, with room between, and edges as straight as possible.
 
     A linear program: the weighted sum of the height differences along edges is least.
     """
@@ -133,7 +133,7 @@ def port_offsets(layers: Layers, tracks: dict, place: dict[Item, float], sizes: 
     Return how far from the middle of a node's side every edge leaves or arrives.
 
     Edges that run level take the middle, others stand above and below in the order in which
-    they lead up and down, so that they part at once; those that turn are outermost.
+    they lead up and down, so that they part immediately; those that turn are outermost.
     """
     sides: dict[tuple[str, str], list[tuple[float, Edge]]] = {}
     for edge, stops in layers.chains.items():

@@ -130,7 +130,7 @@ def name_points(axes: Axes, candidates: Sequence[TradeoffPoint], points: list[tu
     """
     Write the names of the recommended, one of each kind, and a few of the best candidates.
 
-    :param line: Where a vertical line runs [s], on which no name stands.
+    :param line: Where a vertical line runs [s], on which no name is written.
     """
     firsts = {c.kind: i for i, c in reversed(list(enumerate(candidates)))}
     named = sorted((i for i, c in enumerate(candidates) if c.best or c.recommended
@@ -154,8 +154,8 @@ def place_label(axes: Axes, candidate: TradeoffPoint, point: tuple[float, float]
     """
     Write one name where there is room, and remember that the room is taken.
 
-    Where there is none, the name is left out; that of the recommended candidate stands where it
-    covers least.
+    Where there is none, the name is left out; that of the recommended candidate is written where
+    it covers least.
     """
     inside, least = axes.get_window_extent(), None
     for dx, dy in PLACES:

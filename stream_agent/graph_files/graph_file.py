@@ -1,20 +1,21 @@
 """
 Graph files: YAML in, validated nodes and edges out.
 
-A file says its nodes, its edges and its output; what repeats stands in templates, and what
-several graphs have in common in files that they include.
+A file gives its nodes, its edges and its output; templates hold what repeats, and included files
+what several graphs have in common.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
+import os
 from pathlib import Path
 from typing import Any
 
-from stream_agent.graph_files.includes import FILE_KEYS, read_files
-from stream_agent.graph_files.located_yaml import place_data, PlacedMap, plain
+from stream_agent.graph_files.located_yaml import place_data, PlacedMap, plain, read_yaml
 from stream_agent.graph_files.shorthand import (
-    check_keys, check_size, EDGE_KEYS, EdgePart, NodePart, Parts)
-from stream_agent.graph_files.templates import Expansion, read_templates
+    check_keys, check_size, EDGE_KEYS, EdgePart, items, NodePart, Parts)
+from stream_agent.graph_files.templates import BODY_KEYS, Expansion, read_templates
 from stream_agent.theory.checks import (
     check_ends, check_output, check_setting, GraphError, nearest, show)
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
@@ -30,7 +31,7 @@ def with_copies(graph: GraphSpec, delays: Mapping[Edge, int]) -> GraphSpec:
     former one, with its transform and its options.
 
     :param delays: d by (source, target), at least 1, where the edge is only marked to stream.
-    :raises GraphError: If there is no such edge, or a delay is no whole number of frames.
+    :raises GraphError: If there is no such edge, or a delay is not a whole number of frames.
     """
     names = [edge.name for edge in graph.edges]
     for (u, v), delay in delays.items():
@@ -67,6 +68,12 @@ def copies_of(source: NodeSpec, edge: EdgeSpec, number: int, taken: set[str]) ->
     return copies
 
 
+FILE_KEYS = ('include', 'templates', *BODY_KEYS, 'output')
+ENDINGS = ('.yaml', '.yml')
+MAX_FILE_BYTES = 2**20
+MAX_FILES = 100
+
+
 def load_graph(path: str | Path) -> GraphSpec:
     """
     Read a graph file and the files that it includes.
@@ -87,7 +94,7 @@ def graph_from_data(data: Any) -> GraphSpec:
     """
     graph = check_keys('graph', place_data(data), 'graph', optional=FILE_KEYS)
     if 'include' in graph:
-        raise GraphError('include: this graph is no file, so nothing can lie beside it; '
+        raise GraphError('include: this graph is not a file, so it cannot include others; '
                          'write the nodes and edges out')
     return build([graph], check_ends)
 
@@ -185,3 +192,75 @@ def output_of(files: list[PlacedMap], nodes: list[NodeSpec], edges: list[EdgeSpe
             f"it is one of {', '.join(ends)}, from which no edge leads further" if ends else
             'every node leads to another one, so say which it is'))
     return ''.join(ends[:1])
+
+
+def read_files(path: str) -> list[PlacedMap]:
+    """
+    Read a graph file and those that it includes, each once and after those that it includes.
+
+    :raises OSError: If the first file cannot be read.
+    :raises GraphError: If a file is not a graph file, or may not be included.
+    """
+    read: dict[str, PlacedMap] = {}
+    follow(path, [], read)
+    return list(read.values())
+
+
+def follow(path: str, chain: list[str], read: dict[str, PlacedMap]) -> None:
+    """
+    Read a file after those that it includes.
+
+    :param chain: The files that lead to this one.
+    :param read: By path; the file is added.
+    """
+    graph = read_file(path)
+    chain = [*chain, os.path.normpath(path)]
+    for place, name in items(graph.at('include'), 'list of files', graph.get('include')):
+        included = included_path(place, name, chain)
+        if included in chain:
+            raise GraphError(f'{place}: files include each other in a circle; remove one include: '
+                             + ' -> '.join((*chain[chain.index(included):], included)))
+        if included not in read:
+            if len(chain) + len(read) >= MAX_FILES:
+                raise GraphError(f'{place}: over {MAX_FILES} files are included; '
+                                 'put some of them together')
+            follow(included, chain, read)
+    read[chain[-1]] = graph
+
+
+def included_path(place: str, name: object, chain: list[str]) -> str:
+    """
+    Return the path of an included file.
+
+    It is relative to the including file, ends in .yaml or .yml, and lies beside the graph file
+    that is loaded, in a folder next to it, or further down: a graph file from elsewhere cannot
+    read what else there is on the machine.
+    """
+    if not isinstance(name, str) or not name.endswith(ENDINGS):
+        raise GraphError(f'{place}: {show(name)} is not a graph file to include; '
+                         f"its name ends in {' or '.join(ENDINGS)}")
+    path = os.path.normpath(os.path.join(os.path.dirname(chain[-1]), name))
+    top = os.path.abspath(os.path.join(os.path.dirname(chain[0]), os.pardir))
+    if os.path.isabs(name) or os.path.commonpath([top, os.path.abspath(path)]) != top:
+        raise GraphError(f"{place}: '{name}' is too far away; give a path relative to this file, "
+                         f'within the folder {top}')
+    if not os.path.isfile(path):
+        there = sorted(os.path.basename(file) for file in Path(path).parent.glob('*.y*ml'))
+        near = get_close_matches(os.path.basename(path), there, 1)
+        raise GraphError(f"{place}: there is no file '{path}'; " + (
+            f"did you mean '{near[0]}'?" if near else 'check the path'))
+    return path
+
+
+def read_file(path: str) -> PlacedMap:
+    """Return what one file holds."""
+    with open(path, 'rb') as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise GraphError(f'{path}:1: the file is over 1 MiB; a graph takes a few KiB')
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b'\n', 0, error.start) + 1
+        raise GraphError(f'{path}:{line}: not UTF-8 text; save it as such') from None
+    return check_keys('graph file', read_yaml(text, path), f'{path}:1', optional=FILE_KEYS)

@@ -1,9 +1,9 @@
 """
-YAML as plain maps, lists, text and numbers that know where they stand.
+YAML as plain maps, lists, text and numbers that know their places in a file.
 
 Of YAML, graph files use maps, lists and scalars. Aliases, tags, further documents and keys that
-stand twice are refused; 1e-3 is a number; only true and false are truth values, so that a node
-may be called ``on``.
+are defined twice are refused; 1e-3 is a number; only true and false are truth values, so that a
+node may be called ``on``.
 """
 
 from collections.abc import Iterator
@@ -84,7 +84,7 @@ def read_yaml(text: str, file: str) -> Any:
     Return what a YAML text holds.
 
     :param file: The file's name, for places and messages.
-    :raises GraphError: If it is no YAML, or more of it than graph files use.
+    :raises GraphError: If it is not YAML, or uses what graph files do not support.
     """
     try:
         return Reader(yaml.parse(text, Loader=PARSER), file).read_document()
@@ -106,7 +106,7 @@ def remedy(line: str) -> str:
         return "; inside [ ] and { } a range or a parameter is quoted, as in ['h{1..3}', '${p}']"
     if '\t' in line:
         return '; indent with spaces, not with tabs'
-    return '; see whether every bracket and quote is closed, and the lines are indented alike'
+    return '; check that every bracket and quote is closed, and that lines are indented alike'
 
 
 class Reader:
@@ -137,11 +137,11 @@ class Reader:
         """Read the value that begins with an event."""
         place = self.place(event)
         if isinstance(event, yaml.AliasEvent):
-            raise GraphError(f'{place}: aliases (*{event.anchor}) are not read; '
+            raise GraphError(f'{place}: aliases (*{event.anchor}) are not supported; '
                              'write the value out, or make it the parameter of a template')
         if event.tag is not None:
             tag = event.tag.replace('tag:yaml.org,2002:', '!!')
-            raise GraphError(f'{place}: tags ({tag}) are not read; leave it out')
+            raise GraphError(f'{place}: tags ({tag}) are not supported; leave it out')
         if depth > MAX_DEPTH:
             raise GraphError(f'{place}: nested over {MAX_DEPTH} deep; a graph is flat')
         if isinstance(event, yaml.MappingStartEvent):
@@ -159,7 +159,7 @@ class Reader:
                                  "a map; inside { } a parameter is quoted, as in '${p}'")
             key = event.value
             if key in items:
-                raise GraphError(f"{self.place(event)}: '{key}' stands twice, first at "
+                raise GraphError(f"{self.place(event)}: '{key}' is defined twice, first at "
                                  f'{places[key]}; leave one of them out')
             places[key] = self.place(event)
             items[key] = self.read(next(self.events), depth + 1)

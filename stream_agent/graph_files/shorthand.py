@@ -21,7 +21,7 @@ class Given(str):
     """
     Text that a block gave as the whole value of a parameter.
 
-    A name in it is one of the place where the block stands, so the block's prefix does not apply.
+    A name in it belongs to where the block is used, so the block's prefix does not apply.
 
     :param level: Through how many blocks it was given.
     """
@@ -33,7 +33,7 @@ class Given(str):
 
 
 def level_of(name: str) -> int:
-    """Return through how many blocks a name was given; 0 for a name that stands as it is."""
+    """Return through how many blocks a name was given; 0 for a name that is used as written."""
     return name.level if isinstance(name, Given) else 0
 
 
@@ -55,8 +55,8 @@ def read_names(place: str, value: Any) -> list[str]:
             check_size(place, len(names), 'names')
         return names
     if not isinstance(value, str):
-        raise GraphError(f"{place}: {show(value)} is no name; a name of letters, digits and '_' "
-                         "is expected, a range such as 'h{1..3}', or a list of names")
+        raise GraphError(f'{place}: {show(value)} is not a name; a name of letters, digits and '
+                         "'_' is expected, a range such as 'h{1..3}', or a list of names")
     return [given(name, level_of(value)) for name in read_range(place, value)]
 
 
@@ -65,7 +65,7 @@ def read_range(place: str, text: str) -> list[str]:
     parts = RANGE.split(text)
     literals = parts[::3]
     if any(brace in literal for literal in literals for brace in '{}'):
-        raise GraphError(f"{place}: {show(text)} is no range; write one as in 'h{{1..3}}', "
+        raise GraphError(f"{place}: {show(text)} is not a range; write one as in 'h{{1..3}}', "
                          'with whole numbers')
     spans = list(zip(parts[1::3], parts[2::3]))
     counts = [count(place, *span) for span in spans]
@@ -104,7 +104,7 @@ GROUPS = ('dense', 'chain')
 
 
 class NodePart(NamedTuple):
-    """A node's name, and its settings as they stand."""
+    """A node's name, and its settings as they are written."""
 
     name: str
     settings: PlacedMap
@@ -112,7 +112,7 @@ class NodePart(NamedTuple):
 
 
 class EdgePart(NamedTuple):
-    """An edge's ends, and its settings and options as they stand."""
+    """An edge's ends, and its settings and options as they are written."""
 
     source: str
     target: str
@@ -140,14 +140,14 @@ class Parts:
 def check_keys(what: str, data: Any, place: str, required: tuple[str, ...] = (),
                optional: tuple[str, ...] = ()) -> PlacedMap:
     """
-    Return a map, or refuse what is none, lacks a key, or has one that means nothing.
+    Return a map, or refuse what is not a map, lacks a key, or has one that means nothing.
 
     :param what: What is expected here, for messages.
-    :param place: Where it stands.
+    :param place: Where it is, for messages.
     """
     known = (*required, *optional)
     if not isinstance(data, PlacedMap):
-        fault = f'the {what} is empty' if data is None else f'{show(data)} is no {what}'
+        fault = f'the {what} is empty' if data is None else f'{show(data)} is not a {what}'
         raise GraphError(f"{place}: {fault}; write a map with the keys {', '.join(known)}")
     for key in data:
         if key not in known:
@@ -167,7 +167,7 @@ def items(place: str, what: str, value: Any) -> list[tuple[str, Any]]:
     if value is None:
         return []
     if not isinstance(value, (str, PlacedMap)):
-        raise GraphError(f'{place}: {show(value)} is no {what}; a list is expected')
+        raise GraphError(f'{place}: {show(value)} is not a {what}; a list is expected')
     return [(place, value)]
 
 
@@ -181,7 +181,7 @@ def read_nodes(place: str, data: Any) -> list[NodePart]:
     if not isinstance(data, PlacedMap):
         for item_place, item in items(place, 'list of names', data):
             if isinstance(item, PlacedMap):
-                raise GraphError(f'{item_place}: {show(item)} is no name; write nodes as a map '
+                raise GraphError(f'{item_place}: {show(item)} is not a name; write nodes as a map '
                                  'from names to settings, or as a list of names alone')
             nodes += [NodePart(name, PlacedMap({}, item_place, {}), item_place)
                       for name in read_names(item_place, item)]
@@ -209,8 +209,8 @@ def read_edges(place: str, data: Any) -> list[EdgePart]:
             check_edge_keys(item)
             pairs, settings = read_pairs(item), item.without(*ENDS, *GROUPS)
         else:
-            raise GraphError(f"{item_place}: {show(item)} is no edge; write 'u->v' or a map with "
-                             'the keys source and target')
+            raise GraphError(f"{item_place}: {show(item)} is not an edge; write 'u->v' or a map "
+                             'with the keys source and target')
         edges += [EdgePart(u, v, settings, item_place) for u, v in pairs]
         check_size(item_place, len(edges), 'edges')
     return edges
@@ -220,7 +220,7 @@ def read_arrow(place: str, text: str) -> Iterator[tuple[str, str]]:
     """Return the edges of ``u->v``, or of a chain of those."""
     ends = [end.strip() for end in text.split('->')]
     if len(ends) < 2 or '' in ends:
-        raise GraphError(f"{place}: {show(text)} is no edge; write 'source->target', or a map "
+        raise GraphError(f"{place}: {show(text)} is not an edge; write 'source->target', or a map "
                          'with the keys source and target')
     groups = [read_names(place, end) for end in ends]
     check_size(place, sum(len(a) * len(b) for a, b in pairwise(groups)), 'edges')
@@ -234,7 +234,7 @@ def check_edge_keys(edge: PlacedMap) -> None:
             raise GraphError(f"{edge.at(key)}: '{key}' means nothing in an edge; {hint}")
     given = [key for key in (*ENDS, *GROUPS) if key in edge]
     if tuple(given) != ENDS and (len(given) != 1 or given[0] in ENDS):
-        fault = f"'{given[0]}' stands alone" if len(given) == 1 else (
+        fault = f"'{given[0]}' is given alone" if len(given) == 1 else (
             f"{' and '.join(given)} do not go together" if given else 'source and target are '
             'missing')
         raise GraphError(f'{edge.place}: {fault}; an edge has source and target, or dense or '
@@ -258,7 +258,7 @@ def read_pairs(edge: PlacedMap) -> Iterable[tuple[str, str]]:
         check_size(edge.place, len(names['dense']) * (len(names['dense']) - 1) // 2, 'edges')
         for name in names['dense']:
             if names['dense'].count(name) > 1:
-                raise GraphError(f"{edge.at('dense')}: '{name}' stands twice; dense leads from "
+                raise GraphError(f"{edge.at('dense')}: '{name}' is listed twice; dense leads from "
                                  'every node to every later one')
         return combinations(names['dense'], 2)
     check_size(edge.place, len(names['source']) * len(names['target']), 'edges')

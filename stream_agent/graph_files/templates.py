@@ -27,7 +27,7 @@ class TemplateBudget:
         """
         self.left -= work
         if self.left < 0:
-            raise GraphError(f'{place}: the templates make more than any graph holds; see how '
+            raise GraphError(f'{place}: the templates make more than any graph holds; check how '
                              'often they use each other')
 
     def copy(self, place: str, value: Any, levels: int = 0) -> Any:
@@ -58,7 +58,7 @@ class Substitution:
         """
         Return a copy of a part of the template with the values in it.
 
-        :param place: Where the part stands, for messages.
+        :param place: Where the part is, for messages.
         """
         self.budget.spend(place)
         if isinstance(part, PlacedMap):
@@ -69,7 +69,7 @@ class Substitution:
         return self.copy_text(place, part) if isinstance(part, str) else part
 
     def copy_map(self, part: PlacedMap) -> PlacedMap:
-        """Return a copy of a map; parameters may stand in its keys, too."""
+        """Return a copy of a map; parameters may also be in its keys."""
         items, places = {}, {}
         for key, item in part.items():
             place = part.at(key) + self.suffix
@@ -78,13 +78,13 @@ class Substitution:
                 raise GraphError(f"{place}: '{key}' is {show(new)} here; a name is expected "
                                  'before the colon')
             if new in items:
-                raise GraphError(f"{place}: '{new}' stands twice; leave one of them out")
+                raise GraphError(f"{place}: '{new}' is defined twice; leave one of them out")
             places[new] = place
             items[new] = self.copy(place, item)
         return PlacedMap(items, part.place + self.suffix, places)
 
     def copy_text(self, place: str, text: str) -> Any:
-        """Return the value of a parameter that stands alone, or the text with values in it."""
+        """Return the value of a parameter that is used alone, or the text with values in it."""
         alone = PARAMETER.fullmatch(text)
         if alone and alone[1] != '$':
             return self.budget.copy(place, self.value(place, alone[1]))
@@ -101,11 +101,11 @@ class Substitution:
         return self.values[name]
 
     def text_of(self, place: str, name: str) -> str:
-        """Return the value of a parameter that stands within a text."""
+        """Return the value of a parameter within a longer text."""
         value = '$' if name == '$' else self.value(place, name)
         if isinstance(value, (dict, list)) or value is None:
             raise GraphError(f"{place}: the parameter '{name.strip('{}')}' is {show(value)}, "
-                             'which does not go into a longer text; let it stand alone')
+                             'which does not fit into a longer text; use it alone')
         return str(value) if isinstance(value, str) else show(value)
 
 
@@ -120,7 +120,7 @@ def arguments(name: str, template: PlacedMap, block: PlacedMap, budget: Template
     values = block.get('with')
     values = PlacedMap({}, block.place, {}) if values is None else values
     if not isinstance(values, PlacedMap):
-        raise GraphError(f'{block.at("with")}: {show(values)} is no map; '
+        raise GraphError(f'{block.at("with")}: {show(values)} is not a map; '
                          'write with: {parameter: value}')
     for key in values:
         if key not in declared:
@@ -140,7 +140,7 @@ MAX_NESTED = 40
 
 class Expansion:
     """
-    Makes nodes and edges of what stands in graph files and in the templates that they use.
+    Makes nodes and edges of what is written in graph files and in the templates that they use.
 
     :param templates: By name, as ``read_templates`` returns them.
     """
@@ -180,7 +180,7 @@ class Expansion:
             raise GraphError(f'{place}: a template cannot use itself; here it does: '
                              + ' -> '.join((*chain[chain.index(name):], name)))
         if len(chain) == MAX_NESTED:
-            raise GraphError(f'{place}: blocks stand over {MAX_NESTED} deep in each other; '
+            raise GraphError(f'{place}: blocks are nested over {MAX_NESTED} deep; '
                              'a graph takes a few levels')
         parts = Parts()
         prefixes = [''] if block.get('as') is None else read_names(block.at('as'), block['as'])
@@ -192,7 +192,7 @@ class Expansion:
         """Return the nodes and edges of a block under one prefix; it may be empty."""
         if prefix and not NAME.fullmatch(prefix):
             raise GraphError(f"{block.at('as')}: {show(prefix)} cannot begin a name; "
-                             "take letters, digits and '_'")
+                             "use letters, digits and '_'")
         template = self.templates[chain[-1]]
         values = arguments(chain[-1], template, block, self.budget)
         substitution = Substitution({'as': str(prefix), **values},
@@ -205,7 +205,7 @@ class Expansion:
 
 def renamed(parts: Parts, prefix: str) -> Parts:
     """
-    Return what a template made as it stands one level further out.
+    Return what a template made, as seen one level further out.
 
     Its own nodes get the prefix; names that a parameter gave, and names of nodes that the
     template does not have, stay as they are.
@@ -225,7 +225,7 @@ def renamed(parts: Parts, prefix: str) -> Parts:
 def shared(parts: Parts, label: Any, place: str) -> Parts:
     """Return what a block made, each edge sharing weights with that of other blocks so marked."""
     if not isinstance(label, str) or not NAME.fullmatch(label):
-        raise GraphError(f"{place}: {show(label)} is no label; take letters, digits and '_', "
+        raise GraphError(f"{place}: {show(label)} is not a label; use letters, digits and '_', "
                          'the same in every block that shares')
     edges = []
     for i, edge in enumerate(parts.edges):
@@ -241,19 +241,19 @@ def read_templates(files: list[PlacedMap]) -> dict[str, PlacedMap]:
     """
     Return the templates of all files, each with its ``parameters`` as a map.
 
-    :raises GraphError: If one stands twice or is none.
+    :raises GraphError: If a template is defined twice, or is not a map.
     """
     templates: dict[str, PlacedMap] = {}
     for file in files:
         part = file.get('templates')
         if part is not None and not isinstance(part, PlacedMap):
-            raise GraphError(f"{file.at('templates')}: {show(part)} is no map of templates; "
+            raise GraphError(f"{file.at('templates')}: {show(part)} is not a map of templates; "
                              'write name: {parameters: ..., nodes: ..., edges: ...}')
         for name, template in (part or {}).items():
             place = part.at(name)
             if name in templates:
-                raise GraphError(f"{place}: the template '{name}' stands at "
-                                 f'{templates[name].place} already; rename one of them')
+                raise GraphError(f"{place}: the template '{name}' is already defined at "
+                                 f'{templates[name].place}; rename one of them')
             check_keys('template', template, place, optional=('parameters', *BODY_KEYS))
             templates[name] = PlacedMap(
                 {**template, 'parameters': declared_parameters(template)}, place, template.places)

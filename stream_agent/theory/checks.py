@@ -1,4 +1,4 @@
-"""What nodes, edges and graphs have to be, checked when one is made."""
+"""Checks of nodes, edges and graphs, made whenever one is created."""
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -45,7 +45,7 @@ NAME = re.compile(r'[A-Za-z_]\w*')
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number; true and false are none."""
+    """Return whether a value is a finite number; true and false are not."""
     return type(value) in (int, float) and isfinite(value)
 
 
@@ -61,6 +61,7 @@ def is_label(value: Any) -> bool:
 
 
 def is_text(value: Any) -> bool:
+    """Return whether a value is text."""
     return isinstance(value, str)
 
 
@@ -98,9 +99,9 @@ def check_setting(place: str, owner: str, key: str, value: Any) -> None:
 
 
 def check_node(node: Any) -> None:
-    """Refuse a NodeSpec that no node can be."""
+    """Refuse the settings of a node that are not valid, alone or together."""
     if not isinstance(node.name, str) or not NAME.fullmatch(node.name):
-        raise GraphError(f'{node.place}: no node can be named {show(node.name)}; take letters, '
+        raise GraphError(f'{node.place}: {show(node.name)} is not a name for a node; use letters, '
                          "digits and '_', with no digit in front")
     for key in ('shape', 'channels', 'activation', 'normalisation', 'cell', 'dropout', 'noise',
                 'period', 'offset'):
@@ -114,7 +115,7 @@ def check_node(node: Any) -> None:
 
 
 def check_edge(edge: Any) -> None:
-    """Refuse an EdgeSpec that no edge can be."""
+    """Refuse the settings of an edge that are not valid."""
     for key in ('transform', 'streams', 'normalisation', 'dropout', 'noise', 'share', 'product'):
         check_setting(edge.place, edge.name, key, getattr(edge, key))
 
@@ -124,14 +125,15 @@ def check_unique(kind: str, specs: Iterable[Any]) -> None:
     first: dict[str, str] = {}
     for spec in specs:
         if spec.name in first:
-            where = f'at {first[spec.name]} already' if first[spec.name] != spec.place else 'twice'
-            raise GraphError(f"{spec.place}: the {kind} '{spec.name}' stands {where}; "
+            where = (f'already defined at {first[spec.name]}'
+                     if first[spec.name] != spec.place else 'defined twice')
+            raise GraphError(f"{spec.place}: the {kind} '{spec.name}' is {where}; "
                              'leave one of them out')
         first[spec.name] = spec.place
 
 
 def check_ends(nodes: Iterable[Any], edges: Iterable[Any]) -> None:
-    """Refuse edges between nodes that there are not."""
+    """Refuse edges between nodes that do not exist."""
     names = dict.fromkeys(node.name for node in nodes)
     for edge in edges:
         for name in (edge.source, edge.target):
@@ -147,7 +149,7 @@ def check_edges(graph: Any) -> None:
 
 
 def check_output(place: str, output: Any, names: list[str], inputs: Iterable[str]) -> None:
-    """Refuse an output that is no node, or nothing that a network computes."""
+    """Refuse an output that is not a node, or that is an input."""
     if output not in names:
         raise GraphError(f'{place}: no node named {show(output)}; '
                          + nearest(str(output), names, 'nodes'))
@@ -157,7 +159,7 @@ def check_output(place: str, output: Any, names: list[str], inputs: Iterable[str
 
 def check_fed(graph: Any, fed: set[str]) -> None:
     """
-    Refuse nodes that no input feeds: a cycle without an input is no network.
+    Refuse nodes that no input feeds: a network computes every node from its inputs.
 
     :param fed: The nodes that are reachable from an input.
     """

@@ -13,8 +13,8 @@ def steps_per_frame_pipelined(graph: GraphSpec, pattern: Pattern) -> Fraction:
     """
     Return the update steps per frame in the limit, when frames are pipelined.
 
-    Every node is computed as soon as what it reads is there, and all images are there at once.
-    Then the largest T((i, v)) / i tends to the largest ratio, over all cycles, of the nodes
+    Every node is computed as soon as what it reads is there, and all images are there from the
+    start. Then the largest T((i, v)) / i tends to the largest ratio, over all cycles, of the nodes
     computed in the cycle to the frames that pass, |c| / sum of R over c; 0 without a cycle. The
     inference factor is what a frame takes if the frame before has to be complete.
 

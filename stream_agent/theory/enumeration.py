@@ -33,7 +33,7 @@ class Patience:
 
     def check(self) -> None:
         """
-        Go on or give up.
+        Return, or give up.
 
         :raises EnumerationError: If the time is up.
         """
@@ -107,7 +107,7 @@ def patterns_of(graph: GraphSpec, sets: Callable[[Iterable[Edge], Patience], Ite
 def unions(sets: Callable[[Iterable[Edge]], Iterator[EdgeSet]], parts: Sequence[list[Edge]]
            ) -> Iterator[EdgeSet]:
     """Yield the unions of one set from every part."""
-    # The sets of the first parts that are chosen, and where to go on with each part.
+    # The sets of the first parts that are chosen, and where to continue with each part.
     chosen: list[EdgeSet] = [frozenset()]
     open_parts = [sets(part) for part in parts[:1]]
     if not parts:

@@ -32,7 +32,7 @@ def images_seen(graph: GraphSpec, pattern: Pattern, size: int) -> dict[FrameNode
     """
     Return the indices of the images that every node of a window depends on.
 
-    Nodes of frame 0 that are no inputs hold initial states and depend on none. With several
+    Nodes of frame 0, except for inputs, hold initial states and depend on none. With several
     inputs, an index stands for the images of that frame together.
     """
     sources = sources_of(graph, pattern)

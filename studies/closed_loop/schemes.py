@@ -17,7 +17,7 @@ from stream_agent.theory.planning.candidates import (
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.planner import make_plan
 
-GRAPH = load_graph(Path(__file__).parents[2] / 'benchmark' / 'graphs' / 'chain.yaml')
+GRAPH = load_graph(Path(__file__).with_name('chain.yaml'))
 # The layers that are a part of the read-out and cost nothing more, and all of it.
 GLANCE = {'sight', 'glance'}
 READ_OUT = GLANCE | {'command'}
@@ -105,7 +105,7 @@ def held_image(streaming: Candidate, updates: int) -> Candidate:
 
 @cache
 def recommended(layer: float, execution: str, period: float) -> Candidate:
-    """Return what the planner recommends; it forecasts, and has seen nobody drive."""
+    """Return what the planner recommends; it forecasts, and has not seen a drive."""
     return make_plan(GRAPH, costs_of(GRAPH, layer), period, execution).recommended
 
 

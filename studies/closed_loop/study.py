@@ -41,7 +41,7 @@ class StudyBudget:
     What every scheme gets alike.
 
     All drive as long, and see of it what they take: with as many frames for each instead, those
-    that drop most would drive longest, and learn most of how drives go on.
+    that drop most would drive longest, and learn most about the rest of a drive.
 
     :param schedule: Of the training, but for its frames.
     :param drive: Of every environment in every round [s].
@@ -100,12 +100,12 @@ def trained(scheme: Scheme, seed: int, budget: StudyBudget) -> tuple[RolloutNetw
 
 
 def preprocessing_of(network: RolloutNetwork) -> Preprocessing:
-    """Cut off what lies above the road."""
+    """Return the preprocessing that cuts off what is above the road."""
     return Preprocessing(network.shapes[network.input], crop_top=0.25)
 
 
 def study_id(budget: StudyBudget) -> str:
-    """Return all that rows have to have in common to be compared."""
+    """Return all that rows need to have in common to be compared."""
     return json.dumps([asdict(part) for part in (SETTINGS, LIMITS, COMMANDS, budget)]
                       + [PUSHES, HANDOVER, FIRST_COURSE], sort_keys=True)
 

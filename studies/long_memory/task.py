@@ -90,7 +90,7 @@ class Stacked(Stack):
     """
     Layers of a linear recurrence.
 
-    :param gates: Where in the bias of a layer, in multiples of its features, the gates lie that
+    :param gates: Where in the bias of a layer, in multiples of its features, the gates are that
         keep what is remembered, and those that let something in, or None.
     """
 

@@ -200,7 +200,7 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
-    Read a NumPy archive; images that lie in it as mosaics are taken apart.
+    Read a NumPy archive; images in it that are mosaics are taken apart.
 
     :returns: Arrays by name, images among them as ``x_train`` and ``x_test``.
     :raises DataError: If it is not such an archive.

@@ -93,7 +93,7 @@ def network_of(job: ExperimentJob) -> RolloutNetwork:
 
 def train_and_test(job: ExperimentJob) -> bool:
     """
-    Train a network, test it, and write what came out; or resume what was stopped.
+    Train a network, or resume a training that was stopped; test it, and write its results.
 
     :returns: Whether it was finished.
     """

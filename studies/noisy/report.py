@@ -190,7 +190,7 @@ def draw_matrices(axes: Axes, found: TemporalConfusion, which: str, delays: int)
     """
     Draw the matrices of all delays in one picture; a row of one goes from 0 %, white, to 100 %.
 
-    :param delays: For how many there is to be room.
+    :param delays: How many the picture has room for.
     """
     counts = getattr(found, which)
     classes = counts.shape[1]

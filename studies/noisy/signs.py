@@ -15,7 +15,7 @@ LONGEST_WINDOW = 15
 FOLDERS = ('', 'Images', 'Final_Training/Images', 'GTSRB/Final_Training/Images', 'Training',
            'GTSRB/Training')
 FRAME = re.compile(r'(\d+)_(\d+)\.(ppm|png)')
-# Of five tracks of a class one is for testing: the official test images are no tracks.
+# Of five tracks of a class one is for testing: the official test images are not tracks.
 EVERY = 5
 
 
@@ -32,7 +32,7 @@ class Signs:
         self._pixels = pixels
         starts = [track[:len(track) - LONGEST_WINDOW + 1] for track in tracks]
         self.labels = np.repeat(classes, [len(track) for track in starts]).astype(np.int64)
-        # Frames of one track lie one after the other.
+        # Frames of one track follow each other.
         self._starts = np.concatenate(starts)
 
     def cut(self, indices: np.ndarray, frames: int) -> np.ndarray:

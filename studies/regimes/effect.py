@@ -1,7 +1,7 @@
 """
 The error in effect of a rollout, on a task whose right answer is known at every moment.
 
-A sign drifts through a noisy picture, and the command is to be its place: now, not when the
+A sign drifts through a noisy picture, and the command should be its place: now, not when the
 picture was taken. The sign's contrast is bright or dark by chance, so that only layers find it
 well; a faint tinge tells the first look roughly where it is.
 """
@@ -214,7 +214,7 @@ def error_in_effect(run: EngineRun, candidate: Candidate, sources: list[str], wa
     Return the mean absolute error of the command in effect; 1 is that of saying "middle".
 
     The command is a weighted sum of the output's estimates, and the weights are those of least
-    squares for what the command has to be while it is in effect: the first half of the time is
+    squares for what the command should be while it is in effect: the first half of the time is
     for the weights, the second for the error. So every rollout is trained for its own timing.
     The estimates of all rollouts are those of the sequential one, only older.
 

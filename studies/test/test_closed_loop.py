@@ -1,6 +1,7 @@
 """The closed-loop study: its schemes, its rows, and how they are held against the marks."""
 
 from dataclasses import replace
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from stream_agent.driving.compute_model import TimingFigures
 from stream_agent.measurement.bootstrap import Interval
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import with_schedule
+from studies.__main__ import main
+from studies.closed_loop import command
 from studies.closed_loop.picture import draw
 from studies.closed_loop.schemes import costs_of, GRAPH, plain_schemes, READ_OUT, schemes, smaller
 from studies.closed_loop.study import FULL, QUICK, schedule_of, study_row
@@ -127,3 +130,23 @@ def test_marks_are_missed_in_words(tmp_path):
                                   'relative to the best peer, smaller+commands, 0.92')
     draw(cells, tmp_path / 'picture.svg')
     assert 'missed at 1.6: 1.10 of sequential, mark 1' in (tmp_path / 'picture.svg').read_text()
+
+
+def test_the_command_makes_each_row_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, 'QUICK', TINY)
+    monkeypatch.setattr(command, 'run_side_by_side', lambda work, jobs, _: list(map(work, jobs)))
+    asked = ['closed-loop', '--quick', '--ratios', '6.4', '--devices', 'parallel', '--output',
+             str(tmp_path), '--workers', '2', '--draw', str(tmp_path / 'driven.png')]
+    assert main(asked) == 0
+    first = capsys.readouterr()
+    assert first.err.startswith('2 of 2 rows, ')
+    assert '\nstreaming       0.' in first.out or '\nstreaming       1.' in first.out
+    rows = {path: path.stat().st_mtime_ns for path in tmp_path.glob('*.json')}
+    assert len(rows) == len([*tmp_path.glob('*.safetensors')]) == 2
+    assert main([*asked, '--json']) == 0
+    again = capsys.readouterr()
+    assert not again.err and {path: path.stat().st_mtime_ns for path in rows} == rows
+    assert [cell['scheme'] for cell in json.loads(again.out)['cells']] == [
+        'sequential', 'streaming']
+    assert main([*asked, '--seeds', '2', '--minutes', '-1']) == 0
+    assert len([*tmp_path.glob('*.json')]) == 2

@@ -1,11 +1,13 @@
 """The benchmark of regimes: its clock, its ages, its task, and where curves cross."""
 
+import json
 import time
 
 import numpy as np
 import pytest
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.theory.planning.costs import NodeCosts
+from studies.__main__ import main
 from studies.layout import layout
 from studies.regimes.effect import (
     Drift, error_in_effect, fresh_network, MovingScene, readouts, sources_of_output, still_errors,
@@ -229,3 +231,14 @@ def test_what_was_measured_stands_next_to_what_was_forecast(tmp_path):
     assert '2      1 (0.300)   1.00' in '\n'.join(lines)
     draw(cells, CHAIN, COSTS, ['a scene'], tmp_path / 'regimes.svg')
     assert 'Age of the deep information in force' in (tmp_path / 'regimes.svg').read_text()
+
+
+@pytest.mark.real_time
+def test_the_command_measures_all_rollouts_and_finds_their_outputs_right(tmp_path, capsys):
+    assert main(['regimes', '--quick', '--ages-only', '--ratios', '2', '--json', '--draw',
+                 str(tmp_path / 'regimes.svg')]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found['outputs_equal'] and found['scenes'] == [] and (tmp_path / 'regimes.svg').exists()
+    assert [cell['kind'] for cell in found['cells']] == [
+        kind for kind in KINDS if kind != 'k updates']
+    assert all(cell['latency'] > 0 and cell['deep'] >= cell['newest'] for cell in found['cells'])

@@ -5,7 +5,7 @@ import math
 
 import pytest
 from stream_agent.bounded_settings import SettingsError
-from stream_agent.gate.settings import GateSettings
+from stream_agent.gate.settings import BaseSettings, GateSettings
 
 NUMBERS = [item for item in fields(GateSettings) if 'unit' in item.metadata]
 
@@ -81,3 +81,11 @@ def test_a_stop_must_outlast_one_repetition():
         GateSettings(stop_duration=0.4, stop_period=0.5)
     assert str(caught.value) == ('stop_duration is 0.4 s with a stop_period of 0.5 s; '
                                  'set it to at least one period')
+
+
+def test_what_the_base_takes_is_one_of_three_messages():
+    assert BaseSettings(command_type='ackermann', wheel_base=0.3)
+    with pytest.raises(SettingsError) as caught:
+        BaseSettings(command_type='joystick')
+    assert str(caught.value) == (
+        "command_type is 'joystick'; set it to twist_stamped or twist or ackermann")

@@ -27,7 +27,7 @@ def test_costs_may_be_written_as_powers_of_ten(tmp_path):
     ('nodes: {h1: 1, h2: -1, out: 1}', "the cost of 'h2' is -1; write seconds, from 0 to 3600"),
     ('nodes: {h1: 1, h2: 1e999, out: 1}',
      "the cost of 'h2' is inf; write seconds, from 0 to 3600"),
-    ('nodes: !!map {}', 'tags (!!map) are not read; leave it out'),
+    ('nodes: !!map {}', 'tags (!!map) are not supported; leave it out'),
     ('nodes: {h1: 1, h2: fast, out: 1}',
      "the cost of 'h2' is 'fast'; write seconds, from 0 to 3600"),
     ('nodes: {h1: 1, h2: 1, out: 1}\noverhead: true', 'overhead is True; write seconds, from 0 '

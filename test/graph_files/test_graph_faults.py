@@ -39,7 +39,7 @@ NODE_KEYS = ('the keys are shape, channels, activation, normalisation, cell, dro
              'period, offset')
 ENDS = 'an edge has source and target, or dense or chain with a list of nodes'
 FILE_KEYS = 'write a map with the keys include, templates, nodes, edges, blocks, output'
-CLOSE = 'see whether every bracket and quote is closed, and the lines are indented alike'
+CLOSE = 'check that every bracket and quote is closed, and that lines are indented alike'
 
 
 @pytest.fixture
@@ -78,17 +78,18 @@ def changed(text, old, new):
     ('output: command', '  - {source: command, target: memory, streams: true}',
      "1: 'output' is missing; every node leads to another one, so say which it is"),
     ('  command: {', '  left-hand: {shape: [2]}\n  command: {',
-     "6: no node can be named 'left-hand'; take letters, digits and '_', with no digit in front"),
+     "6: 'left-hand' is not a name for a node; use letters, digits and '_', with no digit in "
+     'front'),
     ('  command: {', "  '': {shape: [2]}\n  command: {",
-     "6: no node can be named ''; take letters, digits and '_', with no digit in front"),
+     "6: '' is not a name for a node; use letters, digits and '_', with no digit in front"),
     ('  command: {', '  command{1..}: {',
-     "6: 'command{1..}' is no range; write one as in 'h{1..3}', with whole numbers"),
+     "6: 'command{1..}' is not a range; write one as in 'h{1..3}', with whole numbers"),
     ('  command: {', '  command{3..1}: {',
      '6: the range {3..1} counts down; write {1..3}, or {1..0} for no name'),
     ('  command: {', '  command{1..99999}: {', '6: over 10,000 names; a graph has fewer'),
     ('  command: {', '  c{1..999999999}{1..999999999}: {',
      '6: over 10,000 names; a graph has fewer'),
-    ('target: memory', 'target: 3', "9: 3 is no name; a name of letters, digits and '_' is "
+    ('target: memory', 'target: 3', "9: 3 is not a name; a name of letters, digits and '_' is "
      "expected, a range such as 'h{1..3}', or a list of names"),
     # Keys
     ('activation', 'activaton', "6: 'activaton' means nothing in a node; "
@@ -98,7 +99,7 @@ def changed(text, old, new):
      "9: 'soruce' means nothing in an edge; did you mean 'source'?"),
     ('transform: dense', 'steams: true',
      "8: 'steams' means nothing in an edge; did you mean 'streams'?"),
-    ('target: memory', 'transform: dense', f"9: 'source' stands alone; {ENDS}"),
+    ('target: memory', 'transform: dense', f"9: 'source' is given alone; {ENDS}"),
     ('target: memory', 'dense: [image, memory]',
      f'9: source and dense do not go together; {ENDS}'),
     ('source: image, target: memory', 'transform: dense',
@@ -128,7 +129,7 @@ def changed(text, old, new):
     ('{shape: [1, 8, 8]}', '{period: 2}',
      "2: period of 'image' is 2, but an input is new in every frame; leave it out"),
     ('{shape: [2], activation: tanh}', '[2]',
-     f'6: [2] is no node; write a map with the {NODE_KEYS[4:].replace("keys are", "keys")}'),
+     f'6: [2] is not a node; write a map with the {NODE_KEYS[4:].replace("keys are", "keys")}'),
     ('transform: dense', 'streams: perhaps', "8: streams of 'image->command' is 'perhaps'; it has "
      'to be true or false, or 2 and more for so many frames'),
     ('transform: dense', 'streams: 0', "8: streams of 'image->command' is 0; write false, the "
@@ -141,35 +142,36 @@ def changed(text, old, new):
     ('transform: dense', 'share: 1',
      "8: share of 'image->command' is 1; it has to be a label of letters, digits and '_'"),
     # Twice, or not at all
-    ('  command: {', '  image: {', "6: 'image' stands twice, first at small.yaml:2; leave one of "
-     'them out'),
+    ('  command: {', '  image: {', "6: 'image' is defined twice, first at small.yaml:2; leave "
+     'one of them out'),
     ('  command: {', '  imag{e..e}: {',
-     "6: 'imag{e..e}' is no range; write one as in 'h{1..3}', with whole numbers"),
+     "6: 'imag{e..e}' is not a range; write one as in 'h{1..3}', with whole numbers"),
     ('  command: {', "  'memory{1..0}': \n  command: {", ''),
     ('  - memory->command', '  - {source: [image, memory], target: command}',
-     "10: the edge 'image->command' stands at small.yaml:8 already; leave one of them out"),
+     "10: the edge 'image->command' is already defined at small.yaml:8; leave one of them out"),
     ('target: memory', 'target: [memory, memory]',
-     "9: the edge 'image->memory' stands twice; leave one of them out"),
+     "9: the edge 'image->memory' is defined twice; leave one of them out"),
     ('source: image, target: memory', 'dense: [image, memory, image]',
-     "9: 'image' stands twice; dense leads from every node to every later one"),
+     "9: 'image' is listed twice; dense leads from every node to every later one"),
     ('source: image, target: memory', 'source: memory, target: memory',
      "3: 'memory' is not reachable from an input; add an edge that leads to it (inputs are "
      'image)'),
     ('  - {source: image, target: memory}\n  - memory->command\n', '',
      "3: no edge leads to or from 'memory'; connect it, or leave it out"),
     # Forms
-    ('- memory->command', '- memory', "10: 'memory' is no edge; write 'source->target', or a map "
-     'with the keys source and target'),
-    ('- memory->command', '- memory->', "10: 'memory->' is no edge; write 'source->target', or a "
+    ('- memory->command', '- memory', "10: 'memory' is not an edge; write 'source->target', or a "
      'map with the keys source and target'),
-    ('- memory->command', '- 7', "10: 7 is no edge; write 'u->v' or a map with the keys source "
-     'and target'),
+    ('- memory->command', '- memory->', "10: 'memory->' is not an edge; write 'source->target', "
+     'or a map with the keys source and target'),
+    ('- memory->command', '- 7', "10: 7 is not an edge; write 'u->v' or a map with the keys "
+     'source and target'),
     # YAML
-    ('shape: [2]', 'shape: &a [2], cell: *a', '6: aliases (*a) are not read; write the value out, '
-     'or make it the parameter of a template'),
+    ('shape: [2]', 'shape: &a [2], cell: *a', '6: aliases (*a) are not supported; write the '
+     'value out, or make it the parameter of a template'),
     ('shape: [2]', 'shape: !!python/object/apply:os.getcwd []',
-     '6: tags (!!python/object/apply:os.getcwd) are not read; leave it out'),
-    ('output: command', 'output: !mine command', '11: tags (!mine) are not read; leave it out'),
+     '6: tags (!!python/object/apply:os.getcwd) are not supported; leave it out'),
+    ('output: command', 'output: !mine command', '11: tags (!mine) are not supported; leave it '
+     'out'),
     ('output: command', 'output: command\n---\n', '12: a second document begins here; a graph '
      'file holds one'),
     ('shape: [2]', 'shape: ' + '[' * 50 + ']' * 50, '6: nested over 40 deep; a graph is flat'),
@@ -194,21 +196,21 @@ def load_as(text):
 
 @pytest.mark.parametrize('text, fault', [
     ('', f'1: the graph file is empty; {FILE_KEYS}'),
-    ('- u->v', f'1: ["u->v"] is no graph file; {FILE_KEYS}'),
+    ('- u->v', f'1: ["u->v"] is not a graph file; {FILE_KEYS}'),
     ('edges:', '1: there are no edges; a network has at least one'),
     ('nodes: [a]\nedges: []\noutput: a', '2: there are no edges; a network has at least one'),
-    ('templates: [t]\nedges: [a->b]', '1: ["t"] is no map of templates; write name: {parameters: '
-     '..., nodes: ..., edges: ...}'),
-    ("edges: ['$x->b']", "1: no node can be named '$x'; take letters, digits and '_', with no "
+    ('templates: [t]\nedges: [a->b]', '1: ["t"] is not a map of templates; write name: '
+     '{parameters: ..., nodes: ..., edges: ...}'),
+    ("edges: ['$x->b']", "1: '$x' is not a name for a node; use letters, digits and '_', with no "
      'digit in front'),
-    ('edges: 7', '1: 7 is no list of edges; a list is expected'),
-    ('nodes: 7\nedges: [a->b]', '1: 7 is no list of names; a list is expected'),
-    ('nodes:\n- a: {shape: [3]}\nedges: [a->b]', '2: {"a": {"shape": [3]}} is no name; write '
+    ('edges: 7', '1: 7 is not a list of edges; a list is expected'),
+    ('nodes: 7\nedges: [a->b]', '1: 7 is not a list of names; a list is expected'),
+    ('nodes:\n- a: {shape: [3]}\nedges: [a->b]', '2: {"a": {"shape": [3]}} is not a name; write '
      'nodes as a map from names to settings, or as a list of names alone'),
     ('nodes: [a, b,\n a]\nedges: [a->b]',
-     "2: the node 'a' stands at small.yaml:1 already; leave one of them out"),
+     "2: the node 'a' is already defined at small.yaml:1; leave one of them out"),
     ("nodes: {a: , 'a{1..2}': , a2: , b: }\nedges: ['a{1..2}->a->b']",
-     "1: the node 'a2' stands twice; leave one of them out"),
+     "1: the node 'a2' is defined twice; leave one of them out"),
     ('edges: [a->b, b->a]', "1: 'output' is missing; every node leads to another one, so say "
      'which it is'),
     ('edges: [a->b, b->a]\noutput: b', "1: 'a' is not reachable from an input; add an edge that "
@@ -257,27 +259,27 @@ HERE = ', in the block at small.yaml:10'
     ('template: column,', 'template: [column],', '10: no template named ["column"]; did '
      "you mean 'column'?"),
     ('{template: column, as: left, with: {from: image}}', 'column',
-     "10: 'column' is no block; write a map with the keys template, as, with, share"),
+     "10: 'column' is not a block; write a map with the keys template, as, with, share"),
     ('template: column, ', '', "10: 'template' is missing; the keys of a block are template, as, "
      'with, share'),
     ('as: left', 'As: left', "10: 'As' means nothing in a block; did you mean 'as'?"),
-    ('as: left', 'as: 2nd', "10: '2nd' cannot begin a name; take letters, digits and '_'"),
-    ('as: left', 'as: left, share: [x]', "10: [\"x\"] is no label; take letters, digits and '_', "
-     'the same in every block that shares'),
+    ('as: left', 'as: 2nd', "10: '2nd' cannot begin a name; use letters, digits and '_'"),
+    ('as: left', 'as: left, share: [x]', '10: ["x"] is not a label; use letters, digits and '
+     "'_', the same in every block that shares"),
     (', with: {from: image}', '', "10: the template 'column' needs the parameter 'from'; write "
      'with: {from: ...}'),
-    ('{from: image}', '[image]', '10: ["image"] is no map; write with: {parameter: value}'),
+    ('{from: image}', '[image]', '10: ["image"] is not a map; write with: {parameter: value}'),
     ('{from: image}', '{from: image, deep: 3}', "10: the template 'column' has no parameter named "
      "'deep'; did you mean 'depth'?"),
     ('{from: image}', '{from: h1}', f"7{HERE}: no node named 'h1'; did you mean 'left_h1'?"),
     ('{from: image}', '{from: image, depth: x}',
-     f"5{HERE}: 'h{{1..x}}' is no range; write one as in 'h{{1..3}}', with whole numbers"),
+     f"5{HERE}: 'h{{1..x}}' is not a range; write one as in 'h{{1..3}}', with whole numbers"),
     ('{from: image}', '{from: image, depth: [3]}', f"5{HERE}: the parameter 'depth' is [3], which "
-     'does not go into a longer text; let it stand alone'),
+     'does not fit into a longer text; use it alone'),
     ('$depth}', '$dept}', f"5{HERE}: no parameter named 'dept'; did you mean 'depth'?"),
     ('$depth}', '$}', f"5{HERE}: no parameter named ''; write $$ for a dollar"),
     ('h{1..$depth}: {shape: [3]}', '$from: {}\n      image: ',
-     f"6{HERE[:-2]}11: 'image' stands twice; leave one of them out"),
+     f"6{HERE[:-2]}11: 'image' is defined twice; leave one of them out"),
     ('h{1..$depth}: {shape: [3]}', '$depth: {}',
      f"5{HERE}: '$depth' is 2 here; a name is expected before the colon"),
     ('shape: [3]', 'shape: [$from]', f"5{HERE}: shape of 'left_h1' is [\"image\"]; it has to be "
@@ -290,13 +292,13 @@ HERE = ', in the block at small.yaml:10'
      'prefix; rename it'),
     ('{from: , depth: 2}', '{from: , a-b: 2}', "3: a parameter is named 'a-b', which is not made "
      "of letters, digits and '_'; rename it"),
-    ('{from: , depth: 2}', '7', '3: 7 is no list of parameters; a list is expected'),
+    ('{from: , depth: 2}', '7', '3: 7 is not a list of parameters; a list is expected'),
     ('blocks:\n', 'blocks:\n  - {template: column, with: {from: image}}\n',
      "5, in the block at small.yaml:10: no edge leads to or from 'h2'; connect it, or leave it "
      'out'),
     ('blocks:\n', 'blocks:\n  - {template: column, as: left, with: {from: image}}\n',
-     "5, in the block at small.yaml:11: the node 'left_h1' stands at small.yaml:5, in the block "
-     'at small.yaml:10 already; leave one of them out'),
+     "5, in the block at small.yaml:11: the node 'left_h1' is already defined at small.yaml:5, "
+     'in the block at small.yaml:10; leave one of them out'),
 ])
 def test_mistakes_in_templates_and_blocks(fault_of, old, new, fault):
     assert fault_of(changed(COLUMN, old, new)) == f'small.yaml:{fault}'
@@ -341,16 +343,16 @@ def doubling(body, last, depth=30):
     (doubling('{{parameters: [p], blocks: [{{template: t{0}, as: [a, b], with: {{p: 1}}}}]}}',
               '{parameters: [p], nodes: [x]}', 16), 'over 10,000 nodes; a graph has fewer'),
     (doubling('{{parameters: [p], blocks: [{{template: t{0}, as: [a, b], with: {{p: 1}}}}]}}',
-              '{parameters: [p]}'), 'the templates make more than any graph holds; see how often '
-     'they use each other'),
+              '{parameters: [p]}'), 'the templates make more than any graph holds; check how '
+     'often they use each other'),
     (doubling('{{parameters: [p], blocks: [{{template: t{0}, with: {{p: $p$p}}}}]}}',
               '{parameters: [p], edges: [{source: a, target: c, x: $p}]}'),
-     'the templates make more than any graph holds; see how often they use each other'),
+     'the templates make more than any graph holds; check how often they use each other'),
     (doubling('{{parameters: [p], blocks: [{{template: t{0}, with: {{p: [$p, $p]}}}}]}}',
               '{parameters: [p], edges: [{source: a, target: c, x: $p}]}'),
-     'the templates make more than any graph holds; see how often they use each other'),
+     'the templates make more than any graph holds; check how often they use each other'),
     (doubling('{{parameters: [p], blocks: [{{template: t{0}, with: {{p: 1}}}}]}}',
-              '{parameters: [p]}', 50), 'blocks stand over 40 deep in each other; a graph takes a '
+              '{parameters: [p]}', 50), 'blocks are nested over 40 deep; a graph takes a '
      'few levels'),
 ])
 def test_small_files_that_would_fill_the_memory(fault_of, text, fault):
@@ -358,16 +360,17 @@ def test_small_files_that_would_fill_the_memory(fault_of, text, fault):
 
 
 @pytest.mark.parametrize('include, fault', [
-    ('/etc/hosts.yaml', "'/etc/hosts.yaml' leads too far away; give it relative to this file, "
+    ('/etc/hosts.yaml', "'/etc/hosts.yaml' is too far away; give a path relative to this file, "
      'within the folder {top}'),
-    ('../../other/stem.yaml', "'../../other/stem.yaml' leads too far away; give it relative to "
+    ('../../other/stem.yaml', "'../../other/stem.yaml' is too far away; give a path relative to "
      'this file, within the folder {top}'),
-    ('stem.txt', "'stem.txt' is no graph file to include; its name ends in .yaml or .yml"),
-    ('[[stem.yaml]]', '["stem.yaml"] is no graph file to include; its name ends in .yaml or .yml'),
-    ('7', '7 is no list of files; a list is expected'),
+    ('stem.txt', "'stem.txt' is not a graph file to include; its name ends in .yaml or .yml"),
+    ('[[stem.yaml]]', '["stem.yaml"] is not a graph file to include; its name ends in .yaml or '
+     '.yml'),
+    ('7', '7 is not a list of files; a list is expected'),
     ('stme.yaml', "there is no file 'stme.yaml'; did you mean 'stem.yaml'?"),
-    ('parts/stem.yaml', "there is no file 'parts/stem.yaml'; see where it lies"),
-    ('small.yaml', 'files include each other in a circle; let one of them go: small.yaml -> '
+    ('parts/stem.yaml', "there is no file 'parts/stem.yaml'; check the path"),
+    ('small.yaml', 'files include each other in a circle; remove one include: small.yaml -> '
      'small.yaml'),
 ])
 def test_files_that_may_not_be_included(fault_of, tmp_path, include, fault):
@@ -377,7 +380,7 @@ def test_files_that_may_not_be_included(fault_of, tmp_path, include, fault):
 
 def test_files_that_include_each_other(fault_of):
     assert fault_of('include: a.yaml', a='include: b.yaml', b='nodes: [x]\ninclude: a.yaml') == (
-        'b.yaml:2: files include each other in a circle; let one of them go: '
+        'b.yaml:2: files include each other in a circle; remove one include: '
         'a.yaml -> b.yaml -> a.yaml')
 
 
@@ -391,11 +394,11 @@ def test_too_many_files(fault_of):
     ('nodes: [a]', 'nodes: [b]\nedges: [a->c]',
      "small.yaml:3: no node named 'c'; nodes are a, b"),
     ('nodes: [a]', 'edges: [a->b]\nnodes: [a, b]',
-     "small.yaml:3: the node 'a' stands at stem.yaml:1 already; leave one of them out"),
+     "small.yaml:3: the node 'a' is already defined at stem.yaml:1; leave one of them out"),
     ('edges: [a->b]\nmore: 1', '', "stem.yaml:2: 'more' means nothing in a graph file; the keys "
      'are include, templates, nodes, edges, blocks, output'),
     ('templates: {t: {nodes: [a]}}', 'templates:\n  t: {nodes: [b]}',
-     "small.yaml:3: the template 't' stands at stem.yaml:1 already; rename one of them"),
+     "small.yaml:3: the template 't' is already defined at stem.yaml:1; rename one of them"),
     ('edges: [a->b', '', 'stem.yaml:1: not YAML'),
 ])
 def test_mistakes_in_included_files(fault_of, stem, text, fault):
@@ -406,14 +409,14 @@ def test_mistakes_in_included_files(fault_of, stem, text, fault):
 @pytest.mark.parametrize('data, fault', [
     ({'nodes': {'a': {'dropout': 2}}, 'edges': ['a->b']},
      "nodes.a.dropout: dropout of 'a' is 2; it has to be a probability from 0 to below 1"),
-    ({'edges': ['a->b', {'source': 'a'}]}, f"edges[1]: 'source' stands alone; {ENDS}"),
+    ({'edges': ['a->b', {'source': 'a'}]}, f"edges[1]: 'source' is given alone; {ENDS}"),
     ({'edges': ['a->b', {'source': 'a', 'target': 'c', 'streams': 'x'}]},
      "edges[1].streams: streams of 'a->c' is 'x'; it has to be true or false, or 2 and more for "
      'so many frames'),
     ({'edges': ['a->b'], 'output': 'c'}, "output: no node named 'c'; nodes are a, b"),
-    ({'edges': ['a->b'], 'include': 'x.yaml'}, 'include: this graph is no file, so nothing can '
-     'lie beside it; write the nodes and edges out'),
-    ([], 'graph: [] is no graph; ' + FILE_KEYS),
+    ({'edges': ['a->b'], 'include': 'x.yaml'}, 'include: this graph is not a file, so it cannot '
+     'include others; write the nodes and edges out'),
+    ([], 'graph: [] is not a graph; ' + FILE_KEYS),
     ({'edges': reduce(lambda inner, _: [inner], range(2000), [])},
      'edges' + '[0]' * 18 + '[...: nested over 40 deep; a graph is flat'),
 ])
@@ -458,5 +461,5 @@ def test_both_parsers_know_the_place_of_a_fault(fault_of, monkeypatch):
     assert fault_of(changed(SMALL, 'tanh', '\x07')) == (
         "small.yaml:6: not YAML: the character '\\x07' is not allowed; write plain text")
     assert fault_of(changed(SMALL, 'tanh', '*a')) == (
-        'small.yaml:6: aliases (*a) are not read; write the value out, or make it the parameter '
-        'of a template')
+        'small.yaml:6: aliases (*a) are not supported; write the value out, or make it the '
+        'parameter of a template')

@@ -5,9 +5,11 @@ import signal
 from geometry_msgs.msg import Twist, TwistStamped
 import numpy as np
 import pytest
+import rclpy
 from sensor_msgs.msg import Image
 from stream_agent.nodes.messages import (
     COMMAND_QOS, image_to_array, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
+from stream_agent.nodes.record_bag_node import RecordNode
 from stream_agent.recordings.recording import Reading
 from stream_agent.recordings.sources import open_recordings
 
@@ -50,32 +52,41 @@ def test_a_drive_in_the_simulator_is_recorded_as_it_was(start_node, peer, tmp_pa
         assert values == pytest.approx(sent[stamp], abs=1e-6)
 
 
-def test_whatever_the_driver_s_type_is_it_is_found_out(start_node, peer, tmp_path):
-    record = start_node('record_bag', output=str(tmp_path), name='drive')
-    peer.spin_until(lambda: "waiting for a driver on '/cmd_vel'" in record.output, 20.0)
+def test_whatever_the_driver_s_type_is_it_is_found_out(make_node, peer, tmp_path, capfd):
+    record = make_node(RecordNode, output=str(tmp_path), name='drive')
     driver = peer.node.create_publisher(Twist, 'cmd_vel', COMMAND_QOS)
-    peer.spin_until(lambda: '(geometry_msgs/msg/Twist)' in record.output
-                    and driver.get_subscription_count())
-    for _ in range(5):
+
+    def after_a_turn(condition):
+        rclpy.spin_once(record, timeout_sec=0.02)
+        return condition()
+
+    peer.spin_until(lambda: after_a_turn(driver.get_subscription_count))
+    for sent in range(1, 6):
         driver.publish(Twist())
-        peer.spin(0.05)
-    peer.spin_until(lambda: "nothing arrives on '/image'" in record.output)
-    record.signal(signal.SIGINT)
-    assert record.wait() == 0
-    assert '0 of /image, 5 of /cmd_vel' in record.output
+        peer.spin_until(lambda: after_a_turn(lambda: record._bag.counts['/cmd_vel'] == sent))
+    record.say()
+    record.stop()
+    said = capfd.readouterr().err
+    assert "waiting for a driver on '/cmd_vel'" in said
+    assert '(geometry_msgs/msg/Twist)' in said
+    assert "nothing arrives on '/image'" in said
+    assert f"wrote '{tmp_path}/drive': 0 of /image, 5 of /cmd_vel" in said
 
 
-def test_without_a_driver_there_is_no_recording(start_node, tmp_path, peer):
-    record = start_node('record_bag', output=str(tmp_path))
-    peer.spin_until(lambda: "nobody publishes commands on '/cmd_vel'" in record.output, 20.0)
-    record.signal(signal.SIGINT)
-    assert record.wait() == 0
-    assert 'there was no driver, so there is no recording' in record.output
+@pytest.mark.any_time
+def test_without_a_driver_there_is_no_recording(make_node, tmp_path, capfd):
+    record = make_node(RecordNode, output=str(tmp_path))
+    assert record._say_timer.timer_period_ns == 5 * 10**9
+    record.look()
+    record.say()
+    record.stop()
+    said = capfd.readouterr().err
+    assert "nobody publishes commands on '/cmd_vel'" in said
+    assert 'there was no driver, so there is no recording' in said
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.any_time
-def test_a_recording_that_is_there_is_not_touched(start_node, tmp_path):
-    record = start_node('record_bag', output=str(tmp_path.parent), name=tmp_path.name)
-    assert record.wait(20.0) == 1
-    assert f"name: '{tmp_path}' already exists; give another name" in record.output
+def test_a_recording_that_is_there_is_not_touched(refusal, tmp_path):
+    assert refusal(RecordNode, output=str(tmp_path.parent), name=tmp_path.name) == (
+        f"name: '{tmp_path}' already exists; give another name")

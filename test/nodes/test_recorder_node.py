@@ -184,10 +184,8 @@ def test_silence_is_explained_and_no_error(peer, start_node, tmp_path):
     ({'output': '/proc/results'}, "output '/proc/results': no folder can be made there "
                                   '(No such file or directory); choose one that can be written')])
 @pytest.mark.any_time
-def test_wrong_parameters_end_the_process_with_a_sentence(start_node, parameters, sentence):
-    process = start_node('recorder', **parameters)
-    assert process.wait() == 1
-    assert sentence in process.output
+def test_wrong_parameters_are_refused_in_a_sentence(refusal, parameters, sentence):
+    assert refusal(RecorderNode, **parameters) == sentence
 
 
 @pytest.mark.parametrize('given, sentence', [

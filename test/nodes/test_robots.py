@@ -3,10 +3,10 @@
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-import signal
 
 import pytest
 from stream_agent.gate.settings import GateSettings
+from stream_agent.nodes.gate_node import GateNode
 from stream_agent.simulation.settings import read_settings, SimulationSettings
 import yaml
 
@@ -53,14 +53,14 @@ def test_every_line_of_numbers_says_what_it_is(file):
 
 
 @pytest.mark.real_time
+@pytest.mark.any_time
 @names
-def test_the_gate_takes_the_file(start_node, robot, file):
-    gate = start_node('gate', '--params-file', str(file))
-    if sections(file)['gate']['command_type'] == 'ackermann' and not find_spec('ackermann_msgs'):
-        assert gate.wait(20.0) == 1
-        assert "needs the package 'ackermann_msgs'" in gate.output
+def test_the_gate_takes_the_file(make_node, refusal, file, capfd):
+    given = {**sections(file)[''], **sections(file)['gate']}
+    arguments = ('--params-file', str(file))
+    if given['command_type'] == 'ackermann' and not find_spec('ackermann_msgs'):
+        assert "needs the package 'ackermann_msgs'" in refusal(GateNode, *arguments)
         return
-    robot.status()
-    gate.signal(signal.SIGINT)
-    assert gate.wait() == 0
-    assert gate.output == ''
+    gate = make_node(GateNode, *arguments)
+    assert {name: gate.get_parameter(name).value for name in given} == given
+    assert capfd.readouterr().err == ''

@@ -1,6 +1,7 @@
 """The SROS2 policy against the ends of topics and services that real processes have."""
 
 from collections import defaultdict
+import os
 from pathlib import Path
 import time
 from xml.etree import ElementTree
@@ -18,6 +19,15 @@ CHECKPOINT = str(CONFIG / 'policies' / 'lane_streaming.safetensors')
 DOES = ('publish', 'subscribe', 'reply', 'request')
 # Used with use_sim_time, image_transport and stop_input only.
 SOMETIMES = {('subscribe', '/clock'), ('subscribe', '/image/compressed'), ('subscribe', '/stop')}
+
+
+@pytest.fixture(autouse=True, scope='module')
+def domain_of_its_own():
+    """Go where no node of an earlier test, which another process may remember, is seen."""
+    before = os.environ['ROS_DOMAIN_ID']
+    os.environ['ROS_DOMAIN_ID'] = str(1 + (os.getpid() + 50) % 100)
+    yield
+    os.environ['ROS_DOMAIN_ID'] = before
 
 
 def allowed():

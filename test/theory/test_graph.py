@@ -191,8 +191,8 @@ def test_places():
     ({'activation': None},
      "activation of 'v' is empty; it has to be the name of one, such as relu"),
     ({'cell': 3}, "cell of 'v' is 3; it has to be the name of one, such as gilr"),
-    ({'name': '2nd'}, "no node can be named '2nd'; take letters, digits and '_', with no digit in "
-     'front'),
+    ({'name': '2nd'}, "'2nd' is not a name for a node; use letters, digits and '_', with no "
+     'digit in front'),
 ])
 def test_nodes_that_cannot_be(settings, sentence):
     with pytest.raises(GraphError) as error:
@@ -225,8 +225,8 @@ def spec(edges, output='b', names='', **settings):
 
 
 @pytest.mark.parametrize('arguments, sentence', [
-    (('a->b a->b',), "edges.a->b: the edge 'a->b' stands twice; leave one of them out"),
-    (('a->b', 'b', 'a b a'), "nodes.a: the node 'a' stands twice; leave one of them out"),
+    (('a->b a->b',), "edges.a->b: the edge 'a->b' is defined twice; leave one of them out"),
+    (('a->b', 'b', 'a b a'), "nodes.a: the node 'a' is defined twice; leave one of them out"),
     (('image->b', 'b', 'imgae b'),
      "edges.image->b: no node named 'image'; did you mean 'imgae'?"),
     (('a->b', 'x'), "graph: output: no node named 'x'; nodes are a, b"),

@@ -24,7 +24,7 @@ class Device:
 
     :param costs: Seconds of every node on it.
     :param execution: 'serial', one node after the other; or 'parallel', all nodes whose sources
-        are there at once.
+        are there together.
     :param camera_period: Seconds between two frames.
     """
 
@@ -62,14 +62,14 @@ class Rollout:
 
     @cached_property
     def response_cost(self) -> float:
-        """Seconds of the response cone, in the dearest frame of the schedule."""
+        """Seconds of the response cone, in the most expensive frame of the schedule."""
         return max(self.device.seconds(self.graph, self.pattern,
                                        response_cone(self.graph, self.pattern, frame))
                    for frame in self.frames)
 
     @cached_property
     def step_cost(self) -> float:
-        """Seconds of a whole step, in the dearest frame of the schedule."""
+        """Seconds of a whole step, in the most expensive frame of the schedule."""
         return max(self.device.seconds(self.graph, self.pattern, [
             node.name for node in self.graph.nodes
             if node.name not in self.graph.inputs and node.updates_at(frame)])
@@ -146,7 +146,7 @@ class Candidate:
 
     @property
     def oldest_age(self) -> float:
-        """Return the same of the oldest information, that of the path through most layers."""
+        """Mean age of the oldest information in effect, by the path through most layers."""
         return self.age_at_answer(self.ages.oldest) + self.interval / 2
 
     def age_at_answer(self, frames: int) -> float:
@@ -215,7 +215,7 @@ def cut(graph: GraphSpec, cone: set[str]) -> dict[Edge, int]:
 
 def even_parts(costs: Sequence[float], count: int) -> list[int]:
     """
-    Divide a sequence into consecutive parts whose dearest is as cheap as possible.
+    Divide a sequence into consecutive parts whose most expensive is as cheap as possible.
 
     :returns: The part of every item, 0 ... count - 1; exact, by dynamic programming.
     """
@@ -283,7 +283,7 @@ class Pipelines:
     """
     The best that a parallel device can do, with the marked edges streaming.
 
-    :param seconds: Cost of every node that is no input.
+    :param seconds: Cost of every node except the inputs.
     """
 
     def __init__(self, graph: GraphSpec, seconds: Mapping[str, float]) -> None:
@@ -300,7 +300,7 @@ class Pipelines:
         Yield the cheapest frame if the oldest information is 0, 1, 2, ... frames old.
 
         :returns: Its seconds and a pattern; the last is the cheapest of all, that of the
-            dearest node.
+            most expensive node.
         """
         least = max(self._seconds.values())
         for age in count():
@@ -324,7 +324,7 @@ class Pipelines:
         time. A node that is older or later helps no node after it, so this is the least age of
         all patterns.
 
-        :param limit: Seconds, no less than the dearest node takes.
+        :param limit: Seconds, no less than the most expensive node takes.
         :returns: The age in frames, and the pattern.
         """
         pattern = streaming_pattern(self._graph)

@@ -1,11 +1,11 @@
 """
 Which rank computes which node, so that several devices share a frame.
 
-Nodes that stream into each other can be computed at once, on different ranks: what crosses is
-needed a frame later, and is sent while the next frame computes. Nodes that R = 0 edges join
-would wait for each other within the frame, so they stay on one rank. The input's edges are the
-exception: the image is sent to all that read it, as soon as it is there. Rank 0 gets the image,
-computes the output, and answers.
+Nodes that stream into each other can be computed at the same time, on different ranks: what
+crosses is needed a frame later, and is sent while the next frame computes. Nodes that R = 0
+edges join would wait for each other within the frame, so they stay on one rank. The input's
+edges are the exception: the image is sent to all that read it, as soon as it is there. Rank 0
+gets the image, computes the output, and answers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -68,7 +68,7 @@ class Partition:
     Nodes on ranks, and what is to be expected of it.
 
     :param rank_of: Of every node; inputs and the output are on rank 0.
-    :param seconds: Of every rank, in the dearest frame of the schedule, messages included.
+    :param seconds: Of every rank, in the most expensive frame of the schedule, messages included.
     :param messages: What crosses, in the graph's order; images among it.
     :param period: Seconds from frame to frame, waiting for each other included.
     :param one_rank: The same on a single rank.

@@ -1,4 +1,4 @@
-"""The partition with the shortest period: exact for small graphs, a good one for large."""
+"""The partition with the shortest period: exact for small graphs, a good one for large ones."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -166,7 +166,7 @@ def partition(graph: GraphSpec, pattern: Pattern, costs: NodeCosts, ranks: int,
     :param least_gain: By what share of one rank's time several have to be faster, waiting
         included, or one is taken.
     :param most_placed: Effort of each search; the result says if it was enough to be exact.
-    :raises PartitionError: If there is no rank.
+    :raises PartitionError: If `ranks` is below 1.
     :raises CostError: If the costs do not fit the graph.
     :raises InvalidRolloutError: If the pattern is not valid.
     """
@@ -207,20 +207,24 @@ def reason(parts: int, idle: int, ranks: int) -> str:
     """
     Return why ranks are left without work.
 
-    :param parts: Blocks of the graph, which can be computed at once.
+    :param parts: Blocks of the graph, which can be computed at the same time.
     """
     count = f'{idle} of {ranks} ranks {"has" if idle == 1 else "have"} no work'
     if parts == 1:
         return (f'{count}: edges with R = 0 join all nodes, so that each waits for another '
                 'within the frame; let edges stream')
     if parts < ranks:
-        return (f'{count}: edges with R = 0 leave {parts} parts that can be computed at once; '
-                'let more edges stream')
+        return (f'{count}: edges with R = 0 leave {parts} parts that can be computed at the same '
+                'time; let more edges stream')
     return f'{count}: messages and waiting for them would take most of what is saved, or more'
 
 
 def starts(blocks: Blocks) -> Iterator[Placement]:
-    """Yield placements to begin with: all on one rank, cuts of the chain, the dearest first."""
+    """
+    Yield placements to begin with.
+
+    All blocks on one rank, cuts of the chain, and the most expensive blocks placed first.
+    """
     order = blocks.in_chain_order()
     yield placed_on(blocks, order, [0] * len(order))
     means = np.array([blocks.seconds[block].mean() for block in order])

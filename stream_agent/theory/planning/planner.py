@@ -38,7 +38,7 @@ class Plan:
     """
     What a planner found.
 
-    :param best: Candidates that nothing else beats in all figures at once.
+    :param best: Candidates that nothing else beats in all figures together.
     :param named: 'streaming' and 'sequential', and 'scheduled sequential' if the graph has
         periods of its own; beaten or not, to compare with.
     :param recommended: One of the best.
@@ -120,7 +120,7 @@ def beats(one: Candidate, other: Candidate) -> bool:
 
 def preference(candidate: Candidate) -> tuple:
     """
-    Return what the recommendation minimises, the first first.
+    Return what the recommendation minimises, the most important first.
 
     The error of a driven path grows with the square of the newest information's age, and with
     the root of the deep information's; both matter little below a limit, so there their sum

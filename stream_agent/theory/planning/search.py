@@ -21,8 +21,8 @@ class PatternTable:
     :param bits: R of every edge, (N, |E|), in the order of the graph's edges.
     :param valid: Whether the R = 0 edges form no cycle; other columns mean nothing if not.
     :param cone: Seconds of the response cone, node after node.
-    :param path: Seconds of the dearest path of R = 0 edges that ends in the output.
-    :param longest_path: Seconds of the dearest path of R = 0 edges.
+    :param path: Seconds of the most expensive path of R = 0 edges that ends in the output.
+    :param longest_path: Seconds of the most expensive path of R = 0 edges.
     :param newest: Frames until the output depends on a new image.
     :param oldest: Age of the oldest information in frames, as in ``information_ages``.
     """
@@ -40,7 +40,7 @@ class PatternEvaluator:
     """
     Fills pattern tables of one graph, without a schedule.
 
-    :param seconds: Cost of every node that is no input.
+    :param seconds: Cost of every node except the inputs.
     :raises InvalidRolloutError: If a cycle of the graph has no marked edge.
     """
 
@@ -84,7 +84,7 @@ class PatternEvaluator:
     def _longest_paths(self, columns: np.ndarray, seconds: Mapping[str, float]
                        ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """
-        Return the dearest path of R = 0 edges to every node, and which patterns have one.
+        Return the most expensive path of R = 0 edges to every node, and which patterns have one.
 
         :param seconds: Of every node. Where some take none, a cycle may look like a path.
         """

@@ -157,7 +157,7 @@ def test_large_graphs_come_near_the_bound(ranks):
     assert found.period < 1.02 * costs.total() / ranks
 
 
-def test_the_dearest_frame_of_a_schedule_counts():
+def test_the_most_expensive_frame_of_a_schedule_counts():
     graph = with_schedule(bare_graph('x->a x->b x->c x->d a->out b->out c->out d->out', 'out'),
                           {'a': (2, 0), 'b': (2, 0), 'c': (2, 1), 'd': (2, 1)})
     found = partition(graph, newest_image_pattern(graph), costs_of(graph, 1.0), 3, FREE)
@@ -172,8 +172,8 @@ def test_the_dearest_frame_of_a_schedule_counts():
      '1 of 2 ranks has no work: edges with R = 0 join all nodes, so that each waits for another '
      'within the frame; let edges stream'),
     (lambda graph: {**sequential_pattern(graph), ('n9', 'n10'): 1}, 4, FREE,
-     '2 of 4 ranks have no work: edges with R = 0 leave 2 parts that can be computed at once; '
-     'let more edges stream'),
+     '2 of 4 ranks have no work: edges with R = 0 leave 2 parts that can be computed at the same '
+     'time; let more edges stream'),
     (newest_image_pattern, 3, MessageCost(30.0, 0.0, 0.0),
      '2 of 3 ranks have no work: messages and waiting for them would take most of what is saved, '
      'or more')])
