@@ -25,8 +25,7 @@ import rclpy  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from stream_agent.cli.arguments import positive  # noqa: E402
-from stream_agent.driving.drivers import PolicyDriver  # noqa: E402
-from stream_agent.driving.drives import drive  # noqa: E402
+from stream_agent.driving.drives import drive, PolicyDriver  # noqa: E402
 from stream_agent.gazebo.world_folder import read_world, World  # noqa: E402
 from stream_agent.measurement.machine import machine  # noqa: E402
 from stream_agent.network.checkpoint import load_policy  # noqa: E402

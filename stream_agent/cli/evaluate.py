@@ -17,8 +17,8 @@ from stream_agent.cli.arguments import (
     check_picture, computer_of, robot_settings, run_tool)
 from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import HANDOVER
-from stream_agent.driving.drivers import ExpertDriver, PolicyDriver
-from stream_agent.driving.drives import Drive, drive, Trial
+from stream_agent.driving.drivers import ExpertDriver
+from stream_agent.driving.drives import Drive, drive, PolicyDriver, Trial
 from stream_agent.driving.evaluation import compared, draw, drive_all, timed, written
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain

@@ -1,4 +1,4 @@
-"""Whoever drives a batch of vehicles: the expert, a network, or a policy on this computer."""
+"""Whoever drives a batch of vehicles: the expert, or a network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from stream_agent.command import Command
-from stream_agent.engine.engine import Engine
-from stream_agent.network.checkpoint import CommandScale, Policy
+from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.environment import SimulatedFrame
@@ -46,33 +45,6 @@ class ExpertDriver(Driver):
     def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
                  ) -> list[Command]:
         return [frame.reference for frame in frames]
-
-
-class PolicyDriver(Driver):
-    """
-    Drives one vehicle by the engine that steps the network on a robot.
-
-    :param device: Torch device of the engine.
-    """
-
-    def __init__(self, policy: Policy, device: str = 'cpu') -> None:
-        self._policy = policy
-        self._engine = Engine(policy.network, device)
-        self._engine.warm_up()
-
-    def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
-                 ) -> list[Command]:
-        (frame,) = frames
-        image = self._policy.preprocessing(frame.image)
-        for _ in range(self._policy.updates_per_frame - 1):
-            self._engine.step(image)
-        return [self._policy.limits.command(self._engine.respond(image))]
-
-    def forget(self, index: int) -> None:
-        self._engine.reset()
-
-    def settle(self) -> None:
-        self._engine.settle()
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,44 @@ from dataclasses import dataclass, field
 import math
 
 import numpy as np
+from stream_agent.command import Command
 from stream_agent.driving.compute_model import immediate, Timeline
 from stream_agent.driving.drivers import CommandRows, Driver, NetworkDriver
 from stream_agent.driving.vehicles import DriveLog, EmulatedClock, VehicleBatch, WallClock
-from stream_agent.network.checkpoint import CommandScale
+from stream_agent.engine.engine import Engine
+from stream_agent.network.checkpoint import CommandScale, Policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.simulation.environment import DrivingEnvironment, Moment
+from stream_agent.simulation.environment import DrivingEnvironment, Moment, SimulatedFrame
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import VehicleDisturbance
+
+
+class PolicyDriver(Driver):
+    """
+    Drives one vehicle by the engine that steps the network on a robot.
+
+    :param device: Torch device of the engine.
+    """
+
+    def __init__(self, policy: Policy, device: str = 'cpu') -> None:
+        self._policy = policy
+        self._engine = Engine(policy.network, device)
+        self._engine.warm_up()
+
+    def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
+                 ) -> list[Command]:
+        (frame,) = frames
+        image = self._policy.preprocessing(frame.image)
+        for _ in range(self._policy.updates_per_frame - 1):
+            self._engine.step(image)
+        return [self._policy.limits.command(self._engine.respond(image))]
+
+    def forget(self, index: int) -> None:
+        self._engine.reset()
+
+    def settle(self) -> None:
+        self._engine.settle()
 
 
 @dataclass

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from stream_agent.cli.train import labels_of, main, parse, source_of
 from stream_agent.driving.compute_model import ComputeModel
-from stream_agent.driving.drivers import PolicyDriver
-from stream_agent.driving.drives import drive
+from stream_agent.driving.drives import drive, PolicyDriver
 from stream_agent.driving.evaluation import timed
 from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.learning.imitation import (
