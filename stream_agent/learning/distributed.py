@@ -1,15 +1,15 @@
-"""The processes that torchrun started: which of them this is, and what they tell each other."""
+"""The processes that torchrun started: which of them this is, and what they exchange."""
 
 import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 import os
+from pathlib import Path
 import re
 
-import numpy as np
 import torch
-from torch import distributed, Tensor
+from torch import distributed
 
 TIMEOUT = timedelta(minutes=10)
 
@@ -38,14 +38,14 @@ def local_slice(count: int) -> slice:
     each, rest = divmod(count, world_size())
     if rest or not each:
         raise DistributedError(f'a batch of {count} cannot be shared equally by {world_size()} '
-                               f'processes; take a multiple of {world_size()}, or start '
+                               f'processes; use a multiple of {world_size()}, or start '
                                'fewer processes')
     return slice(each * rank(), each * (rank() + 1))
 
 
 def join(device: str) -> torch.device:
     """
-    Meet the other processes, if there are any; once is enough, more do no harm.
+    Join the other processes, if there are any; a second call changes nothing.
 
     :param device: A torch device such as 'cpu' or 'cuda'; of several processes on 'cuda', each
         takes a GPU of its own.
@@ -65,7 +65,7 @@ def join(device: str) -> torch.device:
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Leave the other processes."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -75,21 +75,21 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DistributedError(f"device '{name}': torch knows no such device; take cpu, cuda, or "
+        raise DistributedError(f"device '{name}': torch has no such device; use cpu, cuda, or "
                                'one GPU of several, such as cuda:1') from None
     if device.type != 'cuda':
         return device
     if not torch.cuda.is_available():
-        raise DistributedError(f"device '{name}': torch sees no GPU here; take cpu")
+        raise DistributedError(f"device '{name}': torch finds no GPU here; use cpu")
     if world_size() > 1:
         if device.index is not None:
             raise DistributedError(f"device '{name}': every process needs a GPU of its own; "
-                                   'take cuda')
+                                   'use cuda')
         device = torch.device('cuda', int(os.environ.get('LOCAL_RANK', rank())))
     if (device.index or 0) >= torch.cuda.device_count():
         raise DistributedError(
             f"device '{name}': there are {torch.cuda.device_count()} GPUs here, and this asks for "
-            f'number {device.index} (from 0); take another, or start fewer processes')
+            f'number {device.index} (from 0); use another, or start fewer processes')
     return device
 
 
@@ -103,7 +103,7 @@ def told_in_words() -> Iterator[None]:
             raise
         raise DistributedError(
             f'process {rank()} of {world_size()} has lost another one; see what that one printed, '
-            'and start all of them again: they go on from their last file') from error
+            'and start all of them again: they resume from their last file') from error
 
 
 def summed(values: list[float]) -> list[float]:
@@ -120,35 +120,23 @@ def gathered(data: bytes) -> list[bytes]:
     """Return the data of every process on process 0, and nothing on the others."""
     if world_size() == 1:
         return [data]
+    found = [b''] * world_size() if rank() == 0 else None
     with told_in_words():
-        sizes = torch.zeros(world_size(), dtype=torch.int64)
-        sizes[rank()] = len(data)
-        distributed.all_reduce(sizes)
-        padded = as_tensor(data.ljust(int(sizes.max())))
-        found = [torch.empty_like(padded) for _ in sizes] if rank() == 0 else None
-        distributed.gather(padded, found)
-    return [as_bytes(one[:size]) for one, size in zip(found or [], sizes)]
+        distributed.gather_object(data, found)
+    return found or []
 
 
 def broadcast_bytes(data: bytes | None) -> bytes | None:
     """Return on all processes the data, or None, of process 0."""
     if world_size() == 1:
         return data
+    sent = [data]
     with told_in_words():
-        size = torch.tensor([-1 if data is None else len(data)])
-        distributed.broadcast(size, 0)
-        if size < 0:
-            return None
-        sent = as_tensor(data) if rank() == 0 else torch.empty(int(size), dtype=torch.uint8)
-        distributed.broadcast(sent, 0)
-    return as_bytes(sent)
+        distributed.broadcast_object_list(sent, device=torch.device('cpu'))
+    return sent[0]
 
 
-def as_tensor(data: bytes) -> Tensor:
-    """Return bytes as a tensor of uint8, which may be empty."""
-    return torch.from_numpy(np.frombuffer(data, np.uint8).copy())
-
-
-def as_bytes(tensor: Tensor) -> bytes:
-    """Return what ``as_tensor`` was given."""
-    return tensor.numpy().tobytes()
+def broadcast_file(path: Path) -> bytes | None:
+    """Return on all processes what process 0 reads from a file; None if there is no such file."""
+    there = rank() == 0 and path.exists()
+    return broadcast_bytes(path.read_bytes() if there else None)

@@ -170,23 +170,6 @@ def unpack_episodes(data: bytes) -> tuple[list[Episode], int]:
             for seen, answers in zip(pixels, targets)], metadata['departures']
 
 
-def read_round(path: Path) -> tuple[list[Episode], int]:
-    """
-    Return on all processes what process 0 reads.
-
-    :raises ResumeError: If it is gone or damaged.
-    """
-    there = distributed.rank() == 0 and path.exists()
-    data = distributed.broadcast_bytes(path.read_bytes() if there else None)
-    try:
-        if data is None:
-            raise ValueError('it is gone')
-        return unpack_episodes(data)
-    except (KeyError, SafetensorError, TypeError, ValueError) as error:
-        raise ResumeError(f'{path}: the episodes of a round cannot be read ({error}); to start '
-                          'anew, add --fresh') from None
-
-
 def lengthened(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern
                ) -> ImitationSchedule:
     """
@@ -221,18 +204,18 @@ class Imitation(DrivingLearner):
     """
     One training: drive, learn, and again.
 
-    Process 0 drives and tells the others what was driven; with a folder, every round is kept
-    there, so that a training that is resumed need not drive it again.
+    Process 0 drives and sends the others what was driven; with a folder, every round is kept
+    there, so that a resumed training does not drive it again.
 
     :param network: Trained in place.
     :param collector: Lets the network drive.
     :param folder: Of the rounds; None to keep none.
-    :param computer: What the collector's timing is of; None if nothing is emulated.
+    :param compute_model: Of which the collector's timeline is; None if nothing is emulated.
     """
 
     def __init__(self, network: RolloutNetwork, collector: Collector, schedule: ImitationSchedule,
                  seed: int, label: str = 'imitation', folder: Path | None = None,
-                 computer: ComputeModel | None = None) -> None:
+                 compute_model: ComputeModel | None = None) -> None:
         self.network = network
         self.label = label
         self.preprocessing, self.limits = collector.preprocessing, collector.limits
@@ -245,7 +228,7 @@ class Imitation(DrivingLearner):
         self._schedule = schedule
         self._seed = seed
         self._folder = folder
-        self._computer = computer
+        self._compute_model = compute_model
         self._departures: list[int] = []
 
     def prepare(self, step: int) -> None:
@@ -258,9 +241,9 @@ class Imitation(DrivingLearner):
         data = None
         if distributed.rank() == 0:
             # A simulator gives one frame at a time, which no GPU is needed for.
-            at_work = copy.deepcopy(self.network).cpu()
+            network = copy.deepcopy(self.network).cpu()
             episodes, departures = self._collector.collect(
-                at_work, round_ == 0, np.random.default_rng([self._seed, 0, round_]))
+                network, round_ == 0, np.random.default_rng([self._seed, 0, round_]))
             data = pack_episodes(episodes, departures)
             if self._folder:
                 write_whole(self._path(round_), data)
@@ -291,7 +274,7 @@ class Imitation(DrivingLearner):
         return learning_rates(self.network, rate)
 
     def figures(self) -> dict[str, Any]:
-        """Return how far the driving is."""
+        """Return the rounds and frames so far, and the departures of the last round."""
         return {'round': len(self._departures), 'frames': self.episodes.frames,
                 'departures': self._departures[-1]}
 
@@ -299,32 +282,41 @@ class Imitation(DrivingLearner):
         """Return the schedule, how many frames were driven, and under which timing."""
         told = {'schedule': asdict(self._schedule), 'frames': self.episodes.frames,
                 'steering': 'yaw rate'}
-        if self._computer:
+        if self._compute_model:
             collector = self._collector
-            told['emulated'] = {'computer': str(self._computer), 'aim': collector.aim,
+            told['emulated'] = {'computer': str(self._compute_model), 'aim': collector.aim,
                                 'handover': collector.handover, **asdict(collector.timeline)}
         return told
 
     def initial_settings(self) -> dict[str, Any]:
         """Return what is driven and learnt, and by which network."""
         network = self.network
-        # The computer comes first: what differs with it is no option that could be given.
-        return {'computer': self._computer and str(self._computer), **asdict(self._schedule),
+        # The computer comes first, as the differences that follow from it are no options.
+        return {'computer': self._compute_model and str(self._compute_model),
+                **asdict(self._schedule),
                 'graph': graph_to_data(network.graph), 'pattern': streaming_edges(network.pattern),
                 'simulator': asdict(self._collector)}
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:
-        """Return how many rounds there were; they lie in the folder."""
+        """Return how many rounds were driven; the folder holds them."""
         return {}, {'rounds': len(self._departures)}
 
     def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
         """
-        Read the rounds that there were.
+        Read the rounds that were driven.
 
-        :raises ResumeError: If one of them is not to be read any more.
+        :raises ResumeError: If one of them is missing or damaged.
         """
         for round_ in range(data['rounds']):
-            self._keep(*read_round(self._path(round_)))
+            path = self._path(round_)
+            packed = distributed.broadcast_file(path)
+            try:
+                if packed is None:
+                    raise ValueError('the file is missing')
+                self._keep(*unpack_episodes(packed))
+            except (KeyError, SafetensorError, TypeError, ValueError) as error:
+                raise ResumeError(f'{path}: the episodes of a round cannot be read ({error}); to '
+                                  'start anew, add --fresh') from None
 
 
 def learning_rates(network: RolloutNetwork, base: float) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
-"""The file from which a training goes on after it was stopped: safetensors, written whole."""
+"""The file from which a stopped training resumes: safetensors, written as a whole."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from stream_agent.learning import distributed
@@ -17,12 +17,12 @@ LONGEST_SHOWN = 60
 
 
 class ResumeError(ValueError):
-    """A file that a training cannot go on from; the message says why and what to do."""
+    """A file from which a training cannot resume; the message says why and what to do."""
 
 
 class LearnerState(NamedTuple):
     """
-    What a learner of one process needs to go on.
+    What a learner of one process needs to resume.
 
     :param data: As JSON writes it.
     """
@@ -31,8 +31,7 @@ class LearnerState(NamedTuple):
     data: Any
 
 
-@dataclass(frozen=True)
-class TrainingState:
+class TrainingState(NamedTuple):
     """
     Where a training is between two gradient steps.
 
@@ -50,35 +49,31 @@ class ResumeFile:
     """
     One training's file, shared by its processes: process 0 reads and writes it.
 
-    :param initial_settings: JSON: what must be the same for the training to go on.
+    :param initial_settings: JSON: what must be the same for the training to resume.
     """
 
     def __init__(self, path: Path, initial_settings: Mapping[str, Any]) -> None:
         self.path = path
-        self._begun_with = json.loads(json.dumps(initial_settings, default=str))
+        self._initial_settings = json.loads(json.dumps(initial_settings, default=str))
 
-    def write(self, standing: TrainingState) -> None:
+    def write(self, state: TrainingState) -> None:
         """Replace the file once the new one is whole; all processes have to call this."""
-        parts = distributed.gathered(pack(standing.learner.tensors,
-                                          {'data': standing.learner.data}))
+        parts = distributed.gathered(pack(state.learner.tensors, {'data': state.learner.data}))
         if distributed.rank():
             return
-        tensors = {f'trainer/{name}': value for name, value in standing.tensors.items()}
+        tensors = {f'trainer/{name}': value for name, value in state.tensors.items()}
         for i, part in enumerate(parts):
-            tensors[f'learner/{i}'] = distributed.as_tensor(part)
+            tensors[f'learner/{i}'] = torch.from_numpy(np.frombuffer(part, np.uint8).copy())
         write_whole(self.path, pack(tensors, {
-            'format': FORMAT, 'begun_with': self._begun_with, 'numbers': standing.numbers}))
+            'format': FORMAT, 'begun_with': self._initial_settings, 'numbers': state.numbers}))
 
     def read(self) -> TrainingState | None:
         """
         Return where the training was; None if there is no file.
 
-        :raises ResumeError: If the file is damaged, or of a training that began otherwise.
+        :raises ResumeError: If the file is damaged, or its training began with other settings.
         """
-        data = None
-        if distributed.rank() == 0 and self.path.exists():
-            data = self.path.read_bytes()
-        data = distributed.broadcast_bytes(data)
+        data = distributed.broadcast_file(self.path)
         if data is None:
             return None
         try:
@@ -86,24 +81,25 @@ class ResumeFile:
             if metadata.get('format') != FORMAT:
                 raise ResumeError(f"its format is '{metadata.get('format')}', not '{FORMAT}'")
             self._compare(metadata['begun_with'])
-            part = tensors[f'learner/{distributed.rank()}'].contiguous()
-            remembered, more = unpack(distributed.as_bytes(part))
+            part = tensors[f'learner/{distributed.rank()}']
+            learner_tensors, learner = unpack(part.numpy().tobytes())
             own = {name.removeprefix('trainer/'): value for name, value in tensors.items()
                    if name.startswith('trainer/')}
-            return TrainingState(own, LearnerState(remembered, more['data']), metadata['numbers'])
+            return TrainingState(own, LearnerState(learner_tensors, learner['data']),
+                                 metadata['numbers'])
         except ResumeError as error:
             raise ResumeError(f'{self.path}: {error}; to start anew, add --fresh') from None
         except (AttributeError, KeyError, SafetensorError, TypeError, ValueError) as error:
-            raise ResumeError(f'{self.path}: no training can go on from this file, it is damaged '
-                              f'({error}); to start anew, add --fresh') from None
+            raise ResumeError(f'{self.path}: the file is damaged, so no training can resume from '
+                              f'it ({error}); to start anew, add --fresh') from None
 
     def _compare(self, then: Mapping[str, Any]) -> None:
-        """Refuse a training that was begun with other options."""
-        now = self._begun_with
+        """Refuse a training that was started with other options."""
+        now = self._initial_settings
         for name in {**then, **now}:
             if then.get(name) != now.get(name):
                 raise ResumeError(f'the training in it began with {difference(name, then, now)}; '
-                                  'give the options of then to go on')
+                                  'give the same options as then to resume it')
 
     def remove(self) -> None:
         """Remove the file, if there is one."""
@@ -140,10 +136,10 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     Return the tensors and the JSON that ``pack`` was given.
 
-    :raises SafetensorError: If these are no bytes of a safetensors file.
+    :raises SafetensorError: If the bytes are not a safetensors file.
     :raises ValueError: If its metadata are not ours.
     """
-    tensors = load(data)
     size = int.from_bytes(data[:8], 'little')
-    metadata = json.loads(data[8:8 + size]).get('__metadata__', {})
-    return tensors, {key: json.loads(value) for key, value in metadata.items()}
+    tensors, header = load(data), json.loads(data[8:8 + size])
+    return tensors, {key: json.loads(value)
+                     for key, value in header.get('__metadata__', {}).items()}

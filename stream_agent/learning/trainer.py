@@ -48,7 +48,7 @@ class Learner(ABC):
         Return the mean over this process's share of a gradient step's joint batch.
 
         What is drawn must depend on seed and step only, and all processes have to draw the same
-        joint batch, of which each takes ``sharing.share``.
+        joint batch, of which each takes ``distributed.local_slice``.
 
         :param step: From 0 on.
         """
@@ -66,15 +66,15 @@ class Learner(ABC):
         return {}
 
     def initial_settings(self) -> dict[str, Any]:
-        """Return as JSON what a training that goes on must have had from its beginning."""
+        """Return as JSON what a training must have been started with to be resumed."""
         return {}
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:
-        """Return tensors and JSON that this needs to go on, besides the network's weights."""
+        """Return tensors and JSON that the learner resumes from, besides the network's weights."""
         return {}, None
 
     def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
-        """Go on from what ``state_dict`` returned."""
+        """Resume from what ``state_dict`` returned."""
 
 
 class DrivingLearner(Learner):
@@ -95,10 +95,10 @@ class DrivingLearner(Learner):
 
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
-        """Return as JSON what the policy's file says of how its weights came about."""
+        """Return as JSON what the policy's file says about how its weights were trained."""
 
     def verdict(self, provenance: dict[str, Any]) -> str:
-        """Say by the provenance how good the policy is; empty if others have to find out."""
+        """Say by the provenance how good the policy is; empty if that is not known."""
         return ''
 
 
@@ -166,7 +166,7 @@ class Trainer:
     on the mean gradient. The same options give the same losses and weights; on one CPU thread
     bit by bit, also if the training was stopped and resumed in between.
 
-    :param folder: Of the file to go on from, ``LABEL.resume.safetensors``; None for none.
+    :param folder: Of the file to resume from, ``LABEL.resume.safetensors``; None for no file.
     """
 
     def __init__(self, learner: Learner, options: TrainerOptions, folder: Path | None) -> None:
@@ -193,12 +193,12 @@ class Trainer:
 
     def run(self, report: Callable[[int, float], None] | None = None) -> TrainingOutcome:
         """
-        Train; go on from the file if there is one, and write it now and then and at the end.
+        Train; resume from the file if there is one, and write it now and then and at the end.
 
         :param report: Called by process 0 after every gradient step, with step and loss.
-        :raises ResumeError: If there is a file that the training cannot go on from.
-        :raises TrainingError: If the loss is no number any more.
-        :raises DistributedError: If another process is gone.
+        :raises ResumeError: If there is a file from which the training cannot resume.
+        :raises TrainingError: If the loss is no longer finite.
+        :raises DistributedError: If another process has ended.
         """
         keep_freed_memory()
         self._resume()
@@ -225,7 +225,7 @@ class Trainer:
                                list(self._losses), self._earlier + seconds)
 
     def discard(self) -> None:
-        """Remove the file to go on from: what was trained is kept elsewhere now."""
+        """Remove the file to resume from: what was trained is kept elsewhere now."""
         if self._file:
             self._file.remove()
 
@@ -258,7 +258,7 @@ class Trainer:
         return loss.item()
 
     def _autocast(self):
-        """Return what computes in fewer bits where that does no harm."""
+        """Return the context that computes in fewer bits where that does no harm."""
         if self.options.precision == 'float32':
             return nullcontext()
         return torch.autocast(self._device.type, PRECISIONS[self.options.precision])
@@ -269,12 +269,12 @@ class Trainer:
             precision = self.options.precision
             raise TrainingError(
                 f'{self.learner.label}: the loss is {loss} at gradient step {len(self._losses)}; '
-                f'take a smaller learning rate than {self.options.learning_rate:g}'
+                f'use a smaller learning rate than {self.options.learning_rate:g}'
                 + (f', or another precision than {precision}' if precision != 'float32' else ''))
         return loss
 
     def _save(self, seconds: float) -> None:
-        """Write the file to go on from."""
+        """Write the file to resume from."""
         if not self._file:
             return
         tensors = {f'network/{name}': value
@@ -286,25 +286,24 @@ class Trainer:
             'seconds': self._earlier + seconds, 'scaler': self._scaler.state_dict()}))
 
     def _resume(self) -> None:
-        """Go on from the file, if there is one."""
-        standing = self._file.read() if self._file else None
-        if standing is None:
+        """Resume from the file, if there is one."""
+        state = self._file.read() if self._file else None
+        if state is None:
             return
         weights, kept = {}, {}
-        for name, value in standing.tensors.items():
-            kind, _, rest = name.partition('/')
+        for name, value in state.tensors.items():
+            kind, *rest = name.split('/', 2)
             if kind == 'network':
-                weights[rest] = value
+                weights['/'.join(rest)] = value
             elif kind == 'optimiser':
-                index, _, key = rest.partition('/')
-                kept.setdefault(int(index), {})[key] = value
+                kept.setdefault(int(rest[0]), {})[rest[1]] = value
         try:
             self.learner.network.load_state_dict(weights)
             self._optimiser.load_state_dict({**self._optimiser.state_dict(), 'state': kept})
-            self._scaler.load_state_dict(standing.numbers['scaler'])
-            self._losses = standing.tensors['losses'].tolist()
-            self._earlier = standing.numbers['seconds']
+            self._scaler.load_state_dict(state.numbers['scaler'])
+            self._losses = state.tensors['losses'].tolist()
+            self._earlier = state.numbers['seconds']
         except (KeyError, RuntimeError, ValueError) as error:
-            raise ResumeError(f'{self._file.path}: it does not fit this network ({error}); to '
-                              'start anew, add --fresh') from None
-        self.learner.load_state_dict(*standing.learner)
+            raise ResumeError(f'{self._file.path}: the file does not fit this network ({error}); '
+                              'to start anew, add --fresh') from None
+        self.learner.load_state_dict(*state.learner)

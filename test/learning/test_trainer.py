@@ -137,7 +137,8 @@ def test_other_options_are_refused_by_name(tmp_path):
     path = interrupted(tmp_path)
     assert refusal(tmp_path, replace(OPTIONS, learning_rate=0.5)) == (
         f'{path}: the training in it began with learning_rate = 0.02, and this one has '
-        'learning_rate = 0.5; give the options of then to go on; to start anew, add --fresh')
+        'learning_rate = 0.5; give the same options as then to resume it; to start anew, add '
+        '--fresh')
     assert Trainer(Summing(), replace(OPTIONS, save_every=9), tmp_path).run().finished
 
 
@@ -147,7 +148,7 @@ def test_another_network_is_refused(tmp_path):
     other.network[3] = torch.nn.Linear(16, 2)
     with pytest.raises(ResumeError) as error:
         Trainer(other, OPTIONS, tmp_path).run()
-    assert str(error.value).startswith(f'{path}: it does not fit this network (')
+    assert str(error.value).startswith(f'{path}: the file does not fit this network (')
 
 
 @pytest.mark.parametrize('damage', [
@@ -158,7 +159,7 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     said = refusal(tmp_path)
     assert said.startswith(
-        f'{path}: no training can go on from this file, it is damaged (')
+        f'{path}: the file is damaged, so no training can resume from it (')
     assert said.endswith('); to start anew, add --fresh')
 
 
@@ -191,7 +192,7 @@ def test_a_loss_that_is_no_number_ends_it_and_spoils_no_file(tmp_path):
 
     with pytest.raises(TrainingError) as error:
         Trainer(Exploding(), OPTIONS, tmp_path).run()
-    assert str(error.value) == ('sum: the loss is nan at gradient step 5; take a smaller learning '
+    assert str(error.value) == ('sum: the loss is nan at gradient step 5; use a smaller learning '
                                 'rate than 0.02')
     steps = []
     Trainer(Summing(), OPTIONS, tmp_path).run(lambda step, loss: steps.append(step))
@@ -210,8 +211,8 @@ def test_options_that_are_none_are_refused(options, message):
 
 
 @pytest.mark.parametrize('device, remedy', [
-    ('gpu', 'torch knows no such device; take cpu, cuda, or one GPU of several, such as cuda:1'),
-    pytest.param('cuda', 'torch sees no GPU here; take cpu',
+    ('gpu', 'torch has no such device; use cpu, cuda, or one GPU of several, such as cuda:1'),
+    pytest.param('cuda', 'torch finds no GPU here; use cpu',
                  marks=pytest.mark.skipif(torch.cuda.is_available(), reason='there is one'))])
 def test_a_device_that_is_not_there_is_refused(device, remedy):
     with pytest.raises(distributed.DistributedError) as error:
@@ -226,7 +227,7 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused(monkeypatch):
     assert distributed.local_slice(8) == slice(4, 8)
     with pytest.raises(distributed.DistributedError) as error:
         distributed.local_slice(5)
-    assert str(error.value) == ('a batch of 5 cannot be shared equally by 2 processes; take a '
+    assert str(error.value) == ('a batch of 5 cannot be shared equally by 2 processes; use a '
                                 'multiple of 2, or start fewer processes')
 
 

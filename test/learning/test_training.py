@@ -180,8 +180,8 @@ def test_ctrl_c_reaches_all_workers_and_leaves_policies(endless, tmp_path, capsy
     assert main(['--graph', 'small.yaml', '--output', '.', '--pattern', 'streaming']) == 1
     assert capsys.readouterr().err == (
         'train: small_streaming.unfinished/streaming.resume.safetensors: the training in it began '
-        'with steps = 100240, and this one has steps = 960; give the options of then to go on; '
-        'to start anew, add --fresh\n')
+        'with steps = 100240, and this one has steps = 960; give the same options as then to '
+        'resume it; to start anew, add --fresh\n')
     assert main(['--graph', 'small.yaml', '--output', '.', '--pattern', 'streaming', '--fresh',
                  '--rounds', '1', '--updates', '1', '--last-updates', '0']) == 0
     assert {path.name for path in tmp_path.glob('*streaming*')} == {'small_streaming.safetensors'}
@@ -315,8 +315,8 @@ def test_a_training_goes_on_under_its_own_timing_alone(tmp_path):
             other.read()
         assert str(error.value) == (
             f"{tmp_path / 'resume'}: the training in it began with computer = serial device, 3.2 "
-            f'camera periods a pass, and this one has {now}; give the options of then to go on; '
-            'to start anew, add --fresh')
+            f'camera periods a pass, and this one has {now}; give the same options as then to '
+            'resume it; to start anew, add --fresh')
 
 
 def test_what_cannot_be_emulated_is_said_before_anything_is_trained(tmp_path, capsys):
