@@ -93,7 +93,7 @@ def evaluate_emulated(arguments: argparse.Namespace) -> list[dict]:
                   arguments.pushes, HANDOVER)
     with workers(arguments) as pool:
         drives = drive_all(policies, trial, arguments.allow, pool, arguments.workers)
-    return [summary(one.path, found) | figures for one, found, figures
+    return [summary(one.name, found) | figures for one, found, figures
             in zip(policies, drives, compared(policies, drives))]
 
 

@@ -1,4 +1,4 @@
-"""A computer to emulate, and when rollouts answer on it."""
+"""The model of a computer: when rollouts take images on it, and when they answer them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ HANDOVER = 1.0
 
 
 class TimingError(ValueError):
-    """A timing that no computer can have; the message says why."""
+    """A rollout that cannot run as the compute model says; the message says why."""
 
 
 class Work(NamedTuple):
     """
-    What one frame asks of a computer, in seconds.
+    The durations of one frame's work on a computer [s].
 
     :param response: From the start of the frame until its answer is out.
     :param busy: From the start until the computer takes the next frame.
@@ -57,7 +57,7 @@ class Taken(NamedTuple):
 @dataclass(frozen=True)
 class Timeline:
     """
-    The images that a computer takes, the first first, without end.
+    The images that a computer takes, in order and without end.
 
     :param work: Of the frames 1, 2, ... that it takes; repeats.
     :param camera_period: Seconds between two images.
@@ -75,13 +75,13 @@ class Timeline:
             free, last = start + work.busy, image
 
     def images_within(self, seconds: float) -> int:
-        """Return how many images are taken that come before a time."""
+        """Return how many images are taken of those that come before a time."""
         images = math.ceil(seconds / self.camera_period - SAME_INSTANT)
         return sum(1 for _ in takewhile(lambda taken: taken.image < images, self))
 
 
 def immediate(camera_period: float) -> Timeline:
-    """Return the timeline of a computer that takes no time."""
+    """Return the timeline of a computer that needs no time for an answer."""
     return Timeline((Work(0.0, 0.0),), camera_period)
 
 
@@ -89,8 +89,8 @@ def timeline_of(candidate: Candidate, pipelined: bool = False) -> Timeline:
     """
     Return when a rollout takes and answers images on the device it was planned for.
 
-    :param pipelined: Whether a frame may enter before the one in front of it is through: as
-        soon as every node has finished that one. Only on a parallel device.
+    :param pipelined: Whether a frame may follow the one before as soon as the most expensive
+        node is free; only on a parallel device.
     :raises TimingError: If device or pattern allow no pipelining.
     """
     device = candidate.rollout.device
@@ -117,7 +117,7 @@ def frame_work(candidate: Candidate, frame: int, pipelined: bool) -> Work:
 
 
 def check_pipelining(candidate: Candidate) -> None:
-    """Refuse what pipelines nothing, and what would make a frame wait for the one before."""
+    """Refuse a device that cannot pipeline, and a pattern in which a frame waits for the last."""
     if candidate.rollout.device.execution != PARALLEL:
         raise TimingError('a serial device works on one node at a time and pipelines nothing; '
                           'choose the parallel device or leave pipelining out')
@@ -133,11 +133,11 @@ ROUNDS, FEWEST_FRAMES = 20, 400
 
 class TimingFigures(NamedTuple):
     """
-    Means over time, in seconds if not said otherwise.
+    What a timeline means for the commands: means over time [s], unless said otherwise.
 
     :param latency: From an image to its answer, waiting included.
     :param newest: Age of the newest information in the command in force.
-    :param deep: The same of the information that came through most layers.
+    :param deep: Age of the information that came through most layers.
     :param rate: Answers a second.
     :param dropped: Share of images that were not taken.
     """
@@ -150,7 +150,7 @@ class TimingFigures(NamedTuple):
 
 
 def figures_of(candidate: Candidate, timeline: Timeline) -> TimingFigures:
-    """Follow a timeline until its figures have settled."""
+    """Return the figures of a timeline, followed until they have settled."""
     graph, pattern = candidate.rollout.graph, candidate.rollout.pattern
     forward = {edge: r for edge, r in pattern.items() if edge not in memory_edges(graph)}
     count = max(FEWEST_FRAMES, 2 * ROUNDS * len(timeline.work))
@@ -175,7 +175,7 @@ def figures_of(candidate: Candidate, timeline: Timeline) -> TimingFigures:
 
 def mean_age(taken: list[Taken], ages: list[float], period: float) -> float:
     """
-    Return the mean over time of how old information in the command in force is.
+    Return the mean age over time of the information in the command in force [s].
 
     :param ages: In frames that were taken, of every answer.
     """
@@ -191,7 +191,7 @@ def mean_age(taken: list[Taken], ages: list[float], period: float) -> float:
 @dataclass(frozen=True)
 class ComputeModel:
     """
-    A computer to emulate: how long it works on what.
+    A computer to emulate, and how long it works on every node.
 
     :raises SettingsError: If a number is outside its range, or a word not among those allowed.
     """
@@ -221,9 +221,9 @@ class ComputeModel:
 
 class EmulatedRollout(NamedTuple):
     """
-    A rollout that the computer is to run.
+    A rollout that the emulated computer runs.
 
-    :param name: For errors.
+    :param name: For errors, such as the policy's path.
     :param updates_per_frame: Update steps for which every image is held.
     """
 
@@ -234,8 +234,13 @@ class EmulatedRollout(NamedTuple):
 
 
 class EmulatedTiming(NamedTuple):
-    """When a run takes and answers images, and what that means for its commands."""
+    """
+    When a rollout takes and answers images, and what that means for its commands.
 
+    :param name: Of the rollout.
+    """
+
+    name: str
     timeline: Timeline
     figures: TimingFigures
 
@@ -245,7 +250,7 @@ class EmulatedTiming(NamedTuple):
         return 0.5 / self.figures.rate
 
 
-def timings(runs: Sequence[EmulatedRollout], computer: ComputeModel, camera_period: float
+def timings(runs: Sequence[EmulatedRollout], compute_model: ComputeModel, camera_period: float
             ) -> list[EmulatedTiming]:
     """
     Return when each run answers on a computer.
@@ -256,17 +261,17 @@ def timings(runs: Sequence[EmulatedRollout], computer: ComputeModel, camera_peri
     :raises CostError: If they do not fit a graph.
     :raises TimingError: If a rollout cannot run like that.
     """
-    costs = [load_costs(computer.costs, run.graph) if computer.costs else equal_costs(run.graph)
-             for run in runs]
+    costs = [load_costs(compute_model.costs, run.graph) if compute_model.costs
+             else equal_costs(run.graph) for run in runs]
     factor = 1.0
-    if computer.pass_periods is not None:
+    if compute_model.pass_periods is not None:
         most = max(one.overhead + one.total() for one in costs)
         if not most:
-            raise TimingError(f'{computer.costs}: all costs are 0 and cannot be scaled; leave '
-                              '--pass-periods out, or write what nodes take')
-        factor = computer.pass_periods * camera_period / most
-    return [timing_of(run, Device(scaled(one, factor), computer.execution, camera_period),
-                      computer.pipelined) for run, one in zip(runs, costs)]
+            raise TimingError(f'{compute_model.costs}: all costs are 0 and cannot be scaled; '
+                              'leave --pass-periods out, or give the durations of the nodes')
+        factor = compute_model.pass_periods * camera_period / most
+    return [timing_of(run, Device(scaled(one, factor), compute_model.execution, camera_period),
+                      compute_model.pipelined) for run, one in zip(runs, costs)]
 
 
 def timing_of(run: EmulatedRollout, device: Device, pipelined: bool) -> EmulatedTiming:
@@ -277,15 +282,15 @@ def timing_of(run: EmulatedRollout, device: Device, pipelined: bool) -> Emulated
         timeline = timeline_of(candidate, pipelined)
     except TimingError as error:
         raise TimingError(f'{run.name}: {error}') from None
-    return EmulatedTiming(timeline, figures_of(candidate, timeline))
+    return EmulatedTiming(run.name, timeline, figures_of(candidate, timeline))
 
 
 def equal_costs(graph: GraphSpec) -> NodeCosts:
-    """Return a second for every node."""
+    """Return costs of one second for every node."""
     return NodeCosts({node.name: 1.0 for node in graph.nodes if node.name not in graph.inputs})
 
 
 def scaled(costs: NodeCosts, factor: float) -> NodeCosts:
-    """Return costs on a slower or a faster computer."""
+    """Return costs with all durations times a factor."""
     return replace(costs, overhead=factor * costs.overhead, nodes={
         name: factor * seconds for name, seconds in costs.nodes.items()})

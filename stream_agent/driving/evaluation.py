@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import math
 
 from matplotlib import rc_context
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import t as students_t
 from stream_agent.drawing.plot_style import BLUE, FAINT, INK, PICTURE_STYLE
 from stream_agent.driving.compute_model import (
-    ComputeModel, EmulatedRollout, Timeline, TimingFigures, timings)
+    ComputeModel, EmulatedRollout, EmulatedTiming, timings)
 from stream_agent.driving.drives import Drive, drive_together, Trial
 from stream_agent.measurement.bootstrap import CONFIDENCE, Interval, RESAMPLES
 from stream_agent.network.checkpoint import load_policy
@@ -89,18 +89,10 @@ def written(values: Sequence[float]) -> str:
     return f'{estimate} ({"-" if "-" in limits else " to ".join(limits)})'
 
 
-@dataclass(frozen=True)
-class Timed:
-    """A policy with its timing, and what that means for its commands."""
-
-    path: str
-    timeline: Timeline
-    figures: TimingFigures
-
-
-def timed(paths: Sequence[str], computer: ComputeModel, camera_period: float) -> list[Timed]:
+def timed(paths: Sequence[str], compute_model: ComputeModel, camera_period: float
+          ) -> list[EmulatedTiming]:
     """
-    Return when each policy answers on a computer.
+    Return when each policy answers on an emulated computer.
 
     :raises ValueError: If a policy cannot run like that, or the costs do not fit its graph.
     """
@@ -108,21 +100,20 @@ def timed(paths: Sequence[str], computer: ComputeModel, camera_period: float) ->
     runs = [EmulatedRollout(path, policy.network.graph, policy.network.pattern,
                             policy.updates_per_frame)
             for path, policy in zip(paths, policies)]
-    return [Timed(path, *timing) for path, timing
-            in zip(paths, timings(runs, computer, camera_period))]
+    return timings(runs, compute_model, camera_period)
 
 
-def drive_policy(one: Timed, trial: Trial, allowed: Sequence[str]) -> list[Drive]:
+def drive_policy(one: EmulatedTiming, trial: Trial, allowed: Sequence[str]) -> list[Drive]:
     """Let one policy drive all courses of a trial."""
     torch.set_num_threads(1)
     allow_transforms(allowed)
-    policy = load_policy(one.path)
+    policy = load_policy(one.name)
     return drive_together(policy.network, policy.preprocessing, policy.limits, one.timeline,
                           trial, policy.updates_per_frame)
 
 
-def drive_all(policies: Sequence[Timed], trial: Trial, allowed: Sequence[str], pool: Executor,
-              workers: int) -> list[list[Drive]]:
+def drive_all(policies: Sequence[EmulatedTiming], trial: Trial, allowed: Sequence[str],
+              pool: Executor, workers: int) -> list[list[Drive]]:
     """Drive every course with every policy, as many courses at once as there are workers."""
     parts = [replace(trial, seeds=part) for part in (
         trial.seeds[i::workers] for i in range(workers)) if part]
@@ -136,7 +127,7 @@ def drive_all(policies: Sequence[Timed], trial: Trial, allowed: Sequence[str], p
     return drives
 
 
-def compared(policies: Sequence[Timed], drives: Sequence[Sequence[Drive]]) -> list[dict]:
+def compared(policies: Sequence[EmulatedTiming], drives: Sequence[Sequence[Drive]]) -> list[dict]:
     """
     Return the figures of every policy, and what it differs by from the first.
 

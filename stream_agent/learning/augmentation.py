@@ -1,4 +1,4 @@
-"""Changes of what the camera saw that leave the answer as it is, or change it in a known way."""
+"""Changes of images that leave the right answer as it is, or change it in a known way."""
 
 from dataclasses import dataclass
 
@@ -48,16 +48,15 @@ class Augmentation:
             for values in zip(*draws))
         each = (-1, 1, 1, 1, 1)
         frames = (frames * contrast.view(each) + brightness.view(each)).clamp(-0.5, 0.5)
-        frames = sideways(frames, shift, mirrored > 0)
-        steering = (1 - 2 * mirrored) * 1.0
-        steered = (targets[..., 1] + self.steering_per_shift * shift.view(-1, 1)
-                   ) * steering.view(-1, 1)
-        return frames, torch.stack([targets[..., 0], steered], -1)
+        steering = (targets[..., 1] + self.steering_per_shift * shift.view(-1, 1)
+                    ) * (1 - 2 * mirrored.view(-1, 1))
+        return (sideways(frames, shift, mirrored > 0),
+                torch.stack([targets[..., 0], steering], -1))
 
 
 def sideways(frames: Tensor, shift: Tensor, mirrored: Tensor) -> Tensor:
     """
-    Shift to the left by a share of the width, then mirror.
+    Shift frames to the left by a share of the width, then mirror them.
 
     :param shift: (B,).
     :param mirrored: (B,) bool.

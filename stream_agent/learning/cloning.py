@@ -1,8 +1,8 @@
 """
 Behavioural cloning: a policy learns to answer recorded frames as the driver did.
 
-Truncated windows with the state carried over: a stream walks through an episode window by
-window, and what the network remembers at the end of one is what it begins the next with.
+Truncated BPTT with the state carried over: a stream walks through an episode window by window,
+and the network starts every window with the state in which it left the one before.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +35,8 @@ class CloningLearner(DrivingLearner):
 
     :param network: Trained in place.
     :param episodes: What to learn from.
-    :param held_out: What to tell by how good the policy is.
-    :param steering: Quantity that is learnt, as in ``Commands.steering``; empty if not known.
+    :param held_out: Episodes that show how good the policy is.
+    :param steering: Quantity that is learned, as in ``Commands.steering``; empty if not known.
     :raises ValueError: If there is no episode, or windows do not fit the graph's schedule.
     """
 
@@ -61,19 +61,18 @@ class CloningLearner(DrivingLearner):
         self._count = self._share.stop - self._share.start
         self.frames_per_step = self._count * schedule.window
         self._late = frames_unanswered(network.graph, network.pattern) // self.updates_per_frame
-        self._streams = WindowSampler([len(episode) for episode in self.episodes],
-                                      schedule.streams,
-                                      schedule.window, seed)
+        self._sampler = WindowSampler([len(episode) for episode in self.episodes],
+                                      schedule.streams, schedule.window, seed)
         self._state: State | None = None
 
     def loss(self, step: int) -> Tensor:
-        places = self._streams.advance()
-        frames, targets = self._windows(places[self._share])
-        outputs, state = self.network(frames, self._begin(places[self._share]),
+        slices = self._sampler.advance()
+        frames, targets = self._windows(slices[self._share])
+        outputs, state = self.network(frames, self._initial_state(slices[self._share]),
                                       self.updates_per_frame, self.segment)
         self._state = State({name: value.detach() for name, value in state.values.items()},
                             state.frame)
-        answered = self._answered(places).to(self.device)
+        answered = self._answered(slices).to(self.device)
         weights = answered[self._share] * (distributed.world_size() / answered.sum().clamp(min=1))
         return (weights * self._errors(outputs, targets)).sum()
 
@@ -82,39 +81,44 @@ class CloningLearner(DrivingLearner):
         each = torch.tensor(self._schedule.weights, device=outputs.device)
         return ((outputs.float() - targets) ** 2 * each).sum(-1)
 
-    def _windows(self, places: Sequence[WindowSlice]) -> tuple[Tensor, Tensor]:
+    def _windows(self, slices: Sequence[WindowSlice]) -> tuple[Tensor, Tensor]:
         """Return frames (B, T, C, H, W) and targets (B, T, 2); zero after an episode's end."""
         window = self._schedule.window
-        pixels = np.zeros((len(places), window, *self.preprocessing.shape), np.uint8)
-        targets = np.zeros((len(places), window, 2), np.float32)
-        for i, place in enumerate(places):
-            part = slice(place.first, place.first + place.length)
-            pixels[i, :place.length] = self.episodes[place.episode].pixels(part)
-            targets[i, :place.length] = self.episodes[place.episode].targets[part]
+        pixels = np.zeros((len(slices), window, *self.preprocessing.shape), np.uint8)
+        targets = np.zeros((len(slices), window, 2), np.float32)
+        for i, one in enumerate(slices):
+            part = slice(one.first, one.first + one.length)
+            pixels[i, :one.length] = self.episodes[one.episode].pixels(part)
+            targets[i, :one.length] = self.episodes[one.episode].targets[part]
+        return self._augmented(pixels, targets, [one.visit for one in slices])
+
+    def _augmented(self, pixels: np.ndarray, targets: np.ndarray, visits: Sequence[int]
+                   ) -> tuple[Tensor, Tensor]:
+        """Return frames and targets on the device, changed as every sample's visit draws."""
         frames = scale(torch.from_numpy(pixels).to(self.device))
         targets = torch.from_numpy(targets).to(self.device)
         if self._augmentation is None:
             return frames, targets
         return self._augmentation.applied(frames, targets, [
-            self._augmentation.draw(self._seed, place.visit) for place in places])
+            self._augmentation.draw(self._seed, visit) for visit in visits])
 
-    def _begin(self, places: Sequence[WindowSlice]) -> State:
-        """Return what streams remember; those that begin an episode, nothing."""
+    def _initial_state(self, slices: Sequence[WindowSlice]) -> State:
+        """Return the state in which streams start a window; zero at an episode's start."""
         if self._state is None:
             return self.network.initial_state(self._count)
-        goes_on = torch.tensor([place.walked > 0 for place in places], device=self.device)
-        return State({name: torch.where(goes_on.view(-1, *[1] * (value.dim() - 1)), value, 0)
+        continues = torch.tensor([one.walked > 0 for one in slices], device=self.device)
+        return State({name: torch.where(continues.view(-1, *[1] * (value.dim() - 1)), value, 0)
                       for name, value in self._state.values.items()}, self._state.frame)
 
-    def _answered(self, places: Sequence[WindowSlice]) -> Tensor:
+    def _answered(self, slices: Sequence[WindowSlice]) -> Tensor:
         """Mark, of all streams, the frames that exist and whose answer depends on an image."""
         window = torch.arange(self._schedule.window)
-        lengths = torch.tensor([[place.length] for place in places])
-        walked = torch.tensor([[place.walked] for place in places])
+        lengths = torch.tensor([[one.length] for one in slices])
+        walked = torch.tensor([[one.walked] for one in slices])
         return (window < lengths) & (window + walked >= self._late)
 
     def figures(self) -> dict[str, Any]:
-        return {'epoch': self._streams.epoch}
+        return {'epoch': self._sampler.epoch}
 
     def initial_settings(self) -> dict[str, Any]:
         return {'lengths': [len(episode) for episode in self.episodes],
@@ -142,17 +146,17 @@ class CloningLearner(DrivingLearner):
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:
         state = self._state or State({})
-        return dict(state.values), {'frame': state.frame, **self._streams.state_dict()}
+        return dict(state.values), {'frame': state.frame, **self._sampler.state_dict()}
 
     def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
-        self._streams.load_state_dict(data)
+        self._sampler.load_state_dict(data)
         self._state = State({name: value.to(self.device) for name, value in tensors.items()},
                             data['frame']) if tensors else None
 
 
 class FrameLearner(CloningLearner):
     """
-    The same without memory: every frame alone, drawn at random, after nothing.
+    A training on single frames, drawn at random, which the network sees without memory.
 
     What a network without recurrence would learn: the plain frame-by-frame baseline.
     """
@@ -164,30 +168,26 @@ class FrameLearner(CloningLearner):
         chosen = generator.integers(self.frames, size=count)[distributed.local_slice(count)]
         ends = np.cumsum(lengths)
         numbers = np.searchsorted(ends, chosen, side='right')
-        places = [(number, slice(i, i + 1)) for number, i in zip(
-            numbers.tolist(), (chosen - ends[numbers] + lengths[numbers]).tolist())]
-        frames = scale(torch.from_numpy(np.stack(
-            [self.episodes[number].pixels(part) for number, part in places])).to(self.device))
-        targets = torch.from_numpy(np.stack(
-            [self.episodes[number].targets[part] for number, part in places])).to(self.device)
-        if self._augmentation:
-            frames, targets = self._augmentation.applied(frames, targets, [
-                self._augmentation.draw(self._seed, step * count + i)
-                for i in range(len(places))])
+        parts = [(self.episodes[number], slice(i, i + 1)) for number, i in zip(
+            numbers, chosen - ends[numbers] + lengths[numbers])]
+        frames, targets = self._augmented(
+            np.stack([episode.pixels(part) for episode, part in parts]),
+            np.stack([episode.targets[part] for episode, part in parts]),
+            range(step * count, step * count + len(parts)))
         outputs, _ = self.network(frames, self.network.initial_state(len(frames)),
                                   self.updates_per_frame)
         return self._errors(outputs, targets).mean()
 
 
 def check_window(network: RolloutNetwork, schedule: CloningSchedule) -> None:
-    """Refuse windows after which a graph's schedule would be out of step in another window."""
+    """Refuse windows that do not hold whole periods of the graph's schedule."""
     period = network.graph.hyperperiod
     if schedule.window * schedule.updates_per_frame % period:
         raise ValueError(f'--window {schedule.window}: the graph repeats itself every {period} '
-                         f'update steps; take a multiple of {period}')
+                         f'update steps; use a multiple of {period}')
 
 
-# Limits of a robot that was never seen to move.
+# Of a robot that never moves in its recordings.
 LEAST_LIMIT = 0.1
 
 
@@ -197,7 +197,7 @@ def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: P
     Open recordings and decode what is not in the cache yet.
 
     :param cache: Folder; removing it costs nothing but time.
-    :param say: Gets a line when decoding begins, and one for what has to be decoded anew.
+    :param say: Gets a line before decoding, and one for everything that is decoded again.
     """
     recordings = open_recordings(paths, reading)
     say(f'{len(recordings)} recordings, {sum(map(len, recordings)):,} frames; decoded ones are '
@@ -233,7 +233,7 @@ def rounded_up(value: float) -> float:
 
 
 def check_limits(episodes: Sequence[tuple[CachedRecording, Span]], limits: CommandScale) -> None:
-    """Refuse limits that commands exceed, as no output could be right for these."""
+    """Refuse limits that commands exceed: no output of the network could reach these."""
     needed = limits_of(episodes)
     for option, limit, most in (('--max-speed', limits.max_speed, needed.max_speed),
                                 ('--max-yaw-rate', limits.max_yaw_rate, needed.max_yaw_rate)):
@@ -256,9 +256,9 @@ MOST_NAMES = 5
 
 def assign_folds(names: Sequence[str], lengths: Sequence[int], count: int) -> np.ndarray:
     """
-    Give every recording a fold, so that all have about as many frames.
+    Assign every recording to a fold, so that all folds have about as many frames.
 
-    Frames that follow each other are nearly equal, so whole recordings are held out.
+    Consecutive frames are nearly equal, so whole recordings are held out.
 
     :param names: Of the recording of every episode; those of one stay together.
     :param lengths: Frames of every episode.
@@ -307,12 +307,12 @@ def predict(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame
 def held_out_summary(held_out: Sequence[RecordedEpisode], learnt: Sequence[RecordedEpisode],
                      scores: Mapping[str, float]) -> str:
     """
-    Say how well a policy answers what it has not seen, or that nobody knows.
+    Say how well a policy answers what it has not seen, or that this is not known.
 
     :param scores: R2 of 'steering' and 'speed', where it is defined.
     """
     if not held_out:
-        return 'nothing was held out to tell how well it answers; see --held-out'
+        return 'no recording was held out to measure how well it answers; see --held-out'
     steering, speed = (f'{scores[name]:.3f}' if name in scores else 'unknown (it never varies)'
                        for name in ('steering', 'speed'))
     names = sorted({episode.name for episode in held_out})

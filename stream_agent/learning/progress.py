@@ -73,9 +73,9 @@ class Progress:
 
 def open_writer(folder: Path, first: int) -> Any:
     """
-    Return what writes curves.
+    Return TensorBoard's writer of curves.
 
-    :param first: Steps from here on are forgotten, should the folder have some.
+    :param first: Earlier curves in the folder are cut off at this step.
     :raises ProgressError: If TensorBoard is not installed.
     """
     try:
@@ -94,7 +94,7 @@ _told: Event | None = None
 
 
 def listen_to(event: Event) -> None:
-    """Be a worker: stop when the process that started this one says so, and not by signals."""
+    """Stop when the process that started this worker says so, and not by signals."""
     global _told
     _told = event
     for number in SIGNALS:
@@ -105,7 +105,7 @@ class StopRequests:
     """
     What asks a training to stop while it runs: Ctrl-C, SIGTERM, or the process that started it.
 
-    A second Ctrl-C ends a process at once, if it is the only one: several would wait for it.
+    A second Ctrl-C ends a process immediately if it is the only one; others would wait for it.
     """
 
     def __init__(self) -> None:

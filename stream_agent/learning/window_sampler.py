@@ -1,4 +1,4 @@
-"""Streams that walk through episodes in order, a window a step: truncated windows with memory."""
+"""Episodes of frames with targets, and the windows that gradient steps take from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class WindowSlice(NamedTuple):
     :param first: Index of the window's first frame in it.
     :param length: Frames until the episode ends, at most a window.
     :param walked: Frames that the stream has walked in the episode before; 0 after a reset.
-    :param visit: Counts the episodes begun by all streams.
+    :param visit: Counts the episodes that all streams have started.
     """
 
     episode: int
@@ -27,12 +27,12 @@ class WindowSlice(NamedTuple):
 
 class WindowSampler:
     """
-    Where the streams are.
+    Streams that walk through episodes in order, a window a gradient step: for truncated BPTT.
 
-    All episodes are visited in an order drawn anew for every epoch; a stream that has come to
-    the end of one begins the next in that order, up to a window after its start, so that windows
-    lie differently every time. At the very beginning streams start anywhere, or those in
-    episodes of one length would stay side by side.
+    All episodes are visited in an order drawn anew for every epoch; a stream at the end of one
+    starts the next in that order, up to a window after its first frame, so that windows lie
+    differently every time. The very first starts are anywhere; otherwise streams in episodes of
+    one length would stay side by side.
 
     :param lengths: Frames of every episode.
     :param count: B, streams.
@@ -44,30 +44,31 @@ class WindowSampler:
         self._window = window
         self._seed = seed
         self._visits = 0
-        self._streams = [self._begin(self._lengths) for _ in range(count)]
+        # Of every stream: episode, first frame of the walk, next frame, visit.
+        self._positions = [self._start(self._lengths) for _ in range(count)]
 
     def advance(self) -> list[WindowSlice]:
         """Return the next window of every stream."""
-        places = []
-        for i, (episode, first, position, visit) in enumerate(self._streams):
+        slices = []
+        for i, (episode, first, position, visit) in enumerate(self._positions):
             length = min(self._window, self._lengths[episode] - position)
-            places.append(WindowSlice(episode, position, length, position - first, visit))
+            slices.append(WindowSlice(episode, position, length, position - first, visit))
             position += length
-            self._streams[i] = ([episode, first, position, visit]
-                                if position < self._lengths[episode]
-                                else self._begin([self._window] * len(self._lengths)))
-        return places
+            self._positions[i] = ([episode, first, position, visit]
+                                  if position < self._lengths[episode]
+                                  else self._start([self._window] * len(self._lengths)))
+        return slices
 
     @property
     def epoch(self) -> int:
-        """How many times all episodes have been begun."""
+        """How many times all episodes have been started."""
         return (self._visits - 1) // len(self._lengths)
 
-    def _begin(self, latest: Sequence[int]) -> list[int]:
+    def _start(self, latest: Sequence[int]) -> list[int]:
         """
-        Begin the next episode.
+        Return where a stream starts the next episode.
 
-        :param latest: Of every episode, the frame before which a stream begins.
+        :param latest: Of every episode, the frame before which a walk starts.
         """
         epoch, number = divmod(self._visits, len(self._lengths))
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._lengths))
@@ -79,12 +80,12 @@ class WindowSampler:
 
     def state_dict(self) -> dict:
         """Return as JSON where the streams are."""
-        return {'visits': self._visits, 'streams': [list(stream) for stream in self._streams]}
+        return {'visits': self._visits, 'streams': list(map(list, self._positions))}
 
     def load_state_dict(self, data: dict) -> None:
-        """Go on from there."""
+        """Continue where streams were, as ``state_dict`` returned it."""
         self._visits = data['visits']
-        self._streams = [list(stream) for stream in data['streams']]
+        self._positions = list(map(list, data['streams']))
 
 
 @dataclass

@@ -24,7 +24,7 @@ def run_side_by_side(work: Callable[..., T], jobs: Sequence, workers: int) -> li
     Do every job in a worker; a request to stop is passed on to them.
 
     :param work: Called with one job; trains, and returns soon after it was asked to stop.
-    :returns: What came of the jobs; None for those that were not begun before the stop.
+    :returns: The results of the jobs; None for those not started before the stop.
     :raises TrainingError: If a worker was killed.
     :raises KeyboardInterrupt: If asked to stop a second time; the workers are killed.
     """
@@ -51,21 +51,21 @@ def run_side_by_side(work: Callable[..., T], jobs: Sequence, workers: int) -> li
 
 
 def begin_worker(told: Event) -> None:
-    """Be a worker, as long as there is the process that it works for."""
+    """Make this process a worker, which ends with the process that started it."""
     listen_to(told)
     _idle.set()
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def end_with_parent() -> None:
-    """End this process once nobody waits for it; a training at work stops and saves before."""
+    """End this process after its parent; a running training stops and saves first."""
     multiprocessing.parent_process().join()
     _idle.wait()
     os._exit(1)
 
 
 def unless_told(work: Callable[..., T], job: object) -> T | None:
-    """Do a job, unless the stop came before it; the pool takes one in advance."""
+    """Do a job, unless the stop came before it; the pool fetches one in advance."""
     _idle.clear()
     try:
         return None if StopRequests().requested else work(job)
@@ -74,11 +74,11 @@ def unless_told(work: Callable[..., T], job: object) -> T | None:
 
 
 def result_of(future: Future) -> object:
-    """Return what came of one job."""
+    """Return the result of one job, or None if it was cancelled."""
     if future.cancelled():
         return None
     try:
         return future.result()
     except BrokenProcessPool:
         raise TrainingError('a worker was killed, perhaps as memory ran out; the same command '
-                            'goes on from the last files, --workers 1 takes less') from None
+                            'resumes from the last files, and --workers 1 needs less') from None

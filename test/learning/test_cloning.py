@@ -84,10 +84,10 @@ def test_the_state_after_a_window_begins_the_next_and_starts_are_without():
     learner = learner_of(network)
     found = {}
     for step in range(12):
-        places = learner._streams.advance()
+        places = learner._sampler.advance()
         frames, _ = learner._windows(places)
         with torch.no_grad():
-            outputs, learner._state = network(frames, learner._begin(places))
+            outputs, learner._state = network(frames, learner._initial_state(places))
         for place, output in zip(places, outputs):
             found.setdefault((place.visit, place.episode, place.first - place.walked), []).append(
                 output[:place.length])
@@ -107,8 +107,8 @@ def test_the_loss_is_the_mean_over_frames_that_exist_and_answer(pattern):
     late = 2 if pattern is streaming_pattern else 1
     for step in range(8):
         before = learner.state_dict()
-        places = learner._streams.advance()
-        state = learner._begin(places)
+        places = learner._sampler.advance()
+        state = learner._initial_state(places)
         learner.load_state_dict(*before)
         total = count = 0
         for i, place in enumerate(places):
@@ -234,5 +234,5 @@ def test_windows_that_would_put_a_schedule_out_of_step():
     graph = graph_from_data(data)
     with pytest.raises(ValueError) as error:
         learner_of(RolloutNetwork(graph, sequential_pattern(graph)))
-    assert str(error.value) == ('--window 5: the graph repeats itself every 3 update steps; take '
-                                'a multiple of 3')
+    assert str(error.value) == ('--window 5: the graph repeats itself every 3 update steps; use a '
+                                'multiple of 3')

@@ -86,7 +86,7 @@ def test_one_recording_is_divided_by_its_episodes(tmp_path):
     learner = learner_of(tmp_path, '--bag', str(path), '--held-out', '0')
     assert not learner.held_out
     assert learner.verdict(learner.provenance()) == (
-        'nothing was held out to tell how well it answers; see --held-out')
+        'no recording was held out to measure how well it answers; see --held-out')
 
 
 def test_episodes_of_one_recording_are_no_recordings_held_out(tmp_path):

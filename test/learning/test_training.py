@@ -74,9 +74,10 @@ def options_for(schedule, **others):
 
 
 def test_imitation_learns(one_thread):
-    learner = imitation_of(LANE, SHORT, 'streaming')
-    losses = Trainer(learner, options_for(SHORT), None).run().losses
-    assert len(losses) == SHORT.all_updates
+    schedule = replace(SHORT, environments=2, frames=40, batch=4)
+    learner = imitation_of(LANE, schedule, 'streaming')
+    losses = Trainer(learner, options_for(schedule), None).run().losses
+    assert len(losses) == schedule.all_updates
     assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:3])
 
 
@@ -183,7 +184,8 @@ def test_ctrl_c_reaches_all_workers_and_leaves_policies(endless, tmp_path, capsy
         'with steps = 100240, and this one has steps = 960; give the same options as then to '
         'resume it; to start anew, add --fresh\n')
     assert main(['--graph', 'small.yaml', '--output', '.', '--pattern', 'streaming', '--fresh',
-                 '--rounds', '1', '--updates', '1', '--last-updates', '0']) == 0
+                 '--rounds', '1', '--updates', '1', '--last-updates', '0', '--environments', '1',
+                 '--frames', '30']) == 0
     assert {path.name for path in tmp_path.glob('*streaming*')} == {'small_streaming.safetensors'}
 
 
