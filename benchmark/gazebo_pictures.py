@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 import numpy as np
 from stream_agent.drawing.plot_style import BLUE, FAINT, INK, PICTURE_STYLE, save
 from stream_agent.gazebo.world_folder import World
-from stream_agent.simulation.scene import Scene
 from stream_agent.simulation.vehicle import Pose
+from stream_agent.simulation.view import Scene
 
 # Frames that are shown, evenly over the drive, and how much larger.
 SHOWN, ZOOM, MARGIN = 4, 2, 8

@@ -12,9 +12,9 @@ from stream_agent.gazebo.robots import robot_file
 from stream_agent.gazebo.world import world_file
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.environment import make_vehicle
-from stream_agent.simulation.scene import Scene
 from stream_agent.simulation.settings import SimulationSettings, VEHICLES
 from stream_agent.simulation.vehicle import Pose
+from stream_agent.simulation.view import Scene
 import yaml
 
 TO_ROS, TO_GAZEBO = 'GZ_TO_ROS', 'ROS_TO_GZ'

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from stream_agent.images import (
@@ -80,52 +79,29 @@ def opened(path: Path) -> Iterator:
             f'{remedy}, or leave it out') from error
 
 
-class BagTopic(NamedTuple):
-    """A topic of a bag: its connections, of which a recorder may have made several."""
-
-    name: str
-    kind: str
-    connections: list
-
-    def messages(self, bag) -> Iterator[tuple[int, bytes]]:
-        """Yield the time of reception [ns] and the serialized message."""
-        for _, received, data in bag.messages(self.connections):
-            yield received, data
-
-
-def topics_of(bag) -> dict[str, BagTopic]:
-    """Return a bag's topics by name."""
-    topics: dict[str, BagTopic] = {}
-    for connection in sorted(bag.connections, key=lambda each: each.topic):
-        topic = topics.setdefault(connection.topic,
-                                  BagTopic(connection.topic, connection.msgtype, []))
-        topic.connections.append(connection)
-    return topics
-
-
-def choose_topic(bag, wanted: str, what: str, fitting_types: tuple[str, ...]) -> BagTopic:
+def choose_topic(bag, wanted: str, what: str, fitting_types: tuple[str, ...]) -> str:
     """
     Find the topic that is asked for, or the only one of a fitting type.
 
     :param what: 'image' or 'command'.
     :raises BadRecordingError: If it is not there, of another type, or empty; without the file.
     """
-    topics, option = topics_of(bag), f'--{what}-topic'
-    listed = ', '.join(f'{topic.name} ({topic.kind})' for topic in topics.values()) or 'none'
-    fitting = [topic for topic in topics.values() if topic.kind in fitting_types]
+    topics, option = bag.topics, f'--{what}-topic'
+    listed = ', '.join(f'{name} ({topic.msgtype})' for name, topic in topics.items()) or 'none'
+    fitting = [name for name, topic in topics.items() if topic.msgtype in fitting_types]
     if wanted and wanted not in topics:
         raise BadRecordingError(f"there is no topic '{wanted}'; give another by {option}. Topics "
                                 f'are: {listed}')
-    if wanted and topics[wanted] not in fitting:
-        raise BadRecordingError(f"topic '{wanted}' is of the type {topics[wanted].kind}; give "
+    if wanted and wanted not in fitting:
+        raise BadRecordingError(f"topic '{wanted}' is of the type {topics[wanted].msgtype}; give "
                                 f'one by {option} that is {" or ".join(fitting_types)}')
     if not wanted and len(fitting) != 1:
         count = 'several topics are' if fitting else 'no topic is'
         raise BadRecordingError(f'{count} of a type for {what}s, {" or ".join(fitting_types)}; '
                                 f'give one by {option}. Topics are: {listed}')
-    chosen = topics[wanted] if wanted else fitting[0]
-    if not sum(connection.msgcount for connection in chosen.connections):
-        raise BadRecordingError(f"topic '{chosen.name}' has no messages; leave the recording out, "
+    chosen = wanted or fitting[0]
+    if not topics[chosen].msgcount:
+        raise BadRecordingError(f"topic '{chosen}' has no messages; leave the recording out, "
                                 f'or give another topic by {option}')
     return chosen
 
@@ -144,15 +120,16 @@ class BagRecording(Recording):
             orders = choose_topic(bag, reading.command_topic, 'command', COMMAND_TYPES)
             command_times, values, broken = read_commands(bag, orders, reading)
             frames, stamps = choose_stamps(read_times(bag, images), command_times, reading.stamps)
-        self._images = images
-        super().__init__(path, images.name, frames.ns, frames.source, Commands(
-            stamps.ns, values, steering_of(orders.kind, reading), stamps.source).in_order())
+            self._image_type = bag.topics[images].msgtype
+            steering = steering_of(bag.topics[orders].msgtype, reading)
+        super().__init__(path, images, frames.ns, frames.source, Commands(
+            stamps.ns, values, steering, stamps.source).in_order())
         self.skipped['commands that cannot be read'] += broken
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
         with opened(self.path) as bag:
-            for _, data in topics_of(bag)[self.topic].messages(bag):
-                yield partial(decode, data, self._images.kind)
+            for _, _, data in bag.messages(bag.topics[self.topic].connections):
+                yield partial(decode, data, self._image_type)
 
     def files(self) -> list[Path]:
         return storages(self.path)
@@ -179,14 +156,15 @@ def deserialized(data: bytes, message_type: str):
         raise ImageError(f'the message is no {message_type} ({error!r})') from error
 
 
-def read_times(bag, topic: BagTopic) -> TopicTimes:
+def read_times(bag, topic: str) -> TopicTimes:
     """Read the times of all images, whose headers come first in the bytes."""
-    times = [(stamp_of_serialized(data), received) for received, data in topic.messages(bag)]
+    times = [(stamp_of_serialized(data), received)
+             for _, received, data in bag.messages(bag.topics[topic].connections)]
     headers, received = np.array(times, np.int64).reshape(-1, 2).T
-    return TopicTimes(topic.name, headers, received)
+    return TopicTimes(topic, headers, received)
 
 
-def read_commands(bag, topic: BagTopic, reading: Reading) -> tuple[TopicTimes, np.ndarray, int]:
+def read_commands(bag, topic: str, reading: Reading) -> tuple[TopicTimes, np.ndarray, int]:
     """
     Read all commands.
 
@@ -194,19 +172,20 @@ def read_commands(bag, topic: BagTopic, reading: Reading) -> tuple[TopicTimes, n
     :raises BadRecordingError: If all are none, or lack an axis; without the file.
     """
     headers, received, values, broken = [], [], [], 0
-    for time, data in topic.messages(bag):
+    message_type = bag.topics[topic].msgtype
+    for _, time, data in bag.messages(bag.topics[topic].connections):
         try:
-            message = deserialized(data, topic.kind)
+            message = deserialized(data, message_type)
         except ImageError:
             broken += 1
             continue
-        values.append(values_of(message, topic.kind, reading))
+        values.append(values_of(message, message_type, reading))
         received.append(time)
-        if topic.kind in STAMPED:
+        if message_type in STAMPED:
             headers.append(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
     if not values:
-        raise BadRecordingError(f"topic '{topic.name}': no message is a {topic.kind}; give "
+        raise BadRecordingError(f"topic '{topic}': no message is a {message_type}; give "
                                 'another topic by --command-topic')
-    times = TopicTimes(topic.name, np.array(headers, np.int64) if topic.kind in STAMPED else None,
+    times = TopicTimes(topic, np.array(headers, np.int64) if message_type in STAMPED else None,
                        np.array(received, np.int64))
     return times, np.array(values, np.float64), broken

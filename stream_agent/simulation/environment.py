@@ -8,9 +8,9 @@ import numpy as np
 from stream_agent.command import Command, STOP
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.expert import PurePursuit
-from stream_agent.simulation.scene import Scene
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Motion, Pose, Vehicle
+from stream_agent.simulation.view import Scene
 
 # Instants nearer than this [s] are one; far below anything that matters, far above rounding.
 SAME_INSTANT = 1e-9

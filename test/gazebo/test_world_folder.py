@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from stream_agent.bounded_settings import SettingsError
 from stream_agent.gazebo.world_folder import read_world, WorldError, write_world
-from stream_agent.simulation.scene import Scene
 from stream_agent.simulation.settings import SimulationSettings, VEHICLES
 from stream_agent.simulation.vehicle import Pose
+from stream_agent.simulation.view import Scene
 import yaml
 
 SEED = 1_000_003
