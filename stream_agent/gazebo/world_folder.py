@@ -137,7 +137,7 @@ def read_world(folder: Path) -> World:
             _, *rows = csv.reader(file)
         x, y, headings, curvatures = np.array(rows, float).T
     except ValueError as error:
-        raise WorldError(f"'{folder / COURSE_FILE}' is no table of {', '.join(COLUMNS)}; write "
+        raise WorldError(f"'{folder / COURSE_FILE}' is not a table of {', '.join(COLUMNS)}; write "
                          'the world again') from error
     course = Course(np.stack([x, y], axis=1), headings, curvatures, lane_width, length)
     return World(course, settings, start, seed)

@@ -148,12 +148,12 @@ def deserialized(data: bytes, message_type: str):
     """
     Return a message.
 
-    :raises ImageError: If the bytes are none.
+    :raises ImageError: If the bytes are not such a message.
     """
     try:
         return types().deserialize_cdr(data, message_type)
     except Exception as error:  # generated code, which meets any bytes
-        raise ImageError(f'the message is no {message_type} ({error!r})') from error
+        raise ImageError(f'the message is not a {message_type} ({error!r})') from error
 
 
 def read_times(bag, topic: str) -> TopicTimes:
@@ -168,8 +168,8 @@ def read_commands(bag, topic: str, reading: Reading) -> tuple[TopicTimes, np.nda
     """
     Read all commands.
 
-    :returns: Their times, their values (M, 2), and how many messages are none.
-    :raises BadRecordingError: If all are none, or lack an axis; without the file.
+    :returns: Their times, their values (M, 2), and how many messages cannot be read.
+    :raises BadRecordingError: If none can be read, or one lacks an axis; without the file.
     """
     headers, received, values, broken = [], [], [], 0
     message_type = bag.topics[topic].msgtype

@@ -12,7 +12,7 @@ from stream_agent.bounded_settings import check, choice, free_text, quantity
 from stream_agent.images import ImageError
 
 NS = 10**9
-# A stamp that falls back further is no late frame, but a clock that was set back.
+# A stamp that falls back further is not a late frame, but a clock that was set back.
 TIME_JUMP_NS = NS // 2
 UNREADABLE = 'frames that cannot be decoded'
 
@@ -223,7 +223,7 @@ def values_of(message, message_type: str, reading: Reading) -> tuple[float, floa
 def joy_values(axes: np.ndarray, reading: Reading) -> tuple[float, float]:
     """Return throttle and steering of a joystick's axes."""
     if reading.steering_axis is None:
-        raise BadRecordingError('which axis of the joystick steers is not said; add '
+        raise BadRecordingError('it is not known which axis of the joystick steers; add '
                                 f'--steering-axis N, 0 to {len(axes) - 1}')
     for option, axis in (('--steering-axis', reading.steering_axis),
                          ('--throttle-axis', reading.throttle_axis)):

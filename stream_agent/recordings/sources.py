@@ -16,7 +16,7 @@ def open_recordings(paths: Sequence[Path], reading: Reading) -> list[Recording]:
     Open recordings; pixels are decoded only as they are asked for.
 
     :param paths: Bags, tubs, or folders of them.
-    :raises BadRecordingError: If one is none, or cannot be used.
+    :raises BadRecordingError: If one of them is not a recording, or cannot be used.
     """
     recordings = [open_recording(path, reading) for path in find_recordings(paths)]
     kinds = {recording.commands.steering: recording for recording in recordings}
@@ -88,7 +88,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (BadZipFile, ValueError, EOFError, AttributeError) as error:
-        raise BadRecordingError(f"'{path}': no NumPy archive, or a truncated one ({error}); copy "
+        raise BadRecordingError(f"'{path}': not a NumPy archive, or truncated ({error}); copy "
                                 'it again') from None
     missing = [key for key in ('jpeg', 'offsets', *PER_FRAME) if key not in arrays]
     if missing:
@@ -99,7 +99,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
              if len(arrays[key]) != count]
     if wrong or count < 1 or arrays['offsets'][-1] > len(arrays['jpeg']):
         raise BadRecordingError(f"'{path}': {', '.join(wrong) or 'jpeg'} does not have the length "
-                                f'that {count} frames need, by offsets; make the archive anew')
+                                f'that {count} frames need, by offsets; write the archive again')
     return arrays
 
 

@@ -59,7 +59,7 @@ def new_bag(path: Path) -> Iterator:
     check_writable()
     from rosbags.rosbag2 import StoragePlugin, Writer
     if path.exists():
-        raise BadRecordingError(f"'{path}' is there already; remove it, or give another folder")
+        raise BadRecordingError(f"'{path}' already exists; remove it, or give another folder")
     # The storage is named after its folder, so only the one above says that it is unfinished.
     unfinished = path.parent / f'{path.name}.{os.getpid()}.part' / path.name
     with Writer(unfinished, version=9, storage_plugin=StoragePlugin.MCAP) as writer:

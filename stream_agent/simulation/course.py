@@ -128,7 +128,7 @@ def random_course(seed: int, lane_width: float = 0.6, max_curvature: float = 1.0
         turn = 2.0 * np.pi if rng.random() < 0.5 else -2.0 * np.pi
         bends = rng.uniform(-0.8, 0.8, int(rng.integers(8, 13))) * max_curvature
         plan = (turn / length + bends, turn, length, lane_width)
-        # Most draws are no good, which a coarse draft shows at a quarter of the cost.
+        # Most draws are useless, which a coarse draft shows at a quarter of the cost.
         if is_drivable(closed_course(*plan, DRAFT_SPACING), max_curvature):
             course = closed_course(*plan)
             if is_drivable(course, max_curvature):
@@ -192,7 +192,7 @@ def is_drivable(course: Course | None, max_curvature: float) -> bool:
 
 
 def least_separation(course: Course) -> float:
-    """Return the least distance [m] between points of the course that are no neighbours."""
+    """Return the least distance [m] between points of the course that are not neighbours."""
     every = max(1, round(0.1 / course.spacing))
     points = course.points[::every]
     arc = np.arange(len(points)) * every * course.spacing

@@ -32,7 +32,7 @@ class SessionSchedule:
         'realtime', 'realtime: frames come when they are due; lockstep: each waits for the '
         'command that answers the one before', ('realtime', 'lockstep'))
     lockstep_timeout: float = quantity(
-        1.0, 's', 0.01, 60.0, 'after which lockstep goes on without an answer')
+        1.0, 's', 0.01, 60.0, 'after which lockstep continues without an answer')
     start_subscribers: int = quantity(
         1, '', 1, 100, 'subscribers of image to wait for before the drive starts')
     start_delay: float = quantity(

@@ -71,7 +71,7 @@ def read_settings(path: Path) -> SimulationSettings:
     """
     Read what a parameter file of ROS says of the simulator's course, camera and robot.
 
-    :raises ParameterFileError: If it is no such file.
+    :raises ParameterFileError: If it is not such a file.
     :raises SettingsError: If a value cannot be simulated.
     """
     given = ParameterFiles([path]).of('/simulation')

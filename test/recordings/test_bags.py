@@ -165,7 +165,7 @@ def test_an_encoding_that_is_not_read(tmp_path):
 
 def test_a_joystick_without_axes(tmp_path):
     path = drive(tmp_path / 'bag', command=joy)
-    assert fault_of(path) == ('which axis of the joystick steers is not said; add '
+    assert fault_of(path) == ('it is not known which axis of the joystick steers; add '
                               '--steering-axis N, 0 to 2')
     assert fault_of(path, steering_axis=0, throttle_axis=3) == (
         '--throttle-axis 3: the joystick has the axes 0 to 2')

@@ -79,10 +79,10 @@ def test_faults(tmp_path, capsys):
         'has\n')
     assert fault(capsys, archive(path, throttle=np.zeros(3)), *output) == (
         f"convert: '{path}': throttle does not have the length that 8 frames need, by offsets; "
-        'make the archive anew\n')
+        'write the archive again\n')
     path.write_bytes(path.read_bytes()[:200])
     assert fault(capsys, path, *output).startswith(
-        f"convert: '{path}': no NumPy archive, or a truncated one (")
+        f"convert: '{path}': not a NumPy archive, or truncated (")
     assert fault(capsys, tmp_path, *output) == (
         f"convert: '{tmp_path}': neither a tub (a folder with manifest.json or record_*.json) nor "
         'an .npz archive\n')
@@ -90,5 +90,5 @@ def test_faults(tmp_path, capsys):
     assert main([str(path), *map(str, output)]) == 0
     capsys.readouterr()
     assert fault(capsys, path, *output) == (
-        f"convert: '{tmp_path / 'bags' / 'morning_000'}' is there already; remove it, or give "
+        f"convert: '{tmp_path / 'bags' / 'morning_000'}' already exists; remove it, or give "
         'another folder\n')

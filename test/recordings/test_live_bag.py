@@ -49,7 +49,7 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path):
         bag.put(*message)
     assert not bag.close(10.0)
     assert isinstance(bag.error, BadRecordingError)
-    assert 'is there already' in str(bag.error)
+    assert 'already exists' in str(bag.error)
     assert list((tmp_path / 'drive').iterdir()) == []
 
 
