@@ -7,7 +7,7 @@ from typing import Any
 from stream_agent.network.modules import draw_frames, Modules
 from stream_agent.network.program import (
     bind, DRAW, frame_program, node_programs, NodeProgram, Run, State)
-from stream_agent.network.window import Loop, Window
+from stream_agent.network.window import Loop, Window, window_plan, WindowPlan
 from stream_agent.theory.frame_schedule import frame_schedule, FrameSchedule
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern, update_order
@@ -45,7 +45,8 @@ class RolloutNetwork(Modules):
         #: What every node is computed by, without dropout and noise.
         self.programs = node_programs(self)
         #: The same with them.
-        self.programs_in_training = node_programs(self, in_training=True)
+        self.programs_in_training = (node_programs(self, in_training=True) if self.disturbances
+                                     else self.programs)
         #: The undivided halves of a step for every frame of the hyperperiod, frame 0 first.
         self.schedules: list[FrameSchedule] = []
         known: dict[tuple[str, ...], FrameSchedule] = {}
@@ -64,6 +65,16 @@ class RolloutNetwork(Modules):
     def _frames_in_training(self) -> list[BoundFrame]:
         """The same with them."""
         return self._bind_frames(self.programs_in_training)
+
+    @cached_property
+    def _plan(self) -> WindowPlan:
+        """What windows have in common without dropout and noise."""
+        return window_plan(self.programs)
+
+    @cached_property
+    def _plan_in_training(self) -> WindowPlan:
+        """The same with them."""
+        return window_plan(self.programs_in_training)
 
     def _bind_frames(self, programs: dict[str, NodeProgram]) -> list[BoundFrame]:
         # An input has a program only if there is something to be done with it.
@@ -186,8 +197,8 @@ class RolloutNetwork(Modules):
     def _compute_window(self, frames: Tensor, state: State, updates_per_frame: int,
                         draws: Sequence[int] | None) -> tuple[Tensor, State]:
         """Compute a window, given what dropout and noise of its frames are drawn by."""
-        programs = self.programs if draws is None else self.programs_in_training
-        window = Window(self, programs, frames, state, updates_per_frame, draws)
+        plan = self._plan if draws is None else self._plan_in_training
+        window = Window(self, plan, frames, state, updates_per_frame, draws)
         for component in self.components:
             if component.frames is None:
                 window.compute(*component.nodes)

@@ -1,7 +1,7 @@
 """The program of a network over a window of frames, with time as an axis."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from stream_agent.network.modules import Modules
@@ -86,23 +86,42 @@ def spread(values: Tensor, index: Tensor | None) -> Tensor:
     return values if index is None else values.index_select(0, index)
 
 
+class WindowPlan(NamedTuple):
+    """
+    What all windows of a network have in common.
+
+    :param programs: What every node is computed by.
+    :param operations: The same as lists.
+    :param read_later: Nodes that edges read a frame later.
+    """
+
+    programs: Mapping[str, NodeProgram]
+    operations: Mapping[str, list[Operation]]
+    read_later: frozenset[str]
+
+
+def window_plan(programs: Mapping[str, NodeProgram]) -> WindowPlan:
+    """Return what windows need to know of the programs of a network's nodes."""
+    return WindowPlan(
+        programs, {name: program.operations() for name, program in programs.items()},
+        frozenset(operand.name for program in programs.values()
+                  for term in program.terms for operand in sources_of(term) if operand.before))
+
+
 class Window:
     """
     The nodes of a network over T images, each of which is held for k updates.
 
-    :param programs: What every node is computed by.
+    :param plan: Of the network.
     :param images: (B, T, *shape).
     :param state: Before the window.
     :param updates_per_frame: k.
     :param draws: What dropout and noise of every frame are drawn by; None for neither.
     """
 
-    def __init__(self, network: Modules, programs: Mapping[str, NodeProgram], images: Tensor,
-                 state: State, updates_per_frame: int, draws: Sequence[int] | None) -> None:
-        self.network, self.programs = network, programs
-        self._read_later = {
-            operand.name for program in programs.values()
-            for operand in sources_of(sum(program.terms, ())) if operand.before}
+    def __init__(self, network: Modules, plan: WindowPlan, images: Tensor, state: State,
+                 updates_per_frame: int, draws: Sequence[int] | None) -> None:
+        self.network, self.plan = network, plan
         self.initial = state.values
         self.count = images.shape[1] * updates_per_frame
         self._start = state.frame
@@ -115,7 +134,7 @@ class Window:
         """Return the input node's values; every update of an image is disturbed for itself."""
         name = self.network.input
         rows = (self.frames - 1) // self._updates_per_frame + 1
-        on_input = self.programs[name].operations()
+        on_input = self.plan.operations[name]
         if on_input:
             images = spread(images, torch.from_numpy(rows - 1).to(images.device))
             self.tracks = {name: NodeFrames(
@@ -146,8 +165,8 @@ class Window:
             none, rows = initial.new_empty(0, *initial.shape), np.zeros(self.count + 1, int)
             self.tracks[name] = NodeFrames(initial, none, rows)
             return
-        operations = self.programs[name].operations()
-        if len(frames) == self.count and name in self._read_later:
+        operations = self.plan.operations[name]
+        if len(frames) == self.count and name in self.plan.read_later:
             self.tracks[name] = self._both(name, operations)
             return
         rows = np.searchsorted(frames, np.arange(self.count + 1), side='right')
@@ -270,7 +289,7 @@ class Loop:
         self._outer: dict[str, dict[int, Tensor]] = {}
         self._constant: list[tuple[Operand, Frames, ConstantWeights]] = []
         for name in component.nodes:
-            self._divide(window.programs[name])
+            self._divide(window.plan.programs[name])
 
     def _is_inner(self, term: Term) -> bool:
         """Return whether a term reads a node of the component."""
