@@ -1,5 +1,6 @@
 """Rank 0 with all other ranks as processes of its own, on this machine: what the agent starts."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 import json
@@ -270,24 +271,20 @@ class LocalRanksEngine(PartitionedEngine):
 
     def respond(self, frame: np.ndarray) -> np.ndarray:
         """Answer a frame, as above; an error is the end of all ranks."""
-        try:
-            return super().respond(frame)
-        except RankError:
-            self._processes.kill()
-            raise
+        return self._together(super().respond, frame)
 
     def settle(self) -> None:
         """Settle a frame, as above; an error is the end of all ranks."""
-        try:
-            super().settle()
-        except RankError:
-            self._processes.kill()
-            raise
+        self._together(super().settle)
 
     def reset(self) -> None:
         """Forget every frame, as above; an error is the end of all ranks."""
+        self._together(super().reset)
+
+    def _together(self, work: Callable, *arguments: np.ndarray) -> np.ndarray | None:
+        """Do what needs all ranks, and end those that are left if one is gone."""
         try:
-            super().reset()
+            return work(*arguments)
         except RankError:
             self._processes.kill()
             raise
