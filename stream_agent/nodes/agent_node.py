@@ -40,7 +40,7 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(',') if name.strip())
 
 
-def agent_status(agent: 'AgentNode') -> DiagnosticStatus:
+def agent_status(agent: AgentNode) -> DiagnosticStatus:
     """Return rate (now, mean, worst second), durations by stage [s], and drops by reason."""
     rate = agent.rate.now()
     values = {

@@ -16,20 +16,22 @@ from stream_agent.share import OLD_PARAMETERS
 Settings = TypeVar('Settings')
 
 
-def declare(node: Node, name: str, default: Any, description: str, *, low: float | None = None,
-            high: float | None = None, read_only: bool = True) -> None:
+def declare(node: Node, item: Field, default: Any, read_only: bool) -> None:
     """
-    Declare one parameter; rclpy refuses values of another type or outside the range.
+    Declare the parameter of a field; rclpy refuses values of another type or outside the range.
 
-    :param low: Least value, for numbers; with ``high``.
     :param read_only: Whether only the launch may set it.
     """
-    descriptor = ParameterDescriptor(description=description, read_only=read_only)
-    if low is not None and isinstance(default, float):
-        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-    elif low is not None:
-        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
-    node.declare_parameter(name, default, descriptor)
+    about = item.metadata
+    unit = f" [{about['unit']}]" if about.get('unit') else ''
+    descriptor = ParameterDescriptor(description=about['meaning'] + unit, read_only=read_only)
+    if 'unit' in about and isinstance(default, float):
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=about['low'], to_value=about['high'])]
+    elif 'unit' in about:
+        descriptor.integer_range = [
+            IntegerRange(from_value=int(about['low']), to_value=int(about['high']))]
+    node.declare_parameter(item.name, default, descriptor)
 
 
 def declare_settings(node: Node, kind: type, changeable: Container[str] = ()) -> None:
@@ -43,12 +45,9 @@ def declare_settings(node: Node, kind: type, changeable: Container[str] = ()) ->
     """
     given = given_parameters(node)
     for item in settings_fields(kind):
-        unit = f" [{item.metadata['unit']}]" if item.metadata.get('unit') else ''
         default = default_of(node, item, given)
         try:
-            declare(node, item.name, default, item.metadata['meaning'] + unit,
-                    low=item.metadata.get('low'), high=item.metadata.get('high'),
-                    read_only=item.name not in changeable)
+            declare(node, item, default, read_only=item.name not in changeable)
         except ParameterException as error:
             raise SettingsError(fault_of(item, given[item.name])) from error
 
