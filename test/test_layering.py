@@ -37,14 +37,14 @@ ROS = {'ament_index_python', 'builtin_interfaces', 'launch', 'launch_ros', 'rclp
 
 
 def imports(path: Path) -> set[str]:
-    """Return the full names of the modules that a module imports, wherever it does."""
+    """Return the full names of what a module imports, wherever it does, and of where from."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f'{path}: a relative import hides where it leads'
-            found.add(node.module)
+            found |= {node.module, *(f'{node.module}.{alias.name}' for alias in node.names)}
     return found
 
 

@@ -28,14 +28,8 @@ def closure(start: str) -> set[Path]:
         if path in found:
             continue
         found.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module, *(f'{node.module}.{alias.name}' for alias in node.names)]
-            waiting += [found_at for name in names if name.startswith('stream_agent.')
-                        if (found_at := path_of(name))]
+        waiting += [found_at for name in imports(path) if name.startswith('stream_agent.')
+                    if (found_at := path_of(name))]
     return {path for path in found if path.name != '__init__.py'}
 
 

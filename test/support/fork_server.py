@@ -19,9 +19,8 @@ import subprocess
 import sys
 import time
 
-IMPORTED = ('engine.engine', 'engine.packed', 'gate.gate', 'measurement.recording',
-            'measurement.report', 'network.checkpoint', 'recordings.writing',
-            'simulation.session')
+IMPORTED = ('engine.engine', 'engine.packed', 'measurement.recording', 'measurement.report',
+            'network.checkpoint')
 LARGEST_REQUEST = 1 << 20
 
 
@@ -154,8 +153,8 @@ def main() -> int:
     """Import, serve, and in a forked process run its command."""
     for name in IMPORTED:
         import_module(f'stream_agent.{name}')
-    # rclpy's first log message asks inspect for its place, which goes through all modules once;
-    # with torch's among them that took the gate, which has none of them, longer than a frame.
+    # rclpy's first log message asks inspect for its place, which goes through all modules once,
+    # and with torch's among them takes longer than a frame.
     inspect.getmodule(inspect.currentframe(), 'of no module')
     command = import_module('stream_agent.__main__')
     arguments = serve(sys.argv[1])
