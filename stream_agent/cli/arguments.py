@@ -126,7 +126,7 @@ def read_schedule(text: str) -> dict[str, tuple[int, int]]:
             raise ValueError(f"--schedule: '{part}' does not read node=period+offset, such as "
                              'deep=4+1')
         if name.strip() in schedule:
-            raise ValueError(f"--schedule: '{name.strip()}' stands twice; leave one of them out")
+            raise ValueError(f"--schedule: '{name.strip()}' is given twice; leave one of them out")
         schedule[name.strip()] = (int(period), int(offset or 0))
     return schedule
 

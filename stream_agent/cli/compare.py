@@ -355,6 +355,6 @@ def main(args: list[str]) -> int:
     try:
         code = run_tool('compare', lambda: run(arguments, stop))
     except KeyboardInterrupt:
-        print('\ncompare: stopped at once; there is no report', file=sys.stderr)
+        print('\ncompare: stopped immediately; there is no report', file=sys.stderr)
         return STOPPED
     return STOPPED if stop.requested else code

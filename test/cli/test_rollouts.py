@@ -132,7 +132,7 @@ def test_lists_of_patterns(tell):
      'u->v, v->w, v->v, u->w, w->v'),
     (['--schedule', 'v:2'], "rollouts: --schedule: 'v:2' does not read node=period+offset, such "
      'as deep=4+1'),
-    (['--schedule', 'v=2,v=3'], "rollouts: --schedule: 'v' stands twice; leave one of them out"),
+    (['--schedule', 'v=2,v=3'], "rollouts: --schedule: 'v' is given twice; leave one of them out"),
     (['--schedule', 'v=0'], "rollouts: schedule: period of 'v' is 0; it has to be a whole "
      'number of frames from 1 to 1000'),
     (['--window', '5000'], 'rollouts: --window: 5000 frames of 3 nodes are too many; 816 are the '
