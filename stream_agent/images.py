@@ -4,7 +4,8 @@ Images in ROS messages, read without ROS: the only module that knows steps and e
 The messages may be rclpy's or those of a library that reads recordings; the fields are the same.
 """
 
-from typing import Any
+import struct
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,25 +23,106 @@ JPEG, JPEG_END = b'\xff\xd8', b'\xff\xd9'
 TRANSPORTS = ('raw', 'compressed')
 
 
+class ImageError(ValueError):
+    """An image that cannot be read; the message says what is wrong and what would be right."""
+
+
 def image_transport() -> Any:
     """Declare the setting that says how images are sent."""
     return choice(TRANSPORTS[0], "how images are sent: 'raw' or 'compressed'", TRANSPORTS)
-
-
-class ImageError(ValueError):
-    """An image that cannot be read; the message says what is wrong and what would be right."""
 
 
 def stamp_of_serialized(data: bytes) -> int:
     """
     Read the stamp [ns] of a serialized message that begins with a header.
 
-    :param data: CDR: four bytes that name the encoding, the lowest bit of the second one for
-        little endian; then seconds and nanoseconds, four bytes each.
+    :param data: CDR, as ``SerializedReader`` takes it.
     """
     order = 'little' if data[1] & 1 else 'big'
     return (int.from_bytes(data[4:8], order, signed=True) * 10**9
             + int.from_bytes(data[8:12], order))
+
+
+class SerializedReader:
+    """
+    Reads the fields of a serialized message in their order, without a copy of its pixels.
+
+    :param data: CDR: four bytes that name the encoding, of which the second one is 1 for little
+        endian and 0 for big endian; then fields, each at a multiple of its own size. Strings and
+        sequences begin with their length.
+    :raises ImageError: If it is another encoding. Reading beyond the end raises it, too.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) < 12 or data[0] or data[1] > 1:
+            raise ImageError(f'serialized message begins with {data[:2].hex() or "nothing"}; '
+                             'only plain CDR (0000 or 0001) is read')
+        self._body = memoryview(data)[4:]
+        self._word = struct.Struct('<I' if data[1] else '>I')
+        self._at = 0
+        self.stamp_ns = stamp_of_serialized(data)
+        self._at = 8
+
+    def word(self) -> int:
+        """Read an unsigned number of four bytes."""
+        self._at += -self._at % 4
+        return self._word.unpack(self.take(4))[0]
+
+    def text(self) -> str:
+        """Read a string, which ends with a zero."""
+        return bytes(self.take(self.word())[:-1]).decode(errors='replace')
+
+    def take(self, count: int) -> memoryview:
+        """Read some bytes."""
+        found = self._body[self._at:self._at + count]
+        if len(found) != count:
+            raise ImageError(f'serialized message ends after {len(self._body)} bytes, within a '
+                             f'field of {count} bytes')
+        self._at += count
+        return found
+
+
+class SerializedImage(NamedTuple):
+    """The fields of a serialized sensor_msgs/Image, with pixels in place."""
+
+    stamp_ns: int
+    frame_id: str
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: memoryview
+
+    @classmethod
+    def read(cls, data: bytes) -> 'SerializedImage':
+        """
+        Read a serialized message.
+
+        :raises ImageError: If it is none, or ends early.
+        """
+        reader = SerializedReader(data)
+        return cls(reader.stamp_ns, reader.text(), reader.word(), reader.word(), reader.text(),
+                   reader.take(1)[0], reader.word(), reader.take(reader.word()))
+
+
+class SerializedCompressedImage(NamedTuple):
+    """The fields of a serialized sensor_msgs/CompressedImage."""
+
+    stamp_ns: int
+    frame_id: str
+    format: str
+    data: memoryview
+
+    @classmethod
+    def read(cls, data: bytes) -> 'SerializedCompressedImage':
+        """
+        Read a serialized message.
+
+        :raises ImageError: If it is none, or ends early.
+        """
+        reader = SerializedReader(data)
+        return cls(reader.stamp_ns, reader.text(), reader.text(), reader.take(reader.word()))
 
 
 def check_size(height: int, width: int) -> None:

@@ -61,7 +61,7 @@ class TopicWatch:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(node)
         self.frames: list[ArrivedFrame] = []
-        self.kind, source, self._read = image_source(transport)
+        self.kind, source, _, self._read = image_source(transport)
         self._image_sub = node.create_subscription(
             self.kind, source.replace('image', image_topic, 1), self.on_image, WATCH_FRAME_QOS)
         self.image_topic = self._image_sub.topic_name

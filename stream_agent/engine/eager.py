@@ -42,6 +42,11 @@ class EagerBackend:
         return output.cpu().numpy()
 
     @torch.inference_mode()
+    def rehearse(self, frame: np.ndarray) -> None:
+        """Compute the answer to a frame, and forget it."""
+        self._network.respond(torch.from_numpy(frame).to(self._device), self._state)
+
+    @torch.inference_mode()
     def settle(self) -> None:
         """Compute what only later frames need."""
         with self._exactly():

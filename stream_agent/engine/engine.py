@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 from stream_agent.engine.autotune import check_outputs, choose_backend, Measured
 from stream_agent.engine.backends import BackendConfig, make_backend
-from stream_agent.engine.torch_globals import torch_threads
+from stream_agent.engine.torch_globals import flushed_denormals, torch_threads
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -99,9 +99,18 @@ class Engine:
         #: What was measured to choose the backend, if that was asked for.
         self.measured: list[Measured] = []
         self.backend_name, self.threads = backend, threads
-        if backend == 'auto' or threads == 0:
+        with flushed_denormals():
+            self._make_backend(request)
+        #: Processes that share the work; with more see ``ranks.local_ranks``.
+        self.ranks = 1
+        self.reset()
+
+    def _make_backend(self, request: BackendConfig) -> None:
+        """Make the backend that was asked for, or find the fastest."""
+        backend = self.backend_name
+        if backend == 'auto' or self.threads == 0:
             names = () if backend == 'auto' else (backend,)
-            chosen, measured = choose_backend(self.device, request, threads or 0, names)
+            chosen, measured = choose_backend(self.device, request, self.threads or 0, names)
             # The others' memory and threads are given back.
             self.measured = [one._replace(backend=None) for one in measured]
             self.backend_name, self.threads = chosen.name, chosen.threads
@@ -110,9 +119,6 @@ class Engine:
             self._backend = make_backend(backend, self.device, request)
             if backend != 'eager':
                 check_outputs(backend, self._backend, request)
-        #: Processes that share the work; with more see ``ranks.local_ranks``.
-        self.ranks = 1
-        self.reset()
 
     @property
     def executor_name(self) -> str:
@@ -165,12 +171,27 @@ class Engine:
         self._in_threads(self._backend.settle)
         self._settled = True
 
+    def rehearse(self, frame: np.ndarray) -> None:
+        """
+        Answer a frame that nobody has asked about, and forget it.
+
+        After 20 to 30 ms of other work, code and weights have to come from memory, so that an
+        answer takes twice to three times as long. A rehearsal shortly before the next frame
+        brings them back. It changes no state; while a frame is not settled, it does nothing.
+
+        :param frame: As for ``respond``.
+        """
+        if self._settled and hasattr(self._backend, 'rehearse'):
+            self._in_threads(self._backend.rehearse,
+                             frame if self._batched else frame[np.newaxis])
+
     def _in_threads(self, work: Callable, *arguments: np.ndarray) -> np.ndarray | None:
         """Work with as many threads as this engine has, whatever other engines have."""
-        if self.threads in (None, torch.get_num_threads()):
-            return work(*arguments)
-        with torch_threads(self.threads):
-            return work(*arguments)
+        with flushed_denormals():
+            if self.threads in (None, torch.get_num_threads()):
+                return work(*arguments)
+            with torch_threads(self.threads):
+                return work(*arguments)
 
     def close(self) -> None:
         """Give the backend's memory and threads back; nothing is stepped after that."""

@@ -23,6 +23,8 @@ def optimised(model: bytes) -> onnx.ModelProto:
     with TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        # Only the first session of a process is asked.
+        options.add_session_config_entry('session.set_denormal_as_zero', '1')
         options.optimized_model_filepath = str(Path(folder) / OPTIMISED)
         onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
         return onnx.load(options.optimized_model_filepath)
@@ -208,6 +210,7 @@ class OnnxRuntimeBackend(CompiledBackend):
         options.inter_op_num_threads = 1
         # Between two frames, the cores are for others.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        options.add_session_config_entry('session.set_denormal_as_zero', '1')
         options.log_severity_level = ERRORS_ONLY
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         zeros = {key_of(name) for name, value in self._initial.items() if not value.any()}

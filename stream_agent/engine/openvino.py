@@ -65,6 +65,7 @@ class OpenVinoBackend(CompiledBackend):
         self._core = openvino.Core()
         self._settings = {'INFERENCE_NUM_THREADS': threads, 'INFERENCE_PRECISION_HINT': hint,
                           'PERFORMANCE_HINT': 'LATENCY', 'NUM_STREAMS': 1,
+                          'CPU_DENORMALS_OPTIMIZATION': True,
                           # Several engines of a robot may not meet on one core.
                           'ENABLE_CPU_PINNING': False}
         nodes = network.graph.nodes

@@ -332,6 +332,13 @@ class PackedBackend:
             run(now, before)
         return now[self._output].float().numpy()
 
+    def rehearse(self, frame: np.ndarray) -> None:
+        """Compute the answer to a frame, and forget it."""
+        kept = dict(self._now)
+        self.respond(frame)
+        self._now.clear()
+        self._now.update(kept)
+
     @torch.inference_mode()
     def settle(self) -> None:
         """Compute what only later frames need, and begin the next one."""

@@ -44,6 +44,11 @@ class Durations:
         bin_ = int(math.log(max(seconds, SHORTEST)) * BINS_PER_E - FIRST_BIN)
         self._bins[min(bin_, LAST_BIN)] += 1
 
+    @property
+    def typical(self) -> float:
+        """Return the mean duration [s], which costs nothing to know; 0 without any."""
+        return self.total / self.count if self.count else 0.0
+
     def percentile(self, percent: float) -> float:
         """
         Return the duration [s] that ``percent`` (0 ... 100) of all durations do not exceed.

@@ -6,33 +6,34 @@ from collections.abc import Callable
 import gc
 from pathlib import Path
 import time
+import traceback
+from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import STOP
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.frame_filter import FrameFilter, FrameFilterSettings
+from stream_agent.engine.frame_filter import CameraWatch, FrameFilter, FrameFilterSettings
 from stream_agent.engine.ranks.local_ranks import LocalRanksEngine, make_job, start_ranks
 from stream_agent.engine.settings import AgentSettings, EngineSettings
-from stream_agent.images import ImageError
+from stream_agent.images import (
+    ImageError, SerializedCompressedImage, SerializedImage, stamp_of_serialized)
 from stream_agent.measurement.durations import Durations, profile_table, Rate
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.nodes import process
+from stream_agent.nodes.agent_status import agent_status
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, command_to_twist, FRAME_QOS, image_source, stamp_to_ns)
+    COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
 import torch
-
-# A worst second below this share of the camera's rate is worth a warning.
-LOW_RATE = 0.9
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -40,40 +41,20 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(',') if name.strip())
 
 
-def agent_status(agent: AgentNode) -> DiagnosticStatus:
-    """Return rate (now, mean, worst second), durations by stage [s], and drops by reason."""
-    rate = agent.rate.now()
-    values = {
-        'pattern': agent.policy.pattern_name,
-        'device': str(agent.engine.device),
-        'backend': f'{agent.engine.backend_name}, {agent.engine.threads} threads',
-        'first response frame': str(agent.frames_until_response),
-        'inference factor': str(agent.inference_factor),
-        'rate now': f'{rate:.1f}',
-        'rate mean': f'{agent.rate.mean():.2f}',
-        'rate worst second': f'{agent.rate.worst_second():.0f}',
-        'commands': str(agent.commands),
-        'accepted frames': str(agent.accepted),
-        **({'ranks': str(agent.engine.ranks)} if agent.engine.ranks > 1 else {}),
-        **{f'dropped {reason}': str(count) for reason, count
-           in agent.frame_filter.dropped.items()},
-        **{f'{stage} {key}': f'{seconds:.6f}' for stage, durations in agent.stages.items()
-           for key, seconds in durations.percentiles().items()}}
-    level, message = DiagnosticStatus.OK, f'answering {rate:.0f} frames a second'
-    if rate < LOW_RATE / agent.frame_filter.settings.camera_period:
-        level = DiagnosticStatus.WARN
-        message = f'{rate:.0f} frames in the last second; check the camera on the topic image'
-    return DiagnosticStatus(
-        level=level, name=f'{agent.get_name()}: frames', message=message,
-        values=[KeyValue(key=key, value=value) for key, value in values.items()])
-
-
 STAGES = ('arrival', 'convert', 'respond', 'publish', 'settle')
+# How long before a frame is expected its answer is rehearsed [s], and the shortest idle time
+# after which that is worth it.
+REHEARSAL_LEAD, SHORTEST_IDLE = 0.003, 0.01
+# A command that moves the robot is more than this [m/s, rad/s].
+MOVES = 0.01
 
 
 class AgentNode(LifecycleNode):
     """
     Steps a policy on every image and publishes its command before the step is complete.
+
+    An error of a step costs that frame its command, a second one the backend ('eager' steps on),
+    a third one the process.
 
     Subscribes ``image`` (sensor_msgs/Image) or ``image/compressed``, publishes
     ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame, one for every
@@ -86,21 +67,44 @@ class AgentNode(LifecycleNode):
         for kind in (AgentSettings, EngineSettings, FrameFilterSettings):
             declare_settings(self, kind)
         refuse_unknown(self)
+        self.exit_code, self.finished, self.survives_errors = 0, False, True
+        self._change_state = self._service_change_state.callback
+        self._service_change_state.callback = self.on_change_asked
+
+    @property
+    def is_active(self) -> bool:
+        """Whether frames are answered."""
+        return self._command_pub.is_activated
+
+    def on_change_asked(self, request: ChangeState.Request, response: ChangeState.Response
+                        ) -> ChangeState.Response:
+        """Answer every request for a transition; rclpy leaves impossible ones unanswered."""
+        try:
+            return self._change_state(request, response)
+        except RuntimeError:
+            self.get_logger().error('the requested transition is not possible in this state; ask '
+                                    '`ros2 lifecycle get` for the state')
+            response.success = False
+            return response
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network and create the interfaces; fails if either is not available."""
         try:
             self._load()
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:
             # rclpy swallows what a transition raises, so whatever goes wrong is said here.
-            self.get_logger().error(f'configure: {error}')
+            known = isinstance(error, (OSError, RuntimeError, ValueError))
+            self.get_logger().error(
+                f"configure: {error if known else ''.join(traceback.format_exception(error))}")
             self._close_engine()
             return TransitionCallbackReturn.FAILURE
         self._command_pub = self.create_lifecycle_publisher(
             TwistStamped, 'policy_command', COMMAND_QOS)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._image_sub = self.create_subscription(
-            self._image_type, self._image_topic, self.on_image, FRAME_QOS)
+        self._twist = SerializedTwist(TwistStamped)
+        # Left serialized: making a message costs as much as the rest of the way.
+        self.image_sub = self.create_subscription(
+            self._source.kind, self._source.topic, self.on_image, FRAME_QOS, raw=True)
         self._timer = self.create_timer(1.0, self.publish_diagnostics,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
         # What lives for good need not be looked at again by every garbage collection.
@@ -111,7 +115,7 @@ class AgentNode(LifecycleNode):
     def _load(self) -> None:
         """Read parameters and policy, and take the slow first steps."""
         value = {name: parameter.value for name, parameter in self._parameters.items()}
-        self._image_type, self._image_topic, self._read = image_source(value['image_transport'])
+        self._source = image_source(value['image_transport'])
         if not value['checkpoint']:
             raise ValueError('checkpoint is empty; give the file of a policy, such as '
                              '-p checkpoint:=lane_streaming.safetensors')
@@ -119,6 +123,7 @@ class AgentNode(LifecycleNode):
         torch.set_num_threads(value['threads'] or 1)
         allow_transforms(names_in(value['allow']))
         self.frame_filter = FrameFilter(read_settings(self, FrameFilterSettings))
+        self.camera = CameraWatch(self.frame_filter.settings, lambda: self.frame_filter.period)
         self.policy = load_policy(Path(value['checkpoint']).expanduser())
         network = self.policy.network
         self.engine = self._make_engine(value)
@@ -157,7 +162,10 @@ class AgentNode(LifecycleNode):
         self.stages = {name: Durations() for name in STAGES}
         self.rate = Rate()
         self.frame_filter.dropped.clear()
-        self.commands = self.accepted = 0
+        self.commands = self.accepted = self._failures = 0
+        self.told: dict[str, float] = {}
+        self.heard = self.active_since = time.monotonic()
+        self._last_number: int | None = None
         self._reset_memory()
 
     def _reset_memory(self) -> None:
@@ -191,61 +199,122 @@ class AgentNode(LifecycleNode):
             self.stop_robot()
         if hasattr(self, 'engine'):
             self.destroy_timer(self._timer)
-            self.destroy_subscription(self._image_sub)
+            self.destroy_subscription(self.image_sub)
             self._close_engine()
         return super().on_shutdown(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release the interfaces and the device memory."""
         self.destroy_timer(self._timer)
-        self.destroy_subscription(self._image_sub)
+        self.destroy_subscription(self.image_sub)
         self.destroy_publisher(self._diagnostics_pub)
         self.destroy_lifecycle_publisher(self._command_pub)
         self._close_engine()
         del self.policy
         return super().on_cleanup(state)
 
-    def on_image(self, msg: Image | CompressedImage) -> None:
+    def on_image(self, data: bytes, info: dict[str, Any]) -> None:
         """
         Respond to a frame, publish the command, then settle what only later frames need.
 
         Frames that come while the agent is inactive are not seen.
+
+        :param data: A serialized image.
+        :param info: What the middleware knows of it.
         """
-        if not self._command_pub.is_activated or (taken := self._take(msg)) is None:
+        if not self.is_active:
             return
-        frame, stamp_ns = taken
+        arrived = self.heard = time.monotonic()
+        try:
+            if taken := self._take(data, sent_number(info)):
+                self._answer(*taken)
+                self._failures = 0
+                self._expect_next(arrived, taken[0])
+        except Exception as error:
+            self._contain(error, stamp_of_serialized(data))
+
+    def _answer(self, frame: np.ndarray, stamp_ns: int, age: float, pixels: np.ndarray) -> None:
+        """Respond, publish, settle: once for each update step of a frame."""
         first = self._first_answer()
         for update in range(self._updates):
             output = self._timed('respond', self.engine.respond, frame)
             if update >= first:
                 self._timed('publish', self.publish_command, output, stamp_ns)
             self._timed('settle', self.engine.settle)
+        command = self.policy.limits.command(output)
+        self.camera.see(pixels, stamp_ns, age, max(map(abs, command)) > MOVES)
 
-    def _take(self, msg: Image | CompressedImage) -> tuple[np.ndarray, int] | None:
-        """Return the network's input and the stamp [ns] of a frame; None if it is refused."""
+    def _take(self, data: bytes, number: int | None
+              ) -> tuple[np.ndarray, int, float, np.ndarray] | None:
+        """
+        Judge a frame, and convert it.
+
+        :returns: The network's input, the frame's stamp [ns], its age [s] and its bytes; None if
+            it is refused.
+        """
         start = time.perf_counter()
         now_ns = self.get_clock().now().nanoseconds
-        stamp_ns = stamp_to_ns(msg.header.stamp)
-        if stamp_ns == 0:
-            self.get_logger().warning('image without a stamp; taking the time of its arrival. '
-                                      'Let the camera driver set header.stamp', once=True)
-            stamp_ns = now_ns
-        if self.frame_filter.refuse(stamp_ns, now_ns):
-            return None
         try:
-            frame = self.policy.preprocessing(self._read(msg))
+            image = self._source.read(data)
+            stamp_ns = image.stamp_ns or self._stamp_instead(now_ns)
+            if self.frame_filter.refuse(stamp_ns, now_ns, image.frame_id, number):
+                return None
+            frame = self.policy.preprocessing(self._source.pixels(image))
         except ImageError as error:
             self.frame_filter.dropped['unreadable'] += 1
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+            self.frame_filter.reasons['unreadable'] = str(error)
             return None
-        if self.frame_filter.accept(stamp_ns):
-            self.get_logger().warning('frames are missing; memory reset',
-                                      throttle_duration_sec=5.0)
+        self._keep_memory_or_reset(image, stamp_ns, number)
+        age = (now_ns - stamp_ns) / 1e9
+        self.stages['arrival'].add(age)
+        self.stages['convert'].add(time.perf_counter() - start)
+        return frame, stamp_ns, age, np.frombuffer(image.data, np.uint8)
+
+    def _stamp_instead(self, now_ns: int) -> int:
+        """Return what stands for the stamp of a camera that sets none."""
+        self.get_logger().warning('image without a stamp; taking the time of its arrival. '
+                                  'Let the camera driver set header.stamp', once=True)
+        return now_ns
+
+    def _keep_memory_or_reset(self, image: SerializedImage | SerializedCompressedImage,
+                              stamp_ns: int, number: int | None) -> None:
+        """Take a frame, and forget those before it if they are too old or of another kind."""
+        last, self._last_number = self._last_number, number
+        skipped = number - last - 1 if number and last and number > last else 0
+        reason = 'frames are missing' if self.frame_filter.accept(stamp_ns, skipped) else ''
+        if isinstance(image, SerializedImage):
+            reason = self.camera.changed(image.encoding, image.width, image.height) or reason
+        if reason:
+            self.get_logger().warning(f'{reason}; memory reset', throttle_duration_sec=5.0)
             self._reset_memory()
             self.frame_filter.accept(stamp_ns)
-        self.stages['arrival'].add((now_ns - stamp_ns) / 1e9)
-        self.stages['convert'].add(time.perf_counter() - start)
-        return frame, stamp_ns
+
+    def _expect_next(self, arrived: float, frame: np.ndarray) -> None:
+        """Rehearse the answer shortly before the next frame is expected."""
+        period = self.frame_filter.period or self.frame_filter.settings.camera_period
+        due = arrived + period - REHEARSAL_LEAD - 2 * self.stages['respond'].typical
+        if due - time.monotonic() > SHORTEST_IDLE and hasattr(self.executor, 'call_at'):
+            self.executor.call_at(due, lambda: self.engine.rehearse(frame))
+
+    def _contain(self, error: Exception, stamp_ns: int) -> None:
+        """Leave a frame whose step failed without a command, and try the next in another way."""
+        self._failures += 1
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        about = f'no command for the frame of {stamp_ns / 1e9:.3f} s, as its step failed: {reason}'
+        self.get_logger().error(about + '\n' + ''.join(traceback.format_exception(error)))
+        try:
+            if self.engine.ranks > 1 or self._failures > 2:
+                raise RuntimeError('nothing is left to try')
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            if self._failures == 2:
+                self.get_logger().error("the backend 'eager' steps the network from now on")
+                self._close_engine()
+                self.engine = Engine(self.policy.network, 'cpu', backend='eager', threads=1)
+            self._reset_memory()
+        except Exception as last:
+            self.get_logger().fatal(f'{about}; {last}: the agent ends')
+            self.exit_code, self.finished = 1, True
 
     def _first_answer(self) -> int:
         """Count a frame; return its first update step with a command, past the last for none."""
@@ -266,14 +335,16 @@ class AgentNode(LifecycleNode):
         return result
 
     def publish_command(self, output: np.ndarray, stamp_ns: int) -> None:
-        """Publish what the network's output asks for at a frame."""
+        """Publish what the network's output asks for at a frame; a stop if the camera froze."""
         command = self.policy.limits.command(output)
-        self._command_pub.publish(command_to_twist(command, stamp_ns))
+        if self.camera.is_frozen and max(map(abs, command)) > MOVES:
+            command = STOP
+        self._command_pub.publish(self._twist.write(command, stamp_ns))
         self.commands += 1
 
     def stop_robot(self) -> None:
         """Publish a zero command, stamped now as it answers no frame; wait 0.2 s at most."""
-        self._command_pub.publish(command_to_twist(STOP, self.get_clock().now().nanoseconds))
+        self._command_pub.publish(self._twist.write(STOP, self.get_clock().now().nanoseconds))
         self._command_pub.wait_for_all_acked(Duration(seconds=0.2))
 
     def publish_diagnostics(self) -> None:
@@ -288,7 +359,8 @@ class AgentNode(LifecycleNode):
             print(f'{self.get_name()}: {self.commands} commands, {self.accepted} frames accepted, '
                   f'dropped {dict(self.frame_filter.dropped)}\n{profile_table(self.stages)}',
                   flush=True)
-        self.trigger_shutdown()
+        if self._state_machine.current_state[1] != 'finalized':
+            self.trigger_shutdown()
 
 
 def make_agent() -> AgentNode:
@@ -303,4 +375,4 @@ def make_agent() -> AgentNode:
 
 def main(args: list[str] | None = None) -> int:
     """Run the agent until it is told to go, and stop the robot before it goes."""
-    return process.run(make_agent, args, process.prompt_executor)
+    return process.run(make_agent, args)

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 import math
+import struct
 from typing import Any, NamedTuple
 
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Twist, TwistStamped, Vector3Stamped
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
-from stream_agent.command import Command
+from stream_agent.command import Command, STOP
 from stream_agent.gate.settings import BASE_COMMANDS
-from stream_agent.images import compressed_to_array, image_to_array
+from stream_agent.images import (
+    compressed_to_array, image_to_array, SerializedCompressedImage, SerializedImage,
+    stamp_of_serialized)
 
 # The newest frame is the only one worth steering by: never queue, never ask for a resend.
 FRAME_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -51,6 +57,49 @@ def received_ns(node: Node, info: dict) -> int:
     return received if queued and not node.get_clock().ros_time_is_active else now_ns
 
 
+def make_status(node: Node, about: str, level: bytes, message: str, values: dict[str, str]
+                ) -> DiagnosticStatus:
+    """
+    Make one line of diagnostics, which tells robots apart by their namespaces.
+
+    :param about: What it is about, such as 'frames'.
+    """
+    return DiagnosticStatus(
+        level=level, name=f"{node.get_fully_qualified_name().lstrip('/')}: {about}",
+        hardware_id=node.get_namespace(), message=message,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()])
+
+
+def sent_number(info: dict) -> int | None:
+    """
+    Return how many messages a publisher had sent with this one; None if nobody counts.
+
+    :param info: What rclpy passes to a subscription's callback beside the message.
+    """
+    number = info.get('publication_sequence_number')
+    return number if number and number < 2**63 else None
+
+
+def why_no_messages(node: Node, subscription: Subscription) -> str:
+    """Say why a subscription may hear nothing, and what to do about it (F11)."""
+    topic = subscription.topic_name
+    for sender in (senders := node.get_publishers_info_by_topic(topic)):
+        name = f"{sender.node_namespace.rstrip('/')}/{sender.node_name}"
+        ours = type_name(subscription.msg_type)
+        if sender.topic_type != ours:
+            return (f"'{name}' sends {sender.topic_type} on '{topic}' where {ours} is read; set "
+                    'image_transport or the remapping')
+        fits, why = qos_check_compatible(sender.qos_profile, subscription.qos_profile)
+        if fits == QoSCompatibility.ERROR:
+            return (f"'{name}' and this node do not agree on the QoS of '{topic}' ({why}): it "
+                    f'offers {sender.qos_profile}, asked for is {subscription.qos_profile}')
+    if senders:
+        return (f"'{name}' is there for '{topic}' and sends nothing that arrives; check the "
+                'camera driver, and for large images the network (docs/real_time.md)')
+    return (f"nobody sends on '{topic}'; start the camera driver, or set the remapping "
+            'image:=TOPIC')
+
+
 def course_state_to_vector(progress: float, lateral_error: float, lane_width: float,
                            stamp_ns: int, frame_id: str) -> Vector3Stamped:
     """Make the message of where a vehicle is on its course [m]."""
@@ -61,18 +110,34 @@ def course_state_to_vector(progress: float, lateral_error: float, lane_width: fl
     return msg
 
 
-def image_source(transport: str
-                 ) -> tuple[type, str, Callable[[Image | CompressedImage], np.ndarray]]:
+class ImageSource(NamedTuple):
     """
-    Return the message type, the topic and the reader of an image transport.
+    An image transport.
+
+    :param kind: The class of the message.
+    :param topic: Its topic.
+    :param read: Reads the fields of a serialized message.
+    :param pixels: Makes an array of a message, whether read by ``read`` or by rclpy.
+    """
+
+    kind: type
+    topic: str
+    read: Callable[[bytes], SerializedImage | SerializedCompressedImage]
+    pixels: Callable[[Any], np.ndarray]
+
+
+def image_source(transport: str) -> ImageSource:
+    """
+    Return how images of a transport are received.
 
     :param transport: 'raw' or 'compressed'.
     :raises ValueError: If it is anything else.
     """
     if transport == 'raw':
-        return Image, 'image', image_to_array
+        return ImageSource(Image, 'image', SerializedImage.read, image_to_array)
     if transport == 'compressed':
-        return CompressedImage, 'image/compressed', compressed_to_array
+        return ImageSource(CompressedImage, 'image/compressed', SerializedCompressedImage.read,
+                           compressed_to_array)
     raise ValueError(f"image_transport is '{transport}'; choices are 'raw', 'compressed'")
 
 
@@ -105,6 +170,39 @@ def command_to_twist(command: Command, stamp_ns: int, frame_id: str = 'base_link
 def twist_to_command(msg: TwistStamped) -> Command:
     """Convert a message to a command."""
     return Command(msg.twist.linear.x, msg.twist.angular.z)
+
+
+class SerializedTwist:
+    """
+    Writes and reads serialized commands in place: a fifth of the time of making a message.
+
+    :param kind: TwistStamped, or Twist, which has no stamp.
+    """
+
+    def __init__(self, kind: type, frame_id: str = 'base_link') -> None:
+        message = command_to_twist(STOP, 0, frame_id)
+        # Written by the middleware once, so that its way of writing is ours.
+        self._bytes = bytearray(serialize_message(message if kind is TwistStamped
+                                                  else message.twist))
+        order = '<' if self._bytes[1] & 1 else '>'
+        self._stamp = struct.Struct(order + 'iI') if kind is TwistStamped else None
+        self._number = struct.Struct(order + 'd')
+
+    def write(self, command: Command, stamp_ns: int) -> bytes:
+        """Return a command's message, ready to be sent."""
+        if self._stamp:
+            self._stamp.pack_into(self._bytes, 4, *divmod(stamp_ns, 10**9))
+        self._number.pack_into(self._bytes, len(self._bytes) - 48, command.speed)
+        self._number.pack_into(self._bytes, len(self._bytes) - 8, command.yaw_rate)
+        return bytes(self._bytes)
+
+
+def read_serialized_twist(data: bytes) -> tuple[Command, int]:
+    """Return the command and the stamp [ns] of a serialized TwistStamped."""
+    order = '<' if data[1] & 1 else '>'
+    # Six numbers end the message: of these the first and the last.
+    numbers = struct.unpack(order + '6d', data[-48:])
+    return Command(numbers[0], numbers[5]), stamp_of_serialized(data)
 
 
 # Slower than this [m/s], no steering angle bends the path as commanded.

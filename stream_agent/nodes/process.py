@@ -6,40 +6,25 @@ import sys
 import traceback
 
 import rclpy
-from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from stream_agent.nodes.executor import PromptExecutor
 
 # Long enough to cost nothing, short enough to react to a signal well within 2 s.
 WAKE_UP_PERIOD = 0.1
-ILLEGAL_TRANSITION = 'Failed to trigger lifecycle state machine transition'
 
 
-def prompt_executor() -> Executor:
-    """
-    Return the executor with the lowest latency, 0.15 ms less than others, if rclpy has it.
-
-    It does not suit every node: beside a fast timer it left 1 % of the messages to the timer's
-    next turn, and it cannot serve subscriptions whose callback takes the message's info.
-    """
-    try:
-        from rclpy.experimental import EventsExecutor
-        return EventsExecutor()
-    except ImportError:
-        return SingleThreadedExecutor()
-
-
-def run(make_node: Callable[[], Node], args: list[str] | None = None,
-        make_executor: Callable[[], Executor] = SingleThreadedExecutor) -> int:
+def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     """
     Run a ROS node until SIGINT, SIGTERM, or its own end.
 
     A node may have ``finished`` (true once it has nothing left to do) and ``stop()`` (called
-    once, while its publishers still work). An exception in a callback stops it the same way.
+    once, while its publishers still work), and ``exit_code``. An exception in a callback stops it
+    the same way, unless it has ``survives_errors``.
 
     :param make_node: Makes the ROS node; a ``ValueError`` from it is a user's mistake.
     :param args: Arguments of the process, without its name; ``--ros-args`` among them.
-    :param make_executor: Makes the executor; called once ROS is initialised.
     :returns: The exit code: 0 after a signal or the node's own end, 1 after an error.
     """
     leave = []
@@ -51,11 +36,11 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
     node = None
     try:
         node = make_node()
-        executor = make_executor()
+        executor = PromptExecutor()
         executor.add_node(node)
         while not leave and not getattr(node, 'finished', False):
             spin_once(executor, node)
-        return 0
+        return getattr(node, 'exit_code', 0)
     except Exception as error:
         report_error(node, error)
         return 1
@@ -68,15 +53,14 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
 
 
 def spin_once(executor: Executor, node: Node) -> None:
-    """Handle what has arrived; a transition that is impossible in this state is not fatal."""
+    """Handle what has arrived; an error in a callback ends no node that survives it."""
     try:
         executor.spin_once(timeout_sec=WAKE_UP_PERIOD)
-    except RuntimeError as error:
-        # Later versions of rclpy log this one themselves.
-        if ILLEGAL_TRANSITION not in str(error):
+    except Exception as error:
+        if not getattr(node, 'survives_errors', False):
             raise
-        node.get_logger().error('the requested transition is not possible in this state; '
-                                'ask `ros2 lifecycle get` for the state')
+        node.get_logger().error('an error in a callback\n' + ''.join(
+            traceback.format_exception(error)), throttle_duration_sec=5.0)
 
 
 def report_error(node: Node | None, error: Exception) -> None:

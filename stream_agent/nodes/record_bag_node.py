@@ -52,7 +52,7 @@ class RecordNode(Node):
         if self._path.exists():
             raise ValueError(f"name: '{self._path}' already exists; give another name")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._kind, self._image_topic, _ = image_source(
+        self._kind, self._image_topic, *_ = image_source(
             self.get_parameter('image_transport').value)
         self._image_topic = self.resolve_topic_name(self._image_topic)
         self._command_topic = self.resolve_topic_name('cmd_vel')

@@ -91,7 +91,7 @@ class RecorderNode(Node):
         self.get_logger().info(f"recording {', '.join(self.policies)} to '{folder}'")
 
     def _subscribe(self) -> None:
-        kind, topic, _ = image_source(self.get_parameter('image_transport').value)
+        kind, topic, *_ = image_source(self.get_parameter('image_transport').value)
         # Only the stamp of an image matters, so it is left serialized.
         self._image_sub = self.create_subscription(
             kind, topic, self.on_image, WATCH_FRAME_QOS, raw=True)
@@ -146,10 +146,12 @@ class RecorderNode(Node):
         self._writer.put_change(stamp_to_ns(msg.stamp))
 
     def on_diagnostics(self, msg: DiagnosticArray) -> None:
-        """Store the last diagnostics of the agents."""
+        """Store the last diagnostics of this robot's agents."""
         for status in msg.status:
-            if status.name.removesuffix(': frames') in self.policies:
-                self._diagnostics[status.name] = {item.key: item.value for item in status.values}
+            name = status.name.rpartition('/')[2]
+            ours = status.hardware_id == self.get_namespace()
+            if ours and name.removesuffix(': frames') in self.policies:
+                self._diagnostics[name] = {item.key: item.value for item in status.values}
 
     def close_rows(self) -> None:
         """Hand complete rows to the writer."""

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import STOP
 from stream_agent.engine.backends import usable
@@ -317,7 +318,8 @@ def make_node(peer):
 
 
 def message(node, index=0):
-    return array_to_image(picture(index), node.get_clock().now().nanoseconds, 'camera')
+    return serialize_message(
+        array_to_image(picture(index), node.get_clock().now().nanoseconds, 'camera'))
 
 
 class SlowEngine:
@@ -347,7 +349,7 @@ def test_each_update_is_published_before_it_is_settled_and_each_stage_is_its_own
     agent.engine = engine
     monkeypatch.setattr(agent, 'publish_command', lambda *_: engine.work('publish'))
     monkeypatch.setattr(agent_node.time, 'perf_counter', lambda: engine.seconds)
-    agent.on_image(message(agent))
+    agent.on_image(message(agent), {})
     called = ['respond', *['publish'] * every_update, 'settle', 'respond', 'publish', 'settle']
     assert engine.called == called
     for stage in ('respond', 'publish', 'settle'):
@@ -372,7 +374,7 @@ def test_an_image_passes_eight_files_besides_those_of_the_backend(make_node, che
     msg = message(agent)
     sys.setprofile(see)
     try:
-        agent.on_image(msg)
+        agent.on_image(msg, {})
     finally:
         sys.setprofile(None)
     assert agent.commands == 1
