@@ -183,16 +183,14 @@ def endpoint(info, offered: QoSProfile | None = None, asked: QoSProfile | None =
     words = f'{qos.reliability.name}, {qos.durability.name}'.lower().replace('_', ' ')
     incompatible = ''
     if offered and asked:
-        verdict, reason = qos_check_compatible(bare(offered), bare(asked))
+        # Without deadlines and leases: discovered ones are infinite, while ours are unset.
+        verdict, reason = qos_check_compatible(*(
+            QoSProfile(depth=1, reliability=one.reliability, durability=one.durability)
+            for one in (offered, asked)))
         if verdict == QoSCompatibility.ERROR:
             incompatible = reason.strip().rstrip(';').replace('ERROR: ', '')
     return Endpoint(f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type,
                     words, incompatible)
-
-
-def bare(qos: QoSProfile) -> QoSProfile:
-    """Drop deadlines and leases: discovered ones are infinite, while ours are unset."""
-    return QoSProfile(depth=1, reliability=qos.reliability, durability=qos.durability)
 
 
 class Setup:

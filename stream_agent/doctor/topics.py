@@ -94,24 +94,19 @@ def check_command_topic(topic: str, wanted: str, gate: str, publishers: Sequence
     :param gate: The gate's name, with its namespace.
     """
     base = [end for end in listeners if end.node.rpartition('/')[2] not in WATCHERS]
-    return [check_types(topic, wanted, [*publishers, *base]) or check_base(topic, wanted, base),
-            check_rivals(topic, gate, publishers)]
+    return [check_base(topic, wanted, publishers, base), check_rivals(topic, gate, publishers)]
 
 
-def check_types(topic: str, wanted: str, ends: Sequence[Endpoint]) -> Finding | None:
-    """Find nodes that use another type of commands (G7)."""
-    foreign = [end for end in ends if end.kind != wanted]
-    if not foreign:
-        return None
-    other = COMMAND_TYPES.get(foreign[0].kind)
-    return error('base', f"'{topic}': {nodes_of(foreign)} uses {foreign[0].kind}; the gate "
-                 f'sends {wanted}, so they cannot communicate',
-                 f"set command_type of gate and recorder to '{other}'" if other else
-                 'set cmd_vel_topic to the topic of commands to the base')
-
-
-def check_base(topic: str, wanted: str, base: Sequence[Endpoint]) -> Finding:
-    """Judge who subscribes to commands of the right type."""
+def check_base(topic: str, wanted: str, publishers: Sequence[Endpoint], base: Sequence[Endpoint]
+               ) -> Finding:
+    """Judge who subscribes to commands, and whether all use the right type (G7)."""
+    foreign = [end for end in (*publishers, *base) if end.kind != wanted]
+    if foreign:
+        other = COMMAND_TYPES.get(foreign[0].kind)
+        return error('base', f"'{topic}': {nodes_of(foreign)} uses {foreign[0].kind}; the gate "
+                     f'sends {wanted}, so they cannot communicate',
+                     f"set command_type of gate and recorder to '{other}'" if other else
+                     'set cmd_vel_topic to the topic of commands to the base')
     if not base:
         return warning('base', f"nobody subscribes to '{topic}'", "start the base's driver, or "
                        'set cmd_vel_topic to its topic')
