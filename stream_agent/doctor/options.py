@@ -41,7 +41,8 @@ class DoctorOptions:
     checkpoint: str = free_text(
         'lane_streaming', 'policy: a file, or a name in config/policies', 'NAME|FILE')
     device: str | None = free_text(
-        None, "torch device: 'auto', 'cpu', 'cuda:0', ...; without it the agent's", 'DEVICE')
+        None, "torch device: 'auto', 'cpu', 'cuda:0', ...; without it the agent's, or auto",
+        'DEVICE')
     output: Path = file_path(Path('results'), 'folder of the recordings', 'DIR')
     seconds: float = quantity(5.0, 's', 0.5, 3600.0, 'how long to watch the camera')
     wait: float = quantity(10.0, 's', 0.5, 3600.0, 'for frames, a base or odometry that are not '
