@@ -1,4 +1,4 @@
-"""Recordings replayed to policies, and what they make of them written as the recorder would."""
+"""Recordings replayed to policies, their answers, and what a reader has to know of both."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, pairwise
@@ -6,6 +6,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from stream_agent.cli.arguments import plural
 from stream_agent.command import Command
 from stream_agent.engine.engine import Engine
 from stream_agent.measurement.durations import Durations
@@ -20,10 +21,8 @@ class ReplayedFrame(NamedTuple):
     """
     One image on its way to the policies.
 
-    :param number: In the playback.
-    :param episode: Number of its episode in the playback; memory outlives none.
-    :param recorded_ns: Its stamp in the recording.
-    :param stamp_ns: Its stamp in the replay.
+    :param number: In the playback, as that of its episode; memory outlives no episode.
+    :param recorded_ns: Its stamp in the recording; ``stamp_ns`` is the one in the replay.
     :param pixels: uint8, (H, W, 3) in RGB order or (H, W).
     """
 
@@ -66,7 +65,9 @@ class Playback:
         #: When the last episode is over [ns].
         self.end_ns = int(self.stamps_ns[-1]) + self.period_ns
         #: What the driver did, (n, 2): speed and steering; NaN where it is not known.
-        self.reference = reference_of(recording, self._recorded, alignment)
+        self.reference, _, old = commands_at(
+            recording.commands, self._recorded + round(alignment.delay * NS), alignment)
+        self.reference[old | ~np.isfinite(self.reference).all(axis=1)] = np.nan
         #: Numbers of the frames that could be decoded, the last time that all were asked for.
         self.decoded: list[int] = []
         self._stopped = stopped
@@ -81,8 +82,7 @@ class Playback:
         for index, pixels in self.recording.images():
             if self._stopped():
                 return
-            number = number_of.get(index)
-            if number is not None:
+            if (number := number_of.get(index)) is not None:
                 self.decoded.append(number)
                 yield ReplayedFrame(number, int(self.episodes[number]),
                                     int(self._recorded[number]),
@@ -91,24 +91,8 @@ class Playback:
                 return
 
 
-def reference_of(recording: Recording, stamps: np.ndarray, alignment: Alignment) -> np.ndarray:
-    """Return the driver's commands for frames, (n, 2); NaN where there was none in force."""
-    values, _, old = commands_at(recording.commands, stamps + round(alignment.delay * NS),
-                                 alignment)
-    values[old | ~np.isfinite(values).all(axis=1)] = np.nan
-    return values
-
-
-STAGES = ('convert', 'respond', 'settle')
-
-
 class Answer(NamedTuple):
-    """
-    What a policy made of a frame.
-
-    :param number: Of the frame, in its playback.
-    :param arrival_ns: When the command was there, by the clock of the replay.
-    """
+    """What a policy made of the frame of a number, and when, by the clock of the replay."""
 
     number: int
     arrival_ns: int
@@ -119,7 +103,6 @@ class Player:
     """
     A policy that answers frames as the agent does, and keeps its answers.
 
-    :param name: In the report.
     :param now_ns: Steady clock.
     """
 
@@ -131,7 +114,7 @@ class Player:
         self.missed: list[int] = []
         #: Of those after a reset to which its output does not depend on any image.
         self.unanswered: list[int] = []
-        self.stages = {stage: Durations() for stage in STAGES}
+        self.stages = {stage: Durations() for stage in ('convert', 'respond', 'settle')}
         network = policy.network
         self._updates_unanswered = frames_unanswered(network.graph, network.pattern)
         self._now_ns = now_ns
@@ -206,9 +189,9 @@ def replay_true(playback: Playback, players: Sequence[Player],
     """
     Let frames come when they are due, to one policy after the other, each alone on the machine.
 
-    A policy that is busy takes the newest when it is done. The clock of the replay stands still
-    while a frame is decoded and does not count by how much a sleep was too long, so that disk,
-    decoder and timer delay nobody.
+    A policy that is busy takes the newest when it is done. The clock of the replay stops while a
+    frame is decoded and does not count by how much a sleep was too long, so that disk, decoder
+    and timer delay nobody.
     """
     for player in players:
         player.begin(playback)
@@ -222,7 +205,6 @@ def replay_true(playback: Playback, players: Sequence[Player],
 
 
 PACES = {'fast': replay_fast, 'true': replay_true}
-
 
 PACE_REMARKS = {
     'fast': 'Replayed as fast as possible: no frame was missed, and latency is the duration '
@@ -240,12 +222,9 @@ UNIT_REMARKS = {
 
 
 def remark_on_steering(players: Sequence[Player], kind: str) -> str:
-    """
-    Name the policies of which nobody knows whether they steer by what was recorded.
-
-    :param kind: Of the recordings, as in ``Commands.steering``; the usual one needs no remark.
-    """
+    """Name the policies of which it is not known whether they steer by what was recorded."""
     unknown = [player.name for player in players if not player.policy.steering]
+    # Yaw rates are the usual kind, and need no remark.
     if not unknown or kind == 'yaw rate':
         return ''
     return (f'What {", ".join(unknown)} learnt to steer by is not in the file; it is taken for '
@@ -254,9 +233,8 @@ def remark_on_steering(players: Sequence[Player], kind: str) -> str:
 
 def remarks_on(player: Player, missed: int, unanswered: int, beyond: float) -> list[str]:
     """
-    Say what one policy missed, and what it could not ask for.
+    Say how many frames a policy missed or left unanswered, and what it could not ask for.
 
-    :param unanswered: Frames at the start of episodes.
     :param beyond: Share of the frames at which the driver asked for more.
     """
     said, limits = [], player.policy.limits
@@ -273,8 +251,3 @@ def remarks_on(player: Player, missed: int, unanswered: int, beyond: float) -> l
                     + ('' if player.policy.steering else
                        ' Check that it was trained on commands of the same units.'))
     return said
-
-
-def plural(count: int, noun: str) -> str:
-    """Write a number of things."""
-    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
