@@ -97,12 +97,7 @@ def read_graph(arguments: argparse.Namespace) -> GraphSpec:
 
 
 def read_schedule(text: str) -> dict[str, tuple[int, int]]:
-    """
-    Return (period, offset) by node.
-
-    :param text: As ``node=period+offset,...``; the offset may be left out. Empty for none.
-    :raises ValueError: If it does not read so.
-    """
+    """Read (period, offset) by node of ``node=period+offset,...``; offsets may be left out."""
     schedule = {}
     for part in filter(None, text.split(',')):
         name, _, rate = part.partition('=')
@@ -177,11 +172,7 @@ def add_shared(parser: argparse._ActionsContainer, names: Sequence[str], ways: M
 
 def add_setting(parser: argparse._ActionsContainer, item: Field, default: Any, option: str = '',
                 said: str = '') -> None:
-    """
-    Make an option of a field: a number, one or several words, a path, or a switch.
-
-    :param said: What the help says of the default; the default itself if empty.
-    """
+    """Make an option of a field; ``said`` is what the help says of a default, if not its value."""
     about = item.metadata
     kind: dict[str, Any] = {'dest': item.name, 'default': default}
     if 'unit' in about:
@@ -262,12 +253,7 @@ def renamed(command: str, args: Sequence[str], names: Mapping[str, str]) -> list
 
 def refuse_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace, settings: Any,
                  why: str, without: Sequence[str] = ()) -> None:
-    """
-    Refuse options that would mean nothing, if they are given.
-
-    :param settings: As for ``add_settings``; its fields are the options.
-    :param why: Says when they would mean something.
-    """
+    """Refuse options of settings, if they are given; ``why`` says when they have an effect."""
     for item in settings_fields(settings):
         default = getattr(settings, item.name)
         if item.name not in without and given(arguments, item) != default:

@@ -58,12 +58,7 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
 
 
 def check_steering(policies: Mapping[Path, Policy], recordings: Sequence[Recording]) -> None:
-    """
-    Refuse policies that are known to steer by another quantity than the recorded drivers.
-
-    :param policies: By their files.
-    :param recordings: All of one kind.
-    """
+    """Refuse policies, by their files, that steer by another quantity than the drivers did."""
     kind = recordings[0].commands.steering
     for path, policy in policies.items():
         if policy.steering in ('', kind):
@@ -82,12 +77,7 @@ WRITE_TIMEOUT = 60.0
 
 
 class Record:
-    """
-    The rows of a replay on their way to the disk.
-
-    :param folder: An existing one.
-    :param files: Of the policies, by the players' names.
-    """
+    """The rows of a replay on their way to the disk; ``files`` of policies are by player name."""
 
     def __init__(self, folder: Path, players: Sequence[Player], files: dict[str, Path],
                  pace: str) -> None:

@@ -37,12 +37,7 @@ USUAL_LENGTH = 17.5
 
 def drive_course(driver_name: str, settings: SimulationSettings, seed: int, laps: float,
                  real_time: bool, allowed: Sequence[str]) -> Drive:
-    """
-    Let one driver drive one course.
-
-    :param driver_name: A checkpoint's path, or 'expert'.
-    :param allowed: Transforms from outside that the policy may import.
-    """
+    """Let a driver, which is 'expert' or a checkpoint's path, drive one course."""
     torch.set_num_threads(1)
     allow_transforms(allowed)
     driver = ExpertDriver() if driver_name == EXPERT else PolicyDriver(load_policy(driver_name))

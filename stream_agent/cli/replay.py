@@ -232,11 +232,7 @@ def remark_on_steering(players: Sequence[Player], kind: str) -> str:
 
 
 def remarks_on(player: Player, missed: int, unanswered: int, beyond: float) -> list[str]:
-    """
-    Say how many frames a policy missed or left unanswered, and what it could not ask for.
-
-    :param beyond: Share of the frames at which the driver asked for more.
-    """
+    """Say what a policy missed, and in which share of frames (``beyond``) it could not follow."""
     said, limits = [], player.policy.limits
     if missed:
         said.append(f'{player.name} let {plural(missed, "frame")} pass while it was busy, '

@@ -32,11 +32,7 @@ LISTS = {'valid': valid_patterns,
 
 
 def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, Any]:
-    """
-    Return what ``--json`` prints.
-
-    :param size: W; as far as the first response, and at least 4, if None.
-    """
+    """Return what ``--json`` prints, in a window up to the first response if no size is given."""
     response = first_response(graph, pattern)
     size = max(4, response.frame) if size is None else size
     if size > (largest := math.isqrt(MOST_IMAGES // len(graph.nodes))):
@@ -143,11 +139,7 @@ def spans(images: list[int]) -> str:
 
 
 def print_list(graph: GraphSpec, which: str, limit: int, as_json: bool) -> None:
-    """
-    Print patterns of a kind, each by its streaming edges.
-
-    :raises EnumerationError: If looking for one more takes too long; the others are printed.
-    """
+    """Print patterns of a kind by their streaming edges, and those found before an error too."""
     streams, fault = [], None
     try:
         for pattern in islice(LISTS[which](graph), limit + 1):

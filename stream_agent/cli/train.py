@@ -107,11 +107,7 @@ def check_way(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
 
 
 def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
-    """
-    Return what the policies learn from.
-
-    :raises ValueError: If there is no such robot, or settings contradict each other.
-    """
+    """Return what the policies learn from; ValueError if settings contradict each other."""
     if not arguments.bag:
         return FromExpert(
             robot_settings(arguments.robot), arguments.robot or '', computer_of(arguments),

@@ -44,12 +44,7 @@ class ArrivedFrame(NamedTuple):
 
 def check_frames(frames: Sequence[ArrivedFrame], end: float, policy: Preprocessing | None,
                  settings: FrameFilterSettings) -> list[Finding]:
-    """
-    Judge the frames that arrived until the doctor stopped watching.
-
-    :param end: When that was, by the steady clock [s].
-    :param policy: What the policy does to images; None if no policy could be loaded.
-    """
+    """Judge the frames that arrived until ``end``, by the steady clock [s]."""
     if not frames:
         return [not_checked(check, 'no image arrived') for check in ('rate', 'image', 'stamps')]
     return [check_rate(frames, end, settings.camera_period), check_images(frames, policy),
@@ -176,12 +171,7 @@ def existing(folder: Path) -> Path:
 
 def check_disk(folder: Path, free: int, writable: bool, frames: Sequence[ArrivedFrame],
                period: float) -> Finding:
-    """
-    Compare the free space with what a recording needs.
-
-    :param free: Free space of the folder's file system [bytes].
-    :param writable: Whether a folder can be made there.
-    """
+    """Compare the free space [bytes] and rights of a folder with what a recording needs."""
     if not writable:
         return error('disk', f"'{folder}' cannot be written",
                      'choose another folder with --output, and with output:= of the launch')

@@ -82,12 +82,7 @@ class TopicWatch:
             getattr(msg, 'encoding', '') or getattr(msg, 'format', ''), fault, len(msg.data)))
 
     def watch(self, seconds: float, commands: str) -> float:
-        """
-        Collect frames for a time, from soon after the first one on.
-
-        :param commands: The topic of commands, whose ends are looked at later.
-        :returns: When it ended, by the steady clock [s].
-        """
+        """Collect frames from soon after the first one; return the steady time of the end [s]."""
         start = time.monotonic()
         self._spin(lambda: self.frames, max(self._wait, seconds))
         if self.frames:
@@ -173,12 +168,7 @@ def stop_wheels(send: Callable[[Command], None]) -> None:
 
 def endpoint(info, offered: QoSProfile | None = None, asked: QoSProfile | None = None
              ) -> Endpoint:
-    """
-    Describe one end of a topic by what ROS knows about it.
-
-    :param offered: The publisher's QoS; with ``asked``, to be checked for compatibility.
-    :param asked: The subscription's QoS.
-    """
+    """Describe one end of a topic, and why an offered QoS does not fit one that is asked for."""
     qos = info.qos_profile
     words = f'{qos.reliability.name}, {qos.durability.name}'.lower().replace('_', ' ')
     incompatible = ''
@@ -279,11 +269,7 @@ def examine_base(watch: TopicWatch, setup: Setup, options: argparse.Namespace, c
 
 
 def main(args: list[str]) -> int:
-    """
-    Check a robot, and print what was found.
-
-    :returns: The exit code: 1 if there is an error, 130 if it was stopped.
-    """
+    """Check a robot and report; returns 1 if there is an error, and 130 if it was stopped."""
     options = parse(args)
 
     def leave(*_: object) -> None:

@@ -37,13 +37,7 @@ def nodes_of(ends: Sequence[Endpoint]) -> str:
 
 def check_image_topic(topic: str, wanted: str, publishers: Sequence[Endpoint],
                       others: Mapping[str, str]) -> Finding:
-    """
-    Judge who publishes frames.
-
-    :param topic: The topic that the agent subscribes to.
-    :param wanted: The message type that it subscribes to.
-    :param others: The types of all topics that have frames, by topic.
-    """
+    """Judge who publishes frames; ``others`` has the types of all topics with frames, by topic."""
     right = [end for end in publishers if end.kind == wanted]
     if not publishers:
         return error('image topic', f"nobody publishes '{topic}'",
@@ -87,12 +81,7 @@ def wrong_type_remedy(topic: str, found: str, wanted: str, others: Mapping[str, 
 
 def check_command_topic(topic: str, wanted: str, gate: str, publishers: Sequence[Endpoint],
                         listeners: Sequence[Endpoint]) -> list[Finding]:
-    """
-    Judge who commands the base, and whether the base subscribes.
-
-    :param wanted: The message type that command_type stands for.
-    :param gate: The gate's name, with its namespace.
-    """
+    """Judge who commands the base besides the gate of this name, and whether it subscribes."""
     base = [end for end in listeners if end.node.rpartition('/')[2] not in WATCHERS]
     return [check_base(topic, wanted, publishers, base), check_rivals(topic, gate, publishers)]
 
@@ -140,12 +129,7 @@ STANDING = 0.2
 
 
 class OdometryMotion(NamedTuple):
-    """
-    A speed that odometry reported.
-
-    :param at: Steady time of its arrival [s].
-    :param speed: The forward speed [m/s].
-    """
+    """When odometry arrived, by the steady clock [s], and its forward speed [m/s]."""
 
     at: float
     speed: float
@@ -170,14 +154,7 @@ def reason_not_to(publishers: Sequence[Endpoint], listeners: Sequence[Endpoint],
 
 def check_wheels(motions: Sequence[OdometryMotion], start: float, silence: float, end: float,
                  speed: float) -> Finding:
-    """
-    Judge what the base did when commands stopped.
-
-    :param start: Steady time of the first command [s].
-    :param silence: Steady time of the last command before the zeros [s].
-    :param end: Steady time of the first zero [s].
-    :param speed: The commanded speed [m/s].
-    """
+    """Judge the base by the steady times [s] of the first and last command and the first zero."""
     slow = STANDING * speed
     driven = [motion for motion in motions if start <= motion.at <= silence]
     alone = [motion for motion in motions if silence < motion.at <= end]
