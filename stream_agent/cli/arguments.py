@@ -32,6 +32,8 @@ PATTERNS = {
 }
 PATTERN_HELP = ("'streaming' (every edge streams), 'sequential' (as few as the graph file marks), "
                 "or 'newest-image' (streaming, but edges that leave an input are R = 0)")
+#: Exit code of a tool that was stopped before all was done.
+STOPPED = 130
 
 
 def add_graph(parser: argparse.ArgumentParser) -> None:
@@ -157,11 +159,11 @@ def add_shared(parser: argparse._ActionsContainer, names: Sequence[str], ways: M
     """
     Make options of what several ways to do something have, each with a default of its own.
 
-    :param names: Of the fields.
+    :param names: Of the fields; all if empty.
     :param ways: Settings dataclasses, or instances, by words that follow a default.
     """
     for item in settings_fields(next(iter(ways.values()))):
-        if item.name in names:
+        if item.name in names or not names:
             defaults = [getattr(settings, item.name) for settings in ways.values()]
             if len(set(defaults)) == 1:
                 add_setting(parser, item, defaults[0])

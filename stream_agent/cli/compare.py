@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
-    add_allowed, add_settings, plural, renamed, run_tool, settings_of)
+    add_allowed, add_settings, plural, renamed, run_tool, settings_of, STOPPED)
 from stream_agent.cli.replay import (
     Answer, PACE_REMARKS, PACES, Playback, Player, QUANTITIES, remark_on_steering, remarks_on,
     UNIT_REMARKS)
@@ -111,9 +111,12 @@ class Record:
                     self._rows.add_command(name, stamp_ns, arrival_ns, arrival_ns, command)
             self._writer.put_rows(self._rows.close())
         self._writer.put_rows(self._rows.finish())
+        asked = np.abs(playback.reference[playback.decoded])
         for player in self._players:
+            limits = player.policy.limits
+            most = np.array([limits.max_speed, limits.max_yaw_rate]) * (1 + 1e-6)
             self._counts[player.name].update(
-                beyond=beyond_limits(playback, player),
+                beyond=int((asked > most).any(axis=1).sum()),
                 missed=sum(n < after for n in player.missed),
                 unanswered=sum(n < after for n in player.unanswered))
         self._writer.describe(self._description())
@@ -179,7 +182,7 @@ def commands_of(playback: Playback, answers: Sequence[Answer]
     Return arrivals [ns] and commands by the number of their frame.
 
     The last frame answered in an episode has a second one, unknown, when the episode is over:
-    else its command would be held against the first frames of the next episode.
+    otherwise its command would be compared with the first frames of the next episode.
     """
     commands = {answer.number: [(answer.arrival_ns, answer.command)] for answer in answers}
     last = {int(playback.episodes[answer.number]): answer for answer in answers}
@@ -188,16 +191,6 @@ def commands_of(playback: Playback, answers: Sequence[Answer]
         over_ns = ends[np.searchsorted(playback.episodes, episode, side='right')]
         commands[answer.number].append((max(over_ns, answer.arrival_ns), UNKNOWN))
     return commands
-
-
-def beyond_limits(playback: Playback, player: Player) -> int:
-    """Count the frames at which the driver asked for more than a policy can ask for."""
-    limits = player.policy.limits
-    most = np.array([limits.max_speed, limits.max_yaw_rate]) * (1 + 1e-6)
-    return int((np.abs(playback.reference[playback.decoded]) > most).any(axis=1).sum())
-
-
-STOPPED = 130
 
 
 @dataclass(frozen=True)
@@ -224,7 +217,7 @@ def parse(args: list[str]) -> argparse.Namespace:
                         'them')
     parser.add_argument('--policy', nargs='+', action='extend', type=Path, required=True,
                         metavar='FILE', help='policies that `train` wrote, or names of shipped '
-                        'ones; the first is held against the others')
+                        'ones; the first is compared with the others')
     add_allowed(parser)
     add_settings(parser, CompareOptions)
     add_settings(parser, EngineSettings, without=['precision'])

@@ -227,8 +227,7 @@ def check(folder: Path, network: RolloutNetwork, batch_size: int) -> str:
     :returns: The result in words.
     :raises ExportError: If it does not run, or they differ.
     """
-    missing = lacks('onnxruntime')()
-    if missing:
+    if missing := lacks('onnxruntime')():
         return f'not checked: this machine lacks {missing}'
     try:
         difference = largest_difference(folder, network, batch_size)
@@ -266,8 +265,7 @@ def parse(args: list[str]) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Export, check, and say what there is."""
-    missing = lacks('onnx')()
-    if missing:
+    if missing := lacks('onnx')():
         raise ExportError(f'this machine lacks {missing}')
     allow_transforms(arguments.allow)
     path = policy_file(arguments.policy)

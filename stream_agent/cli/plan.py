@@ -14,7 +14,7 @@ from stream_agent.cli.arguments import (
     open_graph)
 from stream_agent.drawing.plot_style import save
 from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
-from stream_agent.engine.layer_profiler import Check, check_forecasts, measure_costs
+from stream_agent.engine.layer_profiler import check_forecasts, measure_costs
 from stream_agent.graph_files.cost_file import load_costs, save_costs
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.theory.graph import graph_to_data, GraphSpec
@@ -124,13 +124,6 @@ def short_name(candidate: Candidate) -> str:
     return candidate.kind
 
 
-def check_table(checks: list[Check]) -> str:
-    """Write forecasts and measurements side by side."""
-    return '\n'.join(['forecasts against the engine, medians in ms:', *(
-        f'  {check.name:<26} {check.part:<8} forecast {check.forecast * 1e3:8.3f}  '
-        f'measured {check.measured * 1e3:8.3f}  {check.error:+.1%}' for check in checks)])
-
-
 def costs_of(arguments: argparse.Namespace, graph: GraphSpec) -> NodeCosts:
     """Read the costs of the nodes, or measure them; keep them if that is asked for."""
     if arguments.costs:
@@ -196,7 +189,7 @@ class PlanOptions:
     write: Path | None = file_path(
         None, 'write the recommended graph, with its schedule, as a graph file to train')
     draw: Path | None = file_path(None, 'draw the trade-off, .svg or .png')
-    check: bool = choice(False, 'hold the forecasts against the engine (serial execution)')
+    check: bool = choice(False, 'compare the forecasts with the engine (serial execution)')
     json: bool = choice(False, 'print figures for programs')
 
 
@@ -243,7 +236,10 @@ def run(arguments: argparse.Namespace) -> None:
     print(table(plan, arguments.rows))
     print(training(plan.recommended, graph, arguments))
     if checks:
-        print(check_table(checks))
+        print('forecasts against the engine, medians in ms:', *(
+            f'  {check.name:<26} {check.part:<8} forecast {check.forecast * 1e3:8.3f}  '
+            f'measured {check.measured * 1e3:8.3f}  {check.error:+.1%}' for check in checks),
+            sep='\n')
 
 
 main = command('plan', parse, run)

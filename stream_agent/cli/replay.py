@@ -127,41 +127,35 @@ class Player:
 
     def answer(self, frame: ReplayedFrame, from_ns: int) -> int:
         """
-        Answer a frame, unless memory is too empty yet; then settle.
+        Answer a frame, with an empty memory after a gap, unless it is too empty yet; then settle.
 
         :param from_ns: When the frame is taken, by the clock of the replay.
         :returns: When it is settled.
         """
-        self._reset_after_a_gap(frame)
+        last, self._last = self._last, frame._replace(pixels=None)
+        if (last is None or last.episode != frame.episode
+                or frame.recorded_ns - last.recorded_ns > self._longest_gap_ns):
+            self.engine.reset()
+            self._unanswerable = self._updates_unanswered
         updates = self.engine.updates_per_frame
         empty = min(self._unanswerable, updates)
         self._unanswerable -= empty
         start = self._now_ns()
         image, converted = self.policy.preprocessing(frame.pixels), self._now_ns()
-        self._count('convert', start, converted)
+        self.stages['convert'].add((converted - start) / NS)
         settled = converted
         for _ in range(updates):
             output, responded = self.engine.respond(image), self._now_ns()
-            self._count('respond', settled, responded)
+            self.stages['respond'].add((responded - settled) / NS)
             self.engine.settle()
             settled = self._now_ns()
-            self._count('settle', responded, settled)
+            self.stages['settle'].add((settled - responded) / NS)
         if empty < updates:
             self.answers.append(Answer(frame.number, from_ns + responded - start,
                                        self.policy.limits.command(output)))
         else:
             self.unanswered.append(frame.number)
         return from_ns + settled - start
-
-    def _count(self, stage: str, start_ns: int, end_ns: int) -> None:
-        self.stages[stage].add((end_ns - start_ns) / NS)
-
-    def _reset_after_a_gap(self, frame: ReplayedFrame) -> None:
-        last, self._last = self._last, frame._replace(pixels=None)
-        if (last is None or last.episode != frame.episode
-                or frame.recorded_ns - last.recorded_ns > self._longest_gap_ns):
-            self.engine.reset()
-            self._unanswerable = self._updates_unanswered
 
     def status(self) -> dict[str, str]:
         """Say of itself what an agent says in its diagnostics."""
@@ -216,9 +210,9 @@ QUANTITIES = {'yaw rate': 'yaw rates [rad/s]', 'steering angle': 'steering angle
 UNIT_REMARKS = {
     'yaw rate': '',
     'steering angle': "The recordings' commands are steering angles [rad] at the wheels: they "
-                      'stand wherever a yaw rate [rad/s] is named.',
-    'steering': "The recordings' commands are shares -1 ... 1 of all there is: steering stands "
-                'wherever a yaw rate [rad/s] is named, throttle wherever a speed [m/s] is.'}
+                      'are shown wherever a yaw rate [rad/s] is named.',
+    'steering': "The recordings' commands are shares -1 ... 1 of all there is: steering is "
+                'shown wherever a yaw rate [rad/s] is named, throttle wherever a speed [m/s] is.'}
 
 
 def remark_on_steering(players: Sequence[Player], kind: str) -> str:

@@ -61,10 +61,9 @@ def check_rate(frames: Sequence[ArrivedFrame], end: float, period: float) -> Fin
     """Compare the rate with the camera period [s]."""
     at = np.array([frame.at for frame in frames])
     gap = float(np.diff(at, append=end).max())
-    if len(frames) < 3 or not rate(frames) > 0:
+    if len(frames) < 3 or not (hertz := rate(frames)) > 0:
         return error('rate', f'only {len(frames)} images arrived', 'let the camera publish at '
                      'a steady rate, or watch longer with --seconds')
-    hertz = rate(frames)
     said = (f'{hertz:.2f} Hz, a frame every {1 / hertz:.4f} s (camera_period {period:.4f} s), '
             f'longest gap {gap:.3f} s')
     if abs(1 / hertz / period - 1) > RATE_TOLERANCE:
@@ -91,8 +90,7 @@ def rate_remedy(frames: Sequence[ArrivedFrame], period: float) -> str:
 
 def check_images(frames: Sequence[ArrivedFrame], policy: Preprocessing | None) -> Finding:
     """Judge encoding and size by what the policy's input needs."""
-    bad = [frame for frame in frames if frame.fault]
-    if bad:
+    if bad := [frame for frame in frames if frame.fault]:
         return error('image', f'{len(bad)} of {len(frames)} cannot be read: {bad[0].fault}',
                      'let the driver publish rgb8, bgr8, rgba8, bgra8 or mono8, or whole JPEG or '
                      'PNG images')
@@ -126,8 +124,7 @@ def check_size(height: int, width: int, policy: Preprocessing, said: str) -> Fin
 def check_stamps(frames: Sequence[ArrivedFrame], settings: FrameFilterSettings) -> Finding:
     """Judge stamps as the agent will judge them (F2, F3, T2)."""
     stamps = np.array([frame.stamp_ns for frame in frames])
-    zero = int((stamps == 0).sum())
-    if zero:
+    if zero := int((stamps == 0).sum()):
         return warning('stamps', f'{zero} of {len(frames)} are zero; the time of arrival will be '
                        'taken', 'let the driver set header.stamp to the time of the capture')
     age = float(np.median([(frame.arrival_ns - frame.stamp_ns) / 1e9 for frame in frames]))

@@ -19,7 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from stream_agent.command import Command, STOP
 from stream_agent.doctor.camera import ArrivedFrame, check_disk, check_frames, existing
 from stream_agent.doctor.findings import (
-    exit_code, Finding, from_sentence, not_checked, Severity, table, to_data, warning)
+    exit_code, Finding, from_sentence, not_checked, table, to_data, warning)
 from stream_agent.doctor.options import parse
 from stream_agent.doctor.parameters import check_parameters, make_settings, usable_settings
 from stream_agent.doctor.policy_probe import examine_policy
@@ -133,9 +133,8 @@ class TopicWatch:
                 OdometryMotion(time.monotonic(), msg.twist.twist.linear.x)), 10)
         self._spin(lambda: motions, self._wait)
         listeners = [end for end in self.listeners(topic) if end.kind == type_name(kind.kind)]
-        reason = reason_not_to(self.commanders(topic), listeners, motions, odom_sub.topic_name,
-                               speed)
-        if reason:
+        if reason := reason_not_to(self.commanders(topic), listeners, motions,
+                                   odom_sub.topic_name, speed):
             return not_checked('wheels', reason)
         publisher = self._node.create_publisher(kind.kind, topic, COMMAND_QOS)
 
@@ -188,10 +187,9 @@ class Setup:
 
     def __init__(self, options: argparse.Namespace) -> None:
         usual = share_folder() / 'config' / 'robot.yaml'
-        given = [options.params_file] if options.params_file else []
         self.findings: list[Finding] = []
         try:
-            files = ParameterFiles([usual, options.robot_file, *given])
+            files = ParameterFiles(filter(None, [usual, options.robot_file, options.params_file]))
         except ParameterFileError as fault:
             self.findings.append(from_sentence('parameters', fault))
             files = ParameterFiles([usual])
@@ -262,7 +260,7 @@ def examine_base(watch: TopicWatch, setup: Setup, options: argparse.Namespace, c
     if not options.wheels_up:
         return [*found, not_checked('wheels', 'whether the base stops by itself: lift it, and '
                                     'add --wheels-up')]
-    if any(finding.level is Severity.ERROR for finding in found):
+    if exit_code(found):
         return [*found, not_checked('wheels', 'refused until the errors above are fixed')]
     return [*found, watch.wheels(commands, kind, options.odom_topic,
                                  min(SPEED, setup.gate.max_speed))]

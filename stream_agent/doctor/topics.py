@@ -46,8 +46,7 @@ def check_image_topic(topic: str, wanted: str, publishers: Sequence[Endpoint],
         return error('image topic', f"'{topic}' has {publishers[0].kind} from "
                      f'{nodes_of(publishers)}; the agent expects {wanted}',
                      wrong_type_remedy(topic, publishers[0].kind, wanted, others))
-    deaf = [end for end in right if end.incompatible]
-    if deaf:
+    if deaf := [end for end in right if end.incompatible]:
         return error('image topic', f"'{topic}': {nodes_of(deaf)} offers {deaf[0].qos}, which the "
                      f'agent cannot receive: {deaf[0].incompatible}',
                      'let the driver publish with sensor QoS')
@@ -89,8 +88,7 @@ def check_command_topic(topic: str, wanted: str, gate: str, publishers: Sequence
 def check_base(topic: str, wanted: str, publishers: Sequence[Endpoint], base: Sequence[Endpoint]
                ) -> Finding:
     """Judge who subscribes to commands, and whether all use the right type (G7)."""
-    foreign = [end for end in (*publishers, *base) if end.kind != wanted]
-    if foreign:
+    if foreign := [end for end in (*publishers, *base) if end.kind != wanted]:
         other = COMMAND_TYPES.get(foreign[0].kind)
         return error('base', f"'{topic}': {nodes_of(foreign)} uses {foreign[0].kind}; the gate "
                      f'sends {wanted}, so they cannot communicate',
@@ -99,8 +97,7 @@ def check_base(topic: str, wanted: str, publishers: Sequence[Endpoint], base: Se
     if not base:
         return warning('base', f"nobody subscribes to '{topic}'", "start the base's driver, or "
                        'set cmd_vel_topic to its topic')
-    deaf = [end for end in base if end.incompatible]
-    if deaf:
+    if deaf := [end for end in base if end.incompatible]:
         return error('base', f"'{topic}': {nodes_of(deaf)} asks for {deaf[0].qos} and cannot "
                      f'receive from the gate: {deaf[0].incompatible}', 'let the driver subscribe '
                      'with reliable or best effort, and volatile QoS')
@@ -124,7 +121,7 @@ def check_rivals(topic: str, gate: str, publishers: Collection[Endpoint]) -> Fin
 SPEED = 0.05
 DRIVE = 1.0
 SILENCE = 2.0
-# Below this share of the commanded speed a base counts as standing.
+# Below this share of the commanded speed a base counts as stationary.
 STANDING = 0.2
 
 
