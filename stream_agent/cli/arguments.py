@@ -263,12 +263,7 @@ def refuse_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
 
 
 def add_computer(parser: argparse.ArgumentParser, description: str, *also: type) -> None:
-    """
-    Take the computer to emulate.
-
-    :param description: What is done under its timing.
-    :param also: Settings dataclasses whose options belong to an emulated computer as well.
-    """
+    """Take the computer to emulate, with ``also`` the settings that mean nothing without it."""
     group = parser.add_argument_group('emulated computer', description)
     for kind in (ComputeModel, *also):
         add_settings(group, kind)

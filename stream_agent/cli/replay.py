@@ -100,11 +100,7 @@ class Answer(NamedTuple):
 
 
 class Player:
-    """
-    A policy that answers frames as the agent does, and keeps its answers.
-
-    :param now_ns: Steady clock.
-    """
+    """A policy that answers frames as the agent does, by a steady clock, and keeps its answers."""
 
     def __init__(self, name: str, policy: Policy, engine: Engine,
                  now_ns: Callable[[], int] = time.perf_counter_ns) -> None:
