@@ -1,14 +1,13 @@
 """
 What the command lines have in common: graphs, rollouts, robots, and options made of settings.
 
-Meaning, unit, range and default of a number stand in a settings dataclass (bounded_settings.py);
+Meaning, unit, range and default of a number are in a settings dataclass (bounded_settings.py);
 ``add_settings`` makes options of it, and ``settings_of`` makes it of what was given.
 """
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, replace
-from fractions import Fraction
 import math
 import os
 from pathlib import Path
@@ -33,6 +32,8 @@ PATTERNS = {
 }
 PATTERN_HELP = ("'streaming' (every edge streams), 'sequential' (as few as the graph file marks), "
                 "or 'newest-image' (streaming, but edges that leave an input are R = 0)")
+#: Exit code of a tool that was stopped before all was done.
+STOPPED = 130
 
 
 def add_graph(parser: argparse.ArgumentParser) -> None:
@@ -64,11 +65,7 @@ def add_robot(parser: argparse.ArgumentParser) -> None:
 
 
 def robot_settings(name: str | None) -> SimulationSettings:
-    """
-    Return how a robot is simulated.
-
-    :raises ValueError: If there is none of that name, or it cannot be simulated.
-    """
+    """Return how a robot is simulated; ValueError if it is unknown, or cannot be simulated."""
     config = share_folder() / 'config'
     return read_settings(find_robot(name, config / 'robots') if name
                          else config / 'simulation.yaml')
@@ -86,12 +83,7 @@ def find_graph(text: str) -> Path:
 
 
 def open_graph(text: str) -> GraphSpec:
-    """
-    Read a graph file, or a shipped graph of that name.
-
-    :raises OSError: If the file cannot be read.
-    :raises GraphError: If there is none, or it cannot be used.
-    """
+    """Read a graph file, or a shipped graph of that name; GraphError if it cannot be used."""
     path = find_graph(text)
     if not path.exists():
         raise GraphError(f"there is no file '{text}', and no shipped graph of that name; "
@@ -100,24 +92,14 @@ def open_graph(text: str) -> GraphSpec:
 
 
 def read_graph(arguments: argparse.Namespace) -> GraphSpec:
-    """
-    Read the graph that the command line names, with its schedule.
-
-    :raises OSError: If the file cannot be read.
-    :raises GraphError: If graph or schedule cannot be used.
-    """
+    """Read the graph that the command line names, with its schedule."""
     graph = open_graph(arguments.graph)
     return graph if arguments.schedule is None else with_schedule(
         graph, read_schedule(arguments.schedule))
 
 
 def read_schedule(text: str) -> dict[str, tuple[int, int]]:
-    """
-    Return (period, offset) by node.
-
-    :param text: As ``node=period+offset,...``; the offset may be left out. Empty for none.
-    :raises ValueError: If it does not read so.
-    """
+    """Read (period, offset) by node of ``node=period+offset,...``; offsets may be left out."""
     schedule = {}
     for part in filter(None, text.split(',')):
         name, _, rate = part.partition('=')
@@ -132,15 +114,11 @@ def read_schedule(text: str) -> dict[str, tuple[int, int]]:
 
 
 def read_pattern(graph: GraphSpec, arguments: argparse.Namespace) -> dict[Edge, int]:
-    """
-    Return the pattern that the command line names.
-
-    :raises InvalidRolloutError: If it has a cycle of R = 0 edges.
-    """
+    """Return the pattern that the command line names; InvalidRolloutError if it is not valid."""
     if arguments.streams is None:
         return PATTERNS[arguments.pattern](graph)
-    return pattern_from_streams(graph, filter(None, (
-        name.strip() for name in arguments.streams.split(','))))
+    return pattern_from_streams(
+        graph, filter(None, map(str.strip, arguments.streams.split(','))))
 
 
 def number_reader(item: Field) -> Callable[[str], int | float]:
@@ -181,48 +159,38 @@ def add_shared(parser: argparse._ActionsContainer, names: Sequence[str], ways: M
     """
     Make options of what several ways to do something have, each with a default of its own.
 
-    :param names: Of the fields.
+    :param names: Of the fields; all if empty.
     :param ways: Settings dataclasses, or instances, by words that follow a default.
     """
-    first = next(iter(ways.values()))
-    for item in settings_fields(first):
-        if item.name in names:
-            defaults = {way: getattr(settings, item.name) for way, settings in ways.items()}
-            said = ', '.join(f'{shown(value)} {way}' for way, value in defaults.items())
-            same = len(set(defaults.values())) == 1
-            add_setting(parser, item, getattr(first, item.name) if same else None,
-                        said='' if same else said)
+    for item in settings_fields(next(iter(ways.values()))):
+        if item.name in names or not names:
+            defaults = [getattr(settings, item.name) for settings in ways.values()]
+            if len(set(defaults)) == 1:
+                add_setting(parser, item, defaults[0])
+            else:
+                add_setting(parser, item, None, said=', '.join(
+                    f'{shown(value)} {way}' for way, value in zip(ways, defaults)))
 
 
 def add_setting(parser: argparse._ActionsContainer, item: Field, default: Any, option: str = '',
                 said: str = '') -> None:
-    """
-    Make an option of a field: a number, one or several words, a path, or a switch.
-
-    :param said: What the help says of the default; the default itself if empty.
-    """
-    about, name = item.metadata, option_of(item, option)
-    kind: dict[str, Any] = {'dest': item.name, 'default': default,
-                            'help': help_of(item, said or shown(default))}
+    """Make an option of a field; ``said`` is what the help says of a default, if not its value."""
+    about = item.metadata
+    kind: dict[str, Any] = {'dest': item.name, 'default': default}
     if 'unit' in about:
         kind |= {'type': number_reader(item), 'metavar': UNITS.get(about['unit'], 'N')}
         if isinstance(item.default, tuple):
-            kind |= {'nargs': len(item.default)}
-    elif about.get('several'):
-        kind |= {'type': about['type'], 'nargs': '+', 'metavar': about['kind'],
-                 'action': 'store' if default else 'extend'}
+            kind['nargs'] = len(item.default)
     elif 'type' in about:
         kind |= {'type': about['type'], 'metavar': about['kind']}
+        if about.get('several'):
+            kind |= {'nargs': '+'} | ({} if default else {'action': 'extend', 'default': []})
     elif not about['among']:
-        name = f'--no-{name[2:]}' if default else name
-        kind |= {'action': 'store_false' if default else 'store_true'}
-        kind['help'] = 'do not ' * bool(default) + kind['help']
+        kind['action'] = 'store_false' if default else 'store_true'
     if about.get('among'):
-        kind |= {'choices': about['among']}
-        kind.pop('metavar', None)
-    if about.get('several') and not default:
-        kind['default'] = []
-    parser.add_argument(name, **kind)
+        kind |= {'choices': about['among'], 'metavar': None}
+    parser.add_argument(option_of(item, option, default),
+                        help=help_of(item, default, said or shown(default)), **kind)
 
 
 #: What stands for a number in a usage line, by its unit.
@@ -230,17 +198,19 @@ UNITS = {'s': 'SECONDS', 'Hz': 'HZ', 'm': 'METRES', 'm/s': 'M_S', 'rad/s': 'RAD_
          'frames': 'FRAMES', 'camera periods': 'PERIODS'}
 
 
-def help_of(item: Field, default: str) -> str:
+def help_of(item: Field, default: Any, said: str) -> str:
     """Say what a field means, what it is by default, and from where to where it goes."""
-    about = item.metadata
-    notes = [f'default {default}' if default else '', range_of(item) if 'unit' in about else '']
+    notes = [f'default {said}' if said else '',
+             range_of(item) if 'unit' in item.metadata else '']
     text = '; '.join(filter(None, notes))
-    return (about['meaning'] + (f' ({text})' if text else '')).replace('%', '%%')
+    return ('do not ' * (default is True) + item.metadata['meaning']
+            + (f' ({text})' if text else '')).replace('%', '%%')
 
 
-def option_of(item: Field, option: str = '') -> str:
-    """Return the name of a field's option."""
-    return '--' + (option or item.metadata.get('option') or item.name).replace('_', '-')
+def option_of(item: Field, option: str = '', default: Any = None) -> str:
+    """Return the name of a field's option, which switches off what is true by default."""
+    name = (option or item.metadata.get('option') or item.name).replace('_', '-')
+    return f'--no-{name}' if default is True else f'--{name}'
 
 
 def shown(value: Any) -> str:
@@ -253,7 +223,7 @@ def shown(value: Any) -> str:
 
 
 def given(arguments: argparse.Namespace, item: Field) -> Any:
-    """Return what the command line gives for a field."""
+    """Return what the command line gives for a field; None for nothing."""
     value = getattr(arguments, item.name, None)
     return tuple(value) if isinstance(value, list) else value
 
@@ -272,11 +242,7 @@ def settings_of(arguments: argparse.Namespace, settings: Any, **others: Any) -> 
 
 
 def renamed(command: str, args: Sequence[str], names: Mapping[str, str]) -> list[str]:
-    """
-    Return a command line with options of the release before by their new names, and warn.
-
-    :param names: New names by the old ones, both with dashes.
-    """
+    """Return a command line with new names instead of those of the release before, and warn."""
     found = []
     for word in args:
         name, equals, value = word.partition('=')
@@ -289,38 +255,23 @@ def renamed(command: str, args: Sequence[str], names: Mapping[str, str]) -> list
 
 def refuse_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace, settings: Any,
                  why: str, without: Sequence[str] = ()) -> None:
-    """
-    Refuse options that would mean nothing, if they are given.
-
-    :param settings: As for ``add_settings``; its fields are the options.
-    :param why: Says when they would mean something.
-    """
+    """Refuse options of settings, if they are given; ``why`` says when they have an effect."""
     for item in settings_fields(settings):
         default = getattr(settings, item.name)
         if item.name not in without and given(arguments, item) != default:
-            option = option_of(item)
-            parser.error(f"{f'--no-{option[2:]}' if default is True else option}: {why}")
+            parser.error(f'{option_of(item, default=default)}: {why}')
 
 
-def add_computer(parser: argparse.ArgumentParser, description: str) -> argparse._ArgumentGroup:
-    """
-    Take the computer to emulate.
-
-    :param description: What is done under its timing.
-    :returns: The group, for what else an emulated computer has.
-    """
+def add_computer(parser: argparse.ArgumentParser, description: str, *also: type) -> None:
+    """Take the computer to emulate, with ``also`` the settings that mean nothing without it."""
     group = parser.add_argument_group('emulated computer', description)
-    add_settings(group, ComputeModel)
-    return group
+    for kind in (ComputeModel, *also):
+        add_settings(group, kind)
 
 
 def check_computer(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
                    *also: type) -> None:
-    """
-    Refuse options that mean nothing as no computer is emulated.
-
-    :param also: Settings dataclasses whose options belong to an emulated computer as well.
-    """
+    """Refuse options of ``add_computer`` if no computer is emulated."""
     if not computer_of(arguments):
         for kind in (ComputeModel, *also):
             refuse_given(parser, arguments, kind, 'this is of an emulated computer; add '
@@ -332,11 +283,6 @@ def computer_of(arguments: argparse.Namespace) -> ComputeModel | None:
     if arguments.costs is None and arguments.pass_periods is None:
         return None
     return settings_of(arguments, ComputeModel)
-
-
-def number(value: Fraction) -> int | float:
-    """Return a fraction as a number of JSON."""
-    return value.numerator if value.denominator == 1 else float(value)
 
 
 def check_folder(path: Path | None) -> None:
@@ -353,12 +299,18 @@ def check_picture(parser: argparse.ArgumentParser, option: str, path: Path | Non
         parser.error(f"{option}: '{path}' is neither .svg nor .png")
 
 
-def run_tool(name: str, work: Callable[[], None]) -> int:
-    """
-    Do what a command line asks for, and say in a sentence why it cannot be done.
+def command(name: str, parse: Callable[[list[str]], argparse.Namespace],
+            work: Callable[[argparse.Namespace], None]) -> Callable[[list[str]], int]:
+    """Return a command's ``main``, which reads its arguments, works, and returns the exit code."""
+    def main(args: list[str]) -> int:
+        arguments = parse(args)
+        return run_tool(name, lambda: work(arguments))
 
-    :returns: The exit code.
-    """
+    return main
+
+
+def run_tool(name: str, work: Callable[[], None]) -> int:
+    """Do what a command line asks for, or say why not; returns the exit code."""
     try:
         work()
         sys.stdout.flush()
@@ -371,6 +323,11 @@ def run_tool(name: str, work: Callable[[], None]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a number of things."""
+    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
 
 
 def in_words(error: Exception) -> str:

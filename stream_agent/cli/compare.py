@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
-from stream_agent.cli.arguments import add_allowed, add_settings, renamed, run_tool, settings_of
+from stream_agent.cli.arguments import (
+    add_allowed, add_settings, plural, renamed, run_tool, settings_of, STOPPED)
 from stream_agent.cli.replay import (
-    Answer, PACE_REMARKS, PACES, Playback, Player, plural, QUANTITIES, remark_on_steering,
-    remarks_on, UNIT_REMARKS)
+    Answer, PACE_REMARKS, PACES, Playback, Player, QUANTITIES, remark_on_steering, remarks_on,
+    UNIT_REMARKS)
 from stream_agent.command import Command
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.settings import EngineSettings
@@ -57,13 +58,7 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
 
 
 def check_steering(policies: Mapping[Path, Policy], recordings: Sequence[Recording]) -> None:
-    """
-    Refuse policies that are known to steer by another quantity than the recorded drivers.
-
-    :param policies: By their files.
-    :param recordings: All of one kind.
-    :raises ValueError: If there is one.
-    """
+    """Refuse policies, by their files, that steer by another quantity than the drivers did."""
     kind = recordings[0].commands.steering
     for path, policy in policies.items():
         if policy.steering in ('', kind):
@@ -78,24 +73,11 @@ def check_steering(policies: Mapping[Path, Policy], recordings: Sequence[Recordi
             'the policy out')
 
 
-def make_player(name: str, policy: Policy, arguments: argparse.Namespace) -> Player:
-    """Make a policy answer, and take its slow first steps."""
-    engine = Engine(policy.network, arguments.device, policy.updates_per_frame,
-                    backend=arguments.backend, threads=arguments.threads)
-    engine.warm_up()
-    return Player(name, policy, engine)
-
-
 WRITE_TIMEOUT = 60.0
 
 
 class Record:
-    """
-    The rows of a replay on their way to the disk.
-
-    :param folder: An existing one.
-    :param files: Of the policies, by the players' names.
-    """
+    """The rows of a replay on their way to the disk; ``files`` of policies are by player name."""
 
     def __init__(self, folder: Path, players: Sequence[Player], files: dict[str, Path],
                  pace: str) -> None:
@@ -104,9 +86,8 @@ class Record:
         self._rows = FrameMatcher(files, clock=lambda: 0.0)
         self._writer = Writer(folder, sys.maxsize)
         self._playbacks: list[Playback] = []
-        self._beyond: Counter[str] = Counter()
-        self._missed: Counter[str] = Counter()
-        self._unanswered: Counter[str] = Counter()
+        #: Frames of each player that ``remarks_on`` speaks of, by what is said.
+        self._counts: dict[str, Counter[str]] = {player.name: Counter() for player in players}
         self._note = ''
 
     def add(self, playback: Playback) -> None:
@@ -125,23 +106,23 @@ class Record:
             self._rows.add_frame(stamp_ns, stamp_ns)
             if not np.isnan(playback.reference[number]).any():
                 self._rows.add_reference(stamp_ns, Command(*playback.reference[number].tolist()))
-            for name in self._files:
-                for arrival_ns, command in commands[name].get(number, ()):
+            for name, answered in commands.items():
+                for arrival_ns, command in answered.get(number, ()):
                     self._rows.add_command(name, stamp_ns, arrival_ns, arrival_ns, command)
             self._writer.put_rows(self._rows.close())
         self._writer.put_rows(self._rows.finish())
+        asked = np.abs(playback.reference[playback.decoded])
         for player in self._players:
-            self._beyond[player.name] += beyond_limits(playback, player)
-            self._missed[player.name] += sum(n < after for n in player.missed)
-            self._unanswered[player.name] += sum(n < after for n in player.unanswered)
+            limits = player.policy.limits
+            most = np.array([limits.max_speed, limits.max_yaw_rate]) * (1 + 1e-6)
+            self._counts[player.name].update(
+                beyond=int((asked > most).any(axis=1).sum()),
+                missed=sum(n < after for n in player.missed),
+                unanswered=sum(n < after for n in player.unanswered))
         self._writer.describe(self._description())
 
     def stopped(self, recordings: int) -> None:
-        """
-        Say that the replay ends here.
-
-        :param recordings: That there were to replay.
-        """
+        """Say that the replay of so many recordings ends here."""
         if self._playbacks:
             last = self._playbacks[-1]
             self._note = (f'Stopped on request: {len(self._playbacks)} of '
@@ -150,11 +131,7 @@ class Record:
             self._writer.describe(self._description())
 
     def finish(self) -> None:
-        """
-        Wait for the disk.
-
-        :raises RecordingError: If not all of it could be written.
-        """
+        """Wait for the disk; RecordingError if not all of it could be written."""
         if not self._writer.close(WRITE_TIMEOUT):
             raise RecordingError(f'the rows could not be written: {self._writer.error}; give '
                                  'another --output')
@@ -190,13 +167,10 @@ class Record:
             said.append(f'{plural(unknown, "frame")} without a command of the driver in force: '
                         'latency is all they tell.')
         for player in self._players:
-            name = player.name
-            said += remarks_on(player, self._missed[name], self._unanswered[name],
-                               self._beyond[name] / max(1, frames))
-        left_out: Counter[str] = Counter()
-        for each in playbacks:
-            left_out += each.recording.skipped
-        if left_out:
+            counts = self._counts[player.name]
+            said += remarks_on(player, counts['missed'], counts['unanswered'],
+                               counts['beyond'] / max(1, frames))
+        if left_out := sum((each.recording.skipped for each in playbacks), Counter()):
             said.append('Left out of the recordings: '
                         + ', '.join(f'{count} {kind}' for kind, count in left_out.items()) + '.')
         return [line for line in said if line]
@@ -208,7 +182,7 @@ def commands_of(playback: Playback, answers: Sequence[Answer]
     Return arrivals [ns] and commands by the number of their frame.
 
     The last frame answered in an episode has a second one, unknown, when the episode is over:
-    else its command would be held against the first frames of the next episode.
+    otherwise its command would be compared with the first frames of the next episode.
     """
     commands = {answer.number: [(answer.arrival_ns, answer.command)] for answer in answers}
     last = {int(playback.episodes[answer.number]): answer for answer in answers}
@@ -217,16 +191,6 @@ def commands_of(playback: Playback, answers: Sequence[Answer]
         over_ns = ends[np.searchsorted(playback.episodes, episode, side='right')]
         commands[answer.number].append((max(over_ns, answer.arrival_ns), UNKNOWN))
     return commands
-
-
-def beyond_limits(playback: Playback, player: Player) -> int:
-    """Count the frames at which the driver asked for more than a policy can ask for."""
-    limits = player.policy.limits
-    most = np.array([limits.max_speed, limits.max_yaw_rate]) * (1 + 1e-6)
-    return int((np.abs(playback.reference[playback.decoded]) > most).any(axis=1).sum())
-
-
-STOPPED = 130
 
 
 @dataclass(frozen=True)
@@ -253,7 +217,7 @@ def parse(args: list[str]) -> argparse.Namespace:
                         'them')
     parser.add_argument('--policy', nargs='+', action='extend', type=Path, required=True,
                         metavar='FILE', help='policies that `train` wrote, or names of shipped '
-                        'ones; the first is held against the others')
+                        'ones; the first is compared with the others')
     add_allowed(parser)
     add_settings(parser, CompareOptions)
     add_settings(parser, EngineSettings, without=['precision'])
@@ -264,11 +228,7 @@ def parse(args: list[str]) -> argparse.Namespace:
 
 
 def usable(recordings: Sequence[Recording], alignment: Alignment) -> list[Recording]:
-    """
-    Return the recordings that can be replayed, and say which cannot.
-
-    :raises BadRecordingError: If none is left, or their rates differ.
-    """
+    """Return the recordings that can be replayed, all at one rate, and say which cannot."""
     short = [recording for recording in recordings if len(recording) < 2]
     left = [recording for recording in recordings if len(recording) >= 2]
     if not left:
@@ -322,7 +282,11 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     files = dict(zip(labels_of(paths), paths))
     policies = {name: load_policy(path) for name, path in files.items()}
     check_steering({files[name]: policy for name, policy in policies.items()}, recordings)
-    players = [make_player(name, policy, arguments) for name, policy in policies.items()]
+    players = [Player(name, policy, Engine(
+        policy.network, arguments.device, policy.updates_per_frame, backend=arguments.backend,
+        threads=arguments.threads)) for name, policy in policies.items()]
+    for player in players:
+        player.engine.warm_up()
     folder = make_folder(arguments.output.expanduser())
     record = Record(folder, players, files, arguments.pace)
     with stop:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream_agent.bounded_settings import choice, free_text, quantity, several
-from stream_agent.cli.arguments import add_settings, run_tool
+from stream_agent.cli.arguments import add_settings, command
 from stream_agent.recordings.alignment import Alignment, cut
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import read_archive
@@ -44,24 +44,20 @@ def drives_of(arguments: argparse.Namespace) -> Iterator[tuple[str, RecordedDriv
     """Yield the sequences of the source, with a name each."""
     source = arguments.source
     if is_tub(source):
-        yield from drives_of_tub(TubRecording(
-            source, Reading(steering_sign=arguments.steering_sign)))
+        tub = TubRecording(source, Reading(steering_sign=arguments.steering_sign))
+        files = tub.image_files()
+        # A drive ends where frames are missing for longer than three camera periods.
+        for number, span in enumerate(cut(tub.frame_stamps, tub.commands, Alignment(),
+                                          Counter())):
+            images = (files[i].read_bytes() for i in span.frames)
+            yield f'{tub.name}_{number:03}', RecordedDrive(
+                images, tub.frame_stamps[span.frames], span.commands)
     elif source.is_file():
         sign = 1 if arguments.steering_sign == 'left' else -1
         yield from read_archive(source, arguments.run, sign)
     else:
         raise BadRecordingError(f"'{source}': neither a tub (a folder with manifest.json or "
                                 'record_*.json) nor an .npz archive')
-
-
-def drives_of_tub(tub: TubRecording) -> Iterator[tuple[str, RecordedDrive]]:
-    """Yield a drive wherever no frames are missing for longer than three camera periods."""
-    spans = cut(tub.frame_stamps, tub.commands, Alignment(), Counter())
-    files = tub.image_files()
-    for number, span in enumerate(spans):
-        images = (files[i].read_bytes() for i in span.frames)
-        yield f'{tub.name}_{number:03}', RecordedDrive(images, tub.frame_stamps[span.frames],
-                                                       span.commands)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -78,7 +74,4 @@ def run(arguments: argparse.Namespace) -> None:
           '(geometry_msgs/msg/TwistStamped)')
 
 
-def main(args: list[str]) -> int:
-    """Convert one source."""
-    arguments = parse(args)
-    return run_tool('convert', lambda: run(arguments))
+main = command('convert', parse, run)

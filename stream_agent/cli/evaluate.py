@@ -14,7 +14,7 @@ import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, check_computer, check_folder,
-    check_picture, computer_of, robot_settings, run_tool)
+    check_picture, command, computer_of, robot_settings)
 from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import HANDOVER
 from stream_agent.driving.drivers import ExpertDriver
@@ -36,18 +36,11 @@ USUAL_LENGTH = 17.5
 
 
 def drive_course(driver_name: str, settings: SimulationSettings, seed: int, laps: float,
-                 real_time: bool,
-                 allowed: Sequence[str]) -> Drive:
-    """
-    Let one driver drive one course.
-
-    :param driver_name: A checkpoint's path, or 'expert'.
-    :param allowed: Transforms from outside that the policy may import.
-    """
+                 real_time: bool, allowed: Sequence[str]) -> Drive:
+    """Let a driver, which is 'expert' or a checkpoint's path, drive one course."""
     torch.set_num_threads(1)
     allow_transforms(allowed)
-    driver = (ExpertDriver() if driver_name == EXPERT
-              else PolicyDriver(load_policy(driver_name)))
+    driver = ExpertDriver() if driver_name == EXPERT else PolicyDriver(load_policy(driver_name))
     return drive(DrivingEnvironment(settings, seed), driver, laps, real_time)
 
 
@@ -66,40 +59,27 @@ def summary(driver_name: str, drives: list[Drive]) -> dict:
         'frames': len(errors)}
 
 
-def held_out(courses: int) -> range:
-    """Return the seeds of courses for whoever wants to know the truth."""
-    return range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + courses)
+def evaluate(arguments: argparse.Namespace, settings: SimulationSettings, seeds: Sequence[int],
+             pool: ProcessPoolExecutor) -> list[dict]:
+    """Drive all courses with all drivers, as many at the same time as there are workers."""
+    drives = {name: [pool.submit(drive_course, name, settings, seed, arguments.laps,
+                                 arguments.real_time, arguments.allow) for seed in seeds]
+              for name in (EXPERT, *map(str, arguments.policies))}
+    return [summary(name, [future.result() for future in futures])
+            for name, futures in drives.items()]
 
 
-def evaluate(arguments: argparse.Namespace) -> list[dict]:
-    """Drive all courses with all drivers, as many at once as there are workers."""
-    drivers = [EXPERT, *map(str, arguments.policies)]
-    settings = robot_settings(arguments.robot)
-    with workers(arguments) as pool:
-        drives = {name: [pool.submit(drive_course, name, settings, seed, arguments.laps,
-                                     arguments.real_time, arguments.allow)
-                         for seed in held_out(arguments.courses)] for name in drivers}
-        return [summary(name, [future.result() for future in futures])
-                for name, futures in drives.items()]
-
-
-def evaluate_emulated(arguments: argparse.Namespace) -> list[dict]:
+def evaluate_emulated(arguments: argparse.Namespace, settings: SimulationSettings,
+                      seeds: Sequence[int], pool: ProcessPoolExecutor) -> list[dict]:
     """Drive all courses with all policies under the timing of a computer that is not there."""
-    settings = robot_settings(arguments.robot)
     allow_transforms(arguments.allow)
     policies = timed(list(map(str, arguments.policies)), computer_of(arguments), settings.period)
-    trial = Trial(settings, tuple(held_out(arguments.courses)),
+    trial = Trial(settings, tuple(seeds),
                   arguments.laps * USUAL_LENGTH / settings.target_speed + HANDOVER,
                   arguments.pushes, HANDOVER)
-    with workers(arguments) as pool:
-        drives = drive_all(policies, trial, arguments.allow, pool, arguments.workers)
+    drives = drive_all(policies, trial, arguments.allow, pool, arguments.workers)
     return [summary(one.name, found) | figures for one, found, figures
             in zip(policies, drives, compared(policies, drives))]
-
-
-def workers(arguments: argparse.Namespace) -> ProcessPoolExecutor:
-    """Return processes to drive in; torch does not survive a fork."""
-    return ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn'))
 
 
 def table(rows: list[dict]) -> str:
@@ -145,7 +125,7 @@ class EmulatedOptions:
     plot: Path | None = file_path(None, 'draw the figures: .svg or .png')
 
 
-def parse(args: list[str] | None) -> argparse.Namespace:
+def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
     shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
     parser = argparse.ArgumentParser(prog='evaluate', description=__doc__)
@@ -154,41 +134,35 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add_allowed(parser)
     add_robot(parser)
     add_settings(parser, EvaluateOptions)
-    group = add_computer(
+    add_computer(
         parser, 'drives in lockstep as if every node took its time; the expert drives the first '
-        f'{HANDOVER:g} s, and as long after a departure, which does not count')
-    add_settings(group, EmulatedOptions)
+        f'{HANDOVER:g} s, and as long after a departure, which does not count', EmulatedOptions)
     arguments = parser.parse_args(args)
-    check_emulation(parser, arguments)
-    return arguments
-
-
-def check_emulation(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Refuse what would mean nothing, or cannot be drawn."""
     check_computer(parser, arguments, EmulatedOptions)
     if arguments.real_time and computer_of(arguments):
         parser.error('--real-time takes the time of this computer; leave it out to emulate '
                      'another')
     check_picture(parser, '--plot', arguments.plot)
+    return arguments
 
 
-def main(args: list[str] | None = None) -> int:
-    """Drive and print a table."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    arguments = parse(args)
-    return run_tool('evaluate', lambda: report(arguments))
-
-
-def report(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Drive, draw if that is asked for, and print."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     check_folder(arguments.plot)
-    computer = computer_of(arguments)
-    rows = evaluate_emulated(arguments) if computer else evaluate(arguments)
-    how = 'real time' if arguments.real_time else 'lockstep'
-    if computer:
-        how = f'lockstep under an emulated {computer}'
+    computer, settings = computer_of(arguments), robot_settings(arguments.robot)
+    # Courses that no training has seen.
+    seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + arguments.courses)
+    # torch does not survive a fork.
+    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn')) as pool:
+        rows = (evaluate_emulated if computer else evaluate)(arguments, settings, seeds, pool)
+    how = (f'lockstep under an emulated {computer}' if computer else
+           'real time' if arguments.real_time else 'lockstep')
     if arguments.plot:
         save(draw(rows, how), arguments.plot)
     tables = [table(rows), *([timing_table(rows)] if computer else [])]
     print(json.dumps(plain(rows)) if arguments.json else
           '\n'.join([*tables, f'{how}, {machine()}']))
+
+
+main = command('evaluate', parse, run)

@@ -7,13 +7,13 @@ from itertools import cycle, tee
 import json
 from pathlib import Path
 import re
-from typing import Any, NamedTuple
+from typing import Any
 from xml.etree import ElementTree
 from zipfile import ZipFile
 
 import numpy as np
 from stream_agent.bounded_settings import choice, quantity
-from stream_agent.cli.arguments import add_allowed, add_settings, run_tool
+from stream_agent.cli.arguments import add_allowed, add_settings, command
 from stream_agent.engine.backends import lacks
 from stream_agent.engine.compiled import (
     carry, frame_modules, FrameModule, FrameModules, initial_values, key_of, OPSET, to_onnx)
@@ -33,37 +33,24 @@ class ExportError(ValueError):
     """A policy that cannot be exported; the message says why and what to do."""
 
 
-class Export(NamedTuple):
-    """
-    What is written.
-
-    :param models: ONNX by file.
-    :param initial: What the first step after a reset finds, by name.
-    """
-
-    manifest: dict[str, Any]
-    models: dict[str, bytes]
-    initial: dict[str, np.ndarray]
-
-
-def make_export(name: str, policy: Policy, batch_size: int) -> Export:
-    """Make all that is written of a policy."""
+def make_export(name: str, policy: Policy, batch_size: int
+                ) -> tuple[dict[str, Any], dict[str, bytes], dict[str, np.ndarray]]:
+    """Return a policy's manifest, ONNX by file, and what the first step finds, by name."""
     network = policy.network
     halves = frame_modules(network)
     # Frame 1 is the first after a reset.
     halves = halves[1:] + halves[:1]
     carried = carried_names(network, halves)
     initial = initial_values(network, batch_size)
-    models, files = files_of(make_models(halves, {
+    models, files = make_models(halves, {
         **network.initial_state(batch_size).values,
-        **{key_of(name): value for name, value in initial.items()}}))
+        **{key_of(name): value for name, value in initial.items()}})
     steps = [{'respond': files.get(frame.respond), 'settle': files.get(frame.settle),
               'carry': names} for frame, names in zip(halves, carried)]
     distinct = [step for i, step in enumerate(steps) if step not in steps[:i]]
-    return Export(
-        {**description(name, policy, batch_size), 'steps': distinct,
-         'schedule': [distinct.index(step) for step in steps]},
-        models, {name: initial[name].numpy() for name in sorted(carried[-1])})
+    manifest = description(name, policy, batch_size) | {
+        'steps': distinct, 'schedule': [distinct.index(step) for step in steps]}
+    return manifest, models, {name: initial[name].numpy() for name in sorted(carried[-1])}
 
 
 def carried_names(network: RolloutNetwork, halves: list[FrameModules]) -> list[dict[str, str]]:
@@ -76,9 +63,9 @@ def carried_names(network: RolloutNetwork, halves: list[FrameModules]) -> list[d
     before = {after: name for name, after in carry(network).items()}
     needs: list[set[str]] = [set() for _ in halves]
     found: list[dict[str, str]] = [{} for _ in halves]
-    grown = True
-    while grown:
-        known = [set(names) for names in needs]
+    known: list[set[str]] = []
+    while known != needs:
+        known = list(needs)
         for i in reversed(range(len(halves))):
             respond, settle, held = halves[i]
             found[i] = {name: name if name in held else before[name]
@@ -86,49 +73,39 @@ def carried_names(network: RolloutNetwork, halves: list[FrameModules]) -> list[d
             later = {*settle.inputs, network.graph.output,
                      *(set(found[i].values()) - set(settle.outputs))}
             needs[i] = {*respond.inputs, *(later - set(respond.outputs))} - {network.input}
-        grown = needs != known
     return found
 
 
 @torch.inference_mode()
 def make_models(halves: list[FrameModules], examples: dict[str, torch.Tensor]
-                ) -> dict[str, dict[FrameModule, bytes]]:
+                ) -> tuple[dict[str, bytes], dict[FrameModule, str]]:
     """
-    Make the ONNX models of all halves that have something to do, by kind.
+    Make the ONNX models of all halves that have something to do.
 
     :param examples: What the first frame finds, by key; what the others find is added.
+    :returns: The models by file, each once, and the file of every half.
     """
-    models: dict[str, dict[FrameModule, bytes]] = {'respond': {}, 'settle': {}}
+    made: dict[str, dict[FrameModule, bytes]] = {'respond': {}, 'settle': {}}
     for frame in dict.fromkeys(halves):
-        for kind, made in models.items():
+        for kind, models in made.items():
             half = getattr(frame, kind)
             arguments = [examples[key_of(name)] for name in half.inputs]
             examples.update(zip(map(key_of, half.outputs), half(*arguments)))
             if half.outputs:
-                made[half] = model_of(half, kind, arguments)
-    return models
-
-
-def files_of(models: dict[str, dict[FrameModule, bytes]]
-             ) -> tuple[dict[str, bytes], dict[FrameModule, str]]:
-    """Return the models by file, each once, and the file of every half."""
-    files, names_of_halves = {}, {}
-    for kind, made in models.items():
-        distinct = list(dict.fromkeys(made.values()))
+                models[half] = model_of(half, kind, arguments)
+    files: dict[str, bytes] = {}
+    file_of: dict[FrameModule, str] = {}
+    for kind, models in made.items():
+        distinct = list(dict.fromkeys(models.values()))
         names = [f'{kind}.onnx' if len(distinct) == 1 else f'{kind}_{i}.onnx'
                  for i in range(1, len(distinct) + 1)]
         files.update(zip(names, distinct))
-        names_of_halves.update(
-            {half: names[distinct.index(model)] for half, model in made.items()})
-    return files, names_of_halves
+        file_of |= {half: names[distinct.index(model)] for half, model in models.items()}
+    return files, file_of
 
 
 def model_of(half: FrameModule, kind: str, arguments: list[torch.Tensor]) -> bytes:
-    """
-    Return the ONNX model of a half.
-
-    :raises ExportError: If a transform has none.
-    """
+    """Return the ONNX model of a half; ExportError if a transform has none."""
     try:
         return to_onnx(half, arguments)
     except Exception as error:  # code from outside may fail in any way
@@ -178,11 +155,7 @@ def earlier_export(folder: Path) -> list[Path]:
 
 
 def open_folder(folder: Path, force: bool) -> None:
-    """
-    Make the folder, before work is done for it.
-
-    :raises ExportError: If an export is there that may not be replaced.
-    """
+    """Make the folder, before work is done for it, unless that would replace an export."""
     if folder.exists() and not folder.is_dir():
         raise ExportError(f"--output: '{folder}' is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,18 +165,19 @@ def open_folder(folder: Path, force: bool) -> None:
                           'with --force, or name another folder')
 
 
-def write(folder: Path, export: Export) -> None:
+def write(folder: Path, manifest: dict[str, Any], models: dict[str, bytes],
+          initial: dict[str, np.ndarray]) -> None:
     """Replace what the folder holds of an export; the manifest comes last, when all is there."""
     for path in earlier_export(folder):
         path.unlink()
-    for name, model in export.models.items():
+    for name, model in models.items():
         (folder / name).write_bytes(model)
     # As np.savez does it, which cannot take a node that is called 'file'.
     with ZipFile(folder / INITIAL, 'w') as archive:
-        for name, value in export.initial.items():
+        for name, value in initial.items():
             with archive.open(f'{name}.npy', 'w') as file:
                 np.save(file, value)
-    (folder / MANIFEST).write_text(json.dumps(export.manifest, indent=2) + '\n')
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
 
 
 TOLERANCE = 1e-4
@@ -212,18 +186,17 @@ ERRORS_ONLY = 3
 
 
 def outputs_of(folder: Path, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Run what was written in ONNX Runtime, a step an image, by its manifest alone."""
+    """Run what was written in ONNX Runtime, one step for each image, by its manifest alone."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     manifest = json.loads((folder / MANIFEST).read_text())
     values: dict[str, np.ndarray] = dict(np.load(folder / INITIAL))
-    steps, schedule = manifest['steps'], cycle(manifest['schedule'])
     sessions = {step[half]: onnxruntime.InferenceSession(
         str(folder / step[half]), options, providers=['CPUExecutionProvider'])
-        for step in steps for half in ('respond', 'settle') if step[half]}
-    for image in images:
-        step = steps[next(schedule)]
+        for step in manifest['steps'] for half in ('respond', 'settle') if step[half]}
+    for image, number in zip(images, cycle(manifest['schedule'])):
+        step = manifest['steps'][number]
         values[manifest['input']['name']] = image
         for session in (sessions[step[half]] for half in ('respond', 'settle') if step[half]):
             names = [port.name for port in session.get_outputs()]
@@ -249,20 +222,19 @@ def largest_difference(folder: Path, network: RolloutNetwork, batch_size: int) -
 
 def check(folder: Path, network: RolloutNetwork, batch_size: int) -> str:
     """
-    Hold what was written against the network, where ONNX Runtime is.
+    Compare what was written with the network, where ONNX Runtime is installed.
 
-    :returns: What came of it.
+    :returns: The result in words.
     :raises ExportError: If it does not run, or they differ.
     """
-    missing = lacks('onnxruntime')()
-    if missing:
+    if missing := lacks('onnxruntime')():
         return f'not checked: this machine lacks {missing}'
     try:
         difference = largest_difference(folder, network, batch_size)
     except Exception as error:  # the runtime's have no class in common
         raise ExportError(f"'{folder}' does not run in ONNX Runtime ({type(error).__name__}: "
                           f'{error}); do not drive with it') from error
-    # Not a number is no small difference.
+    # NaN is not a small difference.
     if not difference <= TOLERANCE:
         raise ExportError(f"'{folder}' holds another function than the policy: in ONNX Runtime "
                           f'its outputs differ by up to {difference:.1e}, more than {TOLERANCE}; '
@@ -293,23 +265,19 @@ def parse(args: list[str]) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Export, check, and say what there is."""
-    missing = lacks('onnx')()
-    if missing:
+    if missing := lacks('onnx')():
         raise ExportError(f'this machine lacks {missing}')
     allow_transforms(arguments.allow)
     path = policy_file(arguments.policy)
     policy = load_policy(path)
     open_folder(arguments.output, arguments.force)
-    export = make_export(path.stem, policy, arguments.batch_size)
-    write(arguments.output, export)
-    for name in (*export.models, INITIAL, MANIFEST):
+    manifest, models, initial = make_export(path.stem, policy, arguments.batch_size)
+    write(arguments.output, manifest, models, initial)
+    for name in (*models, INITIAL, MANIFEST):
         size = (arguments.output / name).stat().st_size
         print(f'wrote {arguments.output / name} ({size / 1024:,.0f} KiB)')
     print(check(arguments.output, policy.network, arguments.batch_size))
     print('docs/export.md shows how to run it, in a page of Python')
 
 
-def main(args: list[str]) -> int:
-    """Export one policy."""
-    arguments = parse(args)
-    return run_tool('export', lambda: run(arguments))
+main = command('export', parse, run)

@@ -1,7 +1,6 @@
 """Command line: find the rollout of a graph to run on a device, for a camera."""
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 import json
 import os
@@ -11,11 +10,11 @@ from typing import Any
 
 from stream_agent.bounded_settings import choice, file_path, free_text, quantity
 from stream_agent.cli.arguments import (
-    add_allowed, add_graph, add_settings, check_folder, check_picture, find_graph, open_graph,
-    run_tool)
+    add_allowed, add_graph, add_settings, check_folder, check_picture, command, find_graph,
+    open_graph)
 from stream_agent.drawing.plot_style import save
 from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
-from stream_agent.engine.layer_profiler import Check, check_forecasts, measure_costs
+from stream_agent.engine.layer_profiler import check_forecasts, measure_costs
 from stream_agent.graph_files.cost_file import load_costs, save_costs
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.theory.graph import graph_to_data, GraphSpec
@@ -47,31 +46,36 @@ def description(candidate: Candidate) -> str:
                 f'{len(candidate.schedule)} of the nodes')
     images = (f', {candidate.updates_per_frame} update steps an image'
               if candidate.updates_per_frame > 1 else '')
-    count, total = len(candidate.streams), len(candidate.rollout.pattern)
+    count = len(candidate.streams)
     verb = 'streams' if count == 1 else 'stream'
-    return f'{count} of {total} edges {verb}{images}'
+    return f'{count} of {len(candidate.rollout.pattern)} edges {verb}{images}'
 
 
 def row(candidate: Candidate, mark: str) -> str:
     """Write a candidate as a line of the table."""
-    columns = [candidate.response_latency, candidate.frame_cost]
-    last = [candidate.first_response, candidate.newest_age, candidate.oldest_age]
+    response, frame, first, newest, oldest = (f'{value * 1e3:>8.2f}' for value in (
+        candidate.response_latency, candidate.frame_cost, candidate.first_response,
+        candidate.newest_age, candidate.oldest_age))
     load = 100 * candidate.frame_cost / candidate.camera_period
-    return ' '.join([
-        f'{mark} {candidate.kind:<12}', *(f' {value * 1e3:>8.2f}' for value in columns),
-        f' {load:>6.1f}', *(f' {value * 1e3:>8.2f}' for value in last),
-        f" {'yes' if candidate.keeps_up else 'no':<8} ", description(candidate)])
+    return '  '.join([
+        f'{mark} {candidate.kind:<12}', response, frame, f'{load:>6.1f}', first, newest, oldest,
+        f"{'yes' if candidate.keeps_up else 'no':<8}", description(candidate)])
 
 
 def table(plan: Plan, rows: int) -> str:
     """Write a plan for people."""
     costs = plan.device.costs
     best = sorted(plan.best, key=preference)
+    stated = plan.bound.statements[:MOST_STATEMENTS]
+    unsaid = len(plan.bound.statements) - len(stated)
     lines = [f'costs: {costs.source or "from a file"}; all nodes {costs.total() * 1e3:.3g} ms, '
              f'overhead {costs.overhead * 1e3:.3g} ms a frame',
              f'camera: {plan.device.camera_period * 1e3:.3g} ms a frame; '
              f'{plan.device.execution} execution',
-             searched(plan), *statements(plan),
+             f'all {plan.bound.weighed:,} valid patterns were weighed' if plan.bound.exact else
+             f'{plan.bound.weighed:,} patterns were weighed, not all; what no pattern can have, '
+             'and what was found:', *(f'  {statement}' for statement in stated),
+             *([f'  and {unsaid} more (--json)'] if unsaid else []),
              *(['periods of the graph file: in "scheduled sequential" alone']
                if 'scheduled sequential' in plan.named else []), '',
              HEADER, UNITS]
@@ -84,21 +88,6 @@ def table(plan: Plan, rows: int) -> str:
                   *(row(candidate, ' ') for candidate in plan.beaten)]
     return '\n'.join([*lines, LEGEND, '', f'* recommended: {plan.recommended.kind}, '
                       f'{description(plan.recommended)}', reason(plan)])
-
-
-def searched(plan: Plan) -> str:
-    """Say how the patterns were searched."""
-    if plan.bound.exact:
-        return f'all {plan.bound.weighed:,} valid patterns were weighed'
-    return (f'{plan.bound.weighed:,} patterns were weighed, not all; '
-            'what no pattern can have, and what was found:')
-
-
-def statements(plan: Plan) -> list[str]:
-    """Write what no pattern can have, as far as anybody reads."""
-    lines = [f'  {statement}' for statement in plan.bound.statements[:MOST_STATEMENTS]]
-    more = len(plan.bound.statements) - len(lines)
-    return [*lines, f'  and {more} more (--json)'] if more else lines
 
 
 def as_data(candidate: Candidate) -> dict[str, Any]:
@@ -135,14 +124,6 @@ def short_name(candidate: Candidate) -> str:
     return candidate.kind
 
 
-def check_table(checks: list[Check]) -> str:
-    """Write forecasts and measurements side by side."""
-    lines = ['forecasts against the engine, medians in ms:']
-    return '\n'.join(lines + [
-        f'  {check.name:<26} {check.part:<8} forecast {check.forecast * 1e3:8.3f}  '
-        f'measured {check.measured * 1e3:8.3f}  {check.error:+.1%}' for check in checks])
-
-
 def costs_of(arguments: argparse.Namespace, graph: GraphSpec) -> NodeCosts:
     """Read the costs of the nodes, or measure them; keep them if that is asked for."""
     if arguments.costs:
@@ -154,33 +135,21 @@ def costs_of(arguments: argparse.Namespace, graph: GraphSpec) -> NodeCosts:
     return costs
 
 
-def training(candidate: Candidate, graph: GraphSpec, path: str, written: Path | None,
-             allowed: Sequence[str] = ()) -> str:
-    """
-    Return the command that trains a candidate, or its pattern if it does not drive a robot.
-
-    :param path: Of the graph, as the user gave it.
-    :param written: Where the candidate's graph was written, if it was.
-    :param allowed: Transforms from outside that the graph may import.
-    """
+def training(candidate: Candidate, graph: GraphSpec, arguments: argparse.Namespace) -> str:
+    """Return the command that trains a candidate, or its pattern if it does not drive a robot."""
     if graph.node(graph.output).shape not in (None, (2,)):
         return f"its pattern: --streams '{','.join(candidate.streams)}'"
-    if candidate.rollout.graph != graph and written is None:
+    if candidate.rollout.graph != graph and not arguments.write:
         return 'to train it, write its graph with --write FILE'
-    command = ['python', '-m', 'stream_agent', 'train', '--graph',
-               str(written or path), '--pattern', pattern_argument(candidate)]
+    sequential = candidate.rollout.pattern == sequential_pattern(candidate.rollout.graph)
+    words = ['python', '-m', 'stream_agent', 'train', '--graph',
+             str(arguments.write or arguments.graph), '--pattern',
+             'sequential' if sequential else ','.join(candidate.streams)]
     if candidate.updates_per_frame > 1:
-        command += ['--updates-per-frame', str(candidate.updates_per_frame)]
-    if allowed:
-        command += ['--allow', *allowed]
-    return f'to train it: {shlex.join(command)}'
-
-
-def pattern_argument(candidate: Candidate) -> str:
-    """Return what ``train --pattern`` takes for a candidate."""
-    if candidate.rollout.pattern == sequential_pattern(candidate.rollout.graph):
-        return 'sequential'
-    return ','.join(candidate.streams)
+        words += ['--updates-per-frame', str(candidate.updates_per_frame)]
+    if arguments.allow:
+        words += ['--allow', *arguments.allow]
+    return f'to train it: {shlex.join(words)}'
 
 
 def write_graph(path: Path, candidate: Candidate) -> None:
@@ -200,13 +169,6 @@ def draw(path: Path, plan: Plan, title: str) -> None:
     save(draw_tradeoff(points, plan.device.camera_period, title), path)
 
 
-def checked(plan: Plan, device: str) -> list[Check]:
-    """Run what was recommended, and what it is compared with, through the engine."""
-    rollouts = {name: candidate.rollout for name, candidate in plan.named.items()}
-    return check_forecasts({f'recommended ({plan.recommended.kind})': plan.recommended.rollout,
-                            **rollouts}, device)
-
-
 @dataclass(frozen=True)
 class PlanOptions:
     """For what a rollout is found, and what is done with it."""
@@ -216,7 +178,7 @@ class PlanOptions:
     threads: int = quantity(1, '', 1, 1024, 'threads of torch on the CPU')
     execution: str = choice(
         SERIAL, "'serial': one node after the other, as the engine does on a CPU; 'parallel': "
-        'nodes that are ready at the same time run at once', EXECUTIONS)
+        'nodes that are ready at the same time run together', EXECUTIONS)
     updates_per_frame: int | None = quantity(
         None, '', 1, 100, 'the most update steps for which an image may be held; without it, as '
         'many as fit', whole=True)
@@ -227,7 +189,7 @@ class PlanOptions:
     write: Path | None = file_path(
         None, 'write the recommended graph, with its schedule, as a graph file to train')
     draw: Path | None = file_path(None, 'draw the trade-off, .svg or .png')
-    check: bool = choice(False, 'hold the forecasts against the engine (serial execution)')
+    check: bool = choice(False, 'compare the forecasts with the engine (serial execution)')
     json: bool = choice(False, 'print figures for programs')
 
 
@@ -258,7 +220,10 @@ def run(arguments: argparse.Namespace) -> None:
     graph = open_graph(arguments.graph)
     plan = make_plan(graph, costs_of(arguments, graph), 1 / arguments.rate, arguments.execution,
                      arguments.updates_per_frame)
-    checks = checked(plan, arguments.device) if arguments.check else []
+    checks = check_forecasts({
+        f'recommended ({plan.recommended.kind})': plan.recommended.rollout,
+        **{name: candidate.rollout for name, candidate in plan.named.items()}
+    }, arguments.device) if arguments.check else []
     if arguments.write:
         write_graph(arguments.write, plan.recommended)
     if arguments.draw:
@@ -269,12 +234,12 @@ def run(arguments: argparse.Namespace) -> None:
             vars(check) | {'error': check.error} for check in checks]}, indent=2))
         return
     print(table(plan, arguments.rows))
-    print(training(plan.recommended, graph, arguments.graph, arguments.write, arguments.allow))
+    print(training(plan.recommended, graph, arguments))
     if checks:
-        print(check_table(checks))
+        print('forecasts against the engine, medians in ms:', *(
+            f'  {check.name:<26} {check.part:<8} forecast {check.forecast * 1e3:8.3f}  '
+            f'measured {check.measured * 1e3:8.3f}  {check.error:+.1%}' for check in checks),
+            sep='\n')
 
 
-def main(args: list[str]) -> int:
-    """Plan one graph."""
-    arguments = parse(args)
-    return run_tool('plan', lambda: run(arguments))
+main = command('plan', parse, run)

@@ -1,4 +1,4 @@
-"""Recordings replayed to policies, and what they make of them written as the recorder would."""
+"""Recordings replayed to policies, their answers, and what a reader has to know of both."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, pairwise
@@ -6,6 +6,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from stream_agent.cli.arguments import plural
 from stream_agent.command import Command
 from stream_agent.engine.engine import Engine
 from stream_agent.measurement.durations import Durations
@@ -20,10 +21,8 @@ class ReplayedFrame(NamedTuple):
     """
     One image on its way to the policies.
 
-    :param number: In the playback.
-    :param episode: Number of its episode in the playback; memory outlives none.
-    :param recorded_ns: Its stamp in the recording.
-    :param stamp_ns: Its stamp in the replay.
+    :param number: In the playback, as that of its episode; memory outlives no episode.
+    :param recorded_ns: Its stamp in the recording; ``stamp_ns`` is the one in the replay.
     :param pixels: uint8, (H, W, 3) in RGB order or (H, W).
     """
 
@@ -66,7 +65,9 @@ class Playback:
         #: When the last episode is over [ns].
         self.end_ns = int(self.stamps_ns[-1]) + self.period_ns
         #: What the driver did, (n, 2): speed and steering; NaN where it is not known.
-        self.reference = reference_of(recording, self._recorded, alignment)
+        self.reference, _, old = commands_at(
+            recording.commands, self._recorded + round(alignment.delay * NS), alignment)
+        self.reference[old | ~np.isfinite(self.reference).all(axis=1)] = np.nan
         #: Numbers of the frames that could be decoded, the last time that all were asked for.
         self.decoded: list[int] = []
         self._stopped = stopped
@@ -81,8 +82,7 @@ class Playback:
         for index, pixels in self.recording.images():
             if self._stopped():
                 return
-            number = number_of.get(index)
-            if number is not None:
+            if (number := number_of.get(index)) is not None:
                 self.decoded.append(number)
                 yield ReplayedFrame(number, int(self.episodes[number]),
                                     int(self._recorded[number]),
@@ -91,24 +91,8 @@ class Playback:
                 return
 
 
-def reference_of(recording: Recording, stamps: np.ndarray, alignment: Alignment) -> np.ndarray:
-    """Return the driver's commands for frames, (n, 2); NaN where there was none in force."""
-    values, _, old = commands_at(recording.commands, stamps + round(alignment.delay * NS),
-                                 alignment)
-    values[old | ~np.isfinite(values).all(axis=1)] = np.nan
-    return values
-
-
-STAGES = ('convert', 'respond', 'settle')
-
-
 class Answer(NamedTuple):
-    """
-    What a policy made of a frame.
-
-    :param number: Of the frame, in its playback.
-    :param arrival_ns: When the command was there, by the clock of the replay.
-    """
+    """What a policy made of the frame of a number, and when, by the clock of the replay."""
 
     number: int
     arrival_ns: int
@@ -116,12 +100,7 @@ class Answer(NamedTuple):
 
 
 class Player:
-    """
-    A policy that answers frames as the agent does, and keeps its answers.
-
-    :param name: In the report.
-    :param now_ns: Steady clock.
-    """
+    """A policy that answers frames as the agent does, by a steady clock, and keeps its answers."""
 
     def __init__(self, name: str, policy: Policy, engine: Engine,
                  now_ns: Callable[[], int] = time.perf_counter_ns) -> None:
@@ -131,7 +110,7 @@ class Player:
         self.missed: list[int] = []
         #: Of those after a reset to which its output does not depend on any image.
         self.unanswered: list[int] = []
-        self.stages = {stage: Durations() for stage in STAGES}
+        self.stages = {stage: Durations() for stage in ('convert', 'respond', 'settle')}
         network = policy.network
         self._updates_unanswered = frames_unanswered(network.graph, network.pattern)
         self._now_ns = now_ns
@@ -144,41 +123,35 @@ class Player:
 
     def answer(self, frame: ReplayedFrame, from_ns: int) -> int:
         """
-        Answer a frame, unless memory is too empty yet; then settle.
+        Answer a frame, with an empty memory after a gap, unless it is too empty yet; then settle.
 
         :param from_ns: When the frame is taken, by the clock of the replay.
         :returns: When it is settled.
         """
-        self._reset_after_a_gap(frame)
+        last, self._last = self._last, frame._replace(pixels=None)
+        if (last is None or last.episode != frame.episode
+                or frame.recorded_ns - last.recorded_ns > self._longest_gap_ns):
+            self.engine.reset()
+            self._unanswerable = self._updates_unanswered
         updates = self.engine.updates_per_frame
         empty = min(self._unanswerable, updates)
         self._unanswerable -= empty
         start = self._now_ns()
         image, converted = self.policy.preprocessing(frame.pixels), self._now_ns()
-        self._count('convert', start, converted)
+        self.stages['convert'].add((converted - start) / NS)
         settled = converted
         for _ in range(updates):
             output, responded = self.engine.respond(image), self._now_ns()
-            self._count('respond', settled, responded)
+            self.stages['respond'].add((responded - settled) / NS)
             self.engine.settle()
             settled = self._now_ns()
-            self._count('settle', responded, settled)
+            self.stages['settle'].add((settled - responded) / NS)
         if empty < updates:
             self.answers.append(Answer(frame.number, from_ns + responded - start,
                                        self.policy.limits.command(output)))
         else:
             self.unanswered.append(frame.number)
         return from_ns + settled - start
-
-    def _count(self, stage: str, start_ns: int, end_ns: int) -> None:
-        self.stages[stage].add((end_ns - start_ns) / NS)
-
-    def _reset_after_a_gap(self, frame: ReplayedFrame) -> None:
-        last, self._last = self._last, frame._replace(pixels=None)
-        if (last is None or last.episode != frame.episode
-                or frame.recorded_ns - last.recorded_ns > self._longest_gap_ns):
-            self.engine.reset()
-            self._unanswerable = self._updates_unanswered
 
     def status(self) -> dict[str, str]:
         """Say of itself what an agent says in its diagnostics."""
@@ -206,9 +179,9 @@ def replay_true(playback: Playback, players: Sequence[Player],
     """
     Let frames come when they are due, to one policy after the other, each alone on the machine.
 
-    A policy that is busy takes the newest when it is done. The clock of the replay stands still
-    while a frame is decoded and does not count by how much a sleep was too long, so that disk,
-    decoder and timer delay nobody.
+    A policy that is busy takes the newest when it is done. The clock of the replay stops while a
+    frame is decoded and does not count by how much a sleep was too long, so that disk, decoder
+    and timer delay nobody.
     """
     for player in players:
         player.begin(playback)
@@ -223,7 +196,6 @@ def replay_true(playback: Playback, players: Sequence[Player],
 
 PACES = {'fast': replay_fast, 'true': replay_true}
 
-
 PACE_REMARKS = {
     'fast': 'Replayed as fast as possible: no frame was missed, and latency is the duration '
             'of conversion and answer alone.',
@@ -234,18 +206,15 @@ QUANTITIES = {'yaw rate': 'yaw rates [rad/s]', 'steering angle': 'steering angle
 UNIT_REMARKS = {
     'yaw rate': '',
     'steering angle': "The recordings' commands are steering angles [rad] at the wheels: they "
-                      'stand wherever a yaw rate [rad/s] is named.',
-    'steering': "The recordings' commands are shares -1 ... 1 of all there is: steering stands "
-                'wherever a yaw rate [rad/s] is named, throttle wherever a speed [m/s] is.'}
+                      'are shown wherever a yaw rate [rad/s] is named.',
+    'steering': "The recordings' commands are shares -1 ... 1 of all there is: steering is "
+                'shown wherever a yaw rate [rad/s] is named, throttle wherever a speed [m/s] is.'}
 
 
 def remark_on_steering(players: Sequence[Player], kind: str) -> str:
-    """
-    Name the policies of which nobody knows whether they steer by what was recorded.
-
-    :param kind: Of the recordings, as in ``Commands.steering``; the usual one needs no remark.
-    """
+    """Name the policies of which it is not known whether they steer by what was recorded."""
     unknown = [player.name for player in players if not player.policy.steering]
+    # Yaw rates are the usual kind, and need no remark.
     if not unknown or kind == 'yaw rate':
         return ''
     return (f'What {", ".join(unknown)} learnt to steer by is not in the file; it is taken for '
@@ -253,12 +222,7 @@ def remark_on_steering(players: Sequence[Player], kind: str) -> str:
 
 
 def remarks_on(player: Player, missed: int, unanswered: int, beyond: float) -> list[str]:
-    """
-    Say what one policy missed, and what it could not ask for.
-
-    :param unanswered: Frames at the start of episodes.
-    :param beyond: Share of the frames at which the driver asked for more.
-    """
+    """Say what a policy missed, and in which share of frames (``beyond``) it could not follow."""
     said, limits = [], player.policy.limits
     if missed:
         said.append(f'{player.name} let {plural(missed, "frame")} pass while it was busy, '
@@ -273,8 +237,3 @@ def remarks_on(player: Player, missed: int, unanswered: int, beyond: float) -> l
                     + ('' if player.policy.steering else
                        ' Check that it was trained on commands of the same units.'))
     return said
-
-
-def plural(count: int, noun: str) -> str:
-    """Write a number of things."""
-    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 import json
 import math
 import sys
@@ -11,7 +11,7 @@ from typing import Any
 
 from stream_agent.bounded_settings import choice, quantity
 from stream_agent.cli.arguments import (
-    add_graph, add_rollout, add_settings, number, read_graph, read_pattern, run_tool)
+    add_graph, add_rollout, add_settings, command, plural, read_graph, read_pattern)
 from stream_agent.theory.counting import count_bounds, count_valid_patterns, CountError
 from stream_agent.theory.cycles import steps_per_frame_pipelined
 from stream_agent.theory.enumeration import (
@@ -32,28 +32,27 @@ LISTS = {'valid': valid_patterns,
 
 
 def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, Any]:
-    """
-    Return what ``--json`` prints.
-
-    :param size: W; as far as the first response, and at least 4, if None.
-    """
+    """Return what ``--json`` prints, in a window up to the first response if no size is given."""
     response = first_response(graph, pattern)
     size = max(4, response.frame) if size is None else size
-    check_window(graph, size)
+    if size > (largest := math.isqrt(MOST_IMAGES // len(graph.nodes))):
+        raise ValueError(f'--window: {size} frames of {len(graph.nodes)} nodes are too many; '
+                         f'{largest} are the most')
     tableau = inference_tableau(graph, pattern, size)
     seen = images_seen(graph, pattern, size)
     cones = [response_cone(graph, pattern, frame) for frame in range(graph.hyperperiod)]
-    low, high = count_bounds(graph)
+    pipelined = steps_per_frame_pipelined(graph, pattern)
     return {
         'nodes': len(graph.nodes),
         'edges': len(graph.edges),
         'inputs': list(graph.inputs),
         'output': graph.output,
         'valid_patterns': exact_count(graph),
-        'valid_patterns_bounds': [low, high],
+        'valid_patterns_bounds': list(count_bounds(graph)),
         'streams': streaming_edges(pattern),
         'inference_factor': inference_factor(graph, pattern),
-        'steps_per_frame_pipelined': number(steps_per_frame_pipelined(graph, pattern)),
+        'steps_per_frame_pipelined': (
+            int(pipelined) if pipelined.denominator == 1 else float(pipelined)),
         'first_response': response._asdict(),
         'information_age': ages(graph, pattern),
         'response_cone': [name for name in update_order(graph, pattern)
@@ -65,14 +64,6 @@ def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, 
         'inference_tableau': {node.name: [tableau[i, node.name] for i in range(size + 1)]
                               for node in graph.nodes},
         'images': {str(i): sorted(seen[i, graph.output]) for i in range(size + 1)}}
-
-
-def check_window(graph: GraphSpec, size: int) -> None:
-    """Refuse a window whose sets of images would fill the memory."""
-    largest = math.isqrt(MOST_IMAGES // len(graph.nodes))
-    if size > largest:
-        raise ValueError(f'--window: {size} frames of {len(graph.nodes)} nodes are too many; '
-                         f'{largest} are the most')
 
 
 def exact_count(graph: GraphSpec) -> int | None:
@@ -95,18 +86,17 @@ def ages(graph: GraphSpec, pattern: Pattern) -> dict[str, int] | None:
 def table(data: dict[str, Any]) -> str:
     """Write a description for people."""
     low, high = data['valid_patterns_bounds']
-    response, cone = data['first_response'], data['response_cone']
-    count = data['valid_patterns']
+    response, count = data['first_response'], data['valid_patterns']
     lines = [
-        ('graph', f"{counted(data['nodes'], 'node')}, {counted(data['edges'], 'edge')}; "
+        ('graph', f"{plural(data['nodes'], 'node')}, {plural(data['edges'], 'edge')}; "
                   f"{' and '.join(data['inputs'])} -> {data['output']}"),
         ('valid patterns', f"{'unknown' if count is None else large(count)} "
                            f'(Lemma 1: {large(low)} to {large(high)})'),
         ('streaming edges', ', '.join(data['streams']) or 'none'),
-        ('inference factor', f"{counted(data['inference_factor'], 'update step')} a frame; if "
+        ('inference factor', f"{plural(data['inference_factor'], 'update step')} a frame; if "
                              f"frames are pipelined {data['steps_per_frame_pipelined']:g}"),
         ('first response', f"frame {response['frame']}, update step {response['update_step']}"),
-        ('response cone', ', '.join(cone)),
+        ('response cone', ', '.join(data['response_cone'])),
         ('training', training(data['training_windows']))]
     if data['information_age']:
         lines.append(('information', 'newest {newest}, oldest {oldest} frames old'.format(
@@ -115,18 +105,15 @@ def table(data: dict[str, Any]) -> str:
         lines.append(('schedule', ', '.join(
             f"{name} every {rate['period']} frames from {rate['offset']}"
             for name, rate in data['schedule'].items())))
-    rows = data['inference_tableau']
-    frames = list(data['images'])
-    name_width = max(map(len, [*rows, 'frame']))
-    width = max(len(str(steps)) for row in [frames, *rows.values()] for steps in row)
-    text = [f'{title:<17} {value}' for title, value in lines]
-    text += ['', 'inference tableau: update steps until a node is there',
-             '  ' + ' '.join([f"{'frame':<{name_width}} ", *(f'{i:>{width}}' for i in frames)])]
-    text += ['  ' + ' '.join([f'{name:<{name_width}} ', *(f'{steps:>{width}}' for steps in row)])
-             for name, row in rows.items()]
-    text += ['', f"images that {data['output']} depends on"]
-    text += [f'  frame {i}: {spans(images)}' for i, images in data['images'].items()]
-    return '\n'.join(text)
+    rows = [('frame', list(data['images'])), *data['inference_tableau'].items()]
+    name_width = max(len(name) for name, _ in rows)
+    width = max(len(str(steps)) for _, row in rows for steps in row)
+    return '\n'.join([
+        *(f'{title:<17} {value}' for title, value in lines), '',
+        'inference tableau: update steps until a node is there',
+        *(f'  {name:<{name_width}}  ' + ' '.join(f'{steps:>{width}}' for steps in row)
+          for name, row in rows), '', f"images that {data['output']} depends on",
+        *(f'  frame {i}: {spans(images)}' for i, images in data['images'].items())])
 
 
 def training(components: list[dict[str, Any]]) -> str:
@@ -137,34 +124,22 @@ def training(components: list[dict[str, Any]]) -> str:
     return '; '.join(f"{', '.join(nodes)} {way}" for way, nodes in ways.items())
 
 
-def counted(number: int, thing: str) -> str:
-    """Write how many there are of something."""
-    return f'{number} {thing}' + 's' * (number != 1)
-
-
 def large(number: int) -> str:
     """Write a number that may have hundreds of digits."""
     return f'{number:,}' if number < 10**15 else f'about 2^{math.log2(number):.1f}'
 
 
 def spans(images: list[int]) -> str:
-    """Write indices with runs of them abbreviated."""
-    runs: list[list[int]] = []
-    for i in images:
-        if runs and i == runs[-1][1] + 1:
-            runs[-1][1] = i
-        else:
-            runs.append([i, i])
-    return ', '.join(str(low) if low == high else f'{low} to {high}'
-                     for low, high in runs) or 'none'
+    """Write ascending indices with runs of them abbreviated."""
+    # In a run all indices are ahead of their places by the same.
+    runs = [[i for _, i in run] for _, run in
+            groupby(enumerate(images), lambda pair: pair[1] - pair[0])]
+    return ', '.join(str(run[0]) if len(run) == 1 else f'{run[0]} to {run[-1]}'
+                     for run in runs) or 'none'
 
 
 def print_list(graph: GraphSpec, which: str, limit: int, as_json: bool) -> None:
-    """
-    Print patterns of a kind, each by its streaming edges.
-
-    :raises EnumerationError: If looking for one more takes too long; the others are printed.
-    """
+    """Print patterns of a kind by their streaming edges, and those found before an error too."""
     streams, fault = [], None
     try:
         for pattern in islice(LISTS[which](graph), limit + 1):
@@ -207,12 +182,6 @@ def parse(args: list[str]) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def main(args: list[str]) -> int:
-    """Describe one rollout."""
-    arguments = parse(args)
-    return run_tool('rollouts', lambda: run(arguments))
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Print what is asked for."""
     graph = read_graph(arguments)
@@ -221,3 +190,6 @@ def run(arguments: argparse.Namespace) -> None:
         return
     data = describe(graph, read_pattern(graph, arguments), arguments.window)
     print(json.dumps(data, indent=2) if arguments.json else table(data))
+
+
+main = command('rollouts', parse, run)

@@ -6,10 +6,9 @@ from pathlib import Path
 import signal
 import sys
 
-from stream_agent.bounded_settings import settings_fields
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
-    find_graph, in_words, positive, refuse_given, robot_settings, settings_of)
+    find_graph, in_words, positive, refuse_given, robot_settings, settings_of, STOPPED)
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
@@ -21,7 +20,6 @@ from stream_agent.learning.settings import (
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
 
-STOPPED = 130
 SIMULATOR, RECORDINGS = 'in the simulator', 'from recordings'
 # What both ways to learn have, with a default of its own each.
 SHARED = ('window', 'learning_rate', 'updates_per_frame')
@@ -73,8 +71,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
                         help='start anew, even if an earlier training could be resumed')
     add_settings(parser, TrainerOptions, without=['learning_rate'])
     add_shared(parser, SHARED, {SIMULATOR: ImitationSchedule, RECORDINGS: CloningSchedule})
-    add_shared(parser, [item.name for item in settings_fields(FrameCrop)],
-               {SIMULATOR: SIMULATOR_CROP, RECORDINGS: FrameCrop})
+    add_shared(parser, (), {SIMULATOR: SIMULATOR_CROP, RECORDINGS: FrameCrop})
     group = parser.add_argument_group('learning in the simulator')
     add_settings(group, ImitationSchedule, without=SHARED)
     add_robot(group)
@@ -107,11 +104,7 @@ def check_way(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
 
 
 def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
-    """
-    Return what the policies learn from.
-
-    :raises ValueError: If there is no such robot, or settings contradict each other.
-    """
+    """Return what the policies learn from; ValueError if settings contradict each other."""
     if not arguments.bag:
         return FromExpert(
             robot_settings(arguments.robot), arguments.robot or '', computer_of(arguments),
@@ -139,7 +132,7 @@ def main(args: list[str] | None = None) -> int:
         jobs = jobs_of(arguments)
         results = train_all(jobs, arguments.workers, arguments.fresh)
     except KeyboardInterrupt:
-        print('\ntrain: stopped immediately; what was trained lies as it was last saved',
+        print('\ntrain: stopped immediately; what was trained is as it was last saved',
               file=sys.stderr)
         return STOPPED
     except (OSError, ValueError) as error:

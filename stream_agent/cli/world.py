@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from stream_agent.cli.arguments import add_robot, add_settings, robot_settings, run_tool
+from stream_agent.cli.arguments import add_robot, add_settings, command, robot_settings
 from stream_agent.gazebo.world_folder import write_world
 from stream_agent.simulation.session import SessionSchedule
 
@@ -18,12 +18,11 @@ def parse(args: list[str]) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def main(args: list[str]) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Write the folder, and say how to drive there."""
-    arguments = parse(args)
+    write_world(robot_settings(arguments.robot), arguments.course_seed, arguments.output)
+    print(f'wrote {arguments.output}; drive there:\n'
+          f'  ros2 launch stream_agent gazebo.launch.py world:={arguments.output.resolve()}')
 
-    def write() -> None:
-        write_world(robot_settings(arguments.robot), arguments.course_seed, arguments.output)
-        print(f'wrote {arguments.output}; drive there:\n'
-              f'  ros2 launch stream_agent gazebo.launch.py world:={arguments.output.resolve()}')
-    return run_tool('world', write)
+
+main = command('world', parse, run)

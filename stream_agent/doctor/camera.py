@@ -44,12 +44,7 @@ class ArrivedFrame(NamedTuple):
 
 def check_frames(frames: Sequence[ArrivedFrame], end: float, policy: Preprocessing | None,
                  settings: FrameFilterSettings) -> list[Finding]:
-    """
-    Judge the frames that arrived while the doctor watched.
-
-    :param end: Steady time at which it stopped watching [s].
-    :param policy: What the policy does to images; None if no policy could be loaded.
-    """
+    """Judge the frames that arrived until ``end``, by the steady clock [s]."""
     if not frames:
         return [not_checked(check, 'no image arrived') for check in ('rate', 'image', 'stamps')]
     return [check_rate(frames, end, settings.camera_period), check_images(frames, policy),
@@ -66,10 +61,9 @@ def check_rate(frames: Sequence[ArrivedFrame], end: float, period: float) -> Fin
     """Compare the rate with the camera period [s]."""
     at = np.array([frame.at for frame in frames])
     gap = float(np.diff(at, append=end).max())
-    if len(frames) < 3 or not rate(frames) > 0:
+    if len(frames) < 3 or not (hertz := rate(frames)) > 0:
         return error('rate', f'only {len(frames)} images arrived', 'let the camera publish at '
                      'a steady rate, or watch longer with --seconds')
-    hertz = rate(frames)
     said = (f'{hertz:.2f} Hz, a frame every {1 / hertz:.4f} s (camera_period {period:.4f} s), '
             f'longest gap {gap:.3f} s')
     if abs(1 / hertz / period - 1) > RATE_TOLERANCE:
@@ -96,8 +90,7 @@ def rate_remedy(frames: Sequence[ArrivedFrame], period: float) -> str:
 
 def check_images(frames: Sequence[ArrivedFrame], policy: Preprocessing | None) -> Finding:
     """Judge encoding and size by what the policy's input needs."""
-    bad = [frame for frame in frames if frame.fault]
-    if bad:
+    if bad := [frame for frame in frames if frame.fault]:
         return error('image', f'{len(bad)} of {len(frames)} cannot be read: {bad[0].fault}',
                      'let the driver publish rgb8, bgr8, rgba8, bgra8 or mono8, or whole JPEG or '
                      'PNG images')
@@ -131,11 +124,11 @@ def check_size(height: int, width: int, policy: Preprocessing, said: str) -> Fin
 def check_stamps(frames: Sequence[ArrivedFrame], settings: FrameFilterSettings) -> Finding:
     """Judge stamps as the agent will judge them (F2, F3, T2)."""
     stamps = np.array([frame.stamp_ns for frame in frames])
-    zero = int((stamps == 0).sum())
-    if zero:
+    if zero := int((stamps == 0).sum()):
         return warning('stamps', f'{zero} of {len(frames)} are zero; the time of arrival will be '
                        'taken', 'let the driver set header.stamp to the time of the capture')
     age = float(np.median([(frame.arrival_ns - frame.stamp_ns) / 1e9 for frame in frames]))
+    said = f'{abs(age):.3f} s {"old on arrival" if age >= 0 else "in the future"} (median)'
     behind = int((np.diff(stamps) <= 0).sum())
     if abs(age) > OTHER_CLOCK:
         return error('stamps', f'they are {abs(age):.4g} s off, from another clock',
@@ -143,20 +136,14 @@ def check_stamps(frames: Sequence[ArrivedFrame], settings: FrameFilterSettings) 
                      'use_sim_time:=true to the launch; otherwise let the driver stamp by the '
                      'system time')
     if not -settings.max_lead <= age <= settings.oldest:
-        return error('stamps', f'{off(age)}; the agent drops such frames', clock_remedy(age))
+        return error('stamps', f'{said}; the agent drops such frames', clock_remedy(age))
     if behind:
         return warning('stamps', f'{behind} of {len(frames)} are not later than the one before; '
                        'the agent ignores those frames', 'let one camera publish, each '
                        'image once')
     if not 0 <= age <= GREATEST_AGE:
-        return warning('stamps', off(age), clock_remedy(age))
+        return warning('stamps', said, clock_remedy(age))
     return ok('stamps', f'ascending; {age * 1e3:.1f} ms old on arrival (median)')
-
-
-def off(age: float) -> str:
-    """Say how old the frames are, or how far in the future."""
-    return (f'{age:.3f} s old on arrival (median)' if age >= 0 else
-            f'{-age:.3f} s in the future (median)')
 
 
 def clock_remedy(age: float) -> str:
@@ -179,25 +166,15 @@ def existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def bytes_per_second(frames: Sequence[ArrivedFrame], period: float) -> float:
-    """Return what a recording of rows, and of raw frames if there are any, needs [bytes/s]."""
-    hertz = rate(frames) if len(frames) > 1 else math.nan
-    hertz = hertz if math.isfinite(hertz) else 1 / period
-    return hertz * (ROW_BYTES + (MESSAGE_BYTES + frames[-1].byte_count if frames else 0))
-
-
 def check_disk(folder: Path, free: int, writable: bool, frames: Sequence[ArrivedFrame],
                period: float) -> Finding:
-    """
-    Compare the free space with what a recording needs.
-
-    :param free: Free space of the folder's file system [bytes].
-    :param writable: Whether a folder can be made there.
-    """
+    """Compare the free space [bytes] and rights of a folder with what a recording needs."""
     if not writable:
         return error('disk', f"'{folder}' cannot be written",
                      'choose another folder with --output, and with output:= of the launch')
-    need = bytes_per_second(frames, period)
+    hertz = rate(frames)
+    need = (hertz if math.isfinite(hertz) else 1 / period) * (
+        ROW_BYTES + (MESSAGE_BYTES + frames[-1].byte_count if frames else 0))
     seconds = free / need
     what = 'rows and raw frames' if frames else 'rows alone, as no image arrived'
     said = (f"'{folder}': {free / 1e9:.1f} GB free, enough for {seconds / 3600:.3g} hours at "

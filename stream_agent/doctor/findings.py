@@ -1,7 +1,9 @@
 """What the doctor found: a line for each check, and how to fix it."""
 
+from collections import Counter
 from collections.abc import Sequence
-from enum import IntEnum
+from enum import Enum
+from functools import partial
 import textwrap
 from typing import Any, NamedTuple
 
@@ -9,18 +11,13 @@ WIDTH = 99
 CHECK_WIDTH, LEVEL_WIDTH = 12, 13
 
 
-class Severity(IntEnum):
-    """How bad a finding is."""
+class Severity(Enum):
+    """How bad a finding is, in the words that are shown."""
 
-    OK = 0
-    NOT_CHECKED = 1
-    WARN = 2
-    ERROR = 3
-
-    @property
-    def word(self) -> str:
-        """The word that is shown."""
-        return 'not checked' if self is Severity.NOT_CHECKED else self.name
+    OK = 'OK'
+    NOT_CHECKED = 'not checked'
+    WARN = 'WARN'
+    ERROR = 'ERROR'
 
 
 class Finding(NamedTuple):
@@ -32,30 +29,18 @@ class Finding(NamedTuple):
     :param remedy: How to fix it; empty if nothing needs to be done.
     """
 
-    check: str
     level: Severity
+    check: str
     said: str
     remedy: str = ''
 
 
-def ok(check: str, said: str) -> Finding:
-    """Report that something is right."""
-    return Finding(check, Severity.OK, said)
-
-
-def warning(check: str, said: str, remedy: str) -> Finding:
-    """Report a fault with which the robot drives, but not as well as it could."""
-    return Finding(check, Severity.WARN, said, remedy)
-
-
-def error(check: str, said: str, remedy: str) -> Finding:
-    """Report a fault with which the robot does not drive, or not safely."""
-    return Finding(check, Severity.ERROR, said, remedy)
-
-
-def not_checked(check: str, why: str) -> Finding:
-    """Report why something was not checked."""
-    return Finding(check, Severity.NOT_CHECKED, why)
+ok = partial(Finding, Severity.OK)
+not_checked = partial(Finding, Severity.NOT_CHECKED)
+#: The robot drives, but not as well as it could; needs a remedy, as an error does.
+warning = partial(Finding, Severity.WARN)
+#: The robot does not drive, or not safely.
+error = partial(Finding, Severity.ERROR)
 
 
 def from_sentence(check: str, sentence: Exception | str) -> Finding:
@@ -71,23 +56,20 @@ def exit_code(findings: Sequence[Finding]) -> int:
 
 def summary(findings: Sequence[Finding]) -> str:
     """Return how many findings there are of each severity, in a line."""
-    counts = {level: sum(found.level is level for found in findings) for level in Severity}
-    said = [f"{counts[level]} {word}{'s' if counts[level] > 1 else ''}"
-            for level, word in ((Severity.ERROR, 'error'),
-                                (Severity.WARN, 'warning')) if counts[level]]
-    if counts[Severity.NOT_CHECKED]:
-        said.append(f'{counts[Severity.NOT_CHECKED]} not checked')
-    return ', '.join(said or ['nothing is wrong'])
+    counts = Counter(found.level for found in findings)
+    words = ((Severity.ERROR, 'error', 's'), (Severity.WARN, 'warning', 's'),
+             (Severity.NOT_CHECKED, 'not checked', ''))
+    return ', '.join(f"{counts[level]} {word}{plural if counts[level] > 1 else ''}"
+                     for level, word, plural in words if counts[level]) or 'nothing is wrong'
 
 
 def table(findings: Sequence[Finding]) -> str:
     """Return the findings as lines of text, each remedy below what is wrong."""
     lines = []
-    for found in findings:
-        head = f'{found.check:<{CHECK_WIDTH}}{found.level.word:<{LEVEL_WIDTH}}'
-        lines += filled(head, found.said)
-        if found.remedy:
-            lines += filled(' ' * (CHECK_WIDTH + LEVEL_WIDTH) + '-> ', found.remedy)
+    for level, check, said, remedy in findings:
+        lines += filled(f'{check:<{CHECK_WIDTH}}{level.value:<{LEVEL_WIDTH}}', said)
+        if remedy:
+            lines += filled(' ' * (CHECK_WIDTH + LEVEL_WIDTH) + '-> ', remedy)
     return '\n'.join([*lines, '', summary(findings)])
 
 
@@ -100,5 +82,5 @@ def filled(head: str, text: str) -> list[str]:
 def to_data(findings: Sequence[Finding]) -> dict[str, Any]:
     """Return the findings as values that JSON can represent."""
     return {'exit_code': exit_code(findings), 'findings': [
-        {'check': found.check, 'level': found.level.word, 'said': found.said,
-         'remedy': found.remedy} for found in findings]}
+        {'check': check, 'level': level.value, 'said': said, 'remedy': remedy}
+        for level, check, said, remedy in findings]}

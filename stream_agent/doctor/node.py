@@ -19,7 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from stream_agent.command import Command, STOP
 from stream_agent.doctor.camera import ArrivedFrame, check_disk, check_frames, existing
 from stream_agent.doctor.findings import (
-    exit_code, Finding, from_sentence, not_checked, Severity, table, to_data, warning)
+    exit_code, Finding, from_sentence, not_checked, table, to_data, warning)
 from stream_agent.doctor.options import parse
 from stream_agent.doctor.parameters import check_parameters, make_settings, usable_settings
 from stream_agent.doctor.policy_probe import examine_policy
@@ -82,12 +82,7 @@ class TopicWatch:
             getattr(msg, 'encoding', '') or getattr(msg, 'format', ''), fault, len(msg.data)))
 
     def watch(self, seconds: float, commands: str) -> float:
-        """
-        Collect frames for a time, from soon after the first one on.
-
-        :param commands: The topic of commands, whose ends are looked at later.
-        :returns: When it ended, by the steady clock [s].
-        """
+        """Collect frames from soon after the first one; return the steady time of the end [s]."""
         start = time.monotonic()
         self._spin(lambda: self.frames, max(self._wait, seconds))
         if self.frames:
@@ -138,9 +133,8 @@ class TopicWatch:
                 OdometryMotion(time.monotonic(), msg.twist.twist.linear.x)), 10)
         self._spin(lambda: motions, self._wait)
         listeners = [end for end in self.listeners(topic) if end.kind == type_name(kind.kind)]
-        reason = reason_not_to(self.commanders(topic), listeners, motions, odom_sub.topic_name,
-                               speed)
-        if reason:
+        if reason := reason_not_to(self.commanders(topic), listeners, motions,
+                                   odom_sub.topic_name, speed):
             return not_checked('wheels', reason)
         publisher = self._node.create_publisher(kind.kind, topic, COMMAND_QOS)
 
@@ -173,26 +167,19 @@ def stop_wheels(send: Callable[[Command], None]) -> None:
 
 def endpoint(info, offered: QoSProfile | None = None, asked: QoSProfile | None = None
              ) -> Endpoint:
-    """
-    Describe one end of a topic by what ROS knows about it.
-
-    :param offered: The publisher's QoS; with ``asked``, to be checked for compatibility.
-    :param asked: The subscription's QoS.
-    """
+    """Describe one end of a topic, and why an offered QoS does not fit one that is asked for."""
     qos = info.qos_profile
     words = f'{qos.reliability.name}, {qos.durability.name}'.lower().replace('_', ' ')
     incompatible = ''
     if offered and asked:
-        verdict, reason = qos_check_compatible(bare(offered), bare(asked))
+        # Without deadlines and leases: discovered ones are infinite, while ours are unset.
+        verdict, reason = qos_check_compatible(*(
+            QoSProfile(depth=1, reliability=one.reliability, durability=one.durability)
+            for one in (offered, asked)))
         if verdict == QoSCompatibility.ERROR:
             incompatible = reason.strip().rstrip(';').replace('ERROR: ', '')
     return Endpoint(f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type,
                     words, incompatible)
-
-
-def bare(qos: QoSProfile) -> QoSProfile:
-    """Drop deadlines and leases: discovered ones are infinite, while ours are unset."""
-    return QoSProfile(depth=1, reliability=qos.reliability, durability=qos.durability)
 
 
 class Setup:
@@ -200,10 +187,9 @@ class Setup:
 
     def __init__(self, options: argparse.Namespace) -> None:
         usual = share_folder() / 'config' / 'robot.yaml'
-        given = [options.params_file] if options.params_file else []
         self.findings: list[Finding] = []
         try:
-            files = ParameterFiles([usual, options.robot_file, *given])
+            files = ParameterFiles(filter(None, [usual, options.robot_file, options.params_file]))
         except ParameterFileError as fault:
             self.findings.append(from_sentence('parameters', fault))
             files = ParameterFiles([usual])
@@ -274,18 +260,14 @@ def examine_base(watch: TopicWatch, setup: Setup, options: argparse.Namespace, c
     if not options.wheels_up:
         return [*found, not_checked('wheels', 'whether the base stops by itself: lift it, and '
                                     'add --wheels-up')]
-    if any(finding.level is Severity.ERROR for finding in found):
+    if exit_code(found):
         return [*found, not_checked('wheels', 'refused until the errors above are fixed')]
     return [*found, watch.wheels(commands, kind, options.odom_topic,
                                  min(SPEED, setup.gate.max_speed))]
 
 
 def main(args: list[str]) -> int:
-    """
-    Check a robot, and print what was found.
-
-    :returns: The exit code: 1 if there is an error, 130 if it was stopped.
-    """
+    """Check a robot and report; returns 1 if there is an error, and 130 if it was stopped."""
     options = parse(args)
 
     def leave(*_: object) -> None:

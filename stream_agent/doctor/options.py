@@ -1,43 +1,48 @@
 """The command line of the doctor."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from rclpy.exceptions import InvalidNamespaceException, InvalidTopicNameException
+from rclpy.exceptions import NameValidationException
 from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_topic_name import validate_topic_name
-from stream_agent.bounded_settings import choice, file_path, quantity
+from stream_agent.bounded_settings import choice, file_path, free_text, quantity
 from stream_agent.cli.arguments import add_settings
 from stream_agent.share import find_robot, InstallationError, ParameterFileError, share_folder
 
 PURPOSE = 'Say before the first drive what is wrong with a robot, and how to fix it.'
 
 
-def topic(text: str) -> str:
-    """Convert an argument to the name of a topic."""
+def valid(validate: Callable[[str], object], text: str) -> str:
+    """Return a name that ROS allows; otherwise say what is wrong with it."""
     try:
-        validate_topic_name(text)
-    except InvalidTopicNameException as fault:
+        validate(text)
+    except NameValidationException as fault:
         raise argparse.ArgumentTypeError(' '.join(str(fault).split())) from None
     return text
 
 
 def namespace(text: str) -> str:
     """Convert an argument, with or without its slash, to a namespace; '' for none."""
-    name = text.strip('/')
-    try:
-        validate_namespace(f'/{name}')
-    except InvalidNamespaceException as fault:
-        raise argparse.ArgumentTypeError(' '.join(str(fault).split())) from None
-    return f'/{name}' if name else ''
+    return valid(validate_namespace, f"/{text.strip('/')}").rstrip('/')
 
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """How long the doctor watches, and what it reports how."""
+    """What the doctor examines, for how long, and how it reports."""
 
+    robot: str = free_text('none', 'as robot:= of agent.launch.py: one of config/robots, or a '
+                           'file', 'NAME|FILE')
+    params_file: Path | None = file_path(None, 'parameters that override those of the robot')
+    checkpoint: str = free_text(
+        'lane_streaming', 'policy: a file, or a name in config/policies', 'NAME|FILE')
+    device: str | None = free_text(
+        None, "torch device: 'auto', 'cpu', 'cuda:0', ...; without it the agent's, or auto",
+        'DEVICE')
     output: Path = file_path(Path('results'), 'folder of the recordings', 'DIR')
     seconds: float = quantity(5.0, 's', 0.5, 3600.0, 'how long to watch the camera')
     wait: float = quantity(10.0, 's', 0.5, 3600.0, 'for frames, a base or odometry that are not '
@@ -50,21 +55,14 @@ class DoctorOptions:
 def parse(args: list[str]) -> argparse.Namespace:
     """Parse the command line without the arguments that are for ROS."""
     parser = argparse.ArgumentParser(prog='doctor', description=PURPOSE)
-    parser.add_argument('--robot', default='none', metavar='NAME|FILE',
-                        help='as robot:= of agent.launch.py: one of config/robots, or a file')
-    parser.add_argument('--params-file', type=Path, metavar='FILE',
-                        help='parameters that override those of the robot')
+    add_settings(parser, DoctorOptions)
+    topic = partial(valid, validate_topic_name)
     parser.add_argument('--image-topic', type=topic, help="frames (the robot's, or image)")
     parser.add_argument('--cmd-vel-topic', type=topic,
                         help="commands to the base (the robot's, or cmd_vel)")
     parser.add_argument('--odom-topic', type=topic, default='odom',
                         help='odometry, for --wheels-up (%(default)s)')
     parser.add_argument('--namespace', type=namespace, default='', help='of the robot')
-    parser.add_argument('--checkpoint', default='lane_streaming', metavar='NAME|FILE',
-                        help='policy: a file, or a name in config/policies (%(default)s)')
-    parser.add_argument('--device', help="torch device: 'auto', 'cpu', 'cuda:0', ... (the "
-                        "agent's, or auto)")
-    add_settings(parser, DoctorOptions)
     try:
         options = parser.parse_args(remove_ros_args(['doctor', *args])[1:])
         options.robot_file = (share_folder() / 'config' / 'robot.yaml' if options.robot == 'none'

@@ -29,11 +29,7 @@ Settings = TypeVar('Settings')
 
 def check_parameters(agent: Mapping[str, Any], gate: Mapping[str, Any],
                      recorder: Mapping[str, Any], files: str) -> list[Finding]:
-    """
-    Judge the parameters of the three processes.
-
-    :param files: Names of the files that they come from, for messages.
-    """
+    """Judge the parameters of the three processes; ``files`` names their sources in messages."""
     found = [*check_process('gate', gate, GATE), *check_process('agent', agent, AGENT),
              *check_agreement(agent, gate, recorder)]
     return found or [ok(CHECK, f'{files}: readable and consistent')]
@@ -46,11 +42,7 @@ def parameters_of(kinds: Sequence[type]) -> dict[str, Field]:
 
 def check_process(process: str, given: Mapping[str, Any], kinds: Sequence[type]
                   ) -> list[Finding]:
-    """
-    Report what a process would refuse at its start.
-
-    :param kinds: The settings that its parameters are made into.
-    """
+    """Report which parameters a process would refuse at its start, by the settings it makes."""
     known = parameters_of(kinds)
     found = []
     for name, value in given.items():
@@ -75,11 +67,7 @@ def check_process(process: str, given: Mapping[str, Any], kinds: Sequence[type]
 
 
 def make_settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
-    """
-    Make settings of those parameters that belong to them and have an allowed value.
-
-    :raises SettingsError: If the values contradict each other.
-    """
+    """Make settings of the allowed values; SettingsError if these contradict each other."""
     return kind(**{name: given[name] for name, item in parameters_of([kind]).items()
                    if name in given and is_allowed(item, given[name])})
 

@@ -24,13 +24,7 @@ COMFORTABLE = 0.8
 
 
 class PolicyTiming(NamedTuple):
-    """
-    Durations over some frames.
-
-    :param responses: From the start of a step to its output.
-    :param steps: Of whole steps, with what only later frames need.
-    :param conditions: Device, backend and threads, as they are shown.
-    """
+    """Durations to the output, and of whole steps with what only later frames need."""
 
     responses: Durations
     steps: Durations
@@ -39,12 +33,7 @@ class PolicyTiming(NamedTuple):
 
 def examine_policy(checkpoint: str, agent: AgentSettings, engine: EngineSettings,
                    gate: GateSettings) -> tuple[list[Finding], Preprocessing | None]:
-    """
-    Load a policy as the agent would, and time it.
-
-    :param checkpoint: A file, or a name in config/policies.
-    :returns: The findings, and what the policy does to images; None if it cannot be loaded.
-    """
+    """Load a policy as the agent would, and time it; also return what it does to images."""
     try:
         allow_transforms(filter(None, map(str.strip, agent.allow.split(','))))
         path = policy_file(Path(checkpoint))

@@ -37,13 +37,7 @@ def nodes_of(ends: Sequence[Endpoint]) -> str:
 
 def check_image_topic(topic: str, wanted: str, publishers: Sequence[Endpoint],
                       others: Mapping[str, str]) -> Finding:
-    """
-    Judge who publishes frames.
-
-    :param topic: The topic that the agent subscribes to.
-    :param wanted: The message type that it subscribes to.
-    :param others: The types of all topics that have frames, by topic.
-    """
+    """Judge who publishes frames; ``others`` has the types of all topics with frames, by topic."""
     right = [end for end in publishers if end.kind == wanted]
     if not publishers:
         return error('image topic', f"nobody publishes '{topic}'",
@@ -52,8 +46,7 @@ def check_image_topic(topic: str, wanted: str, publishers: Sequence[Endpoint],
         return error('image topic', f"'{topic}' has {publishers[0].kind} from "
                      f'{nodes_of(publishers)}; the agent expects {wanted}',
                      wrong_type_remedy(topic, publishers[0].kind, wanted, others))
-    deaf = [end for end in right if end.incompatible]
-    if deaf:
+    if deaf := [end for end in right if end.incompatible]:
         return error('image topic', f"'{topic}': {nodes_of(deaf)} offers {deaf[0].qos}, which the "
                      f'agent cannot receive: {deaf[0].incompatible}',
                      'let the driver publish with sensor QoS')
@@ -87,36 +80,24 @@ def wrong_type_remedy(topic: str, found: str, wanted: str, others: Mapping[str, 
 
 def check_command_topic(topic: str, wanted: str, gate: str, publishers: Sequence[Endpoint],
                         listeners: Sequence[Endpoint]) -> list[Finding]:
-    """
-    Judge who commands the base, and whether the base subscribes.
-
-    :param wanted: The message type that command_type stands for.
-    :param gate: The gate's name, with its namespace.
-    """
+    """Judge who commands the base besides the gate of this name, and whether it subscribes."""
     base = [end for end in listeners if end.node.rpartition('/')[2] not in WATCHERS]
-    return [check_types(topic, wanted, [*publishers, *base]) or check_base(topic, wanted, base),
-            check_rivals(topic, gate, publishers)]
+    return [check_base(topic, wanted, publishers, base), check_rivals(topic, gate, publishers)]
 
 
-def check_types(topic: str, wanted: str, ends: Sequence[Endpoint]) -> Finding | None:
-    """Find nodes that use another type of commands (G7)."""
-    foreign = [end for end in ends if end.kind != wanted]
-    if not foreign:
-        return None
-    other = COMMAND_TYPES.get(foreign[0].kind)
-    return error('base', f"'{topic}': {nodes_of(foreign)} uses {foreign[0].kind}; the gate "
-                 f'sends {wanted}, so they cannot communicate',
-                 f"set command_type of gate and recorder to '{other}'" if other else
-                 'set cmd_vel_topic to the topic of commands to the base')
-
-
-def check_base(topic: str, wanted: str, base: Sequence[Endpoint]) -> Finding:
-    """Judge who subscribes to commands of the right type."""
+def check_base(topic: str, wanted: str, publishers: Sequence[Endpoint], base: Sequence[Endpoint]
+               ) -> Finding:
+    """Judge who subscribes to commands, and whether all use the right type (G7)."""
+    if foreign := [end for end in (*publishers, *base) if end.kind != wanted]:
+        other = COMMAND_TYPES.get(foreign[0].kind)
+        return error('base', f"'{topic}': {nodes_of(foreign)} uses {foreign[0].kind}; the gate "
+                     f'sends {wanted}, so they cannot communicate',
+                     f"set command_type of gate and recorder to '{other}'" if other else
+                     'set cmd_vel_topic to the topic of commands to the base')
     if not base:
         return warning('base', f"nobody subscribes to '{topic}'", "start the base's driver, or "
                        'set cmd_vel_topic to its topic')
-    deaf = [end for end in base if end.incompatible]
-    if deaf:
+    if deaf := [end for end in base if end.incompatible]:
         return error('base', f"'{topic}': {nodes_of(deaf)} asks for {deaf[0].qos} and cannot "
                      f'receive from the gate: {deaf[0].incompatible}', 'let the driver subscribe '
                      'with reliable or best effort, and volatile QoS')
@@ -140,17 +121,12 @@ def check_rivals(topic: str, gate: str, publishers: Collection[Endpoint]) -> Fin
 SPEED = 0.05
 DRIVE = 1.0
 SILENCE = 2.0
-# Below this share of the commanded speed a base counts as standing.
+# Below this share of the commanded speed a base counts as stationary.
 STANDING = 0.2
 
 
 class OdometryMotion(NamedTuple):
-    """
-    A speed that odometry reported.
-
-    :param at: Steady time of its arrival [s].
-    :param speed: The forward speed [m/s].
-    """
+    """When odometry arrived, by the steady clock [s], and its forward speed [m/s]."""
 
     at: float
     speed: float
@@ -175,14 +151,7 @@ def reason_not_to(publishers: Sequence[Endpoint], listeners: Sequence[Endpoint],
 
 def check_wheels(motions: Sequence[OdometryMotion], start: float, silence: float, end: float,
                  speed: float) -> Finding:
-    """
-    Judge what the base did when commands stopped.
-
-    :param start: Steady time of the first command [s].
-    :param silence: Steady time of the last command before the zeros [s].
-    :param end: Steady time of the first zero [s].
-    :param speed: The commanded speed [m/s].
-    """
+    """Judge the base by the steady times [s] of the first and last command and the first zero."""
     slow = STANDING * speed
     driven = [motion for motion in motions if start <= motion.at <= silence]
     alone = [motion for motion in motions if silence < motion.at <= end]

@@ -236,7 +236,7 @@ def test_what_is_left_out_is_counted_and_foreign_units_are_named(tmp_path):
     assert len(run.stamps) == 29 and not np.isnan(run.traces['one'].arrivals).any()
     said = ' '.join(remarks(compare(run)))
     assert 'Left out of the recordings: 1 frames that cannot be decoded.' in said
-    assert 'steering stands wherever a yaw rate [rad/s] is named' in said
+    assert 'steering is shown wherever a yaw rate [rad/s] is named' in said
     # Angles 2.6, 2.7, 2.8 and 2.9 of 29 frames.
     assert 'one cannot ask for what the driver did in 13.8% of the frames' in said
 

@@ -78,5 +78,5 @@ def test_the_doctor_reads_the_old_name_and_says_the_new_one(tmp_path):
     setup = Setup(parse(['--params-file', str(path)]))
     assert setup.engine.backend == 'packed'
     (finding,) = [one for one in setup.findings if 'executor' in one.said]
-    assert finding.level.word == 'WARN'
+    assert finding.level.value == 'WARN'
     assert finding.said == "agent: 'executor' is called 'backend' now"
