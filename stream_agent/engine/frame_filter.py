@@ -134,10 +134,10 @@ class FrameFilter:
 
     def accept(self, stamp_ns: int, skipped: int = 0) -> bool:
         """
-        Take a frame that was not refused.
+        Take a frame that was not refused, and count those that are missing before it.
 
-        A camera that is slower than declared leaves no gaps: they are measured by the
-        camera's own period (F13).
+        Frames are counted by the camera's own period, as far as it is known. The memory ages by
+        the longer one of that and the declared period: a slow camera leaves no gaps (F13).
 
         :param skipped: Frames that were sent between the last one that was taken and this one.
         :returns: Whether the memory of earlier frames is too old to be used.
@@ -145,15 +145,13 @@ class FrameFilter:
         last_ns, self._last_ns = self._last_ns, stamp_ns
         if last_ns is None:
             return False
-        elapsed = (stamp_ns - last_ns) / NS
-        period = self.settings.camera_period
-        if self.period and self.period > (1 + RATE_TOLERANCE) * period:
-            period = self.period
+        elapsed, declared = (stamp_ns - last_ns) / NS, self.settings.camera_period
+        period = self.period or declared
         if elapsed > 0:
             self._intervals.append(elapsed / (1 + skipped))
-        missed = max(0, round(elapsed / period) - 1)
-        self.dropped['missed'] += missed
-        return elapsed <= 0 or missed > self.settings.max_gap
+        self.dropped['missed'] += max(0, skipped, round(elapsed / period) - 1)
+        missing = round(elapsed / max(period, declared)) - 1
+        return elapsed <= 0 or missing > self.settings.max_gap
 
     @property
     def period(self) -> float | None:

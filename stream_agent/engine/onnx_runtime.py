@@ -234,6 +234,12 @@ class OnnxRuntimeBackend(CompiledBackend):
         self._values |= self._buffers.reset({
             name: value for name, value in self._initial.items() if key_of(name) != self._input})
 
+    def rehearse(self, frame: np.ndarray) -> None:
+        """Compute the answer to a frame, and forget it; the answer itself uses the same memory."""
+        turns = self._buffers.turns
+        super().rehearse(frame)
+        self._buffers.turns = turns
+
     def settle(self) -> None:
         """Compute what only later frames need, and begin the next one."""
         super().settle()

@@ -5,6 +5,7 @@ from pathlib import Path
 import random
 import subprocess
 import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -315,3 +316,65 @@ print(events)
     said = subprocess.run([sys.executable, '-c', code, str(graph)], env=environment, check=True,
                           capture_output=True, text=True).stdout
     assert said == '[]\n'
+
+
+@pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
+@pytest.mark.parametrize('pattern', [newest_image_pattern, sequential_pattern])
+@pytest.mark.parametrize('name', GRAPHS)
+def test_a_rehearsal_changes_no_answer(name, pattern, backend):
+    network = network_of(scheduled(GRAPHS[name], 3), pattern(GRAPHS[name]))
+    if BACKENDS[backend].missing():
+        pytest.skip(BACKENDS[backend].missing())
+    engines = [Engine(network, backend=backend, threads=1) for _ in range(2)]
+    others = images(network, seed=9)
+    for (frame,), (other,) in zip(images(network), others):
+        engines[1].rehearse(other)
+        outputs = [engine.respond(frame) for engine in engines]
+        # Between the halves of a step it does nothing.
+        engines[1].rehearse(other)
+        for engine in engines:
+            engine.settle()
+        np.testing.assert_array_equal(*outputs)
+
+
+def fading(shape=(32, 24, 32)):
+    """Return a network whose memory fades by a tenth a frame."""
+    graph = graph_from_data({
+        'nodes': {'image': {'shape': shape}, 'memory': {'shape': shape},
+                  'command': {'shape': [2], 'activation': 'tanh'}},
+        'edges': [{'source': 'image', 'target': 'memory', 'transform': 'identity'},
+                  {'source': 'memory', 'target': 'memory', 'transform': 'convolution',
+                   'kernel': 1, 'streams': True},
+                  {'source': 'memory', 'target': 'command'}],
+        'output': 'command'})
+    network = network_of(graph, sequential_pattern(graph))
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.weight.copy_(0.9 * torch.eye(shape[0])[:, :, None, None])
+                module.bias.zero_()
+    return network
+
+
+@pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
+def test_a_memory_that_fades_to_nothing_is_no_slower(backend):
+    if BACKENDS[backend].missing():
+        pytest.skip(BACKENDS[backend].missing())
+    engine = Engine(fading(), backend=backend, threads=1)
+    ((bright,),) = images(fading(), length=1)
+    black = np.zeros_like(bright)
+
+    def least(frames):
+        durations = []
+        for frame in frames:
+            start = time.process_time()
+            engine.step(frame)
+            durations.append(time.process_time() - start)
+        return min(durations[5:])
+
+    before = least([bright] * 40)
+    for _ in range(1000):
+        engine.step(black)
+    assert least([black] * 40) < 1.2 * before
+    # What the caller computes is not touched.
+    assert np.float32(1e-40) * np.float32(1.0) > 0

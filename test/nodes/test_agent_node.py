@@ -232,8 +232,9 @@ def test_the_newest_frame_wins_and_latency_does_not_grow(start_node, camera, pee
     agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True,
                        max_gap=1000, camera_period=period)
     camera.wait_for_agent()
+    shown = []
     for index in range(300):
-        camera.show(index)
+        shown.append(camera.show(index))
         peer.spin(period)
     camera.settle_down()
     latencies = [heard.ros_ns - stamp_to_ns(heard.message.header.stamp)
@@ -243,10 +244,13 @@ def test_the_newest_frame_wins_and_latency_does_not_grow(start_node, camera, pee
     assert np.median(latencies[-third:]) < 2 * np.median(latencies[:third])
     agent.signal(signal.SIGINT)
     assert agent.wait() == 0
-    gaps = np.diff([stamp_to_ns(heard.message.header.stamp) for heard in camera.commands])
-    missed = sum(max(0, round(gap / 1e9 / period) - 1) for gap in gaps)
+    answered = [shown.index(stamp_to_ns(heard.message.header.stamp))
+                for heard in camera.commands]
+    missed = answered[-1] - answered[0] + 1 - len(answered)
     assert missed > 20
-    assert f"dropped {{'missed': {missed}}}" in agent.output
+    (counted,) = re.findall(r"'missed': (\d+)", agent.output)
+    # The camera of this test keeps no exact time, so stamps suggest some more.
+    assert missed <= int(counted) < 1.2 * missed
 
 
 def test_no_command_before_the_output_depends_on_an_image(start_node, camera, tmp_path):
