@@ -204,7 +204,7 @@ class Trainer:
         self._resume()
         start = saved = time.perf_counter()
         stopped = False
-        with StopRequests() as stop, self._open_progress() as progress:
+        with StopRequests() as stop, self._open_progress() as progress, flushed_denormals():
             while not stopped and len(self._losses) < self.options.steps:
                 step = len(self._losses)
                 loss = self._take(step)
