@@ -9,7 +9,7 @@ import time
 from types import SimpleNamespace
 
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -23,6 +23,7 @@ from stream_agent.command import STOP
 from stream_agent.engine.backends import usable
 from stream_agent.engine.engine import Engine
 from stream_agent.graph_files.graph_file import graph_from_data
+from stream_agent.images import stamp_of_serialized
 from stream_agent.network.checkpoint import CommandScale, load_policy, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -519,6 +520,148 @@ def test_one_process_computes_what_cannot_be_spread(start_node, camera, tmp_path
     assert not workers_of(agent)
     assert ('one process computes the network: 1 of 2 ranks has no work: edges with R = 0 join '
             'all nodes') in agent.output
+
+
+def failing(monkeypatch, failures):
+    """Let the next steps of any engine fail."""
+    respond = Engine.respond
+
+    def fail(self, frame):
+        if failures:
+            failures.pop()
+            raise RuntimeError('device is out of memory')
+        return respond(self, frame)
+
+    monkeypatch.setattr(Engine, 'respond', fail)
+
+
+@pytest.mark.any_time
+@pytest.mark.parametrize('failures, backend', [(1, 'packed'), (2, 'eager')])
+def test_a_step_that_fails_costs_its_frame_and_then_the_backend(
+        make_node, checkpoint, monkeypatch, failures, backend):
+    agent = make_node(checkpoint=checkpoint, backend='packed')
+    failing(monkeypatch, [1] * failures)
+    for index in range(failures + 3):
+        agent.on_image(message(agent, index), {})
+    assert (agent.commands, agent.engine.backend_name) == (3, backend)
+    assert not agent.finished
+
+
+@pytest.mark.any_time
+def test_the_third_step_in_a_row_that_fails_ends_the_agent_and_names_the_frame(
+        make_node, checkpoint, monkeypatch, capfd):
+    agent = make_node(checkpoint=checkpoint)
+    failing(monkeypatch, [1] * 3)
+    for index in range(3):
+        assert not agent.finished
+        msg = message(agent, index)
+        agent.on_image(msg, {})
+    assert agent.finished and agent.exit_code == 1 and agent.commands == 0
+    stamp = stamp_of_serialized(msg) / 1e9
+    assert f'no command for the frame of {stamp:.3f} s, as its step failed: device is out of' in (
+        capfd.readouterr().err)
+
+
+def status_of(heard):
+    return heard[-1].message.status[0]
+
+
+def film_until(camera, peer, done, show, seconds=15.0):
+    """Show frames at 30 Hz until something is true."""
+    end, index = time.monotonic() + seconds, 0
+    while not done():
+        assert time.monotonic() < end
+        show(index)
+        index += 1
+        peer.spin(1 / 30)
+
+
+def test_a_frozen_camera_stops_the_robot_and_is_told(start_node, camera, peer, checkpoint):
+    start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True, frozen_after=1.0)
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    camera.wait_for_agent()
+    film_until(camera, peer, lambda: len(camera.commands) > 5, camera.show)
+    assert twist_to_command(camera.commands[-1].message) != STOP
+    film_until(camera, peer, lambda: heard and 'has not changed' in status_of(heard).message,
+               lambda _: camera.show(5))
+    assert twist_to_command(camera.commands[-1].message) == STOP
+    assert status_of(heard).level == DiagnosticStatus.WARN
+    film_until(camera, peer,
+               lambda: twist_to_command(camera.commands[-1].message) != STOP, camera.show)
+
+
+def test_a_camera_that_is_missing_or_silent_is_told(start_node, camera, peer, checkpoint):
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    camera.wait_for_agent()
+    peer.spin_until(lambda: heard and 'no image for' in status_of(heard).message, 12.0)
+    assert status_of(heard).level == DiagnosticStatus.ERROR
+    assert "'/test_peer' is there for '/image' and sends nothing" in status_of(heard).message
+    peer.spin_until(lambda: "'/test_peer' is there" in agent.output)
+    film_until(camera, peer, lambda: status_of(heard).level == DiagnosticStatus.OK, camera.show)
+
+
+@pytest.mark.parametrize('rate', [60, 10])
+def test_a_camera_of_another_rate_is_told_and_keeps_its_memory(
+        start_node, camera, peer, checkpoint, rate):
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    camera.wait_for_agent()
+    end, index = time.monotonic() + 15.0, 0
+    while not (heard and 'frames a second, the policy is set to 30' in status_of(heard).message):
+        assert time.monotonic() < end
+        camera.show(index)
+        index += 1
+        peer.spin(1 / rate)
+    told = re.search(r'sends ([\d.]+) frames', status_of(heard).message)
+    assert float(told[1]) == pytest.approx(rate, rel=0.25)
+    assert 'memory reset' not in agent.output
+
+
+def test_two_cameras_are_told_and_neither_is_stepped(start_node, camera, peer, checkpoint):
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    camera.wait_for_agent()
+    film_until(camera, peer, lambda: len(camera.commands) > 5, camera.show)
+    other = peer.node.create_publisher(Image, 'image', WATCH_FRAME_QOS)
+    peer.spin_until(other.get_subscription_count)
+
+    def show_both(index):
+        camera.show(index)
+        peer.spin(0.01)
+        other.publish(array_to_image(picture(index), camera.now(), 'camera'))
+
+    film_until(camera, peer, lambda: 'two cameras' in status_of(heard).message, show_both)
+    count = len(camera.commands)
+    for index in range(20):
+        show_both(index)
+        peer.spin(0.02)
+    assert len(camera.commands) == count
+    assert status_of(heard).level == DiagnosticStatus.ERROR
+    assert agent.output.count('two cameras') == 1
+
+
+def test_an_impossible_transition_is_answered_and_a_shutdown_is_for_good(
+        start_node, camera, peer, checkpoint):
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
+    camera.wait_for_agent()
+    assert change_state(peer, Transition.TRANSITION_CONFIGURE) is False
+    assert change_state(peer, Transition.TRANSITION_ACTIVE_SHUTDOWN) is True
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    peer.spin(1.5)
+    assert not heard
+    agent.signal(signal.SIGINT)
+    assert agent.wait() == 0
+    assert 'Traceback' not in agent.output
+
+
+def test_diagnostics_tell_robots_apart(start, peer, checkpoint):
+    start('-m', 'stream_agent', 'agent', '--ros-args', '-r', '__ns:=/left', '-p',
+          f'checkpoint:={checkpoint}', '-p', 'autostart:=true', '-p', 'backend:=eager')
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    peer.spin_until(lambda: heard, 20.0)
+    status = status_of(heard)
+    assert (status.name, status.hardware_id) == ('left/agent: frames', '/left')
 
 
 @pytest.mark.parametrize('parameters, sentence', [
