@@ -69,10 +69,9 @@ class MeasuredResponse:
     """
     How soon a policy responded to changes of the scene.
 
-    :param frames: Frames from each change to its response; 0 for the changed frame itself.
-    :param seconds: Seconds from the changed frame's stamp to the arrival of the response, for the
-        same changes.
-    :param changes: How many changes could be judged, with a response or without.
+    :param frames: (N,), from each change to its response; 0 for the changed frame itself.
+    :param seconds: (N,), from the changed frame's stamp to the arrival of the response.
+    :param changes: The number of changes that could be judged, with a response or without.
     :param predicted: The frames that the policy's graph and pattern imply; None if unknown.
     """
 
@@ -83,7 +82,7 @@ class MeasuredResponse:
 
     @property
     def counts(self) -> dict[int, int]:
-        """How many changes were responded to at frame 0, 1, ..."""
+        """Number of changes responded to, by the frames until then, in ascending order."""
         return dict(sorted(Counter(self.frames.tolist()).items()))
 
 
@@ -270,15 +269,16 @@ def policy_figures(run: RunTraces, name: str, start_up: int, errors: np.ndarray,
                    effects: np.ndarray) -> PolicyFigures:
     """Calculate the figures of one policy over the frames from ``start_up`` on."""
     trace = run.traces[name]
-    arrivals, gated = trace.arrivals[start_up:], trace.gated_arrivals[start_up:]
-    stamps = run.stamps[start_up:]
+    arrivals, stamps = trace.arrivals[start_up:], run.stamps[start_up:]
+    lateral = run.lateral_errors[settled_frames(run)[:, 0]][start_up:]
     said = diagnostics_of(run, name)
     predicted = said.get('first response frame', '')
     return PolicyFigures(
         name, said.get('pattern', ''), len(stamps), classify(arrivals - stamps, run.period),
-        percentiles(arrivals - stamps), percentiles(gated - stamps),
+        percentiles(arrivals - stamps), percentiles(trace.gated_arrivals[start_up:] - stamps),
         percentiles(np.diff(np.sort(arrivals))), rates(arrivals),
-        lateral_rms(run, name, start_up), mean(errors), mean(effects),
+        float(np.sqrt(mean(lateral ** 2))) if run.description.get('driving') == name else np.nan,
+        mean(errors), mean(effects),
         first_response(run, trace, int(predicted) if predicted.isdigit() else None))
 
 
@@ -292,14 +292,6 @@ def mean(values: np.ndarray) -> np.ndarray:
     known = ~np.isnan(values)
     with np.errstate(invalid='ignore'):
         return np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
-
-
-def lateral_rms(run: RunTraces, name: str, start_up: int) -> float:
-    """Return the RMS of the lateral error [m] of a policy that drives; else nan."""
-    known = run.lateral_errors[settled_frames(run)[:, 0]][start_up:]
-    if run.description.get('driving') != name or np.isnan(known).all():
-        return float('nan')
-    return float(np.sqrt(np.nanmean(known ** 2)))
 
 
 def rates(arrivals: np.ndarray) -> tuple[float, float]:
