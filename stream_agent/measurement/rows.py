@@ -165,17 +165,16 @@ class FrameMatcher:
             # No such frame was published here: a stop, or the answer to another camera.
             self.without_frame += sum(map(len, frame.answers.values()))
             return []
-        return [self._row(stamp_ns, frame, policy, update, answer)
-                for policy, answers in frame.answers.items()
-                for update, answer in enumerate(sorted(answers) or [NO_ANSWER])]
-
-    def _row(self, stamp_ns: int, frame: _Frame, policy: str, update: int, answer: _Answer) -> Row:
-        gated = self._gated_for(answer) if policy == self._driving else NO_ANSWER
-        latency = (float('nan') if answer.arrival_ns is None
-                   else (answer.arrival_ns - stamp_ns) * 1e-9)
-        return Row(stamp_ns, policy, update, answer.arrival_ns, latency, *answer.command,
-                   *(frame.reference or UNKNOWN), gated.arrival_ns, *gated.command,
-                   frame.arrival_ns, frame.lateral_error)
+        rows = []
+        for policy, answers in frame.answers.items():
+            for update, answer in enumerate(sorted(answers) or [NO_ANSWER]):
+                gated = self._gated_for(answer) if policy == self._driving else NO_ANSWER
+                _, arrival_ns, command = answer
+                latency = float('nan') if arrival_ns is None else (arrival_ns - stamp_ns) * 1e-9
+                rows.append(Row(stamp_ns, policy, update, arrival_ns, latency, *command,
+                                *(frame.reference or UNKNOWN), gated.arrival_ns, *gated.command,
+                                frame.arrival_ns, frame.lateral_error))
+        return rows
 
     def _gated_for(self, answer: _Answer) -> _Answer:
         """
