@@ -79,12 +79,7 @@ def rectangle(x: tuple[float, float], y: tuple[float, float], z: float, pixels: 
 
 
 def horizon_mesh(panorama: np.ndarray, height: float) -> Mesh:
-    """
-    Return the surroundings as a part of a sphere around a camera, seen from inside.
-
-    :param panorama: What ``draw_panorama`` drew.
-    :param height: Of the camera above the ground [m].
-    """
+    """Return the surroundings as part of a sphere around a camera at a height [m]."""
     rows, columns = panorama.shape[:2]
     # Centres of the pixels from one seam to the other, to the right, and from top to bottom.
     column = np.linspace(0, columns, AZIMUTHS + 1)

@@ -135,11 +135,7 @@ def wheel(name: str, x: float, y: float) -> Content:
 
 def hinge(parent: str, child: str, axis: tuple[int, int, int] = (0, 1, 0), stop: float = 1e16
           ) -> Content:
-    """
-    Return a joint that turns about an axis of its child, by default the axle of a wheel.
-
-    :param stop: Greatest angle [rad], to both sides.
-    """
+    """Return a joint about an axis of its child, by default a wheel's, up to a stop [rad]."""
     return {'@name': f'{child}_joint', '@type': 'revolute', 'parent': parent, 'child': child,
             'axis': {'xyz': axis, 'limit': {'lower': -stop, 'upper': stop}}}
 

@@ -38,13 +38,7 @@ COLUMNS = ('x', 'y', 'heading', 'curvature')
 
 
 class World(NamedTuple):
-    """
-    What is known about a world that was written.
-
-    :param settings: Of the embedded simulator; the expert's are those of the reference.
-    :param start: Of the robot.
-    :param seed: Of course and look.
-    """
+    """A world that was written: settings of its embedded twin and expert, start of the robot."""
 
     course: Course
     settings: SimulationSettings

@@ -17,11 +17,7 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """
-    An estimate and its confidence interval.
-
-    :param low: The lower bound; nan, as ``high``, if there are too few frames for an interval.
-    """
+    """An estimate and its confidence bounds, which are nan if there are too few frames."""
 
     estimate: float
     low: float

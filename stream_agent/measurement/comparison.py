@@ -169,11 +169,7 @@ class PolicyFigures:
 
 @dataclass(frozen=True)
 class Difference:
-    """
-    One policy minus another, on the same frames; for every quantity less is better.
-
-    :param resolution: A difference within plus or minus this counts as none.
-    """
+    """One policy minus another on the same frames; less is better, up to a resolution."""
 
     quantity: str
     unit: str

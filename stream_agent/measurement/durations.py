@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable
 from itertools import accumulate
 import math
 import time
@@ -60,16 +61,12 @@ class Durations:
 
 
 class Rate:
-    """
-    How often something happens.
+    """How often something happens, by a clock [s]: the steady one, except for recorded events."""
 
-    :param clock: Returns the time [s]; the steady clock, except for recorded events.
-    """
-
-    def __init__(self, clock=time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._recent = deque()
-        self._first = None
+        self._recent: deque[float] = deque()
+        self._first: float | None = None
         self._second = 0
         self._in_second = 0
         self._worst = math.inf

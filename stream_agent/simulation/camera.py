@@ -64,17 +64,6 @@ class Camera:
         position = turn @ (self.forward, 0.0, self.height) + (pose.x, pose.y, 0.0)
         return turn @ self.rotation_in_vehicle, position
 
-    def project(self, points: np.ndarray, pose: Pose) -> np.ndarray:
-        """
-        Return columns and rows, (N, 2), also beyond the image's edges; NaN behind the camera.
-
-        :param points: x, y, z in the world [m], (N, 3); the ground is z = 0.
-        """
-        rotation, position = self.pose_in_world(pose)
-        optical = (np.asarray(points, float) - position) @ rotation
-        depth = np.where(optical[:, 2:] > 0.0, optical[:, 2:], np.nan)
-        return (optical @ self.matrix.T)[:, :2] / depth
-
     def ground_to_pixels(self, pose: Pose) -> np.ndarray:
         """Return the homography (3, 3) from (x, y, 1) on the ground [m] to pixels."""
         rotation, position = self.pose_in_world(pose)

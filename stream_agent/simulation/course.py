@@ -24,12 +24,7 @@ class CourseError(ValueError):
 
 
 class Location(NamedTuple):
-    """
-    A position relative to the centre line.
-
-    :param arc_length: From the start along the centre line [m], 0 to the course's length.
-    :param lateral_error: Distance from the centre line [m], positive to the left.
-    """
+    """How far a position is along the centre line [m], and to the left of it [m]."""
 
     arc_length: float
     lateral_error: float

@@ -37,7 +37,6 @@ class PurePursuit:
                        limited(self.target_speed * curvature, self.max_yaw_rate))
 
 
-NS = 1_000_000_000
 # Enough for images that are late by a second among poses at a kilohertz.
 MOST_POSES = 1000
 MOST_FRAMES = 100

@@ -119,29 +119,28 @@ class GroundTexture:
             self.beyond)
 
 
-def draw_ground(course: Course, look: Appearance, rng: np.random.Generator, coloured: bool,
-                resolution: float = RESOLUTION) -> GroundTexture:
+def draw_ground(course: Course, look: Appearance, rng: np.random.Generator, coloured: bool
+                ) -> GroundTexture:
     """Draw the ground around a course."""
-    painter = Painter(course, look, rng, coloured, resolution)
+    painter = Painter(course, look, rng, coloured)
     painter.patches()
     painter.lane()
     painter.stains()
     painter.grain()
     painter.fade()
     x, y = painter.origin.tolist()
-    return GroundTexture(painter.pixels, (x, y), resolution, painter.ink(look.ground))
+    return GroundTexture(painter.pixels, (x, y), RESOLUTION, painter.ink(look.ground))
 
 
 class Painter:
     """Draws on the ground around a course in metres; the picture has three channels or one."""
 
     def __init__(self, course: Course, look: Appearance, rng: np.random.Generator,
-                 coloured: bool, resolution: float) -> None:
-        self.course, self.look, self.rng = course, look, rng
-        self.coloured, self.resolution = coloured, resolution
+                 coloured: bool) -> None:
+        self.course, self.look, self.rng, self.coloured = course, look, rng, coloured
         self.origin = course.points.min(axis=0) - MARGIN
         extent = course.points.max(axis=0) + MARGIN - self.origin
-        columns, rows = (int(side) + 1 for side in extent / resolution)
+        columns, rows = (int(side) + 1 for side in extent / RESOLUTION)
         self.shape = rows, columns
         self.pixels = np.empty((*self.shape, 3) if coloured else self.shape, np.uint8)
         self.pixels[:] = self.ink(look.ground)
@@ -157,15 +156,15 @@ class Painter:
     def polygons(self, pixels: np.ndarray, outlines: list[np.ndarray], ink: tuple[float, ...]
                  ) -> None:
         """Fill what lies within an odd number of outlines [m], each (N, 2)."""
-        dots = [np.rint((outline - self.origin) / self.resolution * 2 ** SHIFT).astype(np.int32)
+        dots = [np.rint((outline - self.origin) / RESOLUTION * 2 ** SHIFT).astype(np.int32)
                 for outline in outlines]
         cv2.fillPoly(pixels, dots, ink, cv2.LINE_AA, SHIFT)
 
     def patches(self) -> None:
         """Scatter ellipses and boxes; the lane is painted over them."""
         rows, columns = self.shape
-        extent = np.array([columns, rows]) * self.resolution
-        for _ in range(int(self.look.clutter * (rows * columns * self.resolution ** 2))):
+        extent = np.array([columns, rows]) * RESOLUTION
+        for _ in range(int(self.look.clutter * (rows * columns * RESOLUTION ** 2))):
             centre = self.origin + self.rng.uniform(0.0, 1.0, 2) * extent
             outline = random_outline(self.rng, centre, *self.rng.uniform(0.03, 0.3, 2))
             colour = tinted(self.rng, self.rng.uniform(20.0, 235.0), 25.0)
@@ -220,9 +219,9 @@ class Painter:
     def fade(self) -> None:
         """Let everything run into the colour of the ground towards the edges."""
         weights = [np.clip(np.minimum(np.arange(n), np.arange(n)[::-1])
-                           * (self.resolution / FADE), 0.0, 1.0) for n in self.shape]
+                           * (RESOLUTION / FADE), 0.0, 1.0) for n in self.shape]
         weight = np.minimum.outer(*weights).astype(np.float32)
-        width = int(FADE / self.resolution) + 1
+        width = int(FADE / RESOLUTION) + 1
         ink = np.float32(self.ink(self.look.ground))
         for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
             share = weight[edge][..., None] if self.coloured else weight[edge]
@@ -231,10 +230,8 @@ class Painter:
 
 def as_ink(colour: Colour, coloured: bool) -> tuple[float, ...]:
     """Return a colour in as many channels as a picture has: itself, or its luminance."""
-    if coloured:
-        return tuple(float(value) for value in colour)
     red, green, blue = colour
-    return (float(0.299 * red + 0.587 * green + 0.114 * blue),)
+    return colour if coloured else (0.299 * red + 0.587 * green + 0.114 * blue,)
 
 
 def random_outline(rng: np.random.Generator, centre: np.ndarray, half_length: float,

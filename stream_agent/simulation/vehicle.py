@@ -12,13 +12,7 @@ LONGEST_SUBSTEP = 0.005
 
 
 class Pose(NamedTuple):
-    """
-    Where the vehicle's rear axle, or wheel axis, is in the world.
-
-    :param x: [m].
-    :param y: [m].
-    :param yaw: [rad], from the x axis to the left; not wrapped.
-    """
+    """Where a vehicle's (rear) axle is in the world [m]; yaw [rad] to the left, not wrapped."""
 
     x: float
     y: float
@@ -157,7 +151,7 @@ class VehicleDisturbance:
     """
     Pushes a vehicle off course now and then, so that its driver shows the way back.
 
-    :param strength: Largest added yaw rate [rad/s].
+    :param strength: Greatest added yaw rate [rad/s].
     """
 
     def __init__(self, generator: np.random.Generator, strength: float) -> None:

@@ -21,8 +21,8 @@ TOP = 0.9
 BOTTOM = -0.05
 
 
-def draw_panorama(look: Appearance, rng: np.random.Generator, coloured: bool,
-                  clutter: float = 1.0) -> np.ndarray:
+def draw_panorama(look: Appearance, rng: np.random.Generator, coloured: bool, clutter: float
+                  ) -> np.ndarray:
     """
     Draw the surroundings, all around.
 
@@ -110,15 +110,13 @@ class View:
         turned = abs(motion.yaw_rate) * exposure
         rolled = abs(motion.speed) * exposure / self.camera.height
         moved_px = self.camera.focal_length_px * (turned + 0.5 * rolled)
-        if moved_px < 0.25:
-            return self.render(motion.pose)
-        # About as many pictures as show the motion without gaps.
-        count = min(MOST_EXPOSURES, 1 + math.ceil(moved_px))
-        images = [self.render(motion.before(exposure * i / (count - 1))) for i in range(count)]
-        total = images[0]
-        for i, image in enumerate(images[1:], start=2):
-            total = cv2.addWeighted(total, 1.0 - 1.0 / i, image, 1.0 / i, 0.0)
-        return total
+        # About as many more pictures as show the motion without gaps.
+        more = min(MOST_EXPOSURES - 1, math.ceil(moved_px)) if moved_px >= 0.25 else 0
+        mean = self.render(motion.pose)
+        for i in range(1, more + 1):
+            image = self.render(motion.before(exposure * i / more))
+            mean = cv2.addWeighted(mean, 1.0 - 1.0 / (i + 1), image, 1.0 / (i + 1), 0.0)
+        return mean
 
 
 def make_bands(camera: Camera, ground: GroundTexture, sky_rows: int) -> list[Band]:
@@ -197,11 +195,7 @@ cached_course = lru_cache(maxsize=256)(random_course)
 
 
 class Scene:
-    """
-    A course, and how it is seen.
-
-    :param seed: Of the course; ``look_seed`` is that of everything that is seen.
-    """
+    """A course, and how it is seen; each has its own seed."""
 
     def __init__(self, settings: SimulationSettings, seed: int, look_seed: int) -> None:
         rng = np.random.default_rng([look_seed, 1])
