@@ -34,7 +34,7 @@ class Mesh(NamedTuple):
 
     def write(self, folder: Path, name: str) -> None:
         """Write ``name.obj``, its material ``name.mtl`` and its picture ``name.png``."""
-        # Always in colours: of grey pictures ogre2 makes no smaller copies for what is far away.
+        # Always in colour: ogre2 makes no smaller copies of grey pictures for what is far away.
         picture = cv2.cvtColor(self.pixels, cv2.COLOR_GRAY2BGR if self.pixels.ndim == 2
                                else cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(folder / f'{name}.png'), picture)
@@ -44,7 +44,7 @@ class Mesh(NamedTuple):
             f'mtllib {name}.mtl', f'usemtl {name}',
             *(' '.join([kind, *(f'{value:.6f}' for value in row)])
               for kind, rows in (('v', self.vertices), ('vt', self.texture)) for row in rows),
-            # All the same, as nothing is lit; without any, ogre2 draws all of it white.
+            # One for all, as nothing is lit; without normals, ogre2 draws everything white.
             'vn 0 0 1',
             *('f ' + ' '.join(f'{i}/{i}/1' for i in face) for face in self.faces + 1), '']))
 

@@ -26,7 +26,7 @@ OF_ROBOT = 2
 ALL_ELSE = 2 ** 30 - 1 - OF_ROBOT
 # Above the greatest angle that is commanded, so that the joint never decides.
 STEERING_STOP = 1.2
-# What both kinds of drive are told.
+# Settings of both kinds of drive.
 DRIVE = {
     'wheel_separation': TRACK, 'wheel_radius': WHEEL_RADIUS, 'topic': 'cmd_vel',
     'odom_topic': 'odom', 'tf_topic': 'odom_tf', 'odom_publish_frequency': ODOMETRY_RATE,
@@ -66,7 +66,7 @@ def base_link(rate: float, camera: Camera, middle: float) -> Content:
 
 
 def camera_sensor(rate: float, camera: Camera) -> Content:
-    """Return the camera of the embedded simulator; SDF too turns by yaw last."""
+    """Return the camera of the embedded simulator; SDF also applies the yaw last."""
     return {'@name': 'camera', '@type': 'camera',
             'pose': (camera.forward, 0.0, camera.height, 0.0, camera.pitch, camera.yaw),
             'update_rate': rate, 'always_on': True, 'topic': 'image',
@@ -74,7 +74,7 @@ def camera_sensor(rate: float, camera: Camera) -> Content:
                 'camera_info_topic': 'camera_info', 'optical_frame_id': CAMERA_FRAME,
                 'horizontal_fov': camera.field_of_view,
                 'image': {'width': camera.width_px, 'height': camera.height_px,
-                          # More costs frames where there is no GPU.
+                          # More would cost frames where there is no GPU.
                           'format': 'R8G8B8', 'anti_aliasing': 1},
                 'clip': {'near': 0.02, 'far': 500.0}, 'visibility_mask': ALL_ELSE}}
 
@@ -104,7 +104,7 @@ def differential_parts(vehicle: DifferentialDrive) -> Parts:
 
 
 def car_parts(vehicle: Bicycle) -> Parts:
-    """Return the same of a car: four wheels, those in front on knuckles that steer."""
+    """Return a car's middle [m], four wheels, the front ones on knuckles, joints, and drive."""
     links, joints = [], []
     for side, y in SIDES:
         rear, knuckle, front = f'rear_{side}_wheel', f'{side}_knuckle', f'front_{side}_wheel'

@@ -81,7 +81,7 @@ def write_world(settings: SimulationSettings, seed: int, folder: Path) -> None:
 
 def read_world(folder: Path) -> World:
     """
-    Read the course of a folder, and what the embedded simulator would be set to.
+    Read the course of a folder, and the settings of the embedded simulator.
 
     :raises OSError: If a file cannot be read.
     :raises WorldError: If it is damaged.

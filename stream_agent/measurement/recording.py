@@ -195,7 +195,7 @@ def whole_lines(path: Path) -> list[str]:
                              ) from error
 
 
-# How a field is read, by the type of its column; what is unknown was written as nothing.
+# How a field is read, by the type of its column; an empty field is an unknown value.
 READERS = {str: str, int: int, float: lambda text: float(text or 'nan'),
            int | None: lambda text: int(text) if text else None}
 

@@ -22,7 +22,7 @@ PLOTS = (
     ('How late the commands came', 'Further left is earlier; a steep line is a regular one.',
      plots.latency_distribution, plots.NARROW),
     ('What lateness and wrongness add up to', 'Large: the policy, with the 95 % interval of its '
-     'error and the middle 90 % of its latencies. Small: moments of the run, but for the '
+     'error and the middle 90 % of its latencies. Small: moments of the run, except the '
      'few far above. Lower left is better.', plots.error_against_latency, plots.NARROW),
     ('What was being commanded', 'The second in which the reference moved most. A command counts '
      'from its arrival until the next one.', plots.close_up, (10.2, 3.0)),
@@ -126,11 +126,11 @@ def text(comparison: Comparison) -> str:
     return '\n\n'.join(part for part in parts if part)
 
 
-def report(folder: Path) -> tuple[str, Path | None]:
+def report(folder: Path) -> tuple[str, Path]:
     """
     Compare a recording and write its report.
 
-    :returns: The text for the terminal, and the report's path; None if nothing was recorded.
+    :returns: The text for the terminal, and the report's path.
     :raises RecordingError: If the folder is not a recording, or the report cannot be written.
     """
     comparison = compare(read_run(folder))
@@ -138,7 +138,7 @@ def report(folder: Path) -> tuple[str, Path | None]:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Make the report of a recording again."""
+    """Make the report of an existing recording."""
     parser = argparse.ArgumentParser(prog='python -m stream_agent.measurement.report',
                                      description='Makes the report of a recording again.')
     parser.add_argument('folder', type=Path, help='Folder of a recording, as results/latest')

@@ -55,7 +55,7 @@ class Course:
 
     def locate(self, position: tuple[float, float], hint: float | None = None) -> Location:
         """
-        Find the nearest point of the centre line, to 0.1 mm.
+        Find the nearest point of the centre line; the distance to it is exact to 0.1 mm.
 
         :param position: x and y [m].
         :param hint: An arc length [m] near which the position was just before: the search

@@ -12,7 +12,7 @@ from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Motion, Pose, Vehicle
 from stream_agent.simulation.view import Scene
 
-# Instants nearer than this [s] are the same; far below anything that matters, above rounding.
+# Instants nearer than this [s] are the same: far above rounding, far below all that matters.
 SAME_INSTANT = 1e-9
 
 
@@ -61,7 +61,7 @@ class SimulatedFrame(Moment):
 
 class DrivingEnvironment:
     """
-    One vehicle on one course, advancing by one camera period a step.
+    One vehicle on one course, advancing by one camera period per step.
 
     Time is exact: commands act, and images are captured, at their own instants and not at
     the next step. At the reset the vehicle is at rest on the centre line. A capture that a

@@ -68,7 +68,7 @@ class SimulationSettings:
 
 def read_settings(path: Path) -> SimulationSettings:
     """
-    Read what a parameter file of ROS says of the simulator's course, camera and robot.
+    Read what a parameter file of ROS says about the simulator's course, camera and robot.
 
     :raises ParameterFileError: If it is not such a file.
     :raises SettingsError: If a value cannot be simulated.

@@ -114,7 +114,7 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
                                 'choose one that can be written')
 
 
-def test_reading_what_is_no_recording(tmp_path):
+def test_reading_what_is_not_a_recording(tmp_path):
     path = tmp_path / ROWS_FILE
     with pytest.raises(RecordingError) as error:
         read_rows(tmp_path)
