@@ -106,7 +106,7 @@ def feedback_edges(graph: GraphSpec) -> set[Edge]:
     """Return edges without which there is no cycle: the marked ones first, others as needed."""
     back = {(edge.source, edge.target) for edge in graph.edges
             if edge.source == edge.target
-            or edge.streams and edge.source in reachable(graph.edges, [edge.target])}
+            or edge.streams and edge.source in reachable(edges_of(graph), [edge.target])}
     left = nx.DiGraph()
     left.add_nodes_from([*graph.inputs, *graph.by_name])
     left.add_edges_from(edge for edge in edges_of(graph) if edge not in back)

@@ -10,7 +10,7 @@ import numpy as np
 from stream_agent.theory.graph import GraphSpec, reachable, with_schedule
 from stream_agent.theory.information import Ages, delay_edges, information_ages, memory_edges
 from stream_agent.theory.patterns import (
-    Edge, Pattern, sequential_pattern, streaming_edges, streaming_pattern, update_order)
+    Edge, edges_of, Pattern, sequential_pattern, streaming_edges, streaming_pattern, update_order)
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.rollout import response_cone, sources_of
 
@@ -261,15 +261,13 @@ def truncated(graph: GraphSpec, device: Device) -> Candidate | None:
 
 def part_of(graph: GraphSpec, names: set[str]) -> GraphSpec | None:
     """Return the nodes that lie between inputs and output in a part; None if none do."""
-    inner = [edge for edge in graph.edges if edge.source in names and edge.target in names]
-    fed = reachable(inner, graph.inputs)
-    read = reachable([replace(edge, source=edge.target, target=edge.source) for edge in inner],
-                     [graph.output])
-    useful = fed & read
+    inner = [(u, v) for u, v in edges_of(graph) if {u, v} <= names]
+    useful = reachable(inner, graph.inputs) & reachable(
+        [(v, u) for u, v in inner], [graph.output])
     if graph.output not in useful:
         return None
     return GraphSpec(tuple(node for node in graph.nodes if node.name in useful),
-                     tuple(edge for edge in inner if {edge.source, edge.target} <= useful),
+                     tuple(edge for edge in graph.edges if {edge.source, edge.target} <= useful),
                      graph.output)
 
 
