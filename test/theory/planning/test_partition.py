@@ -8,13 +8,13 @@ from hypothesis import given, strategies as st
 import pytest
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec, with_schedule
 from stream_agent.theory.patterns import (
-    is_valid, newest_image_pattern, sequential_pattern, streaming_pattern)
+    newest_image_pattern, sequential_pattern, streaming_pattern)
 from stream_agent.theory.planning.costs import CostError, NodeCosts
 from stream_agent.theory.planning.partition import (
     check_partition, MessageCost, PartitionError, sent_at, work_order)
 from stream_agent.theory.planning.partition_search import Blocks, ExactSearch, partition, placed_on
 from stream_agent.theory.rollout import rollout_window
-from support.graphs import bare_graph
+from support.graphs import bare_graph, is_valid
 from support.strategies import examples, scheduled_networks
 
 LINK = MessageCost(per_message=0.3, per_byte=0.01, latency=0.0)
