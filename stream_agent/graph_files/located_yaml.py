@@ -38,7 +38,6 @@ class PlacedMap(dict):
         return self.places.get(key, self.place)
 
     def without(self, *keys: str) -> 'PlacedMap':
-        """Return the map without some keys."""
         return PlacedMap({key: self[key] for key in self if key not in keys},
                          self.place, self.places)
 
@@ -122,15 +121,13 @@ class Reader:
     def read_document(self) -> Any:
         """Read the one document of the file; None if it is empty."""
         value = None
+        first = True
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
-                value = self.read(next(self.events))
-                next(self.events)
-                break
-        for event in self.events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                raise GraphError(f'{self.place(event)}: a second document begins here; '
-                                 'a graph file holds one')
+                if not first:
+                    raise GraphError(f'{self.place(event)}: a second document begins here; '
+                                     'a graph file holds one')
+                value, first = self.read(next(self.events)), False
         return value
 
     def read(self, event: yaml.Event, depth: int = 0) -> Any:
