@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from matplotlib import rc_context
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
@@ -128,7 +127,12 @@ def draw_graph(graph: GraphSpec, pattern: Pattern, name: str = '') -> Figure:
                  for frame in range(1, graph.hyperperiod + 1)]
         always, ever = set.intersection(*cones), set.union(*cones)
         figure, axes = canvas(layout.width, layout.height, headline(graph, pattern, name),
-                              entries(pattern, bool(always), ever > always))
+                              [*edge_entries(map(bool, pattern.values())),
+                               *[box_entry('response cone', facecolor=CONE)] * bool(always),
+                               *[box_entry('response cone of some frames', facecolor=CONE,
+                                           hatch=HATCH)] * (ever > always),
+                               box_entry('input: round ends; output: double border',
+                                         edgecolor=FAINT)])
         draw_edges(axes, ((bool(pattern[edge]), points)
                           for edge, points in layout.curves.items()))
         for node in graph.nodes:
@@ -193,14 +197,6 @@ def draw_node(axes: Axes, graph: GraphSpec, node: NodeSpec, box: Box, fill: dict
         axes.text(box.x, top + LINE_HEIGHT * i, line, fontsize=DETAIL_SIZE if i else NAME_SIZE,
                   fontweight='normal' if i else 'bold', ha='center', va='center_baseline',
                   zorder=6, bbox=behind if fill['hatch'] else None)
-
-
-def entries(pattern: Pattern, always: bool, at_times: bool) -> list[Artist]:
-    """Return the legend; whether nodes are in the cone of every frame, or of some frames only."""
-    return [*edge_entries(map(bool, pattern.values())),
-            *[box_entry('response cone', facecolor=CONE)] * always,
-            *[box_entry('response cone of some frames', facecolor=CONE, hatch=HATCH)] * at_times,
-            box_entry('input: round ends; output: double border', edgecolor=FAINT)]
 
 
 def edge_entries(streams: Iterable[bool]) -> list[Line2D]:

@@ -62,11 +62,7 @@ class Layers(NamedTuple):
 
 
 def arrange(graph: GraphSpec) -> Layers:
-    """
-    Put nodes into layers, and order them so that few edges cross.
-
-    :raises DrawingError: If that takes too many places.
-    """
+    """Put nodes into layers, and order them so that few edges cross."""
     layer = layers_of(graph)
     places = len(layer) + sum(abs(layer[v] - layer[u]) for u, v in edges_of(graph))
     if places > MOST_PLACES:

@@ -179,15 +179,10 @@ def curve(edge: Edge, stops: list[Stop], columns: list[tuple[float, float]],
             middle = (points[-1][0] + enter) / 2
             points += [(middle, points[-1][1]), (middle, y(following)), (enter, y(following))]
         if following.role != 'in':
-            leave = right if heading > 0 else left
-            points += straight(points[-1], (leave, y(following)))
+            (a, b), (c, d) = points[-1], (right if heading > 0 else left, y(following))
+            points += [((2 * a + c) / 3, (2 * b + d) / 3), ((a + 2 * c) / 3, (b + 2 * d) / 3),
+                       (c, d)]
     return np.array(points)
-
-
-def straight(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
-    """Return the two control points and the end of a straight piece."""
-    (a, b), (c, d) = start, end
-    return [((2 * a + c) / 3, (2 * b + d) / 3), ((a + 2 * c) / 3, (b + 2 * d) / 3), (c, d)]
 
 
 def fitted(boxes: dict[str, Box], curves: dict[Edge, Curve]) -> Layout:

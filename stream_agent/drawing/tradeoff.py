@@ -74,11 +74,13 @@ def draw_tradeoff(candidates: Sequence[TradeoffPoint], period: float, title: str
         draw_points(left, candidates, ages)
         left.set(xlabel='age of the newest information [ms]',
                  ylabel='age of the oldest information [ms]',
-                 xlim=(0, 1.25 * max(x for x, _ in ages)), ylim=(0, 1.12 * max(map(max, ages))))
+                 xlim=(0, 1.25e3 * max(c.newest_age for c in candidates)),
+                 ylim=(0, 1.12e3 * max(max(c.newest_age, c.oldest_age) for c in candidates)))
         draw_points(right, candidates, durations)
-        draw_period(right, 1e3 * period, 1.25 * max(1e3 * period, *(x for x, _ in durations)))
+        draw_period(right, 1e3 * period,
+                    1.25e3 * max(period, *(c.frame_cost for c in candidates)))
         right.set(xlabel='cost of a frame [ms]', ylabel='response latency [ms]',
-                  ylim=(0, 1.2 * max(y for _, y in durations)))
+                  ylim=(0, 1.2e3 * max(c.response_latency for c in candidates)))
         legend_outside(figure, 'lower left', handles=entries(candidates), ncols=5)
         # Labels need to know where the points will be.
         figure.canvas.draw()

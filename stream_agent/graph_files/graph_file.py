@@ -92,11 +92,7 @@ def graph_from_data(data: Any) -> GraphSpec:
 
 
 def build(files: list[PlacedMap], check: Callable) -> GraphSpec:
-    """
-    Return the graph of one or more files, each after those that it includes.
-
-    :param check: Refuses nodes and edges that do not belong together.
-    """
+    """Return the graph of files, each after those that it includes; ``check`` sees the whole."""
     expansion = Expansion(read_templates(files))
     parts = Parts()
     for file in files:
@@ -184,12 +180,7 @@ def output_of(files: list[PlacedMap], nodes: list[NodeSpec], edges: list[EdgeSpe
 
 
 def follow(path: str, chain: list[str], read: dict[str, PlacedMap]) -> None:
-    """
-    Read a file after those that it includes, each once.
-
-    :param chain: The files that lead to this one.
-    :param read: By path; the file is added.
-    """
+    """Read a file after those that it includes, each once; the files of a chain lead to it."""
     graph = read_file(path)
     chain = [*chain, os.path.normpath(path)]
     for place, name in items(graph.at('include'), 'list of files', graph.get('include')):

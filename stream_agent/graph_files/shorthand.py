@@ -43,11 +43,7 @@ def given(name: str, level: int) -> str:
 
 
 def read_names(place: str, value: Any) -> list[str]:
-    """
-    Return the names of a name, a range of names such as ``h{1..3}``, or a list of those.
-
-    :raises GraphError: If it is none of these, or over 10,000 names.
-    """
+    """Return the names of a name, a range of names such as ``h{1..3}``, or a list of those."""
     if isinstance(value, list):
         names = []
         for item_place, item in zip(value.places, value):
@@ -128,11 +124,7 @@ class Parts:
 
 def check_keys(what: str, data: Any, place: str, required: tuple[str, ...] = (),
                optional: tuple[str, ...] = ()) -> PlacedMap:
-    """
-    Return a map, or refuse what is not a map, lacks a key, or has one that means nothing.
-
-    :param what: What is expected at the place, for messages.
-    """
+    """Return a map of a kind, or refuse what is not one, lacks a key, or has an unknown one."""
     known = (*required, *optional)
     if not isinstance(data, PlacedMap):
         fault = f'the {what} is empty' if data is None else f'{show(data)} is not a {what}'
@@ -160,11 +152,7 @@ def items(place: str, what: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def read_nodes(place: str, data: Any) -> list[NodePart]:
-    """
-    Read ``nodes``: a map from names to settings, or a list of names.
-
-    :raises GraphError: If it is neither.
-    """
+    """Read ``nodes``: a map from names to settings, or a list of names."""
     nodes = []
     if not isinstance(data, PlacedMap):
         for item_place, item in items(place, 'list of names', data):
@@ -184,11 +172,7 @@ def read_nodes(place: str, data: Any) -> list[NodePart]:
 
 
 def read_edges(place: str, data: Any) -> list[EdgePart]:
-    """
-    Read ``edges``: a list of maps and of ``u->v``.
-
-    :raises GraphError: If an edge is neither, or its ends are not clear.
-    """
+    """Read ``edges``: a list of maps and of ``u->v``."""
     edges = []
     for item_place, item in items(place, 'list of edges', data):
         if isinstance(item, str):

@@ -134,11 +134,7 @@ class Expansion:
         self.budget = TemplateBudget()
 
     def read(self, body: PlacedMap, chain: tuple[str, ...] = ()) -> Parts:
-        """
-        Return the nodes and edges of a file, or of a template with its values put in.
-
-        :param chain: The templates around it, the outermost first.
-        """
+        """Return the nodes and edges of a file, or of a template within a chain of templates."""
         parts = Parts()
         for key in body:
             if key == 'blocks':
@@ -216,11 +212,7 @@ def shared(parts: Parts, label: Any, place: str) -> Parts:
 
 
 def read_templates(files: list[PlacedMap]) -> dict[str, PlacedMap]:
-    """
-    Return the templates of all files, each with its ``parameters`` as a map.
-
-    :raises GraphError: If a template is defined twice, or is not a map.
-    """
+    """Return the templates of all files, each with its ``parameters`` as a map."""
     templates: dict[str, PlacedMap] = {}
     for file in files:
         part = file.get('templates')

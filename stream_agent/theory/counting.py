@@ -55,11 +55,7 @@ EdgeOrder = tuple[tuple[int, int], ...]
 
 
 def count_valid_patterns(graph: GraphSpec) -> int:
-    """
-    Return the exact number of valid patterns.
-
-    :raises CountError: If it would take more than some ten seconds.
-    """
+    """Return the exact number of valid patterns; a CountError if that takes over ten seconds."""
     try:
         return count_acyclic_subsets(edges_of(graph))
     except HardPartError as error:
@@ -109,11 +105,7 @@ def components(edges: Iterable[Edge]) -> dict[str, int]:
 
 
 def count_acyclic_subsets(edges: Iterable[Edge]) -> int:
-    """
-    Count the subsets of edges that contain no cycle.
-
-    :raises HardPartError: If that would take more than some ten seconds.
-    """
+    """Count the subsets of edges without a cycle; a HardPartError if it would take too long."""
     total = 1
     parts = [dict.fromkeys(edges, Weight(1, 1))]
     while parts:
@@ -182,11 +174,7 @@ def count_part(weights: Weights) -> int:
 
 
 def sum_over_sources(edges: Numbered) -> int:
-    """
-    Count by a table over node sets S, each from what a non-empty set T of sources leaves of it.
-
-    This is Robinson's inclusion and exclusion.
-    """
+    """Count on every node set by what its sets of sources leave of it, as Robinson does."""
     weights, sets, rests = pairs_of_sets(edges)
     order = np.argsort(sets, kind='stable')
     weights, sets, rests = weights[order], sets[order], rests[order]

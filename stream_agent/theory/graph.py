@@ -144,11 +144,7 @@ class GraphSpec:
 
 
 def reachable(edges: Iterable[tuple[str, str]], names: Iterable[str]) -> set[str]:
-    """
-    Return the nodes that edges lead to from the given ones, those included.
-
-    :param edges: As (source, target).
-    """
+    """Return the nodes that edges (source, target) lead to from the given ones, those included."""
     targets: dict[str, list[str]] = {}
     for u, v in edges:
         targets.setdefault(u, []).append(v)

@@ -237,7 +237,7 @@ def truncated(graph: GraphSpec, device: Device) -> Candidate | None:
     """
     Return the largest sequential network of the shallow nodes that fits the camera period.
 
-    Nodes go in order of depth, the deepest first; None if the whole fits or no part does.
+    The deepest nodes are left out first; None if the whole fits or no part does.
     """
     order = [v for v in update_order(graph, sequential_pattern(graph))
              if v not in graph.inputs and v != graph.output]
@@ -274,11 +274,7 @@ def held_images(candidate: Candidate, most: int) -> list[Candidate]:
 
 
 class Pipelines:
-    """
-    The best that a parallel device can do, with the marked edges streaming.
-
-    :param seconds: Cost of every node except the inputs.
-    """
+    """The best that a parallel device can do, with the marked edges streaming; seconds by node."""
 
     def __init__(self, graph: GraphSpec, seconds: Mapping[str, float]) -> None:
         self._graph = graph

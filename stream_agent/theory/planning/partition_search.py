@@ -271,8 +271,7 @@ class ExactSearch:
     """
     Branch and bound over all placements; ranks without work are alike, so one of them is tried.
 
-    :param best: A placement of all blocks, to beat.
-    :param most_placed: Blocks to place before the search gives up.
+    It begins with a placement to beat, and gives up after ``most_placed`` blocks.
     """
 
     def __init__(self, best: Placement, most_placed: int) -> None:

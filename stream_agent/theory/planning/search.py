@@ -66,11 +66,7 @@ class PatternEvaluator:
         return np.array([pattern[edge] for edge in self.edges], np.int8)
 
     def table(self, bits: np.ndarray) -> PatternTable:
-        """
-        Compute the figures of patterns.
-
-        :param bits: (N, |E|).
-        """
+        """Compute the figures of patterns, given as rows of bits, (N, |E|)."""
         columns = np.ascontiguousarray(bits.T.astype(bool))
         seconds, output = self._seconds, self._graph.output
         finish, _ = self._longest_paths(columns, seconds)
@@ -149,8 +145,7 @@ class SearchBound:
     """
     How well the patterns were searched.
 
-    :param exact: Whether every valid pattern was weighed.
-    :param weighed: Valid patterns that were.
+    :param weighed: Valid patterns that were weighed; all of them if ``exact``.
     :param statements: What no pattern of the graph can have, found or not; for people.
     """
 
