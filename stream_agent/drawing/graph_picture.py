@@ -34,11 +34,7 @@ BOX = {'facecolor': 'white', 'edgecolor': INK, 'linewidth': 1.1}
 
 
 def draw_edges(axes: Axes, curves: Iterable[tuple[bool, Curve]], name: str = '', **style) -> None:
-    """
-    Draw edges of either kind: whether each streams, and how it runs.
-
-    :param name: Names the lines in the file; by the kind of the edges if it is empty.
-    """
+    """Draw edges by whether each streams; in the file they have a name, or that of their kind."""
     curves = list(curves)
     for kind, look, streams in (('same_frame', SAME_FRAME, False), ('streaming', STREAMING, True)):
         draw_curves(axes, [points for streaming, points in curves if streaming is streams],

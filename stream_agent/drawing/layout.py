@@ -44,12 +44,7 @@ class Layout(NamedTuple):
 
 
 def lay_out(graph: GraphSpec, sizes: dict[str, tuple[float, float]]) -> Layout:
-    """
-    Lay a graph out from left to right.
-
-    :param sizes: Width and height that every node's text needs.
-    :raises DrawingError: If that takes too many places.
-    """
+    """Lay a graph out from left to right, given the width and height of every node's text."""
     layers = arrange(graph)
     tracks = track_offsets(layers, sizes)
     place = heights(layers, tracks, sizes)
@@ -195,12 +190,3 @@ def fitted(boxes: dict[str, Box], curves: dict[Edge, Curve]) -> Layout:
              for name, box in boxes.items()}
     return Layout(moved, {edge: points - low for edge, points in curves.items()},
                   *map(float, high - low))
-
-
-def sample(points: Curve, count: int = 24) -> np.ndarray:
-    """Return points on a curve, ``count`` for each of its pieces, and its end."""
-    t = np.linspace(0, 1, count, endpoint=False)[:, None]
-    pieces = [(1 - t) ** 3 * points[i] + 3 * (1 - t) ** 2 * t * points[i + 1]
-              + 3 * (1 - t) * t ** 2 * points[i + 2] + t ** 3 * points[i + 3]
-              for i in range(0, len(points) - 1, 3)]
-    return np.concatenate([*pieces, points[-1:]])

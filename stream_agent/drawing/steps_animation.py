@@ -5,7 +5,6 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 import numpy as np
 from PIL import Image
 from stream_agent.drawing.graph_picture import box_entry, draw_curves
@@ -97,21 +96,17 @@ def animate_update_steps(graph: GraphSpec, patterns: Mapping[str, Pattern], size
         if steps > MOST_STEPS:
             raise DrawingError(f'window: {steps} update steps are too many for an animation, '
                                f'over {MOST_STEPS}; take a smaller window')
+        width, height = figure.get_size_inches()
+        figure.set_dpi(min(DPI, max(MOST_PX / width, (MOST_PIXELS / width / height) ** 0.5)))
         images = []
         for step in range(steps):
             for panel in shown:
                 panel.show(step)
             figure.texts[0].set_text(title.replace(str(MOST_STEPS), str(step)))
-            images.append(rendered(figure))
+            figure.canvas.draw()
+            images.append(Image.fromarray(
+                np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()))
     write_gif(images, path)
-
-
-def rendered(figure: Figure) -> Image.Image:
-    """Return a figure as pixels."""
-    width, height = figure.get_size_inches()
-    figure.set_dpi(min(DPI, max(MOST_PX / width, (MOST_PIXELS / width / height) ** 0.5)))
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
 
 
 def write_gif(images: list[Image.Image], path: Path) -> None:

@@ -120,11 +120,7 @@ def draw_points(axes: Axes, candidates: Sequence[TradeoffPoint], points: list[tu
 
 def name_points(axes: Axes, candidates: Sequence[TradeoffPoint], points: list[tuple[float, float]],
                 line: float | None = None) -> None:
-    """
-    Write the names of the recommended, one of each kind, and a few of the best candidates.
-
-    :param line: Where a vertical line runs [ms], on which no name is written.
-    """
+    """Name the recommended, one of each kind, and a few of the best; not on a line [ms]."""
     firsts = {c.kind: i for i, c in reversed(list(enumerate(candidates)))}
     named = sorted((i for i, c in enumerate(candidates) if c.best or c.recommended
                     or i == firsts[c.kind]),
@@ -144,12 +140,7 @@ def name_points(axes: Axes, candidates: Sequence[TradeoffPoint], points: list[tu
 
 def place_label(axes: Axes, candidate: TradeoffPoint, point: tuple[float, float],
                 taken: list[Bbox]) -> None:
-    """
-    Write one name where there is room, and remember that the room is taken.
-
-    Where there is none, the name is left out; that of the recommended candidate is written where
-    it covers least.
-    """
+    """Write one name where there is room, which is then taken; the recommended in any case."""
     def tried(place: tuple[float, float]) -> tuple[float, Bbox]:
         """Return what a name at a place covers that is taken or outside, and its box."""
         text = name_at(axes, candidate, point, place)

@@ -97,13 +97,16 @@ def build(files: list[PlacedMap], check: Callable) -> GraphSpec:
     parts = Parts()
     for file in files:
         parts.add(expansion.read(file))
-    edges, delays = [], {}
-    for edge in parts.edges:
-        edges.append(edge_spec(edge))
-        if edge.settings.get('streams', False) not in (True, False):
-            delays[edge.source, edge.target] = edge.settings['streams']
+    edges = [edge_spec(edge) for edge in parts.edges]
+    delays = {(edge.source, edge.target): edge.settings['streams'] for edge in parts.edges
+              if edge.settings.get('streams', False) not in (True, False)}
     check_size(files[-1].at('edges'), len(edges) + sum(delays.values()), 'edges')
-    nodes = [node_spec(node) for node in parts.nodes] or implied_nodes(edges)
+    places: dict[str, str] = {}
+    for edge in edges:
+        places.setdefault(edge.source, edge.place)
+        places.setdefault(edge.target, edge.place)
+    nodes = [node_spec(node) for node in parts.nodes] or [
+        NodeSpec(name, place=place) for name, place in places.items()]
     check(nodes, edges)
     graph = GraphSpec(tuple(nodes), tuple(edges), output_of(files, nodes, edges),
                       files[-1].at('edges'))
@@ -150,15 +153,6 @@ def check_streams(place: str, name: str, value: Any) -> None:
                  '1': 'write true, the source one frame before'}
         raise GraphError(f"{place}: streams of '{name}' is {show(value)}; " + meant.get(
             show(value), 'it has to be true or false, or 2 and more for so many frames'))
-
-
-def implied_nodes(edges: list[EdgeSpec]) -> list[NodeSpec]:
-    """Return the nodes that edges name, where a graph names none itself."""
-    places: dict[str, str] = {}
-    for edge in edges:
-        places.setdefault(edge.source, edge.place)
-        places.setdefault(edge.target, edge.place)
-    return [NodeSpec(name, place=place) for name, place in places.items()]
 
 
 def output_of(files: list[PlacedMap], nodes: list[NodeSpec], edges: list[EdgeSpec]) -> str:

@@ -153,21 +153,16 @@ def items(place: str, what: str, value: Any) -> list[tuple[str, Any]]:
 
 def read_nodes(place: str, data: Any) -> list[NodePart]:
     """Read ``nodes``: a map from names to settings, or a list of names."""
-    nodes = []
-    if not isinstance(data, PlacedMap):
-        for item_place, item in items(place, 'list of names', data):
-            if isinstance(item, PlacedMap):
-                raise GraphError(f'{item_place}: {show(item)} is not a name; write nodes as a map '
-                                 'from names to settings, or as a list of names alone')
-            nodes += [NodePart(name, PlacedMap({}, item_place, {}), item_place)
-                      for name in read_names(item_place, item)]
-        return nodes
-    for key, settings in data.items():
-        if settings is None:
-            settings = PlacedMap({}, data.at(key), {})
-        check_keys('node', settings, data.at(key), optional=NODE_KEYS)
-        nodes += [NodePart(name, settings, data.at(key))
-                  for name in read_names(data.at(key), key)]
+    is_map, nodes = isinstance(data, PlacedMap), []
+    for at, item in ([(data.at(key), key) for key in data] if is_map else
+                     items(place, 'list of names', data)):
+        if isinstance(item, PlacedMap):
+            raise GraphError(f'{at}: {show(item)} is not a name; write nodes as a map '
+                             'from names to settings, or as a list of names alone')
+        settings = data[item] if is_map else None
+        settings = PlacedMap({}, at, {}) if settings is None else settings
+        check_keys('node', settings, at, optional=NODE_KEYS)
+        nodes += [NodePart(name, settings, at) for name in read_names(at, item)]
     return nodes
 
 

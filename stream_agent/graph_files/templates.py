@@ -38,12 +38,7 @@ class TemplateBudget:
 
 
 class Substitution:
-    """
-    Puts values into the text of a template.
-
-    :param values: By parameter.
-    :param suffix: What is added to every place: in which block the template is used.
-    """
+    """Puts the values of parameters into a template; the suffix says in which block it is used."""
 
     def __init__(self, values: Mapping[str, Any], suffix: str, budget: TemplateBudget) -> None:
         self.values = values

@@ -115,8 +115,14 @@ def count_acyclic_subsets(edges: Iterable[Edge]) -> int:
         for part in smaller:
             if len(part) < len(weights):
                 parts.append(part)
-            else:
-                total *= count_part(part)
+                continue
+            # No rule reduces it further.
+            index = {name: i for i, name in enumerate(dict.fromkeys(v for e in part for v in e))}
+            numbered = {(index[u], index[v]): tuple(weight) for (u, v), weight in part.items()}
+            count = sum_over_sources if len(index) <= MAX_NODES else sum_over_relations
+            if (number := count(numbered)) is None:
+                raise HardPartError(*index)
+            total *= number
     return total
 
 
@@ -158,19 +164,6 @@ def merge_series(weights: Weights) -> Weights:
         graph.add_edge(u, w, weight=merged)
         todo += [u, w]
     return {(u, v): w for u, v, w in graph.edges(data='weight')}
-
-
-def count_part(weights: Weights) -> int:
-    """Count on a part that no rule reduces further."""
-    names = list(dict.fromkeys(v for edge in weights for v in edge))
-    index = {name: i for i, name in enumerate(names)}
-    edges = {(index[u], index[v]): tuple(weight) for (u, v), weight in weights.items()}
-    if len(names) <= MAX_NODES:
-        return sum_over_sources(edges)
-    total = sum_over_relations(edges)
-    if total is None:
-        raise HardPartError(*names)
-    return total
 
 
 def sum_over_sources(edges: Numbered) -> int:

@@ -101,11 +101,7 @@ class EdgeSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """
-    A network N = (V, E) with one output node (SR18, Definition "network").
-
-    :param place: File and line, for messages about the graph as a whole.
-    """
+    """A network N = (V, E) with one output node (SR18, Definition "network")."""
 
     nodes: tuple[NodeSpec, ...]
     edges: tuple[EdgeSpec, ...]
@@ -176,18 +172,15 @@ def with_schedule(graph: GraphSpec, schedule: Mapping[str, tuple[int, int]]) -> 
 
 def graph_to_data(graph: GraphSpec) -> dict:
     """Return what a graph file holds, defaults left out; the reverse of graph_from_data."""
-    def settings(spec, hidden):
+    def settings(spec, *hidden):
         return {item.name: getattr(spec, item.name) for item in fields(spec)
                 if item.name not in hidden and item.default is not MISSING
                 and getattr(spec, item.name) != item.default}
 
-    def node_data(node):
-        data = settings(node, ('place',))
-        return data | ({'shape': list(node.shape)} if node.shape else {})
-
     return {
-        'nodes': {node.name: node_data(node) for node in graph.nodes},
+        'nodes': {node.name: settings(node, 'place') | (
+            {'shape': list(node.shape)} if node.shape else {}) for node in graph.nodes},
         'edges': [{'source': edge.source, 'target': edge.target, 'transform': edge.transform,
-                   **settings(edge, ('transform', 'place')), **edge.options}
+                   **settings(edge, 'transform', 'place'), **edge.options}
                   for edge in graph.edges],
         'output': graph.output}

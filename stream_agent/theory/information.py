@@ -129,11 +129,7 @@ def ages_of_nodes(graph: GraphSpec, pattern: Pattern, choose: Callable
 
 
 def memory_edges(graph: GraphSpec) -> set[Edge]:
-    """
-    Return the edges that stream in the sequential rollout too: recurrence, and designed delays.
-
-    :raises InvalidRolloutError: If a cycle has no marked edge.
-    """
+    """Return the edges that the sequential rollout streams: recurrence, and designed delays."""
     return {edge for edge, r in sequential_pattern(graph).items() if r}
 
 

@@ -8,7 +8,7 @@ edges are the exception: the image is sent to all that read it, as soon as it is
 gets the image, computes the output, and answers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -85,11 +85,6 @@ class Partition:
         """Ranks, with those that have no work."""
         return len(self.seconds)
 
-    @property
-    def speedup(self) -> float:
-        """Frames in the time of one on a single rank."""
-        return self.one_rank / self.period if self.period else 1.0
-
     def nodes_on(self, rank: int) -> list[str]:
         """Return the nodes of a rank in the graph's order, inputs among them on rank 0."""
         return [name for name, place in self.rank_of.items() if place == rank]
@@ -105,12 +100,7 @@ def blocks_of(graph: GraphSpec, pattern: Pattern) -> list[list[str]]:
 
 
 def check_partition(graph: GraphSpec, pattern: Pattern, rank_of: Mapping[str, int]) -> None:
-    """
-    Refuse ranks that do not fit a graph and its pattern.
-
-    :raises PartitionError: If a node has no rank or is not the graph's, if an input or the
-        output is not on rank 0, or if a rank would wait for another within a frame.
-    """
+    """Refuse, by a PartitionError, ranks that do not fit a graph and its pattern."""
     for name in graph.by_name:
         if name not in rank_of:
             raise PartitionError(f"partition: no rank for the node '{name}'; give every node one")
@@ -161,7 +151,7 @@ def rank_seconds(graph: GraphSpec, pattern: Pattern, costs: NodeCosts,
     """
     Return the seconds of every rank in every frame of the schedule, (ranks, frames).
 
-    Every rank that has nodes is told of every frame by a message, and the image is part of it.
+    A message tells every rank that has nodes of every frame; the image is part of it.
     """
     frames = range(1, graph.hyperperiod + 1)
     seconds = np.zeros((ranks, len(frames)))
@@ -244,15 +234,11 @@ class RankPipeline:
 
     def period(self) -> float:
         """Return the seconds from frame to frame, once the pipeline is full."""
-        rounds = -(-COUNTED // self._graph.hyperperiod)
-        ends = list(self._ends(FILL + rounds * self._graph.hyperperiod))
-        return (ends[-1] - ends[FILL - 1]) / (len(ends) - FILL)
-
-    def _ends(self, frames: int) -> Iterator[float]:
-        """Yield when all ranks have finished each of some frames."""
+        counted = -(-COUNTED // self._graph.hyperperiod) * self._graph.hyperperiod
         times = dict.fromkeys(self._ranks, 0.0)
         arrivals: Arrivals = {}
-        for frame in range(1, 1 + frames):
+        ends = []
+        for frame in range(1, 1 + FILL + counted):
             arriving = dict(arrivals)
             ordered = times[0] + self._costs.overhead + sum(self._orders.values())
             for rank in self._ranks:
@@ -260,7 +246,8 @@ class RankPipeline:
                     times[rank], ordered + self._link.latency) + self._orders[rank]
                 times[rank] = self._compute(frame, rank, start, arrivals, arriving)
             arrivals = arriving
-            yield max(times.values())
+            ends.append(max(times.values()))
+        return (ends[-1] - ends[FILL - 1]) / counted
 
     def _compute(self, frame: int, rank: int, now: float, arrivals: Arrivals,
                  arriving: Arrivals) -> float:

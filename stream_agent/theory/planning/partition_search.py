@@ -196,12 +196,7 @@ def reason(parts: int, idle: int, ranks: int) -> str:
 
 
 def starts(blocks: Blocks) -> Iterator[Placement]:
-    """
-    Yield placements to begin with.
-
-    All blocks on one rank, cuts of the paths that frames take through the graph, and the most
-    expensive blocks placed first.
-    """
+    """Yield all on one rank, cuts of the chain, and the most expensive blocks placed first."""
     try:
         names = update_order(blocks.graph, sequential_pattern(blocks.graph))
     except InvalidRolloutError:

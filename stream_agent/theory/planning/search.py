@@ -162,17 +162,17 @@ def best_patterns(graph: GraphSpec, device: Device) -> tuple[list[dict[Edge, int
     """
     evaluator = PatternEvaluator(graph, device.costs.nodes)
     if len(free_edges(graph)) <= MOST_EXACT_EDGES:
-        front, weighed = Front(device, evaluator.edges), 0
-        for bits in all_bits(graph):
-            weighed += front.add(evaluator.table(bits))
-        return [evaluator.pattern(row) for row in front.bits], SearchBound(True, weighed)
-    cheapest = [] if device.execution == SERIAL else list(
-        Pipelines(graph, device.costs.nodes).cheapest_frames())
-    start = [*seeds(graph, device), *(pattern for _, pattern in cheapest)]
-    front, weighed = climb(evaluator, device, start)
-    statements = bounds(graph, device, front, [seconds for seconds, _ in cheapest])
-    return ([evaluator.pattern(row) for row in front.bits],
-            SearchBound(False, weighed, tuple(statements)))
+        front = Front(device, evaluator.edges)
+        bound = SearchBound(True, sum(front.add(evaluator.table(bits))
+                                      for bits in all_bits(graph)))
+    else:
+        cheapest = [] if device.execution == SERIAL else [
+            *Pipelines(graph, device.costs.nodes).cheapest_frames()]
+        front, weighed = climb(evaluator, device, [
+            *seeds(graph, device), *(pattern for _, pattern in cheapest)])
+        bound = SearchBound(False, weighed, tuple(bounds(
+            graph, device, front, [seconds for seconds, _ in cheapest])))
+    return [evaluator.pattern(row) for row in front.bits], bound
 
 
 class Front:
@@ -269,11 +269,7 @@ def seeds(graph: GraphSpec, device: Device) -> list[dict[Edge, int]]:
 
 
 def cheapest_path(graph: GraphSpec, device: Device) -> list[str]:
-    """
-    Return the nodes of the cheapest way by which an image may be answered in its own frame.
-
-    :returns: From input to output, inputs left out; empty if every way has a designed delay.
-    """
+    """Return the nodes after the input of the cheapest way without a designed delay; or none."""
     targets: dict[str, list[str]] = {}
     for u, v in free_edges(graph):
         targets.setdefault(u, []).append(v)
@@ -292,11 +288,7 @@ def cheapest_path(graph: GraphSpec, device: Device) -> list[str]:
 
 def bounds(graph: GraphSpec, device: Device, front: Front, cheapest: list[float]
            ) -> Iterator[str]:
-    """
-    Say what no pattern can have, and how near the search came.
-
-    :param cheapest: Seconds of the cheapest frame by age, for a parallel device.
-    """
+    """Say what no pattern can have, and how near the search came; cheapest frames are by age."""
     seconds = device.costs.nodes
     latency, cost, newest, oldest = front.figures.T
     yield (f'no pattern responds in less than {ms(seconds[graph.output])}, the output node alone; '
