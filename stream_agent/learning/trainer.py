@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import numpy as np
+from stream_agent.engine.torch_globals import flushed_denormals
 from stream_agent.learning import distributed
 from stream_agent.learning.progress import Progress, StopRequests
 from stream_agent.learning.resume import LearnerState, ResumeError, ResumeFile, TrainingState

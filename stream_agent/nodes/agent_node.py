@@ -375,4 +375,4 @@ def make_agent() -> AgentNode:
 
 def main(args: list[str] | None = None) -> int:
     """Run the agent until it is told to go, and stop the robot before it goes."""
-    return process.run(make_agent, args)
+    return process.run(make_agent, args, (AgentSettings, EngineSettings, FrameFilterSettings))

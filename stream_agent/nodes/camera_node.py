@@ -148,4 +148,4 @@ class CameraNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Publish until SIGINT, SIGTERM or the end of the video."""
-    return process.run(CameraNode, args)
+    return process.run(CameraNode, args, (CameraSettings,))

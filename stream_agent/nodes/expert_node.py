@@ -120,4 +120,4 @@ def odometry_to_pose(msg) -> Pose:
 
 def main(args: list[str] | None = None) -> int:
     """Publish references until SIGINT or SIGTERM."""
-    return process.run(ExpertNode, args)
+    return process.run(ExpertNode, args, (ExpertSettings,))

@@ -164,4 +164,4 @@ class GateNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the gate until SIGINT or SIGTERM, and stop the robot before it ends."""
-    return process.run(GateNode, args)
+    return process.run(GateNode, args, (GateSettings, BaseSettings))

@@ -1,6 +1,8 @@
 """One ROS node in a process of its own: start, spin, stop the robot, end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import Field
+from difflib import get_close_matches
 import signal
 import sys
 import traceback
@@ -9,13 +11,52 @@ import rclpy
 from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+from stream_agent.bounded_settings import range_of, settings_fields
 from stream_agent.nodes.executor import PromptExecutor
 
 # Long enough to cost nothing, short enough to react to a signal well within 2 s.
 WAKE_UP_PERIOD = 0.1
 
 
-def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
+def parameter_help(settings: Iterable[type]) -> str:
+    """Return the parameters of a process: meaning, unit, range and default, two lines each."""
+    lines = ['usage: stream_agent NAME --ros-args -p PARAMETER:=VALUE ... -r TOPIC:=OTHER ...', '',
+             'parameters:']
+    for item in (item for kind in settings for item in settings_fields(kind)):
+        default = list(item.default) if isinstance(item.default, tuple) else item.default
+        lines += [f'  {item.name} (default {default!r})', f'      {described(item)}']
+    return '\n'.join(lines)
+
+
+def described(item: Field) -> str:
+    """Return what a setting means, and what it may be."""
+    about = item.metadata
+    allowed = range_of(item) if 'unit' in about else ' or '.join(about.get('among', ()))
+    return about['meaning'] + (f' [{allowed}]' if allowed else '')
+
+
+def plain_arguments(args: list[str], settings: Iterable[type]) -> int | None:
+    """
+    Answer a call for help, and refuse arguments that ROS would leave unread.
+
+    :returns: The exit code; None if there are none.
+    """
+    plain = remove_ros_args(args)
+    if not plain:
+        return None
+    if {'-h', '--help'} & {*plain}:
+        print(parameter_help(settings))
+        return 0
+    names = [item.name for kind in settings for item in settings_fields(kind)]
+    near = get_close_matches(plain[0].lstrip('-').replace('-', '_'), names, 1) or names[:1]
+    print(f"'{plain[0]}' is not read here; parameters are set as in "
+          f'`--ros-args -p {near[0]}:=VALUE`, and --help lists them', file=sys.stderr)
+    return 2
+
+
+def run(make_node: Callable[[], Node], args: list[str] | None = None,
+        settings: Iterable[type] = ()) -> int:
     """
     Run a ROS node until SIGINT, SIGTERM, or its own end.
 
@@ -25,8 +66,12 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
 
     :param make_node: Makes the ROS node; a ``ValueError`` from it is a user's mistake.
     :param args: Arguments of the process, without its name; ``--ros-args`` among them.
-    :returns: The exit code: 0 after a signal or the node's own end, 1 after an error.
+    :param settings: Of which its parameters are made, for --help.
+    :returns: The exit code: 0 after a signal or the node's own end, 1 after an error, 2 for
+        arguments that are not ROS's.
     """
+    if (code := plain_arguments(args or [], settings)) is not None:
+        return code
     leave = []
     # rclpy's own handlers invalidate the context before a stop can be published.
     rclpy.init(args=[sys.argv[0], *(args or [])],

@@ -131,4 +131,4 @@ class RecordNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Record until SIGINT or SIGTERM."""
-    return process.run(RecordNode, args)
+    return process.run(RecordNode, args, (RecordBagSettings,))

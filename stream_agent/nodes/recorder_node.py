@@ -224,4 +224,4 @@ def parse_policies(given: Sequence[str]) -> dict[str, str]:
 
 def main(args: list[str] | None = None) -> int:
     """Record until SIGINT or SIGTERM, then write the report."""
-    return process.run(RecorderNode, args)
+    return process.run(RecorderNode, args, (RecorderSettings, BaseSettings))

@@ -236,4 +236,4 @@ def odometry(moment: Moment, stamp_ns: int) -> Odometry:
 
 def main(args: list[str] | None = None) -> int:
     """Simulate until the drive is over, or until SIGINT or SIGTERM."""
-    return process.run(SimulationNode, args)
+    return process.run(SimulationNode, args, (SessionSchedule, SimulationSettings))

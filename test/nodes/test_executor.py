@@ -1,4 +1,4 @@
-"""The executor that waits with one wait set: nothing is missed, and nothing is touched too late."""
+"""The executor that keeps its wait set: nothing is missed, nothing is touched too late."""
 
 import time
 
