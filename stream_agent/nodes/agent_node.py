@@ -17,7 +17,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from stream_agent.command import STOP
-from stream_agent.engine.engine import Engine
+from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.engine.frame_filter import CameraWatch, FrameFilter, FrameFilterSettings
 from stream_agent.engine.ranks.local_ranks import LocalRanksEngine, make_job, start_ranks
 from stream_agent.engine.settings import AgentSettings, EngineSettings
@@ -143,6 +143,13 @@ class AgentNode(LifecycleNode):
     def _make_engine(self, value: dict) -> Engine | LocalRanksEngine:
         """Make what steps the network: on several ranks, if that is asked for and faster."""
         how = {name: value[name] for name in ('device', 'backend', 'precision', 'threads')}
+        try:
+            choose_device(how['device'])
+        except ValueError as error:
+            if not value['allow_cpu_fallback']:
+                raise
+            self.get_logger().warning(f'{error}. allow_cpu_fallback is set: the CPU does it')
+            how['device'] = 'cpu'
         if value['ranks'] > 1:
             job = make_job(value['ranks'], str(Path(value['checkpoint']).expanduser()),
                            allow=names_in(value['allow']), partition=value['partition'], **how)

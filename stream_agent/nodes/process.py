@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import Field
 from difflib import get_close_matches
+import os
 import signal
 import sys
 import traceback
@@ -14,9 +15,21 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from stream_agent.bounded_settings import range_of, settings_fields
 from stream_agent.nodes.executor import PromptExecutor
+from stream_agent.share import share_folder
 
 # Long enough to cost nothing, short enough to react to a signal well within 2 s.
 WAKE_UP_PERIOD = 0.1
+
+
+def use_large_shared_memory() -> None:
+    """
+    Let Fast DDS keep 32 MB for images that this process publishes, instead of half a megabyte.
+
+    Larger images would hardly arrive. A profile that the user has chosen is left alone.
+    """
+    names = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
+    if not any(os.environ.get(name) for name in names):
+        os.environ[names[0]] = str(share_folder() / 'config' / 'fastdds.xml')
 
 
 def parameter_help(settings: Iterable[type]) -> str:
