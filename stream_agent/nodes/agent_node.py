@@ -29,7 +29,7 @@ from stream_agent.network.transforms import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_status import agent_status
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist)
+    COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist, watch_gate)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
@@ -105,6 +105,8 @@ class AgentNode(LifecycleNode):
         # Left serialized: making a message costs as much as the rest of the way.
         self.image_sub = self.create_subscription(
             self._source.kind, self._source.topic, self.on_image, FRAME_QOS, raw=True)
+        self.is_guarded = True
+        self._gate_sub = watch_gate(self, self.on_gate)
         self._timer = self.create_timer(1.0, self.publish_diagnostics,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
         # What lives for good need not be looked at again by every garbage collection.
@@ -207,6 +209,7 @@ class AgentNode(LifecycleNode):
         if hasattr(self, 'engine'):
             self.destroy_timer(self._timer)
             self.destroy_subscription(self.image_sub)
+            self.destroy_subscription(self._gate_sub)
             self._close_engine()
         return super().on_shutdown(state)
 
@@ -214,6 +217,7 @@ class AgentNode(LifecycleNode):
         """Release the interfaces and the device memory."""
         self.destroy_timer(self._timer)
         self.destroy_subscription(self.image_sub)
+        self.destroy_subscription(self._gate_sub)
         self.destroy_publisher(self._diagnostics_pub)
         self.destroy_lifecycle_publisher(self._command_pub)
         self._close_engine()
@@ -353,6 +357,11 @@ class AgentNode(LifecycleNode):
         """Publish a zero command, stamped now as it answers no frame; wait 0.2 s at most."""
         self._command_pub.publish(self._twist.write(STOP, self.get_clock().now().nanoseconds))
         self._command_pub.wait_for_all_acked(Duration(seconds=0.2))
+
+    def on_gate(self, alive: bool) -> None:
+        """Say immediately that the gate is gone, if it is."""
+        self.is_guarded = alive
+        self.publish_diagnostics()
 
     def publish_diagnostics(self) -> None:
         """Publish rates, durations and drops."""

@@ -11,7 +11,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Empty
 from std_srvs.srv import Trigger
 from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command, STOP
@@ -20,7 +20,8 @@ from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
 from stream_agent.gate.settings import BaseSettings, GateSettings
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, foreign_types, read_command_type, stamp_to_ns, STOP_INPUT_QOS, twist_to_command)
+    COMMAND_QOS, foreign_types, GATE_ALIVE, GATE_ALIVE_QOS, read_command_type, stamp_to_ns,
+    STOP_INPUT_QOS, twist_to_command)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 
 # How much later than due a zero may be sent [s]; the timer costs 1 % of a core.
@@ -55,6 +56,7 @@ class GateNode(Node):
         self.add_on_set_parameters_callback(self.on_change_asked)
         self.add_post_set_parameters_callback(self.on_change_made)
         self._command_pub = self.create_publisher(self._type.kind, 'cmd_vel', COMMAND_QOS)
+        self._alive_pub = self.create_publisher(Empty, GATE_ALIVE, GATE_ALIVE_QOS)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._policy_sub = self.create_subscription(
             TwistStamped, 'policy_command', self.on_policy_command, COMMAND_QOS)

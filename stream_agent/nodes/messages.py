@@ -8,11 +8,15 @@ from typing import Any, NamedTuple
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Twist, TwistStamped, Vector3Stamped
 import numpy as np
+from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (
+    LivelinessPolicy, qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy)
 from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Empty
 from stream_agent.command import Command, STOP
 from stream_agent.gate.settings import BASE_COMMANDS
 from stream_agent.images import (
@@ -27,6 +31,10 @@ STOP_INPUT_QOS = FRAME_QOS
 # For nodes that only watch: they may fall behind for a moment and must miss nothing.
 WATCH_FRAME_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 WATCH_COMMAND_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+# Nothing is ever sent: the middleware tells within this lease [s] whether the sender lives (P9).
+GATE_ALIVE = 'gate_alive'
+GATE_ALIVE_QOS = QoSProfile(depth=1, liveliness=LivelinessPolicy.AUTOMATIC,
+                            liveliness_lease_duration=Duration(seconds=0.5))
 # A receive time further than this from now is not one, as in simulated time.
 LONGEST_QUEUED_NS = 60 * 10**9
 
@@ -68,6 +76,13 @@ def make_status(node: Node, about: str, level: bytes, message: str, values: dict
         level=level, name=f"{node.get_fully_qualified_name().lstrip('/')}: {about}",
         hardware_id=node.get_namespace(), message=message,
         values=[KeyValue(key=key, value=value) for key, value in values.items()])
+
+
+def watch_gate(node: Node, tell: Callable[[bool], None]) -> Subscription:
+    """Tell whenever a gate comes to guard the robot, and when it has ended or hangs (P9)."""
+    events = SubscriptionEventCallbacks(liveliness=lambda event: tell(event.alive_count > 0))
+    return node.create_subscription(Empty, GATE_ALIVE, lambda _: None, GATE_ALIVE_QOS,
+                                    event_callbacks=events)
 
 
 def sent_number(info: dict) -> int | None:

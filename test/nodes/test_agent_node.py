@@ -601,6 +601,24 @@ def test_a_camera_that_is_missing_or_silent_is_told(start_node, camera, peer, ch
     film_until(camera, peer, lambda: status_of(heard).level == DiagnosticStatus.OK, camera.show)
 
 
+def test_the_death_of_the_gate_is_said_within_a_second(start_node, camera, peer, checkpoint):
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
+    gate = start_node('gate')
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    camera.wait_for_agent()
+    peer.spin_until(lambda: camera.publisher.get_subscription_count() and any(
+        one.message.status[0].name == 'gate: commands' for one in heard))
+    film_until(camera, peer, lambda: len(camera.commands) > 30, camera.show)
+    assert 'nobody guards' not in agent.output
+    heard.clear()
+    gate.signal(signal.SIGKILL)
+    killed = time.monotonic()
+    film_until(camera, peer, lambda: any('nobody guards' in one.message.status[0].message
+                                         for one in heard), camera.show)
+    assert time.monotonic() - killed < 1.0
+    peer.spin_until(lambda: 'nobody guards the robot' in agent.output)
+
+
 @pytest.mark.parametrize('rate', [60, 10])
 def test_a_camera_of_another_rate_is_told_and_keeps_its_memory(
         start_node, camera, peer, checkpoint, rate):
