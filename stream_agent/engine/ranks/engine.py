@@ -27,7 +27,7 @@ Shape = tuple[int, ...]
 
 
 def image_size(partition: Partition, rank: int, image: str, shape: Shape) -> int:
-    """Return how many numbers of the image a rank is sent: all if it reads it, or none."""
+    """Return how many numbers of the image a rank is sent: all if it reads the image, or none."""
     reads = any(source == image and receiver == rank
                 for source, _, receiver, _ in partition.messages)
     return prod(shape) if reads else 0
@@ -35,11 +35,10 @@ def image_size(partition: Partition, rank: int, image: str, shape: Shape) -> int
 
 class OrderGiver:
     """
-    Rank 0's end. An order is one message: the image where the rank reads it, and the order.
+    Rank 0's end of orders: messages of the image, where the rank reads it, and a number.
 
-    :param partition: Ranks without nodes are told to stop, and of no frame.
-    :param image: Name of the input node.
-    :param shape: Its own.
+    :param partition: Ranks without nodes are told to reset and to stop, but not of frames.
+    :param image: Name of the input node, whose shape is given.
     :param timeout: Seconds that a rank may be late in taking an order.
     """
 
@@ -89,11 +88,7 @@ class OrderGiver:
 
 
 class OrderTaker:
-    """
-    The other ranks' end.
-
-    :param rank: This one.
-    """
+    """The end of orders on a rank other than 0."""
 
     def __init__(self, partition: Partition, rank: int, image: str, shape: Shape) -> None:
         self._shape = shape
@@ -103,16 +98,12 @@ class OrderTaker:
         self._next: Transfer | None = None
 
     def listen(self) -> None:
-        """
-        Be ready for the next order.
-
-        :raises RankError: If rank 0 is gone.
-        """
+        """Be ready for the next order; raises RankError if rank 0 is gone."""
         self._next = receive(next(self._buffers), 0, TAG, 'an order')
 
     def take(self) -> tuple[float, Tensor | None]:
         """
-        Wait for an order, however long, and be ready for the next.
+        Wait for an order, however long it takes, and be ready for the next.
 
         :returns: The order, and the image, (1, *shape), if this rank reads it.
         :raises RankError: If rank 0 is gone.
@@ -126,7 +117,7 @@ class OrderTaker:
 
 class RankPlace(NamedTuple):
     """
-    Where a process stands among those that were started together.
+    A process among those that were started together.
 
     :param rank: From 0 on; images come to rank 0.
     :param ranks: How many there are.
@@ -168,10 +159,10 @@ def share_partition(partition: Partition | None, planner: int = 0) -> Partition:
     """
     Return the partition of one rank on all ranks, since each would measure other costs.
 
-    :param partition: Matters on the rank that plans only.
-    :param planner: That rank.
+    :param partition: Matters only on the rank that plans, ``planner``.
     :raises RankError: If it is gone.
     """
+    # JSON rather than a pickle, which could run code of whoever else reaches this group.
     text = torch.frombuffer(bytearray(json.dumps(partition and asdict(partition)).encode()),
                             dtype=torch.uint8)
     size = torch.tensor([text.numel()])
@@ -200,7 +191,7 @@ class PartitionedEngine:
     As a context manager it lets the other ranks go when rank 0 leaves, by an exception too.
 
     :param network: Put in evaluation mode. It keeps the weights of this rank's nodes only, on
-        the device, and is of no use to others any more.
+        the device, and must not be used for anything else afterwards.
     :param partition: Of ``network.graph``, over no more ranks than there are processes.
     :param device: A torch device string, such as that of ``joined_ranks``.
     :param backend: What computes a rank's nodes, 'eager' or 'packed', as in ``Engine``.
@@ -216,7 +207,11 @@ class PartitionedEngine:
                  backend: str = 'eager', precision: str = 'float32', timeout: float = 5.0,
                  exchange: type[Exchange] | None = None) -> None:
         check_partition(network.graph, network.pattern, partition.rank_of)
-        check_ranks(partition)
+        processes = distributed.get_world_size()
+        if max(partition.rank_of.values()) >= processes:
+            raise PartitionError(
+                f'partition: it is over {partition.ranks} ranks, but there are {processes} '
+                f'processes; start them with torchrun --nproc-per-node {partition.ranks}')
         self.rank = distributed.get_rank()
         self._shape = shape = network.shapes[network.input]
         self._giver = OrderGiver(partition, network.input, shape, timeout)
@@ -228,7 +223,7 @@ class PartitionedEngine:
         self._exchange = exchange(network.graph, network.pattern, partition, self.rank,
                                   nodes.initial_values(), timeout)
         self._step = RankStep(network, partition, names, nodes, self._exchange, where)
-        # Nobody shall be late because another was ready sooner.
+        # No rank may be late because another was ready sooner.
         try:
             distributed.barrier()
         except RuntimeError as error:
@@ -250,13 +245,13 @@ class PartitionedEngine:
         :returns: The output node, float32, on the host.
         :raises RuntimeError: If this is not rank 0, or if the frame before is not settled.
         :raises ValueError: If the frame has another type or shape.
-        :raises RankError: If another rank does not answer; the engine is of no use any more.
+        :raises RankError: If another rank does not answer; the engine is of no further use.
         """
         self._check_first('respond')
         if self._step.under_way:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
         check_frame(frame, self._shape)
-        # Nobody may write to it while ranks are sent it.
+        # The caller may write to its own while ranks are sent this one.
         image = torch.from_numpy(frame.copy()).unsqueeze(0)
         self._giver.step(image)
         self._step.begin(image)
@@ -338,12 +333,3 @@ class PartitionedEngine:
         if self.rank:
             raise RuntimeError(f'{verb}: this is rank {self.rank}, and frames go to rank 0; call '
                                'serve()')
-
-
-def check_ranks(partition: Partition) -> None:
-    """Refuse a partition over more ranks than there are processes."""
-    processes = distributed.get_world_size()
-    if max(partition.rank_of.values()) >= processes:
-        raise PartitionError(
-            f'partition: it is over {partition.ranks} ranks, but there are {processes} processes; '
-            f'start them with torchrun --nproc-per-node {partition.ranks}')

@@ -1,5 +1,6 @@
 """The values of nodes that other ranks read: they travel while the next frame is computed."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import cycle
 import time
@@ -13,7 +14,7 @@ from torch import distributed, Tensor
 
 
 class RankError(RuntimeError):
-    """Another rank that does not answer; the message says which, what for, and the remedy."""
+    """Another rank does not answer; the message says which, what for, and the remedy."""
 
 
 class Transfer:
@@ -38,7 +39,7 @@ class Transfer:
         :raises RankError: If it takes longer, or the other rank is gone.
         """
         start = time.monotonic()
-        # To wait for a second time would be to wait for another message.
+        # Waiting for a second time would be waiting for another message.
         if self._work is not None:
             try:
                 self._work.wait(timedelta(days=3650) if timeout is None
@@ -69,11 +70,7 @@ def send(value: Tensor, rank: int, tag: int, name: str) -> Transfer:
     :param name: Of what is sent, for people.
     :raises RankError: If the other rank is gone.
     """
-    fault = f'did not take {name}'
-    try:
-        return Transfer(distributed.isend(flat(value), rank, tag=tag), rank, value, fault)
-    except RuntimeError as error:
-        raise rank_error(rank, fault) from error
+    return started(distributed.isend, value, rank, tag, f'did not take {name}')
 
 
 def receive(buffer: Tensor, rank: int, tag: int, name: str) -> Transfer:
@@ -82,9 +79,14 @@ def receive(buffer: Tensor, rank: int, tag: int, name: str) -> Transfer:
 
     :raises RankError: If the other rank is gone.
     """
-    fault = f'did not send {name}'
+    return started(distributed.irecv, buffer, rank, tag, f'did not send {name}')
+
+
+def started(operation: Callable[..., distributed.Work], value: Tensor, rank: int, tag: int,
+            fault: str) -> Transfer:
+    """Start one of torch's operations on a value; the fault is the other rank's if it fails."""
     try:
-        return Transfer(distributed.irecv(flat(buffer), rank, tag=tag), rank, buffer, fault)
+        return Transfer(operation(flat(value), rank, tag=tag), rank, value, fault)
     except RuntimeError as error:
         raise rank_error(rank, fault) from error
 
@@ -104,12 +106,9 @@ class Exchange:
     """
     What one rank sends and receives, on the host.
 
-    A value of a frame is needed in the next one. So a rank is ready to receive from the
-    beginning of a frame on, sends a value as soon as it is computed, and waits only where a
-    value is read.
+    A value of a frame is needed in the next one. So a rank is ready to receive from the start
+    of a frame, sends a value as soon as it is computed, and waits only where a value is read.
 
-    :param partition: Which says what crosses.
-    :param rank: This one.
     :param initial: Values of all nodes; others lie in memory like these.
     :param timeout: Seconds that another rank may be late.
     """
@@ -127,24 +126,19 @@ class Exchange:
                           for frame in range(graph.hyperperiod)]
         self._layouts = {message.source: initial[message.source] for message in mine}
         self._incoming = [message for message in mine if message.receiver == rank]
+        #: The nodes of other ranks whose values come here.
+        self.sources = [message.source for message in self._incoming]
         # One is read while the other is written.
         self._buffers = {source: cycle([torch.zeros_like(initial[source]) for _ in range(2)])
                          for source in self.sources}
-        self._outgoing: dict[str, list[Message]] = {}
-        for message in mine:
-            if message.sender == rank:
-                self._outgoing.setdefault(message.source, []).append(message)
+        self._outgoing = {source: [message for message in mine if message.source == source
+                                   and message.sender == rank] for source in self._layouts}
         #: What crosses in this frame, what is to come of it, what is to come of those before,
         #: and what was sent.
         self._now: list[Message] = []
         self._expected: dict[str, Transfer] = {}
         self._arriving: dict[str, Transfer] = {}
         self._sent: dict[Message, Transfer] = {}
-
-    @property
-    def sources(self) -> list[str]:
-        """Return the nodes of other ranks whose values come here."""
-        return [message.source for message in self._incoming]
 
     def begin(self, frame: int) -> None:
         """Be ready for the values of a frame; take those of the frame before as arriving."""
@@ -219,7 +213,7 @@ class GroupedExchange(Exchange):
 
     def send(self, source: str, value: Tensor) -> None:
         """Keep a value until the end of the frame."""
-        if source in self._outgoing:
+        if self._outgoing.get(source):
             self._values[source] = laid_out_like(value, self._layouts[source])
 
     def end(self) -> None:
@@ -230,26 +224,25 @@ class GroupedExchange(Exchange):
         """
         for transfer in self._sent.values():
             transfer.wait(self._timeout)
+        operations, values = [], []
+        for message in self._now:
+            if message in self._incoming:
+                begin, peer = distributed.irecv, message.sender
+                value = next(self._buffers[message.source])
+            else:
+                begin, peer = distributed.isend, message.receiver
+                value = self._values[message.source]
+            operations.append(distributed.P2POp(
+                begin, flat(value), peer, tag=self._tags[message.source]))
+            values.append(value)
+        works = distributed.batch_isend_irecv(operations) if operations else []
+        # Of nccl there is one handle for all.
+        works = works if len(works) == len(operations) else works * len(operations)
         self._sent = {}
-        for message, transfer in self._begin_batch().items():
+        for message, work, operation, value in zip(self._now, works, operations, values):
+            transfer = Transfer(work, operation.peer, value,
+                                f"did not exchange '{message.source}'")
             if message in self._incoming:
                 self._expected[message.source] = transfer
             else:
                 self._sent[message] = transfer
-
-    def _begin_batch(self) -> dict[Message, Transfer]:
-        values = [next(self._buffers[message.source]) if message in self._incoming
-                  else self._values[message.source] for message in self._now]
-        operations = [
-            distributed.P2POp(distributed.irecv, flat(value), message.sender,
-                              tag=self._tags[message.source])
-            if message in self._incoming else
-            distributed.P2POp(distributed.isend, flat(value), message.receiver,
-                              tag=self._tags[message.source])
-            for message, value in zip(self._now, values)]
-        works = distributed.batch_isend_irecv(operations) if operations else []
-        # Of nccl there is one handle for all.
-        works = works if len(works) == len(operations) else works * len(operations)
-        return {message: Transfer(work, operation.peer, value,
-                                  f"did not exchange '{message.source}'")
-                for message, work, operation, value in zip(self._now, works, operations, values)}

@@ -50,7 +50,7 @@ def measure_nodes(network: RolloutNetwork, device: str = 'cpu', backend: str = '
         now = {network.input: torch.rand(1, *network.shapes[network.input], device=where) - 0.5}
         for name in order:
             start = time.perf_counter()
-            nodes.compute(name, now, before)
+            nodes.compute[name](now, before)
             if where.type == 'cuda':
                 torch.cuda.synchronize(where)
             seconds[name].append(time.perf_counter() - start)
@@ -117,7 +117,7 @@ def round_seconds(size: int | None, rounds: int) -> list[float]:
 HOST = '127.0.0.1'
 WORKER = 'stream_agent.engine.ranks.worker'
 PARTITIONS = ('measured', 'equal')
-# Its process has imported torch by then and read the policy; no other rank needs the planner.
+# By then its process has imported torch and read the policy; no other rank needs the planner.
 PLANNER = 1
 START_TIMEOUT = 60.0
 LEAVE_TIMEOUT = 5.0
@@ -126,13 +126,11 @@ POLL_PERIOD = 0.05
 
 class RankJob(NamedTuple):
     """
-    What all ranks of one machine are made for.
+    What all ranks of one machine compute, and how.
 
     :param ranks: Processes, rank 0 among them; at least 2.
     :param checkpoint: File of the policy, which every rank reads.
     :param allow: Dotted names of transforms that the policy may import.
-    :param backend: 'eager' or 'packed'.
-    :param precision: As in ``Engine``.
     :param threads: CPU cores that each rank may use.
     :param partition: 'measured', by the costs of nodes and messages on this machine; or 'equal',
         by the number of nodes, without measuring.
@@ -162,14 +160,14 @@ def make_job(ranks: int, checkpoint: str, *, device: str = 'auto', backend: str 
     if device not in ('auto', 'cpu'):
         raise ValueError(f"ranks is {ranks}, which compute on the CPU, but device is '{device}'; "
                          "let device be 'auto' or 'cpu', or ranks be 1")
-    if options.get('partition', PARTITIONS[0]) not in PARTITIONS:
-        raise ValueError(f"partition is '{options['partition']}'; choices are "
+    job = RankJob(ranks, checkpoint, threads=threads or 1, **options)
+    if job.partition not in PARTITIONS:
+        raise ValueError(f"partition is '{job.partition}'; choices are "
                          f"{', '.join(map(repr, PARTITIONS))}")
-    precision = options.get('precision', 'float32')
     if backend == 'auto':
-        backend = 'eager' if why_unusable('packed', 'cpu', precision) else 'packed'
-    check_backend(backend, 'cpu', precision)
-    return RankJob(ranks, checkpoint, backend=backend, threads=threads or 1, **options)
+        backend = 'eager' if why_unusable('packed', 'cpu', job.precision) else 'packed'
+    check_backend(backend, 'cpu', job.precision)
+    return job._replace(backend=backend)
 
 
 def join(store: distributed.Store, rank: int, ranks: int) -> None:
@@ -211,23 +209,15 @@ class RankProcesses:
         end = time.monotonic() + START_TIMEOUT
         for rank in self._processes:
             while not self._store.check([ready(rank)]):
-                self.check()
+                for other, process in self._processes.items():
+                    if process.poll() is not None:
+                        raise RankError(f'rank {other} ended with exit code {process.returncode}; '
+                                        'see what its process printed')
                 if time.monotonic() > end:
                     raise RankError(f'rank {rank} was not ready within {START_TIMEOUT:g} s; see '
                                     'what its process printed')
                 time.sleep(POLL_PERIOD)
         join(self._store, 0, self._ranks)
-
-    def check(self) -> None:
-        """
-        Check that no process has ended.
-
-        :raises RankError: For the first of them.
-        """
-        for rank, process in self._processes.items():
-            if process.poll() is not None:
-                raise RankError(f'rank {rank} ended with exit code {process.returncode}; see what '
-                                'its process printed')
 
     def kill(self) -> None:
         """End all processes, whatever they are doing."""
@@ -235,7 +225,7 @@ class RankProcesses:
             process.kill()
 
     def leave(self) -> None:
-        """Leave the group, and wait for processes that are about to end; kill what does not."""
+        """Leave the group, wait for processes that are about to end, and kill the others."""
         if distributed.is_initialized():
             distributed.destroy_process_group()
         end = time.monotonic() + LEAVE_TIMEOUT
@@ -253,12 +243,7 @@ def ready(rank: int) -> str:
 
 
 class LocalRanksEngine(PartitionedEngine):
-    """
-    The engine of rank 0, with the other ranks in its care.
-
-    :param processes: The other ranks, joined; ended by ``close``.
-    :param partition: Shared with them.
-    """
+    """The engine of rank 0, which ends the other ranks, joined and with the same partition."""
 
     def __init__(self, network: RolloutNetwork, partition: Partition, job: RankJob,
                  processes: RankProcesses) -> None:
@@ -270,19 +255,19 @@ class LocalRanksEngine(PartitionedEngine):
         self.measured: list[Measured] = []
 
     def respond(self, frame: np.ndarray) -> np.ndarray:
-        """Answer a frame, as above; an error is the end of all ranks."""
+        """Answer a frame as ``PartitionedEngine`` does; an error ends all ranks."""
         return self._together(super().respond, frame)
 
     def settle(self) -> None:
-        """Settle a frame, as above; an error is the end of all ranks."""
+        """Settle a frame as ``PartitionedEngine`` does; an error ends all ranks."""
         self._together(super().settle)
 
     def reset(self) -> None:
-        """Forget every frame, as above; an error is the end of all ranks."""
+        """Forget every frame as ``PartitionedEngine`` does; an error ends all ranks."""
         self._together(super().reset)
 
     def _together(self, work: Callable, *arguments: np.ndarray) -> np.ndarray | None:
-        """Do what needs all ranks, and end those that are left if one is gone."""
+        """Do what needs all ranks, and end the others if one is gone."""
         try:
             return work(*arguments)
         except RankError:
@@ -290,7 +275,7 @@ class LocalRanksEngine(PartitionedEngine):
             raise
 
     def close(self) -> None:
-        """Let the other ranks go, and wait until they have gone."""
+        """Let the other ranks go, and wait until they have ended."""
         super().close()
         self._processes.leave()
 

@@ -18,21 +18,15 @@ from stream_agent.theory.planning.partition_search import partition
 import torch
 from torch import distributed
 
-FREE = MessageCost(0.0, 0.0, 0.0)
 
-
-def make_partition(network: RolloutNetwork, job: RankJob, link: MessageCost) -> Partition:
-    """
-    Plan which rank computes what.
-
-    :param link: What messages cost, as measured; nothing for a partition by the number of nodes.
-    """
-    graph, pattern = network.graph, network.pattern
+def plan_ranks(network: RolloutNetwork, job: RankJob, link: MessageCost) -> Partition:
+    """Plan which rank computes what, given what messages cost."""
+    graph = network.graph
     if job.partition == 'equal':
         costs = NodeCosts({name: 1.0 for name in graph.by_name if name not in graph.inputs})
     else:
         costs = measure_nodes(deepcopy(network), 'cpu', job.backend, job.precision)
-    return partition(graph, pattern, costs, job.ranks, link)
+    return partition(graph, network.pattern, costs, job.ranks, link)
 
 
 def work(rank: int, job: RankJob) -> None:
@@ -50,9 +44,9 @@ def work(rank: int, job: RankJob) -> None:
     store.set(ready(rank), '')
     join(store, rank, job.ranks)
     try:
-        link = measure_link() if job.partition == 'measured' else FREE
+        link = measure_link() if job.partition == 'measured' else MessageCost(0.0, 0.0, 0.0)
         plan = share_partition(
-            make_partition(network, job, link) if rank == PLANNER else None, PLANNER)
+            plan_ranks(network, job, link) if rank == PLANNER else None, PLANNER)
         if any(plan.rank_of.values()):
             PartitionedEngine(network, plan, backend=job.backend,
                               precision=job.precision).serve()
