@@ -13,7 +13,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.engine.autotune import Measured
+from stream_agent.engine.autotune import Measured, medians, timed_nodes
 from stream_agent.engine.backends import why_unusable
 from stream_agent.engine.ranks.engine import PartitionedEngine, share_partition
 from stream_agent.engine.ranks.exchange import RankError, receive, send, Transfer
@@ -31,7 +31,6 @@ TAG = 0
 TIMEOUT = 30.0
 
 
-@torch.inference_mode()
 def measure_nodes(network: RolloutNetwork, device: str = 'cpu', backend: str = 'eager',
                   precision: str = 'float32', frames: int = 30) -> NodeCosts:
     """
@@ -44,19 +43,12 @@ def measure_nodes(network: RolloutNetwork, device: str = 'cpu', backend: str = '
     where = torch.device(device)
     order = [v for v in update_order(network.graph, network.pattern) if v != network.input]
     nodes = make_nodes(network.eval(), order, where, backend, precision)
-    seconds: dict[str, list[float]] = {name: [] for name in order}
-    before = nodes.initial_values()
+    durations, values = [], nodes.initial_values()
     for _ in range(WARM_UP_FRAMES + frames):
-        now = {network.input: torch.rand(1, *network.shapes[network.input], device=where) - 0.5}
-        for name in order:
-            start = time.perf_counter()
-            nodes.compute[name](now, before)
-            if where.type == 'cuda':
-                torch.cuda.synchronize(where)
-            seconds[name].append(time.perf_counter() - start)
-        before = now
-    return NodeCosts({name: statistics.median(values[WARM_UP_FRAMES:])
-                      for name, values in seconds.items()})
+        before = values
+        values = {network.input: torch.rand(1, *network.shapes[network.input], device=where) - 0.5}
+        durations.append(timed_nodes(nodes.compute, values, before))
+    return NodeCosts(medians(durations[WARM_UP_FRAMES:]))
 
 
 def measure_link(rounds: int = 400) -> MessageCost:
