@@ -104,8 +104,7 @@ def compare(name: str, rollout: Rollout, phases: list[list[tuple[float, float]]]
 
     :param phases: Durations of response and step, for every frame of the schedule.
     """
-    medians = np.array([np.median(halves, axis=0) for halves in phases])
-    respond, step = medians.max(axis=0)
+    respond, step = np.max([np.median(halves, axis=0) for halves in phases], axis=0)
     overhead = rollout.device.costs.overhead
     return [Check(name, 'respond', overhead + rollout.response_cost, float(respond)),
             Check(name, 'step', overhead + rollout.step_cost, float(step))]

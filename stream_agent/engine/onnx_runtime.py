@@ -3,19 +3,18 @@
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from stream_agent.engine.compiled import (
-    CompiledBackend, CompiledHalf, FrameModule, key_of, to_onnx, Values)
+    CompiledBackend, CompiledHalf, COPIES, FrameModule, key_of, to_onnx, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from torch import Tensor
 
 # The channels of a map are a multiple of every block size that is in use: 4, 8 or 16.
 BLOCK = 16
-OPTIMISED = 'optimised.onnx'
 
 
 def optimised(model: bytes) -> onnx.ModelProto:
@@ -23,7 +22,7 @@ def optimised(model: bytes) -> onnx.ModelProto:
     with TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        options.optimized_model_filepath = str(Path(folder) / OPTIMISED)
+        options.optimized_model_filepath = str(Path(folder) / 'optimised.onnx')
         onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
         return onnx.load(options.optimized_model_filepath)
 
@@ -32,7 +31,7 @@ def blocked_keys(models: Iterable[onnx.ModelProto], candidates: set[str]) -> set
     """
     Return which tensors all models take and give in blocks.
 
-    :param candidates: Their keys, as far as they are zeros in the beginning.
+    :param candidates: Keys of those that are zeros at first, as zeros are in any order.
     """
     keys = set(candidates)
     for model in models:
@@ -71,7 +70,7 @@ def without_reordering(model: onnx.ModelProto, keys: set[str]) -> onnx.ModelProt
         if key_of(port.name) in keys:
             (node,) = (node for node in graph.node if port.name in node.output)
             names[node.input[0]] = port.name
-            # Whoever reads it in the usual order within the model goes on doing so.
+            # What reads it in the usual order within the model still does.
             names[port.name] = f'{port.name}/usual order'
     for node in graph.node:
         for tensors in (node.input, node.output):
@@ -86,16 +85,13 @@ def without_reordering(model: onnx.ModelProto, keys: set[str]) -> onnx.ModelProt
 
 
 ERRORS_ONLY = 3
-# Of a frame, of the one before, and of the next one.
-COPIES = 3
 
 
 class Buffers:
     """
-    Memory for every tensor that is carried, used in turn, so that nothing is copied.
+    Memory for every tensor that is carried, by ``key_of`` its name, so that nothing is copied.
 
-    A key is what a tensor is called in whichever frame it is seen from. From a reset on, the
-    turns are the same every time, and they repeat with the schedule.
+    After a reset, the turns are the same every time, and they repeat with the schedule.
     """
 
     def __init__(self) -> None:
@@ -104,7 +100,7 @@ class Buffers:
         self.turns: dict[str, int] = {}
 
     def reset(self, initial: dict[str, Tensor]) -> dict[str, onnxruntime.OrtValue]:
-        """Write what the first frame finds, where the last ones will have written it."""
+        """Write what the first frame finds to where the last frames of a schedule write it."""
         self.turns = {}
         values = {}
         for name, value in initial.items():
@@ -116,7 +112,7 @@ class Buffers:
         return values
 
     def unread(self, name: str, shape: tuple[int, ...]) -> onnxruntime.OrtValue:
-        """Return memory that no frame in work reads."""
+        """Return memory that neither this frame nor the one before reads."""
         key = key_of(name)
         turn = self.turns.get(key, 0)
         self.turns = {**self.turns, key: (turn + 1) % COPIES}
@@ -130,31 +126,18 @@ class Buffers:
         return self._copies[key]
 
 
-class BoundHalf(NamedTuple):
-    """
-    A half with its memory in one turn.
-
-    :param arrays: Names of arguments that are arrays of the caller's, and new every time.
-    :param results: By name.
-    :param turns: Of the buffers, after it.
-    """
-
-    binding: onnxruntime.IOBinding
-    arrays: list[str]
-    results: dict[str, onnxruntime.OrtValue]
-    turns: dict[str, int]
+# A half with its memory in one turn: the names of arguments that are arrays of the caller's, and
+# new every time; the results by name; and the turns of the buffers after it.
+BoundHalf = tuple[onnxruntime.IOBinding, list[str], dict[str, onnxruntime.OrtValue],
+                  dict[str, int]]
 
 
 class OnnxHalf:
-    """
-    One half of a step.
-
-    :param model: As ONNX Runtime has optimised it.
-    """
+    """One half of a step, of a model as ONNX Runtime has optimised it."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
-        # What nothing depends on is no input of the model any more.
+        # What nothing depends on has been removed from the inputs.
         self._inputs = [port.name for port in model.graph.input]
         self._shapes = {port.name: tuple(size.dim_value for size in
                                          port.type.tensor_type.shape.dim)
@@ -189,7 +172,7 @@ class OnnxHalf:
                 binding.bind_ortvalue_input(name, values[name])
         for name, value in results.items():
             binding.bind_ortvalue_output(name, value)
-        return BoundHalf(binding, arrays, results, buffers.turns)
+        return binding, arrays, results, buffers.turns
 
 
 class OnnxRuntimeBackend(CompiledBackend):
@@ -206,7 +189,7 @@ class OnnxRuntimeBackend(CompiledBackend):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Between two frames, the cores are for others.
+        # Between two frames, the cores are left to others.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         options.log_severity_level = ERRORS_ONLY
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -15,7 +15,7 @@ from stream_agent.engine.read_outs import (
     along_columns, dense_part, is_read_out, join_read_outs, LARGE_WINDOW, numpy_read_out,
     NumpyReadOut, read_outs, sums_rows)
 from stream_agent.network.program import (
-    bind, frame_program, NodeProgram, Operation, OPERATIONS, Run, Term, Values)
+    bind, NodeProgram, Operation, OPERATIONS, Run, Term, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.frame_schedule import frame_schedule
 import torch
@@ -289,7 +289,7 @@ class PackedBackend:
             schedule = frame_schedule(network.graph, network.pattern, frame)
             self._frames.append((
                 schedule.held, *([bound(work) for work in part] for part in schedule[1:]),
-                numpy_read_out(network, frame_program(network.programs, schedule).respond)))
+                numpy_read_out(network, schedule)))
         self.reset()
 
     @torch.inference_mode()
@@ -299,7 +299,7 @@ class PackedBackend:
         self._prepare(self._initial_values())
 
     def _prepare(self, before: Values) -> None:
-        """Do what the next frame needs and does not have to wait for."""
+        """Compute what the next frame needs before its image is there."""
         self._before = before
         self._frame = (self._frame + 1) % len(self._frames)
         held, ahead, *_ = self._frames[self._frame]
@@ -308,12 +308,7 @@ class PackedBackend:
             run(self._now, before)
 
     def respond(self, frame: np.ndarray) -> np.ndarray:
-        """
-        Answer a frame.
-
-        :param frame: float32, (B, *shape) of the input node.
-        :returns: The output node, float32, (B, *shape), on the host.
-        """
+        """Return the output node, (B, *shape), for a frame of the input node, both float32."""
         now = self._now
         now[self._input] = torch.from_numpy(frame)
         _, _, respond, _, light = self._frames[self._frame]

@@ -10,9 +10,10 @@ work.
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from stream_agent.network.program import NodeProgram, Operation, Term
+from stream_agent.network.program import frame_program, NodeProgram, Operation, Term
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import Dense
+from stream_agent.theory.frame_schedule import FrameSchedule
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -168,13 +169,9 @@ ACTIVATIONS: dict[type, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def numpy_read_out(network: RolloutNetwork, operations: Sequence[Operation]
-                   ) -> NumpyReadOut | None:
-    """
-    Return an output in NumPy, if it is a read-out of the image and nothing else.
-
-    :param operations: What the output needs once the image is there.
-    """
+def numpy_read_out(network: RolloutNetwork, schedule: FrameSchedule) -> NumpyReadOut | None:
+    """Return the output of a frame in NumPy, if it is a read-out of the image and nothing else."""
+    operations = frame_program(network.programs, schedule).respond
     kinds = tuple(operation.kind for operation in operations)
     if kinds not in (('transform',), ('transform', 'add'), ('transform', 'activate'),
                      ('transform', 'add', 'activate')):
