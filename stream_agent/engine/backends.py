@@ -41,7 +41,6 @@ class BackendConfig(NamedTuple):
     :param network: In evaluation mode, on the device.
     :param batch_size: B, streams of frames that are stepped together.
     :param precision: A name in ``PRECISIONS``.
-    :param threads: On the CPU.
     """
 
     network: RolloutNetwork
@@ -54,9 +53,7 @@ class BackendKind(NamedTuple):
     """
     A kind of backend.
 
-    :param make: Makes one.
-    :param devices: Types of the devices that it works on.
-    :param precisions: In which it works.
+    :param devices: Types of torch devices that it works on.
     :param missing: Says what it lacks on this machine; '' for nothing.
     """
 
@@ -119,7 +116,7 @@ BACKENDS = {
 
 
 class BackendError(ValueError):
-    """A backend that is not available; the message says why, and which ones are."""
+    """A backend is not available; the message says why, and which ones are."""
 
 
 @contextmanager

@@ -89,13 +89,7 @@ def remembered_nodes(network: RolloutNetwork) -> list[str]:
 
 
 class FrameModules(NamedTuple):
-    """
-    What a frame of the schedule does.
-
-    :param respond: Gives the output node, if it is not there already.
-    :param settle: Gives what later frames need.
-    :param held_next: Nodes v that the next frame holds, so that ``v.next`` is ``v``.
-    """
+    """What a frame of the schedule does; where the next frame holds v, ``v.next`` is ``v``."""
 
     respond: FrameModule
     settle: FrameModule
@@ -121,10 +115,9 @@ def frame_modules(network: RolloutNetwork) -> list[FrameModules]:
 
 def carry(network: RolloutNetwork) -> dict[str, str]:
     """Return the names that tensors have in the next frame, by their names in this one."""
-    nodes = [node.name for node in network.graph.nodes]
     return {**{name: f'{name}.before' for name in remembered_nodes(network)},
-            **{f'{name}.next': name for name in nodes},
-            **{f'{name}.sum.next': f'{name}.sum' for name in nodes}}
+            **{f'{name}.next': name for node in network.graph.nodes
+               for name in (node.name, f'{node.name}.sum')}}
 
 
 @torch.inference_mode()

@@ -43,23 +43,22 @@ def blocked_keys(models: Iterable[onnx.ModelProto], candidates: set[str]) -> set
                 keys.discard(key_of(port.name))
         for port in graph.output:
             node = producers.get(port.name)
+            shape = shape_of(port)
+            # The channels of blocks must need no filling.
             if not (node and node.op_type == 'ReorderOutput' and node.input[0] in producers
-                    and has_whole_blocks(port)):
+                    and len(shape) == 4 and shape[1] % BLOCK == 0):
                 keys.discard(key_of(port.name))
     return keys
 
 
-def has_whole_blocks(port: onnx.ValueInfoProto) -> bool:
-    """Return whether a map's channels need no filling."""
-    sizes = [size.dim_value for size in port.type.tensor_type.shape.dim]
-    return len(sizes) == 4 and sizes[1] % BLOCK == 0
+def shape_of(port: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """Return the shape of an input or output of a model."""
+    return tuple(size.dim_value for size in port.type.tensor_type.shape.dim)
 
 
-def without_reordering(model: onnx.ModelProto, keys: set[str]) -> onnx.ModelProto:
-    """Return a model that takes and gives these tensors in blocks."""
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    graph = result.graph
+def remove_reordering(model: onnx.ModelProto, keys: set[str]) -> None:
+    """Let a model take and give these tensors in blocks."""
+    graph = model.graph
     names: dict[str, str] = {}
     blocked = {port.name for port in graph.input if key_of(port.name) in keys}
     for node in list(graph.node):
@@ -81,7 +80,6 @@ def without_reordering(model: onnx.ModelProto, keys: set[str]) -> onnx.ModelProt
         if node.op_type == 'ReorderOutput' and node.output[0] not in used:
             graph.node.remove(node)
     del graph.value_info[:]
-    return result
 
 
 ERRORS_ONLY = 3
@@ -139,14 +137,12 @@ class OnnxHalf:
         self.model = model
         # What nothing depends on has been removed from the inputs.
         self._inputs = [port.name for port in model.graph.input]
-        self._shapes = {port.name: tuple(size.dim_value for size in
-                                         port.type.tensor_type.shape.dim)
-                        for port in model.graph.output}
+        self._shapes = {port.name: shape_of(port) for port in model.graph.output}
 
-    def prepare(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
-        """Get ready to run a model that takes and gives the same tensors."""
+    def prepare(self, options: onnxruntime.SessionOptions) -> None:
+        """Get ready to run the model as it is now."""
         self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=['CPUExecutionProvider'])
+            self.model.SerializeToString(), options, providers=['CPUExecutionProvider'])
         self._bound: dict[int, BoundHalf] = {}
 
     def __call__(self, values: dict[str, Any], turn: int, buffers: Buffers) -> None:
@@ -193,12 +189,13 @@ class OnnxRuntimeBackend(CompiledBackend):
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         options.log_severity_level = ERRORS_ONLY
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        zeros = {key_of(name) for name, value in self._initial.items() if not value.any()}
         others = {key_of(name) for name, value in self._initial.items() if value.any()}
-        keys = blocked_keys((half.model for half in self._halves),
-                            zeros - others - {self._input, self._output})
+        keys = blocked_keys(
+            (half.model for half in self._halves),
+            set(map(key_of, self._initial)) - others - {self._input, self._output})
         for half in self._halves:
-            half.prepare(without_reordering(half.model, keys), options)
+            remove_reordering(half.model, keys)
+            half.prepare(options)
 
     def compile_half(self, half: FrameModule, examples: Values) -> CompiledHalf:
         """Optimise one half; all are opened together."""
@@ -210,7 +207,7 @@ class OnnxRuntimeBackend(CompiledBackend):
         """Forget every frame, and prepare for the first one."""
         super().reset()
         self._turn = 0
-        # What was an image stays an array of its own.
+        # Images stay arrays of their own.
         self._values |= self._buffers.reset({
             name: value for name, value in self._initial.items() if key_of(name) != self._input})
 
@@ -224,7 +221,7 @@ class OnnxRuntimeBackend(CompiledBackend):
         value = np.ascontiguousarray(value)
         if name != self._output:
             return value
-        # An answer that was computed elsewhere is read by the halves from where theirs are.
+        # The halves read an output that was computed elsewhere from where theirs are.
         copy = self._buffers.unread(name, value.shape)
         copy.update_inplace(value)
         return copy

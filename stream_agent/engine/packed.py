@@ -12,8 +12,8 @@ from functools import cache, partial
 
 import numpy as np
 from stream_agent.engine.read_outs import (
-    along_columns, dense_part, is_read_out, join_read_outs, LARGE_WINDOW, numpy_read_out,
-    NumpyReadOut, read_outs, sums_rows)
+    dense_part, is_read_out, join_read_outs, LARGE_WINDOW, numpy_read_out, NumpyReadOut, read_outs,
+    row_weights, sums_rows)
 from stream_agent.network.program import (
     bind, NodeProgram, Operation, OPERATIONS, Run, Term, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -40,9 +40,7 @@ class Columns:
         self.weight, self.bias = dense.linear.weight.detach(), dense.linear.bias.detach()
         self._window = 1
         if sums_rows(module) and (self._pool.kernel_size >= LARGE_WINDOW or not channels_last):
-            self._window = self._pool.kernel_size
-            self._rows = shape[1] // self._window
-            self.weight = along_columns(self.weight, shape, self._window)
+            self._window, self._rows, self.weight = row_weights(module, shape)
             shape = (shape[0], self._rows, shape[2])
         elif self._pool:
             with torch.device('meta'):

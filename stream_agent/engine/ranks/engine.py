@@ -66,11 +66,7 @@ class OrderGiver:
             self._sent[rank] = send(self._orders[self._sizes[rank]], rank, TAG, 'an order')
 
     def reset(self) -> None:
-        """
-        Tell all ranks to forget every frame.
-
-        :raises RankError: If a rank does not take the order.
-        """
+        """Tell all ranks to forget every frame; raises RankError if one does not listen."""
         for rank in self._sizes:
             self._tell(rank, RESET)
 
@@ -243,7 +239,7 @@ class PartitionedEngine:
 
         :param frame: float32 of the input node's shape, without a batch axis.
         :returns: The output node, float32, on the host.
-        :raises RuntimeError: If this is not rank 0, or if the frame before is not settled.
+        :raises RuntimeError: If this is not rank 0, or if respond and settle do not alternate.
         :raises ValueError: If the frame has another type or shape.
         :raises RankError: If another rank does not answer; the engine is of no further use.
         """
@@ -259,12 +255,7 @@ class PartitionedEngine:
 
     @torch.inference_mode()
     def settle(self) -> None:
-        """
-        Compute the nodes of rank 0 that only later frames need.
-
-        :raises RuntimeError: If this is not rank 0, or if there is no response to settle.
-        :raises RankError: If another rank does not answer.
-        """
+        """Compute the nodes of rank 0 that only later frames need; raises as ``respond`` does."""
         self._check_first('settle')
         if not self._step.under_way:
             raise RuntimeError('settle: there is nothing to settle; call respond(frame) first')
@@ -277,12 +268,7 @@ class PartitionedEngine:
         return output
 
     def reset(self) -> None:
-        """
-        Forget every frame seen so far, on all ranks.
-
-        :raises RuntimeError: If this is not rank 0.
-        :raises RankError: If another rank does not answer.
-        """
+        """Forget every frame seen so far, on all ranks; raises as ``respond`` does."""
         self._check_first('reset')
         # The others have the frame, and wait for what rank 0 makes of it.
         if self._step.under_way:

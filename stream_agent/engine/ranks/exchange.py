@@ -153,11 +153,7 @@ class Exchange:
                                 f"'{source}'") for source, sender, _, _ in messages}
 
     def take(self, source: str) -> Tensor | None:
-        """
-        Return a value of the frames before; None if it was taken already.
-
-        :raises RankError: If it does not come.
-        """
+        """Return a value of the frames before, None if it was taken; RankError if it is late."""
         transfer = self._arriving.pop(source, None)
         return None if transfer is None else transfer.wait(self._timeout)
 
@@ -179,11 +175,7 @@ class Exchange:
         """Know that all nodes of the frame are computed."""
 
     def drain(self) -> None:
-        """
-        Wait until nothing is on its way.
-
-        :raises RankError: If something does not come, or is not taken.
-        """
+        """Wait until nothing is on its way; RankError if something is neither sent nor taken."""
         for transfer in (*self._arriving.values(), *self._expected.values(),
                          *self._sent.values()):
             transfer.wait(self._timeout)
@@ -217,11 +209,7 @@ class GroupedExchange(Exchange):
             self._values[source] = laid_out_like(value, self._layouts[source])
 
     def end(self) -> None:
-        """
-        Begin all messages of the frame.
-
-        :raises RankError: If those of the frame before are not over.
-        """
+        """Begin all messages of the frame; RankError if those of the frame before are late."""
         for transfer in self._sent.values():
             transfer.wait(self._timeout)
         operations, values = [], []

@@ -55,8 +55,8 @@ def measure_link(rounds: int = 400) -> MessageCost:
     """
     Measure messages on the host between ranks 0 and 1; every rank has to call it.
 
-    Both compute, exchange a value, and compute again, as the engine does. What a round takes
-    longer than without messages is what they cost, waiting and disturbance included.
+    Both compute, exchange a value, and compute again, as the engine does. Messages cost what a
+    round takes longer than without them, waiting and disturbance included.
 
     :returns: The link on ranks 0 and 1; the default one on others, and where there is one rank.
     :raises RankError: If the other rank does not answer.
@@ -114,6 +114,8 @@ PLANNER = 1
 START_TIMEOUT = 60.0
 LEAVE_TIMEOUT = 5.0
 POLL_PERIOD = 0.05
+# The key by which a rank says in the store that it has read the policy.
+READY = 'rank {} is ready'
 
 
 class RankJob(NamedTuple):
@@ -163,11 +165,7 @@ def make_job(ranks: int, checkpoint: str, *, device: str = 'auto', backend: str 
 
 
 def join(store: distributed.Store, rank: int, ranks: int) -> None:
-    """
-    Meet the other ranks of this machine, whose messages go by gloo on the loopback interface.
-
-    :param store: Where they meet.
-    """
+    """Meet the other ranks of this machine; messages go by gloo on the loopback interface."""
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith('lo')), 'lo')
     os.environ.setdefault('GLOO_SOCKET_IFNAME', loopback)
     distributed.init_process_group('gloo', store=store, rank=rank, world_size=ranks,
@@ -175,11 +173,7 @@ def join(store: distributed.Store, rank: int, ranks: int) -> None:
 
 
 class RankProcesses:
-    """
-    Ranks 1 to N - 1 as processes of this one.
-
-    They end when rank 0 closes its engine, and when its process is gone, however it ended.
-    """
+    """Ranks 1 to N - 1 as child processes, which end when rank 0 closes its engine or is gone."""
 
     def __init__(self, job: RankJob) -> None:
         self._ranks = job.ranks
@@ -200,7 +194,7 @@ class RankProcesses:
         """
         end = time.monotonic() + START_TIMEOUT
         for rank in self._processes:
-            while not self._store.check([ready(rank)]):
+            while not self._store.check([READY.format(rank)]):
                 for other, process in self._processes.items():
                     if process.poll() is not None:
                         raise RankError(f'rank {other} ended with exit code {process.returncode}; '
@@ -227,11 +221,6 @@ class RankProcesses:
         self.kill()
         for process in self._processes.values():
             process.wait()
-
-
-def ready(rank: int) -> str:
-    """Return the key by which a rank says in the store that it has read the policy."""
-    return f'rank {rank} is ready'
 
 
 class LocalRanksEngine(PartitionedEngine):
@@ -277,8 +266,8 @@ def start_ranks(job: RankJob, network: RolloutNetwork) -> LocalRanksEngine | str
     Start the other ranks, let rank 1 plan which rank computes what, and be rank 0.
 
     :param network: That of the policy in the job.
-    :returns: The engine; or, if more than one rank would not be faster, why. Then no process is
-        left, and the network is as it was.
+    :returns: The engine; or, if more than one rank would not be faster, the reason. Then no
+        process is left, and the network is as it was.
     :raises RankError: If a rank cannot start, or ends; no process is left.
     """
     processes = RankProcesses(job)

@@ -30,11 +30,7 @@ class BoundNodes(NamedTuple):
 
 
 def check_backend(backend: str, device: str, precision: str) -> None:
-    """
-    Refuse what cannot compute the nodes of a rank on a type of device.
-
-    :raises BackendError: As in ``make_nodes``.
-    """
+    """Raise BackendError for what cannot compute the nodes of a rank on a type of device."""
     if backend not in BACKENDS:
         raise BackendError(f"backend '{backend}' computes no single nodes; "
                            f"ranks take {' or '.join(BACKENDS)}")
@@ -84,12 +80,9 @@ def keep_weights(network: RolloutNetwork, names: Collection[str], device: torch.
 
 class RankStep:
     """
-    Owns the state of the nodes of one rank.
+    Owns the state of the nodes of one rank, which are ``names``.
 
-    :param network: Whose graph and pattern it is.
-    :param names: The nodes of this rank.
-    :param nodes: Computes them.
-    :param exchange: With the other ranks.
+    :param network: Its graph and pattern are read, and nothing else.
     """
 
     def __init__(self, network: RolloutNetwork, partition: Partition, names: list[str],

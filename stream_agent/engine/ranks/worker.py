@@ -1,4 +1,4 @@
-"""A process that is one rank beside an agent's: started by ``local_ranks``, ended with it."""
+"""A process that is one rank beside an agent's: ``local_ranks`` starts it and ends it."""
 
 from copy import deepcopy
 from datetime import timedelta
@@ -8,7 +8,7 @@ import sys
 from stream_agent.engine.ranks.engine import PartitionedEngine, share_partition
 from stream_agent.engine.ranks.exchange import RankError
 from stream_agent.engine.ranks.local_ranks import (
-    HOST, join, measure_link, measure_nodes, PLANNER, RankJob, ready, START_TIMEOUT)
+    HOST, join, measure_link, measure_nodes, PLANNER, RankJob, READY, START_TIMEOUT)
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import allow_transforms
@@ -41,7 +41,7 @@ def work(rank: int, job: RankJob) -> None:
     store = distributed.TCPStore(HOST, job.port, is_master=False,
                                  timeout=timedelta(seconds=START_TIMEOUT))
     network = load_policy(job.checkpoint).network
-    store.set(ready(rank), '')
+    store.set(READY.format(rank), '')
     join(store, rank, job.ranks)
     try:
         link = measure_link() if job.partition == 'measured' else MessageCost(0.0, 0.0, 0.0)
