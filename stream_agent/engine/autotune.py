@@ -81,21 +81,15 @@ def choose_backend(device: torch.device, request: BackendConfig, threads: int = 
                 raise
     measured = in_turns(made, frames, device)
     chosen = best(measured, request.precision)
-    cores = usable_cores() if device.type == 'cpu' and not threads else 1
-    if cores > 1:
+    cores = (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
+             else os.cpu_count() or 1)
+    if cores > 1 and device.type == 'cpu' and not threads:
         with suppress(BackendError):  # then it is one core
             make(chosen.name, cores)
             pair = {key: made[key] for key in ((chosen.name, 1), (chosen.name, cores))}
             measured += in_turns(pair, frames, device)[1:]
         chosen = best(measured, request.precision)
     return chosen, measured
-
-
-def usable_cores() -> int:
-    """Return on how many cores this process may run."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def random_frames(network: RolloutNetwork, count: int, batch_size: int | None = None
@@ -119,10 +113,10 @@ def reference(request: BackendConfig, frames: list[np.ndarray]) -> np.ndarray:
     """Return the outputs of the network itself."""
     network = request.network
     state = network.initial_state(request.batch_size)
+    device = state.values[network.input].device
     outputs = []
     with computing(tf32=False):
         for frame in frames:
-            device = state.values[network.input].device
             output, state = network.step(torch.from_numpy(frame).to(device), state)
             outputs.append(output.cpu().numpy())
     return np.array(outputs)

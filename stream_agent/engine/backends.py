@@ -88,7 +88,7 @@ def is_installed(package: str) -> bool:
     """Return whether a package can be imported, without importing it."""
     try:
         return bool(find_spec(package))
-    except (ImportError, ValueError):  # whoever looks for it may refuse it, too
+    except (ImportError, ValueError):  # a finder of modules may refuse it, too
         return False
 
 

@@ -145,12 +145,7 @@ COPIES = 3
 
 
 class CompiledBackend(ABC):
-    """
-    Steps a network by its halves, each compiled by a runtime; values stay with the runtime.
-
-    :param network: In evaluation mode, on the CPU.
-    :param batch_size: B, streams of frames that are stepped together.
-    """
+    """Steps a network by its halves, each compiled by a runtime; values stay with the runtime."""
 
     def __init__(self, network: RolloutNetwork, batch_size: int = 1) -> None:
         self._input, self._output = network.input, network.graph.output

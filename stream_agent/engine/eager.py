@@ -8,12 +8,7 @@ import torch
 
 
 class EagerBackend:
-    """
-    Steps a network as it is, on the device that holds its weights.
-
-    :param network: In evaluation mode.
-    :param batch_size: B, streams of frames that are stepped together.
-    """
+    """Steps a network as it is, on the device that holds its weights."""
 
     def __init__(self, network: RolloutNetwork, batch_size: int = 1) -> None:
         self._network = network

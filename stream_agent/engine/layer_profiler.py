@@ -56,12 +56,7 @@ def measure_costs(graph: GraphSpec, device: str = 'cpu', frames: int = 100) -> N
 
 @dataclass(frozen=True)
 class Check:
-    """
-    A forecast and what the engine took, in seconds; medians over the frames of a schedule.
-
-    :param name: Of the rollout, for people.
-    :param part: 'respond' or 'step'.
-    """
+    """A forecast of 'respond' or 'step' and what the engine took, both in seconds."""
 
     name: str
     part: str

@@ -172,11 +172,7 @@ class OnnxHalf:
 
 
 class OnnxRuntimeBackend(CompiledBackend):
-    """
-    Steps a network in ONNX Runtime, on the CPU, in float32.
-
-    :param threads: That a half may use.
-    """
+    """Steps a network in ONNX Runtime, on the CPU, in float32."""
 
     def __init__(self, network: RolloutNetwork, batch_size: int = 1, threads: int = 1) -> None:
         self._halves: list[OnnxHalf] = []

@@ -52,7 +52,6 @@ class OpenVinoBackend(CompiledBackend):
     Feature maps are carried from frame to frame with the channels last, as most kernels want
     them, so that little is reordered at the borders of the halves.
 
-    :param threads: That a half may use.
     :param precision: 'float32' or 'bfloat16', of the operations and the feature maps; the image,
         features, cells and sums are carried in float32.
     """

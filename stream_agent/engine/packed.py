@@ -82,8 +82,6 @@ class Packing:
 
     Features, cells and the image are float32 whatever the precision.
 
-    :param network: In evaluation mode.
-    :param batch_size: B, streams of frames that are stepped together.
     :param precision: Of feature maps and convolutions, torch.float32 or torch.bfloat16.
     """
 
@@ -239,8 +237,6 @@ class PackedBackend:
     Sums are added up in another order than in the network's step, so values may differ from it
     by rounding.
 
-    :param network: In evaluation mode.
-    :param batch_size: B, streams of frames that are stepped together.
     :param precision: Of feature maps and convolutions, torch.float32 or torch.bfloat16.
     """
 

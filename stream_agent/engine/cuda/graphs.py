@@ -20,11 +20,7 @@ GREY_SHIFT = 15
 
 
 class DevicePixels:
-    """
-    Converts images of one size.
-
-    :param camera: (H, W) or (H, W, 3) of the images.
-    """
+    """Converts images of one size, ``camera``: (H, W) or (H, W, 3)."""
 
     def __init__(self, preprocessing: Preprocessing, camera: tuple[int, ...],
                  device: torch.device) -> None:
@@ -55,12 +51,7 @@ class DevicePixels:
         return torch.from_numpy(weights.astype(np.float32)).to(self._device)
 
     def __call__(self, pixels: Tensor, out: Tensor) -> None:
-        """
-        Convert a batch of images.
-
-        :param pixels: uint8, (B, H, W, 3) in RGB order or (B, H, W).
-        :param out: float32, (B, C, H, W) of the network's input.
-        """
+        """Convert uint8 images, (B, H, W, 3) in RGB order or (B, H, W), to the network's input."""
         image = pixels[:, self._rows]
         image = image.permute(0, 3, 1, 2) if image.ndim == 4 else image.unsqueeze(1)
         for step in self._steps:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from itertools import cycle
 import json
 from math import prod
@@ -23,14 +24,13 @@ from torch import distributed, Tensor
 
 STEP, RESET, STOP = 0.0, 1.0, 2.0
 TAG = 0
-Shape = tuple[int, ...]
 
 
-def image_size(partition: Partition, rank: int, image: str, shape: Shape) -> int:
+def image_size(network: RolloutNetwork, partition: Partition, rank: int) -> int:
     """Return how many numbers of the image a rank is sent: all if it reads the image, or none."""
-    reads = any(source == image and receiver == rank
+    reads = any(source == network.input and receiver == rank
                 for source, _, receiver, _ in partition.messages)
-    return prod(shape) if reads else 0
+    return prod(network.shapes[network.input]) if reads else 0
 
 
 class OrderGiver:
@@ -38,13 +38,12 @@ class OrderGiver:
     Rank 0's end of orders: messages of the image, where the rank reads it, and a number.
 
     :param partition: Ranks without nodes are told to reset and to stop, but not of frames.
-    :param image: Name of the input node, whose shape is given.
     :param timeout: Seconds that a rank may be late in taking an order.
     """
 
-    def __init__(self, partition: Partition, image: str, shape: Shape, timeout: float) -> None:
+    def __init__(self, network: RolloutNetwork, partition: Partition, timeout: float) -> None:
         self._timeout = timeout
-        self._sizes = {rank: image_size(partition, rank, image, shape)
+        self._sizes = {rank: image_size(network, partition, rank)
                        for rank in range(1, distributed.get_world_size())}
         self._working = {*partition.rank_of.values()} - {0}
         self._orders = {size: torch.empty(size + 1) for size in self._sizes.values()}
@@ -52,9 +51,8 @@ class OrderGiver:
 
     def step(self, image: Tensor) -> None:
         """
-        Begin to send a frame to all ranks that have work.
+        Begin to send a frame, on the host and copied, to all ranks that have work.
 
-        :param image: On the host; may change as soon as this returns.
         :raises RankError: If a rank has not taken the frame before, or is gone.
         """
         for transfer in self._sent.values():
@@ -83,32 +81,26 @@ class OrderGiver:
         send(message, rank, TAG, 'an order').wait(self._timeout)
 
 
-class OrderTaker:
-    """The end of orders on a rank other than 0."""
+def orders(network: RolloutNetwork, partition: Partition
+           ) -> Iterator[tuple[float, Tensor | None]]:
+    """
+    Yield the orders to a rank other than 0 up to the one to stop, however long each takes to come.
 
-    def __init__(self, partition: Partition, rank: int, image: str, shape: Shape) -> None:
-        self._shape = shape
-        self._size = image_size(partition, rank, image, shape)
-        # One for the next order; and the images of this frame and the one before are read.
-        self._buffers = cycle(torch.zeros(3, self._size + 1))
-        self._next: Transfer | None = None
-
-    def listen(self) -> None:
-        """Be ready for the next order; raises RankError if rank 0 is gone."""
-        self._next = receive(next(self._buffers), 0, TAG, 'an order')
-
-    def take(self) -> tuple[float, Tensor | None]:
-        """
-        Wait for an order, however long it takes, and be ready for the next.
-
-        :returns: The order, and the image, (1, *shape), if this rank reads it.
-        :raises RankError: If rank 0 is gone.
-        """
-        message = self._next.wait(None)
-        order = float(message[self._size])
-        if order != STOP:
-            self.listen()
-        return order, message[:self._size].view(1, *self._shape) if self._size else None
+    :returns: The order, and the image, (1, *shape), if this rank reads it.
+    :raises RankError: If rank 0 is gone.
+    """
+    shape = network.shapes[network.input]
+    size = image_size(network, partition, distributed.get_rank())
+    # One for the next order; and the images of this frame and the one before are read.
+    buffers = cycle(torch.zeros(3, size + 1))
+    coming = receive(next(buffers), 0, TAG, 'an order')
+    while True:
+        message = coming.wait(None)
+        order = float(message[size])
+        if order == STOP:
+            return
+        coming = receive(next(buffers), 0, TAG, 'an order')
+        yield order, message[:size].view(1, *shape) if size else None
 
 
 class RankPlace(NamedTuple):
@@ -209,16 +201,15 @@ class PartitionedEngine:
                 f'partition: it is over {partition.ranks} ranks, but there are {processes} '
                 f'processes; start them with torchrun --nproc-per-node {partition.ranks}')
         self.rank = distributed.get_rank()
-        self._shape = shape = network.shapes[network.input]
-        self._giver = OrderGiver(partition, network.input, shape, timeout)
-        self._taker = OrderTaker(partition, self.rank, network.input, shape)
+        self._shape = network.shapes[network.input]
+        self._giver = OrderGiver(network, partition, timeout)
+        self._orders = partial(orders, network, partition)
         names = [v for v in partition.nodes_on(self.rank) if v != network.input]
         where = torch.device(device)
         nodes = make_nodes(network.eval(), names, where, backend, precision)
         exchange = exchange or (GroupedExchange if where.type == 'cuda' else Exchange)
-        self._exchange = exchange(network.graph, network.pattern, partition, self.rank,
-                                  nodes.initial_values(), timeout)
-        self._step = RankStep(network, partition, names, nodes, self._exchange, where)
+        self._exchange = exchange(network, partition, nodes.initial_values(), timeout)
+        self._step = RankStep(network, partition, nodes, self._exchange, where)
         # No rank may be late because another was ready sooner.
         try:
             distributed.barrier()
@@ -304,15 +295,12 @@ class PartitionedEngine:
         """
         if not self.rank:
             raise RuntimeError('serve: this is rank 0, which gets the frames; call respond(frame)')
-        self._taker.listen()
-        order, image = self._taker.take()
-        while order != STOP:
+        for order, image in self._orders():
             if order == RESET:
                 self._step.reset()
             else:
                 self._step.begin(image)
                 self._step.settle()
-            order, image = self._taker.take()
         self._exchange.drain()
 
     def _check_first(self, verb: str) -> None:

@@ -6,8 +6,7 @@ from itertools import cycle
 import time
 
 from stream_agent.network.program import Values
-from stream_agent.theory.graph import GraphSpec
-from stream_agent.theory.patterns import Pattern
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.planning.partition import Message, Partition, sent_at
 import torch
 from torch import distributed, Tensor
@@ -19,11 +18,9 @@ class RankError(RuntimeError):
 
 class Transfer:
     """
-    A message on its way.
+    A message on its way to or from a rank.
 
-    :param work: torch's handle, which tells when it is over.
-    :param rank: The other end.
-    :param value: What is sent and must not change until then; or where it is received.
+    :param value: What is sent, and must not change until then; or where it is received.
     :param fault: What the other rank did not do if it is not over in time, for people.
     """
 
@@ -74,11 +71,7 @@ def send(value: Tensor, rank: int, tag: int, name: str) -> Transfer:
 
 
 def receive(buffer: Tensor, rank: int, tag: int, name: str) -> Transfer:
-    """
-    Begin to receive a value into a buffer, which lies in memory like the value.
-
-    :raises RankError: If the other rank is gone.
-    """
+    """Begin to receive a value into a buffer that lies in memory like it; raises as ``send``."""
     return started(distributed.irecv, buffer, rank, tag, f'did not send {name}')
 
 
@@ -113,8 +106,9 @@ class Exchange:
     :param timeout: Seconds that another rank may be late.
     """
 
-    def __init__(self, graph: GraphSpec, pattern: Pattern, partition: Partition, rank: int,
-                 initial: Values, timeout: float) -> None:
+    def __init__(self, network: RolloutNetwork, partition: Partition, initial: Values,
+                 timeout: float) -> None:
+        graph, rank = network.graph, distributed.get_rank()
         self._timeout = timeout
         # Tag 0 is left to orders.
         self._tags = {name: 1 + i for i, name in enumerate(graph.by_name)}
@@ -122,7 +116,7 @@ class Exchange:
                 and rank in (message.sender, message.receiver)]
         #: Messages in the graph's order, for every frame of the schedule.
         self._messages = [[message for message in mine
-                           if sent_at(graph, pattern, message.source, frame)]
+                           if sent_at(graph, network.pattern, message.source, frame)]
                           for frame in range(graph.hyperperiod)]
         self._layouts = {message.source: initial[message.source] for message in mine}
         self._incoming = [message for message in mine if message.receiver == rank]
@@ -133,8 +127,8 @@ class Exchange:
                          for source in self.sources}
         self._outgoing = {source: [message for message in mine if message.source == source
                                    and message.sender == rank] for source in self._layouts}
-        #: What crosses in this frame, what is to come of it, what is to come of those before,
-        #: and what was sent.
+        #: What crosses in this frame, what is still expected of it, what is arriving of those
+        #: before, and what was sent.
         self._now: list[Message] = []
         self._expected: dict[str, Transfer] = {}
         self._arriving: dict[str, Transfer] = {}
@@ -158,11 +152,7 @@ class Exchange:
         return None if transfer is None else transfer.wait(self._timeout)
 
     def send(self, source: str, value: Tensor) -> None:
-        """
-        Begin to send what a node has become to all ranks that read it.
-
-        :raises RankError: If one of them has not taken its value before.
-        """
+        """Begin to send a node's value to its readers; RankError if one has not taken the last."""
         for message in self._outgoing.get(source, ()):
             if message in self._now:
                 if message in self._sent:
@@ -190,15 +180,15 @@ class GroupedExchange(Exchange):
     The same between GPUs, by nccl.
 
     Its messages have no tags, and two ranks have to begin theirs in the same order. So all
-    messages of a frame are begun together, once its nodes are computed.
+    messages of a frame are started together, once its nodes are computed.
     """
 
-    def __init__(self, graph: GraphSpec, pattern: Pattern, partition: Partition, rank: int,
-                 initial: Values, timeout: float) -> None:
-        super().__init__(graph, pattern, partition, rank, initial, timeout)
+    def __init__(self, network: RolloutNetwork, partition: Partition, initial: Values,
+                 timeout: float) -> None:
+        super().__init__(network, partition, initial, timeout)
         self._values: dict[str, Tensor] = {}
         # The first use of nccl needs all ranks at the same time.
-        distributed.all_reduce(torch.zeros(1, device=initial[graph.output].device))
+        distributed.all_reduce(torch.zeros(1, device=initial[network.graph.output].device))
 
     def _receive(self, messages: list[Message]) -> dict[str, Transfer]:
         return {}

@@ -187,11 +187,7 @@ class RankProcesses:
             stdin=subprocess.DEVNULL, start_new_session=True) for rank in range(1, job.ranks)}
 
     def join(self) -> None:
-        """
-        Wait until all are ready, and be rank 0 of them.
-
-        :raises RankError: If one ends before, or takes over a minute.
-        """
+        """Wait until all are ready, and be rank 0; RankError if one ends or is late."""
         end = time.monotonic() + START_TIMEOUT
         for rank in self._processes:
             while not self._store.check([READY.format(rank)]):

@@ -80,15 +80,16 @@ def keep_weights(network: RolloutNetwork, names: Collection[str], device: torch.
 
 class RankStep:
     """
-    Owns the state of the nodes of one rank, which are ``names``.
+    Owns the state of the nodes of one rank.
 
     :param network: Its graph and pattern are read, and nothing else.
     """
 
-    def __init__(self, network: RolloutNetwork, partition: Partition, names: list[str],
-                 nodes: BoundNodes, exchange: Exchange, device: torch.device) -> None:
+    def __init__(self, network: RolloutNetwork, partition: Partition, nodes: BoundNodes,
+                 exchange: Exchange, device: torch.device) -> None:
         self._nodes, self._exchange, self._device = nodes, exchange, device
-        self._names, self._input, self._output = names, network.input, network.graph.output
+        self._input, self._output = network.input, network.graph.output
+        names = nodes.compute
         self._reads = {v: [u for u in exchange.sources if (u, v) in network.pattern]
                        for v in names}
         #: What a frame holds, responds with and settles, each in the order of its work.
@@ -103,16 +104,12 @@ class RankStep:
     def _forget(self) -> None:
         values = self._nodes.initial_values()
         self._before = {name: values[name] for name in (
-            *self._names, *self._exchange.sources, self._input)}
+            *self._nodes.compute, *self._exchange.sources, self._input)}
         self._frame = 0
         self.under_way = False
 
     def begin(self, image: Tensor | None) -> None:
-        """
-        Start a frame.
-
-        :param image: (1, *shape) on any device; None if no node of this rank reads it.
-        """
+        """Start a frame, of an image (1, *shape), or None if no node of this rank reads it."""
         self.under_way = True
         self._frame += 1
         held, *self._halves = self._frames[self._frame % len(self._frames)]
