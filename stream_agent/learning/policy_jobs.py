@@ -145,7 +145,7 @@ class FromRecordings:
         return CloningLearner(
             network, preprocessing, limits, episodes, self.schedule,
             self.augmentation if chosen.augmentation else None, seed, label, held_out,
-            recordings[0].steering)
+            recordings[0].commands.steering)
 
 
 def usual_cache() -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import compress
 import json
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,7 @@ class TubRecording(Recording):
         stamps = np.array([record[time] for record in driven], np.int64) * 10**6
         sign = reading.sign('right')
         values = np.array([(record[THROTTLE], sign * record[ANGLE]) for record in driven])
-        super().__init__(path, IMAGE, stamps, 'header',
-                         Commands(stamps, values, 'steering').in_order())
+        super().__init__(path, IMAGE, stamps, 'header', Commands(stamps, values, 'steering'))
         self.skipped[NOT_OF_A_PERSON] += len(records) - len(driven)
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
@@ -54,7 +54,7 @@ class TubRecording(Recording):
 
     def image_files(self) -> list[Path]:
         """Return the files of the frames in ``frame_stamps``."""
-        return [self._folder / name for name, kept in zip(self._images, self._kept) if kept]
+        return [self._folder / name for name in compress(self._images, self._kept)]
 
     def files(self) -> list[Path]:
         return [path for path in sorted(self.path.glob('*')) if path.is_file()
@@ -62,11 +62,7 @@ class TubRecording(Recording):
 
 
 def read_image(path: Path) -> np.ndarray:
-    """
-    Decode an image of a tub.
-
-    :raises ImageError: If it is not there or cannot be decoded.
-    """
+    """Decode an image of a tub; raises ImageError if it is missing or damaged."""
     try:
         return decoded(path.read_bytes(), path.suffix)
     except OSError as error:
@@ -100,14 +96,14 @@ def read_catalogs(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a tub of version 2, without those that were deleted."""
     manifest = path / MANIFEST
     lines = manifest.read_text().splitlines()
-    # Inputs, their types, what the user noted, who wrote it when, and which catalogs there are.
+    # Lines: inputs, their types, the user's notes, who wrote it when, and the catalogs.
     about = parsed(lines[4], manifest, 5) if len(lines) > 4 else None
     if not isinstance(about, dict) or not isinstance(about.get('paths'), list):
         raise BadRecordingError(f"'{manifest}': the list of catalogs is missing, so the file is "
                                 'truncated or of another version; leave the tub out')
     deleted = set(about.get('deleted_indexes', []))
     for name in about['paths']:
-        # Only names: a manifest has no business outside its folder.
+        # Names only: a manifest must not reach outside its folder.
         catalog = path / Path(name).name
         if not catalog.exists():
             raise BadRecordingError(f"'{manifest}': its catalog {catalog.name} is missing; copy "
@@ -120,6 +116,5 @@ def read_catalogs(path: Path) -> Iterator[dict[str, Any]]:
 
 def read_old_records(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a tub of version 1, one file each, by their numbers."""
-    files = sorted(path.glob(OLD_RECORDS), key=lambda file: (len(file.stem), file.stem))
-    for file in files:
+    for file in sorted(path.glob(OLD_RECORDS), key=lambda file: (len(file.stem), file.stem)):
         yield parsed(file.read_text(), file, 1)
