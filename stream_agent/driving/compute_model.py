@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.bounded_settings import check, choice, file_path, quantity
+from stream_agent.bounded_settings import BoundedSettings, choice, file_path, quantity
 from stream_agent.graph_files.cost_file import load_costs
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import ages_of_nodes, memory_edges
@@ -189,12 +189,8 @@ def mean_age(taken: list[Taken], ages: list[float], period: float) -> float:
 
 
 @dataclass(frozen=True)
-class ComputeModel:
-    """
-    A computer to emulate, and how long it works on every node.
-
-    :raises SettingsError: If a number is outside its range, or a word not among those allowed.
-    """
+class ComputeModel(BoundedSettings):
+    """A computer to emulate, and how long it works on every node."""
 
     execution: str = choice(SERIAL, 'one node after the other, or every node on a device of its '
                             'own', EXECUTIONS)
@@ -206,9 +202,6 @@ class ComputeModel:
         'are scaled to it', whole=False)
     pipelined: bool = choice(False, 'let a frame follow the one before through a parallel device, '
                              'as soon as the most expensive node is free')
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def __str__(self) -> str:
         parts = [f'{self.execution} device']

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_agent.bounded_settings import (
-    check, choice, file_path, free_text, quantity, SettingsError, several)
+    BoundedSettings, choice, file_path, free_text, quantity, SettingsError, several)
 import torch
 
 OPTIMISERS = {'adamw': torch.optim.AdamW, 'rmsprop': torch.optim.RMSprop}
@@ -21,7 +21,7 @@ MOST = 10**6
 
 
 class TrainingError(ValueError):
-    """A training that cannot begin or resume; the message says why and what to do."""
+    """A training that cannot start or resume; the message says why and what to do."""
 
 
 def learning_rate(default: float) -> Any:
@@ -41,14 +41,13 @@ def updates_per_frame() -> Any:
 
 
 @dataclass(frozen=True)
-class TrainerOptions:
+class TrainerOptions(BoundedSettings):
     """
     How a learner is trained.
 
     :param steps: Gradient steps.
     :param position: Line of the terminal for the progress.
     :param quiet: Show no progress.
-    :raises SettingsError: If there is no such choice, or a number is out of range.
     """
 
     steps: int
@@ -71,19 +70,13 @@ class TrainerOptions:
     position: int = 0
     quiet: bool = False
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 @dataclass(frozen=True)
-class FrameCrop:
+class FrameCrop(BoundedSettings):
     """What is cut off from every image before a network sees it."""
 
     crop_top: float = quantity(0.0, '', 0.0, 0.99, "share of the image's rows cut off above")
     crop_bottom: float = quantity(0.0, '', 0.0, 0.99, "share of the image's rows cut off below")
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 #: Above the road, where the simulator's camera sees nothing that helps to steer.
@@ -91,12 +84,8 @@ SIMULATOR_CROP = FrameCrop(crop_top=0.25)
 
 
 @dataclass(frozen=True)
-class ImitationSchedule:
-    """
-    How long and on what a policy learns from the expert in the simulator.
-
-    :raises SettingsError: If a number is outside its range.
-    """
+class ImitationSchedule(BoundedSettings):
+    """How long and on what a policy learns from the expert in the simulator."""
 
     rounds: int = quantity(12, '', 1, 10_000, 'times that the policy drives and then learns; the '
                            'expert drives the first')
@@ -114,7 +103,7 @@ class ImitationSchedule:
     updates_per_frame: int = updates_per_frame()
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if self.burn_in >= self.window:
             raise SettingsError(f'burn_in is {self.burn_in} and window {self.window}, which '
                                 'leaves no frame with a loss; set burn_in below window')
@@ -130,12 +119,8 @@ class ImitationSchedule:
 
 
 @dataclass(frozen=True)
-class CloningSchedule:
-    """
-    How long and on what a policy learns from recordings.
-
-    :raises SettingsError: If a number is outside its range.
-    """
+class CloningSchedule(BoundedSettings):
+    """How long and on what a policy learns from recordings."""
 
     epochs: float = quantity(20.0, '', 0.0, MOST, 'times that as many frames are seen as there '
                              'are')
@@ -147,21 +132,14 @@ class CloningSchedule:
         option='loss_weights')
     updates_per_frame: int = updates_per_frame()
 
-    def __post_init__(self) -> None:
-        check(self)
-
     def steps(self, frames: int) -> int:
         """Return the gradient steps for so many frames."""
         return max(1, math.ceil(self.epochs * frames / (self.streams * self.window)))
 
 
 @dataclass(frozen=True)
-class RecordingsChoice:
-    """
-    Which recordings a policy learns from, and what of them it does not see.
-
-    :raises SettingsError: If a number is outside its range.
-    """
+class RecordingsChoice(BoundedSettings):
+    """Which recordings a policy learns from, and what of them it does not see."""
 
     bag: tuple[Path, ...] = several(
         (), 'learn from recordings instead of the simulator: rosbag2 recordings, DonkeyCar tubs, '
@@ -178,6 +156,3 @@ class RecordingsChoice:
         0.2, '', 0.0, 0.5, 'share of the frames, held out by whole recordings (or episodes, if '
         'there are too few) to tell how good the policy is')
     augmentation: bool = choice(True, 'change brightness, contrast and sides at random')
-
-    def __post_init__(self) -> None:
-        check(self)
