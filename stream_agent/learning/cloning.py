@@ -21,7 +21,7 @@ from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.recordings.alignment import Alignment, check_rates, Span
-from stream_agent.recordings.cache import CachedRecording, check_not_empty, remember
+from stream_agent.recordings.cache import CachedRecording, remember
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.theory.information import frames_unanswered
@@ -81,7 +81,10 @@ class CloningLearner(DrivingLearner):
                                       self.updates_per_frame, self.segment)
         self._state = State({name: value.detach() for name, value in state.values.items()},
                             state.frame)
-        answered = self._answered(slices).to(self.device)
+        # Of all streams: the frames that exist, and whose answer depends on an image.
+        window = torch.arange(self._schedule.window)
+        lengths, walked = torch.tensor([(one.length, one.walked) for one in slices]).T[..., None]
+        answered = ((window < lengths) & (window + walked >= self._late)).to(self.device)
         weights = answered[self._share] * (distributed.world_size() / answered.sum().clamp(min=1))
         return (weights * self._errors(outputs, targets)).sum()
 
@@ -118,13 +121,6 @@ class CloningLearner(DrivingLearner):
         continues = torch.tensor([one.walked > 0 for one in slices], device=self.device)
         return State({name: torch.where(continues.view(-1, *[1] * (value.dim() - 1)), value, 0)
                       for name, value in self._state.values.items()}, self._state.frame)
-
-    def _answered(self, slices: Sequence[WindowSlice]) -> Tensor:
-        """Mark, of all streams, the frames that exist and whose answer depends on an image."""
-        window = torch.arange(self._schedule.window)
-        lengths = torch.tensor([[one.length] for one in slices])
-        walked = torch.tensor([[one.walked] for one in slices])
-        return (window < lengths) & (window + walked >= self._late)
 
     def figures(self) -> dict[str, Any]:
         return {'epoch': self._sampler.epoch}
@@ -195,9 +191,16 @@ def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment
     :raises BadRecordingError: If rates differ, or nothing is left of a recording.
     """
     check_rates(recordings, alignment)
-    spans = [recording.episodes(alignment) for recording in recordings]
-    check_not_empty(recordings, spans)
-    return [(recording, span) for recording, each in zip(recordings, spans) for span in each]
+    found = []
+    for recording in recordings:
+        spans = recording.episodes(alignment)
+        if not spans:
+            raise BadRecordingError(
+                f"'{recording.path}': no episode is left of topic '{recording.topic}' "
+                f'({recording.summary()}); leave the recording out, or check that both topics '
+                'were recorded at the same time (--stamps)')
+        found += [(recording, span) for span in spans]
+    return found
 
 
 def limits_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> CommandScale:

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 from stream_agent.recordings.alignment import Alignment, cut, Span
-from stream_agent.recordings.recording import (
-    BadRecordingError, Commands, Reading, Recording, StampedFrames)
+from stream_agent.recordings.recording import Commands, Reading, Recording, StampedFrames
 
 # Of the files below; what another version wrote is decoded anew.
 FORMAT = 2
@@ -139,13 +138,3 @@ def write_header(file, shape: tuple[int, ...]) -> None:
     """Start an .npy file; headers leave room for a first axis of any length."""
     np.lib.format.write_array_header_1_0(
         file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
-
-
-def check_not_empty(recordings: list[CachedRecording], spans: list[list[Span]]) -> None:
-    """Refuse recordings of which nothing can be used."""
-    for recording, each in zip(recordings, spans):
-        if not each:
-            raise BadRecordingError(
-                f"'{recording.path}': no episode is left of topic '{recording.topic}' "
-                f'({recording.summary()}); leave the recording out, or check that both topics '
-                'were recorded at the same time (--stamps)')
