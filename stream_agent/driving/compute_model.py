@@ -228,11 +228,6 @@ class EmulatedTiming(NamedTuple):
     timeline: Timeline
     figures: TimingFigures
 
-    @property
-    def aim(self) -> float:
-        """Seconds from an answer to the middle of the time that it is in force."""
-        return 0.5 / self.figures.rate
-
 
 def timings(runs: Sequence[EmulatedRollout], compute_model: ComputeModel, camera_period: float
             ) -> list[EmulatedTiming]:

@@ -80,7 +80,9 @@ class FromExpert:
             seconds = EMULATED_DRIVES * schedule.frames * simulation.period
             schedule = filled(replace(schedule, frames=timing.timeline.images_within(seconds)),
                               graph, pattern)
-            emulated = {'timeline': timing.timeline, 'aim': timing.aim, 'handover': HANDOVER}
+            # Answers are right for the middle of the time that they are in force.
+            emulated = {'timeline': timing.timeline, 'aim': 0.5 / timing.figures.rate,
+                        'handover': HANDOVER}
         else:
             schedule = lengthened(schedule, graph, pattern)
         collector = Collector(
@@ -118,11 +120,7 @@ class FromRecordings:
 
     def learner(self, network: RolloutNetwork, label: str, seed: int, folder: Path | None = None
                 ) -> CloningLearner:
-        """
-        Return what trains a network, and say what the recordings hold.
-
-        :raises BadRecordingError: If a recording cannot be used.
-        """
+        """Return what trains a network, and say what the recordings hold."""
         preprocessing, chosen = preprocessing_of(network, self.crop), self.chosen
         recordings = decoded_recordings(chosen.bag, self.reading, preprocessing,
                                         chosen.cache or usual_cache())
@@ -244,18 +242,11 @@ def train(job: PolicyJob) -> Result:
     learner = job.source.learner(network, job.label, job.trainer.seed, job.folder)
     options = replace(job.trainer, steps=learner.steps, learning_rate=learner.learning_rate)
     outcome = Trainer(learner, options, job.folder).run()
-    path, verdict = write_policy(job, learner, outcome)
-    return Result(path, outcome, learner.steps, verdict)
+    return write_policy(job, learner, outcome)
 
 
-def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutcome
-                 ) -> tuple[Path, str]:
-    """
-    Write the policy as it is now.
-
-    :returns: Its file, where one that was stopped replaces none that was finished; and how good
-        it is.
-    """
+def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutcome) -> Result:
+    """Write the policy as it is; one that was stopped does not replace one that was finished."""
     path = job.output / f'{job.name}.safetensors'
     stopped = path.with_suffix('.stopped.safetensors')
     verdict = ''
@@ -274,7 +265,7 @@ def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutco
                            training, learner.updates_per_frame))
         if outcome.finished:
             stopped.unlink(missing_ok=True)
-    return path if outcome.finished else stopped, verdict
+    return Result(path if outcome.finished else stopped, outcome, learner.steps, verdict)
 
 
 def train_all(jobs: Sequence[PolicyJob], workers: int, fresh: bool = False

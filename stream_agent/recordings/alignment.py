@@ -143,11 +143,6 @@ class TopicTimes(NamedTuple):
     headers: np.ndarray | None
     received: np.ndarray
 
-    @property
-    def has_headers(self) -> bool:
-        """Tell whether every header says a time."""
-        return self.headers is not None and bool((self.headers > 0).all())
-
 
 def choose_stamps(topics: Sequence[TopicTimes], wanted: str) -> list[tuple[np.ndarray, str]]:
     """
@@ -158,9 +153,10 @@ def choose_stamps(topics: Sequence[TopicTimes], wanted: str) -> list[tuple[np.nd
     :returns: Of each, the stamps [ns], and where they are from: 'header' or 'receive'.
     :raises BadRecordingError: If headers are wanted that are not set; without the file.
     """
-    by_header = [wanted != 'receive' and times.has_headers for times in topics]
-    for times in topics:
-        if wanted == 'header' and times.headers is not None and not times.has_headers:
+    by_header = [wanted != 'receive' and times.headers is not None and (times.headers > 0).all()
+                 for times in topics]
+    for times, header in zip(topics, by_header):
+        if wanted == 'header' and times.headers is not None and not header:
             raise BadRecordingError(f"topic '{times.topic}': headers without a stamp; give "
                                     '--stamps receive')
     if wanted == 'auto' and sum(by_header) == 1:

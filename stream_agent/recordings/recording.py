@@ -120,11 +120,6 @@ class Recording(StampedFrames, ABC):
         self.skipped = Counter()
         #: Why the first frame that cannot be decoded could not be.
         self.first_fault = ''
-        self._kept = self._in_order(stamps)
-        self.frame_stamps = stamps[self._kept]
-
-    def _in_order(self, stamps: np.ndarray) -> np.ndarray:
-        """Mark the frames that are newer than all before them; count the others."""
         newest = np.maximum.accumulate(stamps)[:-1]
         back = newest - stamps[1:]
         if back.size and back.max() > TIME_JUMP_NS:
@@ -134,7 +129,9 @@ class Recording(StampedFrames, ABC):
                 '--stamps receive, or split the recording there (`ros2 bag convert`)')
         self.skipped['frames out of order'] += int((back > 0).sum())
         self.skipped['frames that came twice'] += int((back == 0).sum())
-        return np.concatenate([[True], back < 0])[:len(stamps)]
+        #: Which frames are newer than all before them.
+        self._kept = np.concatenate([[True], back < 0])[:len(stamps)]
+        self.frame_stamps = stamps[self._kept]
 
     @abstractmethod
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:

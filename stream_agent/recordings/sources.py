@@ -67,7 +67,13 @@ def read_archive(path: Path, runs: Sequence[str], sign: int
     :raises BadRecordingError: If something is missing, or lengths contradict each other.
     """
     arrays = load(path)
-    chosen = frames_of_runs(path, arrays, runs)
+    chosen = np.ones(len(arrays['seq_id']), bool)
+    if runs:
+        names = [str(name) for name in arrays.get('run_names', [])]
+        for run in (run for run in runs if run not in names):
+            raise BadRecordingError(f"'{path}': no run '{run}'; runs are "
+                                    f'{", ".join(names) or "not named"}')
+        chosen = np.isin(arrays['run_id'], [names.index(run) for run in runs])
     offsets, jpeg = arrays['offsets'], arrays['jpeg']
     for number in np.unique(arrays['seq_id'][chosen]):
         frames = np.flatnonzero(chosen & (arrays['seq_id'] == number))
@@ -98,15 +104,3 @@ def load(path: Path) -> dict[str, np.ndarray]:
         raise BadRecordingError(f"'{path}': {', '.join(wrong) or 'jpeg'} does not have the length "
                                 f'that {count} frames need, by offsets; write the archive again')
     return arrays
-
-
-def frames_of_runs(path: Path, arrays: dict[str, np.ndarray], runs: Sequence[str]) -> np.ndarray:
-    """Mark the frames of the runs that are wanted, (N,)."""
-    if not runs:
-        return np.ones(len(arrays['seq_id']), bool)
-    names = [str(name) for name in arrays.get('run_names', [])]
-    for run in runs:
-        if run not in names:
-            raise BadRecordingError(f"'{path}': no run '{run}'; runs are "
-                                    f'{", ".join(names) or "not named"}')
-    return np.isin(arrays['run_id'], [names.index(run) for run in runs])

@@ -33,14 +33,24 @@ class TubRecording(Recording):
     def __init__(self, path: Path, reading: Reading) -> None:
         new = (path / MANIFEST).exists()
         self._folder = path / 'images' if new else path
-        records = list(read_catalogs(path) if new else read_old_records(path))
+        # Of version 1, one file a record, in the order of their numbers.
+        records = list(read_catalogs(path) if new else (
+            parsed(file.read_text(), file, 1) for file in sorted(
+                path.glob(OLD_RECORDS), key=lambda file: (len(file.stem), file.stem))))
         driven = [record for record in records if record.get(MODE, 'user') == 'user']
         if not driven:
             raise BadRecordingError(f"'{path}': none of the {len(records)} records was driven by "
                                     'a person; leave the tub out')
+        # In version 1, since the start of the recording.
         time = '_timestamp_ms' if new else 'milliseconds'
+        kinds = {IMAGE: str, ANGLE: (int, float), THROTTLE: (int, float), time: int}
         for number, record in enumerate(driven):
-            check_record(path, number, record, time)
+            for key, kind in kinds.items():
+                if not isinstance(record.get(key), kind):
+                    raise BadRecordingError(
+                        f"'{path}': the record {record.get('_index', number)} has "
+                        f"{record.get(key)!r} for '{key}'; delete it by `donkey tubclean`, or "
+                        'leave the tub out')
         self._images = [record[IMAGE] for record in driven]
         stamps = np.array([record[time] for record in driven], np.int64) * 10**6
         sign = reading.sign('right')
@@ -67,20 +77,6 @@ def read_image(path: Path) -> np.ndarray:
         return decoded(path.read_bytes(), path.suffix)
     except OSError as error:
         raise ImageError(f"'{path.name}': {error.strerror}") from None
-
-
-def check_record(path: Path, number: int, record: dict[str, Any], time: str) -> None:
-    """
-    Refuse a record that lacks something.
-
-    :param time: The key of its milliseconds; in version 1, since the start of the recording.
-    """
-    for key, kinds in ((IMAGE, str), (ANGLE, (int, float)), (THROTTLE, (int, float)),
-                       (time, int)):
-        if not isinstance(record.get(key), kinds):
-            raise BadRecordingError(f"'{path}': the record {record.get('_index', number)} has "
-                                    f"{record.get(key)!r} for '{key}'; delete it by `donkey "
-                                    'tubclean`, or leave the tub out')
 
 
 def parsed(text: str, path: Path, line: int) -> Any:
@@ -112,9 +108,3 @@ def read_catalogs(path: Path) -> Iterator[dict[str, Any]]:
             record = parsed(line, catalog, number)
             if record.get('_index') not in deleted:
                 yield record
-
-
-def read_old_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a tub of version 1, one file each, by their numbers."""
-    for file in sorted(path.glob(OLD_RECORDS), key=lambda file: (len(file.stem), file.stem)):
-        yield parsed(file.read_text(), file, 1)
