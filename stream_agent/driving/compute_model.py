@@ -165,11 +165,7 @@ def figures_of(candidate: Candidate, timeline: Timeline) -> TimingFigures:
 
 
 def mean_age(taken: list[Taken], ages: list[float], period: float) -> float:
-    """
-    Return the mean age over time of the information in the command in force [s].
-
-    :param ages: Of every answer, in frames that were taken.
-    """
+    """Return the mean over time of answers' ages [s], which ``ages`` has in frames taken."""
     total = spent = 0.0
     for i in range(len(taken) // 2, len(taken) - 1):
         out, next_out = taken[i].answer, taken[i + 1].answer
@@ -186,8 +182,8 @@ class ComputeModel(BoundedSettings):
     execution: str = choice(SERIAL, 'one node after the other, or every node on a device of its '
                             'own', EXECUTIONS)
     costs: Path | None = file_path(
-        None, 'seconds of the nodes, as `plan --save-costs` writes them; without it, nodes cost '
-        'alike')
+        None, 'seconds of the nodes, as `plan --save-costs` writes them; without it, all nodes '
+        'cost the same')
     pass_periods: float | None = quantity(
         None, 'camera periods', 1e-6, 1e6, 'what a pass through all nodes costs; costs of a file '
         'are scaled to it', whole=False)
@@ -218,11 +214,7 @@ class EmulatedRollout(NamedTuple):
 
 
 class EmulatedTiming(NamedTuple):
-    """
-    When a rollout takes and answers images, and what that means for its commands.
-
-    :param name: Of the rollout.
-    """
+    """When the rollout of a name answers images, and what that means for its commands."""
 
     name: str
     timeline: Timeline
@@ -235,7 +227,7 @@ def timings(runs: Sequence[EmulatedRollout], compute_model: ComputeModel, camera
     Return when each run answers on a computer.
 
     With ``pass_periods``, the run with most to compute takes that long. Without a file of costs,
-    all nodes cost alike.
+    all nodes cost the same.
 
     :raises OSError: If the costs cannot be read.
     :raises CostError: If they do not fit a graph.

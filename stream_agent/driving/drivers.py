@@ -25,11 +25,7 @@ class Driver(ABC):
     @abstractmethod
     def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
                  ) -> list[Command]:
-        """
-        Return a command for every vehicle.
-
-        :param known: The last commands of every vehicle that are out, the newest first.
-        """
+        """Return a command for every vehicle; ``known`` are its last ones, the newest first."""
 
     def forget(self, index: int) -> None:
         """Forget all earlier frames of one vehicle."""

@@ -89,8 +89,7 @@ def drive(environment: DrivingEnvironment, driver: Driver, laps: float, real_tim
     settings, course = environment.settings, environment.course
     result = Drive(course.lane_width)
     most_images = math.ceil(4 / 3 * laps * course.length / settings.target_speed * settings.rate)
-    clock = (WallClock(settings.period) if real_time
-             else EmulatedClock(immediate(settings.period)))
+    clock = WallClock(settings.period) if real_time else EmulatedClock(immediate(settings.period))
     batch = VehicleBatch(driver, [environment], clock)
     batch.drive([result], lambda: environment.now.laps < laps and batch.image < most_images,
                 lambda _: {'speed': settings.target_speed})
@@ -125,11 +124,7 @@ class Trial:
 def drive_together(network: RolloutNetwork, preprocessing: Preprocessing, limits: CommandScale,
                    timeline: Timeline, trial: Trial, updates_per_frame: int = 1,
                    command_rows: CommandRows | None = None) -> list[Drive]:
-    """
-    Drive all courses of a trial side by side.
-
-    :returns: How it went on each; unanswered are the images that were not taken.
-    """
+    """Drive all courses of a trial side by side; images that are not taken are unanswered."""
     settings, count = trial.settings, len(trial.seeds)
     environments = [DrivingEnvironment(settings, seed) for seed in trial.seeds]
     drives = [Drive(environment.course.lane_width) for environment in environments]

@@ -92,10 +92,9 @@ def timed(paths: Sequence[str], compute_model: ComputeModel, camera_period: floa
 
     :raises ValueError: If a policy cannot run like that, or the costs do not fit its graph.
     """
-    policies = [load_policy(path) for path in paths]
     runs = [EmulatedRollout(path, policy.network.graph, policy.network.pattern,
                             policy.updates_per_frame)
-            for path, policy in zip(paths, policies)]
+            for path, policy in zip(paths, map(load_policy, paths))]
     return timings(runs, compute_model, camera_period)
 
 

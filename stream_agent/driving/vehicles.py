@@ -124,19 +124,10 @@ class DriveLog:
     """Notes what becomes of one vehicle; this one notes nothing."""
 
     def before(self, now: Moment, answer: float | None) -> None:
-        """
-        Note the moment at which an image comes.
-
-        :param answer: When the image's command is out [s]; None if the image is not taken.
-        """
+        """Note when an image comes and when its command is out [s], None if it is not taken."""
 
     def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
-        """
-        Note the moment at which the next image comes.
-
-        :param answered: Whether the image before was taken.
-        :param by_expert: Whether the expert has driven since then.
-        """
+        """Note when the next image comes, if the last was taken, and if the expert drove since."""
 
 
 class VehicleBatch:
@@ -165,11 +156,7 @@ class VehicleBatch:
             driver.forget(i)
 
     def place(self, index: int, **place: float) -> None:
-        """
-        Put a vehicle somewhere else, and forget where it was.
-
-        :param place: As ``DrivingEnvironment.place`` takes it.
-        """
+        """Put a vehicle where ``DrivingEnvironment.place`` is told, and forget where it was."""
         environment = self._environments[index]
         environment.place(**place)
         self._frames[index] = environment.look()

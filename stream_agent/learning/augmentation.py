@@ -48,12 +48,7 @@ class Augmentation(BoundedSettings):
 
 
 def sideways(frames: Tensor, shift: Tensor, mirrored: Tensor) -> Tensor:
-    """
-    Shift frames to the left by a share of the width, then mirror them.
-
-    :param shift: (B,).
-    :param mirrored: (B,) bool.
-    """
+    """Shift frames to the left by shares of the width, (B,), then mirror some, (B,) bool."""
     width = frames.shape[-1]
     columns = torch.arange(width, device=frames.device)
     moved = columns + (shift * width).round().long().view(-1, 1)

@@ -5,6 +5,7 @@ Truncated BPTT with the state carried over: a stream walks through an episode wi
 and the network starts every window with the state in which the window before ended.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +41,6 @@ class CloningLearner(DrivingLearner):
     One training on recorded episodes.
 
     :param network: Trained in place.
-    :param episodes: What to learn from.
     :param held_out: Episodes that show how good the policy is.
     :param steering: Quantity that is learned, as in ``Commands.steering``; empty if unknown.
     :raises ValueError: If there is no episode, or windows do not fit the graph's schedule.
@@ -70,8 +70,8 @@ class CloningLearner(DrivingLearner):
         self._count = self._share.stop - self._share.start
         self.frames_per_step = self._count * schedule.window
         self._late = frames_unanswered(network.graph, network.pattern) // self.updates_per_frame
-        self._sampler = WindowSampler([len(episode) for episode in self.episodes],
-                                      schedule.streams, schedule.window, seed)
+        self._sampler = WindowSampler(list(map(len, self.episodes)), schedule.streams,
+                                      schedule.window, seed)
         self._state: State | None = None
 
     def loss(self, step: int) -> Tensor:
@@ -126,8 +126,7 @@ class CloningLearner(DrivingLearner):
         return {'epoch': self._sampler.epoch}
 
     def initial_settings(self) -> dict[str, Any]:
-        return {'lengths': [len(episode) for episode in self.episodes],
-                'schedule': asdict(self._schedule),
+        return {'lengths': list(map(len, self.episodes)), 'schedule': asdict(self._schedule),
                 'augmentation': self._augmentation and asdict(self._augmentation),
                 'steering': self._steering}
 
@@ -144,11 +143,11 @@ class CloningLearner(DrivingLearner):
         scores, names = provenance['held_out_r2'], provenance['held_out']
         steering, speed = (f'{scores[name]:.3f}' if name in scores else 'unknown (it never varies)'
                            for name in ('steering', 'speed'))
-        said = ', '.join(names) if len(names) <= MOST_NAMES else f'{len(names)} recordings'
+        listed = ', '.join(names) if len(names) <= MOST_NAMES else f'{len(names)} recordings'
         if {episode.name for episode in self.episodes} & set(names):
-            said = f'{len(self.held_out)} of the episodes of {said}'
+            listed = f'{len(self.held_out)} of the episodes of {listed}'
         return (f'R2 of the steering {steering}, of the speed {speed}, on '
-                f'{sum(map(len, self.held_out)):,} frames held out: {said}')
+                f'{sum(map(len, self.held_out)):,} frames held out: {listed}')
 
     def scores(self) -> dict[str, float]:
         """Return R2 of speed and steering over the held-out episodes, each from its start."""
@@ -245,9 +244,9 @@ def assign_folds(names: Sequence[str], lengths: Sequence[int], count: int) -> np
     :returns: The fold of every episode, 0 ... count - 1.
     :raises ValueError: If there are fewer recordings than folds.
     """
-    frames: dict[str, int] = {}
+    frames: Counter[str] = Counter()
     for name, length in zip(names, lengths):
-        frames[name] = frames.get(name, 0) + length
+        frames[name] += length
     if len(frames) < count:
         raise ValueError(f'{len(frames)} recordings cannot be divided into {count} folds; give '
                          'more recordings, or ask for fewer folds')

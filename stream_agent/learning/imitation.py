@@ -151,11 +151,10 @@ class Collector:
 
 def pack_episodes(episodes: Sequence[Episode], departures: int) -> bytes:
     """Return a round as the bytes of a safetensors file."""
-    episodes = [episode for episode in episodes if len(episode)]
-    parts = {'pixels': np.concatenate([np.stack(episode.pixels) for episode in episodes]),
-             'targets': np.concatenate([np.array(episode.targets, np.float32)
-                                        for episode in episodes]),
-             'lengths': np.array([len(episode) for episode in episodes])}
+    kept = [episode for episode in episodes if len(episode)]
+    parts = {'pixels': np.concatenate([each.pixels for each in kept]),
+             'targets': np.concatenate([each.targets for each in kept], dtype=np.float32),
+             'lengths': np.array(list(map(len, kept)))}
     return pack({name: torch.from_numpy(part) for name, part in parts.items()},
                 {'departures': departures})
 
@@ -207,7 +206,6 @@ class Imitation(DrivingLearner):
     there, so that a resumed training does not drive it again.
 
     :param network: Trained in place.
-    :param collector: Lets the network drive.
     :param folder: Of the rounds; None to keep none.
     :param compute_model: Source of the collector's timeline; None if nothing is emulated.
     """
@@ -223,11 +221,8 @@ class Imitation(DrivingLearner):
         share = distributed.local_slice(schedule.batch)
         self.frames_per_step = (share.stop - share.start) * schedule.window
         self.episodes = Episodes(schedule.window)
-        self._collector = collector
-        self._schedule = schedule
-        self._seed = seed
-        self._folder = folder
-        self._compute_model = compute_model
+        self._schedule, self._seed, self._folder = schedule, seed, folder
+        self._collector, self._compute_model = collector, compute_model
         self._departures: list[int] = []
 
     def prepare(self, step: int) -> None:
@@ -281,20 +276,19 @@ class Imitation(DrivingLearner):
                 'departures': self._departures[-1]}
 
     def provenance(self) -> dict[str, Any]:
-        told = {'schedule': asdict(self._schedule), 'frames': self.episodes.frames,
-                'steering': 'yaw rate'}
+        collector = self._collector
+        about = {'schedule': asdict(self._schedule), 'frames': self.episodes.frames,
+                 'steering': 'yaw rate'}
         if self._compute_model:
-            collector = self._collector
-            told['emulated'] = {'computer': str(self._compute_model), 'aim': collector.aim,
-                                'handover': collector.handover, **asdict(collector.timeline)}
-        return told
+            about['emulated'] = {'computer': str(self._compute_model), 'aim': collector.aim,
+                                 'handover': collector.handover, **asdict(collector.timeline)}
+        return about
 
     def initial_settings(self) -> dict[str, Any]:
-        network = self.network
         # The computer comes first: what follows from it is not an option.
         return {'computer': self._compute_model and str(self._compute_model),
-                **asdict(self._schedule),
-                'graph': graph_to_data(network.graph), 'pattern': streaming_edges(network.pattern),
+                **asdict(self._schedule), 'graph': graph_to_data(self.network.graph),
+                'pattern': streaming_edges(self.network.pattern),
                 'simulator': asdict(self._collector)}
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:

@@ -1,6 +1,7 @@
 """What a running training shows (a terminal line, curves in TensorBoard), and what stops it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 import multiprocessing
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -19,7 +20,7 @@ class ProgressError(ValueError):
     """Progress that cannot be shown; the message says what to do."""
 
 
-class Progress:
+class Progress(AbstractContextManager):
     """
     Shows the loss, frames/s, the time left, and a learner's figures.
 
@@ -46,9 +47,6 @@ class Progress:
         self._frames = frames
         self._rate = 0.0
         self._since = (time.perf_counter(), first)
-
-    def __enter__(self) -> 'Progress':
-        return self
 
     def __exit__(self, *_) -> None:
         self._bar.close()

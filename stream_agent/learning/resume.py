@@ -22,11 +22,7 @@ class ResumeError(ValueError):
 
 
 class LearnerState(NamedTuple):
-    """
-    What a learner of one process needs to resume.
-
-    :param data: As JSON writes it.
-    """
+    """What a learner of one process needs to resume: tensors, and data as JSON writes it."""
 
     tensors: Mapping[str, Tensor]
     data: Any
@@ -57,7 +53,7 @@ class ResumeFile:
         self._initial_settings = json.loads(json.dumps(initial_settings, default=str))
 
     def write(self, state: TrainingState) -> None:
-        """Replace the file once the new one is whole; all processes have to call this."""
+        """Replace the file once the new one is whole; all processes need to call this."""
         parts = distributed.gathered(pack(state.learner.tensors, {'data': state.learner.data}))
         if distributed.rank():
             return

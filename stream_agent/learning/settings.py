@@ -52,11 +52,11 @@ class TrainerOptions(BoundedSettings):
 
     steps: int
     learning_rate: float = learning_rate(1e-3)
-    optimiser: str = choice('adamw', 'what takes the gradient steps', tuple(OPTIMISERS))
-    decay: str = choice('cosine', 'the learning rate falls to zero by half a cosine, or not at '
-                        'all', tuple(DECAYS))
+    optimiser: str = choice('adamw', 'of the gradient steps', tuple(OPTIMISERS))
+    decay: str = choice('cosine', 'the learning rate falls to zero by half a cosine, or stays',
+                        tuple(DECAYS))
     clip: float = quantity(1.0, '', 0.0, 1e9, 'largest norm of the gradient; 0: any')
-    seed: int = quantity(1, '', 0, 2**63 - 1, 'of weights and of all that is drawn')
+    seed: int = quantity(1, '', 0, 2**63 - 1, 'of the weights and of everything drawn at random')
     device: str = free_text('cpu', "torch device: 'cpu', or 'cuda', of which every process "
                             'of torchrun takes one', 'DEVICE')
     precision: str = choice('float32', 'of the forward pass; weights stay in float32',
@@ -94,7 +94,7 @@ class ImitationSchedule(BoundedSettings):
     frames: int = quantity(160, '', 1, MOST, 'frames driven per course and round, more by a '
                            'robot slower than the usual one')
     updates: int = quantity(60, '', 0, MOST, 'gradient steps after each round')
-    last_updates: int = quantity(240, '', 0, MOST, 'gradient steps after the last round, more')
+    last_updates: int = quantity(240, '', 0, MOST, 'further gradient steps after the last round')
     batch: int = quantity(16, '', 1, 100_000, 'windows in a gradient step')
     window: int = window(24)
     burn_in: int = quantity(8, 'frames', 0, 100_000, "frames at a window's start that fill "
@@ -122,8 +122,7 @@ class ImitationSchedule(BoundedSettings):
 class CloningSchedule(BoundedSettings):
     """How long and on what a policy learns from recordings."""
 
-    epochs: float = quantity(20.0, '', 0.0, MOST, 'times that as many frames are seen as there '
-                             'are')
+    epochs: float = quantity(20.0, '', 0.0, MOST, 'passes over the frames')
     streams: int = quantity(32, '', 1, 100_000, 'episodes walked through side by side')
     window: int = window(8)
     learning_rate: float = learning_rate(1e-3)
@@ -148,9 +147,9 @@ class RecordingsChoice(BoundedSettings):
         None, 'folder of decoded frames; without it, stream_agent in $XDG_CACHE_HOME or ~/.cache',
         'DIR')
     max_speed: float = quantity(
-        0.0, '', 0.0, 1e6, 'speed of the output 1; 0: the largest recorded')
+        0.0, '', 0.0, 1e6, 'speed at an output of 1; 0: the largest recorded')
     max_yaw_rate: float = quantity(
-        0.0, '', 0.0, 1e6, 'yaw rate, or whatever steers, of the output 1; 0: the largest '
+        0.0, '', 0.0, 1e6, 'yaw rate, or what else steers, at an output of 1; 0: the largest '
         'recorded')
     held_out: float = quantity(
         0.2, '', 0.0, 0.5, 'share of the frames, held out by whole recordings (or episodes, if '

@@ -99,7 +99,6 @@ class Episode:
         return len(self.targets)
 
     def add(self, pixels: np.ndarray, target: tuple[float, float]) -> None:
-        """Append one frame."""
         self.pixels.append(pixels)
         self.targets.append(target)
 
@@ -158,9 +157,8 @@ class Episodes:
             raise ValueError(f'no episode has the {self.window} frames of a training window; '
                              'record longer ones or train with a shorter --window')
         lengths = np.array([len(episode) - self.window + 1 for episode in self._episodes])
-        chosen = generator.choice(len(lengths), count, p=lengths / lengths.sum())
         pixels, targets = [], []
-        for index in chosen:
+        for index in generator.choice(len(lengths), count, p=lengths / lengths.sum()):
             start = int(generator.integers(lengths[index]))
             pixels.append(self._episodes[index].pixels[start:start + self.window])
             targets.append(self._episodes[index].targets[start:start + self.window])

@@ -103,9 +103,8 @@ def choose_topic(bag, wanted: str, what: str, fitting_types: tuple[str, ...]) ->
 
 class BagRecording(Recording):
     """
-    One bag.
+    One bag, a folder or a single file.
 
-    :param path: Folder, or a single file.
     :raises BadRecordingError: If the bag is damaged, or has no such topics.
     """
 

@@ -101,7 +101,7 @@ class StampedFrames:
 
 class Recording(StampedFrames, ABC):
     """
-    A recording as it lies on disk; each frame is decoded only when it is asked for.
+    A recording as it is on disk; each frame is decoded only when it is asked for.
 
     :param path: File or folder.
     :param stamps: Of all frames as they were recorded [ns].

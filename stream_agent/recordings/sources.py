@@ -70,9 +70,10 @@ def read_archive(path: Path, runs: Sequence[str], sign: int
     chosen = np.ones(len(arrays['seq_id']), bool)
     if runs:
         names = [str(name) for name in arrays.get('run_names', [])]
-        for run in (run for run in runs if run not in names):
-            raise BadRecordingError(f"'{path}': no run '{run}'; runs are "
-                                    f'{", ".join(names) or "not named"}')
+        for run in runs:
+            if run not in names:
+                raise BadRecordingError(f"'{path}': no run '{run}'; runs are "
+                                        f'{", ".join(names) or "not named"}')
         chosen = np.isin(arrays['run_id'], [names.index(run) for run in runs])
     offsets, jpeg = arrays['offsets'], arrays['jpeg']
     for number in np.unique(arrays['seq_id'][chosen]):

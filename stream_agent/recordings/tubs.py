@@ -24,9 +24,8 @@ def is_tub(path: Path) -> bool:
 
 class TubRecording(Recording):
     """
-    One tub: in every record an image's name, the driver's angle and throttle, and the time.
+    A tub's folder: records of an image's name, the driver's angle and throttle, and the time.
 
-    :param path: Folder.
     :raises BadRecordingError: If a file of it is damaged, or nothing was recorded.
     """
 

@@ -127,12 +127,7 @@ class LiveBag:
         self._queue.put((topic, received_ns, data))
 
     def close(self, timeout: float) -> bool:
-        """
-        Write what is waiting, and complete the recording.
-
-        :param timeout: Seconds that this may take.
-        :returns: Whether the recording is complete; otherwise it is left unfinished.
-        """
+        """Write what is waiting; return whether the recording was completed in time [s]."""
         self._queue.put(None)
         self._thread.join(timeout)
         return not self._thread.is_alive() and self.error is None
