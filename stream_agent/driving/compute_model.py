@@ -165,7 +165,7 @@ def figures_of(candidate: Candidate, timeline: Timeline) -> TimingFigures:
 
 
 def mean_age(taken: list[Taken], ages: list[float], period: float) -> float:
-    """Return the mean over time of answers' ages [s], which ``ages`` has in frames taken."""
+    """Return the mean age over time of the command in force [s], from ``ages`` in frames."""
     total = spent = 0.0
     for i in range(len(taken) // 2, len(taken) - 1):
         out, next_out = taken[i].answer, taken[i + 1].answer

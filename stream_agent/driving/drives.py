@@ -99,7 +99,7 @@ def drive(environment: DrivingEnvironment, driver: Driver, laps: float, real_tim
 @dataclass(frozen=True)
 class Trial:
     """
-    What every network needs to drive.
+    The test drives that every network is given alike.
 
     :param seeds: Of the courses; each has pushes of its own, the same for every network.
     :param duration: Of the drive on each course [s].
