@@ -23,7 +23,7 @@ MAX_UPDATES = 100
 
 
 class CheckpointError(ValueError):
-    """A file that is no usable policy; the message says why and what to do."""
+    """A file that is not a usable policy; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def load_policy(path: str | Path) -> Policy:
     Read a policy; nothing in the file is executed.
 
     :raises OSError: If the file cannot be read.
-    :raises CheckpointError: If it is no checkpoint, too large, or holds wrong tensors.
+    :raises CheckpointError: If it is not a checkpoint, is too large, or holds wrong tensors.
     """
     path = Path(path)
     if path.stat().st_size > MAX_BYTES:
@@ -123,10 +123,14 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
                  ('graph', 'pattern', 'preprocessing', 'limits', 'training')}
         graph = graph_from_data(parts['graph'])
         network = RolloutNetwork(graph, pattern_from_streams(graph, parts['pattern']['streams']))
+        # Files from before there was a choice have one update step an image.
+        updates = parts['pattern'].get('updates_per_frame', 1)
+        if type(updates) is not int or not 1 <= updates <= MAX_UPDATES:
+            raise ValueError(f'updates_per_frame is {updates!r}; it is 1 to {MAX_UPDATES}')
         shape = tuple(parts['preprocessing'].pop('shape'))
         policy = Policy(network, Preprocessing(shape, **parts['preprocessing']),
                         CommandScale(**parts['limits']), parts['pattern']['name'],
-                        dict(parts['training']), updates_of(parts['pattern']))
+                        dict(parts['training']), updates)
     except GraphError as error:
         raise CheckpointError(f'its graph cannot be built: {error}') from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -136,14 +140,6 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
     network.load_state_dict(weights)
     network.eval()
     return policy
-
-
-def updates_of(pattern: Mapping[str, Any]) -> int:
-    """Return the update steps of an image; files from before there was a choice have one."""
-    updates = pattern.get('updates_per_frame', 1)
-    if type(updates) is not int or not 1 <= updates <= MAX_UPDATES:
-        raise ValueError(f'updates_per_frame is {updates!r}; it is 1 to {MAX_UPDATES}')
-    return updates
 
 
 def check_weights(network: RolloutNetwork, weights: Mapping[str, torch.Tensor]) -> None:
@@ -161,7 +157,7 @@ def check_weights(network: RolloutNetwork, weights: Mapping[str, torch.Tensor]) 
 
 
 def check_ends(policy: Policy) -> None:
-    """Refuse a network whose input is not the preprocessing's or whose output no command."""
+    """Refuse a network whose input the preprocessing does not give, or without a command."""
     network = policy.network
     if network.shapes[network.input] != policy.preprocessing.shape:
         raise CheckpointError(

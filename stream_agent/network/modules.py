@@ -1,6 +1,7 @@
 """The modules of a network, made from its graph."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 from stream_agent.network.shapes import carries, infer_shapes, make_transform, taken_shape, where
 from stream_agent.network.transforms import (
@@ -35,24 +36,21 @@ class Disturbance:
         :param draws: Of the frames, as from ``draw_frames``.
         """
         generator = torch.Generator(values.device)
+        # Elements are drawn in one order, whatever the layout of the values is.
+        empty = partial(torch.empty_like, values, memory_format=torch.contiguous_format)
         seeds = [mixed(draw, self.number) for draw in draws]
         if self.dropout:
-            kept = new_like(values)
+            kept = empty()
             for frame, seed in zip(kept, seeds):
                 frame.bernoulli_(1 - self.dropout, generator=generator.manual_seed(seed))
             # With a dropout of 1 nothing is left to grow.
             values = values * kept.div_(1 - self.dropout or 1)
         if self.noise:
-            noise = new_like(values)
+            noise = empty()
             for frame, seed in zip(noise, seeds):
                 frame.normal_(0, self.noise, generator=generator.manual_seed(seed + 1))
             values = values + noise
         return values
-
-
-def new_like(values: Tensor) -> Tensor:
-    """Return an empty tensor whose elements are drawn in one order, however values lie."""
-    return torch.empty_like(values, memory_format=torch.contiguous_format)
 
 
 def draw_frames(count: int) -> list[int]:
@@ -76,7 +74,7 @@ def mixed(draw: int, number: int) -> int:
 def check_batch_statistics(place: str, edge: EdgeSpec, module: nn.Module) -> None:
     """Refuse a module of one's own that normalises by the other samples of a batch."""
     for part in module.modules():
-        # Public names for all of these there are none.
+        # There is no public name for all of these.
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             raise GraphError(
                 f'{place}: {edge.transform} has a {type(part).__name__}, which depends on the '
@@ -94,23 +92,11 @@ def check_products(graph: GraphSpec) -> None:
                              'it out')
 
 
-def check_input(place: str, node: NodeSpec) -> None:
-    """Refuse settings of an input that would have no effect."""
-    for key, nothing in (('normalisation', 'none'), ('cell', ''), ('activation', 'identity')):
-        if getattr(node, key) != nothing:
-            raise GraphError(f'{place}: {key}: an input is the frame as it is; leave it out')
-
-
-def check_carrier(place: str, edge: EdgeSpec) -> None:
-    """Refuse settings of a cell's self-edge that would have no effect."""
-    if edge.transform != 'identity':
-        raise GraphError(f"{place}: the transform '{edge.transform}' on the self-edge of a cell, "
-                         'which gives the cell its last value as it is; set it to identity')
-    for key, nothing in (('normalisation', 'none'), ('dropout', 0), ('noise', 0), ('share', ''),
-                         ('product', '')):
-        if getattr(edge, key) != nothing:
-            raise GraphError(f'{place}: {key}: the self-edge of a cell gives the cell its last '
-                             'value as it is; leave it out')
+def check_unset(place: str, spec: NodeSpec | EdgeSpec, keys: Iterable[str], why: str) -> None:
+    """Refuse settings that would have no effect."""
+    for key in keys:
+        if getattr(spec, key) != getattr(type(spec), key):
+            raise GraphError(f'{place}: {key}: {why}; leave it out')
 
 
 class Modules(nn.Module):
@@ -132,7 +118,8 @@ class Modules(nn.Module):
         self.graph = infer_shapes(graph)
         self.pattern = dict(pattern)
         (self.input,) = graph.inputs
-        #: What edges read of the nodes, without batch.
+        #: What nodes take from their edges, and what edges read of them, without batch.
+        self._taken = {node.name: taken_shape(node, node.shape) for node in self.graph.nodes}
         self.shapes = {node.name: node.shape for node in self.graph.nodes}
         #: What a state holds of the nodes: what cells carry besides follows what is read.
         self.state_shapes = dict(self.shapes)
@@ -153,60 +140,62 @@ class Modules(nn.Module):
 
     def _add_node(self, place: str, node: NodeSpec) -> None:
         if node.name == self.input:
-            check_input(place, node)
+            check_unset(place, node, ('normalisation', 'cell', 'activation'),
+                        'an input is the frame as it is')
         if node.cell:
             self._add_cell(place, node)
-            if (node.name, node.name) not in self.pattern:
-                raise GraphError(
-                    f"{place}: the cell '{node.cell}' needs the node's self-edge; add {{source: "
-                    f'{node.name}, target: {node.name}, transform: identity, streams: true}}')
         self.normalisations[node.name] = make_normalisation(
-            place, node.normalisation, taken_shape(node, node.shape))
+            place, node.normalisation, self._taken[node.name])
         self._add_disturbance(node.name, node)
         self.activations[node.name] = look_up(
             place, 'activation', node.activation, ACTIVATIONS)()
 
     def _add_cell(self, place: str, node: NodeSpec) -> None:
         """Make a cell, and refuse what it cannot be combined with."""
+        name = node.name
         cell = look_up(place, 'cell', node.cell, CELLS)(node.shape)
-        self.cells[node.name] = cell
+        self.cells[name] = cell
         channels, *size = node.shape
-        self.state_shapes[node.name] = ((1 + cell.carried) * channels, *size)
+        self.state_shapes[name] = ((1 + cell.carried) * channels, *size)
         if cell.carried and node.activation != 'identity':
             raise GraphError(f"{place}: activation: the cell '{node.cell}' carries more than its "
                              'output, which an activation would change; leave it out')
-        if cell.carried and node.name == self.graph.output:
+        if cell.carried and name == self.graph.output:
             raise GraphError(f"{place}: the cell '{node.cell}' carries more than its output, so "
                              'it cannot be the output of the network; add a node that reads it')
+        if (name, name) not in self.pattern:
+            raise GraphError(
+                f"{place}: the cell '{node.cell}' needs the node's self-edge; add {{source: "
+                f'{name}, target: {name}, transform: identity, streams: true}}')
 
     def _add_edge(self, place: str, edge: EdgeSpec) -> None:
         key = f'{edge.source}-{edge.target}'
         if carries(self.graph, edge):
-            check_carrier(place, edge)
+            if edge.transform != 'identity':
+                raise GraphError(
+                    f"{place}: the transform '{edge.transform}' on the self-edge of a cell, "
+                    'which gives the cell its last value as it is; set it to identity')
+            check_unset(place, edge, ('normalisation', 'dropout', 'noise', 'share', 'product'),
+                        'the self-edge of a cell gives the cell its last value as it is')
             shape = self.shapes[edge.target]
             self.transforms[key], _ = make_transform(edge, shape, shape)
             return
-        self._add_transform(place, edge)
+        if edge.share in self._shared:
+            self._check_shared(place, edge)
+        else:
+            self._add_transform(place, edge)
         self.normalisations[key] = make_normalisation(place, edge.normalisation,
-                                                      self._taken_shape(edge))
+                                                      self._taken[edge.target])
         self._add_disturbance((edge.source, edge.target), edge)
 
     def _add_disturbance(self, key: str | tuple[str, str], spec: NodeSpec | EdgeSpec) -> None:
         if spec.dropout or spec.noise:
             self.disturbances[key] = Disturbance(len(self.disturbances), spec.dropout, spec.noise)
 
-    def _taken_shape(self, edge: EdgeSpec) -> tuple[int, ...]:
-        """Return the shape that an edge has to give."""
-        return taken_shape(self.graph.node(edge.target), self.shapes[edge.target])
-
     def _add_transform(self, place: str, edge: EdgeSpec) -> None:
-        """Make the transform of an edge, or find the one that it shares."""
-        if edge.share in self._shared:
-            self._check_shared(place, edge)
-            return
         if edge.share:
             self._shared[edge.share] = edge
-        source, wanted = self.shapes[edge.source], self._taken_shape(edge)
+        source, wanted = self.shapes[edge.source], self._taken[edge.target]
         module, found = make_transform(edge, source, wanted)
         if found != wanted:
             raise GraphError(f'{place}: {edge.transform} of {list(source)} gives {list(found)}, '
@@ -217,17 +206,16 @@ class Modules(nn.Module):
     def _check_shared(self, place: str, edge: EdgeSpec) -> None:
         """Refuse edges that cannot have the weights of those with the same label."""
         other = self._shared[edge.share]
-        for what, own, others in (
-                ('the transform', edge.transform, other.transform),
-                ('options', dict(edge.options), dict(other.options)),
-                ('the source shape', list(self.shapes[edge.source]),
-                 list(self.shapes[other.source])),
-                ('the target shape', list(self._taken_shape(edge)),
-                 list(self._taken_shape(other)))):
-            if own != others:
+        own, others = ({'the transform': each.transform, 'options': dict(each.options),
+                        'the source shape': list(self.shapes[each.source]),
+                        'the target shape': list(self._taken[each.target])}
+                       for each in (edge, other))
+        for what in own:
+            if own[what] != others[what]:
                 raise GraphError(
-                    f"{place}: '{edge.share}' is shared with {where(other)}, but {what} {own} "
-                    f'differs from {others}; make them equal or use another label')
+                    f"{place}: '{edge.share}' is shared with {where(other)}, but {what} "
+                    f'{own[what]} differs from {others[what]}; make them equal or use another '
+                    'label')
 
     def edge_module(self, edge: EdgeSpec) -> nn.Module:
         """Return what an edge makes of what the state holds of its source."""

@@ -59,12 +59,19 @@ class Preprocessing:
         order = 'grey'
         if image.ndim == 3:
             image, order = as_stored(image)
-        image = binned(image, self.shape)
+        # So a large camera gives the pixels of a small one. An odd last row or column is left out.
+        for rows, columns in binnings(*image.shape[:2], self.shape):
+            image = cv2.resize(image[:2 * rows, :2 * columns], (columns, rows),
+                               interpolation=cv2.INTER_AREA)
         if self.shape[0] == 1 and order != 'grey':
             image = cv2.cvtColor(image, TO_GREY[order])
         elif order in TO_RGB:
             image, order = cv2.cvtColor(image, TO_RGB[order]), 'RGB'
-        image = resized(image, self.shape)
+        size, (_, height, width) = image.shape[:2], self.shape
+        if size != (height, width):
+            bilinear = is_bilinear(*size, self.shape)
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR if bilinear
+                               else cv2.INTER_AREA)
         if self.shape[0] == 1:
             return image[np.newaxis]
         planes = np.empty(self.shape, np.uint8)
@@ -97,7 +104,7 @@ def as_stored(image: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def address(array: np.ndarray) -> int:
-    """Return where in memory the first element lies."""
+    """Return where in memory the first element is."""
     return array.__array_interface__['data'][0]
 
 
@@ -121,28 +128,6 @@ def is_bilinear(rows: int, columns: int, shape: tuple[int, int, int]) -> bool:
     channels, height, width = shape
     return (channels * rows * columns > MOST_VALUES_BY_AREA
             and height <= rows <= 2 * height and width <= columns <= 2 * width)
-
-
-def binned(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """
-    Average 2x2 pixels to one, as long as a large image stays as large as the network's input.
-
-    So a large camera gives the pixels of a small one. An odd last row or column is left out.
-    """
-    for rows, columns in binnings(*image.shape[:2], shape):
-        image = cv2.resize(image[:2 * rows, :2 * columns], (columns, rows),
-                           interpolation=cv2.INTER_AREA)
-    return image
-
-
-def resized(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Go the rest of the way to the size of the network's input."""
-    size = image.shape[:2]
-    if size == tuple(shape[1:]):
-        return image
-    bilinear = is_bilinear(*size, shape)
-    return cv2.resize(image, (shape[2], shape[1]),
-                      interpolation=cv2.INTER_LINEAR if bilinear else cv2.INTER_AREA)
 
 
 def scale(pixels):

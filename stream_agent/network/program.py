@@ -79,10 +79,7 @@ class Operation(NamedTuple):
 # Gives the function of its operands that an operation is.
 How = Callable[[Operation], Callable[..., Tensor]]
 
-
-def module_of(operation: Operation) -> Callable[..., Tensor]:
-    """Return the module as the function that an operation is."""
-    return operation.module
+module_of: How = operator.attrgetter('module')
 
 
 def disturb(operation: Operation) -> Callable[[Tensor, int], Tensor]:
@@ -160,7 +157,7 @@ def node_programs(network: Modules, in_training: bool = False) -> dict[str, Node
     """
     Return how every node is computed, from the graph, the pattern, and the modules.
 
-    :param in_training: Whether there are dropout and noise; only then has an input a program.
+    :param in_training: Whether there are dropout and noise, without which an input has none.
     """
     disturbances = network.disturbances if in_training else {}
     terms: dict[str, dict[Any, list[Operation]]] = {node.name: {} for node in network.graph.nodes}
@@ -198,14 +195,7 @@ def ending(network: Modules, node: NodeSpec, disturbance: Any) -> Term:
 
 
 class FrameProgram(NamedTuple):
-    """
-    What one frame computes.
-
-    :param held: Nodes that keep their value.
-    :param ahead: What does not wait for the image, so that it is done in the frame before.
-    :param respond: What the output then still needs.
-    :param settle: What only later frames need.
-    """
+    """What one frame computes, in the parts of its ``FrameSchedule``."""
 
     held: tuple[str, ...]
     ahead: tuple[Operation, ...]
@@ -214,11 +204,7 @@ class FrameProgram(NamedTuple):
 
 
 def frame_program(programs: Mapping[str, NodeProgram], schedule: FrameSchedule) -> FrameProgram:
-    """
-    Write down what a frame computes.
-
-    :param programs: Of every node, as from ``node_programs``.
-    """
+    """Return what a frame computes, given the programs of all nodes."""
     return FrameProgram(schedule.held, *(
         tuple(operation for work in part
               for operation in programs[work.node].part(work).operations())

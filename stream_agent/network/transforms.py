@@ -58,17 +58,13 @@ def look_up(place: str, kind: str, name: str, table: Mapping[str, Any]) -> Any:
 
 
 def choices(name: str, table: Mapping[str, Any]) -> str:
-    """Return what may stand in the place of a name that is unknown, the nearest first."""
+    """Return what may take the place of an unknown name, the nearest first."""
     near, known = nearest(name, table, 'choices'), f"choices are {', '.join(table)}"
     return known if near.startswith('choices') else f'{near} {known.capitalize()}'
 
 
 def make_normalisation(place: str, name: str, shape: Shape) -> nn.Module:
-    """
-    Return a normalisation over the features of one sample.
-
-    :param place: The node or edge in the graph file, for messages.
-    """
+    """Return a normalisation over the features of one sample, shape (C, ...)."""
     if 'batch' in name:
         raise GraphError(
             f"{place}: the normalisation '{name}' would depend on the other samples of a batch, "
@@ -84,11 +80,7 @@ WRITE_SHAPE = "'shape: [features]' or 'shape: [channels, height, width]'"
 
 
 class Undecided(GraphError):
-    """
-    A transform takes from its target what nothing has said yet.
-
-    :param remedy: What the target node's author can write.
-    """
+    """A transform takes from its target what nothing has said yet; the remedy is what to write."""
 
     def __init__(self, message: str, remedy: str = WRITE_SHAPE) -> None:
         super().__init__(message)
@@ -104,15 +96,12 @@ class OptionError(GraphError):
 
 
 class Dense(nn.Module):
-    """
-    Every target feature from every source feature.
-
-    Shapes: (B, *source) to (B, *target).
-    """
+    """Every target feature from every source feature, (B, *source) to (B, *target)."""
 
     def __init__(self, source: Shape, target: Wanted) -> None:
         super().__init__()
-        target = whole(target)
+        if None in target:
+            raise Undecided('gives whatever shape its target has')
         self.linear = nn.Linear(prod(source), prod(target))
         self.target = target
 
@@ -169,15 +158,8 @@ def wanted_maps(target: Wanted) -> int:
     return target[0]
 
 
-def whole(target: Wanted) -> Shape:
-    """Return the target's shape if it is known completely."""
-    if None in target:
-        raise Undecided('gives whatever shape its target has')
-    return target
-
-
 def check_positive(**options: Any) -> None:
-    """Refuse options that are no positive integers."""
+    """Refuse options that are not positive integers."""
     for name, value in options.items():
         if type(value) is not int or value < 1:
             raise OptionError(name, f'{value!r} is not a positive integer')
@@ -200,11 +182,6 @@ def convolution(source: Shape, target: Wanted, kernel: int = 3, stride: int = 1,
     if stride == 1 and padding % 2:
         return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), module)
     return module
-
-
-def pointwise(source: Shape, target: Wanted) -> nn.Module:
-    """Return a convolution that looks at one pixel at a time."""
-    return nn.Conv2d(maps(source)[0], wanted_maps(target), 1)
 
 
 def transposed(source: Shape, target: Wanted, kernel: int = 4, stride: int = 2) -> nn.Module:
@@ -250,21 +227,17 @@ def check_window(source: Shape, kernel: int) -> None:
                           f'source, {list(source)}')
 
 
-def identity(source: Shape, target: Wanted) -> nn.Module:
-    """Return the source as it is."""
-    return nn.Identity()
-
-
 TRANSFORMS: Mapping[str, Callable[..., nn.Module]] = {
     'dense': Dense,
     'convolution': convolution,
-    'pointwise': pointwise,
+    # One pixel at a time.
+    'pointwise': lambda source, target: nn.Conv2d(maps(source)[0], wanted_maps(target), 1),
     'transposed': transposed,
     'upsampling': upsampling,
     'pooling': pooling,
     'readout': readout,
     'keypoints': Keypoints,
-    'identity': identity,
+    'identity': lambda source, target: nn.Identity(),
 }
 
 
@@ -283,26 +256,21 @@ def allow_transforms(names: Iterable[str]) -> None:
     :raises GraphError: If there is no such callable.
     """
     for name in names:
-        _allowed[name] = import_maker(name)
-
-
-def import_maker(name: str) -> Maker:
-    """Import the callable of a dotted Python name."""
-    if not is_dotted(name):
-        raise GraphError(f"allow: '{name}' is no dotted Python name; write one such as "
-                         'my_package.layers.wavelet')
-    module_name, _, attribute = name.rpartition('.')
-    try:
-        module = import_module(module_name)
-    except Exception as error:  # code from outside may fail in any way
-        raise GraphError(f"allow: importing '{module_name}' failed ({type(error).__name__}: "
-                         f'{error}); it has to be on the Python path') from error
-    maker = getattr(module, attribute, None)
-    if not callable(maker):
-        callables = [key for key, value in vars(module).items() if callable(value)]
-        raise GraphError(f"allow: '{module_name}' has no callable '{attribute}'; "
-                         + nearest(attribute, callables, 'callables in it'))
-    return maker
+        if not is_dotted(name):
+            raise GraphError(f"allow: '{name}' is not a dotted Python name; write one such as "
+                             'my_package.layers.wavelet')
+        module_name, _, attribute = name.rpartition('.')
+        try:
+            module = import_module(module_name)
+        except Exception as error:  # code from outside may fail in any way
+            raise GraphError(f"allow: importing '{module_name}' failed ({type(error).__name__}: "
+                             f'{error}); it has to be on the Python path') from error
+        maker = getattr(module, attribute, None)
+        if not callable(maker):
+            callables = [key for key, value in vars(module).items() if callable(value)]
+            raise GraphError(f"allow: '{module_name}' has no callable '{attribute}'; "
+                             + nearest(attribute, callables, 'callables in it'))
+        _allowed[name] = maker
 
 
 def is_dotted(name: Any) -> bool:
@@ -312,11 +280,7 @@ def is_dotted(name: Any) -> bool:
 
 
 def find_maker(place: str, name: str) -> Maker:
-    """
-    Return what makes the transform of that name.
-
-    :param place: The edge in the graph file, for messages.
-    """
+    """Return what makes the transform of that name."""
     if is_dotted(name):
         if name in _allowed:
             return _allowed[name]

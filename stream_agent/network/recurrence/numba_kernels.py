@@ -1,14 +1,13 @@
 """
 The scan as a serial loop over time, compiled at its first use.
 
-One core reads and writes memory about as fast as this goes, so there is nothing to be won by a
-parallel scan. Rows of ``inner`` values are computed at once. The compiled code is kept on disk
+This is about as fast as one core reads and writes memory, so that a parallel scan would gain
+nothing. Rows of ``inner`` values are computed at once. The compiled code is kept on disk
 where that is possible.
 """
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
 
 from stream_agent.network.recurrence import memory
 import torch
@@ -18,24 +17,15 @@ from torch import Tensor
 TYPES = (torch.float32, torch.float64)
 
 
-class CompiledLoops(NamedTuple):
-    """The compiled loops; they write into their last arguments."""
-
-    forward: Callable
-    backward: Callable
-
-
 @cache
-def kernels() -> CompiledLoops:
-    """Return the loops, to be compiled for the types of their first arguments."""
+def compiled(loop: Callable[..., None]) -> Callable[..., None]:
+    """Return a loop that is compiled for the types of its first arguments."""
     from numba import njit
     options = {'nogil': True, 'fastmath': {'contract'}}
     try:
-        compiled = njit(cache=True, **options)
-        return CompiledLoops(compiled(scan), compiled(scan_back))
+        return njit(cache=True, **options)(loop)
     except RuntimeError:  # no folder to keep the code in
-        compiled = njit(**options)
-        return CompiledLoops(compiled(scan), compiled(scan_back))
+        return njit(**options)(loop)
 
 
 def scan(a, b, initial, h):
@@ -69,7 +59,7 @@ def scan_back(a, h, initial, grad, da, db, first):
 def forward(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     """Scan as ``chunked.forward`` does."""
     h = memory.empty_like(a)
-    kernels().forward(a.numpy(), b.numpy(), initial.numpy(), h.numpy())
+    compiled(scan)(a.numpy(), b.numpy(), initial.numpy(), h.numpy())
     return h
 
 
@@ -77,5 +67,5 @@ def backward(a: Tensor, h: Tensor, initial: Tensor, grad: Tensor
              ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan backwards as ``chunked.backward`` does."""
     da, db, first = memory.empty_like(a), memory.empty_like(a), torch.empty_like(initial)
-    kernels().backward(*(x.numpy() for x in (a, h, initial, grad, da, db, first)))
+    compiled(scan_back)(*(x.numpy() for x in (a, h, initial, grad, da, db, first)))
     return da, db, first
