@@ -75,11 +75,7 @@ def dense(values: Tensor) -> Tensor:
 
 
 class ConstantWeights:
-    """
-    A transform whose weights have no gradient here: it comes once, from all frames together.
-
-    :param layer: The convolution or the linear map in it.
-    """
+    """A transform whose weights have no gradient here: it comes once, from all frames together."""
 
     def __init__(self, module: nn.Module, layer: nn.Conv2d | nn.Linear) -> None:
         self.layer = layer

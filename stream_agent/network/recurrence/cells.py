@@ -53,11 +53,7 @@ class GilrGates(torch.autograd.Function):
 
 
 def quick_tanh(x: Tensor) -> Tensor:
-    """
-    Return tanh(x), up to the rounding of 1.
-
-    On CPUs, torch's sigmoid takes a sixth of the time of its tanh.
-    """
+    """Return tanh(x), up to the rounding of 1; on CPUs, torch's takes six times its sigmoid."""
     return torch.tanh(x) if x.is_cuda else (2 * x).sigmoid_().mul_(2).sub_(1)
 
 
@@ -84,11 +80,10 @@ class Cell(nn.Module, ABC):
     @abstractmethod
     def forward(self, total: Tensor, previous: Tensor) -> Tensor:
         """
-        Advance by one frame.
+        Advance by one frame, given the value at the frame before.
 
         :param total: Sum of the incoming edges, (B, inputs_per_feature C, ...).
-        :param previous: The value at the previous frame, (B, (1 + carried) C, ...).
-        :returns: The value at this frame.
+        :param previous: (B, (1 + carried) C, ...), as the result.
         """
 
     @abstractmethod
@@ -168,25 +163,21 @@ class GatedCell(Cell):
     carried = 1
 
     @abstractmethod
-    def gate_and_input(self, total: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pre-activation of f, and z."""
+    def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f and (1 - f) z."""
 
     @abstractmethod
     def output(self, total: Tensor, state: Tensor) -> Tensor:
         """Return what others read, given c'."""
 
-    def _coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
-        gate, value = self.gate_and_input(total)
-        return torch.sigmoid(gate), torch.sigmoid(-gate) * value
-
     def forward(self, total: Tensor, previous: Tensor) -> Tensor:
-        a, b = self._coefficients(total)
+        a, b = self.coefficients(total)
         state = a * previous.chunk(2, dim=1)[1] + b
         return torch.cat([self.output(total, state), state], dim=1)
 
     def over_time(self, totals: Tensor, initial: Tensor, time: int = 0) -> Tensor:
         total = totals.flatten(0, 1)
-        states = scan(*self._coefficients(total), initial.chunk(2, dim=1)[1], totals, time)
+        states = scan(*self.coefficients(total), initial.chunk(2, dim=1)[1], totals, time)
         outputs = self.output(total, states.flatten(0, 1)).view_as(states)
         return torch.cat([outputs, states], dim=2)
 
@@ -200,9 +191,9 @@ class SruCell(GatedCell):
 
     inputs_per_feature = 4
 
-    def gate_and_input(self, total: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
         value, gate, _, _ = total.chunk(4, dim=1)
-        return gate, value
+        return torch.sigmoid(gate), torch.sigmoid(-gate) * value
 
     def output(self, total: Tensor, state: Tensor) -> Tensor:
         _, _, reset, highway = total.chunk(4, dim=1)
@@ -219,9 +210,9 @@ class QrnnCell(GatedCell):
 
     inputs_per_feature = 3
 
-    def gate_and_input(self, total: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
         value, gate, _ = total.chunk(3, dim=1)
-        return gate, torch.tanh(value)
+        return torch.sigmoid(gate), torch.sigmoid(-gate) * torch.tanh(value)
 
     def output(self, total: Tensor, state: Tensor) -> Tensor:
         return torch.sigmoid(total.chunk(3, dim=1)[2]) * state

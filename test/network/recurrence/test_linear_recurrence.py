@@ -143,7 +143,7 @@ ONES = torch.ones(2, 5, 3)
      'torch.bfloat16, torch.float16'),
     ((ONES, ONES, ONES[0]),
      'initial: the shape is [5, 3], but that of a without the axis of time, 1, is [2, 3]'),
-    ((ONES, ONES, None, 3), 'dim: 3 is no axis of a, [2, 5, 3]'),
+    ((ONES, ONES, None, 3), 'dim: 3 is not an axis of a, [2, 5, 3]'),
     ((ONES, ONES.to('meta')), 'b: the device is meta, but of a it is cpu; make them equal'),
     ((ONES, ONES, ONES[:, 0].to('meta')),
      'initial: the device is meta, but of a it is cpu; make them equal'),
