@@ -84,8 +84,7 @@ def save_policy(path: str | Path, policy: Policy) -> None:
     weights = {name: value.detach().cpu().contiguous()
                for name, value in network.state_dict().items()}
     metadata = {'format': FORMAT, **{key: json.dumps(value) for key, value in manifest.items()}}
-    path = Path(path)
-    unfinished = path.with_suffix('.part')
+    unfinished = Path(path).with_suffix('.part')
     unfinished.write_bytes(save(weights, metadata))
     unfinished.replace(path)
 
@@ -144,26 +143,25 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
 
 def check_weights(network: RolloutNetwork, weights: Mapping[str, torch.Tensor]) -> None:
     """Refuse missing, unknown, misshapen or non-finite tensors (safetensors accepts NaN)."""
-    expected = {name: value.shape for name, value in network.state_dict().items()}
+    expected = network.state_dict()
     for name in sorted(expected.keys() ^ weights.keys()):
         found = 'is missing' if name in expected else 'is not part of the graph'
         raise CheckpointError(f"the tensor '{name}' {found}; graph and weights differ")
     for name, value in weights.items():
-        if value.shape != expected[name]:
+        if value.shape != expected[name].shape:
             raise CheckpointError(f"the tensor '{name}' has the shape {list(value.shape)}; "
-                                  f'the graph needs {list(expected[name])}')
+                                  f'the graph needs {list(expected[name].shape)}')
         if not torch.isfinite(value).all():
             raise CheckpointError(f"the tensor '{name}' holds NaN or infinity; train again")
 
 
 def check_ends(policy: Policy) -> None:
     """Refuse a network whose input the preprocessing does not give, or without a command."""
-    network = policy.network
-    if network.shapes[network.input] != policy.preprocessing.shape:
-        raise CheckpointError(
-            f'the preprocessing gives {list(policy.preprocessing.shape)}, the node '
-            f"'{network.input}' takes {list(network.shapes[network.input])}")
-    if network.shapes[network.graph.output] != (2,):
-        raise CheckpointError(
-            f"the output '{network.graph.output}' has the shape "
-            f'{list(network.shapes[network.graph.output])}; a command is [2]: speed, yaw rate')
+    network, given = policy.network, policy.preprocessing.shape
+    taken, output = network.shapes[network.input], network.shapes[network.graph.output]
+    if taken != given:
+        raise CheckpointError(f'the preprocessing gives {list(given)}, the node '
+                              f"'{network.input}' takes {list(taken)}")
+    if output != (2,):
+        raise CheckpointError(f"the output '{network.graph.output}' has the shape {list(output)}; "
+                              'a command is [2]: speed, yaw rate')

@@ -61,10 +61,9 @@ class Operand(NamedTuple):
 
 class Operation(NamedTuple):
     """
-    One small piece of work.
+    One small piece of work on a node's value.
 
     :param kind: A name in ``OPERATIONS``, or one that a back end has put in their place.
-    :param node: Whose value it is for.
     :param result: The name of what it gives, (B, *shape).
     :param module: What is applied to the operands; None where the kind says it all.
     """
@@ -155,7 +154,7 @@ def sources_of(operations: Iterable[Operation]) -> list[Operand]:
 
 def node_programs(network: Modules, in_training: bool = False) -> dict[str, NodeProgram]:
     """
-    Return how every node is computed, from the graph, the pattern, and the modules.
+    Return how every node is computed.
 
     :param in_training: Whether there are dropout and noise, without which an input has none.
     """
@@ -215,8 +214,7 @@ def bind(operations: Iterable[Operation], table: Mapping[str, How] = OPERATIONS)
     """
     Make a list of operations callable, as a function of the values of two frames.
 
-    :param table: How each kind is done.
-    :raises ValueError: If a kind is missing there.
+    :raises ValueError: If the table lacks a kind.
     """
     steps = []
     for operation in operations:
@@ -232,11 +230,7 @@ def bind(operations: Iterable[Operation], table: Mapping[str, How] = OPERATIONS)
 
 
 def bind_operation(operation: Operation, function: Callable[..., Tensor]) -> Run:
-    """
-    Make one operation callable.
-
-    A response cone is a handful of small operations, and look-ups would be most of it.
-    """
+    """Make one operation callable, without look-ups, which would take most of its time."""
     result, readers = operation.result, [reader(operand) for operand in operation.operands]
     first, last = readers[0], readers[-1]
 

@@ -129,23 +129,15 @@ class RolloutNetwork(Modules):
 
     def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """
-        Advance by one frame.
+        Advance by one frame: ``respond``, and then ``settle``.
 
-        :param frame: The input node's new value, (B, *shape).
-        :param state: Every node at the previous frame; not modified.
         :returns: The output node, (B, *shape), and every node at this frame.
         """
         output, now = self.respond(frame, state)
         return output, self.settle(now, state)
 
     def hold(self, image: Tensor, state: State, updates: int) -> tuple[Tensor, State]:
-        """
-        Advance by several frames that show the same image.
-
-        :param image: As for ``step``.
-        :param updates: At least 1.
-        :returns: The output of the last, and every node after it.
-        """
+        """Advance by at least one frame that shows the same image; return as the last ``step``."""
         for _ in range(updates):
             output, state = self.step(image, state)
         return output, state
@@ -188,9 +180,8 @@ class RolloutNetwork(Modules):
 
     def _compute_window(self, frames: Tensor, state: State, updates_per_frame: int,
                         draws: Sequence[int] | None) -> tuple[Tensor, State]:
-        """Compute a window, given what dropout and noise of its frames are drawn by."""
-        plan = self._ways[draws is not None].plan
-        window = Window(self, plan, frames, state, updates_per_frame, draws)
+        window = Window(self, self._ways[draws is not None].plan, frames, state,
+                        updates_per_frame, draws)
         for component in self.components:
             if component.frames is None:
                 window.compute(*component.nodes)
@@ -214,10 +205,9 @@ class RolloutNetwork(Modules):
 
     def update(self, names: Iterable[str], now: State, state: State) -> None:
         """
-        Compute nodes in the given order, which R = 0 edges must follow, without dropout and noise.
+        Add nodes to this frame in the given order, which R = 0 edges must follow.
 
-        :param now: This frame; the nodes' values are added.
-        :param state: The previous frame, for edges that stream.
+        There is neither dropout nor noise; edges that stream read the state.
         """
         for name in names:
             self._nodes[name](now.values, state.values)

@@ -75,9 +75,7 @@ def make_transform(edge: EdgeSpec, source: Shape, target: Wanted) -> tuple[nn.Mo
     """
     Make the module of one edge, and see by a trial which shape it gives.
 
-    :param source: Shape of the source, without batch.
-    :param target: Shape that the target takes from its edges; with unknown sizes, which are
-        None, the module is one without weights.
+    :param target: What the target takes; if sizes are None, the module has no weights.
     """
     place = where(edge)
     maker = find_maker(place, edge.transform)
@@ -86,7 +84,7 @@ def make_transform(edge: EdgeSpec, source: Shape, target: Wanted) -> tuple[nn.Mo
     try:
         return run(maker, source, target, edge.options)
     except OptionError as error:
-        raise GraphError(f'{place}: {error.option}: {error}') from None
+        raise GraphError(f'{place}: {error}') from None
     except Undecided as error:
         raise Undecided(f'{place}: {edge.transform} {error}', error.remedy) from None
     except Exception as error:  # code from outside may fail in any way

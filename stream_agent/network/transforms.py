@@ -88,11 +88,7 @@ class Undecided(GraphError):
 
 
 class OptionError(GraphError):
-    """An option of a transform has an impossible value."""
-
-    def __init__(self, option: str, message: str) -> None:
-        super().__init__(message)
-        self.option = option
+    """An option of a transform has an impossible value; the message begins with its name."""
 
 
 class Dense(nn.Module):
@@ -138,7 +134,7 @@ class Keypoints(nn.Module):
 
 
 def positions(count: int) -> Tensor:
-    """Return the coordinates of pixels in a row, -1 ... 1; 0 if there is but one."""
+    """Return the coordinates of pixels in a row, -1 ... 1; 0 if there is only one."""
     return torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1)
 
 
@@ -162,20 +158,16 @@ def check_positive(**options: Any) -> None:
     """Refuse options that are not positive integers."""
     for name, value in options.items():
         if type(value) is not int or value < 1:
-            raise OptionError(name, f'{value!r} is not a positive integer')
+            raise OptionError(f'{name}: {value!r} is not a positive integer')
 
 
 def convolution(source: Shape, target: Wanted, kernel: int = 3, stride: int = 1,
                 dilation: int = 1, groups: int = 1) -> nn.Module:
-    """
-    Return a convolution, padded so that stride 1 keeps the size.
-
-    :param groups: Parts of the channels that do not see each other.
-    """
+    """Return a convolution, padded so that stride 1 keeps the size."""
     check_positive(kernel=kernel, stride=stride, dilation=dilation, groups=groups)
     channels, wanted = maps(source)[0], wanted_maps(target)
     if channels % groups or wanted % groups:
-        raise OptionError('groups', f'{groups} does not divide the {channels} channels of the '
+        raise OptionError(f'groups: {groups} does not divide the {channels} channels of the '
                           f'source and the {wanted} of the target')
     padding = dilation * (kernel - 1)
     module = nn.Conv2d(channels, wanted, kernel, stride, padding // 2, dilation, groups)
@@ -189,7 +181,7 @@ def transposed(source: Shape, target: Wanted, kernel: int = 4, stride: int = 2) 
     check_positive(kernel=kernel, stride=stride)
     surplus = max(kernel - stride, 0)
     if stride == 1 and surplus % 2:
-        raise OptionError('kernel', f'{kernel} is even, which with stride 1 would change the '
+        raise OptionError(f'kernel: {kernel} is even, which with stride 1 would change the '
                           'size; take an odd one')
     padding = (surplus + 1) // 2
     return nn.ConvTranspose2d(maps(source)[0], wanted_maps(target), kernel, stride, padding,
@@ -208,7 +200,7 @@ def pooling(source: Shape, target: Wanted, kernel: int = 2, kind: str = 'average
     kinds = {'average': nn.AvgPool2d, 'maximum': nn.MaxPool2d}
     check_window(source, kernel)
     if not isinstance(kind, str) or kind not in kinds:
-        raise OptionError('kind', f"no pooling of the kind '{kind}'; {choices(str(kind), kinds)}")
+        raise OptionError(f"kind: no pooling of the kind '{kind}'; {choices(str(kind), kinds)}")
     return kinds[kind](kernel)
 
 
@@ -223,7 +215,7 @@ def check_window(source: Shape, kernel: int) -> None:
     """Refuse windows that do not fit into the source once."""
     check_positive(kernel=kernel)
     if kernel > min(maps(source)[1:]):
-        raise OptionError('kernel', f'a window of {kernel} x {kernel} does not fit into the '
+        raise OptionError(f'kernel: a window of {kernel} x {kernel} does not fit into the '
                           f'source, {list(source)}')
 
 

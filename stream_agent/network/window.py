@@ -7,7 +7,8 @@ from typing import Any
 from stream_agent.network.modules import Modules
 from stream_agent.network.program import (
     DRAW, NodeProgram, Operand, Operation, sources_of, State, Term)
-from stream_agent.network.window_gradients import constant_weights, ConstantWeights, ShiftedReLU
+from stream_agent.network.window_gradients import (
+    constant_weights, ConstantWeights, ShiftedReLU, WeightsLater)
 from stream_agent.theory.windows import Component
 import torch
 from torch import nn, Tensor
@@ -106,8 +107,7 @@ class Window:
         self.network, self.plan = network, plan
         self.initial = state.values
         self.count = images.shape[1] * updates_per_frame
-        self._start = state.frame
-        self._draws = draws
+        self._start, self._draws = state.frame, draws
         self._updates_per_frame = updates_per_frame
         self.frames = range(1, self.count + 1)
         self.tracks = {network.input: self._input_track(images.transpose(0, 1))}
@@ -227,10 +227,10 @@ OVER_TIME: dict[str, Callable[..., Tensor]] = {
 
 def apply(module: Callable[..., Tensor], *samples: Tensor) -> Tensor:
     """
-    Apply a module to samples with the channels last in memory, where that is faster.
+    Apply a module to samples, with the channels of convolutions last in memory: that is faster.
 
-    Convolutions and their gradients are, and what follows them keeps the order. It is lost where
-    a gradient of the other order is added, so those of averages are put in order.
+    What follows them keeps the order, but for gradients to which one of the other order is added,
+    so those of averages are put in order.
     """
     if isinstance(module, nn.Conv2d):
         return module(samples[0].contiguous(memory_format=torch.channels_last))
@@ -252,8 +252,7 @@ class Loop:
     """
 
     def __init__(self, window: Window, component: Component) -> None:
-        self._window = window
-        self._component = component
+        self._window, self._component = window, component
         #: By node, its value in every frame that is known so far, (B, *shape).
         self._values = {name: [window.initial[name]] for name in component.nodes}
         self._inner: dict[str, list[Operation]] = {}
@@ -282,17 +281,14 @@ class Loop:
 
     def _with_constants(self, total: Tensor, terms: list[Term], frames: Frames
                         ) -> tuple[Tensor, list[Term]]:
-        """
-        Let the gradients of weights come through sums that are there for all frames.
-
-        :returns: The sums and the terms, in which those weights are constant.
-        """
+        """Let the gradients of weights come through sums of all frames, and not through terms."""
         changed = []
         for term in terms:
             # Between the transform and the sum there may be nothing else.
             constant = constant_weights(term[0].module) if len(term) == 1 else None
             if constant:
-                total = constant.added_to(total)
+                total = total + WeightsLater.apply(
+                    constant.layer.weight, constant.layer.bias, constant, total.detach())
                 self._constant.append((term[0].operands[0], frames, constant))
                 term = (term[0]._replace(module=constant),)
             changed.append(term)
@@ -314,7 +310,7 @@ class Loop:
             self._window.tracks[name] = NodeFrames(initial, torch.stack(values), range(count + 1))
 
     def _compute(self, name: str, frames: Frames) -> None:
-        """Compute a node in the frames of a block; held where it is not computed."""
+        """Compute a node in the frames of a block, or hold it."""
         known, new = self._values[name], {}
         computed = self._window.computed(name, frames)
         if computed:

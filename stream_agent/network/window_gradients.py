@@ -92,10 +92,6 @@ class ConstantWeights:
                                         layer.dilation, layer.groups)
         return self._module.shaped(nn.functional.linear(values.flatten(1), *self._weights))
 
-    def added_to(self, total: Tensor) -> Tensor:
-        """Return sums of all frames, (N, B, ...), through which the weights get a gradient."""
-        return total + WeightsLater.apply(self.layer.weight, self.layer.bias, self, total.detach())
-
 
 class WeightsLater(torch.autograd.Function):
     """Zeros in the place of what ``ConstantWeights`` give, with the gradient of the weights."""
