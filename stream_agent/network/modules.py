@@ -105,10 +105,6 @@ class Modules(nn.Module):
 
     A node: sum of its edges, normalisation, dropout, noise, cell, activation. An edge:
     transform, normalisation, dropout, noise. Dropout and noise act in training only.
-
-    :param graph: The nodes and edges; one input node. Shapes may be left out.
-    :param pattern: A valid rollout pattern of the graph.
-    :raises GraphError: If names, shapes or options of the graph do not fit together.
     """
 
     def __init__(self, graph: GraphSpec, pattern: Pattern) -> None:
@@ -201,7 +197,7 @@ class Modules(nn.Module):
             raise GraphError(f'{place}: {edge.transform} of {list(source)} gives {list(found)}, '
                              f'but the target takes {list(wanted)}')
         check_batch_statistics(place, edge, module)
-        self.transforms[edge_key(edge)] = module
+        self.transforms[edge.share or f'{edge.source}-{edge.target}'] = module
 
     def _check_shared(self, place: str, edge: EdgeSpec) -> None:
         """Refuse edges that cannot have the weights of those with the same label."""
@@ -219,10 +215,11 @@ class Modules(nn.Module):
 
     def edge_module(self, edge: EdgeSpec) -> nn.Module:
         """Return what an edge makes of what the state holds of its source."""
+        key = f'{edge.source}-{edge.target}'
         whole = self.state_shapes[edge.source] == self.shapes[edge.source]
         return chain(nn.Identity() if whole else FirstChannels(self.shapes[edge.source][0]),
-                     self.transforms[edge_key(edge)],
-                     self.normalisations[f'{edge.source}-{edge.target}']) or nn.Identity()
+                     self.transforms[edge.share or key],
+                     self.normalisations[key]) or nn.Identity()
 
 
 class FirstChannels(nn.Module):
@@ -234,8 +231,3 @@ class FirstChannels(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         return value[:, :self.channels]
-
-
-def edge_key(edge: EdgeSpec) -> str:
-    """Return the name of an edge's transform among the weights."""
-    return edge.share or f'{edge.source}-{edge.target}'

@@ -18,13 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Way(NamedTuple):
-    """
-    How steps and windows are computed.
+    """How steps and windows are computed."""
 
-    :param frames: By frame of the hyperperiod, the nodes that it holds, and the two halves of a
-        step, which can be called.
-    """
-
+    # By frame of the hyperperiod: the nodes that it holds, and the two halves of a step.
     frames: list[tuple[tuple[str, ...], Run, Run]]
     plan: WindowPlan
 

@@ -232,9 +232,7 @@ TRANSFORMS: Mapping[str, Callable[..., nn.Module]] = {
     'identity': lambda source, target: nn.Identity(),
 }
 
-
 Maker = Callable[..., nn.Module]
-
 _allowed: dict[str, Maker] = {}
 
 
@@ -283,12 +281,11 @@ def find_maker(place: str, name: str) -> Maker:
 
 def check_options(place: str, name: str, maker: Maker, options: Mapping[str, Any]) -> None:
     """Refuse options that the transform does not take, and say which it does."""
-    parameters = list(inspect.signature(maker).parameters.values())[2:]
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [parameter.name for parameter in parameters]
+    parameters = inspect.signature(maker).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    _, _, *known = parameters
     for option in options:
-        if option not in known:
+        if option not in known and not takes_any:
             hint = nearest(option, [*known, *EDGE_KEYS], 'keys of an edge')
             raise GraphError(f"{place}: {name} has no option '{option}'; {hint} "
                              f"(its options: {', '.join(known) or 'none'})")

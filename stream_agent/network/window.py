@@ -41,8 +41,8 @@ class NodeFrames:
         if rows not in self._known:
             # Who reads the same frames reads the same tensor: one copy, one sum of gradients.
             different = list(dict.fromkeys(rows))
-            index = None if len(different) == len(rows) else self._index(
-                [bisect(different, row) - 1 for row in rows])
+            index = None if len(different) == len(rows) else torch.tensor(
+                [bisect(different, row) - 1 for row in rows], device=self._values.device)
             self._known[rows] = self._take(different), index
         return self._known[rows]
 
@@ -64,10 +64,8 @@ class NodeFrames:
         if not rows or rows[-1] - rows[0] + 1 == len(rows):
             first = rows[0] - 1 if rows else 0
             return self._values[first:first + len(rows)]
-        return self._values.index_select(0, self._index([row - 1 for row in rows]))
-
-    def _index(self, rows: Sequence[int]) -> Tensor:
-        return torch.tensor(rows, device=self._values.device)
+        index = torch.tensor([row - 1 for row in rows], device=self._values.device)
+        return self._values.index_select(0, index)
 
 
 def spread(values: Tensor, index: Tensor | None) -> Tensor:
