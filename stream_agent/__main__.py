@@ -54,12 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
               'next release has no such command', file=sys.stderr)
         rest += ['--ros-args', '-r', f'__node:={name}']
         name = OLD_COMMANDS[name]
-    if name in MOVED:
-        print(f'stream_agent {name}: {MOVED[name]}', file=sys.stderr)
-        return 2
     if name not in COMMANDS:
-        print(f"stream_agent: no command '{name}'; commands are {', '.join(COMMANDS)}",
-              file=sys.stderr)
+        unknown = f"stream_agent: no command '{name}'; commands are {', '.join(COMMANDS)}"
+        print(f'stream_agent {name}: {MOVED[name]}' if name in MOVED else unknown, file=sys.stderr)
         return 2
     module, _ = COMMANDS[name]
     # Imports take seconds. Until a node exists there is nothing to stop, so exit immediately; a

@@ -17,12 +17,11 @@ CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 TO_RGB = {'rgb8': np.s_[:], 'bgr8': np.s_[::-1], 'rgba8': np.s_[:3], 'bgra8': np.s_[2::-1],
           'mono8': 0}
 JPEG, JPEG_END = b'\xff\xd8', b'\xff\xd9'
-TRANSPORTS = ('raw', 'compressed')
 
 
 def image_transport() -> Any:
     """Declare the setting that says how images are sent."""
-    return choice(TRANSPORTS[0], "how images are sent: 'raw' or 'compressed'", TRANSPORTS)
+    return choice('raw', "how images are sent: 'raw' or 'compressed'", ('raw', 'compressed'))
 
 
 class ImageError(ValueError):
@@ -111,6 +110,4 @@ def decoded(data: bytes, name: str) -> np.ndarray:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint8:
         raise ImageError(f"compressed image of format '{name}' cannot be decoded to 8 bits")
-    if pixels.ndim == 2:
-        return pixels
-    return pixels[:, :, 2::-1]
+    return pixels if pixels.ndim == 2 else pixels[:, :, 2::-1]

@@ -154,15 +154,13 @@ def find_robot(name: str, folder: Path) -> Path:
     return file
 
 
-def policy_file(given: Path, share: Path | None = None) -> Path:
+def policy_file(given: Path) -> Path:
     """
-    Return the file of a policy.
+    Return the file of a policy, given the file itself or a name in ``config/policies``.
 
-    :param given: The file itself, or a name in ``config/policies``.
-    :param share: Folder with ``config``; the package's, if None.
     :raises InstallationError: If there is no such file.
     """
-    shipped = (share or share_folder()) / 'config' / 'policies' / f'{given}.safetensors'
+    shipped = share_folder() / 'config' / 'policies' / f'{given}.safetensors'
     for path in (given.expanduser(), shipped):
         if path.is_file():
             return path.resolve()

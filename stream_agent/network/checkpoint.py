@@ -96,7 +96,8 @@ def load_policy(path: str | Path) -> Policy:
     :raises OSError: If the file cannot be read.
     :raises CheckpointError: If it is not a checkpoint, is too large, or holds wrong tensors.
     """
-    if Path(path).stat().st_size > MAX_BYTES:
+    path = Path(path)
+    if path.stat().st_size > MAX_BYTES:
         raise CheckpointError(f'{path}: over 1 GiB, more than a policy may take')
     try:
         with safe_open(str(path), framework='pt') as file:

@@ -24,9 +24,7 @@ class Disturbance:
     """
 
     def __init__(self, number: int, dropout: float, noise: float) -> None:
-        self.number = number
-        self.dropout = dropout
-        self.noise = noise
+        self.number, self.dropout, self.noise = number, dropout, noise
 
     def __call__(self, values: Tensor, draws: Sequence[int]) -> Tensor:
         """
@@ -71,17 +69,6 @@ def mixed(draw: int, number: int) -> int:
     return (z ^ z >> 31) & 0xFFFFFFFE
 
 
-def check_batch_statistics(place: str, edge: EdgeSpec, module: nn.Module) -> None:
-    """Refuse a module of one's own that normalises by the other samples of a batch."""
-    for part in module.modules():
-        # There is no public name for all of these.
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            raise GraphError(
-                f'{place}: {edge.transform} has a {type(part).__name__}, which depends on the '
-                'other samples of a batch, so that training and steps of one frame would differ; '
-                'take a GroupNorm')
-
-
 def check_products(graph: GraphSpec) -> None:
     """Refuse factors without a second one, whose label is probably misspelt."""
     labels = [(edge.target, edge.product) for edge in graph.edges]
@@ -119,12 +106,8 @@ class Modules(nn.Module):
         self.shapes = {node.name: node.shape for node in self.graph.nodes}
         #: What a state holds of the nodes: what cells carry besides follows what is read.
         self.state_shapes = dict(self.shapes)
-        self.cells = NamedModules()
-        self.normalisations = NamedModules()
-        #: Dropout and noise by node and by edge, (source, target); where there are any.
-        self.disturbances: dict[str | tuple[str, str], Disturbance] = {}
-        self.activations = NamedModules()
-        self.transforms = NamedModules()
+        self.cells, self.normalisations = NamedModules(), NamedModules()
+        self.activations, self.transforms = NamedModules(), NamedModules()
         # Tells device and type of new tensors, also where there are no weights.
         self.register_buffer('_like', torch.empty(0), persistent=False)
         for node in self.graph.nodes:
@@ -133,6 +116,11 @@ class Modules(nn.Module):
         for edge in self.graph.edges:
             self._add_edge(where(edge), edge)
         check_products(self.graph)
+        disturbed = [spec for spec in (*self.graph.nodes, *self.graph.edges)
+                     if spec.dropout or spec.noise]
+        #: Dropout and noise by node and by edge, u->v; where there are any.
+        self.disturbances = {spec.name: Disturbance(number, spec.dropout, spec.noise)
+                             for number, spec in enumerate(disturbed)}
 
     def _add_node(self, place: str, node: NodeSpec) -> None:
         if node.name == self.input:
@@ -142,9 +130,7 @@ class Modules(nn.Module):
             self._add_cell(place, node)
         self.normalisations[node.name] = make_normalisation(
             place, node.normalisation, self._taken[node.name])
-        self._add_disturbance(node.name, node)
-        self.activations[node.name] = look_up(
-            place, 'activation', node.activation, ACTIVATIONS)()
+        self.activations[node.name] = look_up(place, 'activation', node.activation, ACTIVATIONS)()
 
     def _add_cell(self, place: str, node: NodeSpec) -> None:
         """Make a cell, and refuse what it cannot be combined with."""
@@ -182,11 +168,6 @@ class Modules(nn.Module):
             self._add_transform(place, edge)
         self.normalisations[key] = make_normalisation(place, edge.normalisation,
                                                       self._taken[edge.target])
-        self._add_disturbance((edge.source, edge.target), edge)
-
-    def _add_disturbance(self, key: str | tuple[str, str], spec: NodeSpec | EdgeSpec) -> None:
-        if spec.dropout or spec.noise:
-            self.disturbances[key] = Disturbance(len(self.disturbances), spec.dropout, spec.noise)
 
     def _add_transform(self, place: str, edge: EdgeSpec) -> None:
         if edge.share:
@@ -196,7 +177,13 @@ class Modules(nn.Module):
         if found != wanted:
             raise GraphError(f'{place}: {edge.transform} of {list(source)} gives {list(found)}, '
                              f'but the target takes {list(wanted)}')
-        check_batch_statistics(place, edge, module)
+        for part in module.modules():
+            # There is no public name for all of these.
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                raise GraphError(
+                    f'{place}: {edge.transform} has a {type(part).__name__}, which depends on '
+                    'the other samples of a batch, so that training and steps of one frame would '
+                    'differ; take a GroupNorm')
         self.transforms[edge.share or f'{edge.source}-{edge.target}'] = module
 
     def _check_shared(self, place: str, edge: EdgeSpec) -> None:

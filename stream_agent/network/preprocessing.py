@@ -49,9 +49,8 @@ class Preprocessing:
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """
-        Convert all but the scale, a quarter of the size for who keeps many.
+        Convert an image without scaling it, which takes a quarter of the memory.
 
-        :param image: As for a call.
         :returns: uint8, (C, H, W); of a grey image that fits already, a view.
         """
         rows = image.shape[0]
@@ -93,9 +92,10 @@ def as_stored(image: np.ndarray) -> tuple[np.ndarray, str]:
     if image.strides[2] == -1:
         image, order = image[..., ::-1], 'BGR'
     base = image.base
-    if (image.strides[1:] == (4, 1) and isinstance(base, np.ndarray)
-            and base.flags.c_contiguous):
-        start = address(image) - address(base)
+    if image.strides[1:] == (4, 1) and isinstance(base, np.ndarray) and base.flags.c_contiguous:
+        # Where in memory the first elements are.
+        own, first = (array.__array_interface__['data'][0] for array in (image, base))
+        start = own - first
         end = start + image.strides[0] * (image.shape[0] - 1) + 4 * image.shape[1]
         if image.strides[0] >= 0 and end <= base.nbytes:
             image = np.ndarray((*image.shape[:2], 4), np.uint8, base, start, image.strides)
@@ -103,17 +103,8 @@ def as_stored(image: np.ndarray) -> tuple[np.ndarray, str]:
     return image, order
 
 
-def address(array: np.ndarray) -> int:
-    """Return where in memory the first element is."""
-    return array.__array_interface__['data'][0]
-
-
 def binnings(rows: int, columns: int, shape: tuple[int, int, int]) -> list[tuple[int, int]]:
-    """
-    Return the sizes through which a large image is halved, (H, W), none smaller than the input.
-
-    :param shape: (C, H, W) of the network's input.
-    """
+    """Return the sizes through which a large image is halved, (H, W), down to the input's."""
     channels, height, width = shape
     sizes = []
     while (channels * rows * columns > MOST_VALUES_BY_AREA

@@ -163,14 +163,13 @@ def node_programs(network: Modules, in_training: bool = False) -> dict[str, Node
     for edge in network.graph.edges:
         if carries(network.graph, edge):
             continue
-        key, name = (edge.source, edge.target), edge.name
+        name, streams = edge.name, bool(network.pattern[edge.source, edge.target])
         operations = [Operation('transform', edge.target, name,
-                                (Operand(edge.source, bool(network.pattern[key])),),
-                                network.edge_module(edge))]
-        if key in disturbances:
+                                (Operand(edge.source, streams),), network.edge_module(edge))]
+        if name in disturbances:
             operations.append(Operation('disturb', edge.target, name,
-                                        (Operand(name), Operand(DRAW)), disturbances[key]))
-        product = terms[edge.target].setdefault(edge.product or key, [])
+                                        (Operand(name), Operand(DRAW)), disturbances[name]))
+        product = terms[edge.target].setdefault(edge.product or name, [])
         if product:
             first = Operand(product[-1].result)
             operations.append(Operation('multiply', edge.target, first.name,

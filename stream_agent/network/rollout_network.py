@@ -46,9 +46,8 @@ class RolloutNetwork(Modules):
     def __init__(self, graph: GraphSpec, pattern: Pattern) -> None:
         update_order(graph, pattern)  # refuses a pattern that is not valid
         super().__init__(graph, pattern)
-        #: What every node is computed by, without dropout and noise.
+        #: What every node is computed by, without dropout and noise, and with them.
         self.programs = node_programs(self)
-        #: The same with them.
         self.programs_in_training = (node_programs(self, in_training=True) if self.disturbances
                                      else self.programs)
         held = [tuple(node.name for node in self.graph.nodes if not node.updates_at(frame))
@@ -183,7 +182,7 @@ class RolloutNetwork(Modules):
                 window.compute(*component.nodes)
             else:
                 Loop(window, component).run()
-        return window.answers(), window.last_state()
+        return window.results()
 
     @property
     def _is_disturbed(self) -> bool:

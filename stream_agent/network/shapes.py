@@ -100,9 +100,6 @@ class Inference:
     def __init__(self, graph: GraphSpec) -> None:
         self.shapes = {node.name: node.shape for node in graph.nodes if node.shape}
         self._graph = graph
-        self._leaving: dict[str, list[EdgeSpec]] = {}
-        for edge in graph.edges:
-            self._leaving.setdefault(edge.source, []).append(edge)
         #: The edge that decided on a shape, and what the nodes without one lack.
         self._decided_by: dict[str, EdgeSpec] = {}
         self._undecided: dict[str, Undecided] = {}
@@ -111,9 +108,10 @@ class Inference:
         """Follow the edges from nodes with a shape to those without, until nothing is new."""
         new = list(self.shapes)
         for source in new:
-            for edge in self._leaving.get(source, ()):
+            for edge in self._graph.edges:
                 name = edge.target
-                if name not in self.shapes and (shape := self._shape_by(edge)):
+                if (edge.source == source and name not in self.shapes
+                        and (shape := self._shape_by(edge))):
                     self.shapes[name], self._decided_by[name] = shape, edge
                     new.append(name)
 

@@ -124,18 +124,14 @@ class Keypoints(nn.Module):
         super().__init__()
         _, height, width = maps(source)
         self.sharpness = nn.Parameter(torch.ones(1))
-        self.register_buffer('x', positions(width), persistent=False)
-        self.register_buffer('y', positions(height), persistent=False)
+        for axis, count in (('x', width), ('y', height)):
+            places = torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1)
+            self.register_buffer(axis, places, persistent=False)
 
     def forward(self, value: Tensor) -> Tensor:
         weights = (self.sharpness * value.flatten(2)).softmax(-1).view_as(value)
         return torch.cat([(weights.sum(-2) * self.x).sum(-1),
                           (weights.sum(-1) * self.y).sum(-1)], dim=1)
-
-
-def positions(count: int) -> Tensor:
-    """Return the coordinates of pixels in a row, -1 ... 1; 0 if there is only one."""
-    return torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1)
 
 
 def maps(shape: Shape) -> Shape:
@@ -263,10 +259,9 @@ def allow_transforms(names: Iterable[str]) -> None:
         _allowed[name] = maker
 
 
-def is_dotted(name: Any) -> bool:
+def is_dotted(name: str) -> bool:
     """Return whether a transform's name is that of code from outside."""
-    return (isinstance(name, str) and '.' in name
-            and all(part.isidentifier() for part in name.split('.')))
+    return '.' in name and all(part.isidentifier() for part in name.split('.'))
 
 
 def find_maker(place: str, name: str) -> Maker:

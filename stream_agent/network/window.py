@@ -46,10 +46,6 @@ class NodeFrames:
             self._known[rows] = self._take(different), index
         return self._known[rows]
 
-    def every(self, frames: Frames) -> Tensor:
-        """Return the value in each of some frames, (N, B, *shape)."""
-        return spread(*self.read(frames))
-
     def last(self) -> Tensor:
         """Return the value after the window, (B, *shape), in memory of its own."""
         row = self._rows[-1]
@@ -93,7 +89,6 @@ class Window:
     """
     The nodes of a network over T images, each of which is held for k updates.
 
-    :param plan: Of the network.
     :param images: (B, T, *shape).
     :param state: Before the window.
     :param updates_per_frame: k.
@@ -108,29 +103,21 @@ class Window:
         self._start, self._draws = state.frame, draws
         self._updates_per_frame = updates_per_frame
         self.frames = range(1, self.count + 1)
-        self.tracks = {network.input: self._input_track(images.transpose(0, 1))}
+        name, rows = network.input, range(self.count + 1)
+        initial, on_input = self.initial[name], plan.operations[name]
+        self.tracks = {name: NodeFrames(initial, images.transpose(0, 1), [
+            (i - 1) // updates_per_frame + 1 for i in rows])}
+        if on_input:  # every update of an image is disturbed for itself
+            values = spread(*self.tracks[name].read(self.frames)).contiguous()
+            self.tracks[name] = NodeFrames(initial, values, rows)
+            self.tracks[name] = NodeFrames(initial, self.walk(on_input, self.frames), rows)
 
-    def _input_track(self, images: Tensor) -> NodeFrames:
-        """Return the input node's values; every update of an image is disturbed for itself."""
-        name = self.network.input
-        initial, on_input = self.initial[name], self.plan.operations[name]
-        track = NodeFrames(initial, images, [
-            (i - 1) // self._updates_per_frame + 1 for i in range(self.count + 1)])
-        if on_input:
-            rows = range(self.count + 1)
-            self.tracks = {name: NodeFrames(initial, track.every(self.frames).contiguous(), rows)}
-            track = NodeFrames(initial, self.walk(on_input, self.frames), rows)
-        return track
-
-    def answers(self) -> Tensor:
-        """Return the output node after every image, (B, T, *shape)."""
+    def results(self) -> tuple[Tensor, State]:
+        """Return the output node after every image, (B, T, *shape), and the last state."""
         frames = self.frames[self._updates_per_frame - 1::self._updates_per_frame]
-        return self.tracks[self.network.graph.output].every(frames).transpose(0, 1)
-
-    def last_state(self) -> State:
-        """Return the state after the window."""
-        return State({name: self.tracks[name].last() for name in self.initial},
-                     self._start + self.count)
+        outputs = spread(*self.tracks[self.network.graph.output].read(frames))
+        return outputs.transpose(0, 1), State(
+            {name: self.tracks[name].last() for name in self.initial}, self._start + self.count)
 
     def computed(self, name: str, frames: Frames) -> Frames:
         """Return those of some frames in which a node is computed, rather than held."""
@@ -145,8 +132,7 @@ class Window:
         if len(frames) == self.count and name in self.plan.read_later:
             self.tracks[name] = self._both(initial, operations)
             return
-        values = self.walk(operations, frames) if frames else initial.new_empty(
-            0, *initial.shape)
+        values = self.walk(operations, frames) if frames else initial.new_empty(0, *initial.shape)
         rows = [bisect(frames, i) for i in range(self.count + 1)]
         self.tracks[name] = NodeFrames(initial, values, rows)
 

@@ -14,6 +14,7 @@ from stream_agent.network.recurrence.scan import linear_recurrence
 import torch
 from torch import nn, Tensor
 
+Shape = tuple[int, ...]
 aten = torch.ops.aten
 
 
@@ -27,14 +28,13 @@ class GilrGates(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, total: Tensor) -> tuple[Tensor, Tensor]:
-        """
-        Return a and b, (N, C, ...).
-
-        :param total: (N, 2 C, ...): g, and after it i.
-        """
+        """Return a and b, (N, C, ...), of the total, (N, 2 C, ...): g, and after it i."""
         gate, impulse = total.chunk(2, dim=1)
         # Not 1 - a: what is let in is tiny where much is kept, and has to be exact.
-        let_in, impulse = torch.neg(gate).sigmoid_(), quick_tanh(impulse)
+        let_in = torch.neg(gate).sigmoid_()
+        # On CPUs, torch's tanh takes six times as long as its sigmoid.
+        impulse = (torch.tanh(impulse) if impulse.is_cuda
+                   else (2 * impulse).sigmoid_().mul_(2).sub_(1))
         ctx.save_for_backward(let_in, impulse)
         return 1 - let_in, let_in * impulse
 
@@ -50,14 +50,6 @@ class GilrGates(torch.autograd.Function):
         torch.mul(of_b, let_in, out=rest)
         aten.tanh_backward.grad_input(rest, impulse, grad_input=rest)
         return gradient
-
-
-def quick_tanh(x: Tensor) -> Tensor:
-    """Return tanh(x), up to the rounding of 1; on CPUs, torch's takes six times its sigmoid."""
-    return torch.tanh(x) if x.is_cuda else (2 * x).sigmoid_().mul_(2).sub_(1)
-
-
-Shape = tuple[int, ...]
 
 
 class Cell(nn.Module, ABC):

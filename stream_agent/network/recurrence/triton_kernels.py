@@ -65,10 +65,9 @@ def launch(a: Tensor, b: Tensor, start: Tensor, h: Tensor | None, initial: Tenso
     :param published: See ``triton_loops.chunked``.
     """
     exact = a.dtype == torch.float64
-    if how is None:
-        how = way(*a.shape)
-        if how == 'chunked':
-            how = 'two passes' if exact else 'look back'
+    how = how or way(*a.shape)
+    if how == 'chunked':
+        how = 'two passes' if exact else 'look back'
     tensors = a, b, start, h, initial, out, da
     # Kernels start where the tensors are; on the CPU they are interpreted.
     with torch.cuda.device(a.device) if a.is_cuda else nullcontext():
