@@ -97,16 +97,16 @@ class RolloutNetwork(Modules):
         :param state: Every node at the previous frame; not modified.
         :returns: The output node, (B, *shape), and the nodes known so far, for ``settle``.
         """
-        now = State({self.input: frame}, state.frame + 1)
-        disturbed = self._is_disturbed
+        now, before = {self.input: frame}, state.values
+        disturbed = self.training and bool(self.disturbances)
         if disturbed:
-            (now.values[DRAW],) = draw_frames(1)
+            (now[DRAW],) = draw_frames(1)
         frames = self._ways[disturbed].frames
-        held, respond, _ = frames[now.frame % len(frames)]
+        held, respond, _ = frames[(state.frame + 1) % len(frames)]
         for name in held:
-            now.values[name] = state.values[name]
-        respond(now.values, state.values)
-        return now.values[self.graph.output], now
+            now[name] = before[name]
+        respond(now, before)
+        return now[self.graph.output], State(now, state.frame + 1)
 
     def settle(self, now: State, state: State) -> State:
         """
@@ -116,10 +116,11 @@ class RolloutNetwork(Modules):
         :param state: What ``respond`` was given.
         :returns: Every node at this frame.
         """
-        frames = self._ways[DRAW in now.values].frames
+        values = now.values
+        frames = self._ways[DRAW in values].frames
         _, _, settle = frames[now.frame % len(frames)]
-        settle(now.values, state.values)
-        now.values.pop(DRAW, None)
+        settle(values, state.values)
+        values.pop(DRAW, None)
         return now
 
     def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
@@ -154,8 +155,8 @@ class RolloutNetwork(Modules):
         """
         if not frames.shape[1]:
             raise ValueError('the window has no frame; give at least one')
-        draws = (draw_frames(frames.shape[1] * updates_per_frame) if self._is_disturbed
-                 else None)
+        draws = (draw_frames(frames.shape[1] * updates_per_frame)
+                 if self.training and self.disturbances else None)
         if segment is None:
             return self._compute_window(frames, state, updates_per_frame, draws)
         outputs = []
@@ -183,11 +184,6 @@ class RolloutNetwork(Modules):
             else:
                 Loop(window, component).run()
         return window.results()
-
-    @property
-    def _is_disturbed(self) -> bool:
-        """Whether there are dropout and noise now."""
-        return self.training and bool(self.disturbances)
 
     def stepped(self, frames: Tensor, state: State, updates_per_frame: int = 1
                 ) -> tuple[Tensor, State]:
