@@ -59,6 +59,25 @@ class Limiter:
         self._sent_at = now
         return self._sent
 
+    def brake(self, now: float, settings: GateSettings) -> Command:
+        """
+        Return the next command of a stop that was asked for, and register it as sent (G10).
+
+        The yaw rate decreases with the speed, so that the robot stays on its path. All of the
+        time since the last command counts: a stall is no reason to stop later.
+        """
+        elapsed = max(now - self._sent_at, 0.0)
+        speed, yaw_rate = self._sent
+        if speed:
+            slower = approach(speed, 0.0, 0.0, settings.stop_deceleration * elapsed)
+            yaw_rate = yaw_rate * slower / speed + 0.0
+        else:
+            slower = 0.0
+            yaw_rate = approach(yaw_rate, 0.0, 0.0, settings.max_yaw_acceleration * elapsed)
+        self._sent = Command(slower, yaw_rate)
+        self._sent_at = now
+        return self._sent
+
     def stop(self, now: float) -> Command:
         """Return the emergency zero, which no slew limit delays, and register it as sent."""
         self._sent = STOP

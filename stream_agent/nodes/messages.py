@@ -8,6 +8,7 @@ from geometry_msgs.msg import Twist, TwistStamped, Vector3Stamped
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 from stream_agent.command import Command
 from stream_agent.gate.settings import BASE_COMMANDS
@@ -16,8 +17,9 @@ from stream_agent.images import compressed_to_array, image_to_array
 # The newest frame is the only one worth steering by: never queue, never ask for a resend.
 FRAME_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-# Compatible with every publisher; what is lost is repeated.
-STOP_INPUT_QOS = FRAME_QOS
+# Compatible with every publisher; what is lost is repeated. Messages of several publishers that
+# arrive together do not replace each other.
+STOP_INPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 # For nodes that only watch: they may fall behind for a moment and must miss nothing.
 WATCH_FRAME_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 WATCH_COMMAND_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -136,15 +138,16 @@ def read_command_type(node: Node) -> CommandType:
 
     :raises ValueError: If there is no such type, or its package is not installed.
     """
-    return make_command_type(node.get_parameter('command_type').value,
-                             node.get_parameter('wheel_base').value)
+    return make_command_type(*(node.get_parameter(name).value for name in (
+        'command_type', 'wheel_base', 'max_steering_angle')))
 
 
-def make_command_type(name: str, wheel_base: float) -> CommandType:
+def make_command_type(name: str, wheel_base: float, max_steering_angle: float) -> CommandType:
     """
     Return a type of commands by its name.
 
     :param wheel_base: Distance between the axles [m]; only a car's steering angle depends on it.
+    :param max_steering_angle: Of a car, to each side [rad].
     :raises ValueError: If there is no such type, or its package is not installed.
     """
     if name == 'twist_stamped':
@@ -153,7 +156,7 @@ def make_command_type(name: str, wheel_base: float) -> CommandType:
         return CommandType(Twist, lambda command, _: command_to_twist(command, 0).twist,
                            lambda msg: Command(msg.linear.x, msg.angular.z))
     if name == 'ackermann':
-        return ackermann(import_ackermann(), wheel_base)
+        return ackermann(import_ackermann(), wheel_base, max_steering_angle)
     raise ValueError(f"command_type is '{name}'; choices are {', '.join(BASE_COMMANDS)}")
 
 
@@ -169,9 +172,11 @@ def import_ackermann() -> type:
     return AckermannDriveStamped
 
 
-def ackermann(kind: type, wheel_base: float) -> CommandType:
+def ackermann(kind: type, wheel_base: float, max_steering_angle: float) -> CommandType:
     """
     Return the commands of cars: speed, and steering angle of the front wheels.
+
+    A path that is too narrow for the car becomes the narrowest that it can drive (G7).
 
     :param kind: The class ackermann_msgs/AckermannDriveStamped.
     """
@@ -180,7 +185,8 @@ def ackermann(kind: type, wheel_base: float) -> CommandType:
         msg.header.frame_id = 'base_link'
         ns_to_stamp(msg.header.stamp, stamp_ns)
         msg.drive.speed = float(command.speed)
-        msg.drive.steering_angle = steering_angle(command, wheel_base)
+        angle = steering_angle(command, wheel_base)
+        msg.drive.steering_angle = min(max(angle, -max_steering_angle), max_steering_angle)
         return msg
 
     def read(msg: Any) -> Command:
@@ -213,6 +219,21 @@ def foreign_types(node: Node, topic: str, kind: type) -> dict[str, list[str]]:
     for one in (*node.get_publishers_info_by_topic(topic),
                 *node.get_subscriptions_info_by_topic(topic)):
         if one.topic_type != type_name(kind):
-            found.setdefault(one.topic_type, []).append(
-                f"{one.node_namespace.rstrip('/')}/{one.node_name}")
+            found.setdefault(one.topic_type, []).append(name_of_node(one))
     return found
+
+
+def publishers(node: Node, topic: str) -> list[str]:
+    """
+    Return the full names of the nodes that publish on a topic, one for each publisher.
+
+    A process that was killed is among them until the middleware misses it, some 20 s.
+
+    :param topic: The topic's full name after remapping.
+    """
+    return sorted(map(name_of_node, node.get_publishers_info_by_topic(topic)))
+
+
+def name_of_node(end: TopicEndpointInfo) -> str:
+    """Return the full name of the node that an end of a topic belongs to."""
+    return f"{end.node_namespace.rstrip('/')}/{end.node_name}"

@@ -17,6 +17,7 @@ def test_the_defaults_are_those_of_the_safety_rules():
     assert (settings.command_timeout, settings.max_age, settings.max_lead) == (0.25, 0.25, 0.1)
     assert (settings.stop_period, settings.stop_duration) == (0.1, 2.0)
     assert settings.release_after_stop is False
+    assert settings.stop_deceleration == 2.5
 
 
 @pytest.mark.parametrize('camera_period, patience', [
