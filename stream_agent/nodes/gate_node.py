@@ -11,6 +11,7 @@ from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from stream_agent.bounded_settings import SettingsError
@@ -29,6 +30,8 @@ from stream_agent.nodes.stop_request import is_stop_request
 TIMER_PERIOD = 0.02
 # How often other publishers are looked for [s]; three counts of 3 us each (G11).
 RIVALS_PERIOD = 0.25
+# With a queue of one, of two sources that send together the first would never be seen (G11).
+POLICY_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 # A greater jump forward of simulated time stops the robot, as any backward does (T1).
 TIME_JUMP = JumpThreshold(min_forward=Duration(seconds=0.5), min_backward=Duration(nanoseconds=-1),
                           on_clock_change=False)
@@ -67,7 +70,7 @@ class GateNode(Node):
         self._command_pub = self.create_publisher(self._type.kind, 'cmd_vel', COMMAND_QOS)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._policy_sub = self.create_subscription(
-            TwistStamped, 'policy_command', self.on_policy_command, COMMAND_QOS)
+            TwistStamped, 'policy_command', self.on_policy_command, POLICY_QOS)
         if self.gate.settings.stop_input:
             self._stop_sub = self.create_subscription(
                 Bool, 'stop', self.on_stop_input, STOP_INPUT_QOS)

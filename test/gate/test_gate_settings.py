@@ -85,7 +85,7 @@ def test_a_stop_must_outlast_one_repetition():
 
 
 def test_what_the_base_takes_is_one_of_three_messages():
-    assert BaseSettings(command_type='ackermann', wheel_base=0.3)
+    assert BaseSettings(command_type='ackermann', wheel_base=0.3, max_steering_angle=0.4)
     with pytest.raises(SettingsError) as caught:
         BaseSettings(command_type='joystick')
     assert str(caught.value) == (

@@ -165,17 +165,6 @@ def test_frames_that_stop_and_come_back_again_and_again(robot, start_node):
             'agent run') in gate.output
 
 
-def test_a_paused_simulation_does_not_pause_the_watchdog(robot, start_node):
-    """Without /clock the ROS time stands at 0, and a stamp of 0 is as fresh as can be."""
-    start_node('gate', use_sim_time=True)
-    robot.ready()
-    for _ in range(20):
-        robot.policy(DRIVE, age=1e12)
-    assert robot.commands[-1].speed > 0.3
-    assert robot.heard[-1].message.header.stamp.sec == 0
-    assert robot.first_zero(time.monotonic()) < 0.6
-
-
 def test_a_new_gate_stops_a_robot_that_its_predecessor_left_driving(robot, start_node):
     first = start_node('gate')
     robot.ready()

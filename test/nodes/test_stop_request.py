@@ -1,0 +1,98 @@
+"""A stop that is asked for, through a real gate: standstill by the deceleration (G10)."""
+
+from itertools import pairwise
+import time
+
+import pytest
+from std_msgs.msg import Bool
+from stream_agent.command import Command, STOP
+from stream_agent.nodes.messages import command_to_twist
+from stream_agent.nodes.stop_request import ask_for_stop, is_stop_request, make_stop_request
+
+pytestmark = pytest.mark.real_time
+
+# What discovery, DDS and a busy machine may add to speed / deceleration [s].
+TOLERANCE = 0.1
+
+
+@pytest.mark.any_time
+def test_a_request_is_not_a_zero_command_and_a_zero_command_is_no_request():
+    assert is_stop_request(make_stop_request(5))
+    assert not is_stop_request(command_to_twist(STOP, 5))
+    assert make_stop_request(5_000_000_001).header.stamp.sec == 5
+    # For those who do not know requests.
+    assert make_stop_request(5).twist == command_to_twist(STOP, 5).twist
+
+
+def ask(robot) -> float:
+    """Ask for a stop; return how long after that the base was told to stand still [s]."""
+    count, since = len(robot.heard), time.monotonic()
+    ask_for_stop(robot._policy, robot.peer.node.get_clock(), 0.0)
+    robot.peer.spin_until(lambda: STOP in robot.commands[count:])
+    return next(heard.at for heard, command in zip(robot.heard[count:], robot.commands[count:])
+                if command == STOP) - since
+
+
+@pytest.mark.parametrize('speed', [0.5, 1.0])
+def test_standstill_comes_by_the_deceleration(robot, start_node, speed):
+    start_node('gate', max_speed=1.0)
+    robot.ready()
+    for _ in range(3):
+        robot.drive(Command(speed, 0.5), speed / 2.5 + 0.4)
+        assert robot.commands[-1] == (speed, 0.5)
+        count = len(robot.heard)
+        waited = ask(robot)
+        # A watchdog would take 0.25 s for any speed, and leave no ramp.
+        assert 0.8 * speed / 2.5 < waited < speed / 2.5 + TOLERANCE
+        ramp = robot.commands[count:]
+        assert all(after.speed < before.speed for before, after in pairwise(ramp[:-1]))
+        assert len(ramp) >= 6
+        robot.peer.spin(0.3)
+        assert set(robot.commands[count + len(ramp):]) == {STOP}
+    status = robot.status()
+    values = {item.key: item.value for item in status.values}
+    assert (values['stops_asked'], values['timeouts']) == ('3', '0')
+    assert status.message == 'stopped, as the policy asked for it'
+
+
+@pytest.mark.parametrize('deceleration', [1.0, 5.0])
+def test_the_deceleration_is_a_parameter(robot, start_node, deceleration):
+    start_node('gate', stop_deceleration=deceleration)
+    robot.ready().drive(Command(0.5, 0.0))
+    waited = ask(robot)
+    assert 0.8 * 0.5 / deceleration < waited < 0.5 / deceleration + TOLERANCE
+
+
+def test_a_request_counts_whatever_its_stamp_says(robot, start_node):
+    start_node('gate')
+    robot.ready().drive(Command(0.5, 0.0))
+    since = time.monotonic()
+    robot._policy.publish(make_stop_request(1))
+    robot.peer.spin(0.4)
+    stands = next(heard.at for heard, command in zip(robot.heard, robot.commands)
+                  if heard.at > since and command == STOP)
+    assert stands - since < 0.5 / 2.5 + TOLERANCE
+
+
+def test_the_next_policy_command_drives_again(robot, start_node):
+    start_node('gate')
+    robot.ready().drive(Command(0.5, 0.0))
+    ask(robot)
+    robot.drive(Command(0.5, 0.0))
+    assert robot.commands[-1] == (0.5, 0.0)
+
+
+def test_the_stop_input_is_faster_than_the_ramp(robot, start_node):
+    start_node('gate', stop_input=True, stop_deceleration=0.1)
+    stop_pub = robot.peer.node.create_publisher(Bool, 'stop', 1)
+    robot.ready().peer.spin_until(stop_pub.get_subscription_count)
+    for _ in range(3):
+        stop_pub.publish(Bool(data=False))
+        robot.drive(Command(0.5, 0.0), 0.3)
+    stop_pub.publish(Bool(data=False))
+    robot._policy.publish(make_stop_request(1))
+    robot.peer.spin(0.2)
+    assert 0.4 < robot.commands[-1].speed < 0.5
+    since = time.monotonic()
+    stop_pub.publish(Bool(data=True))
+    assert robot.first_zero(since, 0.2) < 0.1
