@@ -74,7 +74,7 @@ class Gate:
 
     def __init__(self, settings: GateSettings, now: float) -> None:
         self.settings = settings
-        self.counts = Counter(dict.fromkeys(Outcome, 0))
+        self.counts = Counter()
         self._limiter = Limiter(now)
         self._watchdog = Watchdog(now)
         self._faults = Faults()
@@ -133,10 +133,9 @@ class Gate:
         withheld = self.fault is not Fault.NONE
         self._faults.note_good()
         if withheld:
-            self.counts[Outcome.WITHHELD] += 1
-            return Verdict(None, Outcome.WITHHELD)
+            return self._withhold(Outcome.WITHHELD)
         if self._reason_to_hold(now):
-            return self._hold(now) or self._tell(None, Outcome.HELD, now, Level.OK, '')
+            return self._hold(now) or self._withhold(Outcome.HELD)
         return self._pass_on(command, now)
 
     def on_stop_asked(self, now: float, number: int | None = None) -> Verdict:
@@ -149,10 +148,10 @@ class Gate:
         """
         # Another policy may drive from now on.
         self._sources.leave(number, now, self.settings.command_timeout)
-        self.counts[Outcome.ASKED] += 1
+        verdict = self._withhold(Outcome.ASKED)
         self._asked = True
         if self._watchdog.stopped:
-            return Verdict(None, Outcome.ASKED)
+            return verdict
         self._braking = True
         return self._brake(now)
 
@@ -246,6 +245,11 @@ class Gate:
             return None
         return self._tell(self._halt(now), Outcome.HELD, now, Level.WARN,
                           f'{reason}, so the robot is stopped')
+
+    def _withhold(self, outcome: Outcome) -> Verdict:
+        """Count a message that is answered with nothing."""
+        self.counts[outcome] += 1
+        return Verdict(None, outcome)
 
     def _pass_on(self, command: Command, now: float) -> Verdict:
         sent = self._limiter.limit(command, now, self.settings)

@@ -68,13 +68,13 @@ class Limiter:
         """
         elapsed = max(now - self._sent_at, 0.0)
         speed, yaw_rate = self._sent
-        if speed:
-            slower = approach(speed, 0.0, 0.0, settings.stop_deceleration * elapsed)
-            yaw_rate = yaw_rate * slower / speed + 0.0
-        else:
-            slower = 0.0
-            yaw_rate = approach(yaw_rate, 0.0, 0.0, settings.max_yaw_acceleration * elapsed)
-        self._sent = Command(slower, yaw_rate)
+        # A robot that turns where it stands has nothing but its yaw rate to decrease.
+        change = settings.stop_deceleration if speed else settings.max_yaw_acceleration
+        before = abs(speed or yaw_rate)
+        left = max(before - change * elapsed, 0.0)
+        share = left / before if left else 0.0
+        # Adding 0.0 turns -0.0 into 0.0.
+        self._sent = Command(speed * share + 0.0, yaw_rate * share + 0.0)
         self._sent_at = now
         return self._sent
 

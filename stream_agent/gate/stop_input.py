@@ -56,7 +56,7 @@ class StopInput:
         if not heard:
             return f'nothing arrived on the stop input for {timeout:g} s'
         # Which of several says false again is not known, so the word of each counts for its time.
-        several = max(heard, self._publishers, self._expected) > 1
+        several = max(heard, self._publishers) > 1
         if self._stop or several and now - self._stop_at <= timeout:
             return 'the stop input says stop'
         expected = self._expected

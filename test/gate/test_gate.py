@@ -90,7 +90,7 @@ def test_until_the_first_command_there_are_zeros():
     assert given[0][0] == 0.02
     assert len(given) == pytest.approx(100, abs=1)
     assert {verdict for _, verdict in given} == {Verdict(STOP, Outcome.STOPPED)}
-    assert drive.gate.counts[Outcome.TIMEOUT] == 0
+    assert drive.gate.counts == {Outcome.STOPPED: len(given)}
     assert drive.health == (Level.OK, 'waiting for the first policy command')
 
 
@@ -355,6 +355,12 @@ def test_without_numbers_two_publishers_hold_the_robot_until_one_is_left():
     assert drive.command(SLOW).command == SLOW
 
 
+def test_before_the_first_command_it_does_not_matter_who_could_send():
+    drive = Drive()
+    drive.gate.note_publishers(2, 0, drive.now)
+    assert drive.health == (Level.OK, 'waiting for the first policy command')
+
+
 def test_with_numbers_a_publisher_that_sends_nothing_holds_nothing():
     drive = Drive()
     drive.gate.note_publishers(2, 0, drive.now)
@@ -385,6 +391,14 @@ def test_a_fifth_of_clamped_commands_is_the_border(every, warned):
     assert (drive.health[0] is Level.WARN) is warned
 
 
+def test_exactly_a_fifth_is_not_more_than_a_fifth():
+    drive = Drive(replace(SETTINGS, max_acceleration=100.0))
+    verdicts = [drive.command(Command(0.6 if i % 5 == 0 else 0.4, 0.0), after=1.25)
+                for i in range(20)]
+    assert [verdict.message for verdict in verdicts] == [''] * 20
+    assert drive.health == (Level.OK, 'passing policy commands on')
+
+
 def test_a_start_is_no_reason_to_warn():
     drive = Drive()
     verdicts = drive.commands(Command(0.5, 0.3), 600)
@@ -397,6 +411,12 @@ def test_what_is_wrong_on_every_frame_is_said_once_a_second():
     verdicts = [drive.command(SLOW, age=0.5) for _ in range(round(5 / T))]
     assert sum(bool(verdict.message) for verdict in verdicts) == 5
     assert drive.gate.counts[Outcome.STALE] == round(5 / T)
+
+
+def test_it_is_said_again_after_exactly_a_second():
+    drive = Drive()
+    assert [bool(drive.command(SLOW, age=0.5, after=0.5).message) for _ in range(5)] == [
+        True, False, True, False, True]
 
 
 # --- what never happens ---------------------------------------------------------------------

@@ -103,6 +103,7 @@ def test_a_stop_in_the_middle_of_a_stop_does_not_begin_it_again():
     gate.on_stop_asked(1.0)
     assert gate.on_stop_asked(1.1).command.speed == pytest.approx(0.75)
     assert gate.on_stop_asked(1.2).command.speed == pytest.approx(0.5)
+    assert gate.counts[Outcome.ASKED] == 3
 
 
 @pytest.mark.parametrize('interruption', ['nan', 'stop input', 'time', 'contested'])
@@ -149,6 +150,13 @@ def test_after_a_stop_another_policy_may_drive_at_once():
     gate.on_command(Command(0.1, 0.0), 0.01, 1.0, 500)
     gate.on_stop_asked(1.02, 501)
     assert gate.on_command(Command(0.1, 0.0), 0.01, 1.04, 1).outcome is Outcome.PASSED
+
+
+def test_a_stop_of_another_policy_does_not_hide_the_one_that_drives():
+    gate = Gate(FAST, 0.0)
+    gate.on_command(Command(0.1, 0.0), 0.01, 1.0, 500)
+    gate.on_stop_asked(1.02, 3)
+    assert gate.on_command(Command(0.1, 0.0), 0.01, 1.04, 1).outcome is Outcome.CONTESTED
 
 
 @hypothesis_settings(max_examples=200, deadline=None)

@@ -187,6 +187,26 @@ def test_who_never_says_anything_stops_after_the_timeout():
     assert set(several.wait(2.0, there=1)[1:]) == {''}
 
 
+@pytest.mark.parametrize('waited, reason', [
+    (0.25, ''), (0.5, ''), (0.75, '1 of 2 publishers of the stop input are silent')])
+def test_who_joins_has_the_timeout_to_say_something(waited, reason):
+    stop_input = StopInput()
+    stop_input.note_publishers(1, 0.0, SETTINGS)
+    stop_input.note_publishers(2, 4.0, SETTINGS)
+    stop_input.note_publishers(2, 4.25, SETTINGS)
+    stop_input.hear(False, 4.0 + waited, SETTINGS, 7)
+    assert stop_input.reason(4.0 + waited, SETTINGS) == reason
+
+
+@pytest.mark.parametrize('waited, reason', [(0.25, SAYS_STOP), (0.5, SAYS_STOP), (0.75, '')])
+def test_a_stop_of_one_of_several_counts_for_the_timeout(waited, reason):
+    stop_input = StopInput()
+    stop_input.hear(True, 4.0, SETTINGS, 900)
+    stop_input.hear(False, 4.0 + waited, SETTINGS, 901)
+    stop_input.hear(False, 4.0 + waited, SETTINGS, 7)
+    assert stop_input.reason(4.0 + waited, SETTINGS) == reason
+
+
 def test_who_is_restarted_is_not_expected_twice():
     several = Publishers(a=900)
     several.wait(2.0)
