@@ -11,10 +11,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import TwistStamped
 import numpy as np
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
-from stream_agent.command import STOP
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.frame_filter import FrameFilter, FrameFilterSettings
 from stream_agent.engine.ranks.local_ranks import LocalRanksEngine, make_job, start_ranks
@@ -27,6 +25,7 @@ from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
     COMMAND_QOS, command_to_twist, FRAME_QOS, image_source, stamp_to_ns)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
+from stream_agent.nodes.stop_request import ask_for_stop
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
 import torch
@@ -272,9 +271,8 @@ class AgentNode(LifecycleNode):
         self.commands += 1
 
     def stop_robot(self) -> None:
-        """Publish a zero command, stamped now as it answers no frame; wait 0.2 s at most."""
-        self._command_pub.publish(command_to_twist(STOP, self.get_clock().now().nanoseconds))
-        self._command_pub.wait_for_all_acked(Duration(seconds=0.2))
+        """Ask the gate to bring the robot to standstill (G10), and wait 0.2 s at most."""
+        ask_for_stop(self._command_pub, self.get_clock())
 
     def publish_diagnostics(self) -> None:
         """Publish rates, durations and drops."""
