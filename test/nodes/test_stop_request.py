@@ -1,12 +1,18 @@
 """A stop that is asked for, through a real gate: standstill by the deceleration (G10)."""
 
 from itertools import pairwise
+from pathlib import Path
+import signal
 import time
 
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+import numpy as np
 import pytest
+from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
 from stream_agent.command import Command, STOP
-from stream_agent.nodes.messages import command_to_twist
+from stream_agent.nodes.messages import array_to_image, command_to_twist, WATCH_FRAME_QOS
 from stream_agent.nodes.stop_request import ask_for_stop, is_stop_request, make_stop_request
 
 pytestmark = pytest.mark.real_time
@@ -96,3 +102,72 @@ def test_the_stop_input_is_faster_than_the_ramp(robot, start_node):
     since = time.monotonic()
     stop_pub.publish(Bool(data=True))
     assert robot.first_zero(since, 0.2) < 0.1
+
+
+# --- by an agent ----------------------------------------------------------------------------
+
+CHECKPOINT = str(Path(__file__).parents[2] / 'config' / 'policies' / 'lane_streaming.safetensors')
+
+
+class Road:
+    """A camera that keeps an agent driving."""
+
+    def __init__(self, peer) -> None:
+        self.peer = peer
+        self._publisher = peer.node.create_publisher(Image, 'image', WATCH_FRAME_QOS)
+        self._pixels = np.full((120, 160, 3), 128, np.uint8)
+        self._due = 0.0
+
+    def spin_until(self, condition, seconds: float = 20.0) -> None:
+        """Send frames until the condition is true."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f'did not happen within {seconds} s'
+            if time.monotonic() >= self._due:
+                self._due = time.monotonic() + 1 / 30
+                stamp_ns = self.peer.node.get_clock().now().nanoseconds
+                self._publisher.publish(array_to_image(self._pixels, stamp_ns, 'camera'))
+            self.peer.spin(0.005)
+
+
+def end_of_drive(peer, agent, how: str) -> None:
+    """Tell an agent in one of three ways to stop driving, without waiting for it."""
+    if how == 'SIGINT':
+        agent.signal(signal.SIGINT)
+        return
+    transition = {'deactivate': Transition.TRANSITION_DEACTIVATE,
+                  'shutdown': Transition.TRANSITION_ACTIVE_SHUTDOWN}[how]
+    client = peer.node.create_client(ChangeState, 'agent/change_state')
+    peer.spin_until(client.service_is_ready)
+    client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+
+
+@pytest.mark.parametrize('how', ['deactivate', 'shutdown', 'SIGINT'])
+def test_an_agent_that_stops_driving_asks_for_a_stop(robot, start_node, how):
+    robot.peer.node.destroy_publisher(robot._policy)
+    start_node('gate')
+    agent = start_node('agent', checkpoint=CHECKPOINT, autostart=True, backend='eager', threads=1)
+    road = Road(robot.peer)
+    road.spin_until(lambda: robot.commands[-40:] and abs(robot.commands[-1].speed) > 0.45)
+    end_of_drive(robot.peer, agent, how)
+    count = len(robot.heard)
+    # From the first command that is slower on, as the way of the request is not the gate's.
+    road.spin_until(lambda: STOP in robot.commands[count:])
+    ramp = robot.commands[count:]
+    start = max(i for i, command in enumerate(ramp) if abs(command.speed) > 0.45)
+    standstill = robot.heard[count + len(ramp) - 1].at - robot.heard[count + start].at
+    assert 0.15 < standstill < 0.5 / 2.5 + TOLERANCE
+    values = {item.key: item.value for item in gate_status(robot).values}
+    assert (values['stops_asked'], values['timeouts']) == ('1', '0')
+
+
+def gate_status(robot):
+    """Wait for the next diagnostics of the gate; the agent has some, too."""
+    count = len(robot.diagnostics)
+
+    def found():
+        return [status for heard in robot.diagnostics[count:] for status in heard.message.status
+                if status.name.startswith('gate')]
+
+    robot.peer.spin_until(found)
+    return found()[-1]
