@@ -7,12 +7,11 @@ import time
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
 import pytest
-import rclpy
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from stream_agent.command import Command, STOP
 from stream_agent.nodes.gate_node import GateNode
-from stream_agent.nodes.messages import COMMAND_QOS, command_to_twist
+from stream_agent.nodes.messages import command_to_twist
 
 pytestmark = pytest.mark.real_time
 
@@ -22,20 +21,6 @@ DRIVE = Command(0.4, 0.5)
 SEEN_WITHIN = 1.0
 # After which the middleware misses a process that was killed [s].
 LEASE = 25.0
-
-
-@pytest.fixture
-def another(ros):
-    """Make nodes with a publisher each, which are gone after the test."""
-    made = []
-
-    def make_one(name, kind, topic, qos=COMMAND_QOS):
-        made.append(rclpy.create_node(name))
-        return made[-1].create_publisher(kind, topic, qos)
-
-    yield make_one
-    for node in made:
-        node.destroy_node()
 
 
 def waited_for(robot, gate, sentence) -> float:
