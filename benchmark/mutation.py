@@ -15,6 +15,7 @@ from importlib.util import find_spec
 import json
 import os
 from pathlib import Path
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,8 @@ def copy_gate(folder: Path) -> None:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / name, folder / name)
+    # It plants bugs by itself, and reads the page.
+    (folder / 'test' / 'gate' / 'test_planted_bugs.py').unlink()
     (folder / 'setup.cfg').write_text(SETTINGS)
 
 
@@ -104,8 +107,9 @@ def main() -> int:
         found = outcomes(folder)
         alive = [survivor(folder, name) for name, outcome in found.items()
                  if outcome not in CAUGHT]
-    explained = PAGE.read_text()
-    unexplained = [one for one in alive if f'`{one.after}`' not in explained]
+    explained = re.findall(r'^\| `([\w.]+)` \| `.*?` \| `(.*?)` \|', PAGE.read_text(),
+                           re.MULTILINE)
+    unexplained = [one for one in alive if (one.function, one.after) not in explained]
     share = 1 - len(alive) / len(found)
     if arguments.json:
         print(json.dumps({'planted': len(found), 'caught': len(found) - len(alive),

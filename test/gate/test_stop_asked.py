@@ -139,9 +139,10 @@ def test_a_clock_that_went_back_does_not_speed_up():
     assert limiter.brake(0.01, FAST) == (0.5, 0.2)
 
 
-def test_a_stop_has_no_sign():
+@pytest.mark.parametrize('command', [Command(0.5, -0.2), Command(-0.5, 0.2)])
+def test_a_stop_has_no_sign(command):
     limiter = Limiter(0.0)
-    limiter.limit(Command(0.5, -0.2), 0.05, FAST)
+    limiter.limit(command, 0.05, FAST)
     assert [math.copysign(1.0, value) for value in limiter.brake(9.0, FAST)] == [1.0, 1.0]
 
 
