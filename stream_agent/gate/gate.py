@@ -98,9 +98,11 @@ class Gate:
         """
         End a fault (G8); the next good policy command drives again, from standstill.
 
-        Publishers of the stop input that have left are no longer expected (G12).
+        Publishers of the stop input that have left are no longer expected (G12), and those of
+        policy commands are counted from now on (G11).
         """
         self._faults.reset()
+        self._sources = Sources()
         self._stop_input.forget()
 
     def note_publishers(self, commands: int, stop_input: int, now: float) -> None:

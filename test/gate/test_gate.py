@@ -320,8 +320,18 @@ def test_a_reset_while_both_send_is_followed_by_the_next_fault():
     for number in (500, 1, 501, 2):
         drive.command(SLOW, number=number)
     drive.gate.reset_fault()
-    assert drive.command(SLOW, number=502).outcome is Outcome.CONTESTED
+    assert drive.command(SLOW, number=502).outcome is Outcome.PASSED
+    assert drive.command(SLOW, number=3).outcome is Outcome.CONTESTED
     assert drive.gate.fault is Fault.CONTESTED
+
+
+def test_a_reset_counts_nobody_who_sent_before_it():
+    drive = Drive()
+    for number in (500, 1):
+        drive.command(SLOW, number=number, after=0.01)
+    drive.gate.reset_fault()
+    assert drive.command(SLOW, number=501, after=0.01).outcome is Outcome.PASSED
+    assert drive.gate.fault is Fault.NONE
 
 
 def test_a_policy_that_is_back_after_the_timeout_is_not_another():

@@ -31,6 +31,14 @@ def report(rule: str, what: str, seconds: list[float]) -> None:
           f'worst {max(seconds) * 1e3:.0f} ms')
 
 
+def reach(robot, command: Command) -> None:
+    """Drive until the base is told just that; a machine that stands still takes longer."""
+    end = time.monotonic() + 10.0
+    while not robot.commands or robot.commands[-1] != command:
+        assert time.monotonic() < end
+        robot.policy(command)
+
+
 def zero_after(robot, since: float) -> float:
     """Spin until the first zero after a steady moment; return how long after it that was [s]."""
     count = len(robot.heard)
@@ -127,8 +135,8 @@ def test_stops_that_are_asked_for(robot, start_node, speed):
     robot.ready()
     clock, waited = robot.peer.node.get_clock(), []
     for _ in range(30):
-        robot.drive(Command(speed, 0.5), speed / 2.5 + random.uniform(0.3, 0.4))
-        assert robot.commands[-1] == (speed, 0.5)
+        robot.drive(Command(speed, 0.5), random.uniform(0.0, 0.1))
+        reach(robot, Command(speed, 0.5))
         since = time.monotonic()
         robot._policy.publish(make_stop_request(clock.now().nanoseconds))
         waited.append(zero_after(robot, since))
@@ -136,34 +144,35 @@ def test_stops_that_are_asked_for(robot, start_node, speed):
     assert max(waited) < speed / 2.5 + 0.1
 
 
-@pytest.mark.parametrize('topic, sentence', [
-    ('cmd_vel', "'/cmd_vel' is published by /gate and /rival"),
-    ('policy_command', "'/policy_command' is published by /rival and /test_peer")])
-def test_rivals_are_named(robot, start_node, another, topic, sentence):
+@pytest.mark.parametrize('topic, other', [('cmd_vel', 'gate'), ('policy_command', 'test_peer')])
+def test_rivals_are_named(robot, start_node, another, topic, other):
     gate = start_node('gate')
     robot.ready().drive(DRIVE)
     until_clear(robot)
     waited = []
     for i in range(20):
-        rival = another('rival', TwistStamped, topic)
-        robot.peer.spin_until(lambda: gate.output.count(sentence) > i)
         robot.diagnostics.clear()
-        waited.append(waited_for(robot, gate, sentence))
+        since = time.monotonic()
+        rival = another(f'a_rival_{i}', TwistStamped, topic)
+        names = ' and '.join(sorted([f'/a_rival_{i}', f'/{other}']))
+        waited_for(robot, gate, f"'/{topic}' is published by {names}: stop all but ")
+        waited.append(time.monotonic() - since)
         rival.destroy()
         until_clear(robot)
     report('G11', f'error about a second publisher of {topic}', waited)
+    assert max(waited) < 1.0
 
 
 def test_a_second_source_is_stopped(robot, start_node, another):
     start_node('gate')
     robot.ready()
     clock, waited = robot.peer.node.get_clock(), []
-    for _ in range(20):
-        rival = another('rival', TwistStamped, 'policy_command')
+    for i in range(20):
+        rival = another(f'rival_{i}', TwistStamped, 'policy_command')
         robot.peer.spin_until(rival.get_subscription_count)
         reset(robot)
-        robot.drive(DRIVE, random.uniform(0.8, 1.0))
-        assert robot.commands[-1] == DRIVE
+        robot.drive(DRIVE, random.uniform(0.0, 0.1))
+        reach(robot, DRIVE)
         since, count = time.monotonic(), len(robot.heard)
         while STOP not in robot.commands[count:]:
             rival.publish(command_to_twist(Command(-0.8, 0.0), clock.now().nanoseconds))
