@@ -330,7 +330,7 @@ def test_a_reset_counts_nobody_who_sent_before_it():
     for number in (500, 1):
         drive.command(SLOW, number=number, after=0.01)
     drive.gate.reset_fault()
-    assert drive.command(SLOW, number=501, after=0.01).outcome is Outcome.PASSED
+    assert drive.command(SLOW, number=501, after=0.01).command.speed > 0
     assert drive.gate.fault is Fault.NONE
 
 
