@@ -221,8 +221,9 @@ def test_a_command_that_is_no_number_stops_and_three_shut_the_gate(robot, start_
     assert '; after 3 in a row, call ~/reset_fault too' in gate.output
     status = robot.status()
     assert (status.name, status.level) == ('gate: commands', DiagnosticStatus.ERROR)
-    assert status.message == ('shut by 3 invalid policy commands in a row: check the policy, '
-                              'then call ~/reset_fault')
+    # A policy that an earlier test has killed may still be seen as a rival.
+    assert status.message.partition(';')[0] == (
+        'shut by 3 invalid policy commands in a row: check the policy, then call ~/reset_fault')
     assert (counts(status)['invalid'], counts(status)['fault']) == ('3', 'latched')
 
 
@@ -301,23 +302,27 @@ from stream_agent.nodes import process
 from stream_agent.nodes.gate_node import GateNode
 
 class Broken(GateNode):
-    def {callback}(self, *arguments):
-        if self.gate.counts and self.get_clock().now().nanoseconds > self.broken_from:
+    def {callback}({declared}):
+        if self.get_clock().now().nanoseconds > self.broken_from:
             raise RuntimeError('planted')
-        return super().{callback}(*arguments)
+        return super().{callback}({arguments})
 
     @property
     def broken_from(self):
-        return self.__dict__.setdefault('_from', self.get_clock().now().nanoseconds + 10**9)
+        return self.__dict__.setdefault('_from', self.get_clock().now().nanoseconds + 2 * 10**9)
 
 sys.exit(process.run(Broken))
 """
 
 
-@pytest.mark.parametrize('callback', ['on_policy_command', 'on_timer', 'publish_diagnostics'])
+@pytest.mark.parametrize('callback, arguments', [
+    ('on_policy_command', 'message, info'), ('on_timer', ''), ('look_for_rivals', ''),
+    ('publish_diagnostics', '')])
 def test_an_exception_in_a_callback_stops_the_robot_and_is_logged_with_its_place(
-        robot, start, callback):
-    gate = start('-c', BROKEN.format(callback=callback))
+        robot, start, callback, arguments):
+    gate = start('-c', BROKEN.format(
+        callback=callback, declared=', '.join(filter(None, ['self', arguments])),
+        arguments=arguments))
     robot.ready()
     count = len(robot.heard)
     while gate.popen.poll() is None:
