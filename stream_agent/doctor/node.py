@@ -219,7 +219,8 @@ class Setup:
             return None
         base = make_settings(BaseSettings, gate)
         try:
-            return make_command_type(base.command_type, base.wheel_base)
+            return make_command_type(
+                base.command_type, base.wheel_base, base.max_steering_angle)
         except ValueError as fault:
             self.findings.append(from_sentence('parameters', f'gate: {fault}'))
             return None

@@ -14,7 +14,6 @@ from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from stream_agent.command import STOP
 from stream_agent.engine.engine import choose_device, Engine
@@ -29,7 +28,7 @@ from stream_agent.network.transforms import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_status import agent_status
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist, watch_gate)
+    ask_for_stop, COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist, watch_gate)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
@@ -145,13 +144,12 @@ class AgentNode(LifecycleNode):
     def _make_engine(self, value: dict) -> Engine | LocalRanksEngine:
         """Make what steps the network: on several ranks, if that is asked for and faster."""
         how = {name: value[name] for name in ('device', 'backend', 'precision', 'threads')}
-        try:
-            choose_device(how['device'])
-        except ValueError as error:
-            if not value['allow_cpu_fallback']:
-                raise
-            self.get_logger().warning(f'{error}. allow_cpu_fallback is set: the CPU does it')
-            how['device'] = 'cpu'
+        if value['allow_cpu_fallback']:
+            try:
+                choose_device(how['device'])
+            except ValueError as error:
+                self.get_logger().warning(f'{error}. allow_cpu_fallback is set: the CPU does it')
+                how['device'] = 'cpu'
         if value['ranks'] > 1:
             job = make_job(value['ranks'], str(Path(value['checkpoint']).expanduser()),
                            allow=names_in(value['allow']), partition=value['partition'], **how)
@@ -354,9 +352,8 @@ class AgentNode(LifecycleNode):
         self.commands += 1
 
     def stop_robot(self) -> None:
-        """Publish a zero command, stamped now as it answers no frame; wait 0.2 s at most."""
-        self._command_pub.publish(self._twist.write(STOP, self.get_clock().now().nanoseconds))
-        self._command_pub.wait_for_all_acked(Duration(seconds=0.2))
+        """Ask the gate to bring the robot to standstill (G10), and wait 0.2 s at most."""
+        ask_for_stop(self._command_pub, self.get_clock())
 
     def on_gate(self, alive: bool) -> None:
         """Say immediately that the gate is gone, if it is."""
