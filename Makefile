@@ -31,6 +31,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # What ROS 2 asks for the files of a package; neither pip nor the wheels set it.
 export AMENT_PREFIX_PATH := $(abspath $(VENV))$(if $(AMENT_PREFIX_PATH),:$(AMENT_PREFIX_PATH))
 export PATH := $(abspath $(BIN)):$(PATH)
+# Empty, so that Python keeps what it has compiled, rather than compile it in every process.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run check test install clean
 
