@@ -443,7 +443,7 @@ BODY = st.fixed_dictionaries({'edges': EDGES}, optional={
         max_size=2)})
 
 
-@examples(150)
+@examples(80)
 @given(st.fixed_dictionaries({'edges': EDGES}, optional={
     'nodes': ANYTHING, 'blocks': ANYTHING | BODY.map(lambda body: body.get('blocks')),
     'templates': ANYTHING | st.fixed_dictionaries({'t': BODY, 's': BODY}), 'output': WORDS}))
