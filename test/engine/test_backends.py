@@ -1,5 +1,6 @@
 """Every backend against the network's own step, and what can be had of them where."""
 
+import gc
 import os
 from pathlib import Path
 import random
@@ -170,16 +171,17 @@ def test_memory_does_not_grow_by_the_frame(backend):
     network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))
     stepped, frames = made(backend, network), images(network)
     run(stepped, frames * 3)
+    used = []
     tracemalloc.start()
     try:
-        run(stepped, frames * 2)
-        before = tracemalloc.get_traced_memory()[0]
-        run(stepped, frames * 15)
-        grown = tracemalloc.get_traced_memory()[0] - before
+        for runs in (2, 7, 7, 7):
+            run(stepped, frames * runs)
+            gc.collect()
+            used.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    # The outputs of all frames were freed; what is left of a frame is smaller than any object.
-    assert grown < 100 * len(frames)
+    # Libraries fill caches now and then, but no number is left of every frame.
+    assert min(np.diff(used)) < 20 * 7 * len(frames)
 
 
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])

@@ -74,7 +74,7 @@ def options_for(schedule, **others):
 
 
 def test_imitation_learns(one_thread):
-    schedule = replace(SHORT, environments=2, frames=40, batch=4, window=14)
+    schedule = replace(SHORT, environments=2, frames=40, batch=4, window=12, updates=22)
     learner = imitation_of(LANE, schedule, 'streaming')
     losses = Trainer(learner, options_for(schedule), None).run().losses
     assert len(losses) == schedule.all_updates

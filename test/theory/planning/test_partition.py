@@ -147,8 +147,8 @@ def test_a_chain_is_cut_into_equal_pieces(ranks):
 @pytest.mark.parametrize('ranks', [2, 4])
 def test_large_graphs_come_near_the_bound(ranks):
     chance = Random(ranks)
-    names = ['x', *(f'n{i}' for i in range(60))]
-    edges = {(names[chance.randrange(max(0, i - 4), i)], names[i]) for i in range(1, 61)
+    names = ['x', *(f'n{i}' for i in range(40))]
+    edges = {(names[chance.randrange(max(0, i - 4), i)], names[i]) for i in range(1, 41)
              for _ in range(2)}
     graph = GraphSpec(tuple(map(NodeSpec, names)), tuple(EdgeSpec(u, v) for u, v in sorted(edges)),
                       names[-1])
