@@ -37,19 +37,15 @@ def rollouts(graph, costs):
             'waves': waves(graph, {graph.output}, device, 2)[0].rollout}
 
 
+@pytest.mark.real_time
 def test_forecasts_are_within_15_percent_at_the_median():
-    """On the machine that runs the test; a busy moment is given two more chances."""
-    medians = []
-    for _ in range(3):
-        errors = []
-        for name in ('lane', 'mnist_sr', 'dsr0', 'dsr2'):
-            graph = load_graph(GRAPHS / f'{name}.yaml')
-            checks = check_forecasts(rollouts(graph, measure_costs(graph, frames=40)), rounds=6)
-            errors += [abs(check.error) for check in checks]
-        medians.append(np.median(errors))
-        if medians[-1] <= 0.15:
-            return
-    pytest.fail(f'median errors of three attempts: {medians}')
+    """On the machine that runs the test, which does nothing else meanwhile."""
+    errors = []
+    for name in ('lane', 'mnist_sr', 'dsr0', 'dsr2'):
+        graph = load_graph(GRAPHS / f'{name}.yaml')
+        checks = check_forecasts(rollouts(graph, measure_costs(graph, frames=40)), rounds=6)
+        errors += [abs(check.error) for check in checks]
+    assert np.median(errors) <= 0.15, errors
 
 
 def test_every_node_is_measured():
