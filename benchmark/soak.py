@@ -24,7 +24,8 @@ from stream_agent.measurement.recording import read_rows
 from stream_agent.measurement.rows import Row
 from stream_agent.share import policy_file, share_folder
 
-START_UP = 40.0
+# Until all bounded buffers are full.
+START_UP = 90.0
 # MiB/h, and shares.
 GREATEST_SLOPE, GREATEST_DRIFT = 1.0, 0.10
 PIECES = 10
