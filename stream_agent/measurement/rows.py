@@ -16,6 +16,22 @@ KNOWN_FOR = 2.0
 # nobody looked, and what has arrived in the meantime still waits in a queue.
 LONGEST_STEP = 0.5
 UNKNOWN = Command(float('nan'), float('nan'))
+# How times of arrival are measured.
+AT_ARRIVAL, WHEN_TAKEN = 'at arrival, by the middleware', 'when taken by the recorder'
+
+
+def arrivals_measured(received_ns: int | None, sent_ns: int, taken_ns: int) -> str:
+    """
+    Return which of the two a middleware does, by a message that was left waiting for a while.
+
+    Some middleware notes when a message came; other, such as Cyclone DDS, when it was taken.
+
+    :param received_ns: What the middleware says; None or 0 if it says nothing.
+    :param sent_ns: When the message was sent, by the same clock, as all of these.
+    :param taken_ns: When it was taken.
+    """
+    waited = (taken_ns - (received_ns or taken_ns)) > (taken_ns - sent_ns) / 2
+    return AT_ARRIVAL if waited and taken_ns > sent_ns else WHEN_TAKEN
 
 
 class Row(NamedTuple):
