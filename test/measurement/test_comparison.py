@@ -106,6 +106,18 @@ def test_the_lateral_error_is_that_of_the_driving_policy():
     assert np.isnan(figures['baseline'].lateral)
 
 
+def test_a_change_in_the_start_up_takes_no_frames_from_the_lateral_error():
+    """Frames 30 to 90 are not settled, and of 0 to 120 not all were answered: 120 on count."""
+    rows, _ = winding_road({'agent': EARLY, 'baseline': LATE}, 10.0)
+    rows = [row._replace(lateral_error=0.5 if row.stamp_ns < ns(5) else 0.03,
+                         arrival_ns=row.arrival_ns if row.policy == 'agent'
+                         or row.stamp_ns >= ns(4) else None) for row in rows]
+    comparison = compare(make_run(rows, [ns(1)], {'driving': 'agent'}))
+    assert comparison.start_up == 120
+    assert comparison.figures['agent'].lateral == pytest.approx(
+        np.sqrt((30 * 0.5 ** 2 + 150 * 0.03 ** 2) / 180))
+
+
 def test_frames_before_every_policy_answered_are_left_out():
     rows, _ = winding_road({'agent': EARLY, 'baseline': LATE}, 10.0)
     rows = [row._replace(arrival_ns=None) if row.policy == 'baseline' and row.stamp_ns < ns(4)

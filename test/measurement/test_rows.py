@@ -3,7 +3,8 @@ import math
 
 import pytest
 from stream_agent.command import Command
-from stream_agent.measurement.rows import FrameMatcher, HORIZON, MOST_OPEN
+from stream_agent.measurement.rows import (
+    arrivals_measured, AT_ARRIVAL, FrameMatcher, HORIZON, MOST_OPEN, WHEN_TAKEN)
 from support.recordings import Clock, ns
 
 TURN = Command(0.5, 0.25)
@@ -177,6 +178,16 @@ def test_at_the_end_only_what_a_later_answer_overtook_is_lost(maker):
     rows = maker.finish()
     assert [(row.stamp_ns, row.policy, row.arrival_ns) for row in rows] == [
         (ns(0), 'agent', None), (ns(1), 'agent', ns(1.01))]
+
+
+@pytest.mark.parametrize('info, how', [
+    ({'received_timestamp': ns(0.001)}, AT_ARRIVAL),
+    ({'received_timestamp': ns(0.0199)}, WHEN_TAKEN),  # as Cyclone DDS does
+    ({'received_timestamp': 0}, WHEN_TAKEN), ({}, WHEN_TAKEN)])
+def test_middleware_that_stamps_a_message_when_it_is_taken_is_found_out(info, how):
+    """The message was sent at 0 and waited until 0.020 s."""
+    assert arrivals_measured(info.get('received_timestamp'), ns(0), ns(0.020)) == how
+    assert arrivals_measured(ns(0), ns(0), ns(-0.1)) == WHEN_TAKEN  # a clock that was set back
 
 
 def test_open_frames_and_gated_commands_are_bounded(maker):
