@@ -122,6 +122,7 @@ class Writer:
         self._pending = {name: f'{header}\n'.encode() for name, header in HEADERS.items()}
         self._headless = set(HEADERS)
         self._description: dict | None = None
+        self._newest_description: dict = {}
         self._leave = threading.Event()
         # A daemon: one that hangs on a dead disk must not keep the process alive.
         self._thread = threading.Thread(target=self._run, daemon=True, name='recording')
@@ -138,7 +139,7 @@ class Writer:
 
     def describe(self, description: dict) -> None:
         """Set the new content of ``run.json``."""
-        self._description = description
+        self._description = self._newest_description = description
 
     def close(self, timeout: float) -> bool:
         """
@@ -155,6 +156,11 @@ class Writer:
         if self._thread.is_alive():
             self.error = self.error or f'the disk did not answer within {timeout:g} s'
         self.dropped = self._handed_over - self.written
+        if self.dropped and not self._thread.is_alive():
+            # Whoever makes a report of it is to know.
+            with suppress(OSError):
+                replace_file(self.folder / RUN_FILE, json.dumps(
+                    {**self._newest_description, 'dropped': self.dropped}, indent=1))
         return not self.error
 
     def _put(self, file_name: str, line: str) -> None:

@@ -175,7 +175,8 @@ def remarks(comparison: Comparison) -> list[str]:
         said.append(f'{description["without_frame"]} messages had a stamp that is not of a frame '
                     'of the last second; check that all use the same camera and clock.')
     if description.get('dropped'):
-        said.append(f'{description["dropped"]} rows were dropped because the disk was too slow.')
+        said.append(f'{description["dropped"]} rows are missing, as the disk was too slow or '
+                    'full.')
     run = comparison.run
     if run.strays:
         said.append(f'{frames(run.strays)} left out: stamped over 2 s from when the others come; '

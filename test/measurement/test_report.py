@@ -254,7 +254,7 @@ def test_little_or_nothing_makes_a_page_too(rows):
 def test_dropped_rows_and_strangers_are_reported():
     said = text(comparison_of(seconds=2.0, description={
         **DESCRIPTION, 'dropped': 7, 'without_frame': 40}))
-    assert '7 rows were dropped because the disk was too slow.' in said
+    assert '7 rows are missing, as the disk was too slow or full.' in said
     assert ('40 messages had a stamp that is not of a frame of the last second; check that all '
             'use the same camera and clock.') in said
 
