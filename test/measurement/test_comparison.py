@@ -20,6 +20,7 @@ def comparison_of(policies, seconds=20.0, **description):
 
 
 def test_classes_are_those_of_ros2_performance():
+    """Late, too late, lost (C3)."""
     latencies = np.array([1e-3, 5e-3, 5.1e-3, 33e-3, 33.4e-3, 1.0, NAN])
     assert classify(latencies, 1 / 30) == {'on time': 2, 'late': 2, 'too late': 2, 'lost': 1}
 
@@ -78,7 +79,7 @@ def test_lateness_alone_shows_in_effect_and_not_in_the_error_per_frame():
 
 
 def test_two_copies_of_one_policy():
-    """A/A through the whole comparison: no difference in at least 95 % of 40 runs."""
+    """A/A through the whole comparison: no difference in at least 95 % of 40 runs (C4)."""
     none = Counter()
     for seed in range(40):
         rows, _ = winding_road({'one': EARLY, 'other': EARLY}, 20.0, seed=seed)

@@ -146,6 +146,7 @@ def test_known_latencies_and_losses_come_out(stage, start_node, tmp_path):
 
 
 def test_killed_at_any_moment_what_was_written_is_readable(stage, start_node, tmp_path, capsys):
+    """Rows are of true stamps and whole, whatever happens (C2)."""
     recorder = start_node('recorder', output=str(tmp_path))
     stage.wait_for_recorder()
     stage.play(90)
@@ -207,7 +208,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_written(stage, start_node, tmp_
 
 
 def test_killed_in_its_report_it_has_lost_nothing(stage, start, tmp_path, capsys):
-    """A machine on which the report would take an hour."""
+    """A machine on which the report would take an hour (C6)."""
     recorder = start('-c', """
 import sys, time
 from stream_agent.measurement import report
