@@ -266,11 +266,11 @@ def parse_policies(given: Sequence[str]) -> dict[str, str]:
 
 def main(args: list[str] | None = None) -> int:
     """Record until SIGINT or SIGTERM, then write the report; 1 if either is not complete."""
-    made = []
+    made: list[RecorderNode] = []
 
     def make() -> RecorderNode:
         made.append(RecorderNode())
         return made[0]
 
     # What was lost is known only once the node has stopped.
-    return process.run(make, args) or made[0].exit_code
+    return process.run(make, args) or max((node.exit_code for node in made), default=0)

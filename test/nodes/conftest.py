@@ -38,9 +38,15 @@ os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
 os.environ.pop('ROS_LOCALHOST_ONLY', None)
 
 
-def pytest_collection_modifyitems(items):
-    """Let tests over DDS that run beside others have a second try, as those in real time have."""
+def pytest_collection_modifyitems(config, items):
+    """
+    Let tests over DDS that run beside others have a second try, as those in real time have.
+
+    Those that last for minutes run only where ``-m`` names them.
+    """
     for item in items:
+        if item.get_closest_marker('soak') and 'soak' not in config.option.markexpr:
+            item.add_marker(pytest.mark.skip(reason='lasts for minutes: pytest -m soak'))
         if item.get_closest_marker('any_time') and 'peer' in item.fixturenames:
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=3))
 

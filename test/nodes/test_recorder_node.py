@@ -161,21 +161,30 @@ def test_killed_at_any_moment_what_was_written_is_readable(stage, start_node, tm
     assert 'earlier than baseline' in capsys.readouterr().out
 
 
-def test_a_dead_disk_neither_stops_the_recorder_nor_keeps_it(stage, start, tmp_path):
-    """Rows go into a pipe that is full, so the first write never returns."""
-    pipe = tmp_path / 'pipe'
+def full_pipe(pipe):
+    """Make a pipe that is full, so that a write to it never returns; return its open end."""
     os.mkfifo(pipe)
     end = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
     with pytest.raises(BlockingIOError):
         while True:
             os.write(end, bytes(4096))
-    recorder = start('-c', f"""
+    return end
+
+
+def on_a_dead_disk(start, output):
+    """Start a recorder that writes into the ``full_pipe`` called pipe first."""
+    return start('-c', f"""
 import sys
 from stream_agent.measurement import recording
 from stream_agent.nodes import recorder_node
-recording.HEADERS = {{{str(pipe)!r}: 'header', **recording.HEADERS}}
+recording.HEADERS = {{{str(output / 'pipe')!r}: 'header', **recording.HEADERS}}
 sys.exit(recorder_node.main(sys.argv[1:]))
-""", '--ros-args', '-p', f'output:={tmp_path}', '-p', 'queue_size:=20')
+""", '--ros-args', '-p', f'output:={output}', '-p', 'queue_size:=20')
+
+
+def test_a_dead_disk_neither_stops_the_recorder_nor_keeps_it(stage, start, tmp_path):
+    end = full_pipe(tmp_path / 'pipe')
+    recorder = on_a_dead_disk(start, tmp_path)
     stage.wait_for_recorder()
     stage.play(45)
     begin = time.monotonic()
