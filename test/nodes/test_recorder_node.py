@@ -108,7 +108,8 @@ def test_known_latencies_and_losses_come_out(stage, start_node, tmp_path):
     stage.image.publish(array_to_image(PIXELS, ahead, 'camera'))
     stage.change.publish(Header(stamp=ns_to_stamp(Header().stamp, stage.stamps[-1])))
     stage.diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(
-        name='agent: frames', values=[KeyValue(key='pattern', value='streaming')])]))
+        name='agent: frames', hardware_id='/',
+        values=[KeyValue(key='pattern', value='streaming')])]))
     stage.play(60, baseline_answers=lambda i: i % 10 != 5)
     time.sleep(0.3)
     said = finish(recorder)
