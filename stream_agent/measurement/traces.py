@@ -11,6 +11,8 @@ from stream_agent.measurement.rows import Row
 
 # A stamp this far [ns] from where it belongs is that of another clock.
 FAR_NS = 2 * 10**9
+# Greater speeds, yaw rates and errors [m/s, rad/s, m] are not known: sums of them overflow.
+MOST = 1e6
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: d
     for row in rows:
         known[index[row.stamp_ns]] = (row.reference_speed, row.reference_yaw_rate,
                                       row.lateral_error)
-    known[~np.isfinite(known)] = np.nan
+    known[~(np.abs(known) < MOST)] = np.nan
     return RunTraces(seconds(stamps_ns, start), known[:, :2], known[:, 2],
                      {name: make_trace([row for row in rows if row.policy == name], index, start)
                       for name in names},
@@ -151,5 +153,7 @@ def make_trace(rows: Sequence[Row], index: dict[int, int], start_ns: int) -> Tra
             first[index[row.stamp_ns]] = arrival, row.speed, row.yaw_rate, gated
         else:
             later.append((arrival, row.speed, row.yaw_rate))
-    first[~np.isfinite(first)] = np.nan
-    return Trace(first[:, 0], first[:, 1:3], first[:, 3], np.array(later).reshape(-1, 3))
+    later = np.array(later).reshape(-1, 3)
+    for commands in (first[:, 1:3], later[:, 1:]):
+        commands[~(np.abs(commands) < MOST)] = np.nan
+    return Trace(first[:, 0], first[:, 1:3], first[:, 3], later)

@@ -365,7 +365,7 @@ def test_words_in_the_diagnostics_are_no_numbers():
 
 def test_commands_that_are_no_numbers_are_unknown():
     rows, changes = winding_road(POLICIES, 5.0)
-    rows = [row._replace(speed=float('inf'), reference_yaw_rate=float('-inf'))
+    rows = [row._replace(speed=float('inf'), yaw_rate=1e300, reference_yaw_rate=float('-inf'))
             if i % 3 == 0 else row for i, row in enumerate(rows)]
     page = html(compare(make_run(rows, changes, DESCRIPTION)))
     assert 'inf' not in re.sub(r'info|first', '', ' '.join(read(page).words))

@@ -52,7 +52,8 @@ def test_a_dead_disk_holds_up_no_command(stage, start, start_node, tmp_path):
     os.close(end)
     print('\nC1: publishing a command, p50, p99, worst: disk works {}, hangs {} ms'.format(
         *(' / '.join(f'{value:.3f}' for value in one) for one in measured)))
-    assert measured[1][1] < 2 * measured[0][1] + 0.2
+    # A tenth of what counts as late, for what else the machine does.
+    assert measured[1][1] < 2 * measured[0][1] + 0.5
 
 
 def test_on_a_machine_20_times_slower_no_row_is_missing(stage, start, start_node, tmp_path):
