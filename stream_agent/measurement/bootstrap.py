@@ -27,7 +27,8 @@ class Interval(NamedTuple):
 def resample(values: np.ndarray, block: int, random: np.random.Generator) -> np.ndarray:
     """Draw one resample of a circular moving-block bootstrap, of as many whole blocks as fit."""
     starts = random.integers(0, len(values), size=round(len(values) / block))
-    return values.take(starts[:, None] + np.arange(block), mode='wrap').ravel()
+    drawn = (starts[:, None] + np.arange(block)).ravel()
+    return values.take(drawn, axis=0, mode='wrap')
 
 
 def memory(values: np.ndarray) -> float:
@@ -51,30 +52,39 @@ def block_length(values: np.ndarray, period: float) -> int:
     return max(1, min(wanted, len(values) // FEWEST_BLOCKS))
 
 
-def paired_interval(differences: np.ndarray, period: float, statistic: str = 'mean',
-                    seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """
-    Estimate a mean or median difference and its 95 % confidence interval.
+def figure_of(values: np.ndarray, statistic: str) -> float:
+    """Return a statistic of one policy's values, (T, 1), or of two's, (T, 2), the difference."""
+    measure = {'mean': np.mean, 'median': np.median}[statistic]
+    each = [measure(known) if len(known := column[~np.isnan(column)]) else np.nan
+            for column in values.T]
+    return float(each[0] if len(each) == 1 else each[0] - each[1])
 
+
+def paired_interval(values: np.ndarray, period: float, statistic: str = 'mean', seed: int = 0,
+                    resamples: int = RESAMPLES) -> Interval:
+    """
+    Estimate a policy's mean or median, or by how much those of two differ, and its 95 % interval.
+
+    The difference is that of the two policies' own figures, so that it can be checked by
+    subtracting what is shown of them; frames are drawn for both together, as both saw the same.
     Neighbouring frames are correlated, so blocks of at least 2 s are resampled rather than
     single frames (a moving-block bootstrap); shorter blocks only where fewer than ten would fit.
     The interval is the bootstrap's standard error times Student's t with the blocks as the sample
     size; percentiles of so few blocks would be too narrow.
 
-    :param differences: (T,), one policy minus the other on the same frame; nan is left out.
+    :param values: (T,), or (T, 2) for the first minus the second; nan is left out.
     :param period: The time between frames [s].
     :param statistic: 'mean' or 'median'.
     """
-    values = differences[~np.isnan(differences)]
-    if len(values) == 0:
-        return Interval(np.nan, np.nan, np.nan)
-    measure = {'mean': np.mean, 'median': np.median}[statistic]
-    estimate = float(measure(values))
-    if len(values) < FEWEST_FRAMES or period <= 0:
+    values = values if values.ndim == 2 else values[:, None]
+    values = values[~np.isnan(values).all(axis=1)]
+    estimate = figure_of(values, statistic)
+    both = values[~np.isnan(values).any(axis=1)]
+    if len(both) < FEWEST_FRAMES or period <= 0:
         return Interval(estimate, np.nan, np.nan)
-    block = block_length(values, period)
+    block = block_length(both[:, 0] - both[:, 1:].sum(axis=1), period)
     random = np.random.default_rng(seed)
-    error = np.std([measure(resample(values, block, random)) for _ in range(
+    error = np.nanstd([figure_of(resample(values, block, random), statistic) for _ in range(
         max(FEWEST_RESAMPLES, min(resamples, MOST_DRAWN // len(values))))])
     blocks = len(values) / block
     reach = float(students_t.ppf(0.5 + CONFIDENCE / 2, blocks - 1)

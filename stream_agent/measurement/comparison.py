@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+import re
 
 import numpy as np
 from stream_agent.measurement.bootstrap import Interval, paired_interval
@@ -126,7 +127,8 @@ def first_response(run: RunTraces, trace: Trace, predicted: int | None = None) -
 
 
 CLASSES = ('on time', 'late', 'too late', 'lost')
-# Two processes of the same policy may differ by as much as this [s], and by this share.
+# Two processes of the same policy may differ by as much as this [s], and by this share of the
+# mean of both errors; a policy is better if the whole interval is beyond it.
 LATENCY_RESOLUTION = 0.5e-3
 ERROR_RESOLUTION = 0.02
 # For this long [s] after a sudden change of the scene, errors measure the first response.
@@ -169,7 +171,7 @@ class PolicyFigures:
 
 @dataclass(frozen=True)
 class Difference:
-    """One policy minus another on the same frames; less is better, up to a resolution."""
+    """The figure of one policy minus that of another; less is better, up to a resolution."""
 
     quantity: str
     unit: str
@@ -266,21 +268,27 @@ def policy_figures(run: RunTraces, name: str, start_up: int, errors: np.ndarray,
     """Calculate the figures of one policy over the frames from ``start_up`` on."""
     trace = run.traces[name]
     arrivals, stamps = trace.arrivals[start_up:], run.stamps[start_up:]
-    lateral = run.lateral_errors[settled_frames(run)[:, 0]][start_up:]
+    lateral = run.lateral_errors[start_up:][settled_frames(run)[start_up:, 0]]
     said = diagnostics_of(run, name)
-    predicted = said.get('first response frame', '')
     return PolicyFigures(
-        name, said.get('pattern', ''), len(stamps), classify(arrivals - stamps, run.period),
+        name, str(said.get('pattern', '')), len(stamps), classify(arrivals - stamps, run.period),
         percentiles(arrivals - stamps), percentiles(trace.gated_arrivals[start_up:] - stamps),
         percentiles(np.diff(np.sort(arrivals))), rates(arrivals),
         float(np.sqrt(mean(lateral ** 2))) if run.description.get('driving') == name else np.nan,
         mean(errors), mean(effects),
-        first_response(run, trace, int(predicted) if predicted.isdigit() else None))
+        first_response(run, trace, predicted_response(said)))
 
 
 def diagnostics_of(run: RunTraces, name: str) -> dict[str, str]:
-    """Return the last diagnostics of the agent of that name."""
-    return run.description.get('diagnostics', {}).get(f'{name}: frames', {})
+    """Return the last diagnostics of the agent of that name; empty if they are none."""
+    said = run.description.get('diagnostics', {}).get(f'{name}: frames')
+    return said if isinstance(said, dict) else {}
+
+
+def predicted_response(said: dict[str, str]) -> int | None:
+    """Return after how many frames an agent says it responds; None if it says nothing usable."""
+    predicted = str(said.get('first response frame', ''))
+    return int(predicted) if re.fullmatch('[0-9]{1,3}', predicted) else None
 
 
 def mean(values: np.ndarray) -> np.ndarray:
@@ -302,14 +310,14 @@ def rates(arrivals: np.ndarray) -> tuple[float, float]:
 
 def pair_differences(run: RunTraces, first: str, second: str, start_up: int,
                      errors: dict[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[Difference]:
-    """Compare two policies frame by frame."""
-    earlier = run.traces[first].arrivals - run.traces[second].arrivals
+    """Compare the figures of two policies, which are of the same frames."""
+    latencies = np.stack([run.traces[name].arrivals - run.stamps for name in (first, second)],
+                         axis=1)[start_up:]
     yield Difference('latency', 's', first, second,
-                     paired_interval(earlier[start_up:], run.period, 'median'),
-                     LATENCY_RESOLUTION)
+                     paired_interval(latencies, run.period, 'median'), LATENCY_RESOLUTION)
     for title, *both in zip(('error', 'error in effect'), errors[first], errors[second]):
         for column, quantity, unit in ((1, 'yaw rate', 'rad/s'), (0, 'speed', 'm/s')):
             pair = np.stack([error[:, column] for error in both], axis=1)
             yield Difference(f'{quantity} {title}', unit, first, second,
-                             paired_interval(pair[:, 0] - pair[:, 1], run.period),
+                             paired_interval(pair, run.period),
                              ERROR_RESOLUTION * mean(pair).mean())

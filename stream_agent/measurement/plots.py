@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import io
+import math
 import re
 
 from matplotlib import rc_context
@@ -22,7 +23,8 @@ WIDEST = 0.96
 def labels_of(comparison: Comparison, longest: int = LONGEST_NAME) -> dict[str, str]:
     """Return the policies' labels for a plot, with shortened names, by their names."""
     figures = comparison.figures
-    return {name: figures[name].label.replace(name, short, 1)
+    # Matplotlib leaves out of a legend what begins with an underscore.
+    return {name: re.sub('^_', ' _', figures[name].label.replace(name, short, 1))
             for name, short in zip(figures, shortened(list(figures), longest))}
 
 
@@ -51,8 +53,9 @@ def legend_above(figure: Figure) -> None:
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE)
 DASHES = ('-', (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
-REPORT_STYLE = {**STYLE, 'font.size': 9.5, 'xtick.major.size': 3, 'ytick.major.size': 3,
-                'grid.linewidth': 0.7}
+# Names are not formulas, whatever they look like.
+REPORT_STYLE = {**STYLE, 'text.parse_math': False, 'font.size': 9.5, 'xtick.major.size': 3,
+                'ytick.major.size': 3, 'grid.linewidth': 0.7}
 WIDE, NARROW = (10.2, 4.3), (5.0, 3.1)
 MOST_POINTS = 450
 NARROW_NAME = 24
@@ -79,8 +82,13 @@ def draw(plot: Callable[[Figure, Comparison], None], comparison: Comparison,
 
 def style_of(comparison: Comparison, name: str) -> dict:
     """Return colour and dashes of a policy, the same in every plot."""
-    i = list(comparison.run.traces).index(name)
+    i = number_of(comparison, name)
     return {'color': COLOURS[i % len(COLOURS)], 'linestyle': DASHES[i % len(DASHES)]}
+
+
+def number_of(comparison: Comparison, name: str) -> int:
+    """Return a policy's place among all policies, those that never answered included."""
+    return list(comparison.run.traces).index(name)
 
 
 def latency_distribution(figure: Figure, comparison: Comparison) -> None:
@@ -182,8 +190,9 @@ def error_against_latency(figure: Figure, comparison: Comparison) -> None:
     run, start_up = comparison.run, comparison.start_up
     labels = labels_of(comparison)
     highest = []
-    for i, (name, figures) in enumerate(comparison.figures.items()):
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+    for name, figures in comparison.figures.items():
+        colour = style_of(comparison, name)['color']
+        marker = MARKERS[number_of(comparison, name) % len(MARKERS)]
         latency = (run.traces[name].arrivals - run.stamps)[start_up:] * 1e3
         error = settled_effect(run, run.traces[name])[start_up:, 1]
         _, _, x, _ = bands(run.stamps[start_up:], latency)
@@ -215,8 +224,8 @@ def first_responses(figure: Figure, comparison: Comparison) -> None:
     last = max([1, *(frame for response in responses
                      for frame in (*response.counts, response.predicted or 0))])
     width = 0.8 / len(responses)
-    for i, (label, response) in enumerate(zip(labels.values(), responses)):
-        colour = COLOURS[i % len(COLOURS)]
+    for i, (name, response) in enumerate(zip(comparison.figures, responses)):
+        label, colour = labels[name], style_of(comparison, name)['color']
         offset = (i + 0.5) * width - 0.4
         counts = [response.counts.get(frame, 0) for frame in range(last + 1)]
         bars = axes.bar(np.arange(last + 1) + offset, counts, width * 0.94, color=colour,
@@ -226,7 +235,7 @@ def first_responses(figure: Figure, comparison: Comparison) -> None:
             axes.text(response.predicted + offset, 1, '▼', ha='center', va='top', color=colour,
                       fontsize=13, transform=axes.get_xaxis_transform())
     most = max([1, *(count for one in responses for count in one.counts.values())])
-    axes.set(xlabel='frames from the changed one to the first response (▼ predicted)',
+    axes.set(xlabel='frames after the change until the first response (▼ predicted)',
              ylabel='scene changes', ylim=(0, most * 1.3), xlim=(-0.5, last + 0.5))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(visible=False, axis='x')
@@ -243,13 +252,13 @@ def stage_split(figure: Figure, comparison: Comparison) -> None:
         left, median = 0.0, figures.latency['p50'] * 1e3
         for stage, colour in STAGES.items():
             duration = (max(median - left, 0) if stage == 'transport'
-                        else 1e3 * float(said.get(f'{stage} p50', 0)))
+                        else 1e3 * seconds_of(said, stage))
             axes.barh(row - 0.3, duration, 0.42, left, color=colour, edgecolor='white',
                       linewidth=0.6)
             left += duration
         axes.text(left, row - 0.3, f' {median:.1f} ms', va='center', fontweight='bold')
         # Settling comes after the answer, so it is drawn below and not counted.
-        axes.barh(row + 0.1, 1e3 * float(said.get('settle p50', 0)), 0.22, left, linewidth=0.8,
+        axes.barh(row + 0.1, 1e3 * seconds_of(said, 'settle'), 0.22, left, linewidth=0.8,
                   **AFTER)
     for title, colour in STAGES.items():
         axes.barh(0, 0, color=colour, label=title)
@@ -259,3 +268,12 @@ def stage_split(figure: Figure, comparison: Comparison) -> None:
     axes.margins(x=0.15)
     axes.grid(visible=False, axis='y')
     legend_outside(figure, 'upper right', ncols=3, fontsize=8.5)
+
+
+def seconds_of(said: dict[str, str], stage: str) -> float:
+    """Return a median duration that an agent reports [s]; 0 for what is not a duration."""
+    try:
+        seconds = float(said.get(f'{stage} p50', 0))
+    except (TypeError, ValueError):
+        return 0.0
+    return seconds if 0 <= seconds < math.inf else 0.0

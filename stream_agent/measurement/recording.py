@@ -5,10 +5,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 import csv
 import json
+import math
 import os
 from pathlib import Path
+import shlex
 import threading
 import time
+from typing import Any
 
 from stream_agent.measurement.rows import Row
 
@@ -17,6 +20,9 @@ CHANGES_FILE = 'scene_changes.csv'
 RUN_FILE = 'run.json'
 HEADERS = {ROWS_FILE: ','.join(Row._fields), CHANGES_FILE: 'stamp_ns'}
 WRITE_PERIOD = 0.5
+# At most so many bytes are written at a time, so that a slow disk is told from a dead one.
+MOST_AT_ONCE = 2**16
+LONGEST_TEXT = 200
 
 
 class RecordingError(ValueError):
@@ -51,11 +57,43 @@ def make_folder(output: Path, now: time.struct_time | None = None) -> Path:
     return folder
 
 
+def again(folder: Path) -> str:
+    """Return, as part of a sentence, the command that makes the report of a recording."""
+    return f'`python -m stream_agent.measurement.report {shlex.quote(str(folder))}`'
+
+
+def printable(text: object) -> str:
+    """Return a text from outside without control characters, and at most 200 characters of it."""
+    text = ''.join(each if each.isprintable() else '\N{REPLACEMENT CHARACTER}'
+                   for each in str(text)[:LONGEST_TEXT + 1])
+    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT - 1] + '…'
+
+
 def row_to_line(row: Row) -> str:
     """Return a row as a line of CSV without its end; unknown values are empty."""
     return ','.join('' if value is None or value != value
-                    else f'{value:.9g}' if isinstance(value, float) else str(value)
+                    else f'{value:.9g}' if isinstance(value, float)
+                    else quoted(printable(value)) if isinstance(value, str) else str(value)
                     for value in row)
+
+
+def quoted(text: str) -> str:
+    """Return a text as a field of CSV."""
+    return '"' + text.replace('"', '""') + '"' if ',' in text or '"' in text else text
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one; a link is not followed."""
+    new = path.with_name(f'.{path.name}')
+    new.unlink(missing_ok=True)
+    try:
+        with new.open('x', encoding='utf-8') as file:
+            file.write(text)
+        os.replace(new, path)
+    except OSError:
+        # A part of it would take the last of a full disk.
+        new.unlink(missing_ok=True)
+        raise
 
 
 class Writer:
@@ -64,11 +102,12 @@ class Writer:
 
     Callers never wait: the queue is bounded, and if the disk does not keep up, the oldest lines
     are dropped and counted. Lines reach the file whole and within half a second, so that a killed
-    process leaves readable files.
+    process leaves readable files. What a full disk refuses is tried again until there is space.
 
     :param folder: An existing folder.
     :param queue_size: The number of lines that may wait for the disk.
-    :ivar error: Why the files are not complete; empty if they are.
+    :ivar written: The number of lines in the files, without the first of each.
+    :ivar error: Why the last attempt to write failed; empty if it did not.
     """
 
     def __init__(self, folder: Path, queue_size: int) -> None:
@@ -79,7 +118,11 @@ class Writer:
         self._handed_over = 0
         self._queue: deque[tuple[str, str]] = deque()
         self._queue_size = queue_size
+        # What is still to be written of lines that have left the queue, by the file.
+        self._pending = {name: f'{header}\n'.encode() for name, header in HEADERS.items()}
+        self._headless = set(HEADERS)
         self._description: dict | None = None
+        self._newest_description: dict = {}
         self._leave = threading.Event()
         # A daemon: one that hangs on a dead disk must not keep the process alive.
         self._thread = threading.Thread(target=self._run, daemon=True, name='recording')
@@ -96,20 +139,28 @@ class Writer:
 
     def describe(self, description: dict) -> None:
         """Set the new content of ``run.json``."""
-        self._description = description
+        self._description = self._newest_description = description
 
     def close(self, timeout: float) -> bool:
         """
         Write all lines that are waiting, and end the thread.
 
-        :param timeout: The time [s] after which lines that still wait are abandoned.
+        :param timeout: The time [s] without progress after which waiting lines are abandoned.
         :returns: Whether the files hold everything that was queued and not dropped.
         """
         self._leave.set()
-        self._thread.join(timeout)
+        written = -1
+        while self._thread.is_alive() and self.written != written:
+            written = self.written
+            self._thread.join(timeout)
         if self._thread.is_alive():
             self.error = self.error or f'the disk did not answer within {timeout:g} s'
         self.dropped = self._handed_over - self.written
+        if self.dropped and not self._thread.is_alive():
+            # Whoever makes a report of it is to know.
+            with suppress(OSError):
+                replace_file(self.folder / RUN_FILE, json.dumps(
+                    {**self._newest_description, 'dropped': self.dropped}, indent=1))
         return not self.error
 
     def _put(self, file_name: str, line: str) -> None:
@@ -122,47 +173,53 @@ class Writer:
         self._handed_over += 1
 
     def _run(self) -> None:
-        files = {}
-        try:
-            for name, header in HEADERS.items():
-                files[name] = os.open(self.folder / name,
-                                      os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-                write_all(files[name], header + '\n')
-            while not self._leave.wait(WRITE_PERIOD):
-                self._write(files)
-            self._write(files)
-        except OSError as error:
-            self.error = f"'{self.folder}': {error.strerror}"
-            # Keep emptying the queue, so that the caller notices nothing but the count.
-            while not self._leave.wait(WRITE_PERIOD):
-                self.dropped += len(self._queue)
-                self._queue.clear()
-        finally:
-            for file in files.values():
+        files: dict[str, int] = {}
+        self._attempt(files)
+        while not self._leave.wait(WRITE_PERIOD):
+            self._attempt(files)
+        self._attempt(files)
+        for file in files.values():
+            with suppress(OSError):
                 os.close(file)
 
+    def _attempt(self, files: dict[str, int]) -> None:
+        """Write what there is, and note what prevents it."""
+        try:
+            self._write(files)
+            self.error = ''
+        except OSError as error:
+            self.error = f"'{self.folder}': {error.strerror}"
+
     def _write(self, files: dict[str, int]) -> None:
+        self._write_pending(files)
         batches: dict[str, list[str]] = defaultdict(list)
         with suppress(IndexError):
             while True:
                 name, line = self._queue.popleft()
                 batches[name].append(line + '\n')
-        for name, lines in batches.items():
-            write_all(files[name], ''.join(lines))
-            self.written += len(lines)
+        self._pending = {name: ''.join(lines).encode() for name, lines in batches.items()}
+        self._write_pending(files)
         if self._description is not None:
             description, self._description = self._description, None
-            # Replaced as a whole, so that a reader sees either the old file or the new one.
-            new = self.folder / f'.{RUN_FILE}'
-            new.write_text(json.dumps(description, indent=1))
-            os.replace(new, self.folder / RUN_FILE)
+            try:
+                replace_file(self.folder / RUN_FILE, json.dumps(description, indent=1))
+            except OSError:
+                self._description = self._description or description
+                raise
 
-
-def write_all(file: int, text: str) -> None:
-    """Write to a file descriptor until nothing is left."""
-    data = text.encode()
-    while data:
-        data = data[os.write(file, data):]
+    def _write_pending(self, files: dict[str, int]) -> None:
+        """Write until nothing is left of the lines that have left the queue."""
+        for name in list(self._pending):
+            if name not in files:
+                files[name] = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT
+                                      | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+            while data := self._pending[name]:
+                size = os.write(files[name], data[:MOST_AT_ONCE])
+                self._pending[name] = data[size:]
+                if name not in self._headless:
+                    self.written += data[:size].count(b'\n')
+            del self._pending[name]
+            self._headless.discard(name)
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -171,32 +228,40 @@ def read_rows(folder: Path) -> list[Row]:
 
     :raises RecordingError: If the file does not exist, or a line is not a row.
     """
-    path = folder / ROWS_FILE
-    lines = list(csv.reader(whole_lines(path)))
-    if not lines or lines[0] != list(Row._fields):
-        raise RecordingError(f"'{path}': the first line is not the recorder's; "
-                             'give the folder of a recording')
-    rows = []
-    for number, fields in enumerate(lines[1:], start=2):
-        try:
-            rows.append(line_to_row(fields))
-        except (ValueError, TypeError) as error:
-            raise RecordingError(f"'{path}' line {number}: not a row ({error}); "
-                                 'remove the line') from error
+    path, rows = folder / ROWS_FILE, []
+    lines = csv.reader(whole_lines(path))
+    try:
+        if next(lines, None) != list(Row._fields):
+            raise RecordingError(f"'{path}': the first line is not the recorder's; "
+                                 'give the folder of a recording')
+        rows.extend(map(line_to_row, lines))
+    except (TypeError, ValueError, csv.Error) as error:
+        if isinstance(error, RecordingError):
+            raise
+        raise RecordingError(f"'{path}' line {len(rows) + 2}: not a row ({printable(error)}); "
+                             'remove the line') from error
     return rows
 
 
 def whole_lines(path: Path) -> list[str]:
     """Return the complete lines of a file."""
+    return read_text(path).split('\n')[:-1]
+
+
+def read_text(path: Path) -> str:
+    """Read a file of a recording; RecordingError if that cannot be done."""
     try:
-        return path.read_text().split('\n')[:-1]
+        return path.read_text('utf-8')
     except OSError as error:
         raise RecordingError(f"'{path}': {error.strerror}; give the folder of a recording"
                              ) from error
+    except UnicodeDecodeError as error:
+        raise RecordingError(f"'{path}': not text at byte {error.start} ({error.reason}); give "
+                             'the folder of a recording') from error
 
 
 # How a field is read, by the type of its column; an empty field is an unknown value.
-READERS = {str: str, int: int, float: lambda text: float(text or 'nan'),
+READERS = {str: printable, int: int, float: lambda text: float(text or 'nan'),
            int | None: lambda text: int(text) if text else None}
 
 
@@ -207,11 +272,53 @@ def line_to_row(fields: list[str]) -> Row:
 
 
 def read_changes(folder: Path) -> list[int]:
-    """Return the stamps of the scene changes [ns]."""
-    return [int(line) for line in whole_lines(folder / CHANGES_FILE)[1:]]
+    """Return the stamps of the scene changes [ns]; RecordingError if a line is not a number."""
+    path = folder / CHANGES_FILE
+    for number, line in enumerate(lines := whole_lines(path)[1:], start=2):
+        if not line.isdecimal() or len(line) > 19:
+            raise RecordingError(f"'{path}' line {number}: not a stamp in ns "
+                                 f"('{printable(line)}'); remove the line")
+    return list(map(int, lines))
+
+
+# What the entries of ``run.json`` are that a report is made of.
+KINDS = {'policies': dict, 'versions': dict, 'diagnostics': dict, 'remarks': list, 'silent': list,
+         'camera_period': (int, float), 'dropped': int, 'without_frame': int, 'driving': str,
+         'date': str, 'machine': str, 'arrivals': str}
+KIND_NAMES = {dict: 'an object', list: 'a list', str: 'a text', int: 'a whole number',
+              (int, float): 'a number of seconds'}
 
 
 def read_description(folder: Path) -> dict:
-    """Return ``run.json``; empty if the recorder was killed before it was written."""
+    """
+    Return ``run.json``; empty if the recorder was killed before it was written.
+
+    :raises RecordingError: If it is not what a recorder writes.
+    """
     path = folder / RUN_FILE
-    return json.loads(path.read_text()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        description = cleaned(json.loads(read_text(path)))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RecordingError(f"'{path}': not valid JSON ({error}); remove the file, and the "
+                             'report is made without it') from error
+    if not isinstance(description, dict):
+        raise RecordingError(f"'{path}': not an object; remove the file, and the report is made "
+                             'without it')
+    for key, kind in KINDS.items():
+        value = description.get(key)
+        if key in description and not isinstance(value, kind) or (
+                key == 'camera_period' and value is not None and not 0 < value < math.inf):
+            raise RecordingError(f"'{path}': {key} is {printable(json.dumps(value))} where "
+                                 f'{KIND_NAMES[kind]} is expected; correct or remove the entry')
+    return description
+
+
+def cleaned(data: Any) -> Any:
+    """Return data from a file with all its texts ``printable``."""
+    if isinstance(data, dict):
+        return {printable(key): cleaned(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [cleaned(each) for each in data]
+    return printable(data) if isinstance(data, str) else data

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 from stream_agent.measurement import plots
 from stream_agent.measurement.comparison import compare, Comparison, diagnostics_of
-from stream_agent.measurement.recording import RecordingError
+from stream_agent.measurement.recording import again, RecordingError, replace_file
 from stream_agent.measurement.summary import (
-    difference_cells, figure_cells, ms, remarks, sentences, table)
+    circumstances, difference_cells, figure_cells, ms, remarks, RULE, sentences, soonest, table)
 from stream_agent.measurement.traces import read_run
 
 REPORT_FILE = 'report.html'
@@ -42,9 +42,10 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
     """
     path = folder / REPORT_FILE
     try:
-        path.write_text(html(comparison))
+        replace_file(path, html(comparison))
     except OSError as error:
-        raise RecordingError(f"'{path}': {error.strerror}; choose another output") from error
+        raise RecordingError(f"'{path}': {error.strerror}; make room, or copy the folder "
+                             f'elsewhere, then {again(folder)}') from error
     return path
 
 
@@ -56,18 +57,16 @@ def html(comparison: Comparison) -> str:
         body += [tiles(comparison), plot_grid(comparison), '<h2>All figures</h2>',
                  figure_table(comparison)]
     if comparison.differences:
-        body += ['<h2>Differences on the same frames</h2>', difference_table(comparison)]
+        body += ['<h2>Differences on the same frames</h2>', difference_table(comparison),
+                 f'<p class="remarks">{escape(RULE)}</p>']
     body += [f'<p class="remarks">{escape(remark)}</p>' for remark in remarks(comparison)]
     run, description = comparison.run, comparison.run.description
     frames = len(run.stamps) - comparison.start_up
-    versions = [f'{name} {version}' for name, version in description.get('versions', {}).items()]
     return Template(TEMPLATE.read_text()).substitute(
         title=escape(f'Policies compared, {description.get("date", "date unknown")}'),
         conditions=f' · {frames} frames at {1 / run.period:.0f} Hz' if run.period else '',
         body='\n'.join(body),
-        circumstances=escape(' · '.join([
-            description.get('machine', 'machine unknown'), *versions,
-            'intervals: moving-block bootstrap over blocks of at least 2 s'])))
+        circumstances=escape(' · '.join(circumstances(comparison))))
 
 
 def tiles(comparison: Comparison) -> str:
@@ -82,7 +81,7 @@ def tiles(comparison: Comparison) -> str:
              'unknown' if np.isnan(effect) else f'{effect:.3f} rad/s'),
             ('scene change to first response',
              'no change' if not response.changes else 'not seen' if not len(response.frames)
-             else f'{ms(float(np.median(response.seconds)))} ms')))
+             else soonest(response))))
         cells.append(f'<section class="tile" style="border-top-color: {colour}">'
                      f'<h2>{escape(figures.label)}</h2><dl>{items}</dl></section>')
     return f'<div class="tiles">{"".join(cells)}</div>'
@@ -126,15 +125,16 @@ def text(comparison: Comparison) -> str:
     return '\n\n'.join(part for part in parts if part)
 
 
-def report(folder: Path) -> tuple[str, Path]:
+def report(folder: Path) -> Path:
     """
-    Compare a recording and write its report.
+    Compare a recording, print what came out, and write the report, which takes longer.
 
-    :returns: The text for the terminal, and the report's path.
+    :returns: The report's path.
     :raises RecordingError: If the folder is not a recording, or the report cannot be written.
     """
     comparison = compare(read_run(folder))
-    return text(comparison), write_report(comparison, folder)
+    print(f'\n{text(comparison)}\n', flush=True)
+    return write_report(comparison, folder)
 
 
 def main(args: list[str] | None = None) -> int:
@@ -144,11 +144,10 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('folder', type=Path, help='Folder of a recording, as results/latest')
     folder = parser.parse_args(args).folder
     try:
-        said, path = report(folder)
+        print(f'report: {report(folder)}')
     except RecordingError as error:
         print(f'report: {error}', file=sys.stderr)
         return 1
-    print(f'{said}\n\n{path}')
     return 0
 
 

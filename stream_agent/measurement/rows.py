@@ -10,7 +10,28 @@ from stream_agent.command import Command
 # A command that is this late [s] is useless; until then its row stays open.
 HORIZON = 1.0
 MOST_OPEN = 2000
+# Stamps of closed frames are known for so long [s]: a message that repeats one makes no new row.
+KNOWN_FOR = 2.0
+# The time between two calls of ``close`` counts as this much [s] at most. Longer ones mean that
+# nobody looked, and what has arrived in the meantime still waits in a queue.
+LONGEST_STEP = 0.5
 UNKNOWN = Command(float('nan'), float('nan'))
+# How times of arrival are measured.
+AT_ARRIVAL, WHEN_TAKEN = 'at arrival, by the middleware', 'when taken by the recorder'
+
+
+def arrivals_measured(received_ns: int | None, sent_ns: int, taken_ns: int) -> str:
+    """
+    Return which of the two a middleware does, by a message that was left waiting for a while.
+
+    Some middleware notes when a message came; other, such as Cyclone DDS, when it was taken.
+
+    :param received_ns: What the middleware says; None or 0 if it says nothing.
+    :param sent_ns: When the message was sent, by the same clock, as all of these.
+    :param taken_ns: When it was taken.
+    """
+    waited = (taken_ns - (received_ns or taken_ns)) > (taken_ns - sent_ns) / 2
+    return AT_ARRIVAL if waited and taken_ns > sent_ns else WHEN_TAKEN
 
 
 class Row(NamedTuple):
@@ -55,9 +76,14 @@ NO_ANSWER = _Answer(-1, None, UNKNOWN)
 
 
 class _Frame:
-    """A frame whose row is still open."""
+    """
+    A frame whose row is still open.
 
-    def __init__(self, opened: float, policies: Iterable[str]) -> None:
+    :param number: Counts the frames in the order in which they were opened.
+    """
+
+    def __init__(self, number: int, opened: float, policies: Iterable[str]) -> None:
+        self.number = number
         self.opened = opened
         self.arrival_ns: int | None = None
         self.reference: Command | None = None
@@ -71,6 +97,8 @@ class FrameMatcher:
 
     Messages of different topics arrive in any order, so nothing is matched before a frame is
     closed. The numbers of open frames and of the gate's commands kept for them are bounded.
+    Stamps are names of frames and no times here: one that is far off, or a clock that is set
+    back, closes no other frame.
 
     :param driving: The policy whose commands go through the gate; empty if none.
     :param clock: Returns the steady time [s].
@@ -85,8 +113,11 @@ class FrameMatcher:
         self._open: dict[int, _Frame] = {}
         self._gated: list[_Answer] = []
         self._driving_sent: list[int] = []
-        self._closed_until_ns = -1
-        self._last_answered_ns = dict.fromkeys(self._policies, -1)
+        # When closed, by the stamp; the first ones were closed first.
+        self._closed: dict[int, float] = {}
+        self._opened = 0
+        self._attended, self._last_look = 0.0, clock()
+        self._last_answered = dict.fromkeys(self._policies, -1)
         self.without_frame = 0
 
     def add_frame(self, stamp_ns: int, arrival_ns: int) -> None:
@@ -117,7 +148,7 @@ class FrameMatcher:
             del self._driving_sent[:-MOST_OPEN]
         if frame := self._frame(stamp_ns):
             frame.answers[policy].append(_Answer(sent_ns, arrival_ns, command))
-            self._last_answered_ns[policy] = max(stamp_ns, self._last_answered_ns[policy])
+            self._last_answered[policy] = max(frame.number, self._last_answered[policy])
 
     def add_gated(self, arrival_ns: int, sent_ns: int, command: Command) -> None:
         """Register a command of the gate."""
@@ -126,7 +157,8 @@ class FrameMatcher:
 
     def close(self) -> list[Row]:
         """Return the rows of frames for which no more messages are expected."""
-        oldest = self._clock() - HORIZON
+        self._attended, self._last_look = self._now(), self._clock()
+        oldest = self._attended - HORIZON
         rows = []
         while self._open:
             stamp_ns, frame = next(iter(self._open.items()))
@@ -145,7 +177,7 @@ class FrameMatcher:
         """
         rows = [row for stamp_ns, frame in self._open.items()
                 for row in self._rows(stamp_ns, frame) if row.arrival_ns is not None
-                or row.stamp_ns < self._last_answered_ns[row.policy]]
+                or frame.number < self._last_answered[row.policy]]
         self._open.clear()
         return rows
 
@@ -153,14 +185,22 @@ class FrameMatcher:
         """Return the open frame of that stamp; None if its rows are already made."""
         if stamp_ns in self._open:
             return self._open[stamp_ns]
-        if stamp_ns <= self._closed_until_ns:
+        if stamp_ns in self._closed:
             self.without_frame += 1
             return None
-        frame = self._open[stamp_ns] = _Frame(self._clock(), self._policies)
+        self._opened += 1
+        frame = self._open[stamp_ns] = _Frame(self._opened, self._now(), self._policies)
         return frame
 
+    def _now(self) -> float:
+        """Return the time [s] during which messages were looked after."""
+        return self._attended + min(self._clock() - self._last_look, LONGEST_STEP)
+
     def _rows(self, stamp_ns: int, frame: _Frame) -> list[Row]:
-        self._closed_until_ns = max(self._closed_until_ns, stamp_ns)
+        while self._closed and (next(iter(self._closed.values())) < self._attended - KNOWN_FOR
+                                or len(self._closed) > MOST_OPEN):
+            del self._closed[next(iter(self._closed))]
+        self._closed[stamp_ns] = self._attended
         if frame.arrival_ns is None and frame.reference is None:
             # No such frame was published here: a stop, or the answer to another camera.
             self.without_frame += sum(map(len, frame.answers.values()))

@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 from stream_agent.measurement.comparison import (
-    Comparison, Difference, late_limits, MeasuredResponse, PolicyFigures, UNSETTLED)
+    Comparison, Difference, ERROR_RESOLUTION, late_limits, LATENCY_RESOLUTION, MeasuredResponse,
+    PolicyFigures, UNSETTLED)
+from stream_agent.measurement.rows import WHEN_TAKEN
 
 # Fewer messages without a frame are normal: a stop at the end is not the answer to one.
 NOTABLE = 10
+RULE = (f'No difference: the interval is not wholly beyond {LATENCY_RESOLUTION * 1e3:g} ms, or '
+        f'{ERROR_RESOLUTION * 100:g} % of the mean error, by which two copies of a policy differ.')
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -33,8 +37,8 @@ def latency_sentence(difference: Difference, better: PolicyFigures, worse: Polic
     if difference.better is None:
         return f'Too few frames to say whether {better.label} or {worse.label} answered earlier.'
     if not difference.better:
-        return (f'No difference in latency between {better.label} and {worse.label}: '
-                f'{difference.interval.estimate * 1e3:+.3f} ms at the median.')
+        return (f'No difference in latency: {ms(better.latency["p50"])} ms at the median for '
+                f'{better.label}, {ms(worse.latency["p50"])} for {worse.label}.')
     low, high = sorted(map(abs, difference.interval[1:]))
     return (f'{better.label} answered {ms(abs(difference.interval.estimate))} ms earlier than '
             f'{worse.label} at the median (95 % interval {ms(low)} to {ms(high)} ms).')
@@ -96,7 +100,7 @@ def figure_rows(figures: PolicyFigures, period: float) -> dict[str, str]:
         'error in effect [rad/s], [m/s]': f'{figures.effect[1]:.4f}, {figures.effect[0]:.4f}',
         'first response, measured': measured_response(response),
         'first response, predicted':
-            'unknown' if response.predicted is None else f'frame {response.predicted}'}
+            'unknown' if response.predicted is None else frames(response.predicted)}
 
 
 def measured_response(response: MeasuredResponse) -> str:
@@ -105,8 +109,17 @@ def measured_response(response: MeasuredResponse) -> str:
         return 'no scene change'
     if not len(response.frames):
         return f'in 0 of {response.changes} changes'
-    return (f'frame {np.median(response.frames):.0f}, {ms(np.median(response.seconds))} ms '
-            f'({len(response.frames)} of {response.changes} changes)')
+    return f'{soonest(response)} ({len(response.frames)} of {response.changes} changes)'
+
+
+def soonest(response: MeasuredResponse) -> str:
+    """Return the medians of frames, 0 for the changed one itself, and of milliseconds."""
+    return f'{frames(np.median(response.frames))}, {ms(np.median(response.seconds))} ms'
+
+
+def frames(count: float) -> str:
+    """Return a number of frames in words."""
+    return f'{count:g} frame' if count == 1 else f'{count:g} frames'
 
 
 def difference_cells(difference: Difference) -> tuple[str, str, str]:
@@ -137,7 +150,7 @@ def table(comparison: Comparison) -> str:
             lines += ['', f'{difference.first} minus {difference.second}, with 95 % intervals; '
                       'less is better']
         lines.append('  {}: {}  {}'.format(*difference_cells(difference)))
-    return '\n'.join(lines)
+    return '\n'.join([*lines, *([RULE] if comparison.differences else [])])
 
 
 def remarks(comparison: Comparison) -> list[str]:
@@ -162,8 +175,29 @@ def remarks(comparison: Comparison) -> list[str]:
         said.append(f'{description["without_frame"]} messages had a stamp that is not of a frame '
                     'of the last second; check that all use the same camera and clock.')
     if description.get('dropped'):
-        said.append(f'{description["dropped"]} rows were dropped because the disk was too slow.')
+        said.append(f'{description["dropped"]} rows are missing, as the disk was too slow or '
+                    'full.')
+    run = comparison.run
+    if run.strays:
+        said.append(f'{frames(run.strays)} left out: stamped over 2 s from when the others come; '
+                    "check the camera's clock.")
+    if run.set_backs:
+        said.append(f'The clock was set back, or frames came again, {run.set_backs} times; what '
+                    'came then follows what came before.')
+    if description.get('arrivals') == WHEN_TAKEN:
+        said.append(f'Arrivals were measured {WHEN_TAKEN}, as the middleware does not note them: '
+                    'latencies include what a message waited for that.')
     return said
+
+
+def circumstances(comparison: Comparison) -> list[str]:
+    """Return machine, versions, and how times were measured."""
+    description = comparison.run.description
+    arrivals = description.get('arrivals')
+    return [description.get('machine', 'machine unknown'),
+            *(f'{name} {version}' for name, version in description.get('versions', {}).items()),
+            *([f'arrivals measured {arrivals}'] if arrivals else []),
+            'intervals: moving-block bootstrap over blocks of at least 2 s']
 
 
 def plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """A recording as arrays with one entry per frame, the same frames for every policy."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,11 @@ from pathlib import Path
 import numpy as np
 from stream_agent.measurement.recording import read_changes, read_description, read_rows
 from stream_agent.measurement.rows import Row
+
+# A stamp this far [ns] from where it belongs is that of another clock.
+FAR_NS = 2 * 10**9
+# Greater speeds, yaw rates and errors [m/s, rad/s, m] are not known: sums of them overflow.
+MOST = 1e6
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class RunTraces:
     :param traces: By the policy's name, in the order of the parameter ``policies``.
     :param changes: (N,), stamps [s] of the first frames that show a changed scene.
     :param description: The content of ``run.json``.
+    :param strays: Frames left out because their stamps are far from when they came.
+    :param set_backs: How often the clock was set back.
     """
 
     stamps: np.ndarray
@@ -47,6 +55,8 @@ class RunTraces:
     traces: dict[str, Trace]
     changes: np.ndarray
     description: dict = field(default_factory=dict)
+    strays: int = 0
+    set_backs: int = 0
 
     @property
     def period(self) -> float:
@@ -66,8 +76,13 @@ def read_run(folder: Path) -> RunTraces:
 
 def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: dict | None = None
              ) -> RunTraces:
-    """Make a recording of rows in any order."""
+    """Make a recording of rows in the order in which they were written."""
     description = description or {}
+    rows, strays = without_strays(rows)
+    rows, shifts, set_backs = on_one_clock(rows)
+    # A stamp that came twice is that of two frames, the first change on the first one.
+    changes_ns = [stamp_ns + (by.pop(0) if len(by := shifts.get(stamp_ns, [0])) > 1 else by[0])
+                  for stamp_ns in changes_ns]
     stamps_ns = sorted({row.stamp_ns for row in rows})
     start = stamps_ns[0] if stamps_ns else 0
     index = {stamp_ns: i for i, stamp_ns in enumerate(stamps_ns)}
@@ -76,10 +91,52 @@ def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: d
     for row in rows:
         known[index[row.stamp_ns]] = (row.reference_speed, row.reference_yaw_rate,
                                       row.lateral_error)
+    known[~(np.abs(known) < MOST)] = np.nan
     return RunTraces(seconds(stamps_ns, start), known[:, :2], known[:, 2],
                      {name: make_trace([row for row in rows if row.policy == name], index, start)
                       for name in names},
-                     seconds(sorted(changes_ns), start), description)
+                     seconds(sorted(changes_ns), start), description, strays, set_backs)
+
+
+def without_strays(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """Return the rows without frames whose stamps are far off, and the number of these frames."""
+    ages = {}
+    for row in rows:
+        came_ns = row.frame_arrival_ns or row.arrival_ns
+        if came_ns is not None:
+            ages.setdefault(row.stamp_ns, came_ns - row.stamp_ns)
+    usual = sorted(ages.values())[len(ages) // 2] if ages else 0
+    strays = {stamp_ns for stamp_ns, age in ages.items() if abs(age - usual) > FAR_NS}
+    return [row for row in rows if row.stamp_ns not in strays], len(strays)
+
+
+def on_one_clock(rows: Sequence[Row]) -> tuple[list[Row], dict[int, list[int]], int]:
+    """
+    Let the rows after a clock was set back follow those before it.
+
+    :returns: The rows, by how much [ns] the frames of each stamp were moved, and how often the
+        clock was set back: a new frame is far before the newest one, or has a stamp once more.
+    """
+    moved, shifts, set_backs = [], defaultdict(list), 0
+    shift, newest, known, seen = 0, None, set(), set()
+    for row in rows:
+        stamp_ns, key = row.stamp_ns, row[:3]
+        if key in seen or newest is not None and (
+                stamp_ns not in known and stamp_ns < newest - FAR_NS):
+            shift += newest + FAR_NS - stamp_ns
+            newest, set_backs = stamp_ns, set_backs + 1
+            known.clear()
+            seen.clear()
+        if stamp_ns not in known:
+            known.add(stamp_ns)
+            shifts[stamp_ns].append(shift)
+        seen.add(key)
+        newest = max(newest or stamp_ns, stamp_ns)
+        moved.append(row._replace(stamp_ns=stamp_ns + shift, **{
+            name: None if (ns := getattr(row, name)) is None else ns + shift
+            for name in ('arrival_ns', 'gated_arrival_ns', 'frame_arrival_ns')})
+            if shift else row)
+    return moved, shifts, set_backs
 
 
 def seconds(stamps_ns: Sequence[int | None], start_ns: int) -> np.ndarray:
@@ -96,4 +153,7 @@ def make_trace(rows: Sequence[Row], index: dict[int, int], start_ns: int) -> Tra
             first[index[row.stamp_ns]] = arrival, row.speed, row.yaw_rate, gated
         else:
             later.append((arrival, row.speed, row.yaw_rate))
-    return Trace(first[:, 0], first[:, 1:3], first[:, 3], np.array(later).reshape(-1, 3))
+    later = np.array(later).reshape(-1, 3)
+    for commands in (first[:, 1:3], later[:, 1:]):
+        commands[~(np.abs(commands) < MOST)] = np.nan
+    return Trace(first[:, 0], first[:, 1:3], first[:, 3], later)

@@ -17,12 +17,14 @@ from stream_agent.bounded_settings import free_text, quantity, several
 from stream_agent.gate.settings import BaseSettings
 from stream_agent.images import image_transport, stamp_of_serialized
 from stream_agent.measurement.machine import machine, versions
-from stream_agent.measurement.recording import make_folder, RecordingError, Writer
-from stream_agent.measurement.rows import FrameMatcher
+from stream_agent.measurement.recording import (
+    again, make_folder, printable, RecordingError, Writer)
+from stream_agent.measurement.rows import (
+    arrivals_measured, AT_ARRIVAL, FrameMatcher, WHEN_TAKEN)
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    image_source, read_command_type, received_ns, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS,
-    WATCH_FRAME_QOS, watch_gate)
+    image_source, ns_to_stamp, read_command_type, received_ns, stamp_to_ns, twist_to_command,
+    WATCH_COMMAND_QOS, WATCH_FRAME_QOS, watch_gate)
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 
 CLOSE_PERIOD = 0.25
@@ -32,6 +34,8 @@ SILENCE = 5.0
 WRITE_TIMEOUT = 3.0
 # Share of the camera period; the remainder is enough to handle all messages.
 REST = 0.6
+# The recorder's message to itself: sent so often [s] until it comes, and left waiting so long.
+PROBE_TOPIC, PROBE_PERIOD, PROBE_PAUSE = '~/arrival_probe', 0.1, 0.02
 
 
 @dataclass(frozen=True)
@@ -69,24 +73,30 @@ class RecorderNode(Node):
         self.policies = parse_policies(self.get_parameter('policies').value)
         self.driving = self.get_parameter('driving').value
         if self.driving and self.driving not in self.policies:
-            raise ValueError(f"driving: no policy named '{self.driving}'; "
+            raise ValueError(f"driving: no policy named '{printable(self.driving)}'; "
                              f"policies are {', '.join(self.policies)}")
+        #: Set to 1 if the recording is not complete, or its report is not made.
+        self.exit_code = 0
         self._rest = REST * min(self.get_parameter('camera_period').value, 0.1)
         self._rows = FrameMatcher(self.policies, self.driving)
         self._diagnostics: dict[str, dict[str, str]] = {}
         self._heard: set[str] = set()
+        self._said = ''
         self._conditions = {
             'date': time.strftime('%Y-%m-%d %H:%M'), 'machine': machine(),
             'versions': {**versions('stream_agent', 'numpy', 'torch', 'rclpy'),
                          'middleware': rclpy.get_rmw_implementation_identifier()},
             'policies': self.policies, 'driving': self.driving,
-            'camera_period': self.get_parameter('camera_period').value}
+            'camera_period': self.get_parameter('camera_period').value, 'arrivals': WHEN_TAKEN}
         folder = make_folder(Path(self.get_parameter('output').value).expanduser())
         self._writer = Writer(folder, self.get_parameter('queue_size').value)
         self._subscribe()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(CLOSE_PERIOD, self.close_rows, clock=steady)
         self.create_timer(DESCRIBE_PERIOD, self.describe, clock=steady)
+        self._probe_pub = self.create_publisher(Header, PROBE_TOPIC, 1)
+        self._probe_sub = self.create_subscription(Header, PROBE_TOPIC, self.on_probe, 1)
+        self._probe_timer = self.create_timer(PROBE_PERIOD, self.probe, clock=steady)
         self._silence_timer = self.create_timer(SILENCE, self.warn_of_silence, clock=steady)
         self.get_logger().info(f"recording {', '.join(self.policies)} to '{folder}'")
 
@@ -113,12 +123,32 @@ class RecorderNode(Node):
         Store a frame's stamp, and sleep until most answers to it have arrived.
 
         Waking up once for all of them costs a third less than once for each, on cores that the
-        policies need. It distorts nothing, as the middleware measures arrivals.
+        policies need. It distorts nothing where the middleware measures arrivals; elsewhere, and
+        with messages that have waited already, there is no pause.
         """
         self._heard.add('image')
-        self._rows.add_frame(stamp_of_serialized(data), received_ns(self, info))
-        if not self.get_clock().ros_time_is_active:
+        arrival_ns = received_ns(self, info)
+        self._rows.add_frame(stamp_of_serialized(data), arrival_ns)
+        late = (time.time_ns() - arrival_ns) * 1e-9 > self._rest / 2
+        if self._conditions['arrivals'] == AT_ARRIVAL and not late:
             time.sleep(self._rest)
+
+    def probe(self) -> None:
+        """Send a message to this node, and let it wait; until one has come, nothing may wait."""
+        self._probe_sent_ns = time.time_ns()
+        self._probe_pub.publish(Header(stamp=ns_to_stamp(Header().stamp, self._probe_sent_ns)))
+        time.sleep(PROBE_PAUSE)
+
+    def on_probe(self, msg: Header, info: dict) -> None:
+        """Find out whether the middleware notes when a message comes or when it is taken."""
+        if stamp_to_ns(msg.stamp) != self._probe_sent_ns:
+            return
+        if not self.get_clock().ros_time_is_active:
+            self._conditions['arrivals'] = arrivals_measured(
+                info.get('received_timestamp'), self._probe_sent_ns, time.time_ns())
+        self.destroy_timer(self._probe_timer)
+        self.destroy_subscription(self._probe_sub)
+        self.destroy_publisher(self._probe_pub)
 
     def on_reference(self, msg: TwistStamped) -> None:
         """Store the reference command for a frame."""
@@ -165,6 +195,10 @@ class RecorderNode(Node):
 
     def describe(self) -> None:
         """Hand over to the writer under which conditions the rows were recorded."""
+        if (error := self._writer.error) != self._said:
+            self._said = error
+            self.get_logger().error(f'rows cannot be written: {error}; make room, it is tried '
+                                    'again' if error else 'rows can be written again')
         # Copied, as the writer reads it in its own thread.
         self._writer.describe({
             **self._conditions, 'silent': self.silent(), 'dropped': self._writer.dropped,
@@ -188,22 +222,29 @@ class RecorderNode(Node):
             self.get_logger().warning(sentence)
 
     def stop(self) -> None:
-        """Write what is left, print the comparison, and write the report."""
+        """Write what is left; only then print the comparison, and write the report."""
+        self.exit_code = 1
         self._writer.put_rows(self._rows.finish())
         self.describe()
-        if not self._writer.close(WRITE_TIMEOUT):
+        folder, complete = self._writer.folder, self._writer.close(WRITE_TIMEOUT)
+        if not complete or self._writer.dropped:
             self.get_logger().error(
-                f"recording '{self._writer.folder}' is not complete, {self._writer.dropped} rows "
-                f'are missing: {self._writer.error}; no report is written')
+                f"recording '{folder}' is not complete, {self._writer.dropped} rows are missing: "
+                f"{self._writer.error or 'the disk was too slow'}")
+        if not complete:
+            self.get_logger().error(f'no report is written; of what there is, {again(folder)} '
+                                    'makes one')
             return
+        self.get_logger().info(f"recorded to '{folder}'; if the report is stopped, "
+                               f'{again(folder)} makes it')
         # Plots take a second to import, and are not needed while the robot drives.
         from stream_agent.measurement.report import report
         try:
-            text, path = report(self._writer.folder)
+            print(f'report: {report(folder)}', flush=True)
         except RecordingError as error:
             self.get_logger().error(f'no report: {error}')
             return
-        print(f'\n{text}\n\nreport: {path}', flush=True)
+        self.exit_code = 1 if self._writer.dropped else 0
 
 
 def parse_policies(given: Sequence[str]) -> dict[str, str]:
@@ -218,8 +259,11 @@ def parse_policies(given: Sequence[str]) -> dict[str, str]:
     for entry in given:
         name, _, topic = (part.strip() for part in entry.partition('='))
         if not name or not topic:
-            raise ValueError(f"policies: '{entry}' is not of the form 'name=topic'; "
+            raise ValueError(f"policies: '{printable(entry)}' is not of the form 'name=topic'; "
                              "write for example 'agent=policy_command'")
+        if name != printable(name):
+            raise ValueError(f"policies: '{printable(name)}' is too long or has characters that "
+                             'cannot be printed; give a plain name')
         if name in policies:
             raise ValueError(f"policies: '{name}' is given twice; give every policy its own name")
         policies[name] = topic
@@ -229,5 +273,13 @@ def parse_policies(given: Sequence[str]) -> dict[str, str]:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Record until SIGINT or SIGTERM, then write the report."""
-    return process.run(RecorderNode, args, (RecorderSettings, BaseSettings))
+    """Record until SIGINT or SIGTERM, then write the report; 1 if either is not complete."""
+    made: list[RecorderNode] = []
+
+    def make() -> RecorderNode:
+        made.append(RecorderNode())
+        return made[0]
+
+    # What was lost is known only once the node has stopped.
+    return process.run(make, args, (RecorderSettings, BaseSettings)) or max(
+        (node.exit_code for node in made), default=0)

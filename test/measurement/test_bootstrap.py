@@ -22,7 +22,8 @@ def test_two_copies_of_one_policy_show_no_difference_in_95_percent_of_runs(stati
     runs, none = 200, 0
     for seed in range(runs):
         one, other = (np.abs(wandering(random, 600, 0.3)) for _ in range(2))
-        interval = paired_interval(one - other, PERIOD, statistic, seed, resamples=200)
+        interval = paired_interval(np.stack([one, other], axis=1), PERIOD, statistic, seed,
+                                   resamples=200)
         none += interval.low <= 0 <= interval.high
     # 95 % of 200 runs, give or take what 200 runs scatter.
     assert 0.91 <= none / runs <= 0.99
@@ -56,6 +57,23 @@ def test_identical_policies_differ_by_exactly_nothing():
 def test_frames_without_both_answers_are_left_out():
     values = np.tile([1.0, np.nan], 100)
     assert paired_interval(values, PERIOD) == (1, 1, 1)
+
+
+@pytest.mark.parametrize('statistic, measure', [('mean', np.mean), ('median', np.median)])
+def test_a_difference_is_that_of_the_two_figures(statistic, measure):
+    """The median of the differences would be another number, and has another sign here."""
+    one, other = np.array([0.0, 0.0, 3.0] * 100), np.array([1.0, 1.0, -5.0] * 100)
+    one[::6], other[3::9] = np.nan, np.nan
+    interval = paired_interval(np.stack([one, other], axis=1), PERIOD, statistic)
+    assert interval.estimate == measure(one[~np.isnan(one)]) - measure(other[~np.isnan(other)])
+    assert interval.low <= interval.estimate <= interval.high
+
+
+def test_what_moves_both_alike_is_no_uncertainty():
+    """Frames are drawn for both policies together."""
+    shared = wandering(np.random.default_rng(6), 1350, 0.3)
+    interval = paired_interval(np.stack([shared + 0.1, shared], axis=1), PERIOD)
+    assert interval == pytest.approx((0.1, 0.1, 0.1))
 
 
 def test_few_frames_have_an_estimate_and_no_interval():

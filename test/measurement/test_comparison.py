@@ -22,6 +22,7 @@ def comparison_of(policies, seconds=20.0, **description):
 
 
 def test_classes_are_those_of_ros2_performance():
+    """Late, too late, lost (C3)."""
     latencies = np.array([1e-3, 5e-3, 5.1e-3, 33e-3, 33.4e-3, 1.0, NAN])
     assert classify(latencies, 1 / 30) == {'on time': 2, 'late': 2, 'too late': 2, 'lost': 1}
 
@@ -80,7 +81,7 @@ def test_lateness_alone_shows_in_effect_and_not_in_the_error_per_frame():
 
 
 def test_two_copies_of_one_policy(monkeypatch):
-    """A/A through the whole comparison: no difference in at least 95 % of 40 runs."""
+    """A/A through the whole comparison: no difference in at least 95 % of 40 runs (C4)."""
     monkeypatch.setattr('stream_agent.measurement.comparison.paired_interval',
                         partial(paired_interval, resamples=200))
     none = Counter()
@@ -108,6 +109,18 @@ def test_the_lateral_error_is_that_of_the_driving_policy():
     figures = compare(make_run(rows, [], {'driving': 'agent'})).figures
     assert figures['agent'].lateral == pytest.approx(np.sqrt((0.03 ** 2 + 0.04 ** 2) / 2))
     assert np.isnan(figures['baseline'].lateral)
+
+
+def test_a_change_in_the_start_up_takes_no_frames_from_the_lateral_error():
+    """Frames 30 to 90 are not settled, and of 0 to 120 not all were answered: 120 on count."""
+    rows, _ = winding_road({'agent': EARLY, 'baseline': LATE}, 10.0)
+    rows = [row._replace(lateral_error=0.5 if row.stamp_ns < ns(5) else 0.03,
+                         arrival_ns=row.arrival_ns if row.policy == 'agent'
+                         or row.stamp_ns >= ns(4) else None) for row in rows]
+    comparison = compare(make_run(rows, [ns(1)], {'driving': 'agent'}))
+    assert comparison.start_up == 120
+    assert comparison.figures['agent'].lateral == pytest.approx(
+        np.sqrt((30 * 0.5 ** 2 + 150 * 0.03 ** 2) / 180))
 
 
 def test_frames_before_every_policy_answered_are_left_out():

@@ -1,6 +1,8 @@
 import gc
 import os
 from pathlib import Path
+import subprocess
+import sys
 import time
 
 import pytest
@@ -84,7 +86,7 @@ def test_the_oldest_rows_are_dropped(tmp_path, rows):
     writer = Writer(tmp_path, queue_size=10)
     writer.put_rows(rows)
     writer.close(5.0)
-    assert writer.dropped == len(rows) - 10
+    assert writer.dropped == read_description(tmp_path)['dropped'] == len(rows) - 10
     assert [row.stamp_ns for row in read_rows(tmp_path)] == [row.stamp_ns for row in rows[-10:]]
 
 
@@ -93,6 +95,75 @@ def test_a_full_disk_is_named_and_what_is_missing_counted(rows):
     writer.put_rows(rows[:5])
     assert not writer.close(5.0)
     assert writer.error == "'/proc/self': No such file or directory"
+
+
+def on_a_small_disk(folder, code):
+    """Run code, in a process of its own, to which a file of 5,000 bytes is a full disk."""
+    done = subprocess.run([sys.executable, '-c', f"""
+import resource, sys, time
+sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]!r}
+from pathlib import Path
+from stream_agent.measurement.recording import read_description, read_rows, Writer
+from support.recordings import winding_road
+
+rows = winding_road({{'agent': {{'latency': 3e-3}}}}, 4.0)[0]
+folder = Path({str(folder)!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
+writer = Writer(folder, 1000)
+{code}"""], capture_output=True, text=True)
+    assert not done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.child_process
+def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path):
+    """The limit ends a write in the middle of a row, and nothing is lost once it is lifted."""
+    assert on_a_small_disk(tmp_path, """
+writer.put_rows(rows)
+end = time.monotonic() + 10
+while not writer.error and time.monotonic() < end:
+    time.sleep(0.02)
+torn = (folder / 'rows.csv').stat().st_size
+print(writer.error, torn, len(read_rows(folder)) == writer.written, writer.dropped)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+print(writer.close(5.0), repr(writer.error), writer.dropped, len(read_rows(folder)) == len(rows))
+""") == [f"'{tmp_path}': File too large 5000 True 0", "True '' 0 True"]
+
+
+@pytest.mark.child_process
+def test_a_disk_that_stays_full_leaves_what_was_written(tmp_path):
+    """As on a full disk, the file stays as it is; the description before is left, too."""
+    assert on_a_small_disk(tmp_path, """
+writer.describe({'machine': 'this one'})
+time.sleep(0.7)
+writer.put_rows(rows)
+writer.describe({'machine': 'long' * 5000})
+print(writer.close(5.0), writer.error, len(rows) - writer.dropped == len(read_rows(folder)) > 20)
+print(read_description(folder), sorted(path.name for path in folder.iterdir()))
+""") == [
+        f"False '{tmp_path}': File too large True",
+        "{'machine': 'this one'} ['rows.csv', 'run.json', 'scene_changes.csv']"]
+
+
+def test_names_with_commas_and_quotes_are_read_again(tmp_path, rows):
+    names = ['a,b', 'say "so"', "it's", 'α β']
+    writer = Writer(tmp_path, 1000)
+    writer.put_rows([rows[0]._replace(policy=name) for name in names])
+    assert writer.close(5.0)
+    assert [row.policy for row in read_rows(tmp_path)] == names
+
+
+def test_rows_do_not_follow_a_link_out_of_their_folder(tmp_path, rows):
+    folder, other = tmp_path / 'recording', tmp_path / 'precious'
+    folder.mkdir()
+    other.write_text('mine')
+    (folder / ROWS_FILE).symlink_to(other)
+    (folder / '.run.json').symlink_to(other)
+    writer = Writer(folder, 1000)
+    writer.put_rows(rows)
+    writer.describe({})
+    assert not writer.close(5.0)
+    assert other.read_text() == 'mine'
 
 
 def test_folders_are_named_by_time_and_latest_is_the_last(tmp_path):

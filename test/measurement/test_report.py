@@ -1,18 +1,26 @@
+from html import escape
 from html.parser import HTMLParser
 import json
+from pathlib import Path
 import re
 from xml.etree import ElementTree
 
 from matplotlib import rc_context
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 import numpy as np
 import pytest
+from stream_agent.measurement import report
 from stream_agent.measurement.bootstrap import Interval
-from stream_agent.measurement.comparison import compare
-from stream_agent.measurement.plots import labels_of, REPORT_STYLE, shortened
+from stream_agent.measurement.comparison import (
+    compare, ERROR_RESOLUTION, LATENCY_RESOLUTION)
+from stream_agent.measurement.plots import (
+    COLOURS, draw, error_against_latency, first_responses, labels_of, latency_distribution,
+    NARROW, REPORT_STYLE, shortened, stage_split, style_of)
 from stream_agent.measurement.recording import Writer
-from stream_agent.measurement.report import html, main, PLOTS, text
-from stream_agent.measurement.summary import plain, sentences
+from stream_agent.measurement.report import html, main, PLOTS, text, tiles
+from stream_agent.measurement.rows import AT_ARRIVAL, WHEN_TAKEN
+from stream_agent.measurement.summary import figure_rows, plain, RULE, sentences
 from stream_agent.measurement.traces import make_run
 from support.recordings import ns, PERIOD, winding_road
 
@@ -105,27 +113,110 @@ def test_the_page_begins_with_what_came_out(page):
 def test_the_page_has_the_figures_it_was_given(page):
     words = ' '.join(read(page).words)
     for figure in ('3.00 ms', '15.0 ms', '600 frames at 30 Hz', '3.00 / 3.00 / 3.00',
-                   '36.3 ms', 'frame 1, 36.3 ms (3 of 3 changes)', '-12.000 [-12.000, -12.000]',
+                   '1 frame, 36.3 ms', '1 frame, 36.3 ms (3 of 3 changes)',
+                   '-12.000 [-12.000, -12.000]',
                    'robot <7>: Cortex & Co, 4 cores', 'numpy 2.4.6', '2026-11-21 02:50'):
         assert figure in words
+
+
+def by_title_of(lines):
+    width = max(len(line.split('  ')[0]) for line in lines[1:15])
+    return {line[:width].strip(): re.split(r'  +', line[width:].strip()) for line in lines[1:15]}
+
+
+def html_without_plots(comparison):
+    """Return the page, without what takes nearly all of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, 'plot_grid', lambda _: '')
+        return html(comparison)
+
+
+@pytest.mark.parametrize('jitter, found', [(1e-3, 'No difference'), (8e-3, 'answered')])
+def test_headline_cards_table_and_differences_are_one_statistic(jitter, found):
+    """Where it scatters, the median of the differences is not the difference of the medians."""
+    comparison = comparison_of({
+        'agent': {'latency': 3e-3, 'jitter': 1e-3, 'noise': 0.01, 'lost': 0.05},
+        'baseline': {'latency': 3e-3, 'jitter': jitter, 'noise': 0.01, 'lost': 0.02}})
+    page, lines = html_without_plots(comparison), text(comparison).splitlines()
+    words = ' '.join(read(page).words)
+    (headline, *_), by_title = sentences(comparison), by_title_of(lines)
+    assert found in headline and headline in words and headline in lines
+    cards = [float(number) for number in re.findall(r'<dd>([\d.]+) ms</dd>', page)]
+    medians = [float(cell.split()[0]) for cell in by_title['latency p50/90/99/99.9/worst [ms]']]
+    assert cards == medians
+    (difference,) = re.findall(r'^  latency \[ms\]: (\S+) ', '\n'.join(lines), re.MULTILINE)
+    assert difference in words
+    assert float(difference) == pytest.approx(medians[0] - medians[1], abs=0.011)
+    assert abs(medians[0] - medians[1]) > 0.001
+    effects = [figures.effect[1] for figures in comparison.figures.values()]
+    assert re.findall(r'<dd>([\d.]+) rad/s</dd>', page) == [f'{one:.3f}' for one in effects]
+    by_name = {one.quantity: one for one in comparison.differences}
+    assert by_name['yaw rate error in effect'].interval.estimate == pytest.approx(
+        effects[0] - effects[1], abs=1e-12)
+
+
+DOCS = Path(__file__).parents[2] / 'docs'
+
+
+def test_the_rule_is_one(page):
+    """Terminal, page and documentation say of no difference what the code does."""
+    assert RULE in text(comparison_of()).splitlines()
+    assert RULE in ' '.join(read(page).words)
+    rule = RULE.removeprefix('No difference: ')
+    assert rule in ' '.join((DOCS / 'results.md').read_text().split())
+    latency, error = map(float, re.findall(r'(\S+) ms, or (\S+) %', rule)[0])
+    assert (latency / 1000, error / 100) == (LATENCY_RESOLUTION, ERROR_RESOLUTION)
+
+
+def test_responses_are_counted_alike_everywhere(page):
+    """Frames after the change; 0 is the changed frame itself, as in an agent's diagnostics."""
+    comparison = comparison_of()
+    assert [f.response.predicted for f in comparison.figures.values()] == [1, 0]
+    assert [f.response.counts for f in comparison.figures.values()] == [{1: 3}, {0: 3}]
+    by_title = by_title_of(text(comparison).splitlines())
+    assert re.findall(r'<dd>(\d frames?), [\d.]+ ms</dd>', page) == ['1 frame', '0 frames']
+    assert [cell.split(',')[0] for cell in by_title['first response, measured']] == [
+        '1 frame', '0 frames'] == by_title['first response, predicted']
+    assert 'frames after the change until the first response' in page
+
+
+def test_the_readme_shows_the_figures_of_the_results():
+    """Both are from one run, printed as the report prints it."""
+    lines = (DOCS / 'results.md').read_text().split('```\n')[1].splitlines()
+    by_title = by_title_of(lines)
+    assert list(figure_rows(comparison_of().figures['agent'], PERIOD)) == list(by_title)
+    rows = dict(re.findall(r'^\| ([^|]+) \| ([^|]+ \| [^|]*)\|$',
+                           (DOCS.parent / 'README.md').read_text(), re.MULTILINE))
+    levels = [cell.split(' / ') for cell in by_title['latency p50/90/99/99.9/worst [ms]']]
+    assert rows['latency p50 / p99'].strip() == ' | '.join(
+        f'{one[0]} / {one[2]} ms' for one in levels)
+    gated = by_title["to the gate's command [ms]"][0].split(' / ')
+    assert rows["to the gate's command p50 / p99"].split(' | ')[0] == f'{gated[0]} / {gated[2]} ms'
+    on_time = 'on time, up to 5.00 ms'
+    assert rows[on_time].strip() == ' | '.join(by_title[on_time])
+    effects = [cell.split(',')[0] for cell in by_title['error in effect [rad/s], [m/s]']]
+    assert rows['yaw rate error in effect'].strip() == ' | '.join(
+        f'{float(one):.3f} rad/s' for one in effects)
+    assert all(re.match(r'\d+ frames?, ', cell) for cell in by_title['first response, measured'])
 
 
 def test_the_terminal_shows_the_same_figures():
     lines = text(comparison_of()).splitlines()
     assert lines[0].split() == ['agent', '(streaming)', 'baseline', '(sequential)']
-    by_title = {line[:34].strip(): re.split(r'  +', line[34:].strip()) for line in lines[1:15]}
+    by_title = by_title_of(lines)
     assert by_title['frames'] == ['600', '600']
     assert by_title['on time, up to 5.00 ms'] == ['100.00 %', '0.00 %']
     assert by_title['late, over 5.00 ms'] == ['0 (0.00 %)', '600 (100.00 %)']
     assert by_title['lateral error RMS [m]'] == ['-', '-']
-    assert by_title['first response, predicted'] == ['frame 1', 'frame 0']
+    assert by_title['first response, predicted'] == ['1 frame', '0 frames']
     assert '  latency [ms]: -12.000 [-12.000, -12.000]  agent is better' in lines
 
 
 def test_no_difference_is_said_in_words():
     same = {'latency': 3e-3, 'noise': 0.02, 'jitter': 1e-3}
     first, second = sentences(comparison_of({'agent': same, 'baseline': same}))
-    assert first.startswith('No difference in latency between agent (streaming) and baseline')
+    assert re.fullmatch(r'No difference in latency: \d\.\d\d ms at the median for agent '
+                        r'\(streaming\), \d\.\d\d for baseline \(sequential\)\.', first)
     assert second.startswith('No difference in error in effect: 0.0')
 
 
@@ -170,7 +261,7 @@ def test_little_or_nothing_makes_a_page_too(rows):
 def test_dropped_rows_and_strangers_are_reported():
     said = text(comparison_of(seconds=2.0, description={
         **DESCRIPTION, 'dropped': 7, 'without_frame': 40}))
-    assert '7 rows were dropped because the disk was too slow.' in said
+    assert '7 rows are missing, as the disk was too slow or full.' in said
     assert ('40 messages had a stamp that is not of a frame of the last second; check that all '
             'use the same camera and clock.') in said
 
@@ -180,6 +271,170 @@ def test_names_are_text_and_not_markup():
                               description={'policies': {'<b>': 'x', 'a&b': 'y'}}))
     assert '<b>' not in page
     assert '<b> answered 8.00 ms earlier than a&b' in ''.join(read(page).words)
+
+
+def test_a_name_is_no_formula_no_markup_and_no_comment():
+    names = '$x^{ & <i>', r'_it\'s, "so" $\frac{$'
+    comparison = comparison_of(dict(zip(names, POLICIES.values())), description={})
+    assert all(escape(name) in tiles(comparison) for name in names)
+    for _, _, plot, size in PLOTS:
+        said = ''.join(ElementTree.fromstring(draw(plot, comparison, size)).itertext())
+        assert all(name in said for name in names), plot
+
+
+def record(folder, names, seconds=3.0, **description):
+    """Record policies of those names and POLICIES' kinds, through the disk."""
+    rows, changes = winding_road(dict(zip(names, POLICIES.values())), seconds)
+    writer = Writer(folder, 1000)
+    writer.put_rows(rows)
+    writer.describe({**DESCRIPTION, 'driving': '', 'policies': dict.fromkeys(names, 'topic'),
+                     **description})
+    assert writer.close(5.0)
+    return rows
+
+
+def test_names_from_outside_control_nothing(tmp_path, capsys):
+    """S4: neither a terminal, nor the page, nor a path."""
+    evil, endless = '\x1b[2J\x07../../x\r\n,"\x9b31m', 'long' * 1000
+    record(tmp_path, [evil, endless], machine='\x1b]0;title\x07', remarks=['a\x00\u202eb'],
+           versions={'\x1b[31m': '\n'})
+    before = {path.name for path in tmp_path.parent.iterdir()}
+    assert main([str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    page = (tmp_path / 'report.html').read_text()
+    for text_ in (shown, page):
+        assert not re.search('[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]', text_)
+        assert 'long' * 49 in text_ and 'long' * 50 not in text_
+        assert '[2J' in text_ and '../../x' in text_
+    read(page)
+    assert {path.name for path in tmp_path.parent.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'report.html', 'rows.csv', 'run.json', 'scene_changes.csv']
+
+
+def test_a_report_is_written_into_its_folder_only(tmp_path, capsys):
+    """A link in place of the report, or of the file it is made in, is replaced, not followed."""
+    folder, other = tmp_path / 'recording', tmp_path / 'precious'
+    folder.mkdir()
+    other.write_text('mine')
+    record(folder, ['agent', 'baseline'])
+    for name in ('report.html', '.report.html'):
+        (folder / name).symlink_to(other)
+    assert main([str(folder)]) == 0
+    assert other.read_text() == 'mine'
+    assert not (folder / 'report.html').is_symlink()
+
+
+@pytest.mark.parametrize('file, old, new, sentence', [
+    ('rows.csv', 'agent,0,', 'agent,first,',
+     "line 2: not a row (invalid literal for int() with base 10: 'first'); remove the line"),
+    ('rows.csv', 'stamp_ns', 'stamp', "the first line is not the recorder's; give the folder of "
+                                      'a recording'),
+    ('rows.csv', 'agent,0,', 'agent,0\0,', 'line 2: not a row'),
+    ('scene_changes.csv', '\n', '\nsoon\n', "line 2: not a stamp in ns ('soon'); remove the line"),
+    ('run.json', '"camera_period": 0.03', '"camera_period": "fast", "x": 0.03',
+     'camera_period is "fast" where a number of seconds is expected; correct or remove the entry'),
+    ('run.json', '"camera_period": 0.03', '"camera_period": -0.03',
+     'where a number of seconds is expected; correct or remove the entry'),
+    ('run.json', '"policies": {', '"policies": 3, "x": {',
+     'policies is 3 where an object is expected; correct or remove the entry'),
+    ('run.json', '{', '', 'not valid JSON'),
+    ('run.json', '{', '[{}]', 'not valid JSON')])
+def test_what_is_not_a_recording_is_a_sentence(tmp_path, capsys, file, old, new, sentence):
+    record(tmp_path, ['agent', 'baseline'], 1.0)
+    path = tmp_path / file
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new, 1))
+    assert main([str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == '' and shown.err.startswith(f"report: '{path}'") and sentence in shown.err
+    assert shown.err.count('\n') == 1
+
+
+def test_words_in_the_diagnostics_are_no_numbers():
+    """They come from whoever publishes on the topic, and must not cost the report."""
+    said = {'pattern': 7, 'first response frame': '²', 'respond p50': 'fast', 'convert p50': 'nan',
+            'publish p50': None}
+    comparison = comparison_of(description={**DESCRIPTION, 'diagnostics': {
+        'agent: frames': said, 'baseline: frames': ['nothing']}})
+    assert draw(stage_split, comparison, NARROW)
+    assert comparison.figures['agent'].response.predicted is None
+    assert comparison.figures['agent'].label == 'agent (7)'
+
+
+def test_commands_that_are_no_numbers_are_unknown():
+    rows, changes = winding_road(POLICIES, 5.0)
+    rows = [row._replace(speed=float('inf'), yaw_rate=1e300, reference_yaw_rate=float('-inf'))
+            if i % 3 == 0 else row for i, row in enumerate(rows)]
+    page = html(compare(make_run(rows, changes, DESCRIPTION)))
+    assert 'inf' not in re.sub(r'info|first', '', ' '.join(read(page).words))
+
+
+def test_frames_of_another_clock_are_said_and_left_out():
+    rows, changes = winding_road(POLICIES, 10.0, driving='agent')
+    hour = 3600 * 10**9
+    stray = [row._replace(stamp_ns=row.stamp_ns + hour) if 200 <= i < 202 else row
+             for i, row in enumerate(rows)]
+    comparison = compare(make_run(stray, changes, DESCRIPTION))
+    assert comparison.figures['agent'].frames == 299
+    assert len(comparison.run.stamps) == 299 and comparison.run.stamps[-1] < 10
+    assert ("1 frame left out: stamped over 2 s from when the others come; check the camera's "
+            'clock.') in text(comparison)
+
+
+def test_a_clock_that_is_set_back_leaves_everything_comparable():
+    rows, changes = winding_road(POLICIES, 20.0, driving='agent')
+    back = 3 * 10**9
+
+    def moved(row):
+        return row._replace(stamp_ns=row.stamp_ns - back, arrival_ns=row.arrival_ns - back,
+                            frame_arrival_ns=row.frame_arrival_ns - back)
+
+    late = [i for i, row in enumerate(rows) if row.stamp_ns >= ns(12)]
+    rows = [*rows[:late[0]], *map(moved, rows[late[0]:])]
+    comparison = compare(make_run(rows, [*changes[:2], changes[2] - back], DESCRIPTION))
+    assert comparison.run.set_backs == 1
+    assert (np.diff(comparison.run.stamps) > 0).all()
+    assert [f.frames for f in comparison.figures.values()] == [600, 600]
+    assert [f.classes['lost'] for f in comparison.figures.values()] == [0, 0]
+    assert [f.response.counts for f in comparison.figures.values()] == [{1: 3}, {0: 3}]
+    assert 'The clock was set back, or frames came again, 1 times;' in text(comparison)
+
+
+def test_the_same_frames_again_are_further_frames():
+    """A recording that is played twice in simulated time has the same stamps."""
+    rows, _ = winding_road(POLICIES, 5.0)
+    comparison = compare(make_run([*rows, *rows], [ns(2), ns(2)], DESCRIPTION))
+    assert comparison.figures['agent'].frames == 300
+    assert comparison.run.set_backs == 1
+    assert comparison.run.changes == pytest.approx([2.0, comparison.run.stamps[150] + 2.0])
+
+
+@pytest.mark.parametrize('arrivals, remark', [(AT_ARRIVAL, False), (WHEN_TAKEN, True)])
+def test_how_arrivals_were_measured_is_said(arrivals, remark):
+    comparison = comparison_of(seconds=2.0, description={
+        **DESCRIPTION, 'arrivals': arrivals, 'versions': {'middleware': 'rmw_of_the_test'}})
+    words = ' '.join(read(html_without_plots(comparison)).words)
+    assert f'middleware rmw_of_the_test · arrivals measured {arrivals}' in words
+    assert ('latencies include what a message waited' in text(comparison)) == remark
+
+
+@pytest.mark.parametrize('plot', [error_against_latency, first_responses, latency_distribution])
+def test_a_policy_has_one_colour_in_all_plots(plot):
+    """The first of three never answered, and the colours of the others are theirs all the same."""
+    comparison = comparison_of({'silent': {'latency': 0, 'lost': 1.0}, **POLICIES},
+                               description={'policies': dict.fromkeys(('silent', *POLICIES))})
+    figure = Figure()
+    plot(figure, comparison)
+    (axes,) = figure.axes
+    for handle, label in zip(*axes.get_legend_handles_labels()):
+        name = re.split(r'[ ,]', label)[0]
+        artist = handle.patches[0] if hasattr(handle, 'patches') else handle[0] if isinstance(
+            handle, tuple) else handle
+        colour = artist.get_facecolor() if hasattr(artist, 'get_facecolor') else artist.get_color()
+        assert to_hex(colour).upper() == style_of(comparison, name)['color']
+    assert [style_of(comparison, name)['color'] for name in POLICIES] == list(COLOURS[1:3])
 
 
 def test_the_report_can_be_made_again_from_the_folder(tmp_path, capsys):

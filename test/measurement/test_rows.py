@@ -3,7 +3,8 @@ import math
 
 import pytest
 from stream_agent.command import Command
-from stream_agent.measurement.rows import FrameMatcher, HORIZON, MOST_OPEN
+from stream_agent.measurement.rows import (
+    arrivals_measured, AT_ARRIVAL, FrameMatcher, HORIZON, MOST_OPEN, WHEN_TAKEN)
 from support.recordings import Clock, ns
 
 TURN = Command(0.5, 0.25)
@@ -20,9 +21,13 @@ def maker(clock):
     return FrameMatcher(['agent', 'baseline'], driving='agent', clock=clock)
 
 
-def close(maker, clock):
-    clock.now += HORIZON
-    return maker.close()
+def close(maker, clock, seconds=HORIZON):
+    """Let time pass in small steps, as the recorder's timer does."""
+    rows = []
+    for _ in range(8):
+        clock.now += seconds / 8
+        rows += maker.close()
+    return rows
 
 
 def test_a_row_joins_everything_of_its_frame_in_any_order(clock):
@@ -59,8 +64,7 @@ def test_stamps_are_matched_to_the_nanosecond(maker, clock):
 
 def test_rows_stay_open_for_a_second(maker, clock):
     maker.add_frame(ns(1), ns(1))
-    clock.now += HORIZON - 0.01
-    assert maker.close() == []
+    assert close(maker, clock, HORIZON - 0.01) == []
     clock.now += 0.02
     assert [row.policy for row in maker.close()] == ['agent', 'baseline']
 
@@ -72,6 +76,64 @@ def test_a_command_after_the_horizon_is_lost_and_counted(maker, clock):
     assert rows[0].arrival_ns is None and math.isnan(rows[0].latency)
     assert close(maker, clock) == []
     assert maker.without_frame == 1
+
+
+def play(maker, clock, stamps):
+    """Let frames come 30 times a second, each answered by both; return all rows."""
+    rows = []
+    for stamp_ns in stamps:
+        clock.now += 1 / 30
+        maker.add_frame(stamp_ns, stamp_ns)
+        maker.add_reference(stamp_ns, TURN)
+        for policy in ('agent', 'baseline'):
+            maker.add_command(policy, stamp_ns, stamp_ns + 4_000_000, stamp_ns, TURN)
+        rows += maker.close()
+    return rows + maker.finish()
+
+
+@pytest.mark.parametrize('stamps', [
+    [*(ns(i / 30) for i in range(100)), ns(3600), *(ns(i / 30) for i in range(101, 211))],
+    [*(ns(i / 30) for i in range(100)), ns(-3600), *(ns(i / 30) for i in range(101, 211))],
+    [*(ns(i / 30) for i in range(100)), *(ns(i / 30 - 60) for i in range(100, 211))],
+    [ns(i % 190 / 30) for i in range(211)]],
+    ids=['an hour ahead', 'an hour back', 'clock set back', 'the same recording again'])
+def test_no_stamp_closes_other_frames(maker, clock, stamps):
+    rows = play(maker, clock, stamps)
+    assert [row.stamp_ns for row in rows] == [stamp for stamp in stamps for _ in range(2)]
+    assert all(row.arrival_ns for row in rows)
+    assert maker.without_frame == 0
+
+
+def test_what_waited_in_a_queue_while_nobody_looked_is_not_lost(maker, clock):
+    """A machine 20 times too slow: the recorder gets to its messages every 4 s only."""
+    for i in range(5):
+        maker.add_frame(ns(i), ns(i))
+        clock.now += 4.0
+        rows = maker.close()
+        maker.add_command('agent', ns(i), ns(i + 0.01), ns(i + 0.01), TURN)
+        assert all(row.arrival_ns for row in rows if row.policy == 'agent')
+    assert [row.arrival_ns for row in maker.finish() if row.policy == 'agent'][-1] == ns(4.01)
+    assert maker.without_frame == 0
+
+
+def test_at_the_end_a_stamp_far_ahead_makes_nothing_lost(maker):
+    """The last frame's answers were on their way, although a later stamp was answered before."""
+    maker.add_frame(ns(3600), ns(1))
+    maker.add_command('agent', ns(3600), ns(1.01), ns(1.01), TURN)
+    maker.add_frame(ns(2), ns(2))
+    assert [row.stamp_ns for row in maker.finish()] == [ns(3600)]
+
+
+def test_stamps_of_closed_frames_are_not_kept_for_ever(maker, clock):
+    for i in range(3 * MOST_OPEN):
+        maker.add_frame(ns(i), ns(i))
+        clock.now += 1e-3
+        maker.close()
+    assert len(maker._closed) <= MOST_OPEN + 1
+    close(maker, clock, 8.0)
+    maker.add_frame(ns(-1), ns(-1))
+    close(maker, clock, 2.0)
+    assert list(maker._closed) == [ns(-1)]
 
 
 def test_several_commands_of_one_frame_are_several_updates(maker, clock):
@@ -116,6 +178,16 @@ def test_at_the_end_only_what_a_later_answer_overtook_is_lost(maker):
     rows = maker.finish()
     assert [(row.stamp_ns, row.policy, row.arrival_ns) for row in rows] == [
         (ns(0), 'agent', None), (ns(1), 'agent', ns(1.01))]
+
+
+@pytest.mark.parametrize('info, how', [
+    ({'received_timestamp': ns(0.001)}, AT_ARRIVAL),
+    ({'received_timestamp': ns(0.0199)}, WHEN_TAKEN),  # as Cyclone DDS does
+    ({'received_timestamp': 0}, WHEN_TAKEN), ({}, WHEN_TAKEN)])
+def test_middleware_that_stamps_a_message_when_it_is_taken_is_found_out(info, how):
+    """The message was sent at 0 and waited until 0.020 s."""
+    assert arrivals_measured(info.get('received_timestamp'), ns(0), ns(0.020)) == how
+    assert arrivals_measured(ns(0), ns(0), ns(-0.1)) == WHEN_TAKEN  # a clock that was set back
 
 
 def test_open_frames_and_gated_commands_are_bounded(maker):

@@ -1,8 +1,11 @@
 """The recorder as a process, on real DDS: what it measures of policies whose answers are known."""
 
+from inspect import signature
 import json
 import os
 import re
+import resource
+import shlex
 import signal
 import time
 
@@ -20,6 +23,7 @@ from stream_agent.command import Command
 from stream_agent.images import stamp_of_serialized
 from stream_agent.measurement.recording import read_changes, read_description, read_rows
 from stream_agent.measurement.report import main as make_report
+from stream_agent.measurement.rows import AT_ARRIVAL, WHEN_TAKEN
 from stream_agent.nodes.messages import (
     array_to_image, COMMAND_QOS, command_to_twist, FRAME_QOS, ns_to_stamp)
 from stream_agent.nodes.recorder_node import parse_policies, RecorderNode
@@ -28,6 +32,7 @@ pytestmark = pytest.mark.real_time
 
 PERIOD = 1 / 30
 LATE = 0.012
+REPORT_AGAIN = 'python -m stream_agent.measurement.report'
 PIXELS = np.zeros((120, 160), np.uint8)
 TURN, SLOWER = Command(0.5, 0.25), Command(0.4, 0.2)
 
@@ -44,7 +49,7 @@ class Stage:
         self.reference, self.agent, self.baseline, self.gate = (
             node.create_publisher(TwistStamped, topic, COMMAND_QOS) for topic in (
                 'reference', 'policy_command', 'baseline/policy_command', 'cmd_vel'))
-        self.stamps = []
+        self.stamps, self.published = [], []
 
     def wait_for_recorder(self):
         publishers = (self.image, self.change, self.course, self.diagnostics, self.reference,
@@ -68,7 +73,9 @@ class Stage:
             ns_to_stamp(state.header.stamp, stamp_ns)
             state.vector.y = -0.02
             self.course.publish(state)
+            sent = time.perf_counter()
             self.agent.publish(command_to_twist(TURN, stamp_ns))
+            self.published.append(time.perf_counter() - sent)
             self.gate.publish(command_to_twist(SLOWER, self.now_ns()))
             time.sleep(LATE)
             if baseline_answers(i):
@@ -85,10 +92,10 @@ def folder_of(output):
     return (output / 'latest').resolve()
 
 
-def finish(process, timeout=15.0):
+def finish(process, timeout=15.0, code=0):
     """Stop the recorder as a launch does; return what it said."""
     process.signal(signal.SIGINT)
-    assert process.wait(timeout) == 0, process.output
+    assert process.wait(timeout) == code, process.output
     return process.output
 
 
@@ -96,15 +103,22 @@ def test_known_latencies_and_losses_come_out(stage, start_node, tmp_path):
     recorder = start_node('recorder', output=str(tmp_path))
     stage.wait_for_recorder()
     stage.play(30, baseline_answers=lambda i: i == 0)
+    # One frame that is stamped an hour ahead must cost no other.
+    ahead = stage.now_ns() + 3600 * 10**9
+    stage.image.publish(array_to_image(PIXELS, ahead, 'camera'))
     stage.change.publish(Header(stamp=ns_to_stamp(Header().stamp, stage.stamps[-1])))
     stage.diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(
-        name='agent: frames', values=[KeyValue(key='pattern', value='streaming')])]))
+        name='agent: frames', hardware_id='/',
+        values=[KeyValue(key='pattern', value='streaming')])]))
     stage.play(60, baseline_answers=lambda i: i % 10 != 5)
     time.sleep(0.3)
     said = finish(recorder)
 
     folder = folder_of(tmp_path)
-    rows = {name: [row for row in read_rows(folder) if row.policy == name]
+    everything = read_rows(folder)
+    assert [row.arrival_ns for row in everything if row.stamp_ns == ahead] == [None, None]
+    assert len(everything) == 2 * 91
+    rows = {name: [row for row in everything if row.policy == name and row.stamp_ns != ahead]
             for name in ('agent', 'baseline')}
     assert [row.stamp_ns for row in rows['agent']] == stage.stamps
     assert all(row[7:9] == TURN and row.arrival_ns and row.frame_arrival_ns
@@ -124,11 +138,17 @@ def test_known_latencies_and_losses_come_out(stage, start_node, tmp_path):
     assert read_description(folder)['diagnostics'] == {'agent: frames': {'pattern': 'streaming'}}
     assert re.search(r'^lost +0 \(0.00 %\) +35 \(38.89 %\)$', said, re.MULTILINE)
     assert re.search(r'agent \(streaming\) answered 1\d\.\d ms earlier than baseline', said)
+    assert '1 frame left out: stamped over 2 s from when the others come;' in said
     assert f'report: {folder / "report.html"}' in said
+    assert f'if the report is stopped, `{REPORT_AGAIN} {folder}` makes it' in said
+    page = (folder / 'report.html').read_text()
+    middleware = rclpy.get_rmw_implementation_identifier()
+    assert f'middleware {middleware} · arrivals measured {AT_ARRIVAL} · ' in page
     assert (folder / 'report.html').stat().st_size > 50_000
 
 
 def test_killed_at_any_moment_what_was_written_is_readable(stage, start_node, tmp_path, capsys):
+    """Rows are of true stamps and whole, whatever happens (C2)."""
     recorder = start_node('recorder', output=str(tmp_path))
     stage.wait_for_recorder()
     stage.play(90)
@@ -142,29 +162,85 @@ def test_killed_at_any_moment_what_was_written_is_readable(stage, start_node, tm
     assert 'earlier than baseline' in capsys.readouterr().out
 
 
-def test_a_dead_disk_neither_stops_the_recorder_nor_keeps_it(stage, start, tmp_path):
-    """Rows go into a pipe that is full, so the first write never returns."""
-    pipe = tmp_path / 'pipe'
+def full_pipe(pipe):
+    """Make a pipe that is full, so that a write to it never returns; return its open end."""
     os.mkfifo(pipe)
     end = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
     with pytest.raises(BlockingIOError):
         while True:
             os.write(end, bytes(4096))
-    recorder = start('-c', f"""
+    return end
+
+
+def on_a_dead_disk(start, output):
+    """Start a recorder that writes into the ``full_pipe`` called pipe first."""
+    return start('-c', f"""
 import sys
 from stream_agent.measurement import recording
 from stream_agent.nodes import recorder_node
-recording.HEADERS = {{{str(pipe)!r}: 'header', **recording.HEADERS}}
+recording.HEADERS = {{{str(output / 'pipe')!r}: 'header', **recording.HEADERS}}
 sys.exit(recorder_node.main(sys.argv[1:]))
-""", '--ros-args', '-p', f'output:={tmp_path}', '-p', 'queue_size:=20')
+""", '--ros-args', '-p', f'output:={output}', '-p', 'queue_size:=20')
+
+
+def test_a_dead_disk_neither_stops_the_recorder_nor_keeps_it(stage, start, tmp_path):
+    end = full_pipe(tmp_path / 'pipe')
+    recorder = on_a_dead_disk(start, tmp_path)
     stage.wait_for_recorder()
     stage.play(45)
     begin = time.monotonic()
-    said = finish(recorder)
+    said = finish(recorder, code=1)
     assert time.monotonic() - begin < 8.0
     assert re.search(r"recording '.*' is not complete, 90 rows are missing: the disk did not "
-                     'answer within 3 s; no report is written', said)
+                     'answer within 3 s', said)
+    assert f'no report is written; of what there is, `{REPORT_AGAIN} {tmp_path}' in said
     os.close(end)
+    # Whoever publishes does not notice (C1): a command is sent as soon as with a healthy disk.
+    assert np.median(stage.published) < 2e-3 and max(stage.published) < PERIOD
+
+
+def test_a_full_disk_is_said_and_leaves_what_was_written(stage, start_node, tmp_path, capsys):
+    recorder = start_node('recorder', output=str(tmp_path))
+    stage.wait_for_recorder()
+    resource.prlimit(recorder.popen.pid, resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+    stage.play(60)
+    stage.peer.spin_until(lambda: 'rows cannot be written' in recorder.output)
+    said = finish(recorder, code=1)
+    folder = folder_of(tmp_path)
+    rows = read_rows(folder)
+    assert f"rows cannot be written: '{folder}': File too large; make room, it is tried" in said
+    assert (f"recording '{folder}' is not complete, {120 - len(rows)} rows are missing: "
+            f"'{folder}': File too large") in said
+    assert f'no report is written; of what there is, `{REPORT_AGAIN} {folder}` makes one' in said
+    assert len(rows) > 20 and (folder / 'rows.csv').stat().st_size == 4000
+    assert [row.stamp_ns for row in rows[::2]] == stage.stamps[:(len(rows) + 1) // 2]
+    assert make_report([str(folder)]) == 0
+    assert f'{120 - len(rows)} rows are missing, as the disk' in capsys.readouterr().out
+
+
+def test_killed_in_its_report_it_has_lost_nothing(stage, start, tmp_path):
+    """A machine on which the report would take an hour (C6)."""
+    recorder = start('-c', """
+import sys, time
+from stream_agent.measurement import report
+from stream_agent.nodes import recorder_node
+report.write_report = lambda *_: time.sleep(3600)
+sys.exit(recorder_node.main(sys.argv[1:]))
+""", '--ros-args', '-p', f'output:={tmp_path}')
+    stage.wait_for_recorder()
+    stage.play(25)
+    time.sleep(0.1)
+    recorder.signal(signal.SIGINT)
+    stage.peer.spin_until(lambda: 'earlier than baseline' in recorder.output, 20.0)
+    recorder.signal(signal.SIGKILL)
+    recorder.wait()
+    folder = folder_of(tmp_path)
+    assert f'if the report is stopped, `{REPORT_AGAIN} {folder}` makes it' in recorder.output
+    assert [row.stamp_ns for row in read_rows(folder)[::2]] == stage.stamps
+    assert read_description(folder)['dropped'] == 0
+    again = start(*shlex.split(re.search('`python (.*)` makes it', recorder.output)[1]))
+    assert again.wait(20.0) == 0, again.output
+    assert (folder / 'report.html').exists()
 
 
 def test_silence_is_explained_and_no_error(peer, start_node, tmp_path):
@@ -192,6 +268,10 @@ def test_wrong_parameters_are_refused_in_a_sentence(refusal, parameters, sentenc
     (['a=x', 'a=y'], "policies: 'a' is given twice; give every policy its own name"),
     (['=x'], "policies: '=x' is not of the form 'name=topic'; "
              "write for example 'agent=policy_command'"),
+    (['a\x1b[2J\n=x'], "policies: 'a\ufffd[2J' is too long or has characters that cannot be "
+     'printed; give a plain name'),
+    (['a' * 201 + '=x'], f"policies: '{'a' * 199}…' is too long or has characters that cannot be "
+     'printed; give a plain name'),
     ([], "policies is empty; write for example 'agent=policy_command'")])
 @pytest.mark.any_time
 def test_policies_that_cannot_be_read(given, sentence):
@@ -200,13 +280,26 @@ def test_policies_that_cannot_be_read(given, sentence):
     assert str(error.value) == sentence
 
 
+class RecorderOfTaken(RecorderNode):
+    """A recorder on middleware that stamps messages when they are taken, as Cyclone DDS does."""
+
+    def create_subscription(self, kind, topic, callback, *args, **kwargs):
+        if 'info' in signature(callback).parameters:
+            told = callback
+
+            def callback(message, info):
+                told(message, {**info, 'received_timestamp': time.time_ns()})
+
+        return super().create_subscription(kind, topic, callback, *args, **kwargs)
+
+
 @pytest.fixture
 def recorder(peer, tmp_path):
     """Make a recorder in this process, so that the test decides when it is spun."""
     made = []
 
-    def make(**parameters):
-        made.append(RecorderNode(parameter_overrides=[
+    def make(kind=RecorderNode, **parameters):
+        made.append(kind(parameter_overrides=[
             Parameter(name, value=value)
             for name, value in {'output': str(tmp_path), **parameters}.items()]))
         return made[-1]
@@ -231,6 +324,30 @@ def test_its_own_queueing_is_no_latency(peer, stage, recorder):
     agent, baseline = node._rows.finish()
     assert 0 < agent.latency < 0.1 < 0.3
     assert LATE < baseline.latency < 0.1
+
+
+@pytest.mark.parametrize('kind, arrivals', [
+    (RecorderNode, AT_ARRIVAL), (RecorderOfTaken, WHEN_TAKEN)])
+def test_it_pauses_only_where_that_is_nobodys_latency(peer, stage, recorder, kind, arrivals):
+    """A command right after its frame: 0.6 of a camera period of 0.1 s would be its latency."""
+    node = recorder(kind, camera_period=0.1)
+    stage.wait_for_recorder()
+    for _ in range(20):
+        rclpy.spin_once(node, timeout_sec=0.05)
+    assert node._conditions['arrivals'] == arrivals
+    assert f'/{node.get_name()}/arrival_probe' not in dict(node.get_topic_names_and_types())
+    handled = []
+    for _ in range(5):
+        stage.image.publish(array_to_image(PIXELS, stamp_ns := stage.now_ns(), 'camera'))
+        stage.agent.publish(command_to_twist(TURN, stamp_ns))
+        begin = time.monotonic()
+        for _ in range(4):
+            rclpy.spin_once(node, timeout_sec=0.01)
+        handled.append(time.monotonic() - begin)
+    rows = [row for row in node._rows.finish() if row.policy == 'agent' and row.arrival_ns]
+    assert len(rows) == 5
+    assert (min(handled) > 0.06) == (arrivals == AT_ARRIVAL)
+    assert np.median([row.latency for row in rows]) < 0.02
 
 
 def test_in_simulated_time_arrivals_are_too(peer, stage, recorder):

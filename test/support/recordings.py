@@ -59,5 +59,7 @@ def winding_road(policies: dict[str, dict], seconds: float = 45.0, driving: str 
             if name == driving:
                 maker.add_gated(arrival_ns + 600_000, arrival_ns + 300_000, Command(0.8, known))
         rows += maker.close()
-    clock.now += 2 * HORIZON
-    return rows + maker.close(), [ns(i) for i in range(5, int(seconds), 5)]
+    for _ in range(10):
+        clock.now += HORIZON / 5
+        rows += maker.close()
+    return rows, [ns(i) for i in range(5, int(seconds), 5)]
