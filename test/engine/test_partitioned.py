@@ -87,6 +87,7 @@ def check_found(path, ranks):
 
 
 @pytest.mark.real_time
+@pytest.mark.any_time
 def test_two_processes_of_torchrun_compute_the_same(tmp_path):
     path = tmp_path / 'found.json'
     subprocess.run(

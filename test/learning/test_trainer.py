@@ -256,6 +256,7 @@ def test_curves_without_tensorboard_say_what_to_install(tmp_path, monkeypatch):
 
 
 @pytest.mark.real_time
+@pytest.mark.any_time
 def test_two_processes_of_torchrun_train_as_one_does(tmp_path):
     subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',

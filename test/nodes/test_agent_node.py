@@ -116,6 +116,7 @@ def change_state(peer, transition, node='agent'):
     return future.result().success
 
 
+@pytest.mark.any_time
 def test_commands_are_the_engine_s_and_carry_their_frames_stamps(start_node, camera, checkpoint):
     start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True, max_gap=1000,
                device='cpu')
@@ -179,6 +180,7 @@ def test_exactly_one_command_per_accepted_frame_among_faulty_ones(
     assert agent.output.count("image encoding is '16UC1'; supported are") == 1
 
 
+@pytest.mark.any_time
 def test_no_command_unless_active_and_a_stop_first(start_node, camera, peer, checkpoint):
     start_node('agent', backend='eager', checkpoint=checkpoint)
     peer.spin_until(lambda: camera.publisher.get_subscription_count() == 0)
@@ -390,6 +392,7 @@ def test_an_image_passes_nine_files_besides_those_of_the_backend(make_node, chec
 
 
 @pytest.mark.parametrize('every_update, answers', [(False, [1, 1]), (True, [1, 2])])
+@pytest.mark.any_time
 def test_updates_before_the_first_response_count_as_updates_and_not_as_frames(
         start_node, camera, tmp_path, every_update, answers):
     # An image reaches the command in the update after that in which it is read.
@@ -449,6 +452,7 @@ def workers_of(agent):
     return [int(word) for word in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
 
 
+@pytest.mark.any_time
 def test_two_ranks_command_what_one_process_does_and_leave_together(
         start_node, camera, peer, checkpoint):
     heard = peer.hear(DiagnosticArray, '/diagnostics')
@@ -501,6 +505,7 @@ def test_an_agent_stops_the_robot_and_ends_when_a_rank_dies_or_hangs(
     assert not is_running(worker)
 
 
+@pytest.mark.any_time
 def test_the_other_ranks_end_when_the_agent_is_killed(start_node, camera, checkpoint):
     agent = start_node('agent', checkpoint=checkpoint, **RANKS)
     camera.wait_for_agent()
@@ -576,6 +581,7 @@ def film_until(camera, peer, done, show, seconds=15.0):
         peer.spin(1 / 30)
 
 
+@pytest.mark.any_time
 def test_a_frozen_camera_stops_the_robot_and_is_told(start_node, camera, peer, checkpoint):
     start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True, frozen_after=1.0)
     heard = peer.hear(DiagnosticArray, '/diagnostics')
@@ -590,6 +596,7 @@ def test_a_frozen_camera_stops_the_robot_and_is_told(start_node, camera, peer, c
                lambda: twist_to_command(camera.commands[-1].message) != STOP, camera.show)
 
 
+@pytest.mark.any_time
 def test_a_camera_that_is_missing_or_silent_is_told(start_node, camera, peer, checkpoint):
     agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
     heard = peer.hear(DiagnosticArray, '/diagnostics')
@@ -598,7 +605,8 @@ def test_a_camera_that_is_missing_or_silent_is_told(start_node, camera, peer, ch
     assert status_of(heard).level == DiagnosticStatus.ERROR
     assert "'/test_peer' is there for '/image' and sends nothing" in status_of(heard).message
     peer.spin_until(lambda: "'/test_peer' is there" in agent.output)
-    film_until(camera, peer, lambda: status_of(heard).level == DiagnosticStatus.OK, camera.show)
+    film_until(camera, peer, lambda: heard and status_of(heard).level == DiagnosticStatus.OK,
+               camera.show)
 
 
 def test_the_death_of_the_gate_is_said_within_a_second(start_node, camera, peer, checkpoint):
@@ -636,6 +644,7 @@ def test_a_camera_of_another_rate_is_told_and_keeps_its_memory(
     assert 'memory reset' not in agent.output
 
 
+@pytest.mark.any_time
 def test_two_cameras_are_told_and_neither_is_stepped(start_node, camera, peer, checkpoint):
     agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
     heard = peer.hear(DiagnosticArray, '/diagnostics')
@@ -649,7 +658,8 @@ def test_two_cameras_are_told_and_neither_is_stepped(start_node, camera, peer, c
         peer.spin(0.01)
         other.publish(array_to_image(picture(index), camera.now(), 'camera'))
 
-    film_until(camera, peer, lambda: 'two cameras' in status_of(heard).message, show_both)
+    film_until(camera, peer, lambda: heard and 'two cameras' in status_of(heard).message,
+               show_both)
     count = len(camera.commands)
     for index in range(20):
         show_both(index)
@@ -659,6 +669,7 @@ def test_two_cameras_are_told_and_neither_is_stepped(start_node, camera, peer, c
     assert agent.output.count('two cameras') == 1
 
 
+@pytest.mark.any_time
 def test_an_impossible_transition_is_answered_and_a_shutdown_is_for_good(
         start_node, camera, peer, checkpoint):
     agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
@@ -673,6 +684,7 @@ def test_an_impossible_transition_is_answered_and_a_shutdown_is_for_good(
     assert 'Traceback' not in agent.output
 
 
+@pytest.mark.any_time
 def test_diagnostics_tell_robots_apart(start, peer, checkpoint):
     start('-m', 'stream_agent', 'agent', '--ros-args', '-r', '__ns:=/left', '-p',
           f'checkpoint:={checkpoint}', '-p', 'autostart:=true', '-p', 'backend:=eager')
@@ -711,6 +723,7 @@ def test_what_cannot_be_configured_says_why(start_node, checkpoint, parameters, 
     assert 'agent: not started; the error above says why' in agent.output
 
 
+@pytest.mark.any_time
 def test_a_failed_configure_leaves_the_node_unconfigured(start_node, peer):
     start_node('agent', checkpoint='/nowhere/policy.safetensors')
     # A lost answer is asked for again, which changes nothing where configuring fails.
@@ -734,6 +747,7 @@ def test_a_transition_that_is_not_possible_leaves_the_agent_driving(
     camera.show_and_wait(0)
 
 
+@pytest.mark.any_time
 def test_a_misspelt_parameter_is_named(start_node):
     agent = start_node('agent', checkpont='x')
     assert agent.wait(20.0) == 1
