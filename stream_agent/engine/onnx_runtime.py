@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 from stream_agent.engine.compiled import (
     CompiledBackend, CompiledHalf, COPIES, FrameModule, key_of, to_onnx, Values)
+from stream_agent.engine.torch_globals import flushed_denormals
 from stream_agent.network.rollout_network import RolloutNetwork
 from torch import Tensor
 
@@ -19,10 +20,10 @@ BLOCK = 16
 
 def optimised(model: bytes) -> onnx.ModelProto:
     """Return a model as ONNX Runtime would run it on this machine."""
-    with TemporaryDirectory() as folder:
+    # Of a process only the first session is asked about denormals; it would leave this thread so.
+    with TemporaryDirectory() as folder, flushed_denormals():
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        # Only the first session of a process is asked.
         options.add_session_config_entry('session.set_denormal_as_zero', '1')
         options.optimized_model_filepath = str(Path(folder) / 'optimised.onnx')
         onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
