@@ -11,6 +11,14 @@ from pathlib import Path
 from typing import Any
 
 Number = int | float
+LONGEST_PRINTED = 200
+
+
+def printable(text: object) -> str:
+    """Return a name from outside as it may be printed: no control characters, not too long."""
+    shown = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode()
+                    for c in str(text)[:LONGEST_PRINTED + 1])
+    return shown if len(shown) <= LONGEST_PRINTED else shown[:LONGEST_PRINTED - 3] + '...'
 
 
 class SettingsError(ValueError):
