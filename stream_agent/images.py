@@ -32,6 +32,8 @@ NO_MORE = b'\xff\x00' * 8
 # What of a PNG is decoded; no animation, no text, no colour profile.
 CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
 LONGEST_NAME = 4096
+# A picture of so many pixels is decoded as soon as nothing.
+SMALL = 64 * 64
 
 TRANSPORTS = ('raw', 'compressed')
 
@@ -86,7 +88,13 @@ class SerializedReader:
         if (length := self.word()) > LONGEST_NAME:
             raise ImageError(f'serialized message has a name of {length} bytes; at most '
                              f'{LONGEST_NAME} are read')
-        return bytes(self.take(length)[:-1]).decode(errors='replace')
+        text = bytes(self.take(length))
+        try:
+            if text.find(b'\0') == length - 1:
+                return text[:-1].decode()
+        except UnicodeDecodeError:
+            pass
+        raise ImageError('serialized message has a name that is not one text of UTF-8')
 
     def take(self, count: int) -> memoryview:
         """Read some bytes."""
@@ -95,6 +103,13 @@ class SerializedReader:
             raise ImageError(f'serialized message ends after {len(self._body)} bytes, within a '
                              f'field of {count} bytes')
         self._at += count
+        return found
+
+    def last(self) -> memoryview:
+        """Read the bytes that a message ends with; up to three more may fill a word."""
+        found = self.take(self.word())
+        if len(self._body) > self._at + 3:
+            raise ImageError(f'serialized message goes on after its {self._at} bytes')
         return found
 
 
@@ -119,7 +134,7 @@ class SerializedImage(NamedTuple):
         """
         reader = SerializedReader(data)
         return cls(reader.stamp_ns, reader.text(), reader.word(), reader.word(), reader.text(),
-                   reader.take(1)[0], reader.word(), reader.take(reader.word()))
+                   reader.take(1)[0], reader.word(), reader.last())
 
 
 class SerializedCompressedImage(NamedTuple):
@@ -138,7 +153,7 @@ class SerializedCompressedImage(NamedTuple):
         :raises ImageError: If it is none, or ends early.
         """
         reader = SerializedReader(data)
-        return cls(reader.stamp_ns, reader.text(), reader.text(), reader.take(reader.word()))
+        return cls(reader.stamp_ns, reader.text(), reader.text(), reader.last())
 
 
 def check_size(height: int, width: int) -> None:
@@ -200,10 +215,9 @@ def decoded(data: bytes, name: str) -> np.ndarray:
         pixels = decode(checked)
         if pixels is None or pixels.dtype != np.uint8:
             raise ImageError('ends early, or cannot be decoded to 8 bits')
-        if kind == 'JPEG' and repeats_rows() and np.array_equal(*pixels[[-1, -2 % len(pixels)]]):
-            # Rows that this OpenCV made up differ once there is more to decode.
-            if not np.array_equal(pixels, decode(checked + NO_MORE * pixels.shape[1])):
-                raise ImageError('ends early')
+        if kind == 'JPEG' and is_doubtful(pixels) and not np.array_equal(
+                pixels, decode(checked.removesuffix(NO_MORE) + b'\xff\xd9')):
+            raise ImageError('ends early')
     except ImageError as error:
         raise ImageError(f"compressed image of format '{printable(name)}' {error}") from None
     return pixels if pixels.ndim == 2 else pixels[:, :, 2::-1]
@@ -215,6 +229,17 @@ def decode(data: bytes) -> np.ndarray | None:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
+
+
+def is_doubtful(pixels: np.ndarray) -> bool:
+    """
+    Return whether a decoder might have made up what a JPEG does not have.
+
+    That is so of its last two blocks, which are much of a small picture, and of its last rows
+    where OpenCV repeats rows. What was made up is another picture by other means.
+    """
+    return pixels.shape[0] * pixels.shape[1] <= SMALL or (
+        repeats_rows() and np.array_equal(*pixels[-2:]))
 
 
 @cache

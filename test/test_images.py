@@ -108,7 +108,7 @@ def test_other_jpegs_are_refused_before_they_are_decoded(data, said, monkeypatch
     assert str(error.value).startswith("compressed image of format 'jpeg' ")
 
 
-@pytest.mark.parametrize('end', [b'', b'\xff\xd9', bytes(100)])
+@pytest.mark.parametrize('end', [b'', b'\xff\xd9', bytes(100)], ids=['', 'EOI', 'zeros'])
 @pytest.mark.parametrize('kind', [JPEG, RESTARTS, jpeg(PIXELS[..., 0])],
                          ids=['colour', 'restarts', 'grey'])
 def test_a_jpeg_cut_anywhere_is_refused(kind, end):
@@ -118,29 +118,29 @@ def test_a_jpeg_cut_anywhere_is_refused(kind, end):
             decoded(kind[:length] + end, 'jpeg')
 
 
-def test_rows_that_opencv_made_up_are_refused(monkeypatch):
-    """OpenCV 4.6 repeats the last row that it has; here, in place of the last 16."""
-    assert not images.repeats_rows() or cv2.__version__ < '5'
-    flat = jpeg(np.full((64, 64), 99, np.uint8))
-    cut = jpeg(PIXELS[:, :, 0])[:-400] + b'\xff\xd9'
+@pytest.mark.parametrize('rest', [1, 2, 4, 8, 16])
+def test_a_small_jpeg_is_whole_to_its_last_block(rest):
+    data = jpeg(PIXELS[:12, :12, 0])
+    with pytest.raises(ImageError, match='ends early'):
+        decoded(data[:-2 - rest] + data[-2:], 'jpeg')
 
+
+def test_rows_that_opencv_made_up_are_refused(monkeypatch):
+    """An old OpenCV, such as 4.6, does not refuse what ends early, but repeats the last row."""
     def old_decode(data):
-        if (pixels := newer(data)) is None:
-            whole = newer(JPEG)
-            # The longer the data that follows, the more is made of it.
-            whole[len(whole) - 16 + len(data) % 3:] = whole[-17]
-            return whole
-        return pixels
+        pixels = newer(data)
+        return np.repeat(newer(JPEG)[:1], 61, 0) if pixels is None else pixels
 
     newer = images.decode
+    pixels = np.tile(PIXELS, (1, 2, 1))
     monkeypatch.setattr(images, 'decode', old_decode)
     images.repeats_rows.cache_clear()
     try:
         assert images.repeats_rows()
         with pytest.raises(ImageError, match='ends early'):
-            decoded(cut, 'jpeg')
-        assert decoded(flat, 'jpeg').shape == (64, 64)
-        np.testing.assert_array_equal(decoded(JPEG, 'jpeg'), by_opencv(JPEG))
+            decoded(jpeg(pixels)[:-900] + b'\xff\xd9', 'jpeg')
+        for whole in (jpeg(pixels), jpeg(np.full((64, 128), 99, np.uint8))):
+            np.testing.assert_array_equal(decoded(whole, 'jpeg'), by_opencv(whole))
     finally:
         images.repeats_rows.cache_clear()
 
@@ -244,6 +244,9 @@ def test_both_byte_orders_are_read(end):
     (serialized(frame_id=bytes(5000)), 'has a name of 5000 bytes; at most 4096 are read'),
     (serialized(length=2**32 - 1), 'within a field of 4294967295 bytes'),
     (serialized()[:40], 'ends after 36 bytes'),
+    (serialized(frame_id=b'camera'), 'has a name that is not one text of UTF-8'),
+    (serialized(frame_id=b'\xb5\0'), 'has a name that is not one text of UTF-8'),
+    (serialized(length=1), 'goes on after its 49 bytes'),
     (serialized(height=3), 'image data has 6 bytes; step x height is 9'),
     (serialized(encoding=b'\x1b[2Jx\n\0'), r"image encoding is '\x1b[2Jx\n'")])
 def test_serialized_messages_that_are_none_are_refused(data, said):
