@@ -68,7 +68,7 @@ SECTION = 'gate:\n  ros__parameters:\n    max_speed: 0.5\n'
     ('a: ' + '[' * 50 + ']' * 50, ':1: nested over 40 deep; write it flat'),
     (SECTION + '#' * 2**20, 'is over 1 MiB; give a file of parameters alone'),
     (SECTION + '#é' * (2**19 - 10), 'is over 1 MiB; give a file of parameters alone'),
-    (SECTION + "    day: 2026-02-30\n", 'is not valid YAML: day'),
+    (SECTION + '    day: 2026-02-30\n', 'is not valid YAML: day'),
     (b'gate: \xff', "is not valid YAML: 'utf-8' codec"),
     (SECTION.replace('0.5', '\x1b'), "character '\\x1b' is not allowed; write plain text")])
 def test_what_can_be_read_in_two_ways_is_refused_at_its_place(tmp_path, text, said):
