@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 import re
 
+from stream_agent.engine.torch_globals import join_processes
 import torch
 from torch import distributed
 
@@ -58,8 +59,7 @@ def join(device: str) -> torch.device:
             torch.cuda.set_device(found)
         with told_in_words():
             # Gradients on GPUs go by nccl, all that lies in memory by gloo.
-            distributed.init_process_group(
-                'cpu:gloo,cuda:nccl' if found.type == 'cuda' else 'gloo', timeout=TIMEOUT)
+            join_processes('cpu:gloo,cuda:nccl' if found.type == 'cuda' else 'gloo', TIMEOUT)
         atexit.register(leave)
     return found
 
