@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 Number = int | float
-LONGEST_PRINTED = 200
 
 
-def printable(text: object) -> str:
-    """Return a name from outside as it may be printed: no control characters, not too long."""
+def printable(text: object, most: int = 200) -> str:
+    """Return text from outside as it may be printed: no control characters, not too long."""
     shown = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode()
-                    for c in str(text)[:LONGEST_PRINTED + 1])
-    return shown if len(shown) <= LONGEST_PRINTED else shown[:LONGEST_PRINTED - 3] + '...'
+                    for c in str(text)[:most + 1])
+    return shown if len(shown) <= most else shown[:most - 3] + '...'
 
 
 class SettingsError(ValueError):
