@@ -42,6 +42,8 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
     """
     path = folder / REPORT_FILE
     try:
+        # A link of that name, in a recording from elsewhere, would lead out of the folder.
+        path.unlink(missing_ok=True)
         path.write_text(html(comparison))
     except OSError as error:
         raise RecordingError(f"'{path}': {error.strerror}; choose another output") from error

@@ -12,7 +12,9 @@ from rclpy.node import Node
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
+from stream_agent.bounded_settings import printable
 from stream_agent.command import Command, STOP
 from stream_agent.gate.settings import BASE_COMMANDS
 from stream_agent.images import (
@@ -80,15 +82,20 @@ def sent_number(info: dict) -> int | None:
     return number if number and number < 2**63 else None
 
 
+def node_of(end: TopicEndpointInfo) -> str:
+    """Return the name of the node that has one end of a topic, as it may be printed."""
+    return printable(f"{end.node_namespace.rstrip('/')}/{end.node_name}")
+
+
 def why_no_messages(node: Node, subscription: Subscription) -> str:
     """Say why a subscription may hear nothing, and what to do about it (F11)."""
     topic = subscription.topic_name
     for sender in (senders := node.get_publishers_info_by_topic(topic)):
-        name = f"{sender.node_namespace.rstrip('/')}/{sender.node_name}"
+        name = node_of(sender)
         ours = type_name(subscription.msg_type)
         if sender.topic_type != ours:
-            return (f"'{name}' sends {sender.topic_type} on '{topic}' where {ours} is read; set "
-                    'image_transport or the remapping')
+            return (f"'{name}' sends {printable(sender.topic_type)} on '{topic}' where {ours} is "
+                    'read; set image_transport or the remapping')
         fits, why = qos_check_compatible(sender.qos_profile, subscription.qos_profile)
         if fits == QoSCompatibility.ERROR:
             return (f"'{name}' and this node do not agree on the QoS of '{topic}' ({why}): it "
@@ -311,6 +318,5 @@ def foreign_types(node: Node, topic: str, kind: type) -> dict[str, list[str]]:
     for one in (*node.get_publishers_info_by_topic(topic),
                 *node.get_subscriptions_info_by_topic(topic)):
         if one.topic_type != type_name(kind):
-            found.setdefault(one.topic_type, []).append(
-                f"{one.node_namespace.rstrip('/')}/{one.node_name}")
+            found.setdefault(printable(one.topic_type), []).append(node_of(one))
     return found

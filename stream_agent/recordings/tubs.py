@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stream_agent.bounded_settings import printable
 from stream_agent.images import decoded, ImageError
-from stream_agent.recordings.recording import BadRecordingError, Commands, Reading, Recording
+from stream_agent.recordings.recording import (
+    BadRecordingError, Commands, own_file, Reading, Recording)
 
 MANIFEST = 'manifest.json'
 OLD_RECORDS = 'record_*.json'
@@ -31,7 +33,7 @@ class TubRecording(Recording):
 
     def __init__(self, path: Path, reading: Reading) -> None:
         new = (path / MANIFEST).exists()
-        self._folder = path / 'images' if new else path
+        self._folder = own_file(path, 'images') if new else path
         records = list(read_catalogs(path) if new else read_old_records(path))
         driven = [record for record in records if record.get(MODE, 'user') == 'user']
         if not driven:
@@ -50,27 +52,30 @@ class TubRecording(Recording):
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
         for name in self._images:
-            yield partial(read_image, self._folder / name)
+            yield partial(read_image, self._folder, name)
 
     def image_files(self) -> list[Path]:
         """Return the files of the frames in ``frame_stamps``."""
-        return [self._folder / name for name, kept in zip(self._images, self._kept) if kept]
+        return [own_file(self._folder, name) for name, kept in zip(self._images, self._kept)
+                if kept]
 
     def files(self) -> list[Path]:
         return [path for path in sorted(self.path.glob('*')) if path.is_file()
                 and path.suffix in ('.json', '.catalog')]
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(folder: Path, name: str) -> np.ndarray:
     """
     Decode an image of a tub.
 
     :raises ImageError: If it is not there or cannot be decoded.
     """
     try:
-        return decoded(path.read_bytes(), path.suffix)
+        return decoded(own_file(folder, name).read_bytes(), Path(name).suffix)
     except OSError as error:
-        raise ImageError(f"'{path.name}': {error.strerror}") from None
+        raise ImageError(f"'{printable(name)}': {error.strerror}") from None
+    except BadRecordingError as error:
+        raise ImageError(str(error)) from None
 
 
 def check_record(path: Path, number: int, record: dict[str, Any], time: str) -> None:
@@ -81,10 +86,12 @@ def check_record(path: Path, number: int, record: dict[str, Any], time: str) -> 
     """
     for key, kinds in ((IMAGE, str), (ANGLE, (int, float)), (THROTTLE, (int, float)),
                        (time, int)):
-        if not isinstance(record.get(key), kinds):
-            raise BadRecordingError(f"'{path}': the record {record.get('_index', number)} has "
-                                    f"{record.get(key)!r} for '{key}'; delete it by `donkey "
-                                    'tubclean`, or leave the tub out')
+        value = record.get(key)
+        if not isinstance(value, kinds) or key == IMAGE and Path(value).name != value:
+            raise BadRecordingError(
+                f"'{path}': the record {printable(record.get('_index', number))} has "
+                f"{printable(repr(value))} for '{key}'; delete it by `donkey tubclean`, or leave "
+                'the tub out')
 
 
 def parsed(text: str, path: Path, line: int) -> Any:
@@ -98,7 +105,7 @@ def parsed(text: str, path: Path, line: int) -> Any:
 
 def read_catalogs(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a tub of version 2, without those that were deleted."""
-    manifest = path / MANIFEST
+    manifest = own_file(path, MANIFEST)
     lines = manifest.read_text().splitlines()
     # Inputs, their types, what the user noted, who wrote it when, and which catalogs there are.
     about = parsed(lines[4], manifest, 5) if len(lines) > 4 else None
@@ -108,10 +115,10 @@ def read_catalogs(path: Path) -> Iterator[dict[str, Any]]:
     deleted = set(about.get('deleted_indexes', []))
     for name in about['paths']:
         # Only names: a manifest has no business outside its folder.
-        catalog = path / Path(name).name
+        catalog = own_file(path, Path(name).name)
         if not catalog.exists():
-            raise BadRecordingError(f"'{manifest}': its catalog {catalog.name} is missing; copy "
-                                    'the whole tub, or leave it out')
+            raise BadRecordingError(f"'{manifest}': its catalog {printable(catalog.name)} is "
+                                    'missing; copy the whole tub, or leave it out')
         for number, line in enumerate(catalog.read_text().splitlines(), 1):
             record = parsed(line, catalog, number)
             if record.get('_index') not in deleted:
@@ -122,4 +129,4 @@ def read_old_records(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a tub of version 1, one file each, by their numbers."""
     files = sorted(path.glob(OLD_RECORDS), key=lambda file: (len(file.stem), file.stem))
     for file in files:
-        yield parsed(file.read_text(), file, 1)
+        yield parsed(own_file(path, file.name).read_text(), file, 1)

@@ -1,5 +1,7 @@
 """Messages to pixels and back, and what is refused."""
 
+from types import SimpleNamespace
+
 import cv2
 from hypothesis import given, settings, strategies as st
 import numpy as np
@@ -9,7 +11,7 @@ from stream_agent.command import Command
 from stream_agent.images import CHANNELS, compressed_to_array, image_to_array, ImageError
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.nodes.messages import (
-    array_to_image, command_to_twist, stamp_to_ns, twist_to_command)
+    array_to_image, command_to_twist, foreign_types, node_of, stamp_to_ns, twist_to_command)
 
 RED = np.zeros((4, 6, 3), np.uint8)
 RED[..., 0] = 255
@@ -115,3 +117,13 @@ def test_compressed_colour_and_grey(suffix):
         array = compressed_to_array(msg)
         assert array.shape == pixels.shape
         assert np.abs(array.astype(int) - pixels).max() <= 3
+
+
+def test_names_of_nodes_are_printed_without_control_characters():
+    end = SimpleNamespace(node_namespace='/robot/', node_name='evil\x1b[2J\n' + 'x' * 900,
+                          topic_type='other/msg/Type\x07')
+    name = node_of(end)
+    assert name.startswith('/robot/evil\\x1b[2J\\nxxx') and len(name) == 200
+    node = SimpleNamespace(get_publishers_info_by_topic=lambda _: [end],
+                           get_subscriptions_info_by_topic=lambda _: [])
+    assert foreign_types(node, '/cmd_vel', Image) == {'other/msg/Type\\x07': [name]}
