@@ -84,6 +84,8 @@ class Robot:
         while due < end:
             if time.monotonic() >= due:
                 self.sent.append(time.time_ns())
+                # A camera is never so still that its pictures are equal.
+                self._pixels.flat[0] ^= 1
                 self._image_pub.publish(array_to_image(self._pixels, self.sent[-1], 'camera'))
                 due += PERIOD
             self._executor.spin_once(timeout_sec=max(0.0, due - time.monotonic()))

@@ -34,8 +34,6 @@ LONGEST_NAME = 4096
 # A picture of so many pixels is decoded as soon as nothing.
 SMALL = 64 * 64
 
-TRANSPORTS = ('raw', 'compressed')
-
 
 class ImageError(ValueError):
     """An image that cannot be read; the message says what is wrong and what would be right."""
@@ -43,7 +41,7 @@ class ImageError(ValueError):
 
 def image_transport() -> Any:
     """Declare the setting that says how images are sent."""
-    return choice(TRANSPORTS[0], "how images are sent: 'raw' or 'compressed'", TRANSPORTS)
+    return choice('raw', "how images are sent: 'raw' or 'compressed'", ('raw', 'compressed'))
 
 
 def stamp_of_serialized(data: bytes) -> int:
@@ -168,7 +166,7 @@ def image_to_array(msg) -> np.ndarray:
 
     :returns: uint8, (H, W, 3) in RGB order or (H, W) for mono8; a view of the message's memory
         for every encoding, from which ``Preprocessing`` reads without reordering it first.
-    :raises ImageError: If the encoding is another one, or sizes contradict each other.
+    :raises ImageError: If the encoding is not supported, or sizes contradict each other.
     """
     if msg.encoding not in CHANNELS:
         raise ImageError(f"image encoding is '{printable(msg.encoding)}'; supported are "
@@ -192,19 +190,17 @@ def compressed_to_array(msg) -> np.ndarray:
     Decode a JPEG or PNG message.
 
     :returns: uint8, (H, W, 3) in RGB order, or (H, W) if the file is grey.
-    :raises ImageError: If the format is another one, the file is broken, or a side exceeds 4096.
+    :raises ImageError: If it is neither, the file is broken, or a side exceeds 4096.
     """
     return decoded(bytes(msg.data), msg.format)
 
 
 def decoded(data: bytes, name: str) -> np.ndarray:
     """
-    Decode a JPEG or PNG, as ``compressed_to_array``.
+    Decode as ``compressed_to_array``; the name is the format that the sender claims.
 
     The decoder gets a file made anew of nothing but what was checked, so that it cannot find
     another size in it.
-
-    :param name: The format that the sender claims, for messages.
     """
     kind = 'PNG' if data.startswith(PNG) else 'JPEG'
     try:

@@ -1,6 +1,7 @@
 """Who may import whom: below nodes/ nothing knows ROS, and the theory and the gate no torch."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ NOT_BELOW = {
 ROS = {'ament_index_python', 'builtin_interfaces', 'launch', 'launch_ros', 'rclpy', 'std_srvs'}
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Return the full names of what a module imports, wherever it does, and of where from."""
     found = set()
@@ -53,19 +55,17 @@ def top_level(path: Path) -> set[str]:
     return {name.split('.')[0] for name in imports(path)}
 
 
-def name_of(path: Path) -> str:
-    return str(path.relative_to(PACKAGE))
+def test_nothing_below_the_nodes_knows_ros():
+    for path in BELOW_ROS:
+        assert not {name for name in top_level(path)
+                    if name in ROS or name.endswith('_msgs')}, path
+        assert not {name for name in imports(path)
+                    if name.startswith('stream_agent.nodes')}, path
 
 
-@pytest.mark.parametrize('path', BELOW_ROS, ids=name_of)
-def test_nothing_below_the_nodes_knows_ros(path):
-    assert not {name for name in top_level(path) if name in ROS or name.endswith('_msgs')}
-    assert not {name for name in imports(path) if name.startswith('stream_agent.nodes')}
-
-
-@pytest.mark.parametrize('path', NO_TORCH, ids=name_of)
-def test_what_is_not_about_networks_knows_no_torch(path):
-    assert not {'torch', 'safetensors'} & top_level(path)
+def test_what_is_not_about_networks_knows_no_torch():
+    for path in NO_TORCH:
+        assert not {'torch', 'safetensors'} & top_level(path), path
 
 
 @pytest.mark.parametrize('folder', NOT_BELOW)
@@ -79,11 +79,11 @@ def test_data_flows_one_way(folder):
 READ_ARGUMENTS = {'cli', 'doctor', 'measurement/report.py'}
 
 
-@pytest.mark.parametrize('path', sorted(PACKAGE.rglob('*.py')), ids=name_of)
-def test_the_command_line_alone_reads_arguments(path):
-    folder = path.relative_to(PACKAGE).parts[0]
-    if not READ_ARGUMENTS & {folder, name_of(path)}:
-        assert 'argparse' not in imports(path)
+def test_the_command_line_alone_reads_arguments():
+    for path in PACKAGE.rglob('*.py'):
+        name = path.relative_to(PACKAGE)
+        if not READ_ARGUMENTS & {name.parts[0], str(name)}:
+            assert 'argparse' not in imports(path), path
 
 
 def test_the_imports_are_read():

@@ -1,6 +1,7 @@
 """What an installation holds, tried on one made by pip; and the style of all Python files."""
 
 import ast
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 import os
 from pathlib import Path
@@ -133,16 +134,32 @@ def test_package_xml_names_every_ros_package_that_is_imported():
     assert 'rclpy' in ros and ros <= declared
 
 
-def test_style():
+def rules_of_style() -> str:
+    """Return what a verdict on a file depends on, apart from the file."""
+    tools = {name: version(name) for name in (
+        'flake8', 'flake8-docstrings', 'flake8-import-order', 'flake8-quotes', 'pycodestyle',
+        'pydocstyle', 'pyflakes')}
+    return f"{(ROOT / 'setup.cfg').read_text()} {tools} {sys.version}"
+
+
+@pytest.mark.parametrize('folder', [*FOLDERS, 'scripts'])
+def test_style(folder, request):
+    """Files that were clean are checked again once they, or the rules, have changed."""
     pytest.importorskip('flake8_quotes', reason='flake8-quotes is not installed')
     pytest.importorskip('flake8_import_order', reason='flake8-import-order is not installed')
     from flake8.api import legacy as flake8
     from flake8.main.options import JobsArgument
-    style = flake8.get_style_guide(config=str(ROOT / 'setup.cfg'), jobs=JobsArgument('1'))
-    found = style.check_files([
-        *map(str, map(ROOT.joinpath, FOLDERS)),
-        *(str(ROOT / 'scripts' / name) for name in EXECUTABLES)])
-    assert not found.total_errors
+    paths = ([ROOT / 'scripts' / name for name in EXECUTABLES] if folder == 'scripts' else
+             [*(ROOT / folder).rglob('*.py')] or [ROOT / folder])
+    rules = rules_of_style()
+    digests = {str(path): sha256(rules.encode() + path.read_bytes()).hexdigest()
+               for path in paths}
+    clean = request.config.cache.get(f'style/{folder}', {})
+    changed = [path for path, digest in digests.items() if clean.get(path) != digest]
+    if changed:
+        style = flake8.get_style_guide(config=str(ROOT / 'setup.cfg'), jobs=JobsArgument('1'))
+        assert not style.check_files(changed).total_errors
+    request.config.cache.set(f'style/{folder}', digests)
 
 
 @pytest.mark.parametrize('linter, folders', [

@@ -32,8 +32,8 @@ from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.gate.settings import BASE_COMMANDS, BaseSettings, GateSettings
 from stream_agent.images import ImageError
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type, node_of, received_ns,
-    stamp_to_ns, type_name, WATCH_FRAME_QOS)
+    COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type, name_of_node,
+    received_ns, stamp_to_ns, type_name, WATCH_FRAME_QOS)
 from stream_agent.share import ParameterFileError, ParameterFiles, share_folder
 
 # Seconds until the ends of topics have discovered each other, and their names are known.
@@ -179,7 +179,7 @@ def endpoint(info, offered: QoSProfile | None = None, asked: QoSProfile | None =
             for one in (offered, asked)))
         if verdict == QoSCompatibility.ERROR:
             incompatible = reason.strip().rstrip(';').replace('ERROR: ', '')
-    return Endpoint(node_of(info), printable(info.topic_type), words, incompatible)
+    return Endpoint(name_of_node(info), printable(info.topic_type), words, incompatible)
 
 
 class Setup:
@@ -219,7 +219,8 @@ class Setup:
             return None
         base = make_settings(BaseSettings, gate)
         try:
-            return make_command_type(base.command_type, base.wheel_base)
+            return make_command_type(
+                base.command_type, base.wheel_base, base.max_steering_angle)
         except ValueError as fault:
             self.findings.append(from_sentence('parameters', f'gate: {fault}'))
             return None

@@ -24,6 +24,8 @@ class AgentSettings:
     """Which policy the agent steps, on what images, and when it answers."""
 
     checkpoint: str = free_text('', 'policy written by `ros2 run stream_agent train`', 'FILE')
+    allow_cpu_fallback: bool = choice(
+        False, 'let the CPU step the network where the device is not available')
     allow: str = free_text('', 'transforms of your own that the policy may import and run, by '
                            "their dotted names: 'my_package.layers.wavelet, ...'", 'NAMES')
     ranks: int = quantity(

@@ -1,4 +1,4 @@
-"""The fault state: what causes a fault, and what ends it (G3, G8)."""
+"""The fault state: what causes a fault, and what ends it (G3, G8, G11)."""
 
 from enum import Enum
 
@@ -11,11 +11,18 @@ class Fault(Enum):
     Whether policy commands are withheld because of earlier ones.
 
     NONE: they pass. TRANSIENT: until ten good ones arrive in a row. LATCHED: until a reset.
+    CONTESTED: until a reset, as they came from more than one source.
     """
 
     NONE = 'none'
     TRANSIENT = 'transient'
     LATCHED = 'latched'
+    CONTESTED = 'contested'
+
+    @property
+    def needs_reset(self) -> bool:
+        """Return whether only a reset ends it."""
+        return self in (Fault.LATCHED, Fault.CONTESTED)
 
 
 class Faults:
@@ -39,8 +46,14 @@ class Faults:
         """Count a command that is not finite."""
         self._invalid += 1
         self._good = 0
-        if self.state is not Fault.LATCHED:
+        if not self.state.needs_reset:
             self.state = Fault.LATCHED if self._invalid >= LATCH_AFTER else Fault.TRANSIENT
+
+    def note_contested(self) -> None:
+        """Register that more than one source sends; it ends no fault if one of them leaves."""
+        # Nobody here knows whether the right one has left.
+        if not self.state.needs_reset:
+            self.state = Fault.CONTESTED
 
     def note_unusable(self) -> None:
         """Count a command that is finite, but too old or from the future."""

@@ -5,10 +5,12 @@ from enum import Enum, IntEnum
 import math
 from typing import NamedTuple
 
-from stream_agent.command import Command
+from stream_agent.command import Command, STOP
 from stream_agent.gate.faults import CLEAR_AFTER, Fault, Faults, LATCH_AFTER
 from stream_agent.gate.limits import CLAMP_SHARE, CLAMP_WINDOW, ClampShare, is_finite, Limiter
 from stream_agent.gate.settings import GateSettings
+from stream_agent.gate.simulated_time import SimulatedTime
+from stream_agent.gate.sources import Sources
 from stream_agent.gate.stop_input import StopInput
 from stream_agent.gate.watchdog import Watchdog
 
@@ -26,6 +28,10 @@ class Outcome(Enum):
     INVALID = 'invalid'
     WITHHELD = 'withheld'
     HELD = 'held'
+    CONTESTED = 'contested'
+    ASKED = 'stops_asked'
+    BRAKING = 'braking'
+    JUMPED = 'time_jumps'
     TIMEOUT = 'timeouts'
     STOPPED = 'stopped'
 
@@ -57,8 +63,9 @@ class Gate:
     """
     Everything between a policy command and the wheels, in simulated or real time.
 
-    Whoever owns the gate calls ``on_command`` for every policy command and ``on_timer`` at
-    least every 0.05 s, and sends what the verdicts say. Until the first policy command the
+    Whoever owns the gate calls ``on_command`` for every policy command, ``on_stop_asked`` for
+    every stop that a policy asks for, and ``on_timer`` at least every 0.05 s, and sends what the
+    verdicts say. Until the first policy command the
     verdicts of the timer are zeros (G1; see Watchdog for the reason).
 
     :param settings: May be replaced at any time.
@@ -67,13 +74,19 @@ class Gate:
 
     def __init__(self, settings: GateSettings, now: float) -> None:
         self.settings = settings
-        self.counts = Counter(dict.fromkeys(Outcome, 0))
+        self.counts = Counter()
         self._limiter = Limiter(now)
         self._watchdog = Watchdog(now)
         self._faults = Faults()
         self._stop_input = StopInput()
+        self._sources = Sources()
+        self._publishers = 0
+        self._unnumbered = False
+        self._simulated_time = SimulatedTime()
         self._clamps = ClampShare()
         self._driven = False
+        self._braking = False
+        self._asked = False
         self._said = {}
 
     @property
@@ -82,16 +95,37 @@ class Gate:
         return self._faults.state
 
     def reset_fault(self) -> None:
-        """End a fault (G8); the next good policy command drives again, from standstill."""
-        self._faults.reset()
+        """
+        End a fault (G8); the next good policy command drives again, from standstill.
 
-    def on_command(self, command: Command, age: float, now: float) -> Verdict:
+        Publishers of the stop input that have left are no longer expected (G12), and those of
+        policy commands are counted from now on (G11).
+        """
+        self._faults.reset()
+        self._sources = Sources()
+        self._stop_input.forget()
+
+    def note_publishers(self, commands: int, stop_input: int, now: float) -> None:
+        """Register how many publishers policy commands and stop input have (G11, G12)."""
+        self._publishers = commands
+        self._stop_input.note_publishers(stop_input, now, self.settings)
+
+    def note_simulated_time(self, value: int | None, now: float) -> None:
+        """Register a reading of simulated time [ns]; None where time is real (T1)."""
+        self._simulated_time.note(value, now)
+
+    def on_command(self, command: Command, age: float, now: float, number: int | None = None
+                   ) -> Verdict:
         """
         Judge a policy command.
 
         :param age: ROS time now minus the stamp of the command's frame [s]; negative if the
             stamp is in the future.
+        :param number: The message's sequence number, if the middleware has one (G11).
         """
+        self._unnumbered = number is None
+        if self._sources.hear(number, now, self.settings.command_timeout) > 1:
+            return self._refuse_contested(now)
         # Content is checked before time: a policy that computes NaN is broken at any age.
         if not is_finite(command):
             return self._refuse_invalid(command, now)
@@ -101,25 +135,59 @@ class Gate:
         withheld = self.fault is not Fault.NONE
         self._faults.note_good()
         if withheld:
-            self.counts[Outcome.WITHHELD] += 1
-            return Verdict(None, Outcome.WITHHELD)
-        if self._stop_input.reason(now, self.settings):
-            return self._hold(now) or self._tell(None, Outcome.HELD, now, Level.OK, '')
+            return self._withhold(Outcome.WITHHELD)
+        if self._reason_to_hold(now):
+            return self._hold(now) or self._withhold(Outcome.HELD)
         return self._pass_on(command, now)
 
-    def on_stop_input(self, stop: bool, now: float) -> Verdict | None:
-        """Handle the stop input; return a zero if that stops the robot (G8)."""
-        self._stop_input.hear(stop, now)
+    def on_stop_asked(self, now: float, number: int | None = None) -> Verdict:
+        """
+        Begin a stop that the policy asks for, by ``stop_deceleration`` (G10).
+
+        It counts whatever its stamp says, and a later policy command ends it.
+
+        :param number: As of ``on_command``.
+        """
+        # Another policy may drive from now on.
+        self._sources.leave(number, now, self.settings.command_timeout)
+        verdict = self._withhold(Outcome.ASKED)
+        self._asked = True
+        if self._watchdog.stopped:
+            return verdict
+        self._braking = True
+        return self._brake(now)
+
+    def on_stop_input(self, stop: bool, now: float, number: int | None = None
+                      ) -> Verdict | None:
+        """
+        Handle the stop input; return a zero if that stops the robot (G8).
+
+        :param number: As of ``on_command`` (G12).
+        """
+        self._stop_input.hear(stop, now, self.settings, number)
         return self._hold(now)
+
+    def on_time_jump(self, seconds: float, now: float) -> Verdict | None:
+        """
+        Stop the robot as simulated time has jumped (T1).
+
+        :param seconds: By how much; negative if it went back.
+        """
+        if self._watchdog.stopped:
+            return None
+        return self._tell(
+            self._halt(now), Outcome.JUMPED, now, Level.WARN,
+            f'simulated time has jumped by {seconds:.3f} s, so the robot is stopped')
 
     def on_timer(self, now: float) -> Verdict | None:
         """Return a zero if one is due: commands are missing, or a stop is repeated (G1, G8)."""
         if held := self._hold(now):
             return held
+        if self._braking:
+            return self._brake(now)
         if self._watchdog.starved(now, self.settings):
-            self._watchdog.stop(now, self.settings)
             return self._tell(
-                self._limiter.stop(now), Outcome.TIMEOUT, now, Level.WARN,
+                self._halt(now), Outcome.TIMEOUT, now, Level.WARN,
                 f'no fresh policy command for {self.settings.command_timeout:g} s, so the robot '
                 'is stopped: check that camera and agent run')
         if self._watchdog.repeat(now, self.settings):
@@ -132,13 +200,18 @@ class Gate:
         if self.fault is Fault.LATCHED:
             return Level.ERROR, (f'shut by {LATCH_AFTER} invalid policy commands in a row: check '
                                  'the policy, then call ~/reset_fault')
+        if self.fault is Fault.CONTESTED:
+            return Level.ERROR, ('shut as policy commands came from more than one source: stop '
+                                 'all but one, then call ~/reset_fault')
         if self.fault is Fault.TRANSIENT:
             return Level.ERROR, (f'shut by an invalid policy command until {CLEAR_AFTER} good '
                                  'ones arrive in a row')
-        if reason := self._stop_input.reason(now, self.settings):
+        if reason := self._reason_to_hold(now):
             return Level.WARN, f'stopped: {reason}'
         if not self._driven:
             return Level.OK, 'waiting for the first policy command'
+        if self._asked:
+            return Level.OK, 'stopped, as the policy asked for it'
         if self._watchdog.stopped:
             return Level.WARN, 'stopped, as no fresh policy command arrives'
         share = self._clamps.share(now)
@@ -146,19 +219,45 @@ class Gate:
             return Level.WARN, f'{share:.0%} of the policy commands are clamped'
         return Level.OK, 'passing policy commands on'
 
+    def _halt(self, now: float) -> Command:
+        """Begin a stop with the emergency zero, which is returned."""
+        self._braking = False
+        self._watchdog.stop(now, self.settings)
+        return self._limiter.stop(now)
+
+    def _brake(self, now: float) -> Verdict:
+        """Go on with a stop that was asked for; at its end it is like any other."""
+        self.counts[Outcome.BRAKING] += 1
+        sent = self._limiter.brake(now, self.settings)
+        return Verdict(self._halt(now) if sent == STOP else sent, Outcome.BRAKING)
+
+    def _reason_to_hold(self, now: float) -> str:
+        """Return in words why nothing may drive, whatever the policy says; '' if it may."""
+        if self._simulated_time.stands(now, self.settings.command_timeout):
+            return f'simulated time has not advanced for {self.settings.command_timeout:g} s'
+        if self._unnumbered and self._publishers > 1:
+            return (f'policy commands have {self._publishers} publishers, and the middleware '
+                    'does not number their messages, so that the gate cannot tell who sends')
+        return self._stop_input.reason(now, self.settings)
+
     def _hold(self, now: float) -> Verdict | None:
-        """Stop a robot that drives although the stop input forbids it."""
-        reason = self._stop_input.reason(now, self.settings)
+        """Stop a robot that drives although something forbids it."""
+        reason = self._reason_to_hold(now)
         if not reason or self._watchdog.stopped:
             return None
-        self._watchdog.stop(now, self.settings)
-        return self._tell(self._limiter.stop(now), Outcome.HELD, now, Level.WARN,
+        return self._tell(self._halt(now), Outcome.HELD, now, Level.WARN,
                           f'{reason}, so the robot is stopped')
+
+    def _withhold(self, outcome: Outcome) -> Verdict:
+        """Count a message that is answered with nothing."""
+        self.counts[outcome] += 1
+        return Verdict(None, outcome)
 
     def _pass_on(self, command: Command, now: float) -> Verdict:
         sent = self._limiter.limit(command, now, self.settings)
         self._watchdog.feed(now)
         self._driven = True
+        self._braking = self._asked = False
         clamped = sent != command
         self._clamps.add(clamped, now)
         self.counts[Outcome.PASSED] += 1
@@ -173,18 +272,24 @@ class Gate:
 
     def _refuse_invalid(self, command: Command, now: float) -> Verdict:
         """Answer a command that is not finite with zero (G3)."""
-        was_latched = self.fault is Fault.LATCHED
+        was_latched = self.fault.needs_reset
         self._faults.note_invalid()
         text = (f'policy command is ({command.speed}, {command.yaw_rate}); only numbers within '
                 'float range reach the wheels, so the robot is stopped: check the policy')
         if self.fault is Fault.LATCHED:
             text += f'; after {LATCH_AFTER} in a row, call ~/reset_fault too'
-        sent = None
         # Once latched, the stop keeps being repeated, or has ended by a release.
-        if not was_latched:
-            self._watchdog.stop(now, self.settings)
-            sent = self._limiter.stop(now)
+        sent = None if was_latched else self._halt(now)
         return self._tell(sent, Outcome.INVALID, now, Level.ERROR, text)
+
+    def _refuse_contested(self, now: float) -> Verdict:
+        """Answer a command with zero because others come from somebody else (G11)."""
+        was_latched = self.fault.needs_reset
+        self._faults.note_contested()
+        return self._tell(
+            None if was_latched else self._halt(now), Outcome.CONTESTED, now, Level.ERROR,
+            'policy commands come from more than one source, so the robot is stopped: stop all '
+            'but one, then call ~/reset_fault')
 
     def _refuse_untimely(self, age: float, now: float) -> Verdict:
         """Do not pass on the answer to a frame that is too old or from the future (G2)."""

@@ -59,6 +59,25 @@ class Limiter:
         self._sent_at = now
         return self._sent
 
+    def brake(self, now: float, settings: GateSettings) -> Command:
+        """
+        Return the next command of a stop that was asked for, and register it as sent (G10).
+
+        The yaw rate decreases with the speed, so that the robot stays on its path. All of the
+        time since the last command counts: a stall is no reason to stop later.
+        """
+        elapsed = max(now - self._sent_at, 0.0)
+        speed, yaw_rate = self._sent
+        # A robot that turns where it stands has nothing but its yaw rate to decrease.
+        change = settings.stop_deceleration if speed else settings.max_yaw_acceleration
+        before = abs(speed or yaw_rate)
+        left = max(before - change * elapsed, 0.0)
+        share = left / before if left else 0.0
+        # Adding 0.0 turns -0.0 into 0.0.
+        self._sent = Command(speed * share + 0.0, yaw_rate * share + 0.0)
+        self._sent_at = now
+        return self._sent
+
     def stop(self, now: float) -> Command:
         """Return the emergency zero, which no slew limit delays, and register it as sent."""
         self._sent = STOP

@@ -28,6 +28,9 @@ class GateSettings:
         2.5, 'm/s2', 0.01, 100.0, 'greatest change of the speed in a second')
     max_yaw_acceleration: float = quantity(
         3.2, 'rad/s2', 0.01, 100.0, 'greatest change of the yaw rate in a second')
+    stop_deceleration: float = quantity(
+        2.5, 'm/s2', 0.01, 100.0, 'deceleration of a stop that the policy asks for, as it does '
+        'when it is deactivated or ends')
     command_timeout: float = quantity(
         0.0, 's', 0.0, 10.0, 'time without a fresh policy command after which the robot is '
         'stopped; 0: five camera periods, at least 0.25 s')
@@ -78,6 +81,8 @@ class BaseSettings:
     command_type: str = choice(
         BASE_COMMANDS[0], f"message of cmd_vel: {', '.join(BASE_COMMANDS)}", BASE_COMMANDS)
     wheel_base: float = quantity(0.25, 'm', 0.01, 10.0, 'between the axles, for ackermann')
+    max_steering_angle: float = quantity(
+        0.6, 'rad', 0.01, 1.5, 'greatest angle of the front wheels to each side, for ackermann')
 
     def __post_init__(self) -> None:
         check(self)

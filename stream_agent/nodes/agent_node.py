@@ -14,10 +14,9 @@ from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from stream_agent.command import STOP
-from stream_agent.engine.engine import Engine
+from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.engine.frame_filter import CameraWatch, FrameFilter, FrameFilterSettings
 from stream_agent.engine.ranks.local_ranks import LocalRanksEngine, make_job, start_ranks
 from stream_agent.engine.settings import AgentSettings, EngineSettings
@@ -29,7 +28,7 @@ from stream_agent.network.transforms import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_status import agent_status
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist)
+    ask_for_stop, COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist, watch_gate)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
@@ -105,6 +104,8 @@ class AgentNode(LifecycleNode):
         # Left serialized: making a message costs as much as the rest of the way.
         self.image_sub = self.create_subscription(
             self._source.kind, self._source.topic, self.on_image, FRAME_QOS, raw=True)
+        self.is_guarded = True
+        self._gate_sub = watch_gate(self, self.on_gate)
         self._timer = self.create_timer(1.0, self.publish_diagnostics,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
         # What lives for good need not be looked at again by every garbage collection.
@@ -143,6 +144,12 @@ class AgentNode(LifecycleNode):
     def _make_engine(self, value: dict) -> Engine | LocalRanksEngine:
         """Make what steps the network: on several ranks, if that is asked for and faster."""
         how = {name: value[name] for name in ('device', 'backend', 'precision', 'threads')}
+        if value['allow_cpu_fallback']:
+            try:
+                choose_device(how['device'])
+            except ValueError as error:
+                self.get_logger().warning(f'{error}. allow_cpu_fallback is set: the CPU does it')
+                how['device'] = 'cpu'
         if value['ranks'] > 1:
             job = make_job(value['ranks'], str(Path(value['checkpoint']).expanduser()),
                            allow=names_in(value['allow']), partition=value['partition'], **how)
@@ -200,6 +207,7 @@ class AgentNode(LifecycleNode):
         if hasattr(self, 'engine'):
             self.destroy_timer(self._timer)
             self.destroy_subscription(self.image_sub)
+            self.destroy_subscription(self._gate_sub)
             self._close_engine()
         return super().on_shutdown(state)
 
@@ -207,6 +215,7 @@ class AgentNode(LifecycleNode):
         """Release the interfaces and the device memory."""
         self.destroy_timer(self._timer)
         self.destroy_subscription(self.image_sub)
+        self.destroy_subscription(self._gate_sub)
         self.destroy_publisher(self._diagnostics_pub)
         self.destroy_lifecycle_publisher(self._command_pub)
         self._close_engine()
@@ -343,9 +352,13 @@ class AgentNode(LifecycleNode):
         self.commands += 1
 
     def stop_robot(self) -> None:
-        """Publish a zero command, stamped now as it answers no frame; wait 0.2 s at most."""
-        self._command_pub.publish(self._twist.write(STOP, self.get_clock().now().nanoseconds))
-        self._command_pub.wait_for_all_acked(Duration(seconds=0.2))
+        """Ask the gate to bring the robot to standstill (G10), and wait 0.2 s at most."""
+        ask_for_stop(self._command_pub, self.get_clock())
+
+    def on_gate(self, alive: bool) -> None:
+        """Say immediately that the gate is gone, if it is."""
+        self.is_guarded = alive
+        self.publish_diagnostics()
 
     def publish_diagnostics(self) -> None:
         """Publish rates, durations and drops."""

@@ -60,6 +60,10 @@ def problems(agent: AgentNode, rate: float) -> dict[str, tuple[bytes, str]]:
     """
     found: dict[str, tuple[bytes, str]] = {}
     if agent.is_active:
+        if not agent.is_guarded:
+            found['no gate'] = DiagnosticStatus.ERROR, (
+                'nobody guards the robot, as the gate has ended or hangs; start it: '
+                'ros2 run stream_agent gate')
         now = time.monotonic()
         silent, active = now - agent.heard, now - agent.active_since
         if silent > NO_FRAME and active > NO_CAMERA or silent > NO_CAMERA:

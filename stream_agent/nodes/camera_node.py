@@ -148,4 +148,5 @@ class CameraNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Publish until SIGINT, SIGTERM or the end of the video."""
+    process.use_large_shared_memory()
     return process.run(CameraNode, args, (CameraSettings,))

@@ -4,14 +4,15 @@ from dataclasses import fields
 import gc
 import time
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import TwistStamped
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Twist, TwistStamped
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from std_msgs.msg import Bool
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Bool, Empty
 from std_srvs.srv import Trigger
 from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command, STOP
@@ -20,11 +21,19 @@ from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
 from stream_agent.gate.settings import BaseSettings, GateSettings
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, foreign_types, read_command_type, stamp_to_ns, STOP_INPUT_QOS, twist_to_command)
+    COMMAND_QOS, foreign_types, GATE_ALIVE, GATE_ALIVE_QOS, make_status, publishers,
+    read_command_type, read_policy_command, SerializedTwist, STOP_FRAME_ID, STOP_INPUT_QOS)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 
 # How much later than due a zero may be sent [s]; the timer costs 1 % of a core.
 TIMER_PERIOD = 0.02
+# How often other publishers are looked for [s]; three counts of 3 us each (G11).
+RIVALS_PERIOD = 0.25
+# With a queue of one, of two sources that send together the first would never be seen (G11).
+POLICY_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+# A greater jump forward of simulated time stops the robot, as any backward does (T1).
+TIME_JUMP = JumpThreshold(min_forward=Duration(seconds=0.5), min_backward=Duration(nanoseconds=-1),
+                          on_clock_change=False)
 LAST_ZEROS = 3
 LAST_ZEROS_PERIOD = 0.05
 
@@ -33,11 +42,12 @@ class GateNode(Node):
     """
     Passes policy commands on to the robot, as far and as long as that is safe.
 
-    Subscribes to ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame),
-    publishes ``cmd_vel`` (geometry_msgs/TwistStamped, stamped now, or what ``command_type`` names)
-    and ``/diagnostics``; with ``stop_input`` it also subscribes to ``stop`` (std_msgs/Bool), and
-    drives only while that says false; the service ``~/reset_fault`` (std_srvs/Trigger) ends a
-    latched fault.
+    Subscribes to ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame, or
+    the request to stop of ``messages.py``), publishes ``cmd_vel``
+    (geometry_msgs/TwistStamped, stamped now, or what ``command_type`` names) and
+    ``/diagnostics``; with ``stop_input`` it also subscribes to ``stop`` (std_msgs/Bool), and
+    drives only while all who publish it say false; the service ``~/reset_fault``
+    (std_srvs/Trigger) ends a latched fault.
 
     :raises SettingsError: If the parameters do not make a safe gate.
     :raises ValueError: If one of them is unknown.
@@ -51,20 +61,29 @@ class GateNode(Node):
         refuse_unknown(self)
         self._type = read_command_type(self)
         self._foreign: dict[str, list[str]] = {}
+        self._rivals = ''
+        self._stop_sub = None
         self.gate = Gate(read_settings(self, GateSettings), time.monotonic())
         self.add_on_set_parameters_callback(self.on_change_asked)
         self.add_post_set_parameters_callback(self.on_change_made)
+        kind = self._type.kind
+        self._write = (SerializedTwist(kind).write if kind in (Twist, TwistStamped)
+                       else self._type.write)
         self._command_pub = self.create_publisher(self._type.kind, 'cmd_vel', COMMAND_QOS)
+        self._alive_pub = self.create_publisher(Empty, GATE_ALIVE, GATE_ALIVE_QOS)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._policy_sub = self.create_subscription(
-            TwistStamped, 'policy_command', self.on_policy_command, COMMAND_QOS)
+            TwistStamped, 'policy_command', self.on_policy_command, POLICY_QOS, raw=True)
         if self.gate.settings.stop_input:
             self._stop_sub = self.create_subscription(
                 Bool, 'stop', self.on_stop_input, STOP_INPUT_QOS)
         self._reset_service = self.create_service(Trigger, '~/reset_fault', self.on_reset_fault)
-        # Neither may stand still with a paused simulation (G1).
+        self._jump_handle = self.get_clock().create_jump_callback(
+            TIME_JUMP, post_callback=self.on_time_jump)
+        # None of them may stand still with a paused simulation (G1).
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(TIMER_PERIOD, self.on_timer, clock=steady)
+        self._rivals_timer = self.create_timer(RIVALS_PERIOD, self.look_for_rivals, clock=steady)
         self._diagnostics_timer = self.create_timer(1.0, self.publish_diagnostics, clock=steady)
         # What lives for good need not be looked at again by every garbage collection.
         gc.collect()
@@ -82,26 +101,38 @@ class GateNode(Node):
         """Apply changes that were not refused."""
         self.gate.settings = read_settings(self, GateSettings)
 
-    def on_policy_command(self, message: TwistStamped) -> None:
-        """Judge a policy command, and immediately send what remains of it."""
-        age = (self.get_clock().now().nanoseconds - stamp_to_ns(message.header.stamp)) / 1e9
-        self._carry_out(
-            self.gate.on_command(twist_to_command(message), age, time.monotonic()))
+    def on_policy_command(self, data: bytes, info: dict) -> None:
+        """Judge a policy command, serialized, and immediately send what remains of it."""
+        now, number = time.monotonic(), info['publication_sequence_number']
+        command, stamp_ns, frame_id = read_policy_command(data)
+        if frame_id == STOP_FRAME_ID:
+            self._carry_out(self.gate.on_stop_asked(now, number))
+            return
+        age = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
+        self._carry_out(self.gate.on_command(command, age, now, number))
 
-    def on_stop_input(self, message: Bool) -> None:
+    def on_stop_input(self, message: Bool, info: dict) -> None:
         """Handle the stop input; stop the robot immediately if it says so."""
-        verdict = self.gate.on_stop_input(message.data, time.monotonic())
-        if verdict:
-            self._carry_out(verdict)
+        self._carry_out(self.gate.on_stop_input(
+            message.data, time.monotonic(), info['publication_sequence_number']))
+
+    def on_time_jump(self, jump: TimeJump) -> None:
+        """Stop the robot, unless it is the first message of simulated time that has come."""
+        delta = jump.delta.nanoseconds
+        if self.get_clock().now().nanoseconds != delta:
+            self._carry_out(self.gate.on_time_jump(delta / 1e9, time.monotonic()))
 
     def on_timer(self) -> None:
         """Send a zero if one is due."""
-        verdict = self.gate.on_timer(time.monotonic())
-        if verdict:
-            self._carry_out(verdict)
+        clock, now = self.get_clock(), time.monotonic()
+        self.gate.note_simulated_time(
+            clock.now().nanoseconds if clock.ros_time_is_active else None, now)
+        self._carry_out(self.gate.on_timer(now))
 
-    def _carry_out(self, verdict: Verdict) -> None:
+    def _carry_out(self, verdict: Verdict | None) -> None:
         """Send the verdict's command, then log its message."""
+        if verdict is None:
+            return
         if verdict.command is not None:
             self.send(verdict.command)
         if verdict.level == Level.ERROR:
@@ -112,7 +143,7 @@ class GateNode(Node):
     def send(self, command: Command) -> None:
         """Publish a command, stamped now: bases drop older commands and future ones (G5)."""
         self._command_pub.publish(
-            self._type.write(command, self.get_clock().now().nanoseconds))
+            self._write(command, self.get_clock().now().nanoseconds))
 
     def on_reset_fault(self, request: Trigger.Request, response: Trigger.Response
                        ) -> Trigger.Response:
@@ -128,15 +159,33 @@ class GateNode(Node):
         """Publish the state of the gate, and what happened to the policy commands."""
         level, message = self.gate.health(time.monotonic())
         self.look_for_foreign_types()
-        if self._foreign and level < Level.ERROR:
-            level, message = Level.ERROR, self.about_foreign_types()
+        for other in (self.about_foreign_types() if self._foreign else '', self._rivals):
+            if other:
+                message = f'{message}; {other}' if level == Level.ERROR else other
+                level = Level.ERROR
         values = {outcome.value: str(self.gate.counts[outcome]) for outcome in Outcome}
         values['fault'] = self.gate.fault.value
-        report = DiagnosticArray(status=[DiagnosticStatus(
-            level=bytes([level]), name=f'{self.get_name()}: commands', message=message,
-            values=[KeyValue(key=key, value=value) for key, value in values.items()])])
+        report = DiagnosticArray(status=[
+            make_status(self, 'commands', bytes([level]), message, values)])
         report.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_pub.publish(report)
+
+    def look_for_rivals(self) -> None:
+        """Count who publishes; log and report a change of those who should not (G11, G12)."""
+        policies, stop_inputs = (end and self.count_publishers(end.topic_name)
+                                 for end in (self._policy_sub, self._stop_sub))
+        self.gate.note_publishers(policies, stop_inputs or 0, time.monotonic())
+        found = []
+        for end, rest in ((self._command_pub, 'the gate'), (self._policy_sub, 'one')):
+            if self.count_publishers(end.topic_name) > 1:
+                names = ' and '.join(publishers(self, end.topic_name))
+                found.append(f"'{end.topic_name}' is published by {names}: stop all but {rest}")
+        rivals = '; '.join(found)
+        if rivals != self._rivals:
+            self._rivals = rivals
+            if rivals:
+                self.get_logger().error(rivals)
+            self.publish_diagnostics()
 
     def look_for_foreign_types(self) -> None:
         """Log, once for each change, which nodes use another type of commands (G7)."""

@@ -8,12 +8,18 @@ from typing import Any, NamedTuple
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Twist, TwistStamped, Vector3Stamped
 import numpy as np
+from rclpy.clock import Clock
+from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
+from rclpy.publisher import Publisher
+from rclpy.qos import (
+    LivelinessPolicy, qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy)
 from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Empty
 from stream_agent.bounded_settings import printable
 from stream_agent.command import Command, STOP
 from stream_agent.gate.settings import BASE_COMMANDS
@@ -24,11 +30,16 @@ from stream_agent.images import (
 # The newest frame is the only one worth steering by: never queue, never ask for a resend.
 FRAME_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-# Compatible with every publisher; what is lost is repeated.
-STOP_INPUT_QOS = FRAME_QOS
+# Compatible with every publisher; what is lost is repeated. Messages of several publishers that
+# arrive together do not replace each other.
+STOP_INPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 # For nodes that only watch: they may fall behind for a moment and must miss nothing.
 WATCH_FRAME_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 WATCH_COMMAND_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+# Nothing is ever sent: the middleware tells within this lease [s] whether the sender lives (P9).
+GATE_ALIVE = 'gate_alive'
+GATE_ALIVE_QOS = QoSProfile(depth=1, liveliness=LivelinessPolicy.AUTOMATIC,
+                            liveliness_lease_duration=Duration(seconds=0.5))
 # A receive time further than this from now is not one, as in simulated time.
 LONGEST_QUEUED_NS = 60 * 10**9
 
@@ -72,6 +83,13 @@ def make_status(node: Node, about: str, level: bytes, message: str, values: dict
         values=[KeyValue(key=key, value=value) for key, value in values.items()])
 
 
+def watch_gate(node: Node, tell: Callable[[bool], None]) -> Subscription:
+    """Tell whenever a gate comes to guard the robot, and when it has ended or hangs (P9)."""
+    events = SubscriptionEventCallbacks(liveliness=lambda event: tell(event.alive_count > 0))
+    return node.create_subscription(Empty, GATE_ALIVE, lambda _: None, GATE_ALIVE_QOS,
+                                    event_callbacks=events)
+
+
 def sent_number(info: dict) -> int | None:
     """
     Return how many messages a publisher had sent with this one; None if nobody counts.
@@ -82,16 +100,11 @@ def sent_number(info: dict) -> int | None:
     return number if number and number < 2**63 else None
 
 
-def node_of(end: TopicEndpointInfo) -> str:
-    """Return the name of the node that has one end of a topic, as it may be printed."""
-    return printable(f"{end.node_namespace.rstrip('/')}/{end.node_name}")
-
-
 def why_no_messages(node: Node, subscription: Subscription) -> str:
     """Say why a subscription may hear nothing, and what to do about it (F11)."""
     topic = subscription.topic_name
     for sender in (senders := node.get_publishers_info_by_topic(topic)):
-        name = node_of(sender)
+        name = name_of_node(sender)
         ours = type_name(subscription.msg_type)
         if sender.topic_type != ours:
             return (f"'{name}' sends {printable(sender.topic_type)} on '{topic}' where {ours} is "
@@ -174,6 +187,29 @@ def command_to_twist(command: Command, stamp_ns: int, frame_id: str = 'base_link
     return msg
 
 
+# A stop that a policy asks for is sent on ``policy_command`` itself, as what follows a command
+# there is never taken before it, while two topics have no order (G10). No frame of a robot has
+# this name; whoever does not know it takes the message for a zero.
+STOP_FRAME_ID = 'stop'
+
+
+def make_stop_request(stamp_ns: int) -> TwistStamped:
+    """Make the message; its stamp is for people, as a stop is never too old."""
+    return command_to_twist(STOP, stamp_ns, STOP_FRAME_ID)
+
+
+def ask_for_stop(publisher: Publisher, clock: Clock, patience: float = 0.2) -> bool:
+    """
+    Ask the gate for a stop, and wait until all who listen have received it.
+
+    :param publisher: That of the policy commands, which must not be destroyed before this returns.
+    :param patience: How long to wait at most [s].
+    :returns: Whether all have received it.
+    """
+    publisher.publish(make_stop_request(clock.now().nanoseconds))
+    return publisher.wait_for_all_acked(Duration(seconds=patience))
+
+
 def twist_to_command(msg: TwistStamped) -> Command:
     """Convert a message to a command."""
     return Command(msg.twist.linear.x, msg.twist.angular.z)
@@ -204,12 +240,22 @@ class SerializedTwist:
         return bytes(self._bytes)
 
 
-def read_serialized_twist(data: bytes) -> tuple[Command, int]:
-    """Return the command and the stamp [ns] of a serialized TwistStamped."""
+def read_policy_command(data: bytes) -> tuple[Command, int, str]:
+    """
+    Return the command, the stamp [ns] and the frame_id of a serialized TwistStamped.
+
+    The command of bytes that are none is nan, which the gate stops at.
+    """
     order = '<' if data[1] & 1 else '>'
-    # Six numbers end the message: of these the first and the last.
-    numbers = struct.unpack(order + '6d', data[-48:])
-    return Command(numbers[0], numbers[5]), stamp_of_serialized(data)
+    try:
+        (length,) = struct.unpack_from(order + 'I', data, 12)
+        # Numbers of eight bytes begin at a multiple of eight, counted from the fourth byte on.
+        start = 4 + (12 + length + 7) // 8 * 8
+        speed, *_, yaw_rate = struct.unpack_from(order + '6d', data, start)
+    except struct.error:
+        return Command(math.nan, math.nan), 0, ''
+    return (Command(speed, yaw_rate), stamp_of_serialized(data),
+            data[16:15 + length].decode(errors='replace'))
 
 
 # Slower than this [m/s], no steering angle bends the path as commanded.
@@ -241,15 +287,16 @@ def read_command_type(node: Node) -> CommandType:
 
     :raises ValueError: If there is no such type, or its package is not installed.
     """
-    return make_command_type(node.get_parameter('command_type').value,
-                             node.get_parameter('wheel_base').value)
+    return make_command_type(*(node.get_parameter(name).value for name in (
+        'command_type', 'wheel_base', 'max_steering_angle')))
 
 
-def make_command_type(name: str, wheel_base: float) -> CommandType:
+def make_command_type(name: str, wheel_base: float, max_steering_angle: float) -> CommandType:
     """
     Return a type of commands by its name.
 
     :param wheel_base: Distance between the axles [m]; only a car's steering angle depends on it.
+    :param max_steering_angle: Of a car, to each side [rad].
     :raises ValueError: If there is no such type, or its package is not installed.
     """
     if name == 'twist_stamped':
@@ -258,7 +305,7 @@ def make_command_type(name: str, wheel_base: float) -> CommandType:
         return CommandType(Twist, lambda command, _: command_to_twist(command, 0).twist,
                            lambda msg: Command(msg.linear.x, msg.angular.z))
     if name == 'ackermann':
-        return ackermann(import_ackermann(), wheel_base)
+        return ackermann(import_ackermann(), wheel_base, max_steering_angle)
     raise ValueError(f"command_type is '{name}'; choices are {', '.join(BASE_COMMANDS)}")
 
 
@@ -274,9 +321,11 @@ def import_ackermann() -> type:
     return AckermannDriveStamped
 
 
-def ackermann(kind: type, wheel_base: float) -> CommandType:
+def ackermann(kind: type, wheel_base: float, max_steering_angle: float) -> CommandType:
     """
     Return the commands of cars: speed, and steering angle of the front wheels.
+
+    A path that is too narrow for the car becomes the narrowest that it can drive (G7).
 
     :param kind: The class ackermann_msgs/AckermannDriveStamped.
     """
@@ -285,7 +334,8 @@ def ackermann(kind: type, wheel_base: float) -> CommandType:
         msg.header.frame_id = 'base_link'
         ns_to_stamp(msg.header.stamp, stamp_ns)
         msg.drive.speed = float(command.speed)
-        msg.drive.steering_angle = steering_angle(command, wheel_base)
+        angle = steering_angle(command, wheel_base)
+        msg.drive.steering_angle = min(max(angle, -max_steering_angle), max_steering_angle)
         return msg
 
     def read(msg: Any) -> Command:
@@ -318,5 +368,21 @@ def foreign_types(node: Node, topic: str, kind: type) -> dict[str, list[str]]:
     for one in (*node.get_publishers_info_by_topic(topic),
                 *node.get_subscriptions_info_by_topic(topic)):
         if one.topic_type != type_name(kind):
-            found.setdefault(printable(one.topic_type), []).append(node_of(one))
+            found.setdefault(printable(one.topic_type), []).append(name_of_node(one))
     return found
+
+
+def publishers(node: Node, topic: str) -> list[str]:
+    """
+    Return the full names of the nodes that publish on a topic, one for each publisher.
+
+    A process that was killed is among them until the middleware misses it, some 20 s.
+
+    :param topic: The topic's full name after remapping.
+    """
+    return sorted(map(name_of_node, node.get_publishers_info_by_topic(topic)))
+
+
+def name_of_node(end: TopicEndpointInfo) -> str:
+    """Return the full name of the node that an end of a topic belongs to, as it may be printed."""
+    return printable(f"{end.node_namespace.rstrip('/')}/{end.node_name}")

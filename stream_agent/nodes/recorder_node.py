@@ -22,7 +22,7 @@ from stream_agent.measurement.rows import FrameMatcher
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
     image_source, read_command_type, received_ns, stamp_to_ns, twist_to_command, WATCH_COMMAND_QOS,
-    WATCH_FRAME_QOS)
+    WATCH_FRAME_QOS, watch_gate)
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 
 CLOSE_PERIOD = 0.25
@@ -103,6 +103,7 @@ class RecorderNode(Node):
             Vector3Stamped, 'course_state', self.on_course_state, WATCH_COMMAND_QOS)
         self.create_subscription(Header, 'scene_change', self.on_scene_change, WATCH_COMMAND_QOS)
         self.create_subscription(DiagnosticArray, '/diagnostics', self.on_diagnostics, 10)
+        self._gate_sub = watch_gate(self, self.on_gate)
         for name, topic in self.policies.items():
             self.create_subscription(TwistStamped, topic, partial(self.on_command, name),
                                      WATCH_COMMAND_QOS)
@@ -152,6 +153,11 @@ class RecorderNode(Node):
             ours = status.hardware_id == self.get_namespace()
             if ours and name.removesuffix(': frames') in self.policies:
                 self._diagnostics[name] = {item.key: item.value for item in status.values}
+
+    def on_gate(self, alive: bool) -> None:
+        """Say immediately that the gate is gone, if it is."""
+        if not alive and self.driving:
+            self.get_logger().error('nobody guards the robot, as the gate has ended or hangs')
 
     def close_rows(self) -> None:
         """Hand complete rows to the writer."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import auto, Enum
+import math
 
 import numpy as np
 from stream_agent.bounded_settings import check, choice, quantity
@@ -84,7 +85,7 @@ class Session:
         self._push = 0.0
         self._changes = self._frames_left = 0
         self._changed_at: float | None = None
-        self._lateral_errors: list[float] = []
+        self._frames, self._sum_of_squares = 0, 0.0
         self._first_lap: float | None = None
         self._laps = 0.0
 
@@ -159,7 +160,8 @@ class Session:
         if self._first_lap is None:
             self._first_lap = now.laps
         self._laps = now.laps - self._first_lap
-        self._lateral_errors.append(now.lateral_error)
+        self._frames += 1
+        self._sum_of_squares += now.lateral_error ** 2
         if now.departed:
             self.departures += 1
             self.environment.place(speed=self.environment.settings.target_speed)
@@ -170,9 +172,9 @@ class Session:
     @property
     def summary(self) -> str:
         """One line about the drive."""
-        if not self._lateral_errors:
+        if not self._frames:
             return 'no drive'
         driven = self.environment.time - self._started
-        rms = float(np.sqrt(np.mean(np.square(self._lateral_errors))))
+        rms = math.sqrt(self._sum_of_squares / self._frames)
         return (f'drove {self._laps:.2f} laps in {driven:.1f} s: lateral RMS {rms:.4f} m, '
                 f'{self.departures} departures')

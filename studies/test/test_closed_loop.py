@@ -18,8 +18,8 @@ from studies.closed_loop.tables import cells_of, SchemeResult, tables, verdicts
 import torch
 
 PERIOD = 1 / 60
-TINY = replace(QUICK, courses=2, duration=1.5, drive=5.0, schedule=replace(
-    QUICK.schedule, rounds=2, environments=2, updates=2, last_updates=0, batch=2))
+TINY = replace(QUICK, courses=2, duration=1.5, drive=4.0, schedule=replace(
+    QUICK.schedule, rounds=2, environments=1, updates=2, last_updates=0, batch=2))
 
 
 def scheme(kind, cost, device):

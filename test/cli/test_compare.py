@@ -92,6 +92,12 @@ def record_of(folder, playbacks, players, replay=replay_fast):
     return read_run(folder)
 
 
+@pytest.fixture
+def without_plots(monkeypatch):
+    """Leave the plots out of the reports of a test that does not look at them."""
+    monkeypatch.setattr('stream_agent.measurement.report.PLOTS', ())
+
+
 def test_who_does_what_the_driver_did_is_better(tmp_path, capsys):
     bag(tmp_path / 'bags' / 'drive', stamps(60))
     save_policy(tmp_path / 'driver.safetensors', policy_of(PLAIN, sequential_pattern))
@@ -117,7 +123,7 @@ def test_who_does_what_the_driver_did_is_better(tmp_path, capsys):
     assert compare(run).figures['late'].classes['lost'] == 0
 
 
-def test_figures_for_programs_at_true_pace(tmp_path, capsys):
+def test_figures_for_programs_at_true_pace(tmp_path, capsys, without_plots):
     bag(tmp_path / 'drive', stamps(8))
     save_policy(tmp_path / 'driver.safetensors', policy_of(PLAIN, sequential_pattern))
     assert main([
@@ -286,7 +292,7 @@ def stopped_at(monkeypatch, number, times=1):
 
 @pytest.mark.parametrize(('pace', 'times'), [('fast', 1), ('true', 2)])
 def test_a_replay_that_is_stopped_reports_on_what_all_policies_have_seen(
-        tmp_path, capsys, monkeypatch, pace, times):
+        tmp_path, capsys, monkeypatch, without_plots, pace, times):
     for name, frames in (('a', 6), ('b', 12), ('c', 6)):
         bag(tmp_path / 'bags' / name, stamps(frames))
     save_policy(tmp_path / 'driver.safetensors', policy_of(PLAIN, sequential_pattern))
@@ -326,7 +332,8 @@ def test_what_was_stopped_before_it_answered_has_no_report(tmp_path, capsys, mon
             'compare: stopped before every policy had answered a frame, so there is no report\n')
 
 
-def test_a_policy_of_another_quantity_is_refused_and_an_unknown_one_named(tmp_path, capsys):
+def test_a_policy_of_another_quantity_is_refused_and_an_unknown_one_named(
+        tmp_path, capsys, without_plots):
     yaw_rates = bag(tmp_path / 'bag', stamps(6))
     shares, files = tub(tmp_path / 'tub'), {}
     for kind in ('yaw rate', 'steering', ''):

@@ -7,8 +7,8 @@ from stream_agent.cli.draw import main
 def test_all_pictures_are_written_and_named(tmp_path, capsys):
     other = tmp_path / 'lane_notes.svg'
     other.write_text('mine')
-    assert main(['lane', '--what', 'all', '--output', str(tmp_path), '--format', 'svg',
-                 'png']) == 0
+    assert main(['lane', '--what', 'all', '--window', '2', '--output', str(tmp_path), '--format',
+                 'svg', 'png']) == 0
     names = ['lane_graph.svg', 'lane_graph.png', 'lane_window.svg', 'lane_window.png',
              'lane_influence.svg', 'lane_influence.png', 'lane_steps.gif']
     assert capsys.readouterr().out == ''.join(f'{tmp_path / name}\n' for name in names)

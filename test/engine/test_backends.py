@@ -1,5 +1,6 @@
 """Every backend against the network's own step, and what can be had of them where."""
 
+import gc
 import os
 from pathlib import Path
 import random
@@ -88,7 +89,8 @@ def cases(name, every):
 @pytest.mark.parametrize('backend, precision', IN_RUNTIMES)
 @pytest.mark.parametrize('name, every', [('figure 2', 4), ('SR', 6), ('every layer', 96)])
 def test_runtimes_agree_with_the_step(name, every, backend, precision):
-    for network in cases(name, every):
+    # Half as many of those that are exported and compiled, which takes longer than to run them.
+    for network in cases(name, every if backend == 'packed' else 2 * every):
         frames = images(network)
         np.testing.assert_allclose(
             run(made(backend, network, precision), frames), expected(network, frames),
@@ -97,7 +99,8 @@ def test_runtimes_agree_with_the_step(name, every, backend, precision):
 
 @pytest.mark.parametrize('backend, precision', IN_RUNTIMES)
 @pytest.mark.parametrize('graph', ['lane', 'gated_policy'])
-@pytest.mark.parametrize('pattern', [newest_image_pattern, sequential_pattern])
+@pytest.mark.parametrize('pattern', [
+    newest_image_pattern, pytest.param(sequential_pattern, marks=pytest.mark.slow)])
 def test_runtimes_agree_on_shipped_graphs(graph, pattern, backend, precision):
     graph = open_graph(graph)
     network = network_of(graph, pattern(graph))
@@ -111,8 +114,9 @@ def test_a_batch_is_that_many_streams(backend):
     network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))
     frames = images(network, batch_size=3)
     together = run(made(backend, network, batch_size=3), frames)
+    one = made(backend, network)
     for i in range(3):
-        alone = run(made(backend, network), [frame[i:i + 1] for frame in frames])
+        alone = run(one, [frame[i:i + 1] for frame in frames])
         np.testing.assert_allclose(together[:, i:i + 1], alone, atol=TOLERANCE['float32'])
 
 
@@ -143,15 +147,14 @@ def test_an_answer_that_is_held(backend):
 
 
 @pytest.mark.parametrize('backend', ['packed', 'onnxruntime', 'openvino'])
-@pytest.mark.parametrize('until', range(1, 8, 2))
-def test_reset_in_the_middle_of_a_schedule(backend, until):
+def test_reset_in_the_middle_of_a_schedule(backend):
     graph = scheduled(EVERY_LAYER, 3)
     network = network_of(graph, newest_image_pattern(graph))
     frames = images(network, length=14)
-    stepped = made(backend, network)
-    run(stepped, frames[:until])
-    np.testing.assert_allclose(run(stepped, frames), expected(network, frames),
-                               atol=TOLERANCE['float32'])
+    stepped, right = made(backend, network), expected(network, frames)
+    for until in range(1, 8, 2):
+        run(stepped, frames[:until])
+        np.testing.assert_allclose(run(stepped, frames), right, atol=TOLERANCE['float32'])
 
 
 def test_engines_of_different_threads_leave_torch_as_it_was():
@@ -166,19 +169,20 @@ def test_engines_of_different_threads_leave_torch_as_it_was():
 
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
 def test_memory_does_not_grow_by_the_frame(backend):
-    network = network_of(open_graph('lane'), newest_image_pattern(open_graph('lane')))
+    network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))
     stepped, frames = made(backend, network), images(network)
-    run(stepped, frames * 5)
+    run(stepped, frames * 3)
+    used = []
     tracemalloc.start()
     try:
-        run(stepped, frames * 2)
-        before = tracemalloc.get_traced_memory()[0]
-        run(stepped, frames * 30)
-        grown = tracemalloc.get_traced_memory()[0] - before
+        for runs in (2, 4, 4, 4):
+            run(stepped, frames * runs)
+            gc.collect()
+            used.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    # The outputs of 28 more runs were freed; what is left may not be a byte for each frame.
-    assert grown < 200 * len(frames)
+    # Libraries fill caches now and then, but no number is left of every frame.
+    assert min(np.diff(used)) < 20 * 4 * len(frames)
 
 
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])

@@ -6,7 +6,7 @@ import pytest
 from stream_agent.gate.faults import Fault, Faults
 
 EVENTS = {'i': Faults.note_invalid, 'u': Faults.note_unusable, 'g': Faults.note_good,
-          'r': Faults.reset}
+          'r': Faults.reset, 'c': Faults.note_contested}
 NINE = 'g' * 9
 
 
@@ -42,6 +42,11 @@ def after(history: str) -> Fault:
     ('iii' + 'g' * 100, 'g', Fault.LATCHED), ('iii', 'r', Fault.NONE),
     ('iiir', 'g', Fault.NONE), ('iiir', 'i', Fault.TRANSIENT), ('iiiri', 'i', Fault.TRANSIENT),
     ('iiirii', 'i', Fault.LATCHED), ('iiiir', 'u', Fault.NONE),
+    # contested: as latched, and the first reason stays
+    ('', 'c', Fault.CONTESTED), ('i', 'c', Fault.CONTESTED), ('iii', 'c', Fault.LATCHED),
+    ('c', 'c', Fault.CONTESTED), ('c', 'u', Fault.CONTESTED), ('cii', 'i', Fault.CONTESTED),
+    ('c' + 'g' * 100, 'g', Fault.CONTESTED), ('c', 'r', Fault.NONE), ('cr', 'g', Fault.NONE),
+    ('cr', 'i', Fault.TRANSIENT), ('iir', 'c', Fault.CONTESTED), ('ciir', 'i', Fault.TRANSIENT),
 ])
 def test_transition(history, event, state):
     assert after(history + event) is state
@@ -62,3 +67,8 @@ def test_every_short_history():
     for length in range(8):
         for events in product('iugr', repeat=length):
             assert after(''.join(events)) is expected(''.join(events)), events
+
+
+@pytest.mark.parametrize('fault', Fault)
+def test_only_two_of_them_need_a_reset(fault):
+    assert fault.needs_reset is (fault in (Fault.LATCHED, Fault.CONTESTED))

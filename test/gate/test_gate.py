@@ -24,10 +24,11 @@ class Drive:
         self.gate = Gate(settings, start)
         self.now = start
 
-    def command(self, command: Command, age: float = 0.01, after: float = T) -> Verdict:
+    def command(self, command: Command, age: float = 0.01, after: float = T,
+                number: int | None = None) -> Verdict:
         """Let a policy command come some seconds after the last."""
         self.now += after
-        return self.gate.on_command(command, age, self.now)
+        return self.gate.on_command(command, age, self.now, number)
 
     def commands(self, command: Command, count: int) -> list[Verdict]:
         """Let as many policy commands come at the camera's rate."""
@@ -89,7 +90,7 @@ def test_until_the_first_command_there_are_zeros():
     assert given[0][0] == 0.02
     assert len(given) == pytest.approx(100, abs=1)
     assert {verdict for _, verdict in given} == {Verdict(STOP, Outcome.STOPPED)}
-    assert drive.gate.counts[Outcome.TIMEOUT] == 0
+    assert drive.gate.counts == {Outcome.STOPPED: len(given)}
     assert drive.health == (Level.OK, 'waiting for the first policy command')
 
 
@@ -287,6 +288,95 @@ def test_stale_commands_do_not_clear_a_fault():
     assert drive.gate.fault is Fault.TRANSIENT
 
 
+# --- G11: more than one source --------------------------------------------------------------
+
+CONTESTED = ('policy commands come from more than one source, so the robot is stopped: stop all '
+             'but one, then call ~/reset_fault')
+
+
+def test_commands_of_two_sources_stop_and_only_a_reset_opens():
+    drive = Drive()
+    for number in range(500, 530):
+        assert drive.command(SLOW, number=number).command is not None
+    assert drive.command(SLOW, number=1) == Verdict(
+        STOP, Outcome.CONTESTED, Level.ERROR, CONTESTED)
+    assert drive.gate.fault is Fault.CONTESTED
+    assert drive.health == (Level.ERROR, 'shut as policy commands came from more than one '
+                            'source: stop all but one, then call ~/reset_fault')
+    # Said once a second; the zero is repeated by the timer alone.
+    given = [drive.command(SLOW, number=number) for number in (530, 2, 531, 3)]
+    assert given == [Verdict(None, Outcome.CONTESTED)] * 4
+    assert drive.gate.counts[Outcome.CONTESTED] == 5
+    assert {verdict.command for _, verdict in drive.wait(0.5)} == {STOP}
+    # One of them has left, which is no reason to believe the other.
+    for number in range(4, 40):
+        assert drive.command(SLOW, number=number) == Verdict(None, Outcome.WITHHELD)
+    drive.gate.reset_fault()
+    assert drive.command(SLOW, number=41).command == SLOW
+
+
+def test_a_reset_while_both_send_is_followed_by_the_next_fault():
+    drive = Drive()
+    for number in (500, 1, 501, 2):
+        drive.command(SLOW, number=number)
+    drive.gate.reset_fault()
+    assert drive.command(SLOW, number=502).outcome is Outcome.PASSED
+    assert drive.command(SLOW, number=3).outcome is Outcome.CONTESTED
+    assert drive.gate.fault is Fault.CONTESTED
+
+
+def test_a_reset_counts_nobody_who_sent_before_it():
+    drive = Drive()
+    for number in (500, 1):
+        drive.command(SLOW, number=number, after=0.01)
+    drive.gate.reset_fault()
+    assert drive.command(SLOW, number=501, after=0.01).command.speed > 0
+    assert drive.gate.fault is Fault.NONE
+
+
+def test_a_policy_that_is_back_after_the_timeout_is_not_another():
+    drive = Drive()
+    drive.command(SLOW, number=500)
+    assert drive.command(SLOW, number=1, after=0.26).outcome is Outcome.PASSED
+    assert drive.command(SLOW, number=1, after=0.25).outcome is Outcome.CONTESTED
+
+
+def test_a_latched_gate_stays_latched_by_what_latched_it_first():
+    drive = Drive()
+    drive.commands(NAN, 3)
+    assert drive.command(SLOW, number=500).outcome is Outcome.WITHHELD
+    assert drive.command(SLOW, number=1) == Verdict(
+        None, Outcome.CONTESTED, Level.ERROR, CONTESTED)
+    assert drive.gate.fault is Fault.LATCHED
+
+
+def test_without_numbers_two_publishers_hold_the_robot_until_one_is_left():
+    drive = Drive()
+    drive.gate.note_publishers(1, 0, drive.now)
+    drive.commands(SLOW, 3)
+    drive.gate.note_publishers(2, 0, drive.now)
+    reason = ('policy commands have 2 publishers, and the middleware does not number their '
+              'messages, so that the gate cannot tell who sends')
+    assert drive.command(SLOW) == Verdict(
+        STOP, Outcome.HELD, Level.WARN, f'{reason}, so the robot is stopped')
+    assert drive.health == (Level.WARN, f'stopped: {reason}')
+    assert drive.command(SLOW) == Verdict(None, Outcome.HELD)
+    drive.gate.note_publishers(1, 0, drive.now)
+    assert drive.command(SLOW).command == SLOW
+
+
+def test_before_the_first_command_it_does_not_matter_who_could_send():
+    drive = Drive()
+    drive.gate.note_publishers(2, 0, drive.now)
+    assert drive.health == (Level.OK, 'waiting for the first policy command')
+
+
+def test_with_numbers_a_publisher_that_sends_nothing_holds_nothing():
+    drive = Drive()
+    drive.gate.note_publishers(2, 0, drive.now)
+    assert drive.command(SLOW, number=5).command.speed > 0
+
+
 # --- G6: clamping ---------------------------------------------------------------------------
 
 def test_a_policy_that_is_clamped_all_the_time_is_warned_of_once_a_second():
@@ -311,6 +401,14 @@ def test_a_fifth_of_clamped_commands_is_the_border(every, warned):
     assert (drive.health[0] is Level.WARN) is warned
 
 
+def test_exactly_a_fifth_is_not_more_than_a_fifth():
+    drive = Drive(replace(SETTINGS, max_acceleration=100.0))
+    verdicts = [drive.command(Command(0.6 if i % 5 == 0 else 0.4, 0.0), after=1.25)
+                for i in range(20)]
+    assert [verdict.message for verdict in verdicts] == [''] * 20
+    assert drive.health == (Level.OK, 'passing policy commands on')
+
+
 def test_a_start_is_no_reason_to_warn():
     drive = Drive()
     verdicts = drive.commands(Command(0.5, 0.3), 600)
@@ -323,6 +421,12 @@ def test_what_is_wrong_on_every_frame_is_said_once_a_second():
     verdicts = [drive.command(SLOW, age=0.5) for _ in range(round(5 / T))]
     assert sum(bool(verdict.message) for verdict in verdicts) == 5
     assert drive.gate.counts[Outcome.STALE] == round(5 / T)
+
+
+def test_it_is_said_again_after_exactly_a_second():
+    drive = Drive()
+    assert [bool(drive.command(SLOW, age=0.5, after=0.5).message) for _ in range(5)] == [
+        True, False, True, False, True]
 
 
 # --- what never happens ---------------------------------------------------------------------

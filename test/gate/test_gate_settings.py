@@ -17,6 +17,7 @@ def test_the_defaults_are_those_of_the_safety_rules():
     assert (settings.command_timeout, settings.max_age, settings.max_lead) == (0.25, 0.25, 0.1)
     assert (settings.stop_period, settings.stop_duration) == (0.1, 2.0)
     assert settings.release_after_stop is False
+    assert settings.stop_deceleration == 2.5
 
 
 @pytest.mark.parametrize('camera_period, patience', [
@@ -84,7 +85,7 @@ def test_a_stop_must_outlast_one_repetition():
 
 
 def test_what_the_base_takes_is_one_of_three_messages():
-    assert BaseSettings(command_type='ackermann', wheel_base=0.3)
+    assert BaseSettings(command_type='ackermann', wheel_base=0.3, max_steering_angle=0.4)
     with pytest.raises(SettingsError) as caught:
         BaseSettings(command_type='joystick')
     assert str(caught.value) == (

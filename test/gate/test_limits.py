@@ -112,6 +112,14 @@ def test_the_share_of_clamped_commands_is_that_of_the_last_five_seconds():
     assert clamps.share(now) == pytest.approx(0.2, abs=0.01)
 
 
+def test_what_is_five_seconds_old_still_counts():
+    clamps = ClampShare()
+    for i in range(21):
+        clamps.add(i == 0, i * 0.25)
+    assert clamps.share(5.0) == 1 / 21
+    assert clamps.share(5.25) == 0.0
+
+
 def test_the_share_is_no_matter_before_five_seconds():
     clamps = ClampShare()
     assert clamps.share(0.0) == 0.0

@@ -46,6 +46,7 @@ def test_a_stop_is_not_starved_again():
 def test_nothing_is_repeated_while_the_robot_drives():
     watchdog = Watchdog(0.0)
     watchdog.feed(1.0)
+    assert watchdog.stopped is False
     assert zeros(watchdog, ON, 1.0, 3.0, 0.01) == []
 
 
@@ -102,3 +103,13 @@ def test_a_hundred_stops_at_random_moments():
         watchdog.stop(now, ON)
         assert len(zeros(watchdog, ON, now, now + 2.0, 0.01)) in (19, 20)
         now += 2.0
+
+
+def test_a_zero_that_is_late_by_a_whole_period_is_sent_once():
+    settings = replace(ON, stop_period=0.5)
+    watchdog = Watchdog(0.0)
+    watchdog.stop(0.0, settings)
+    assert watchdog.repeat(1.0, settings)
+    assert not watchdog.repeat(1.0, settings)
+    assert not watchdog.repeat(1.25, settings)
+    assert watchdog.repeat(1.5, settings)

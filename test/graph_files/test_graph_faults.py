@@ -4,7 +4,7 @@ from functools import reduce
 
 from hypothesis import given, strategies as st
 import pytest
-from stream_agent.graph_files import located_yaml
+from stream_agent.graph_files import located_yaml, shorthand, templates
 from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.theory.graph import GraphError, GraphSpec
 from support.strategies import examples
@@ -341,7 +341,7 @@ def doubling(body, last, depth=30):
 
 @pytest.mark.parametrize('text, fault', [
     (doubling('{{parameters: [p], blocks: [{{template: t{0}, as: [a, b], with: {{p: 1}}}}]}}',
-              '{parameters: [p], nodes: [x]}', 16), 'over 10,000 nodes; a graph has fewer'),
+              '{parameters: [p], nodes: [x]}', 16), 'over 1,000 nodes; a graph has fewer'),
     (doubling('{{parameters: [p], blocks: [{{template: t{0}, as: [a, b], with: {{p: 1}}}}]}}',
               '{parameters: [p]}'), 'the templates make more than any graph holds; check how '
      'often they use each other'),
@@ -355,7 +355,10 @@ def doubling(body, last, depth=30):
               '{parameters: [p]}', 50), 'blocks are nested over 40 deep; a graph takes a '
      'few levels'),
 ])
-def test_small_files_that_would_fill_the_memory(fault_of, text, fault):
+def test_small_files_that_would_fill_the_memory(fault_of, text, fault, monkeypatch):
+    # A tenth of either limit, which is as far from what the file would make.
+    monkeypatch.setattr(templates, 'MAX_WORK', 30_000)
+    monkeypatch.setattr(shorthand, 'MAX_SIZE', 1_000)
     assert fault_of(text).endswith(f': {fault}')
 
 
@@ -443,7 +446,7 @@ BODY = st.fixed_dictionaries({'edges': EDGES}, optional={
         max_size=2)})
 
 
-@examples(150)
+@examples(80)
 @given(st.fixed_dictionaries({'edges': EDGES}, optional={
     'nodes': ANYTHING, 'blocks': ANYTHING | BODY.map(lambda body: body.get('blocks')),
     'templates': ANYTHING | st.fixed_dictionaries({'t': BODY, 's': BODY}), 'output': WORDS}))

@@ -73,9 +73,13 @@ def options_for(schedule, **others):
                           **others)
 
 
-def test_imitation_learns(one_thread):
-    schedule = replace(SHORT, environments=2, frames=40, batch=4)
-    learner = imitation_of(LANE, schedule, 'streaming')
+@pytest.mark.parametrize('graph, options', [
+    (SMALL, {'updates': 60, 'learning_rate': 5e-3}),
+    pytest.param(LANE, {'updates': 25, 'learning_rate': 2e-3}, marks=pytest.mark.slow)],
+    ids=['small', 'lane'])
+def test_imitation_learns(graph, options, one_thread):
+    schedule = replace(SHORT, environments=2, frames=40, batch=4, window=14, **options)
+    learner = imitation_of(graph, schedule, 'streaming')
     losses = Trainer(learner, options_for(schedule), None).run().losses
     assert len(losses) == schedule.all_updates
     assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:3])
@@ -111,12 +115,12 @@ def test_a_round_is_driven_before_its_first_gradient_step(updates, last, steps, 
 def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path):
     assert main(['--pattern', 'streaming', '--rounds', '1', '--updates', '2',
                  '--last-updates', '0', '--output', str(tmp_path), '--seed', '7',
-                 '--robot', 'turtlebot3']) == 0
+                 '--environments', '1', '--frames', '40', '--robot', 'turtlebot3']) == 0
     policy = load_policy(tmp_path / 'lane_streaming.safetensors')
     # Of a robot whose expert drives 0.2 m/s: all is slower, and takes longer.
     assert policy.limits == CommandScale(max_speed=0.25, max_yaw_rate=0.5)
     assert policy.training['robot'] == 'turtlebot3'
-    assert policy.training['schedule']['frames'] == 640
+    assert policy.training['schedule']['frames'] == 4 * 40
     assert policy.pattern_name == 'streaming'
     assert policy.training['seed'] == 7 and policy.steering == 'yaw rate'
     assert policy.training['frames'] > 0
@@ -217,8 +221,8 @@ def test_a_multi_rate_graph_with_own_code_and_held_images_is_trained_and_drives(
     monkeypatch.setattr(transforms, '_allowed', {})
     assert main(['--graph', str(tmp_path / 'planned.yaml'), '--pattern', 'deep->command',
                  '--updates-per-frame', '2', '--rounds', '1', '--updates', '2',
-                 '--last-updates', '0', '--output', str(tmp_path),
-                 '--allow', 'my_filters.wide']) == 0
+                 '--last-updates', '0', '--environments', '2', '--frames', '60',
+                 '--output', str(tmp_path), '--allow', 'my_filters.wide']) == 0
     policy = load_policy(tmp_path / 'planned_hybrid.safetensors')
     assert policy.updates_per_frame == policy.training['schedule']['updates_per_frame'] == 2
     assert policy.network.graph.node('deep').period == 3
@@ -291,7 +295,7 @@ def test_a_policy_is_trained_under_the_timing_that_it_is_evaluated_with(tmp_path
     (tmp_path / 'small.yaml').write_text(SMALL_TEXT)
     assert main(['--graph', str(tmp_path / 'small.yaml'), '--pattern', 'streaming', '--rounds',
                  '1', '--updates', '2', '--last-updates', '0', '--output', str(tmp_path),
-                 '--pass-periods', '3.2', '--execution', 'parallel']) == 0
+                 '--environments', '2', '--pass-periods', '3.2', '--execution', 'parallel']) == 0
     path = tmp_path / 'small_streaming.safetensors'
     (one,) = timed([str(path)], ComputeModel('parallel', pass_periods=3.2),
                    SimulationSettings().period)

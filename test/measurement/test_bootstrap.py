@@ -21,7 +21,7 @@ def test_two_copies_of_one_policy_show_no_difference_in_95_percent_of_runs(stati
     random = np.random.default_rng(5)
     runs, none = 200, 0
     for seed in range(runs):
-        one, other = (np.abs(wandering(random, 1350, 0.3)) for _ in range(2))
+        one, other = (np.abs(wandering(random, 600, 0.3)) for _ in range(2))
         interval = paired_interval(one - other, PERIOD, statistic, seed, resamples=200)
         none += interval.low <= 0 <= interval.high
     # 95 % of 200 runs, give or take what 200 runs scatter.

@@ -94,7 +94,7 @@ def assert_equal_to_steps(network, length, batch=2, frame=0, **options):
     torch.testing.assert_close(gradients, by_steps[2], **close)
 
 
-@examples(50)
+@examples(25)
 @given(rollouts(), st.integers(1, 9), st.integers(0, 5), st.sampled_from((1, 1, 2, 3)),
        st.sampled_from((None, None, 1, 4)), st.booleans())
 def test_a_window_is_its_steps(rollout, length, frame, updates, segment, training):

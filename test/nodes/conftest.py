@@ -22,7 +22,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter_client import AsyncParameterClient
 from rclpy.signals import SignalHandlerOptions
-from stream_agent.nodes.messages import WATCH_COMMAND_QOS
+from stream_agent.nodes.messages import COMMAND_QOS, WATCH_COMMAND_QOS
 from support.fork_server import ForkServer
 from support.wheels import Robot
 
@@ -38,11 +38,11 @@ os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
 os.environ.pop('ROS_LOCALHOST_ONLY', None)
 
 
-def pytest_collection_modifyitems(items):
-    """Let tests over DDS that run beside others have a second try, as those in real time have."""
+def pytest_collection_modifyitems(config, items):
+    """Leave tests that last for minutes to those who ask for them by ``-m``."""
     for item in items:
-        if item.get_closest_marker('any_time') and 'peer' in item.fixturenames:
-            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=3))
+        if item.get_closest_marker('soak') and 'soak' not in config.option.markexpr:
+            item.add_marker(pytest.mark.skip(reason='lasts for minutes: pytest -m soak'))
 
 
 class Heard(NamedTuple):
@@ -233,6 +233,20 @@ def given(parameters: dict[str, Any]) -> list[str]:
 def robot(peer):
     """Make a ``Robot``: the test is the policy before the gate, and the wheels behind it."""
     return Robot(peer)
+
+
+@pytest.fixture
+def another(ros):
+    """Make nodes with a publisher each, which are gone after the test."""
+    made = []
+
+    def make_one(name, kind, topic, qos=COMMAND_QOS):
+        made.append(rclpy.create_node(name))
+        return made[-1].create_publisher(kind, topic, qos)
+
+    yield make_one
+    for node in made:
+        node.destroy_node()
 
 
 @pytest.fixture(scope='session')

@@ -367,7 +367,7 @@ def test_each_update_is_published_before_it_is_settled_and_each_stage_is_its_own
 
 
 @pytest.mark.any_time
-def test_an_image_passes_eight_files_besides_those_of_the_backend(make_node, checkpoint):
+def test_an_image_passes_nine_files_besides_those_of_the_backend(make_node, checkpoint):
     agent, passed = make_node(checkpoint=checkpoint), set()
     agent.engine._backend = SimpleNamespace(
         respond=lambda _: np.zeros((1, 2), np.float32), settle=lambda: None)
@@ -388,7 +388,7 @@ def test_an_image_passes_eight_files_besides_those_of_the_backend(make_node, che
     assert passed == {
         'nodes/agent_node.py', 'nodes/messages.py', 'engine/frame_filter.py', 'images.py',
         'network/preprocessing.py', 'engine/engine.py', 'network/checkpoint.py',
-        'measurement/durations.py'}
+        'measurement/durations.py', 'engine/torch_globals.py'}
 
 
 @pytest.mark.parametrize('every_update, answers', [(False, [1, 1]), (True, [1, 2])])
@@ -601,6 +601,24 @@ def test_a_camera_that_is_missing_or_silent_is_told(start_node, camera, peer, ch
     assert "'/test_peer' is there for '/image' and sends nothing" in status_of(heard).message
     peer.spin_until(lambda: "'/test_peer' is there" in agent.output)
     film_until(camera, peer, lambda: status_of(heard).level == DiagnosticStatus.OK, camera.show)
+
+
+def test_the_death_of_the_gate_is_said_within_a_second(start_node, camera, peer, checkpoint):
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
+    gate = start_node('gate')
+    heard = peer.hear(DiagnosticArray, '/diagnostics')
+    camera.wait_for_agent()
+    peer.spin_until(lambda: camera.publisher.get_subscription_count() and any(
+        one.message.status[0].name == 'gate: commands' for one in heard))
+    film_until(camera, peer, lambda: len(camera.commands) > 30, camera.show)
+    assert 'nobody guards' not in agent.output
+    heard.clear()
+    gate.signal(signal.SIGKILL)
+    killed = time.monotonic()
+    film_until(camera, peer, lambda: any('nobody guards' in one.message.status[0].message
+                                         for one in heard), camera.show)
+    assert time.monotonic() - killed < 1.0
+    peer.spin_until(lambda: 'nobody guards the robot' in agent.output)
 
 
 @pytest.mark.parametrize('rate', [60, 10])

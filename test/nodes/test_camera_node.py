@@ -1,7 +1,6 @@
 """The camera node as a real process, on a video; no test machine has a camera."""
 
 from itertools import pairwise
-from pathlib import Path
 import signal
 
 import numpy as np
@@ -14,7 +13,6 @@ from support.videos import RATE, write_video
 pytestmark = pytest.mark.real_time
 
 COUNT = 30
-PROFILE = Path(__file__).parents[2] / 'config' / 'fastdds.xml'
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +28,8 @@ def test_a_video_is_played_at_its_pace_and_then_over(start_node, peer, video):
     assert camera.wait() == 0
     assert f'{COUNT} images published' in camera.output
     # The first ones are gone before we have met.
-    assert len(images) > COUNT / 2
+    # The first ones may be over before the two have met.
+    assert len(images) > 0.8 * COUNT
     stamps = [stamp_to_ns(one.message.header.stamp) for one in images]
     assert all(before < after for before, after in pairwise(stamps))
     assert np.median(np.diff(stamps)) == pytest.approx(1e9 / RATE, rel=0.1)
@@ -55,13 +54,13 @@ def test_a_video_is_repeated_faster_until_it_is_stopped(start_node, peer, video)
     assert camera.wait() == 0
 
 
-def test_large_images_come_through_with_the_profile(start_node, peer, tmp_path, monkeypatch):
-    # Without it, two in a hundred do.
-    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(PROFILE))
+def test_large_images_come_through(start_node, peer, tmp_path):
+    """With Fast DDS as it is, without our profile, two in a hundred do."""
     images = peer.hear(Image, 'image', WATCH_FRAME_QOS)
     camera = start_node('camera', source=write_video(tmp_path / 'large.avi', 1280, 720, COUNT))
     peer.spin_until(lambda: camera.popen.poll() is not None, 20.0)
-    assert len(images) > COUNT / 2
+    # The first ones may be over before the two have met.
+    assert len(images) > 0.8 * COUNT
     assert images[-1].message.width == 1280
 
 

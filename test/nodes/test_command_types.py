@@ -17,6 +17,7 @@ from stream_agent.nodes.recorder_node import RecorderNode
 
 DRIVE = Command(0.4, 0.5)
 WHEEL_BASE = 0.25
+MAX_ANGLE = 0.6
 installed = find_spec('ackermann_msgs') is not None
 SPEEDS = strategies.floats(0.01, 5.0)
 RATES = strategies.floats(-6.0, 6.0)
@@ -29,8 +30,8 @@ def car_message():
         drive=SimpleNamespace(speed=0.0, steering_angle=0.0))
 
 
-CAR = make_command_type('ackermann', WHEEL_BASE) if installed else ackermann(
-    car_message, WHEEL_BASE)
+CAR = make_command_type('ackermann', WHEEL_BASE, MAX_ANGLE) if installed else ackermann(
+    car_message, WHEEL_BASE, MAX_ANGLE)
 
 
 @given(SPEEDS, RATES, strategies.sampled_from([1, -1]))
@@ -42,9 +43,21 @@ def test_a_car_is_told_the_same_path(speed, yaw_rate, direction):
     # A turn to the left is a positive angle ahead, and a negative one in reverse.
     assert math.copysign(1, msg.drive.steering_angle) == math.copysign(
         1, yaw_rate) * direction or yaw_rate == 0
-    assert math.tan(msg.drive.steering_angle) == pytest.approx(
-        WHEEL_BASE * yaw_rate / command.speed, rel=1e-5, abs=1e-7)
-    assert CAR.read(msg) == pytest.approx(command, rel=1e-4, abs=1e-6)
+    wanted = math.atan(WHEEL_BASE * yaw_rate / command.speed)
+    assert msg.drive.steering_angle == pytest.approx(
+        min(max(wanted, -MAX_ANGLE), MAX_ANGLE), rel=1e-5, abs=1e-7)
+    assert msg.drive.speed == pytest.approx(command.speed, rel=1e-6)
+    if abs(wanted) < MAX_ANGLE:
+        assert CAR.read(msg) == pytest.approx(command, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize('speed, yaw_rate, angle', [
+    (0.5, 1.36, 0.5971), (0.5, 1.4, 0.6), (0.5, 6.0, 0.6), (0.5, -6.0, -0.6), (-0.5, 6.0, -0.6),
+    (0.002, 2.0, 0.6), (1e-3, -1e-3, -0.2450), (0.5, 0.0, 0.0)])
+def test_no_steering_angle_is_greater_than_the_car_s(speed, yaw_rate, angle):
+    msg = CAR.write(Command(speed, yaw_rate), 0)
+    assert msg.drive.steering_angle == pytest.approx(angle, abs=1e-4)
+    assert abs(msg.drive.steering_angle) <= MAX_ANGLE * (1 + 1e-6)
 
 
 @given(RATES)
@@ -54,7 +67,7 @@ def test_a_car_that_stands_steers_straight_on(yaw_rate):
 
 @pytest.mark.parametrize('name', ['twist_stamped', 'twist'])
 def test_what_is_written_is_read(name):
-    kind = make_command_type(name, WHEEL_BASE)
+    kind = make_command_type(name, WHEEL_BASE, MAX_ANGLE)
     assert kind.read(kind.write(DRIVE, 5)) == DRIVE
 
 
@@ -72,6 +85,20 @@ def test_a_base_that_takes_twist_is_driven_and_stopped(robot, start_node):
     assert heard[-1].message.linear.x == 0.0
     assert not robot.heard
     assert gate.popen.poll() is None
+
+
+@pytest.mark.real_time
+@pytest.mark.skipif(not installed, reason='ackermann_msgs is not installed')
+def test_a_car_is_driven_and_stopped(robot, start_node):
+    from ackermann_msgs.msg import AckermannDriveStamped
+    heard = robot.peer.hear(AckermannDriveStamped, 'drive')
+    start_node('gate', '-r', 'cmd_vel:=drive', command_type='ackermann', max_steering_angle=0.2)
+    robot.peer.spin_until(lambda: heard and robot._policy.get_subscription_count())
+    robot.drive(Command(0.4, 2.0), 0.8)
+    assert heard[-1].message.drive.speed == pytest.approx(0.4)
+    assert heard[-1].message.drive.steering_angle == pytest.approx(0.2)
+    robot.peer.spin(0.6)
+    assert heard[-1].message.drive.speed == heard[-1].message.drive.steering_angle == 0.0
 
 
 @pytest.mark.real_time

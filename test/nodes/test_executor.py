@@ -7,8 +7,8 @@ import rclpy
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Int32
 from std_srvs.srv import Trigger
-from stream_agent.nodes.executor import PromptExecutor
 from stream_agent.nodes.messages import WATCH_COMMAND_QOS
+from stream_agent.nodes.process import PromptExecutor
 
 pytestmark = [pytest.mark.real_time, pytest.mark.any_time]
 

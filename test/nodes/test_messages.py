@@ -11,7 +11,7 @@ from stream_agent.command import Command
 from stream_agent.images import CHANNELS, compressed_to_array, image_to_array, ImageError
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.nodes.messages import (
-    array_to_image, command_to_twist, foreign_types, node_of, stamp_to_ns, twist_to_command)
+    array_to_image, command_to_twist, foreign_types, name_of_node, stamp_to_ns, twist_to_command)
 
 RED = np.zeros((4, 6, 3), np.uint8)
 RED[..., 0] = 255
@@ -122,7 +122,7 @@ def test_compressed_colour_and_grey(suffix):
 def test_names_of_nodes_are_printed_without_control_characters():
     end = SimpleNamespace(node_namespace='/robot/', node_name='evil\x1b[2J\n' + 'x' * 900,
                           topic_type='other/msg/Type\x07')
-    name = node_of(end)
+    name = name_of_node(end)
     assert name.startswith('/robot/evil\\x1b[2J\\nxxx') and len(name) == 200
     node = SimpleNamespace(get_publishers_info_by_topic=lambda _: [end],
                            get_subscriptions_info_by_topic=lambda _: [])

@@ -6,12 +6,14 @@ from stream_agent.doctor.options import parse
 from stream_agent.nodes.agent_node import AgentNode
 from stream_agent.nodes.record_bag_node import RecordNode
 
+pytestmark = [pytest.mark.real_time, pytest.mark.any_time]
+
 WARNING = ("the parameter 'executor' is called 'backend' now; rename it, as the next release "
            'refuses the old name')
 
 
 @pytest.fixture
-def agent(peer, monkeypatch):
+def agent(ros, monkeypatch):
     """Make an agent of command-line arguments; its warnings are in ``agent.said``."""
     made, said = [], []
 
@@ -56,17 +58,17 @@ def test_the_new_name_warns_of_nothing(agent):
     assert not agent('-p', 'backend:=eager').said
 
 
-def test_an_old_name_is_unknown_where_nothing_was_called_so(peer):
+def test_an_old_name_is_unknown_where_nothing_was_called_so(ros):
     with pytest.raises(ValueError, match="there is no parameter 'executor'; the nearest is "):
         RecordNode(cli_args=['--ros-args', '-p', 'executor:=packed'])
 
 
-def test_a_wrong_value_by_the_old_name_is_refused(peer):
+def test_a_wrong_value_by_the_old_name_is_refused(ros):
     with pytest.raises(ValueError, match='backend is 5; set it to a text'):
         AgentNode(cli_args=['--ros-args', '-p', 'executor:=5'])
 
 
-def test_the_recorder_of_bags_has_the_name_of_its_command(peer, tmp_path):
+def test_the_recorder_of_bags_has_the_name_of_its_command(ros, tmp_path):
     node = RecordNode(cli_args=['--ros-args', '-p', f'output:={tmp_path}'])
     assert node.get_name() == 'record_bag'
     node.destroy_node()

@@ -65,13 +65,13 @@ directed = st.lists(st.tuples(st.sampled_from('abcdef'), st.sampled_from('abcdef
                     unique=True, max_size=11)
 
 
-@examples(100)
+@examples(50)
 @given(directed)
 def test_counts_are_those_of_going_through_all_subsets(edges):
     assert count_acyclic_subsets(edges) == count_all(edges)
 
 
-@examples(100)
+@examples(50)
 @given(st.dictionaries(
     st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda edge: edge[0] != edge[1]),
     st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=9),

@@ -29,7 +29,7 @@ def growth(graph, pattern, frames):
     return (last[1] - last[0]) / frames
 
 
-@examples(100)
+@examples(50)
 @given(networks())
 def test_without_a_schedule_it_is_the_largest_of_all_cycles(graph):
     for pattern in valid_patterns(graph):
@@ -38,7 +38,7 @@ def test_without_a_schedule_it_is_the_largest_of_all_cycles(graph):
         assert steps_per_frame_pipelined(graph, pattern) == cycle_ratio(reads)
 
 
-@examples(60)
+@examples(40)
 @given(scheduled_networks(max_period=3))
 def test_with_a_schedule_it_is_the_largest_of_all_cycles_of_updates(graph):
     period = graph.hyperperiod
@@ -51,7 +51,7 @@ def test_with_a_schedule_it_is_the_largest_of_all_cycles_of_updates(graph):
         assert steps_per_frame_pipelined(graph, pattern) == cycle_ratio(reads)
 
 
-@examples(60)
+@examples(40)
 @given(scheduled_networks())
 def test_it_is_what_the_tableau_grows_by(graph):
     frames = 100 * graph.hyperperiod

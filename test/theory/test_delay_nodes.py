@@ -29,7 +29,7 @@ def images_of_delays(graph, delays, size):
     return {(i, node.name): images(i, node.name) for i in range(size + 1) for node in graph.nodes}
 
 
-@examples(100)
+@examples(40)
 @given(scheduled_networks(max_period=2), st.data())
 def test_a_node_reads_what_its_source_was_so_many_frames_ago(graph, data):
     delays = data.draw(st.dictionaries(st.sampled_from(edges_of(graph)), st.integers(1, 4)))

@@ -117,7 +117,7 @@ def graphs(draw):
     return GraphSpec(tuple(nodes), tuple(edges), draw(st.sampled_from(fed)))
 
 
-@examples(60)
+@examples(25)
 @given(graphs())
 def test_data_and_back_is_the_same_graph(graph):
     data = graph_to_data(graph)
@@ -125,7 +125,7 @@ def test_data_and_back_is_the_same_graph(graph):
     assert graph_from_data(json.loads(json.dumps(data))) == graph
 
 
-@examples(60)
+@examples(25)
 @given(graph=graphs())
 def test_a_file_and_back_is_the_same_graph(tmp_path_factory, graph):
     if {node.name for node in graph.nodes} <= {name for edge in edges_of(graph) for name in edge}:

@@ -24,7 +24,7 @@ def answers(graph, pattern, size):
     return [max(seen[i, graph.output], default=-1) for i in range(size + 1)]
 
 
-@examples(150)
+@examples(50)
 @given(scheduled_networks())
 def test_images_seen_are_those_that_lead_to_the_last_update_of_a_node(graph):
     size = 7
@@ -48,7 +48,7 @@ def ancestors(window, node):
     return found
 
 
-@examples(150)
+@examples(80)
 @given(scheduled_networks())
 def test_a_new_image_is_answered_after_frames_until_response_at_worst(graph):
     for pattern in valid_patterns(graph):
@@ -59,7 +59,7 @@ def test_a_new_image_is_answered_after_frames_until_response_at_worst(graph):
         assert frames_until_response(graph, pattern) == max(delays)
 
 
-@examples(100)
+@examples(60)
 @given(scheduled_networks())
 def test_first_answers_after_a_reset(graph):
     for pattern in valid_patterns(graph):
@@ -72,7 +72,7 @@ def test_first_answers_after_a_reset(graph):
             i for i in range(len(newest)) if newest[i] >= 1) - 1
 
 
-@examples(150)
+@examples(60)
 @given(scheduled_networks(max_period=3))
 def test_ages_are_those_of_the_shortest_and_the_longest_paths(graph):
     memory = memory_edges(graph)

@@ -150,7 +150,7 @@ def computed_now(graph, pattern, frame):
     return window.subgraph([(i, v) for i, v in window if i == frame and v not in graph.inputs])
 
 
-@examples(150)
+@examples(60)
 @given(scheduled_networks())
 def test_with_a_schedule_the_tableau_counts_update_steps_and_repeats_while_a_node_is_held(graph):
     size = 6
@@ -163,7 +163,7 @@ def test_with_a_schedule_the_tableau_counts_update_steps_and_repeats_while_a_nod
                 tableau[node.last_update(i), node.name] for i in range(size + 1)]
 
 
-@examples(100)
+@examples(50)
 @given(scheduled_networks())
 def test_with_a_schedule_the_factor_is_the_longest_path_of_any_frame(graph):
     for pattern in valid_patterns(graph):
@@ -185,7 +185,7 @@ def longest_paths(window):
     return longest
 
 
-@examples(100)
+@examples(60)
 @given(scheduled_networks())
 def test_with_a_schedule_the_cone_is_what_leads_to_the_output_within_its_frame(graph):
     for pattern in valid_patterns(graph):

@@ -14,7 +14,7 @@ from support.strategies import (
     all_patterns, examples, first_steps, networks, paths_to, updates_graph, window_graph)
 
 
-@examples(150)
+@examples(50)
 @given(networks(max_edges=7))
 def test_the_window_of_any_size_is_acyclic_exactly_for_valid_patterns(graph):
     for pattern in all_patterns(graph):
@@ -23,7 +23,7 @@ def test_the_window_of_any_size_is_acyclic_exactly_for_valid_patterns(graph):
             assert nx.is_directed_acyclic_graph(window) == is_valid(graph, pattern)
 
 
-@examples(200)
+@examples(100)
 @given(networks())
 def test_the_exact_count_is_the_number_of_valid_patterns(graph):
     patterns = list(valid_patterns(graph))
@@ -32,7 +32,7 @@ def test_the_exact_count_is_the_number_of_valid_patterns(graph):
     assert count_valid_patterns(graph) == len(patterns)
 
 
-@examples(200)
+@examples(100)
 @given(networks(max_inner=5, max_edges=11))
 def test_lemma_1_with_any_cycles_that_share_no_node(graph):
     edges = edges_of(graph)
@@ -50,14 +50,14 @@ def test_lemma_1_with_any_cycles_that_share_no_node(graph):
             assert lower_bound(edges, some) == alone * 2 ** (len(edges) - len(in_cycles))
 
 
-@examples(200)
+@examples(80)
 @given(networks(max_edges=8))
 def test_the_tableau_counts_update_steps(graph):
     for pattern in valid_patterns(graph):
         assert inference_tableau(graph, pattern, 3) == first_steps(graph, pattern, 3)
 
 
-@examples(100)
+@examples(60)
 @given(networks(max_edges=7))
 def test_the_tableau_is_the_longest_path_whose_first_edge_does_not_end_in_frame_0(graph):
     for pattern in valid_patterns(graph):
@@ -69,7 +69,7 @@ def test_the_tableau_is_the_longest_path_whose_first_edge_does_not_end_in_frame_
             assert tableau[node] == max(lengths, default=0)
 
 
-@examples(150)
+@examples(80)
 @given(networks())
 def test_the_inference_factor_is_the_longest_path_of_edges_that_do_not_stream(graph):
     inner = [node.name for node in graph.nodes if node.name not in graph.inputs]
@@ -82,7 +82,7 @@ def test_the_inference_factor_is_the_longest_path_of_edges_that_do_not_stream(gr
         assert longest == max(tableau.values())
 
 
-@examples(150)
+@examples(80)
 @given(networks())
 def test_theorem_1(graph):
     patterns = list(valid_patterns(graph))
@@ -97,7 +97,7 @@ def test_theorem_1(graph):
         assert equal == (tableau == least)
 
 
-@examples(200)
+@examples(80)
 @given(networks(max_edges=7))
 def test_images_seen_are_those_that_lead_to_a_node_in_the_window(graph):
     size = 4
@@ -109,7 +109,7 @@ def test_images_seen_are_those_that_lead_to_a_node_in_the_window(graph):
                                   if v in graph.inputs}
 
 
-@examples(200)
+@examples(80)
 @given(networks(max_edges=8))
 def test_the_first_response_is_the_first_output_that_an_image_leads_to(graph):
     size = len(graph.nodes) + 1

@@ -35,7 +35,7 @@ def computed_order(components, length):
                        if 1 <= i <= length]
 
 
-@examples(150)
+@examples(60)
 @given(networks(), st.data())
 def test_what_a_block_reads_is_there_before_it(graph, data):
     """For any pattern; blocks read the frames before them, and no node is left out."""
@@ -52,7 +52,7 @@ def test_what_a_block_reads_is_there_before_it(graph, data):
     assert len(known) == (LENGTH + 1) * len(graph.nodes)
 
 
-@examples(60)
+@examples(40)
 @given(networks())
 def test_only_cycles_are_left_to_a_loop(graph):
     pattern = streaming_pattern(graph)

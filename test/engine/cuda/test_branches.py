@@ -152,7 +152,7 @@ def test_all_work_finds_its_values_in_their_buffers_under_every_pattern(graph):
         check_values(graph, pattern, plan)
 
 
-@examples(150)
+@examples(60)
 @given(scheduled_networks(), st.data())
 def test_all_work_finds_its_values_at_any_rates(graph, data):
     assume(len(graph.inputs) == 1)

@@ -87,7 +87,7 @@ def allowed(graph, pattern, ranks):
 
 
 @given(problem=problems(), ranks=st.integers(1, 3))
-@examples(80)
+@examples(40)
 def test_no_partition_is_better(problem, ranks):
     found = partition(*problem, ranks, LINK, tolerance=0.0, least_gain=0.0)
     check_partition(*problem[:2], found.rank_of)
@@ -100,7 +100,7 @@ def test_no_partition_is_better(problem, ranks):
 
 
 @given(problem=problems(), ranks=st.integers(1, 3))
-@examples(80)
+@examples(40)
 def test_the_exact_search_needs_no_good_beginning(problem, ranks):
     blocks = Blocks(*problem, ranks, LINK, tolerance=0.0)
     start = placed_on(blocks, range(1, len(blocks.names)), [0] * (len(blocks.names) - 1))
@@ -110,7 +110,7 @@ def test_the_exact_search_needs_no_good_beginning(problem, ranks):
 
 
 @given(problem=problems(), moves=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2))))
-@examples(80)
+@examples(40)
 def test_moving_blocks_leaves_nothing_behind(problem, moves):
     blocks = Blocks(*problem, 3, LINK, tolerance=0.0)
     order = range(1, len(blocks.names))
@@ -124,7 +124,7 @@ def test_moving_blocks_leaves_nothing_behind(problem, moves):
 
 
 @given(graph=scheduled_networks(max_inner=4, max_edges=8, max_period=4))
-@examples(80)
+@examples(40)
 def test_a_value_is_sent_if_it_is_read_later(graph):
     pattern = streaming_pattern(graph)
     later = read_later(graph, pattern)
@@ -147,8 +147,8 @@ def test_a_chain_is_cut_into_equal_pieces(ranks):
 @pytest.mark.parametrize('ranks', [2, 4])
 def test_large_graphs_come_near_the_bound(ranks):
     chance = Random(ranks)
-    names = ['x', *(f'n{i}' for i in range(60))]
-    edges = {(names[chance.randrange(max(0, i - 4), i)], names[i]) for i in range(1, 61)
+    names = ['x', *(f'n{i}' for i in range(40))]
+    edges = {(names[chance.randrange(max(0, i - 4), i)], names[i]) for i in range(1, 41)
              for _ in range(2)}
     graph = GraphSpec(tuple(map(NodeSpec, names)), tuple(EdgeSpec(u, v) for u, v in sorted(edges)),
                       names[-1])

@@ -90,6 +90,7 @@ def test_a_designed_delay_stays_and_is_no_age(execution):
     assert plan.named['sequential'].ages == (1, 1)
 
 
+@pytest.mark.slow
 def test_dsr6_is_searched_exactly():
     blocks = [['h1', 'h11', 'h12', 'h13'], ['h2', 'h21', 'h22', 'h23']]
     edges = ['img->h1', 'h1->h1', 'hd->out', *(f'{u}->{v}' for block in blocks

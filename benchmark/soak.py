@@ -1,0 +1,128 @@
+"""
+The main job for minutes or hours: memory, open files and the latency's tail stay as they are.
+
+Every process of ``stream_agent run`` is watched from outside, once a second. The slope of its
+memory is that of a straight line through the least resident set of every tenth of the time after
+the start-up. Every frame is answered, or counted as dropped by the agent.
+"""
+
+import argparse
+from collections import Counter
+import os
+from pathlib import Path
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from harness import show
+import numpy as np
+from stream_agent.cli.run import node_commands, parser as run_parser
+from stream_agent.measurement.recording import read_rows
+from stream_agent.measurement.rows import Row
+from stream_agent.share import policy_file, share_folder
+
+# Until all bounded buffers are full.
+START_UP = 90.0
+# MiB/h, and shares.
+GREATEST_SLOPE, GREATEST_DRIFT = 1.0, 0.10
+PIECES = 10
+PAGE = os.sysconf('SC_PAGE_SIZE')
+
+
+def look(pid: int) -> tuple[float, int]:
+    """Return the resident memory of a process [MiB], and how many descriptors it has open."""
+    pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
+    return pages * PAGE / 2**20, len(os.listdir(f'/proc/{pid}/fd'))
+
+
+def watch(processes: dict[str, subprocess.Popen], seconds: float) -> dict[str, np.ndarray]:
+    """Return (seconds, memory, descriptors) of each process, (N, 3), after the start-up."""
+    start, seen = time.monotonic(), {name: [] for name in processes}
+    while (elapsed := time.monotonic() - start) < START_UP + seconds:
+        time.sleep(1.0)
+        for name, process in processes.items():
+            if process.poll() is not None:
+                raise SystemExit(f'soak: {name} ended with exit code {process.returncode}')
+            if elapsed > START_UP:
+                seen[name].append((elapsed, *look(process.pid)))
+    return {name: np.array(values) for name, values in seen.items()}
+
+
+def slope(values: np.ndarray) -> float:
+    """Return by how much memory grows [MiB/h]."""
+    least = [piece[piece[:, 1].argmin()] for piece in np.array_split(values, PIECES)]
+    seconds, memory, _ = np.array(least).T
+    return float(np.polyfit(seconds / 3600, memory, 1)[0])
+
+
+def tail_drift(rows: list[Row], policy: str) -> float:
+    """Return by which share the 99th percentile of the latency grew, by the outer thirds."""
+    latencies = [row.latency for row in rows if row.policy == policy and row.arrival_ns]
+    first, *_, last = np.array_split(latencies[len(latencies) // 20:], 3)
+    return float(np.percentile(last, 99) / np.percentile(first, 99) - 1)
+
+
+def unanswered(rows: list[Row], policy: str) -> int:
+    """Return the frames between a policy's first and last answer that it did not answer."""
+    answered = {row.stamp_ns for row in rows if row.policy == policy and row.arrival_ns}
+    return len({row.stamp_ns for row in rows if min(answered) < row.stamp_ns < max(answered)}
+               - answered)
+
+
+def run(seconds: float, output: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Start the main job, watch it, and stop it; returns also what each process printed."""
+    options = run_parser().parse_args(['--output', str(output), '--duration', '100000'])
+    options.checkpoint = policy_file(options.checkpoint)
+    options.baseline = policy_file(options.baseline)
+    processes, files = {}, {}
+    for name, command in node_commands(options, share_folder() / 'config').items():
+        files[name] = (output / f'{name}.txt').open('w+')
+        processes[name] = subprocess.Popen(command, stdout=files[name], stderr=subprocess.STDOUT)
+    try:
+        seen = watch(processes, seconds)
+    finally:
+        # The recorder last, so that it sees everything.
+        for name in sorted(processes, key='recorder'.__eq__):
+            processes[name].send_signal(signal.SIGINT)
+            processes[name].wait(120)
+    return seen, {name: Path(file.name).read_text() for name, file in files.items()}
+
+
+def main() -> None:
+    """Run, watch, and hold what was seen against the limits; exit code 1 if one is broken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--minutes', type=float, default=5.0, help='default %(default)s')
+    parser.add_argument('--json', action='store_true', help='print figures for programs')
+    arguments = parser.parse_args()
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+    with tempfile.TemporaryDirectory() as folder:
+        seen, printed = run(60 * arguments.minutes, Path(folder))
+        rows = read_rows(Path(folder) / 'latest')
+    lines, figures, broken = [], {'slope': {}, 'descriptors': {}, 'drift': {}, 'lost': {}}, []
+    for name, values in seen.items():
+        growth, opened = slope(values), int(values[-1, 2] - values[:, 2].min())
+        figures['slope'][name], figures['descriptors'][name] = growth, opened
+        lines.append(f'{name:<11} {values[-1, 1]:7.1f} MiB, {growth:+6.2f} MiB/h; '
+                     f'{opened} descriptors more')
+        broken += [f'{name}: memory'] * (growth > GREATEST_SLOPE)
+        broken += [f'{name}: descriptors'] * (opened > 0)
+    for policy in sorted(Counter(row.policy for row in rows)):
+        drift, missing = tail_drift(rows, policy), unanswered(rows, policy)
+        dropped = re.search(r'dropped (\{.*\})', printed[policy])
+        counted = sum(int(count) for count in re.findall(r': (\d+)', dropped[1]))
+        figures['drift'][policy], figures['lost'][policy] = drift, missing - counted
+        lines.append(f'{policy:<11} p99 of the latency {drift:+.1%}; {missing} frames without an '
+                     f'answer, {counted} counted as dropped')
+        broken += [f'{policy}: latency'] * (drift > GREATEST_DRIFT)
+        broken += [f'{policy}: frames lost silently'] * (missing > counted)
+    show([*lines, f"broken: {', '.join(broken) or 'nothing'}"],
+         {**figures, 'broken': broken, 'minutes': arguments.minutes}, arguments.json)
+    sys.exit(bool(broken))
+
+
+if __name__ == '__main__':
+    main()
