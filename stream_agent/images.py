@@ -250,12 +250,12 @@ def checked_png(data: bytes) -> bytes:
 
     :raises ImageError: If it is broken or too large.
     """
-    at, chunks = len(PNG), [PNG]
+    view, at, chunks = memoryview(data), len(PNG), [PNG]
     while chunks[-1][4:8] != b'IEND':
         end = at + 12 + int.from_bytes(data[at:at + 4], 'big')
         if end > len(data):
             raise ImageError('ends early')
-        chunk, at = data[at:end], end
+        chunk, at = view[at:end], end
         first = len(chunks) == 1
         if first != (chunk[4:8] == b'IHDR') or first and len(chunk) != 25:
             raise ImageError('does not begin with its size, or has several')
@@ -265,7 +265,8 @@ def checked_png(data: bytes) -> bytes:
     check_size(height, width)
     if depth > 8:
         raise ImageError(f'has {depth} bits a colour; at most 8 are read')
-    return b''.join(chunks)
+    # Most have nothing else, and need no copy.
+    return data if sum(map(len, chunks)) == len(data) else b''.join(chunks)
 
 
 def checked_jpeg(data: bytes) -> bytes:
