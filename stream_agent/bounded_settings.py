@@ -13,6 +13,13 @@ from typing import Any
 Number = int | float
 
 
+def printable(text: object, most: int = 200) -> str:
+    """Return text from outside as it may be printed: no control characters, not too long."""
+    shown = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode()
+                    for c in str(text)[:most + 1])
+    return shown if len(shown) <= most else shown[:most - 3] + '...'
+
+
 class SettingsError(ValueError):
     """A setting outside what it may be; the message says which one, and what would do."""
 

@@ -4,12 +4,15 @@ Images in ROS messages, read without ROS: the only module that knows steps and e
 The messages may be rclpy's or those of a library that reads recordings; the fields are the same.
 """
 
+from functools import cache
+import math
+import re
 import struct
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from stream_agent.bounded_settings import choice
+from stream_agent.bounded_settings import choice, printable
 
 MAX_SIDE = 4096
 MAX_BYTES = 64 * 2**20
@@ -17,7 +20,19 @@ CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 # Where the red, green and blue of a pixel are.
 TO_RGB = {'rgb8': np.s_[:], 'bgr8': np.s_[::-1], 'rgba8': np.s_[:3], 'bgra8': np.s_[2::-1],
           'mono8': 0}
-JPEG, JPEG_END = b'\xff\xd8', b'\xff\xd9'
+JPEG, PNG = b'\xff\xd8', b'\x89PNG\r\n\x1a\n'
+# A JPEG's marker, after any number of fill bytes; and those of the segments by their meaning.
+MARKER = re.compile(rb'\xff+([^\x00\xff])', re.DOTALL)
+FRAMES, SCAN, END, RESTART = (0xC0, 0xC1), 0xDA, 0xD9, 0xD0
+TABLES, INTERVAL, SKIPPED = (0xC4, 0xDB, 0xE0, 0xEE), 0xDD, (*range(0xE1, 0xEE), 0xEF, 0xFE)
+# Stands for a JPEG's end: eight bytes of 1s, as many as a decoder reads ahead, are no code of any
+# picture. A decoder that needs them for the picture itself has nothing left after them.
+NO_MORE = b'\xff\x00' * 8
+# What of a PNG is decoded; no animation, no text, no colour profile.
+CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
+LONGEST_NAME = 4096
+# A picture of so many pixels is decoded as soon as nothing.
+SMALL = 64 * 64
 
 
 class ImageError(ValueError):
@@ -35,7 +50,7 @@ def stamp_of_serialized(data: bytes) -> int:
 
     :param data: CDR, as ``SerializedReader`` takes it.
     """
-    order = 'little' if data[1] & 1 else 'big'
+    order = 'big' if data[1:2] == b'\0' else 'little'
     return (int.from_bytes(data[4:8], order, signed=True) * 10**9
             + int.from_bytes(data[8:12], order))
 
@@ -67,7 +82,16 @@ class SerializedReader:
 
     def text(self) -> str:
         """Read a string, which ends with a zero."""
-        return bytes(self.take(self.word())[:-1]).decode(errors='replace')
+        if (length := self.word()) > LONGEST_NAME:
+            raise ImageError(f'serialized message has a name of {length} bytes; at most '
+                             f'{LONGEST_NAME} are read')
+        text = bytes(self.take(length))
+        try:
+            if text.find(b'\0') == length - 1:
+                return text[:-1].decode()
+        except UnicodeDecodeError:
+            pass
+        raise ImageError('serialized message has a name that is not one text of UTF-8')
 
     def take(self, count: int) -> memoryview:
         """Read some bytes."""
@@ -76,6 +100,13 @@ class SerializedReader:
             raise ImageError(f'serialized message ends after {len(self._body)} bytes, within a '
                              f'field of {count} bytes')
         self._at += count
+        return found
+
+    def last(self) -> memoryview:
+        """Read the bytes that a message ends with; up to three more may fill a word."""
+        found = self.take(self.word())
+        if len(self._body) > self._at + 3:
+            raise ImageError(f'serialized message goes on after its {self._at} bytes')
         return found
 
 
@@ -100,7 +131,7 @@ class SerializedImage(NamedTuple):
         """
         reader = SerializedReader(data)
         return cls(reader.stamp_ns, reader.text(), reader.word(), reader.word(), reader.text(),
-                   reader.take(1)[0], reader.word(), reader.take(reader.word()))
+                   reader.take(1)[0], reader.word(), reader.last())
 
 
 class SerializedCompressedImage(NamedTuple):
@@ -119,7 +150,7 @@ class SerializedCompressedImage(NamedTuple):
         :raises ImageError: If it is none, or ends early.
         """
         reader = SerializedReader(data)
-        return cls(reader.stamp_ns, reader.text(), reader.text(), reader.take(reader.word()))
+        return cls(reader.stamp_ns, reader.text(), reader.text(), reader.last())
 
 
 def check_size(height: int, width: int) -> None:
@@ -138,7 +169,7 @@ def image_to_array(msg) -> np.ndarray:
     :raises ImageError: If the encoding is not supported, or sizes contradict each other.
     """
     if msg.encoding not in CHANNELS:
-        raise ImageError(f"image encoding is '{msg.encoding}'; supported are "
+        raise ImageError(f"image encoding is '{printable(msg.encoding)}'; supported are "
                          f"{', '.join(CHANNELS)}")
     check_size(msg.height, msg.width)
     channels = CHANNELS[msg.encoding]
@@ -154,23 +185,6 @@ def image_to_array(msg) -> np.ndarray:
     return pixels[:, :, TO_RGB[msg.encoding]]
 
 
-def jpeg_or_png_size(data: bytes) -> tuple[int, int] | None:
-    """Read (height, width) from a JPEG's or PNG's header; None if it is neither."""
-    if data[:8] == b'\x89PNG\r\n\x1a\n' and len(data) >= 24:
-        return int.from_bytes(data[20:24], 'big'), int.from_bytes(data[16:20], 'big')
-    if data[:2] != JPEG:
-        return None
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2:at + 4], 'big')
-        # SOF0 ... SOF15 carry the size; C4, C8 and CC in that range are other segments.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return (int.from_bytes(data[at + 5:at + 7], 'big'),
-                    int.from_bytes(data[at + 7:at + 9], 'big'))
-        at += 2 + length
-    return None
-
-
 def compressed_to_array(msg) -> np.ndarray:
     """
     Decode a JPEG or PNG message.
@@ -182,14 +196,143 @@ def compressed_to_array(msg) -> np.ndarray:
 
 
 def decoded(data: bytes, name: str) -> np.ndarray:
-    """Decode as ``compressed_to_array``; the name is the format that the sender claims."""
-    size = jpeg_or_png_size(data)
-    if size is None:
-        raise ImageError(f"compressed image of format '{name}' is neither JPEG nor PNG")
-    check_size(*size)
-    if data[:2] == JPEG and JPEG_END not in data:
-        raise ImageError(f"compressed image of format '{name}' ends early")
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint8:
-        raise ImageError(f"compressed image of format '{name}' cannot be decoded to 8 bits")
+    """
+    Decode as ``compressed_to_array``; the name is the format that the sender claims.
+
+    The decoder gets a file made anew of nothing but what was checked, so that it cannot find
+    another size in it.
+    """
+    kind = 'PNG' if data.startswith(PNG) else 'JPEG'
+    try:
+        if not data.startswith((JPEG, PNG)):
+            raise ImageError('is neither JPEG nor PNG')
+        checked = checked_png(data) if kind == 'PNG' else checked_jpeg(data)
+        pixels = decode(checked)
+        if pixels is None or pixels.dtype != np.uint8:
+            raise ImageError('ends early, or cannot be decoded to 8 bits')
+        if kind == 'JPEG' and is_doubtful(pixels) and not np.array_equal(
+                pixels, decode(checked.removesuffix(NO_MORE) + b'\xff\xd9')):
+            raise ImageError('ends early')
+    except ImageError as error:
+        raise ImageError(f"compressed image of format '{printable(name)}' {error}") from None
     return pixels if pixels.ndim == 2 else pixels[:, :, 2::-1]
+
+
+def decode(data: bytes) -> np.ndarray | None:
+    """Return what OpenCV makes of a file; None if that is nothing."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+
+
+def is_doubtful(pixels: np.ndarray) -> bool:
+    """
+    Return whether a decoder might have made up what a JPEG does not have.
+
+    That is so of its last two blocks, which are much of a small picture, and of its last rows
+    where OpenCV repeats rows. What was made up is another picture by other means.
+    """
+    return pixels.shape[0] * pixels.shape[1] <= SMALL or (
+        repeats_rows() and np.array_equal(*pixels[-2:]))
+
+
+@cache
+def repeats_rows() -> bool:
+    """Return whether OpenCV repeats a row where a JPEG has no more, as 4.6 does; 5.0 refuses."""
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
+    return decode(cv2.imencode('.jpg', noise)[1].tobytes()[:-200]) is not None
+
+
+def checked_png(data: bytes) -> bytes:
+    """
+    Return a PNG without what is not needed; libpng itself refuses what is damaged or too short.
+
+    :raises ImageError: If it is broken or too large.
+    """
+    view, at, chunks = memoryview(data), len(PNG), [PNG]
+    while chunks[-1][4:8] != b'IEND':
+        end = at + 12 + int.from_bytes(data[at:at + 4], 'big')
+        if end > len(data):
+            raise ImageError('ends early')
+        chunk, at = view[at:end], end
+        first = len(chunks) == 1
+        if first != (chunk[4:8] == b'IHDR') or first and len(chunk) != 25:
+            raise ImageError('does not begin with its size, or has several')
+        if chunk[4:8] in CHUNKS:
+            chunks.append(chunk)
+    width, height, depth = struct.unpack('>IIB', chunks[1][8:17])
+    check_size(height, width)
+    if depth > 8:
+        raise ImageError(f'has {depth} bits a colour; at most 8 are read')
+    # Most have nothing else, and need no copy.
+    return data if sum(map(len, chunks)) == len(data) else b''.join(chunks)
+
+
+def checked_jpeg(data: bytes) -> bytes:
+    """
+    Return a JPEG without what is not needed, and with ``NO_MORE`` for its end.
+
+    What cameras send is read: one scan of Huffman codes, which is decoded while it is read.
+
+    :raises ImageError: If it is broken, too large or of another kind.
+    """
+    at, kept, frames, interval = len(JPEG), [JPEG], [], 0
+    while True:
+        if not (found := MARKER.match(data, at)):
+            raise ImageError('ends early' if at >= len(data) - 1 else f'is damaged at byte {at}')
+        code, start = found[1][0], found.end()
+        at = start + int.from_bytes(data[start:start + 2], 'big')
+        if not start + 2 <= at <= len(data):
+            raise ImageError('ends early' if at >= len(data) else f'is damaged at byte {start}')
+        segment = data[start + 2:at]
+        if code in FRAMES:
+            frames.append(segment)
+        elif code == INTERVAL and len(segment) == 2:
+            interval = int.from_bytes(segment, 'big')
+        elif code not in (*TABLES, *SKIPPED, SCAN):
+            raise ImageError(f'has a segment {code:02X}; JPEGs are read that are neither '
+                             'progressive, lossless, nor arithmetic')
+        if code not in SKIPPED:
+            kept += bytes((0xFF, code)), data[start:at]
+        if code == SCAN:
+            break
+    if len(frames) != 1 or segment[:1] != frames[0][5:6]:
+        raise ImageError(f'has {len(frames)} sizes, or several scans; JPEGs of one are read')
+    units = count_units(frames[0])
+    scan = scan_of(data, at, math.ceil(units / interval) - 1 if interval else 0)
+    return b''.join((*kept, scan, NO_MORE))
+
+
+def count_units(frame: bytes) -> int:
+    """Return how many units of blocks a JPEG's frame header asks for, all components in each."""
+    depth, height, width, components = struct.unpack_from('>BHHB', frame.ljust(6, b'\0'))
+    sampling = [divmod(factors, 16) for factors in frame[7::3]]
+    if depth != 8 or not components or len(frame) != 6 + 3 * components or not all(
+            1 <= factor <= 4 for factors in sampling for factor in factors):
+        raise ImageError('has a size that is damaged, or not 8 bits a colour')
+    check_size(height, width)
+    across, down = map(max, zip(*sampling)) if components > 1 else (1, 1)
+    return math.ceil(width / (8 * across)) * math.ceil(height / (8 * down))
+
+
+def scan_of(data: bytes, start: int, restarts: int) -> memoryview:
+    """
+    Return the codes of a JPEG's pixels.
+
+    :param restarts: How many marks they are divided by.
+    :raises ImageError: If marks are missing, or something else than the end follows.
+    """
+    codes = np.frombuffer(data, np.uint8, offset=start)
+    # A zero follows what is not a marker, and fill bytes may go before one.
+    marks = np.flatnonzero((codes[:-1] == 0xFF) & (codes[1:] != 0))
+    marks = marks[codes[marks + 1] != 0xFF]
+    found = codes[marks + 1]
+    others = np.flatnonzero((found < RESTART) | (found > RESTART + 7))
+    if not others.size:
+        raise ImageError('ends early')
+    if found[others[0]] != END:
+        raise ImageError(f'has a segment {found[others[0]]:02X} within its pixels')
+    if not np.array_equal(found[:others[0]], RESTART + np.arange(restarts) % 8):
+        raise ImageError('ends early, or lacks a part')
+    return memoryview(data)[start:start + marks[others[0]]]

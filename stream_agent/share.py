@@ -1,10 +1,12 @@
 """Files of the package and of robots: where they are, and how ROS reads parameter files."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 import re
 from typing import Any
 
+from stream_agent.graph_files.located_yaml import read_yaml
+from stream_agent.theory.checks import GraphError
 import yaml
 
 
@@ -44,6 +46,7 @@ USUAL_TOPICS = {'image_topic': 'image', 'cmd_vel_topic': 'cmd_vel'}
 PARAMETERS = 'ros__parameters'
 # What parameters were called in the release before, and are called now.
 OLD_PARAMETERS = {'executor': 'backend'}
+LARGEST_FILE = 2**20
 NUMBER = re.compile(r'[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+')
 
 
@@ -100,14 +103,7 @@ def read_sections(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
     :raises ParameterFileError: If it cannot be read, or is not a parameter file.
     """
-    try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ParameterFileError(f"'{path}': {error.strerror}; give the path of a parameter "
-                                 'file') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = ' '.join(str(error).split()).replace(';', ',')
-        raise ParameterFileError(f"'{path}' is not valid YAML: {reason}; fix it there") from error
+    data = read_plain(path)
     sections = list(walk(data, '', path)) if isinstance(data, dict) else []
     if not sections:
         raise ParameterFileError(f"'{path}' has no section with {PARAMETERS}; config/robot.yaml "
@@ -115,21 +111,60 @@ def read_sections(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return sections
 
 
+def read_plain(path: Path) -> Any:
+    """
+    Return what a YAML file says, if that can be read in one way only (P6).
+
+    :raises ParameterFileError: If it cannot be read, is over 1 MiB, is not valid YAML, defines a
+        key twice, or has aliases, anchors, tags or several documents.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            text = file.read(LARGEST_FILE + 1)
+        if len(text.encode()) > LARGEST_FILE:
+            raise ParameterFileError(f"'{path}' is over 1 MiB; give a file of parameters alone")
+        read_yaml(text, str(path))
+        return yaml.safe_load(text)
+    except OSError as error:
+        raise ParameterFileError(f"'{path}': {error.strerror}; give the path of a parameter "
+                                 'file') from error
+    except (GraphError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+        raise ParameterFileError(str(error) if isinstance(error, (GraphError, ParameterFileError))
+                                 else f"'{path}' is not valid YAML: {error}; fix it there"
+                                 ) from error
+
+
+def check_parameter_files(args: Sequence[str]) -> None:
+    """
+    Refuse parameter files that ROS would read otherwise than they seem to say.
+
+    :param args: Of a process; its files follow --params-file.
+    :raises ParameterFileError: For the first of them.
+    """
+    for option, path in zip(args, args[1:]):
+        if option == '--params-file':
+            read_plain(Path(path))
+
+
 def walk(data: dict[str, Any], prefix: str, path: Path
          ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Find the sections, whose namespaces and names may be nested keys."""
     for key, value in data.items():
         if key == PARAMETERS and isinstance(value, dict):
-            # ROS reads 1e-3 as a number; to PyYAML it is text.
-            yield prefix, {
-                str(name): float(item) if isinstance(item, str) and NUMBER.fullmatch(item)
-                else item for name, item in value.items()}
+            yield prefix, {str(name): number(item) for name, item in value.items()}
         elif isinstance(value, dict):
             yield from walk(value, f"{prefix}/{str(key).strip('/')}", path)
         else:
             raise ParameterFileError(
                 f"'{path}': '{key}' is not in a section; put it below the name of a process and "
                 f'{PARAMETERS}')
+
+
+def number(value: Any) -> Any:
+    """Read 1e-3 as a number, as ROS does, in lists too; to PyYAML it is text."""
+    if isinstance(value, list):
+        return [number(item) for item in value]
+    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 from stream_agent.bounded_settings import (
-    is_within, numbers_allowed, quantity, range_of, settings_fields)
+    is_within, numbers_allowed, printable, quantity, range_of, settings_fields)
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.share import find_robot, share_folder
@@ -317,7 +317,9 @@ def run_tool(name: str, work: Callable[[], None]) -> int:
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
-        print(f'{name}: {in_words(error)}', file=sys.stderr)
+        # Line by line: what a file or message calls something may hold control characters.
+        said = f'{name}: {in_words(error)}'.split('\n')
+        print(*(printable(line, 4000) for line in said), sep='\n', file=sys.stderr)
         if isinstance(error, OSError) and error.filename is None:
             # It was the output itself; what is left of it goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ from stream_agent.recordings.alignment import Alignment, cut
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import read_archive
 from stream_agent.recordings.tubs import is_tub, TubRecording
-from stream_agent.recordings.writing import RecordedDrive, write_bag
+from stream_agent.recordings.writing import new_folder, RecordedDrive, write_bag
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     frames = bags = 0
     for name, drive in drives_of(arguments):
-        write_bag(arguments.output / name, drive._replace(commands=drive.commands * scales),
+        write_bag(new_folder(arguments.output, name),
+                  drive._replace(commands=drive.commands * scales),
                   arguments.image_topic, arguments.command_topic)
         frames, bags = frames + len(drive.stamps), bags + 1
     print(f'wrote {bags} recordings with {frames:,} frames to {arguments.output}: '

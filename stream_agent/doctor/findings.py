@@ -7,8 +7,11 @@ from functools import partial
 import textwrap
 from typing import Any, NamedTuple
 
+from stream_agent.bounded_settings import printable
+
 WIDTH = 99
 CHECK_WIDTH, LEVEL_WIDTH = 12, 13
+LONGEST = 2000
 
 
 class Severity(Enum):
@@ -75,8 +78,9 @@ def table(findings: Sequence[Finding]) -> str:
 
 def filled(head: str, text: str) -> list[str]:
     """Break a text into lines that are indented to its first word."""
-    return textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=' ' * len(head),
-                         break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(printable(' '.join(text.split()), LONGEST), WIDTH, initial_indent=head,
+                         subsequent_indent=' ' * len(head), break_long_words=False,
+                         break_on_hyphens=False)
 
 
 def to_data(findings: Sequence[Finding]) -> dict[str, Any]:

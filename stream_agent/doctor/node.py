@@ -16,6 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from stream_agent.bounded_settings import printable
 from stream_agent.command import Command, STOP
 from stream_agent.doctor.camera import ArrivedFrame, check_disk, check_frames, existing
 from stream_agent.doctor.findings import (
@@ -31,8 +32,8 @@ from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.gate.settings import BASE_COMMANDS, BaseSettings, GateSettings
 from stream_agent.images import ImageError
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type, received_ns, stamp_to_ns,
-    type_name, WATCH_FRAME_QOS)
+    COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type, name_of_node,
+    received_ns, stamp_to_ns, type_name, WATCH_FRAME_QOS)
 from stream_agent.share import ParameterFileError, ParameterFiles, share_folder
 
 # Seconds until the ends of topics have discovered each other, and their names are known.
@@ -178,8 +179,7 @@ def endpoint(info, offered: QoSProfile | None = None, asked: QoSProfile | None =
             for one in (offered, asked)))
         if verdict == QoSCompatibility.ERROR:
             incompatible = reason.strip().rstrip(';').replace('ERROR: ', '')
-    return Endpoint(f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type,
-                    words, incompatible)
+    return Endpoint(name_of_node(info), printable(info.topic_type), words, incompatible)
 
 
 class Setup:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from stream_agent.bounded_settings import check, free_text, quantity
+from stream_agent.bounded_settings import check, free_text, printable, quantity
 
 NS = 10**9
 # Intervals between frames from which the camera's period is known.
@@ -96,7 +96,8 @@ class FrameFilter:
         chosen = self.settings.camera_frame
         if chosen and frame_id != chosen:
             return 'other camera', (
-                f"frames of the camera '{frame_id}' are left out, as camera_frame is '{chosen}'")
+                f"frames of the camera '{printable(frame_id)}' are left out, as camera_frame is "
+                f"'{chosen}'")
         last, self._last_sender = self._last_sender, (frame_id, number)
         if last is None:
             return None
@@ -106,7 +107,8 @@ class FrameFilter:
             self._switched.append(now_ns)
         elif len(self._switched) < 2 or now_ns - self._switched[0] > NS:
             return None
-        names = ' and '.join(dict.fromkeys((repr(last[0]), repr(frame_id))))
+        names = ' and '.join(dict.fromkeys(
+            f"'{printable(name)}'" for name in (last[0], frame_id)))
         return 'two cameras', (
             f'two cameras send frames ({names}), or one was started anew; stop one, or set '
             'camera_frame or the topic image to the one that is meant')

@@ -9,6 +9,7 @@ import openvino
 from openvino.preprocess import PrePostProcessor
 from stream_agent.engine.compiled import (
     CompiledBackend, CompiledHalf, COPIES, FrameModule, key_of, to_onnx, Values)
+from stream_agent.engine.torch_globals import flushed_denormals
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -78,7 +79,8 @@ class OpenVinoBackend(CompiledBackend):
         model = self._core.read_model(to_onnx(half, list(examples.values())))
         # What nothing depends on has been removed from the inputs.
         read = [(port.get_names() & {*half.inputs}).pop() for port in model.inputs]
-        with same_signal_stack():
+        # Compiling would leave this thread without denormals.
+        with same_signal_stack(), flushed_denormals():
             request = self._core.compile_model(
                 self._with_ports(model, read, half.outputs), 'CPU',
                 self._settings).create_infer_request()

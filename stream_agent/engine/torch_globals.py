@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+import os
+import socket
 
 import torch
+from torch import distributed
 
 
 @contextmanager
@@ -63,3 +67,46 @@ def wait_for(device: torch.device) -> None:
     """Return once the device has finished what it was given."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
+
+
+LOOPBACK = '127.0.0.1'
+
+
+def listening_store(port: int, timeout: timedelta) -> distributed.Store:
+    """
+    Make a store in which processes of this machine meet; torch's own listens to the network, too.
+
+    :param port: 0 for any that is free.
+    """
+    listener = socket.create_server((LOOPBACK, port))
+    return distributed.TCPStore(
+        LOOPBACK, listener.getsockname()[1], is_master=True, wait_for_workers=False,
+        timeout=timeout, master_listen_fd=listener.detach())
+
+
+def keep_to_loopback() -> None:
+    """Let messages of gloo and nccl go by the loopback interface, unless another was chosen."""
+    name = next((name for _, name in socket.if_nameindex() if name.startswith('lo')), 'lo')
+    for library in ('GLOO', 'NCCL'):
+        os.environ.setdefault(f'{library}_SOCKET_IFNAME', name)
+
+
+def join_processes(backend: str, timeout: timedelta) -> None:
+    """
+    Join the processes that the environment names, as torchrun sets it.
+
+    Where all of them are on this machine, none listens to the network.
+    """
+    of_environment = os.environ.get
+    ranks, address = of_environment('WORLD_SIZE'), of_environment('MASTER_ADDR')
+    if of_environment('LOCAL_WORLD_SIZE') == ranks or address in (LOOPBACK, 'localhost'):
+        keep_to_loopback()
+        # The store of torchrun is in its own process.
+        if of_environment('TORCHELASTIC_USE_AGENT_STORE') != 'True':
+            rank, port = int(os.environ['RANK']), int(os.environ['MASTER_PORT'])
+            store = (distributed.TCPStore(LOOPBACK, port, is_master=False, timeout=timeout)
+                     if rank else listening_store(port, timeout))
+            distributed.init_process_group(
+                backend, store=store, rank=rank, world_size=int(ranks), timeout=timeout)
+            return
+    distributed.init_process_group(backend, timeout=timeout)

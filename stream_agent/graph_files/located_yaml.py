@@ -58,7 +58,7 @@ def plain(value: Any) -> Any:
 def place_data(data: Any, place: str = '', depth: int = 0) -> Any:
     """Return data that came from no file, with the way to every part as its place."""
     if depth > MAX_DEPTH:
-        raise GraphError(f'{place[:60]}...: nested over {MAX_DEPTH} deep; a graph is flat')
+        raise GraphError(f'{place[:60]}...: nested over {MAX_DEPTH} deep; write it flat')
     if isinstance(data, dict):
         places = {str(key): f'{place}.{key}' if place else str(key) for key in data}
         return PlacedMap({str(key): place_data(value, places[str(key)], depth + 1)
@@ -113,21 +113,22 @@ class Reader:
             if isinstance(event, yaml.DocumentStartEvent):
                 if not first:
                     raise GraphError(f'{self.place(event)}: a second document begins here; '
-                                     'a graph file holds one')
+                                     'a file holds one')
                 value, first = self.read(next(self.events)), False
         return value
 
     def read(self, event: yaml.Event, depth: int = 0) -> Any:
         """Read the value that begins with an event."""
         place = self.place(event)
-        if isinstance(event, yaml.AliasEvent):
-            raise GraphError(f'{place}: aliases (*{event.anchor}) are not supported; '
-                             'write the value out, or make it the parameter of a template')
+        if event.anchor is not None:
+            sign = '*' if isinstance(event, yaml.AliasEvent) else '&'
+            raise GraphError(f'{place}: anchors and aliases ({sign}{event.anchor}) are not '
+                             'supported; write the value out')
         if event.tag is not None:
             tag = event.tag.replace('tag:yaml.org,2002:', '!!')
             raise GraphError(f'{place}: tags ({tag}) are not supported; leave it out')
         if depth > MAX_DEPTH:
-            raise GraphError(f'{place}: nested over {MAX_DEPTH} deep; a graph is flat')
+            raise GraphError(f'{place}: nested over {MAX_DEPTH} deep; write it flat')
         if isinstance(event, yaml.MappingStartEvent):
             return self.read_map(place, depth)
         if isinstance(event, yaml.SequenceStartEvent):

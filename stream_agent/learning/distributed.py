@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 import re
 
+from stream_agent.engine.torch_globals import join_processes
 import torch
 from torch import distributed
 
@@ -57,8 +58,7 @@ def join(device: str) -> torch.device:
             torch.cuda.set_device(found)
         with told_in_words():
             # Gradients on GPUs are exchanged by nccl, everything in main memory by gloo.
-            distributed.init_process_group(
-                'cpu:gloo,cuda:nccl' if found.type == 'cuda' else 'gloo', timeout=TIMEOUT)
+            join_processes('cpu:gloo,cuda:nccl' if found.type == 'cuda' else 'gloo', TIMEOUT)
         atexit.register(distributed.destroy_process_group)
     return found
 

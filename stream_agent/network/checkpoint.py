@@ -3,23 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 import json
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save
+from stream_agent.bounded_settings import printable
 from stream_agent.command import Command
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.graph import graph_to_data, GraphError
-from stream_agent.theory.patterns import pattern_from_streams, streaming_edges
+from stream_agent.network.shapes import infer_shapes
+from stream_agent.theory.graph import graph_to_data, GraphError, GraphSpec
+from stream_agent.theory.patterns import Pattern, pattern_from_streams, streaming_edges
 import torch
 
 FORMAT = 'stream_agent 1'
 MAX_BYTES = 2**30
 MAX_UPDATES = 100
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class CheckpointError(ValueError):
@@ -37,6 +41,11 @@ class CommandScale:
 
     max_speed: float
     max_yaw_rate: float
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, (int, float)) or value is True or not 0 < value < inf:
+                raise ValueError(f'{name} is {value!r}; it is a number above 0')
 
     def command(self, output: np.ndarray) -> Command:
         """Return the policy command of the output node's two values."""
@@ -104,12 +113,12 @@ def load_policy(path: str | Path) -> Policy:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise CheckpointError(f'{path}: not a safetensors file ({error}); '
+        raise CheckpointError(f'{path}: not a safetensors file ({printable(error)}); '
                               'train one with `ros2 run stream_agent train`') from None
     try:
         return make_policy(metadata, weights)
     except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}') from None
+        raise CheckpointError(f'{path}: {printable(error, 2000)}') from None
 
 
 def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> Policy:
@@ -120,25 +129,48 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
     try:
         parts = {key: json.loads(metadata[key]) for key in
                  ('graph', 'pattern', 'preprocessing', 'limits', 'training')}
-        graph = graph_from_data(parts['graph'])
-        network = RolloutNetwork(graph, pattern_from_streams(graph, parts['pattern']['streams']))
+        graph = infer_shapes(graph_from_data(parts['graph']))
+        pattern = pattern_from_streams(graph, parts['pattern']['streams'])
+        check_memory(graph, pattern, weights)
+        network = RolloutNetwork(graph, pattern)
         # Files from before there was a choice have one update step an image.
         updates = parts['pattern'].get('updates_per_frame', 1)
         if type(updates) is not int or not 1 <= updates <= MAX_UPDATES:
             raise ValueError(f'updates_per_frame is {updates!r}; it is 1 to {MAX_UPDATES}')
         shape = tuple(parts['preprocessing'].pop('shape'))
         policy = Policy(network, Preprocessing(shape, **parts['preprocessing']),
-                        CommandScale(**parts['limits']), parts['pattern']['name'],
+                        CommandScale(**parts['limits']), printable(parts['pattern']['name']),
                         dict(parts['training']), updates)
+    except CheckpointError:
+        raise
     except GraphError as error:
         raise CheckpointError(f'its graph cannot be built: {error}') from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise CheckpointError(f'the metadata is damaged: {error!s}') from None
     check_weights(network, weights)
     check_ends(policy)
     network.load_state_dict(weights)
     network.eval()
     return policy
+
+
+def check_memory(graph: GraphSpec, pattern: Pattern, weights: Mapping[str, torch.Tensor]) -> None:
+    """
+    Refuse a graph that needs more memory than the file has weights for, before it is taken (M2).
+
+    :param graph: With the shapes of all nodes.
+    """
+    needed = 4 * sum(prod(node.shape) for node in graph.nodes)
+    if needed > MAX_BYTES:
+        raise CheckpointError(f'its nodes need {needed / 2**30:.3g} GiB, and 1 GiB is what a '
+                              'policy may take')
+    try:
+        with torch.device('meta'):
+            network = RolloutNetwork(graph, pattern)
+    except Exception:
+        # Code from outside may need real numbers; another fault is said when these are used.
+        return
+    check_weights(network, weights)
 
 
 def check_weights(network: RolloutNetwork, weights: Mapping[str, torch.Tensor]) -> None:
@@ -151,6 +183,9 @@ def check_weights(network: RolloutNetwork, weights: Mapping[str, torch.Tensor]) 
         if value.shape != expected[name].shape:
             raise CheckpointError(f"the tensor '{name}' has the shape {list(value.shape)}; "
                                   f'the graph needs {list(expected[name].shape)}')
+        if value.dtype not in FLOATS:
+            raise CheckpointError(f"the tensor '{name}' holds {value.dtype}, which is not a type "
+                                  'of weights; train again')
         if not torch.isfinite(value).all():
             raise CheckpointError(f"the tensor '{name}' holds NaN or infinity; train again")
 

@@ -29,7 +29,8 @@ class Preprocessing:
     crop_bottom: float = 0.0
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 3 or self.shape[0] not in (1, 3):
+        if (len(self.shape) != 3 or self.shape[0] not in (1, 3)
+                or not all(type(size) is int for size in self.shape)):
             raise ValueError(f'preprocessing: the input node has the shape {list(self.shape)}; '
                              'an image is [1, height, width] or [3, height, width]')
         if (not (self.crop_top >= 0 and self.crop_bottom >= 0)

@@ -20,6 +20,7 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Empty
+from stream_agent.bounded_settings import printable
 from stream_agent.command import Command, STOP
 from stream_agent.gate.settings import BASE_COMMANDS
 from stream_agent.images import (
@@ -106,8 +107,8 @@ def why_no_messages(node: Node, subscription: Subscription) -> str:
         name = name_of_node(sender)
         ours = type_name(subscription.msg_type)
         if sender.topic_type != ours:
-            return (f"'{name}' sends {sender.topic_type} on '{topic}' where {ours} is read; set "
-                    'image_transport or the remapping')
+            return (f"'{name}' sends {printable(sender.topic_type)} on '{topic}' where {ours} is "
+                    'read; set image_transport or the remapping')
         fits, why = qos_check_compatible(sender.qos_profile, subscription.qos_profile)
         if fits == QoSCompatibility.ERROR:
             return (f"'{name}' and this node do not agree on the QoS of '{topic}' ({why}): it "
@@ -367,7 +368,7 @@ def foreign_types(node: Node, topic: str, kind: type) -> dict[str, list[str]]:
     for one in (*node.get_publishers_info_by_topic(topic),
                 *node.get_subscriptions_info_by_topic(topic)):
         if one.topic_type != type_name(kind):
-            found.setdefault(one.topic_type, []).append(name_of_node(one))
+            found.setdefault(printable(one.topic_type), []).append(name_of_node(one))
     return found
 
 
@@ -383,5 +384,5 @@ def publishers(node: Node, topic: str) -> list[str]:
 
 
 def name_of_node(end: TopicEndpointInfo) -> str:
-    """Return the full name of the node that an end of a topic belongs to."""
-    return f"{end.node_namespace.rstrip('/')}/{end.node_name}"
+    """Return the full name of the node that an end of a topic belongs to, as it may be printed."""
+    return printable(f"{end.node_namespace.rstrip('/')}/{end.node_name}")

@@ -15,7 +15,7 @@ from stream_agent.nodes.messages import image_source, type_name, WATCH_COMMAND_Q
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 from stream_agent.recordings.bags import check_rosbags
 from stream_agent.recordings.recording import COMMAND_TYPES
-from stream_agent.recordings.writing import LiveBag
+from stream_agent.recordings.writing import LiveBag, new_folder
 
 LOOK_PERIOD = 0.2
 SAY_PERIOD = 5.0
@@ -49,7 +49,7 @@ class RecordNode(Node):
         refuse_unknown(self)
         check_rosbags('written')
         name = self.get_parameter('name').value or time.strftime('%Y-%m-%d_%H-%M-%S')
-        self._path = Path(self.get_parameter('output').value).expanduser() / name
+        self._path = new_folder(Path(self.get_parameter('output').value).expanduser(), name)
         if self._path.exists():
             raise ValueError(f"name: '{self._path}' already exists; give another name")
         self._path.parent.mkdir(parents=True, exist_ok=True)

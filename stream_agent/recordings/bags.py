@@ -7,12 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from stream_agent.bounded_settings import printable
 from stream_agent.images import (
     compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
 from stream_agent.recordings.alignment import choose_stamps, TopicTimes
 from stream_agent.recordings.recording import (
-    BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, Reading, Recording, STAMPED,
-    steering_of, values_of)
+    BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, own_file, Reading, Recording,
+    STAMPED, steering_of, values_of)
 
 DECODERS = {'sensor_msgs/msg/Image': image_to_array,
             'sensor_msgs/msg/CompressedImage': compressed_to_array}
@@ -59,6 +60,9 @@ def opened(path: Path) -> Iterator:
     if path.is_dir() and not (path / 'metadata.yaml').exists():
         raise BadRecordingError(f"'{path}': metadata.yaml is missing, so the recording was not "
                                 f'finished; run `ros2 bag reindex {path}`')
+    if path.is_dir():
+        for file in (path / 'metadata.yaml', *storages(path)):
+            own_file(path, file.name)
     check_rosbags('read')
     from rosbags.rosbag2 import Reader
     try:
@@ -82,14 +86,16 @@ def choose_topic(bag, wanted: str, what: str, fitting_types: tuple[str, ...]) ->
     :raises BadRecordingError: If it is missing, of another type, or empty; without the file.
     """
     topics, option = bag.topics, f'--{what}-topic'
-    listed = ', '.join(f'{name} ({topic.msgtype})' for name, topic in topics.items()) or 'none'
+    listed = ', '.join(printable(f'{name} ({topic.msgtype})')
+                       for name, topic in topics.items()) or 'none'
     fitting = [name for name, topic in topics.items() if topic.msgtype in fitting_types]
     if wanted and wanted not in topics:
         raise BadRecordingError(f"there is no topic '{wanted}'; give another by {option}. Topics "
                                 f'are: {listed}')
     if wanted and wanted not in fitting:
-        raise BadRecordingError(f"topic '{wanted}' is of the type {topics[wanted].msgtype}; give "
-                                f'one by {option} that is {" or ".join(fitting_types)}')
+        raise BadRecordingError(f"topic '{wanted}' is of the type "
+                                f'{printable(topics[wanted].msgtype)}; give one by {option} that '
+                                f'is {" or ".join(fitting_types)}')
     if not wanted and len(fitting) != 1:
         count = 'several topics are' if fitting else 'no topic is'
         raise BadRecordingError(f'{count} of a type for {what}s, {" or ".join(fitting_types)}; '

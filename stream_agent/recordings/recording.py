@@ -9,7 +9,8 @@ import math
 from pathlib import Path
 
 import numpy as np
-from stream_agent.bounded_settings import BoundedSettings, choice, free_text, quantity
+from stream_agent.bounded_settings import (
+    BoundedSettings, choice, free_text, printable, quantity)
 from stream_agent.images import ImageError
 
 NS = 10**9
@@ -20,6 +21,20 @@ UNREADABLE = 'frames that cannot be decoded'
 
 class BadRecordingError(ValueError):
     """A recording that cannot be used; the message names file and topic and says what to do."""
+
+
+def own_file(folder: Path, name: str) -> Path:
+    """
+    Return the path of a file that a recording has in its folder (S2).
+
+    :raises BadRecordingError: If its name or a link leads out of the folder.
+    """
+    path = folder / name
+    if Path(name).name != name or (
+            path.is_symlink() and path.resolve().parent != folder.resolve()):
+        raise BadRecordingError(f"'{printable(path)}' leads out of its folder; give the path of "
+                                'what is there itself, or copy it')
+    return path
 
 
 @dataclass(frozen=True)
@@ -111,7 +126,7 @@ class Recording(StampedFrames, ABC):
     def __init__(self, path: Path, topic: str, stamps: np.ndarray, stamps_from: str,
                  commands: Commands) -> None:
         self.path = path
-        self.name = path.stem if path.is_file() else path.resolve().name
+        self.name = printable(path.stem if path.is_file() else path.resolve().name)
         self.topic = topic
         self.stamps_from = stamps_from
         order = np.argsort(commands.stamps, kind='stable')

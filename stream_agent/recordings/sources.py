@@ -5,8 +5,10 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from stream_agent.bounded_settings import printable
 from stream_agent.recordings.bags import BagRecording, is_bag
-from stream_agent.recordings.recording import BadRecordingError, Reading, Recording
+from stream_agent.recordings.recording import (
+    BadRecordingError, own_file, Reading, Recording)
 from stream_agent.recordings.tubs import is_tub, TubRecording
 from stream_agent.recordings.writing import RecordedDrive
 
@@ -38,7 +40,8 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
         if is_recording(path):
             found.append(path)
             continue
-        inside = [each for each in sorted(path.glob('*')) if is_recording(each)]
+        inside = [own_file(path, each.name) for each in sorted(path.glob('*'))
+                  if is_recording(each)]
         if not inside:
             raise BadRecordingError(
                 f"'{path}': neither a rosbag2 recording (a folder with metadata.yaml, an .mcap "
@@ -73,7 +76,7 @@ def read_archive(path: Path, runs: Sequence[str], sign: int
         for run in runs:
             if run not in names:
                 raise BadRecordingError(f"'{path}': no run '{run}'; runs are "
-                                        f'{", ".join(names) or "not named"}')
+                                        f'{", ".join(map(printable, names)) or "not named"}')
         chosen = np.isin(arrays['run_id'], [names.index(run) for run in runs])
     offsets, jpeg = arrays['offsets'], arrays['jpeg']
     for number in np.unique(arrays['seq_id'][chosen]):

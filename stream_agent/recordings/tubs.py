@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stream_agent.bounded_settings import printable
 from stream_agent.images import decoded, ImageError
-from stream_agent.recordings.recording import BadRecordingError, Commands, Reading, Recording
+from stream_agent.recordings.recording import (
+    BadRecordingError, Commands, own_file, Reading, Recording)
 
 MANIFEST = 'manifest.json'
 OLD_RECORDS = 'record_*.json'
@@ -31,10 +33,10 @@ class TubRecording(Recording):
 
     def __init__(self, path: Path, reading: Reading) -> None:
         new = (path / MANIFEST).exists()
-        self._folder = path / 'images' if new else path
+        self._folder = own_file(path, 'images') if new else path
         # Of version 1, one file a record, in the order of their numbers.
         records = list(read_catalogs(path) if new else (
-            parsed(file.read_text(), file, 1) for file in sorted(
+            parsed(own_file(path, file.name).read_text(), file, 1) for file in sorted(
                 path.glob(OLD_RECORDS), key=lambda file: (len(file.stem), file.stem))))
         driven = [record for record in records if record.get(MODE, 'user') == 'user']
         if not driven:
@@ -45,11 +47,12 @@ class TubRecording(Recording):
         kinds = {IMAGE: str, ANGLE: (int, float), THROTTLE: (int, float), time: int}
         for number, record in enumerate(driven):
             for key, kind in kinds.items():
-                if not isinstance(record.get(key), kind):
+                value = record.get(key)
+                if not isinstance(value, kind) or key == IMAGE and Path(value).name != value:
                     raise BadRecordingError(
-                        f"'{path}': the record {record.get('_index', number)} has "
-                        f"{record.get(key)!r} for '{key}'; delete it by `donkey tubclean`, or "
-                        'leave the tub out')
+                        f"'{path}': the record {printable(record.get('_index', number))} has "
+                        f"{printable(repr(value))} for '{key}'; delete it by `donkey tubclean`, "
+                        'or leave the tub out')
         self._images = [record[IMAGE] for record in driven]
         stamps = np.array([record[time] for record in driven], np.int64) * 10**6
         sign = reading.sign('right')
@@ -59,23 +62,25 @@ class TubRecording(Recording):
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
         for name in self._images:
-            yield partial(read_image, self._folder / name)
+            yield partial(read_image, self._folder, name)
 
     def image_files(self) -> list[Path]:
         """Return the files of the frames in ``frame_stamps``."""
-        return [self._folder / name for name in compress(self._images, self._kept)]
+        return [own_file(self._folder, name) for name in compress(self._images, self._kept)]
 
     def files(self) -> list[Path]:
         return [path for path in sorted(self.path.glob('*')) if path.is_file()
                 and path.suffix in ('.json', '.catalog')]
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(folder: Path, name: str) -> np.ndarray:
     """Decode an image of a tub; raises ImageError if it is missing or damaged."""
     try:
-        return decoded(path.read_bytes(), path.suffix)
+        return decoded(own_file(folder, name).read_bytes(), Path(name).suffix)
     except OSError as error:
-        raise ImageError(f"'{path.name}': {error.strerror}") from None
+        raise ImageError(f"'{printable(name)}': {error.strerror}") from None
+    except BadRecordingError as error:
+        raise ImageError(str(error)) from None
 
 
 def parsed(text: str, path: Path, line: int) -> Any:
@@ -89,7 +94,7 @@ def parsed(text: str, path: Path, line: int) -> Any:
 
 def read_catalogs(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a tub of version 2, without those that were deleted."""
-    manifest = path / MANIFEST
+    manifest = own_file(path, MANIFEST)
     lines = manifest.read_text().splitlines()
     # Lines: inputs, their types, the user's notes, who wrote it when, and the catalogs.
     about = parsed(lines[4], manifest, 5) if len(lines) > 4 else None
@@ -99,10 +104,10 @@ def read_catalogs(path: Path) -> Iterator[dict[str, Any]]:
     deleted = set(about.get('deleted_indexes', []))
     for name in about['paths']:
         # Names only: a manifest must not reach outside its folder.
-        catalog = path / Path(name).name
+        catalog = own_file(path, Path(name).name)
         if not catalog.exists():
-            raise BadRecordingError(f"'{manifest}': its catalog {catalog.name} is missing; copy "
-                                    'the whole tub, or leave it out')
+            raise BadRecordingError(f"'{manifest}': its catalog {printable(catalog.name)} is "
+                                    'missing; copy the whole tub, or leave it out')
         for number, line in enumerate(catalog.read_text().splitlines(), 1):
             record = parsed(line, catalog, number)
             if record.get('_index') not in deleted:

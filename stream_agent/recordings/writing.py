@@ -9,6 +9,7 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
+from stream_agent.bounded_settings import printable
 from stream_agent.recordings.bags import check_rosbags, types
 from stream_agent.recordings.recording import BadRecordingError, TWIST_STAMPED
 
@@ -27,6 +28,19 @@ class RecordedDrive(NamedTuple):
     images: Iterable[bytes]
     stamps: np.ndarray
     commands: np.ndarray
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """
+    Return the path of a folder to be made in another one (S4).
+
+    :param name: May come from a file.
+    :raises BadRecordingError: If that would be anywhere else, or cannot be printed.
+    """
+    if name in ('', '..') or Path(name).name != name or printable(name) != name:
+        raise BadRecordingError(f"'{printable(name)}' cannot be the name of a folder in "
+                                f"'{parent}'; give it another one, of one word")
+    return parent / name
 
 
 def write_bag(path: Path, drive: RecordedDrive, image_topic: str = '/camera/image_raw/compressed',

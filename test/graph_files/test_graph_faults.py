@@ -166,15 +166,15 @@ def changed(text, old, new):
     ('- memory->command', '- 7', "10: 7 is not an edge; write 'u->v' or a map with the keys "
      'source and target'),
     # YAML
-    ('shape: [2]', 'shape: &a [2], cell: *a', '6: aliases (*a) are not supported; write the '
-     'value out, or make it the parameter of a template'),
+    ('shape: [2]', 'shape: &a [2], cell: *a', '6: anchors and aliases (&a) are not supported; '
+     'write the value out'),
     ('shape: [2]', 'shape: !!python/object/apply:os.getcwd []',
      '6: tags (!!python/object/apply:os.getcwd) are not supported; leave it out'),
     ('output: command', 'output: !mine command', '11: tags (!mine) are not supported; leave it '
      'out'),
-    ('output: command', 'output: command\n---\n', '12: a second document begins here; a graph '
-     'file holds one'),
-    ('shape: [2]', 'shape: ' + '[' * 50 + ']' * 50, '6: nested over 40 deep; a graph is flat'),
+    ('output: command', 'output: command\n---\n', '12: a second document begins here; a file '
+     'holds one'),
+    ('shape: [2]', 'shape: ' + '[' * 50 + ']' * 50, '6: nested over 40 deep; write it flat'),
     ('shape: [2]', '[shape]: 2', '6: a key is expected here, not a list or a map; inside { } a '
      "parameter is quoted, as in '${p}'"),
     ('tanh', '\x07', "6: not YAML: the character '\\x07' is not allowed; write plain text"),
@@ -421,7 +421,7 @@ def test_mistakes_in_included_files(fault_of, stem, text, fault):
      'include others; write the nodes and edges out'),
     ([], 'graph: [] is not a graph; ' + FILE_KEYS),
     ({'edges': reduce(lambda inner, _: [inner], range(2000), [])},
-     'edges' + '[0]' * 18 + '[...: nested over 40 deep; a graph is flat'),
+     'edges' + '[0]' * 18 + '[...: nested over 40 deep; write it flat'),
 ])
 def test_mistakes_in_data_name_the_way_to_them(data, fault):
     with pytest.raises(GraphError) as error:
@@ -464,5 +464,4 @@ def test_both_parsers_know_the_place_of_a_fault(fault_of, monkeypatch):
     assert fault_of(changed(SMALL, 'tanh', '\x07')) == (
         "small.yaml:6: not YAML: the character '\\x07' is not allowed; write plain text")
     assert fault_of(changed(SMALL, 'tanh', '*a')) == (
-        'small.yaml:6: aliases (*a) are not supported; write the value out, or make it the '
-        'parameter of a template')
+        'small.yaml:6: anchors and aliases (*a) are not supported; write the value out')

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 import json
+import math
 from pathlib import Path
 import pickle
+import resource
 
 import pytest
 from safetensors import safe_open
@@ -169,6 +171,72 @@ def test_wrong_metadata_is_refused(path, change, sentence):
     with pytest.raises(CheckpointError) as error:
         load_policy(path)
     assert str(error.value) == f'{path}: {sentence}'
+
+
+@pytest.mark.parametrize('key, values, said', [
+    ('limits', {'max_speed': math.inf}, 'max_speed is inf; it is a number above 0'),
+    ('limits', {'max_speed': math.nan}, 'max_speed is nan; it is a number above 0'),
+    ('limits', {'max_yaw_rate': 0}, 'max_yaw_rate is 0; it is a number above 0'),
+    ('limits', {'max_yaw_rate': -1.5}, 'max_yaw_rate is -1.5; it is a number above 0'),
+    ('limits', {'max_speed': True}, 'max_speed is True; it is a number above 0'),
+    ('limits', {'max_speed': '1'}, "max_speed is '1'; it is a number above 0"),
+    ('limits', {'max_speed\n\x1b': 1.0}, "argument 'max_speed\\n\\x1b'"),
+    ('preprocessing', {'crop_top': math.nan}, 'crop_top nan and crop_bottom 0.0 leave no row'),
+    ('preprocessing', {'crop_top': -math.inf}, 'crop_top -inf and crop_bottom'),
+    ('preprocessing', {'crop_top': 0.6, 'crop_bottom': 0.4}, 'leave no row'),
+    ('preprocessing', {'shape': [1.0, 8, 8]}, 'has the shape [1.0, 8, 8]')])
+def test_limits_and_crops_are_numbers_that_mean_something(path, key, values, said):
+    metadata, weights = parts(path)
+    save_file(weights, path, edited(metadata, key, lambda value: value.update(values)))
+    with pytest.raises(CheckpointError) as error:
+        load_policy(path)
+    assert f'{path}: the metadata is damaged: ' in str(error.value) and said in str(error.value)
+
+
+def grown(metadata, *sizes):
+    """Give two nodes in a row such shapes."""
+    first, second = sizes
+    return {**metadata, 'graph': json.dumps({
+        'nodes': {'image': {'shape': [1, 8, 8]}, 'a': {'shape': first}, 'b': {'shape': second},
+                  'command': {'shape': [2]}},
+        'edges': ['image->a', 'a->b', 'b->command'], 'output': 'command'}),
+        'pattern': json.dumps({'name': 'grown', 'streams': []})}
+
+
+@pytest.mark.parametrize('sizes, said', [
+    (([2**20], [2**20]), 'has the shape [2]; the graph needs [1048576]'),
+    (([2**28], [2]), 'its nodes need 1 GiB, and 1 GiB is what a policy may take'),
+    (([2], [2**62]), 'its nodes need 1.72e+10 GiB')])
+def test_memory_is_not_taken_for_a_graph_that_is_too_large(path, sizes, said):
+    """The weights would take 4 TiB, 64 GiB, and more than there is anywhere."""
+    metadata, _ = parts(path)
+    weights = {f'transforms.{edge}.linear.{kind}': torch.zeros(2)
+               for edge in ('image-a', 'a-b', 'b-command') for kind in ('weight', 'bias')}
+    save_file(weights, path, grown(metadata, *sizes))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError) as error:
+        load_policy(path)
+    assert said in str(error.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 2**18  # KiB
+
+
+@pytest.mark.parametrize('value', [torch.zeros(2, dtype=torch.int64),
+                                   torch.zeros(2).to(torch.float8_e4m3fn)])
+def test_weights_of_other_types_are_refused(path, value):
+    metadata, weights = parts(path)
+    save_file({**weights, 'transforms.image-command.1.linear.bias': value}, path, metadata)
+    with pytest.raises(CheckpointError, match='which is not a type of weights; train again'):
+        load_policy(path)
+
+
+def test_nested_metadata_and_names_with_control_characters(path):
+    metadata, weights = parts(path)
+    save_file(weights, path, {**metadata, 'training': '[' * 100_000})
+    with pytest.raises(CheckpointError, match='the metadata is damaged: '):
+        load_policy(path)
+    save_file(weights, path, edited(metadata, 'pattern', lambda value: value.update(
+        name='fast\n\x1b[2J')))
+    assert load_policy(path).pattern_name == 'fast\\n\\x1b[2J'
 
 
 def test_a_pickle_is_refused_and_does_not_run(tmp_path):

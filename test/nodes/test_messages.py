@@ -1,5 +1,7 @@
 """Messages to pixels and back, and what is refused."""
 
+from types import SimpleNamespace
+
 import cv2
 from hypothesis import given, settings, strategies as st
 import numpy as np
@@ -9,7 +11,7 @@ from stream_agent.command import Command
 from stream_agent.images import CHANNELS, compressed_to_array, image_to_array, ImageError
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.nodes.messages import (
-    array_to_image, command_to_twist, stamp_to_ns, twist_to_command)
+    array_to_image, command_to_twist, foreign_types, name_of_node, stamp_to_ns, twist_to_command)
 
 RED = np.zeros((4, 6, 3), np.uint8)
 RED[..., 0] = 255
@@ -117,17 +119,11 @@ def test_compressed_colour_and_grey(suffix):
         assert np.abs(array.astype(int) - pixels).max() <= 3
 
 
-def test_broken_foreign_and_oversized_files_are_refused():
-    jpeg = cv2.imencode('.jpg', np.full((24, 32, 3), 99, np.uint8))[1].tobytes()
-    bomb = bytearray(cv2.imencode('.png', np.zeros((9, 9), np.uint8))[1].tobytes())
-    bomb[16:24] = (65000).to_bytes(4, 'big') * 2
-    for data, sentence in [
-            (b'GIF89a', "compressed image of format 'jpeg' is neither JPEG nor PNG"),
-            (jpeg[:12], "compressed image of format 'jpeg' is neither JPEG nor PNG"),
-            (jpeg[:len(jpeg) // 3], "compressed image of format 'jpeg' ends early"),
-            (jpeg[:len(jpeg) // 3] + jpeg[-2:],
-             "compressed image of format 'jpeg' cannot be decoded to 8 bits"),
-            (bytes(bomb), 'image is 65000 x 65000 pixels; sides of 1 to 4096 are supported')]:
-        with pytest.raises(ImageError) as error:
-            compressed_to_array(CompressedImage(format='jpeg', data=data))
-        assert str(error.value) == sentence
+def test_names_of_nodes_are_printed_without_control_characters():
+    end = SimpleNamespace(node_namespace='/robot/', node_name='evil\x1b[2J\n' + 'x' * 900,
+                          topic_type='other/msg/Type\x07')
+    name = name_of_node(end)
+    assert name.startswith('/robot/evil\\x1b[2J\\nxxx') and len(name) == 200
+    node = SimpleNamespace(get_publishers_info_by_topic=lambda _: [end],
+                           get_subscriptions_info_by_topic=lambda _: [])
+    assert foreign_types(node, '/cmd_vel', Image) == {'other/msg/Type\\x07': [name]}

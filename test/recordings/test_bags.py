@@ -122,7 +122,7 @@ def test_broken_frames_and_commands_are_counted(tmp_path):
     assert [index for index, _ in recording.images()] == [0]
     assert recording.summary().endswith(
         '; left out: 1 commands that cannot be read, 1 frames that cannot be decoded (first: '
-        "frame 1: compressed image of format 'png' cannot be decoded to 8 bits)")
+        "frame 1: compressed image of format 'png' ends early)")
 
 
 def test_topics_that_are_not_there_or_of_another_type(tmp_path):

@@ -16,6 +16,7 @@ from stream_agent.engine.engine import check_frame
 from stream_agent.engine.ranks.exchange import (
     Exchange, GroupedExchange, rank_error, RankError, receive, send, Transfer)
 from stream_agent.engine.ranks.step import make_nodes, RankStep
+from stream_agent.engine.torch_globals import join_processes
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.planning.partition import (
     check_partition, Message, Partition, PartitionError)
@@ -134,8 +135,7 @@ def joined_ranks(timeout: float = 60.0) -> Iterator[RankPlace]:
     on_gpu = torch.cuda.device_count() >= int(os.environ.get('LOCAL_WORLD_SIZE', local + 1))
     if on_gpu:
         torch.cuda.set_device(local)
-    distributed.init_process_group('cpu:gloo,cuda:nccl' if on_gpu else 'gloo',
-                                   timeout=timedelta(seconds=timeout))
+    join_processes('cpu:gloo,cuda:nccl' if on_gpu else 'gloo', timedelta(seconds=timeout))
     try:
         yield RankPlace(distributed.get_rank(), distributed.get_world_size(),
                         f'cuda:{local}' if on_gpu else 'cpu')

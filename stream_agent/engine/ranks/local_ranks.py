@@ -4,8 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 import json
-import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from stream_agent.engine.backends import why_unusable
 from stream_agent.engine.ranks.engine import PartitionedEngine, share_partition
 from stream_agent.engine.ranks.exchange import RankError, receive, send, Transfer
 from stream_agent.engine.ranks.step import check_backend, make_nodes
+from stream_agent.engine.torch_globals import keep_to_loopback, listening_store
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.patterns import update_order
 from stream_agent.theory.planning.costs import NodeCosts
@@ -106,7 +105,6 @@ def round_seconds(size: int | None, rounds: int) -> list[float]:
     return seconds
 
 
-HOST = '127.0.0.1'
 WORKER = 'stream_agent.engine.ranks.worker'
 PARTITIONS = ('measured', 'equal')
 # By then its process has imported torch and read the policy; no other rank needs the planner.
@@ -166,8 +164,7 @@ def make_job(ranks: int, checkpoint: str, *, device: str = 'auto', backend: str 
 
 def join(store: distributed.Store, rank: int, ranks: int) -> None:
     """Meet the other ranks of this machine; messages go by gloo on the loopback interface."""
-    loopback = next((name for _, name in socket.if_nameindex() if name.startswith('lo')), 'lo')
-    os.environ.setdefault('GLOO_SOCKET_IFNAME', loopback)
+    keep_to_loopback()
     distributed.init_process_group('gloo', store=store, rank=rank, world_size=ranks,
                                    timeout=timedelta(seconds=START_TIMEOUT))
 
@@ -177,9 +174,7 @@ class RankProcesses:
 
     def __init__(self, job: RankJob) -> None:
         self._ranks = job.ranks
-        # Port 0 is one that is free.
-        self._store = distributed.TCPStore(HOST, 0, is_master=True, wait_for_workers=False,
-                                           timeout=timedelta(seconds=START_TIMEOUT))
+        self._store = listening_store(0, timedelta(seconds=START_TIMEOUT))
         given = json.dumps(job._replace(port=self._store.port))
         # In sessions of their own: Ctrl-C is for rank 0, which lets them go.
         self._processes = {rank: subprocess.Popen(

@@ -8,7 +8,8 @@ import sys
 from stream_agent.engine.ranks.engine import PartitionedEngine, share_partition
 from stream_agent.engine.ranks.exchange import RankError
 from stream_agent.engine.ranks.local_ranks import (
-    HOST, join, measure_link, measure_nodes, PLANNER, RankJob, READY, START_TIMEOUT)
+    join, measure_link, measure_nodes, PLANNER, RankJob, READY, START_TIMEOUT)
+from stream_agent.engine.torch_globals import LOOPBACK
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import allow_transforms
@@ -38,7 +39,7 @@ def work(rank: int, job: RankJob) -> None:
     """
     torch.set_num_threads(job.threads)
     allow_transforms(job.allow)
-    store = distributed.TCPStore(HOST, job.port, is_master=False,
+    store = distributed.TCPStore(LOOPBACK, job.port, is_master=False,
                                  timeout=timedelta(seconds=START_TIMEOUT))
     network = load_policy(job.checkpoint).network
     store.set(READY.format(rank), '')
