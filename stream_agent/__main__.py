@@ -32,7 +32,7 @@ MOVED = {'experiment': 'the experiments are studies now, beside the package in i
          'there, run: python -m studies noisy-mnist --data DIR'}
 # What runs until it is told to go.
 ROBOT = {COMMANDS[name][0] for name in (
-    'agent', 'gate', 'record_bag', 'recorder', 'simulation', 'camera', 'expert', 'run')}
+    'agent', 'gate', 'record_bag', 'recorder', 'simulation', 'camera', 'expert')}
 
 
 def usage() -> str:
