@@ -170,18 +170,18 @@ class ProcessGroup:
             self._pass_on()
         return asked
 
-    def stop(self, names: Iterable[str], timeout: float, patient: bool = False) -> bool:
+    def stop(self, names: Iterable[str], timeout: float, patient: bool = False,
+             done: Callable[[], bool] = bool) -> None:
         """
         Stop processes with their signal, and those that do not obey with SIGKILL.
 
         :param timeout: Time that they have to leave [s].
         :param patient: Whether that time counts only while one does nothing: as long as it uses
             the processor it is left alone, until ``leave``.
-        :returns: Whether none had to be killed.
+        :param done: Whether one that has to be killed had nothing left to do.
         """
         asked = self.ask(names)
         last = {process.name: (process.worked, time.monotonic()) for process in asked}
-        obeyed = True
         while any(process.running for process in asked):
             self._pass_on()
             now = time.monotonic()
@@ -190,24 +190,22 @@ class ProcessGroup:
                 if patient and process.running and process.worked > worked:
                     last[process.name] = process.worked, now
                 elif process.running and now - since > timeout:
-                    obeyed = self._kill(process, f'within {timeout:g} s of')
-            if now > self._deadline:
-                for process in filter(lambda process: process.running, asked):
-                    obeyed = self._kill(process, 'in time after')
+                    self._kill(process, f'within {timeout:g} s of', done())
+                if process.running and now > self._deadline:
+                    self._kill(process, 'in time after', done())
         for process in asked:
             if process.name in self._processes:
                 self._forget(process)
                 # One that is just starting may not handle the signal yet.
                 if process.failure and process.popen.returncode != -process.number:
                     self.failures.append(process.failure)
-        return obeyed
 
-    def _kill(self, process: Process, in_time: str) -> bool:
+    def _kill(self, process: Process, in_time: str, done: bool) -> None:
         process.kill()
-        self.failures.append(f'{process.name} did not end {in_time} '
-                             f'{signal.Signals(process.number).name}; killed')
+        if not done:
+            self.failures.append(f'{process.name} did not end {in_time} '
+                                 f'{signal.Signals(process.number).name}; killed')
         self._forget(process)
-        return False
 
     def _pass_on(self) -> None:
         for key, _ in self._selector.select(WAKE_UP_PERIOD):

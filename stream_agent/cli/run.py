@@ -153,14 +153,14 @@ def drive(group: ProcessGroup, commands: dict[str, list[str]], report: Report) -
         group.ask(others, HEAD_START)
         group.ask(['recorder'])
     group.stop(others, STOP_TIMEOUT)
-    group.stop(['recorder'], REPORT_TIMEOUT, patient=True)
+    group.stop(['recorder'], REPORT_TIMEOUT, patient=True, done=lambda: report.written)
 
 
 def launch(group: ProcessGroup, command: list[str], report: Report) -> None:
     """Let ROS 2 do all of that; on SIGTERM it would orphan its processes."""
     group.start('ros2 launch', command, hear=report.hear, number=signal.SIGINT)
     group.wait(until='ros2 launch')
-    group.stop(['ros2 launch'], STOP_TIMEOUT + REPORT_TIMEOUT)
+    group.stop(['ros2 launch'], STOP_TIMEOUT, patient=True, done=lambda: report.written)
 
 
 def choose_domain(options: Namespace) -> RunMark:
