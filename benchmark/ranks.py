@@ -17,8 +17,8 @@ import time
 
 from harness import alternate, parse, run_benchmark, show
 import numpy as np
+from stream_agent.engine.autotune import random_frames
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.layer_profiler import random_frames
 from stream_agent.engine.ranks.engine import (
     joined_ranks, PartitionedEngine, RankPlace, share_partition)
 from stream_agent.engine.ranks.local_ranks import measure_link, measure_nodes

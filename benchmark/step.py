@@ -18,10 +18,9 @@ import numpy as np
 from peers import make_peers, PEERS
 from response_first import cone_share
 from stream_agent.cli.arguments import open_graph
-from stream_agent.engine.autotune import best, Measured, reference
+from stream_agent.engine.autotune import best, Measured, random_frames, reference
 from stream_agent.engine.backends import BackendConfig, BACKENDS, usable
 from stream_agent.engine.engine import Engine
-from stream_agent.engine.layer_profiler import random_frames
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Edge, newest_image_pattern, sequential_pattern

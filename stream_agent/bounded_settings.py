@@ -95,6 +95,13 @@ def check(settings: Any) -> None:
             raise SettingsError(f'{item.name} is {value!r}; set it to {allowed_values(item)}')
 
 
+class BoundedSettings:
+    """Base of settings dataclasses: a value that its field does not allow is a SettingsError."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
 def is_allowed(item: Field, value: Any) -> bool:
     """Tell whether a field may have a value."""
     about = item.metadata

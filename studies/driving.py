@@ -16,28 +16,71 @@ import cv2
 import numpy as np
 from stream_agent.cli.arguments import add_settings, find_graph, positive, settings_of
 from stream_agent.graph_files.graph_file import load_graph
+from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.cloning import (
-    assign_folds, CloningLearner, cut_recordings, decoded_recordings, episodes_for, FrameLearner,
-    limits_of, predict, r2_score)
+    assign_folds, CloningLearner, cut_recordings, decoded_recordings, episodes_for, limits_of,
+    predict, r2_score)
 from stream_agent.learning.policy_jobs import usual_cache
 from stream_agent.learning.settings import CloningSchedule, TrainerOptions
 from stream_agent.learning.trainer import Trainer
 from stream_agent.learning.window_sampler import RecordedEpisode
 from stream_agent.measurement.machine import show
-from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 import torch
+from torch import Tensor
 
 STEERING = 1
 RIDGE = 100.0
 RESAMPLES = 2000
+# Frames that are computed together.
+CHUNK = 256
 # Steps of 128 frames; the state is carried over, so gradients need not reach far.
 SCHEDULE = CloningSchedule(24.0, 64, 2, 2e-3, updates_per_frame=3)
 AUGMENTATION = Augmentation()
+
+
+class FrameLearner(CloningLearner):
+    """
+    A training on single frames, drawn at random, which the network sees without memory.
+
+    What a network without recurrence would learn: the plain frame-by-frame baseline.
+    """
+
+    def loss(self, step: int) -> Tensor:
+        generator = np.random.default_rng([self._seed, step])
+        lengths = np.array([len(episode) for episode in self.episodes])
+        count = self._schedule.streams * self._schedule.window
+        chosen = generator.integers(self.frames, size=count)[distributed.local_slice(count)]
+        ends = np.cumsum(lengths)
+        numbers = np.searchsorted(ends, chosen, side='right')
+        parts = [(self.episodes[number], slice(i, i + 1)) for number, i in zip(
+            numbers, chosen - ends[numbers] + lengths[numbers])]
+        frames, targets = self._augmented(
+            np.stack([episode.pixels(part) for episode, part in parts]),
+            np.stack([episode.targets[part] for episode, part in parts]),
+            range(step * count, step * count + len(parts)))
+        outputs, _ = self.network(frames, self.network.initial_state(len(frames)),
+                                  self.updates_per_frame)
+        return self._errors(outputs, targets).mean()
+
+
+def predict_alone(network: RolloutNetwork, episode: RecordedEpisode) -> np.ndarray:
+    """Let a network answer every frame of an episode as if it were the first, (n, 2)."""
+    network.eval()
+    found = []
+    with torch.inference_mode():
+        for first in range(0, len(episode), CHUNK):
+            frames = scale(torch.from_numpy(episode.pixels(slice(first, first + CHUNK))))
+            output, _ = network(frames.unsqueeze(1), network.initial_state(len(frames)))
+            found.append(output.squeeze(1))
+    return torch.cat(found).numpy()
+
+
 # A name, its pattern, and its learner.
 NETWORKS = {
     'streaming': (newest_image_pattern, CloningLearner),
@@ -111,9 +154,9 @@ def predictions(name: str, learnt: Sequence[RecordedEpisode],
     if name == 'ridge':
         return ridge(learnt, held_out)
     network = train(name, learnt, preprocessing, limits, arguments)
-    memory = NETWORKS[name][1] is not FrameLearner
-    return [predict(network, episode, updates_of(name, arguments), memory=memory)
-            for episode in held_out]
+    if NETWORKS[name][1] is FrameLearner:
+        return [predict_alone(network, episode) for episode in held_out]
+    return [predict(network, episode, updates_of(name, arguments)) for episode in held_out]
 
 
 def r2_of(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:

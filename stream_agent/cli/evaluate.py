@@ -15,11 +15,12 @@ from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, check_computer, check_folder,
     check_picture, command, computer_of, robot_settings)
+from stream_agent.drawing.drives_picture import draw_drives
 from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import HANDOVER
 from stream_agent.driving.drivers import ExpertDriver
 from stream_agent.driving.drives import Drive, drive, PolicyDriver, Trial
-from stream_agent.driving.evaluation import compared, draw, drive_all, timed, written
+from stream_agent.driving.evaluation import compared, drive_all, timed, written
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
 from stream_agent.network.checkpoint import load_policy
@@ -159,7 +160,7 @@ def run(arguments: argparse.Namespace) -> None:
     how = (f'lockstep under an emulated {computer}' if computer else
            'real time' if arguments.real_time else 'lockstep')
     if arguments.plot:
-        save(draw(rows, how), arguments.plot)
+        save(draw_drives(rows, how), arguments.plot)
     tables = [table(rows), *([timing_table(rows)] if computer else [])]
     print(json.dumps(plain(rows)) if arguments.json else
           '\n'.join([*tables, f'{how}, {machine()}']))

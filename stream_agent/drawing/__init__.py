@@ -1,1 +1,1 @@
-"""Pictures of graphs, rollout windows, influence, update steps, and planned rollouts."""
+"""Pictures of graphs, rollout windows, influence, update steps, planned rollouts, and drives."""

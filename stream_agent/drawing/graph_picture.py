@@ -1,10 +1,10 @@
 """A graph as a picture: nodes in layers, and which edges stream."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 
 from matplotlib import rc_context
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
@@ -30,16 +30,19 @@ DASHES = (0, (3.2, 1.6))
 # How edges look: by dashes and lightness, and by colour for those who see it.
 STREAMING = {'edgecolor': BLUE, 'linestyle': DASHES, 'linewidth': 1.3}
 SAME_FRAME = {'edgecolor': INK, 'linestyle': '-', 'linewidth': 1.3}
+BOX = {'facecolor': 'white', 'edgecolor': INK, 'linewidth': 1.1}
 
 
-def draw_curves(axes: Axes, curves: Iterable[Curve], style: dict, name: str,
-                zorder: float = 2) -> None:
-    """
-    Draw edges with arrowheads at their ends.
-
-    :param name: Names the lines in the file.
-    """
+def draw_edges(axes: Axes, curves: Iterable[tuple[bool, Curve]], name: str = '', **style) -> None:
+    """Draw edges by whether each streams; in the file they have a name, or that of their kind."""
     curves = list(curves)
+    for kind, look, streams in (('same_frame', SAME_FRAME, False), ('streaming', STREAMING, True)):
+        draw_curves(axes, [points for streaming, points in curves if streaming is streams],
+                    {**look, **style}, name or f'{kind}_edges')
+
+
+def draw_curves(axes: Axes, curves: Collection[Curve], style: dict, name: str) -> None:
+    """Draw edges with arrowheads at their ends."""
     if not curves:
         return
     lines, heads = [], []
@@ -53,23 +56,18 @@ def draw_curves(axes: Axes, curves: Iterable[Curve], style: dict, name: str,
         lines.append(Path(np.concatenate([points[:-2], points[-2:] - 0.7 * HEAD * direction]),
                           [Path.MOVETO] + [Path.CURVE4] * (len(points) - 1)))
     for collection in (
-            PathCollection(lines, facecolor='none', gid=name, zorder=zorder, **style),
+            PathCollection(lines, facecolor='none', gid=name, zorder=2, **style),
             PolyCollection(heads, facecolor=style['edgecolor'], linewidth=0, gid=f'{name}_heads',
-                           zorder=zorder + 0.1)):
+                           zorder=2.1)):
         collection.set_clip_on(False)
         axes.add_collection(collection, autolim=False)
 
 
 def draw_boxes(axes: Axes, boxes: Iterable[Box], name: str, round_ends: bool = False,
                zorder: float = 4, **style) -> PathCollection:
-    """
-    Draw boxes.
-
-    :param round_ends: As an input, rather than as any other node.
-    """
+    """Draw boxes, with round ends as those of inputs, or with corners as all others."""
     paths = [rounded(box, box.height / 2 if round_ends else 0.05) for box in boxes]
-    style = {'facecolor': 'white', 'edgecolor': INK, 'linewidth': 1.1} | style
-    collection = PathCollection(paths, gid=name, zorder=zorder, clip_on=False, **style)
+    collection = PathCollection(paths, gid=name, zorder=zorder, clip_on=False, **BOX | style)
     axes.add_collection(collection, autolim=False)
     return collection
 
@@ -105,13 +103,7 @@ def line_entry(label: str, style: dict) -> Line2D:
 
 def box_entry(label: str, **style) -> Patch:
     """Return a legend's entry for boxes."""
-    return Patch(**{'facecolor': 'white', 'edgecolor': INK, 'linewidth': 1.1} | style,
-                 label=label)
-
-
-def marker_entry(label: str, marker: str, **style) -> Line2D:
-    """Return a legend's entry for a marker."""
-    return Line2D([], [], linestyle='', marker=marker, label=label, **style)
+    return Patch(**BOX | style, label=label)
 
 
 def draw_graph(graph: GraphSpec, pattern: Pattern, name: str = '') -> Figure:
@@ -131,11 +123,14 @@ def draw_graph(graph: GraphSpec, pattern: Pattern, name: str = '') -> Figure:
                  for frame in range(1, graph.hyperperiod + 1)]
         always, ever = set.intersection(*cones), set.union(*cones)
         figure, axes = canvas(layout.width, layout.height, headline(graph, pattern, name),
-                              entries(pattern, bool(always), ever > always))
-        for style, streams, title in ((SAME_FRAME, False, 'same_frame_edges'),
-                                      (STREAMING, True, 'streaming_edges')):
-            draw_curves(axes, [points for edge, points in layout.curves.items()
-                               if bool(pattern[edge]) is streams], style, title)
+                              [*edge_entries(map(bool, pattern.values())),
+                               *[box_entry('response cone', facecolor=CONE)] * bool(always),
+                               *[box_entry('response cone of some frames', facecolor=CONE,
+                                           hatch=HATCH)] * (ever > always),
+                               box_entry('input: round ends; output: double border',
+                                         edgecolor=FAINT)])
+        draw_edges(axes, ((bool(pattern[edge]), points)
+                          for edge, points in layout.curves.items()))
         for node in graph.nodes:
             draw_node(axes, graph, node, layout.boxes[node.name], {
                 'facecolor': CONE if node.name in ever else 'white',
@@ -153,16 +148,14 @@ def headline(graph: GraphSpec, pattern: Pattern, name: str = '') -> str:
 
 
 def name_of(graph: GraphSpec, pattern: Pattern) -> str:
-    """Return what a pattern is called: 'streaming', 'sequential', 'newest image' or 'hybrid'."""
-    pattern = dict(pattern)
-    if pattern == streaming_pattern(graph):
-        return 'streaming'
-    if pattern == newest_image_pattern(graph):
-        return 'streaming, newest image'
-    try:
-        return 'sequential' if pattern == sequential_pattern(graph) else 'hybrid'
-    except InvalidRolloutError:
-        return 'hybrid'
+    """Return what a pattern is called; 'hybrid' if it has no name of its own."""
+    for name, make in (('streaming', streaming_pattern),
+                       ('streaming, newest image', newest_image_pattern),
+                       ('sequential', sequential_pattern)):
+        with suppress(InvalidRolloutError):
+            if dict(pattern) == make(graph):
+                return name
+    return 'hybrid'
 
 
 def details(node: NodeSpec) -> list[str]:
@@ -193,33 +186,17 @@ def draw_node(axes: Axes, graph: GraphSpec, node: NodeSpec, box: Box, fill: dict
     if node.name == graph.output:
         draw_boxes(axes, [inner(box)], f'output_{node.name}', is_input, facecolor='none',
                    linewidth=0.8)
-    lines = details(node)
     behind = {'boxstyle': 'square,pad=0.05', 'facecolor': fill['facecolor'], 'linewidth': 0}
+    lines = details(node)
     top = box.y - LINE_HEIGHT * len(lines) / 2
-    axes.text(box.x, top, node.name, fontsize=NAME_SIZE, fontweight='bold', ha='center',
-              va='center_baseline', zorder=6, bbox=behind if fill['hatch'] else None)
-    for i, line in enumerate(lines, 1):
-        axes.text(box.x, top + LINE_HEIGHT * i, line, fontsize=DETAIL_SIZE, ha='center',
-                  va='center_baseline', zorder=6, bbox=behind if fill['hatch'] else None)
-
-
-def entries(pattern: Pattern, always: bool, at_times: bool) -> list[Artist]:
-    """
-    Return the legend: what is in the picture, and nothing else.
-
-    :param always: Whether a node is in the response cone of every frame.
-    :param at_times: Whether a node is in that of some frames only.
-    """
-    found: list[Artist] = edge_entries(map(bool, pattern.values()))
-    if always:
-        found.append(box_entry('response cone', facecolor=CONE))
-    if at_times:
-        found.append(box_entry('response cone of some frames', facecolor=CONE, hatch=HATCH))
-    return [*found, box_entry('input: round ends; output: double border', edgecolor=FAINT)]
+    for i, line in enumerate([node.name, *lines]):
+        axes.text(box.x, top + LINE_HEIGHT * i, line, fontsize=DETAIL_SIZE if i else NAME_SIZE,
+                  fontweight='normal' if i else 'bold', ha='center', va='center_baseline',
+                  zorder=6, bbox=behind if fill['hatch'] else None)
 
 
 def edge_entries(streams: Iterable[bool]) -> list[Line2D]:
-    """Return a legend's entries for edges: for those that stream, or do not, where there are."""
+    """Return a legend's entries for the kinds of edges that there are."""
     found = {False: line_entry('reads the same frame (R = 0)', SAME_FRAME),
              True: line_entry('streams: reads the frame before (R = 1)', STREAMING)}
     return [found[kind] for kind in sorted(set(streams))]

@@ -7,6 +7,7 @@ of their ends, self-edges above the node; both leave at the right and arrive at 
 others do.
 """
 
+from collections import defaultdict
 from itertools import pairwise
 from random import Random
 from typing import NamedTuple
@@ -39,22 +40,18 @@ class Stop(NamedTuple):
     item: Item
     role: str
 
+    @property
+    def lower(self) -> float:
+        """How much lower than its item a track counts, where items are one apart."""
+        return 0.25 if self.role == 'track' else 0.0
+
 
 class EdgePiece(NamedTuple):
-    """
-    A piece of an edge between two neighbouring layers.
-
-    :param layer: The left one.
-    :param left: The item in the left layer.
-    :param left_track: Whether it is the track along that item, rather than the item itself.
-    """
+    """A piece of an edge between stops in two neighbouring layers."""
 
     edge: Edge
-    layer: int
-    left: Item
-    left_track: bool
-    right: Item
-    right_track: bool
+    left: Stop
+    right: Stop
 
 
 class Layers(NamedTuple):
@@ -65,13 +62,13 @@ class Layers(NamedTuple):
 
 
 def arrange(graph: GraphSpec) -> Layers:
-    """
-    Put nodes into layers, and order them so that few edges cross.
-
-    :raises DrawingError: If that takes too many places.
-    """
+    """Put nodes into layers, and order them so that few edges cross."""
     layer = layers_of(graph)
-    check_size(graph, layer)
+    places = len(layer) + sum(abs(layer[v] - layer[u]) for u, v in edges_of(graph))
+    if places > MOST_PLACES:
+        raise DrawingError(
+            f'graph: {len(graph.nodes)} nodes and {len(graph.edges)} edges take {places} places '
+            f'in a drawing, over {MOST_PLACES}; draw a smaller graph')
     chains = {edge: chain(edge, layer) for edge in edges_of(graph)}
     links = links_of(chains)
     items = dict.fromkeys([(layer[name], name) for name in layer] + [
@@ -79,15 +76,6 @@ def arrange(graph: GraphSpec) -> Layers:
     starts = max(1, min(MOST_STARTS, WORK // (len(items) + len(links))))
     orders = [improved(start(items, random), links) for random in map(Random, range(starts))]
     return Layers(min(orders, key=lambda order: cost(order, links)), chains)
-
-
-def check_size(graph: GraphSpec, layer: dict[str, int]) -> None:
-    """Refuse a graph whose long edges pass so many layers that nobody could follow them."""
-    places = len(layer) + sum(abs(layer[v] - layer[u]) for u, v in edges_of(graph))
-    if places > MOST_PLACES:
-        raise DrawingError(
-            f'graph: {len(graph.nodes)} nodes and {len(graph.edges)} edges take {places} places '
-            f'in a drawing, over {MOST_PLACES}; draw a smaller graph')
 
 
 def layers_of(graph: GraphSpec) -> dict[str, int]:
@@ -106,7 +94,7 @@ def feedback_edges(graph: GraphSpec) -> set[Edge]:
     """Return edges without which there is no cycle: the marked ones first, others as needed."""
     back = {(edge.source, edge.target) for edge in graph.edges
             if edge.source == edge.target
-            or edge.streams and edge.source in reachable(graph.edges, [edge.target])}
+            or edge.streams and edge.source in reachable(edges_of(graph), [edge.target])}
     left = nx.DiGraph()
     left.add_nodes_from([*graph.inputs, *graph.by_name])
     left.add_edges_from(edge for edge in edges_of(graph) if edge not in back)
@@ -135,14 +123,9 @@ def chain(edge: Edge, layer: dict[str, int]) -> list[Stop]:
 
 def links_of(chains: dict[Edge, list[Stop]]) -> list[EdgePiece]:
     """Return the pieces of all edges that lie between layers."""
-    links = []
-    for edge, stops in chains.items():
-        for pair in pairwise(stops):
-            a, b = sorted(pair, key=lambda stop: stop.layer)
-            if a.layer < b.layer:
-                links.append(EdgePiece(edge, a.layer, a.item, a.role == 'track',
-                                       b.item, b.role == 'track'))
-    return links
+    return [EdgePiece(edge, *sorted(pair, key=lambda stop: stop.layer))
+            for edge, stops in chains.items() for pair in pairwise(stops)
+            if pair[0].layer != pair[1].layer]
 
 
 def start(items: dict[tuple[int, Item], None], random: Random) -> Order:
@@ -158,18 +141,18 @@ def start(items: dict[tuple[int, Item], None], random: Random) -> Order:
 def improved(order: Order, links: list[EdgePiece]) -> Order:
     """Order the layers by the means of their neighbours' positions, to the right and back."""
     best, least = order, cost(order, links)
-    neighbours: dict[tuple[Item, bool], list[tuple[Item, bool]]] = {}
-    for link in links:
-        neighbours.setdefault((link.left, True), []).append((link.right, link.right_track))
-        neighbours.setdefault((link.right, False), []).append((link.left, link.left_track))
+    neighbours: dict[tuple[Item, bool], list[Stop]] = defaultdict(list)
+    for _, left, right in links:
+        neighbours[left.item, True].append(right)
+        neighbours[right.item, False].append(left)
     for sweep in range(SWEEPS):
         leftwards = bool(sweep % 2)
         order = [list(layer) for layer in order]
         for i in range(len(order) - 2, -1, -1) if leftwards else range(1, len(order)):
             other = positions(order[i + 1 if leftwards else i - 1])
             own = positions(order[i])
-            means = {item: float(np.mean([other[n] + track / 4 for n, track
-                                          in neighbours.get((item, leftwards), [])] or own[item]))
+            means = {item: float(np.mean([other[stop.item] + stop.lower for stop
+                                          in neighbours[item, leftwards]] or own[item]))
                      for item in order[i]}
             order[i].sort(key=means.__getitem__)
         if cost(order, links) < least:
@@ -178,7 +161,7 @@ def improved(order: Order, links: list[EdgePiece]) -> Order:
 
 
 def positions(layer: list[Item]) -> dict[Item, float]:
-    """Return where the items of a layer stand, counted from its middle."""
+    """Return the places of the items of a layer, counted from its middle."""
     return {item: i - (len(layer) - 1) / 2 for i, item in enumerate(layer)}
 
 
@@ -188,12 +171,11 @@ def cost(order: Order, links: list[EdgePiece]) -> tuple[float, float]:
     for layer in order:
         place.update(positions(layer))
     gaps: list[list[tuple[float, float]]] = [[] for _ in order]
-    for link in links:
-        gaps[link.layer].append((place[link.left] + link.left_track / 4,
-                                 place[link.right] + link.right_track / 4))
+    for _, left, right in links:
+        gaps[left.layer].append((place[left.item] + left.lower, place[right.item] + right.lower))
     crossings = aslant = 0
     for gap in filter(None, gaps):
-        left, right = np.array(gap).T
-        crossings += int(np.sum((left[:, None] < left) & (right[:, None] > right)))
-        aslant += float(np.sum((left - right) ** 2))
+        begins, ends = np.array(gap).T
+        crossings += int(np.sum((begins[:, None] < begins) & (ends[:, None] > ends)))
+        aslant += float(np.sum((begins - ends) ** 2))
     return crossings, aslant

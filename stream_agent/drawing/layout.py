@@ -5,12 +5,14 @@ No edge crosses a box, by construction: over the width of a layer it runs level,
 the layer keeps free for it, and it turns in the gaps between layers only.
 """
 
+from collections import Counter
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import coo_array
-from stream_agent.drawing.layers import arrange, EdgePiece, Item, Layers, links_of, Stop
+from stream_agent.drawing.layers import arrange, Item, Layers, links_of, Stop
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Edge
 
@@ -18,6 +20,9 @@ from stream_agent.theory.patterns import Edge
 Curve = np.ndarray
 TRACK, SPACE, GAP, WIDEST_GAP, TURN = 0.15, 0.17, 0.44, 1.5, 0.2
 OUTERMOST = 1e3
+# How much it costs that a piece of an edge is not level, by how many of its ends are nodes: the
+# straighter the longer an edge, and nodes in a row before all else.
+STRAIGHTNESS = (6.0, 1.0, 8.0)
 
 
 class Box(NamedTuple):
@@ -39,12 +44,7 @@ class Layout(NamedTuple):
 
 
 def lay_out(graph: GraphSpec, sizes: dict[str, tuple[float, float]]) -> Layout:
-    """
-    Lay a graph out from left to right.
-
-    :param sizes: Width and height that every node's text needs.
-    :raises DrawingError: If that takes too many places.
-    """
+    """Lay a graph out from left to right, given the width and height of every node's text."""
     layers = arrange(graph)
     tracks = track_offsets(layers, sizes)
     place = heights(layers, tracks, sizes)
@@ -60,16 +60,14 @@ def lay_out(graph: GraphSpec, sizes: dict[str, tuple[float, float]]) -> Layout:
 
 def track_offsets(layers: Layers, sizes: dict) -> dict[tuple[Edge, str, str], float]:
     """Return how far from the middle of a node the edges run that pass along it."""
-    offsets, count = {}, {}
+    offsets, count = {}, Counter()
     for edge, stops in layers.chains.items():
         for stop in stops:
             if stop.role == 'track':
-                edge_of_box = sizes[stop.item][1] / 2
-                if edge[0] == edge[1]:
-                    offsets[edge, stop.item, 'track'] = -edge_of_box - TRACK
-                else:
-                    count[stop.item] = count.get(stop.item, 0) + 1
-                    offsets[edge, stop.item, 'track'] = edge_of_box + TRACK * count[stop.item]
+                half, is_loop = sizes[stop.item][1] / 2, edge[0] == edge[1]
+                count[stop.item] += not is_loop
+                offsets[edge, stop.item, 'track'] = (
+                    -half - TRACK if is_loop else half + TRACK * count[stop.item])
     return offsets
 
 
@@ -80,7 +78,7 @@ def heights(layers: Layers, tracks: dict, sizes: dict) -> dict[Item, float]:
     A linear program: the weighted sum of the height differences along edges is least.
     """
     index = {item: i for i, item in enumerate(i for layer in layers.order for i in layer)}
-    links = weighed(links_of(layers.chains))
+    links = links_of(layers.chains)
     rows, columns, values, bounds = [], [], [], []
 
     def at_most(bound: float, *terms: tuple[int, float]) -> None:
@@ -93,38 +91,27 @@ def heights(layers: Layers, tracks: dict, sizes: dict) -> dict[Item, float]:
 
     for upper, lower, distance in distances(layers, tracks, sizes):
         at_most(-distance, (index[upper], 1), (index[lower], -1))
-    for k, (link, _) in enumerate(links):
-        offset = [tracks[link.edge, end, 'track'] if track else 0.0 for end, track in (
-            (link.left, link.left_track), (link.right, link.right_track))]
-        ends, slack = (index[link.left], index[link.right]), len(index) + k
+    for slack, (edge, left, right) in enumerate(links, len(index)):
+        rise = (tracks.get((edge, *right[1:]), 0.0) - tracks.get((edge, *left[1:]), 0.0))
         for sign in (1, -1):
-            at_most(sign * (offset[1] - offset[0]), (ends[0], sign), (ends[1], -sign),
+            at_most(sign * rise, (index[left.item], sign), (index[right.item], -sign),
                     (slack, -1))
-    price = np.array([1e-3] * len(index) + [weight for _, weight in links])
+    price = np.array([1e-3] * len(index) + [
+        STRAIGHTNESS[sum(stop.role in ('in', 'out') for stop in link[1:])] for link in links])
     matrix = coo_array((values, (rows, columns)), shape=(len(bounds), len(price))).tocsr()
     solution = linprog(price, matrix, bounds, bounds=(0, None), method='highs').x
     return {item: float(solution[i]) for item, i in index.items()}
 
 
-def weighed(links: list[EdgePiece]) -> list[tuple[EdgePiece, float]]:
-    """Weigh links: the straighter the longer an edge, and nodes in a row before all else."""
-    def weight(link: EdgePiece) -> float:
-        ends = [isinstance(item, str) and not track for item, track in (
-            (link.left, link.left_track), (link.right, link.right_track))]
-        return {2: 8.0, 1: 1.0, 0: 6.0}[sum(ends)]
-
-    return [(link, weight(link)) for link in links]
-
-
 def distances(layers: Layers, tracks: dict, sizes: dict) -> list[tuple[Item, Item, float]]:
     """Return how far below its upper neighbour an item has to be at least."""
-    half = {item: (sizes[item][1] / 2,) * 2 if isinstance(item, str) else (0.0, 0.0)
-            for layer in layers.order for item in layer}
+    above = {item: sizes[item][1] / 2 if isinstance(item, str) else 0.0
+             for layer in layers.order for item in layer}
+    below = dict(above)
     for (_, item, _), offset in tracks.items():
-        above, below = half[item]
-        half[item] = max(above, -offset), max(below, offset)
-    return [(upper, lower, half[upper][1] + half[lower][0] + SPACE)
-            for layer in layers.order for upper, lower in zip(layer, layer[1:])]
+        above[item], below[item] = max(above[item], -offset), max(below[item], offset)
+    return [(upper, lower, below[upper] + above[lower] + SPACE)
+            for layer in layers.order for upper, lower in pairwise(layer)]
 
 
 def port_offsets(layers: Layers, tracks: dict, place: dict[Item, float], sizes: dict
@@ -132,8 +119,9 @@ def port_offsets(layers: Layers, tracks: dict, place: dict[Item, float], sizes: 
     """
     Return how far from the middle of a node's side every edge leaves or arrives.
 
-    Edges that run level take the middle, others stand above and below in the order in which
-    they lead up and down, so that they part immediately; those that turn are outermost.
+    Edges that run level take the middle, which needs no entry; others are above and below in the
+    order in which they lead up and down, so that they part immediately; those that turn are
+    outermost.
     """
     sides: dict[tuple[str, str], list[tuple[float, Edge]]] = {}
     for edge, stops in layers.chains.items():
@@ -146,9 +134,8 @@ def port_offsets(layers: Layers, tracks: dict, place: dict[Item, float], sizes: 
         above = sorted((e for e in edges if e[0] < 0), reverse=True)
         below = sorted(e for e in edges if e[0] > 0)
         step = min(0.1, 0.42 * sizes[name][1] / max(len(above), len(below), 1))
-        offsets.update({(e, name, role): 0.0 for rise, e in edges if rise == 0})
-        offsets.update({(e, name, role): -step * i for i, (_, e) in enumerate(above, 1)})
-        offsets.update({(e, name, role): step * i for i, (_, e) in enumerate(below, 1)})
+        for sign, ends in ((-1, above), (1, below)):
+            offsets.update({(e, name, role): sign * step * i for i, (_, e) in enumerate(ends, 1)})
     return offsets
 
 
@@ -156,13 +143,13 @@ def column_sides(layers: Layers, tracks: dict, place: dict[Item, float], sizes: 
                  ) -> list[tuple[float, float]]:
     """Return left and right of every layer; the steeper the edges, the wider the gap."""
     rise = [0.0] * len(layers.order)
-    for link in links_of(layers.chains):
-        rise[link.layer] = max(rise[link.layer], abs(place[link.left] - place[link.right]))
-    sides, left = [], 0.0
+    for _, left, right in links_of(layers.chains):
+        rise[left.layer] = max(rise[left.layer], abs(place[left.item] - place[right.item]))
+    sides, begin = [], 0.0
     for layer, steepest in zip(layers.order, rise):
-        right = left + max(sizes[item][0] for item in layer if isinstance(item, str))
-        sides.append((left, right))
-        left = right + min(GAP + 0.16 * steepest, WIDEST_GAP)
+        end = begin + max(sizes[item][0] for item in layer if isinstance(item, str))
+        sides.append((begin, end))
+        begin = end + min(GAP + 0.16 * steepest, WIDEST_GAP)
     return sides
 
 
@@ -174,7 +161,7 @@ def curve(edge: Edge, stops: list[Stop], columns: list[tuple[float, float]],
 
     points = [(columns[stops[0].layer][1], y(stops[0]))]
     heading = 1
-    for stop, following in zip(stops, stops[1:]):
+    for stop, following in pairwise(stops):
         left, right = columns[following.layer]
         if stop.layer == following.layer:
             # A turn: out of the right side and back along the node, or round to its left side.
@@ -187,15 +174,10 @@ def curve(edge: Edge, stops: list[Stop], columns: list[tuple[float, float]],
             middle = (points[-1][0] + enter) / 2
             points += [(middle, points[-1][1]), (middle, y(following)), (enter, y(following))]
         if following.role != 'in':
-            leave = right if heading > 0 else left
-            points += straight(points[-1], (leave, y(following)))
+            (a, b), (c, d) = points[-1], (right if heading > 0 else left, y(following))
+            points += [((2 * a + c) / 3, (2 * b + d) / 3), ((a + 2 * c) / 3, (b + 2 * d) / 3),
+                       (c, d)]
     return np.array(points)
-
-
-def straight(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
-    """Return the two control points and the end of a straight piece."""
-    (a, b), (c, d) = start, end
-    return [((2 * a + c) / 3, (2 * b + d) / 3), ((a + 2 * c) / 3, (b + 2 * d) / 3), (c, d)]
 
 
 def fitted(boxes: dict[str, Box], curves: dict[Edge, Curve]) -> Layout:
@@ -208,12 +190,3 @@ def fitted(boxes: dict[str, Box], curves: dict[Edge, Curve]) -> Layout:
              for name, box in boxes.items()}
     return Layout(moved, {edge: points - low for edge, points in curves.items()},
                   *map(float, high - low))
-
-
-def sample(points: Curve, count: int = 24) -> np.ndarray:
-    """Return points on a curve, ``count`` for each of its pieces, and its end."""
-    t = np.linspace(0, 1, count, endpoint=False)[:, None]
-    pieces = [(1 - t) ** 3 * points[i] + 3 * (1 - t) ** 2 * t * points[i + 1]
-              + 3 * (1 - t) * t ** 2 * points[i + 2] + t ** 3 * points[i + 3]
-              for i in range(0, len(points) - 1, 3)]
-    return np.concatenate([*pieces, points[-1:]])

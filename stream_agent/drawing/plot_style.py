@@ -73,12 +73,12 @@ def canvas(width: float, height: float, title: str, legend: Iterable[Artist]
                else min(len(handles), max(1, int(whole / max(entries)))))
     below = MARGIN + LINE * -(-len(handles) // columns) + 0.05
     above = MARGIN + LINE * len(lines) + 0.1
-    if max(whole, above + height + below) > MOST_INCHES:
-        raise DrawingError(f'picture: {whole:.0f} x {above + height + below:.0f} inches are over '
-                           f'{MOST_INCHES:.0f}; draw a smaller graph or a smaller window')
-    figure = Figure(figsize=(whole, above + height + below))
-    FigureCanvasAgg(figure)
     tall = above + height + below
+    if max(whole, tall) > MOST_INCHES:
+        raise DrawingError(f'picture: {whole:.0f} x {tall:.0f} inches are over {MOST_INCHES:.0f}; '
+                           'draw a smaller graph or a smaller window')
+    figure = Figure(figsize=(whole, tall))
+    FigureCanvasAgg(figure)
     axes = figure.add_axes((MARGIN / whole, below / tall, width / whole, height / tall))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis('off')
@@ -110,13 +110,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def legend_outside(figure: Figure, place: str, **settings: Any) -> None:
-    """
-    Draw a legend for which the axes make room.
-
-    :param figure: Its layout is constrained.
-    :param place: 'upper right' or 'lower left'.
-    :param settings: As for the figure's ``legend``.
-    """
+    """Draw a legend at 'upper right' or 'lower left', for which constrained axes make room."""
     try:
         figure.legend(loc=f'outside {place}', **settings)
     except ValueError:

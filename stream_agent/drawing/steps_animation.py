@@ -5,15 +5,13 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 import numpy as np
 from PIL import Image
 from stream_agent.drawing.graph_picture import box_entry, draw_curves
 from stream_agent.drawing.plot_style import (
     BLUE, canvas, DrawingError, FAINT, INK, PICTURE_STYLE, SEEN)
 from stream_agent.drawing.window_picture import (
-    draw_held, draw_labels, draw_nodes, draw_output_borders, draw_title, edge_curves, extent, Grid,
-    held_spans, panels)
+    draw_held, draw_labels, draw_nodes, draw_output_borders, edge_curves, Grid, held_spans, panels)
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import images_seen
 from stream_agent.theory.patterns import Pattern
@@ -39,12 +37,7 @@ def update_states(graph: GraphSpec, pattern: Pattern, size: int) -> Iterator[Sta
 
 
 class Panel:
-    """
-    The window of one pattern, whose nodes fill up from step to step.
-
-    :param axes: Where to draw it.
-    :param label: The pattern's name.
-    """
+    """The window of one pattern, of that name, whose nodes fill up from step to step."""
 
     def __init__(self, axes: Axes, pattern: Pattern, place: Grid, label: str) -> None:
         graph, size = place.graph, place.size
@@ -54,12 +47,11 @@ class Panel:
                         if graph.node(graph.output).updates_at(i)]
         seen = images_seen(graph, pattern, size)
         self.informed = {node for node in self.answers if seen[node]}
-        draw_labels(axes, place)
+        self.title = draw_labels(axes, place)
         draw_held(axes, place, held_spans(place))
         draw_curves(axes, edge_curves(place, pattern).values(), PALE, 'edges')
         draw_output_borders(axes, place, self.answers, zorder=5)
         self.groups = draw_nodes(axes, place, {'nodes': {}}, lambda node: 'nodes', {})
-        self.title = draw_title(axes, place, '')
 
     def show(self, step: int) -> None:
         """Show the window after a step: new nodes dark, those that were there before light."""
@@ -92,9 +84,9 @@ def animate_update_steps(graph: GraphSpec, patterns: Mapping[str, Pattern], size
     :raises OSError: If the file cannot be written.
     """
     with rc_context(PICTURE_STYLE):
-        places = panels(graph, patterns, size)
+        places, *extent = panels(graph, patterns, size)
         title = f"{name + ': ' if name else ''}update step {MOST_STEPS}"
-        figure, axes = canvas(*extent(places.values()), title, [
+        figure, axes = canvas(*extent, title, [
             box_entry('new in this step', facecolor=BLUE),
             box_entry('there before', facecolor=SEEN),
             box_entry('not there yet', edgecolor=FAINT)])
@@ -104,21 +96,17 @@ def animate_update_steps(graph: GraphSpec, patterns: Mapping[str, Pattern], size
         if steps > MOST_STEPS:
             raise DrawingError(f'window: {steps} update steps are too many for an animation, '
                                f'over {MOST_STEPS}; take a smaller window')
+        width, height = figure.get_size_inches()
+        figure.set_dpi(min(DPI, max(MOST_PX / width, (MOST_PIXELS / width / height) ** 0.5)))
         images = []
         for step in range(steps):
             for panel in shown:
                 panel.show(step)
             figure.texts[0].set_text(title.replace(str(MOST_STEPS), str(step)))
-            images.append(rendered(figure))
+            figure.canvas.draw()
+            images.append(Image.fromarray(
+                np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()))
     write_gif(images, path)
-
-
-def rendered(figure: Figure) -> Image.Image:
-    """Return a figure as pixels."""
-    width, height = figure.get_size_inches()
-    figure.set_dpi(min(DPI, max(MOST_PX / width, (MOST_PIXELS / width / height) ** 0.5)))
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
 
 
 def write_gif(images: list[Image.Image], path: Path) -> None:

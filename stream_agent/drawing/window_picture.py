@@ -1,17 +1,17 @@
 """Rollout windows as pictures: what every node waits for, and what depends on an image."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from matplotlib import rc_context
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 import numpy as np
 from stream_agent.drawing.graph_picture import (
-    box_entry, draw_boxes, draw_curves, edge_entries, headline, inner, line_entry, SAME_FRAME,
+    box_entry, draw_boxes, draw_edges, edge_entries, headline, inner, line_entry, SAME_FRAME,
     STREAMING)
 from stream_agent.drawing.layout import Box, Curve
 from stream_agent.drawing.plot_style import (
@@ -35,9 +35,8 @@ RESPONSE = {'facecolor': 'none', 'edgecolor': VERMILION, 'linewidth': 2.4}
 
 class Grid(NamedTuple):
     """
-    Where the nodes of a window are drawn, held ones included.
+    Where the nodes of a window are drawn, held ones too.
 
-    :param boxes: A box for every frame and node.
     :param rows: Nodes from top to bottom.
     :param size: W; the window has the frames 0, ..., W, each a column.
     :param gap: Between two columns.
@@ -78,10 +77,7 @@ def draw_window(graph: GraphSpec, pattern: Pattern, size: int, name: str = '') -
             box_entry('frame 0: initial state', edgecolor=FAINT)])
         draw_labels(axes, place)
         draw_held(axes, place, held)
-        for style, streams, title in ((SAME_FRAME, False, 'same_frame_edges'),
-                                      (STREAMING, True, 'streaming_edges')):
-            draw_curves(axes, [points for edge, points in curves.items()
-                               if edge.streams is streams], style, title)
+        draw_edges(axes, ((edge.streams, points) for edge, points in curves.items()))
         cones = {(i, v) for i in range(1, size + 1) for v in response_cone(graph, pattern, i)}
         draw_nodes(axes, place, {'cone': {'facecolor': CONE, 'linewidth': 1.5},
                                  'initial': {'edgecolor': FAINT, 'linewidth': 0.9},
@@ -105,18 +101,17 @@ def draw_influence(graph: GraphSpec, patterns: Mapping[str, Pattern], image: int
     :raises DrawingError: If the windows are too large.
     """
     with rc_context(PICTURE_STYLE):
-        places = panels(graph, patterns, size)
-        legend: list[Artist] = [
+        places, *extent = panels(graph, patterns, size)
+        held = held_spans(next(iter(places.values())))
+        title = f"{name + ': ' if name else ''}what depends on the image of frame {image}"
+        figure, axes = canvas(*extent, title, [
             box_entry('depends on the image', facecolor=SEEN, linewidth=1.4),
             box_entry('does not', edgecolor=FAINT),
             box_entry('first response', **RESPONSE),
             line_entry('carries it, same frame', SAME_FRAME),
             line_entry('carries it, streaming', STREAMING),
-            box_entry('number: update step', edgecolor=INK)]
-        if held_spans(next(iter(places.values()))):
-            legend.append(box_entry('held', facecolor=HELD, edgecolor=FAINT))
-        title = f"{name + ': ' if name else ''}what depends on the image of frame {image}"
-        figure, axes = canvas(*extent(places.values()), title, legend)
+            box_entry('number: update step', edgecolor=INK),
+            *[box_entry('held', facecolor=HELD, edgecolor=FAINT)] * bool(held)])
         for label, pattern in patterns.items():
             draw_influence_panel(axes, pattern, places[label], image, label)
     return figure
@@ -131,29 +126,23 @@ def draw_influence_panel(axes: Axes, pattern: Pattern, place: Grid, image: int, 
     tableau = inference_tableau(graph, pattern, place.size)
     response = next(((i, graph.output) for i in range(place.size + 1)
                      if (i, graph.output) in depends), None)
-    draw_title(axes, place, f'{label}: ' + (
-        'no response in this window' if response is None else
-        f'first response {when(response[0] - image)}, update step {tableau[response]}'))
-    draw_labels(axes, place)
+    says = 'no response in this window'
+    if response is not None:
+        late = response[0] - image
+        when = f"{late} frame{'s' if late > 1 else ''} later" if late else 'in the same frame'
+        says = f'first response {when}, update step {tableau[response]}'
+    draw_labels(axes, place, f'{label}: {says}')
     for dependent, colour in ((False, HELD), (True, SEEN)):
         draw_held(axes, place, [span for span in held_spans(place)
                                 if (span[0] in depends) is dependent], colour)
-    curves = edge_curves(place, pattern)
-    for style, streams in ((SAME_FRAME, False), (STREAMING, True)):
-        draw_curves(axes, [points for edge, points in curves.items()
-                           if edge.streams is streams and edge.source in depends],
-                    {**style, 'linewidth': 1.0}, 'influence')
+    draw_edges(axes, ((edge.streams, points) for edge, points in edge_curves(
+        place, pattern).items() if edge.source in depends), 'influence', linewidth=1.0)
     draw_nodes(axes, place, {'independent': {'edgecolor': FAINT, 'linewidth': 0.8},
                              'dependent': {'facecolor': SEEN, 'linewidth': 1.4}},
                lambda node: 'dependent' if node in depends else 'independent', tableau)
     if response is not None:
         draw_boxes(axes, [inner(place.boxes[response], -0.05)], 'first_response',
                    graph.output in graph.inputs, zorder=1.5, **RESPONSE)
-
-
-def when(late: int) -> str:
-    """Say after how many frames an image is answered."""
-    return 'in the same frame' if late == 0 else f"{late} frame{'s' if late > 1 else ''} later"
 
 
 def grid(graph: GraphSpec, rows: list[str], size: int, gap: float | None = None,
@@ -178,13 +167,13 @@ def grid(graph: GraphSpec, rows: list[str], size: int, gap: float | None = None,
                 HEAD_ROOM + (len(rows) - 1) * ROW + HEIGHT)
 
 
-def panels(graph: GraphSpec, patterns: Mapping[str, Pattern], size: int) -> dict[str, Grid]:
+def panels(graph: GraphSpec, patterns: Mapping[str, Pattern], size: int
+           ) -> tuple[dict[str, Grid], float, float]:
     """
     Place a window for each of several patterns: side by side, or one below the other if wide.
 
-    Above each window there is room for a title.
-
     :param patterns: Patterns by their names.
+    :returns: The windows, with room for a title above each, and the width and height of all.
     """
     rows = common_rows(graph, next(iter(patterns.values())))
     found: dict[str, Grid] = {}
@@ -196,19 +185,8 @@ def panels(graph: GraphSpec, patterns: Mapping[str, Pattern], size: int) -> dict
             y += PANEL_TITLE + place.height + PANEL_SPACE
         else:
             x += place.width + PANEL_SPACE
-    return found
-
-
-def extent(places: Iterable[Grid]) -> tuple[float, float]:
-    """Return how far to the right and down windows reach."""
-    ends = [(place.corner[0] + place.width, place.corner[1] + place.height) for place in places]
-    return max(x for x, _ in ends), max(y for _, y in ends)
-
-
-def draw_title(axes: Axes, place: Grid, title: str) -> Text:
-    """Write a title above one of several windows."""
-    return axes.text(place.corner[0], place.corner[1] - 0.07, title, fontsize=9.5,
-                     fontweight='bold')
+    # Windows of one graph are equally large, so that the last one reaches furthest.
+    return found, place.corner[0] + place.width, place.corner[1] + place.height
 
 
 def check_window(graph: GraphSpec, size: int) -> None:
@@ -224,11 +202,7 @@ def check_window(graph: GraphSpec, size: int) -> None:
 
 
 def common_rows(graph: GraphSpec, pattern: Pattern) -> list[str]:
-    """
-    Return rows that suit several patterns of a graph: the sequential rollout's update order.
-
-    :param pattern: Whose order to take where the graph file marks no sequential rollout.
-    """
+    """Return rows that suit several patterns: the sequential rollout's order, else the given's."""
     try:
         return update_order(graph, sequential_pattern(graph))
     except InvalidRolloutError:
@@ -243,15 +217,17 @@ def label(graph: GraphSpec, name: str) -> str:
     return f'{name}{role}{rate}'
 
 
-def draw_labels(axes: Axes, place: Grid) -> None:
-    """Write the names of nodes before their rows, and the frames above their columns."""
+def draw_labels(axes: Axes, place: Grid, title: str = '') -> Text:
+    """Write nodes before their rows, frames above their columns; returns the title above all."""
     (left, top), graph = place.corner, place.graph
+    written = axes.text(left, top - 0.07, title, fontsize=9.5, fontweight='bold')
     for name in place.rows:
         axes.text(left, place.boxes[0, name].y, label(graph, name), fontsize=LABEL_SIZE,
                   va='center', fontweight='bold' if name == graph.output else 'normal')
     for i in range(place.size + 1):
         axes.text(place.boxes[i, place.rows[0]].x, top + HEAD_ROOM - 0.12,
                   str(i) if i else 'frame 0', fontsize=LABEL_SIZE, ha='center', color=FAINT)
+    return written
 
 
 def held_spans(place: Grid) -> list[tuple[FrameNode, int]]:
@@ -284,9 +260,9 @@ def draw_nodes(axes: Axes, place: Grid, looks: Mapping[str, dict],
     :param numbers: What is written in the nodes; the others are left empty.
     :returns: Nodes that look alike, with their boxes and their texts.
     """
-    groups: dict[tuple[str, bool], list[FrameNode]] = {}
+    groups: dict[tuple[str, bool], list[FrameNode]] = defaultdict(list)
     for node in window_nodes(place.graph, place.size):
-        groups.setdefault((look_of(node), node[1] in place.graph.inputs), []).append(node)
+        groups[look_of(node), node[1] in place.graph.inputs].append(node)
     return [(nodes,
              draw_boxes(axes, [place.boxes[node] for node in nodes], look, is_input,
                         **looks[look]),
@@ -305,61 +281,46 @@ def draw_output_borders(axes: Axes, place: Grid, nodes: Iterable[FrameNode], zor
 
 
 class WindowEdge(NamedTuple):
-    """
-    An edge of the window.
-
-    :param source: The node that is read, at the frame in which it is read, held or not.
-    """
+    """An edge of the window; its source is in the frame in which it is read, held or not."""
 
     source: FrameNode
     target: FrameNode
     streams: bool
 
-    @property
-    def edge(self) -> Edge:
-        """Return the edge of the graph."""
-        return self.source[1], self.target[1]
-
 
 def window_edges(graph: GraphSpec, pattern: Pattern, size: int) -> list[WindowEdge]:
-    """
-    Return the edges of R_W as they are drawn, a held source where it is read.
-
-    Those within frame 0 are left out: its nodes hold initial states.
-    """
+    """Return the edges of R_W as they are drawn, but for those of frame 0, an initial state."""
     sources = sources_of(graph, pattern)
-    return [WindowEdge((i - r, u), (i, node.name), bool(r))
-            for i in range(1, size + 1) for node in graph.nodes if node.updates_at(i)
-            for u, r in sources[node.name]]
+    return [WindowEdge((j - r, u), (j, v), bool(r))
+            for j, v in window_nodes(graph, size) if j for u, r in sources[v]]
 
 
 def edge_curves(place: Grid, pattern: Pattern) -> dict[WindowEdge, Curve]:
     """Return how the edges of a pattern's window run."""
     edges = window_edges(place.graph, pattern, place.size)
-    streams = {edge.edge: edge.streams for edge in edges}
+    drawn = {(u, v): streams for (_, u), (_, v), streams in edges}
     row = {name: k for k, name in enumerate(place.rows)}
-    ports = port_offsets(streams, row)
-    furthest = max((abs(row[u] - row[v]) for (u, v), r in streams.items() if not r), default=2)
+    ports = port_offsets(drawn, row)
+    furthest = max((abs(row[u] - row[v]) for (u, v), r in drawn.items() if not r), default=2)
     return {edge: edge_curve(place, edge, ports, furthest) for edge in edges}
 
 
-def port_offsets(streams: dict[Edge, bool], row: dict[str, int]) -> dict[tuple[Edge, str], float]:
+def port_offsets(drawn: Mapping[Edge, bool], row: Mapping[str, int]
+                 ) -> dict[tuple[Edge, str], float]:
     """
     Return how far from the middle of a node's side every edge leaves ('out') or arrives ('in').
 
-    Edges stand in the order in which they part: those that turn up above, far ones inside.
+    Edges are in the order in which they part: those that turn up above, far ones inside.
     """
-    sides: dict[tuple[str, str], list[tuple[int, int, Edge, str]]] = {}
-    for (u, v), streaming in streams.items():
+    sides: dict[tuple[str, str], list[tuple[int, int, Edge, str]]] = defaultdict(list)
+    for (u, v), streams in drawn.items():
         down = row[v] - row[u]
-        if streaming:
-            sides.setdefault((u, 'right'), []).append((2, row[v], (u, v), 'out'))
-            sides.setdefault((v, 'left'), []).append((2, row[u], (u, v), 'in'))
+        if streams:
+            sides[u, 'right'].append((2, row[v], (u, v), 'out'))
+            sides[v, 'left'].append((2, row[u], (u, v), 'in'))
         elif abs(down) > 1:
-            sides.setdefault((u, 'right'), []).append(
-                (3 if down > 0 else 1, -down, (u, v), 'out'))
-            sides.setdefault((v, 'right'), []).append(
-                (0 if down > 0 else 4, down, (u, v), 'in'))
+            sides[u, 'right'].append((3 if down > 0 else 1, -down, (u, v), 'out'))
+            sides[v, 'right'].append((0 if down > 0 else 4, down, (u, v), 'in'))
     offsets = {}
     for ends in map(sorted, sides.values()):
         # The edge from a node to itself runs level, so that a row of them is a straight line.
@@ -374,13 +335,10 @@ def port_offsets(streams: dict[Edge, bool], row: dict[str, int]) -> dict[tuple[E
 
 def edge_curve(place: Grid, edge: WindowEdge, ports: dict[tuple[Edge, str], float],
                furthest: int) -> Curve:
-    """
-    Return how one edge runs.
-
-    :param furthest: Rows that the longest edge within a column goes down.
-    """
+    """Return how one edge runs; ``furthest`` is the most rows that one within a column passes."""
     source, target = place.boxes[edge.source], place.boxes[edge.target]
-    leave, arrive = (ports.get((edge.edge, end), 0.0) for end in ('out', 'in'))
+    leave, arrive = (ports.get(((edge.source[1], edge.target[1]), end), 0.0)
+                     for end in ('out', 'in'))
     right, drop = source.x + WIDTH / 2, target.y - source.y
     if edge.source[1] in place.graph.inputs:
         # On the round end of the box.

@@ -1,4 +1,4 @@
-"""The model of a computer: when rollouts take images on it, and when they answer them."""
+"""The model of a computer: when rollouts on it take images, and when they answer them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.bounded_settings import check, choice, file_path, quantity
+from stream_agent.bounded_settings import BoundedSettings, choice, file_path, quantity
 from stream_agent.graph_files.cost_file import load_costs
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import ages_of_nodes, memory_edges
@@ -18,14 +18,16 @@ from stream_agent.theory.planning.candidates import (
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.rollout import response_cone
 
-# Shares of a camera period nearer than this are one instant.
+# Shares of a camera period that differ by less are one instant.
 SAME_INSTANT = 1e-6
 # Seconds that the expert drives after a start, until a late network knows where it is.
 HANDOVER = 1.0
+# Rounds of a schedule over which means are taken, after as many in which ages settle.
+ROUNDS, FEWEST_FRAMES = 20, 400
 
 
 class TimingError(ValueError):
-    """A rollout that cannot run as the compute model says; the message says why."""
+    """A rollout that cannot run as the compute model asks; the message says why."""
 
 
 class Work(NamedTuple):
@@ -93,12 +95,16 @@ def timeline_of(candidate: Candidate, pipelined: bool = False) -> Timeline:
         node is free; only on a parallel device.
     :raises TimingError: If device or pattern allow no pipelining.
     """
-    device = candidate.rollout.device
-    if pipelined:
-        check_pipelining(candidate)
-    rounds = candidate.rollout.graph.hyperperiod
-    return Timeline(tuple(frame_work(candidate, frame, pipelined) for frame in range(rounds)),
-                    device.camera_period)
+    rollout, device = candidate.rollout, candidate.rollout.device
+    if pipelined and device.execution != PARALLEL:
+        raise TimingError('a serial device works on one node at a time and pipelines nothing; '
+                          'choose the parallel device or leave pipelining out')
+    for (u, v), r in rollout.pattern.items():
+        if pipelined and r and u != v:
+            raise TimingError(f"the edge '{u}->{v}' streams, so a frame waits for the one before; "
+                              'only patterns whose self-edges alone stream are pipelined')
+    return Timeline(tuple(frame_work(candidate, frame, pipelined)
+                          for frame in range(rollout.graph.hyperperiod)), device.camera_period)
 
 
 def frame_work(candidate: Candidate, frame: int, pipelined: bool) -> Work:
@@ -116,26 +122,11 @@ def frame_work(candidate: Candidate, frame: int, pipelined: bool) -> Work:
     return Work(overhead + sum(steps[:-1]) + cone, overhead + busy)
 
 
-def check_pipelining(candidate: Candidate) -> None:
-    """Refuse a device that cannot pipeline, and a pattern in which a frame waits for the last."""
-    if candidate.rollout.device.execution != PARALLEL:
-        raise TimingError('a serial device works on one node at a time and pipelines nothing; '
-                          'choose the parallel device or leave pipelining out')
-    for (u, v), r in candidate.rollout.pattern.items():
-        if r and u != v:
-            raise TimingError(f"the edge '{u}->{v}' streams, so a frame waits for the one before; "
-                              'only patterns whose self-edges alone stream are pipelined')
-
-
-# Rounds of a schedule over which means are taken, and before that, until ages have settled.
-ROUNDS, FEWEST_FRAMES = 20, 400
-
-
 class TimingFigures(NamedTuple):
     """
     What a timeline means for the commands: means over time [s], unless said otherwise.
 
-    :param latency: From an image to its answer, waiting included.
+    :param latency: From an image to its answer, including the wait.
     :param newest: Age of the newest information in the command in force.
     :param deep: Age of the information that came through most layers.
     :param rate: Answers a second.
@@ -161,7 +152,7 @@ def figures_of(candidate: Candidate, timeline: Timeline) -> TimingFigures:
                          candidate.updates_per_frame * count)
         ages[name] = [known[graph.output] // candidate.updates_per_frame for known in updates
                       ][candidate.updates_per_frame - 1::candidate.updates_per_frame]
-    # The deep information is never younger than the newest, also where memory alone is deep.
+    # The deep information is never younger than the newest, even where only memory is deep.
     ages['deep'] = np.maximum(ages['deep'], ages['newest']).tolist()
     half = slice(count // 2, count)
     span = taken[-1].answer - taken[half][0].answer
@@ -174,11 +165,7 @@ def figures_of(candidate: Candidate, timeline: Timeline) -> TimingFigures:
 
 
 def mean_age(taken: list[Taken], ages: list[float], period: float) -> float:
-    """
-    Return the mean age over time of the information in the command in force [s].
-
-    :param ages: In frames that were taken, of every answer.
-    """
+    """Return the mean age over time of the command in force [s], from ``ages`` in frames."""
     total = spent = 0.0
     for i in range(len(taken) // 2, len(taken) - 1):
         out, next_out = taken[i].answer, taken[i + 1].answer
@@ -189,26 +176,19 @@ def mean_age(taken: list[Taken], ages: list[float], period: float) -> float:
 
 
 @dataclass(frozen=True)
-class ComputeModel:
-    """
-    A computer to emulate, and how long it works on every node.
-
-    :raises SettingsError: If a number is outside its range, or a word not among those allowed.
-    """
+class ComputeModel(BoundedSettings):
+    """A computer to emulate, and how long it works on every node."""
 
     execution: str = choice(SERIAL, 'one node after the other, or every node on a device of its '
                             'own', EXECUTIONS)
     costs: Path | None = file_path(
-        None, 'seconds of the nodes, as `plan --save-costs` writes them; without it, nodes cost '
-        'alike')
+        None, 'seconds of the nodes, as `plan --save-costs` writes them; without it, all nodes '
+        'cost the same')
     pass_periods: float | None = quantity(
         None, 'camera periods', 1e-6, 1e6, 'what a pass through all nodes costs; costs of a file '
         'are scaled to it', whole=False)
     pipelined: bool = choice(False, 'let a frame follow the one before through a parallel device, '
                              'as soon as the most expensive node is free')
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def __str__(self) -> str:
         parts = [f'{self.execution} device']
@@ -234,20 +214,11 @@ class EmulatedRollout(NamedTuple):
 
 
 class EmulatedTiming(NamedTuple):
-    """
-    When a rollout takes and answers images, and what that means for its commands.
-
-    :param name: Of the rollout.
-    """
+    """When the rollout of a name answers images, and what that means for its commands."""
 
     name: str
     timeline: Timeline
     figures: TimingFigures
-
-    @property
-    def aim(self) -> float:
-        """Seconds from an answer to the middle of the time that it is in force."""
-        return 0.5 / self.figures.rate
 
 
 def timings(runs: Sequence[EmulatedRollout], compute_model: ComputeModel, camera_period: float
@@ -255,14 +226,16 @@ def timings(runs: Sequence[EmulatedRollout], compute_model: ComputeModel, camera
     """
     Return when each run answers on a computer.
 
-    With ``pass_periods``, it is the run with most to compute that takes so long.
+    With ``pass_periods``, the run with most to compute takes that long. Without a file of costs,
+    all nodes cost the same.
 
     :raises OSError: If the costs cannot be read.
     :raises CostError: If they do not fit a graph.
     :raises TimingError: If a rollout cannot run like that.
     """
-    costs = [load_costs(compute_model.costs, run.graph) if compute_model.costs
-             else equal_costs(run.graph) for run in runs]
+    costs = [load_costs(compute_model.costs, run.graph) if compute_model.costs else
+             NodeCosts({node.name: 1.0 for node in run.graph.nodes
+                        if node.name not in run.graph.inputs}) for run in runs]
     factor = 1.0
     if compute_model.pass_periods is not None:
         most = max(one.overhead + one.total() for one in costs)
@@ -270,8 +243,10 @@ def timings(runs: Sequence[EmulatedRollout], compute_model: ComputeModel, camera
             raise TimingError(f'{compute_model.costs}: all costs are 0 and cannot be scaled; '
                               'leave --pass-periods out, or give the durations of the nodes')
         factor = compute_model.pass_periods * camera_period / most
-    return [timing_of(run, Device(scaled(one, factor), compute_model.execution, camera_period),
-                      compute_model.pipelined) for run, one in zip(runs, costs)]
+    scaled = [replace(cost, overhead=factor * cost.overhead, nodes={
+        name: factor * seconds for name, seconds in cost.nodes.items()}) for cost in costs]
+    return [timing_of(run, Device(cost, compute_model.execution, camera_period),
+                      compute_model.pipelined) for run, cost in zip(runs, scaled)]
 
 
 def timing_of(run: EmulatedRollout, device: Device, pipelined: bool) -> EmulatedTiming:
@@ -283,14 +258,3 @@ def timing_of(run: EmulatedRollout, device: Device, pipelined: bool) -> Emulated
     except TimingError as error:
         raise TimingError(f'{run.name}: {error}') from None
     return EmulatedTiming(run.name, timeline, figures_of(candidate, timeline))
-
-
-def equal_costs(graph: GraphSpec) -> NodeCosts:
-    """Return costs of one second for every node."""
-    return NodeCosts({node.name: 1.0 for node in graph.nodes if node.name not in graph.inputs})
-
-
-def scaled(costs: NodeCosts, factor: float) -> NodeCosts:
-    """Return costs with all durations times a factor."""
-    return replace(costs, overhead=factor * costs.overhead, nodes={
-        name: factor * seconds for name, seconds in costs.nodes.items()})

@@ -1,4 +1,4 @@
-"""Whoever drives a batch of vehicles: the expert, or a network."""
+"""What drives a batch of vehicles: the expert, or a network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -25,12 +25,7 @@ class Driver(ABC):
     @abstractmethod
     def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
                  ) -> list[Command]:
-        """
-        Return a command for every vehicle.
-
-        :param frames: The present image of every vehicle.
-        :param known: The last commands that are out, of every vehicle, the newest first.
-        """
+        """Return a command for every vehicle; ``known`` are its last ones, the newest first."""
 
     def forget(self, index: int) -> None:
         """Forget all earlier frames of one vehicle."""
@@ -86,9 +81,8 @@ class NetworkDriver(Driver):
     :param network: Put into evaluation mode.
     :param count: Vehicles in the batch.
     :param updates_per_frame: Update steps for which every image is held.
-    :param command_rows: Writes the last commands into the network's input; None: the network is
-        not told them.
-    :ivar pixels: What the network was given last, (C, H, W) uint8 of every vehicle.
+    :param command_rows: Writes the last commands into the network's input, unless None.
+    :ivar pixels: The network's last input, (C, H, W) uint8 of every vehicle.
     """
 
     def __init__(self, network: RolloutNetwork, preprocessing: Preprocessing,

@@ -1,4 +1,4 @@
-"""What comes of letting someone drive the embedded simulator."""
+"""Drives in the embedded simulator, and how they went."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,15 +19,11 @@ from stream_agent.simulation.vehicle import VehicleDisturbance
 
 
 class PolicyDriver(Driver):
-    """
-    Drives one vehicle by the engine that steps the network on a robot.
+    """Drives one vehicle by the engine that steps the network on a robot."""
 
-    :param device: Torch device of the engine.
-    """
-
-    def __init__(self, policy: Policy, device: str = 'cpu') -> None:
+    def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._engine = Engine(policy.network, device)
+        self._engine = Engine(policy.network)
         self._engine.warm_up()
 
     def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
@@ -48,13 +44,13 @@ class PolicyDriver(Driver):
 @dataclass
 class Drive(DriveLog):
     """
-    How one drive went, without what the expert drove in it.
+    How one drive went, without the parts that the expert drove.
 
     :param lane_width: From border to border [m].
     :param lateral_errors: Of every image [m], positive to the left of the lane's middle.
     :param laps: Times around the course.
     :param departures: Times that the lane was left; after each the robot is put back.
-    :param unanswered: Images that came while the one before was still in work.
+    :param unanswered: Images that came while the one before was being computed.
     """
 
     lane_width: float
@@ -93,8 +89,7 @@ def drive(environment: DrivingEnvironment, driver: Driver, laps: float, real_tim
     settings, course = environment.settings, environment.course
     result = Drive(course.lane_width)
     most_images = math.ceil(4 / 3 * laps * course.length / settings.target_speed * settings.rate)
-    clock = (WallClock(settings.period) if real_time
-             else EmulatedClock(immediate(settings.period)))
+    clock = WallClock(settings.period) if real_time else EmulatedClock(immediate(settings.period))
     batch = VehicleBatch(driver, [environment], clock)
     batch.drive([result], lambda: environment.now.laps < laps and batch.image < most_images,
                 lambda _: {'speed': settings.target_speed})
@@ -104,14 +99,14 @@ def drive(environment: DrivingEnvironment, driver: Driver, laps: float, real_tim
 @dataclass(frozen=True)
 class Trial:
     """
-    What every network has to drive.
+    The test drives that every network is given alike.
 
     :param seeds: Of the courses; each has pushes of its own, the same for every network.
-    :param duration: Seconds on each course.
-    :param pushes: Largest yaw rate that is added now and then [rad/s].
+    :param duration: Of the drive on each course [s].
+    :param pushes: Largest yaw rate that is added occasionally [rad/s].
     :param handover: Seconds that the expert drives at the start and after a departure, until a
         late network knows where it is; they do not count.
-    :raises ValueError: If that is all of the drive.
+    :raises ValueError: If the expert drives all the time.
     """
 
     settings: SimulationSettings
@@ -129,11 +124,7 @@ class Trial:
 def drive_together(network: RolloutNetwork, preprocessing: Preprocessing, limits: CommandScale,
                    timeline: Timeline, trial: Trial, updates_per_frame: int = 1,
                    command_rows: CommandRows | None = None) -> list[Drive]:
-    """
-    Drive all courses of a trial side by side.
-
-    :returns: How it went on each; unanswered are the images that were not taken.
-    """
+    """Drive all courses of a trial side by side; images that are not taken are unanswered."""
     settings, count = trial.settings, len(trial.seeds)
     environments = [DrivingEnvironment(settings, seed) for seed in trial.seeds]
     drives = [Drive(environment.course.lane_width) for environment in environments]
@@ -146,8 +137,3 @@ def drive_together(network: RolloutNetwork, preprocessing: Preprocessing, limits
                 [VehicleDisturbance(np.random.default_rng(seed), trial.pushes)
                  for seed in trial.seeds])
     return drives
-
-
-def mean_squares(drives: Sequence[Drive]) -> list[float]:
-    """Return the mean squared lateral error on every course [m^2]."""
-    return [drive.lateral_rms ** 2 for drive in drives]

@@ -5,12 +5,8 @@ from concurrent.futures import Executor
 from dataclasses import replace
 import math
 
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 import numpy as np
 from scipy.stats import t as students_t
-from stream_agent.drawing.plot_style import BLUE, FAINT, INK, PICTURE_STYLE
 from stream_agent.driving.compute_model import (
     ComputeModel, EmulatedRollout, EmulatedTiming, timings)
 from stream_agent.driving.drives import Drive, drive_together, Trial
@@ -34,7 +30,7 @@ def rms_ratio(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Interval:
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Interval:
-    """Return what we have more than they, such as departures, on average over courses."""
+    """Return our excess over theirs, such as in departures, on average over courses."""
     return interval(ours, theirs, mean_difference, seed)
 
 
@@ -52,11 +48,11 @@ def interval(ours: np.ndarray, theirs: np.ndarray, statistic: Statistic, seed: i
     """
     Estimate a statistic and its 95 % confidence interval.
 
-    Courses are resampled in pairs, and trainings, where there are several, besides. The
-    interval is Student's t with the courses as the sample size times the standard error of
-    both; percentiles of so few courses would come out too narrow.
+    Courses are resampled in pairs, and so are trainings, where there are several. The interval is
+    Student's t with the courses as the sample size times the standard error of both; percentiles
+    of so few courses would be too narrow.
 
-    :returns: With nan for an interval, if there is one course only.
+    :returns: With nan for an interval, if there is only one course.
     """
     ours, theirs = np.atleast_2d(ours), np.atleast_2d(theirs)
     our_mean, their_mean = ours.mean(axis=0), theirs.mean(axis=0)
@@ -84,7 +80,7 @@ def widened(resampled: np.ndarray, count: int) -> float:
 
 
 def written(values: Sequence[float]) -> str:
-    """Write an estimate with its interval; a dash stands for what is not known."""
+    """Write an estimate with its interval; a dash means unknown."""
     estimate, *limits = (f'{value:.2f}' if math.isfinite(value) else '-' for value in values)
     return f'{estimate} ({"-" if "-" in limits else " to ".join(limits)})'
 
@@ -96,10 +92,9 @@ def timed(paths: Sequence[str], compute_model: ComputeModel, camera_period: floa
 
     :raises ValueError: If a policy cannot run like that, or the costs do not fit its graph.
     """
-    policies = [load_policy(path) for path in paths]
     runs = [EmulatedRollout(path, policy.network.graph, policy.network.pattern,
                             policy.updates_per_frame)
-            for path, policy in zip(paths, policies)]
+            for path, policy in zip(paths, map(load_policy, paths))]
     return timings(runs, compute_model, camera_period)
 
 
@@ -114,7 +109,7 @@ def drive_policy(one: EmulatedTiming, trial: Trial, allowed: Sequence[str]) -> l
 
 def drive_all(policies: Sequence[EmulatedTiming], trial: Trial, allowed: Sequence[str],
               pool: Executor, workers: int) -> list[list[Drive]]:
-    """Drive every course with every policy, as many courses at once as there are workers."""
+    """Drive every course with every policy, as many courses side by side as there are workers."""
     parts = [replace(trial, seeds=part) for part in (
         trial.seeds[i::workers] for i in range(workers)) if part]
     found = [[pool.submit(drive_policy, one, part, allowed) for part in parts]
@@ -129,7 +124,7 @@ def drive_all(policies: Sequence[EmulatedTiming], trial: Trial, allowed: Sequenc
 
 def compared(policies: Sequence[EmulatedTiming], drives: Sequence[Sequence[Drive]]) -> list[dict]:
     """
-    Return the figures of every policy, and what it differs by from the first.
+    Return the figures of every policy, and how it differs from the first.
 
     :returns: Seconds, and for ``rms_ratio`` and ``more_departures`` (estimate, low, high);
         departures are of one course.
@@ -140,47 +135,3 @@ def compared(policies: Sequence[EmulatedTiming], drives: Sequence[Sequence[Drive
              'rms_ratio': tuple(map(float, rms_ratio(squares[i], squares[0]))),
              'more_departures': tuple(map(float, difference(departures[i], departures[0])))}
             for i, one in enumerate(policies)]
-
-
-PANELS: tuple[tuple[str, Callable[[dict], float], str], ...] = (
-    ('lateral RMS', lambda row: row['lateral_rms'] * 1e3, 'mm'),
-    ('lane departures', lambda row: row['departures'] / row['laps'] if row['laps'] else 0.0,
-     'a lap'),
-    ('latency', lambda row: row['latency'] * 1e3, 'ms'),
-    ('age of the newest', lambda row: row['newest'] * 1e3, 'ms'),
-    ('age of the deep', lambda row: row['deep'] * 1e3, 'ms'),
-    ('rate', lambda row: row['rate'], 'Hz'))
-
-
-def draw(rows: Sequence[dict], title: str) -> Figure:
-    """
-    Draw what was driven, and under which timing.
-
-    :param rows: As ``evaluate`` prints them; the interval of the first panel is that of the
-        ratio to the first row.
-    """
-    with rc_context(PICTURE_STYLE):
-        figure = Figure(figsize=(10.2, 1.4 + 0.35 * len(rows)), layout='constrained')
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(1, len(PANELS), sharey=True)
-        places = range(len(rows))
-        for axes, (name, value, unit) in zip(panels, PANELS):
-            values = [value(row) for row in rows]
-            axes.barh(places, values, height=0.62, color=BLUE)
-            for place, number in zip(places, values):
-                axes.annotate(f' {number:.3g}', (number, place), va='center', fontsize=8)
-            axes.set_title(name, loc='left', fontsize=9)
-            axes.set_xlabel(unit)
-            axes.set_xlim(0, 1.35 * max(*values, 1e-9))
-            axes.grid(axis='y', visible=False)
-        first = PANELS[0][1](rows[0])
-        for place, row in zip(places, rows):
-            _, low, high = row['rms_ratio']
-            panels[0].plot([first * low, first * high], [place + 0.22] * 2, color=INK,
-                           linewidth=1.2)
-        panels[0].axvline(first, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
-        panels[0].set_yticks(list(places), [row['driver'] for row in rows])
-        panels[0].invert_yaxis()
-        figure.suptitle(title, x=0.01, ha='left', fontsize=10)
-        figure.set_label(title)
-    return figure

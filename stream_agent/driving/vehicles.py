@@ -14,9 +14,8 @@ from stream_agent.simulation.vehicle import VehicleDisturbance
 
 class CommandDelayLine:
     """
-    Commands on their way to one vehicle; each acts when it is out, and until the next one does.
+    Commands on their way to one vehicle; each acts from when it is out until the next one does.
 
-    :param environment: Where commands are sent.
     :param kept: How many of the last commands are remembered.
     """
 
@@ -45,10 +44,10 @@ class CommandDelayLine:
 
     def send(self, pushed: float, expert: Command | None) -> None:
         """
-        Send all that acts before the next image comes.
+        Send everything that acts before the next image comes.
 
         :param pushed: A yaw rate that is added to every command [rad/s].
-        :param expert: Drives instead of the driver, whose commands are taken for the expert's.
+        :param expert: Replaces the driver's commands, if it is not None.
         """
         now = self._environment.time
         due = []
@@ -69,7 +68,7 @@ class CommandDelayLine:
 
 class EmulatedClock:
     """
-    Takes and answers images as an emulated computer does; nobody waits.
+    Takes and answers images as an emulated computer does, without waiting.
 
     :ivar image: Number of the next image that is taken; image 0 comes at time 0.
     """
@@ -87,7 +86,7 @@ class EmulatedClock:
         return self._taken.answer
 
     def next_image(self) -> None:
-        """Look for the next image, once the work on this one is done."""
+        """Move on to the next image, once the work on this one is done."""
         self._taken = next(self._following)
         self.image = self._taken.image
 
@@ -117,35 +116,24 @@ class WallClock:
         return time.perf_counter() - self._began
 
     def next_image(self) -> None:
-        """Look for the newest image that is there by now, or else the next one."""
+        """Move on to the newest image that has come by now, or else to the next one."""
         self.image = max(self.image + 1, math.floor(self.answer() / self._period))
 
 
 class DriveLog:
-    """Notes what becomes of one vehicle; nothing, as it is."""
+    """Notes what becomes of one vehicle; this one notes nothing."""
 
     def before(self, now: Moment, answer: float | None) -> None:
-        """
-        Note the moment at which an image comes.
-
-        :param answer: When the command that answers the image is out [s]; None if the image is
-            not taken.
-        """
+        """Note when an image comes and when its command is out [s], None if it is not taken."""
 
     def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
-        """
-        Note the moment at which the next image comes.
-
-        :param answered: Whether the image before was taken.
-        :param by_expert: Whether the expert drove since then.
-        """
+        """Note when the next image comes, if the last was taken, and if the expert drove since."""
 
 
 class VehicleBatch:
     """
     Environments, all reset, that advance together from image to image.
 
-    :param driver: Gives the commands.
     :param clock: Says which images are taken, and when they are answered; the others go unseen.
     :param handover: Seconds that the expert drives after a start, until a late driver knows where
         it is.
@@ -168,11 +156,7 @@ class VehicleBatch:
             driver.forget(i)
 
     def place(self, index: int, **place: float) -> None:
-        """
-        Put a vehicle somewhere, with nothing remembered of where it was.
-
-        :param place: As ``DrivingEnvironment.place`` takes it.
-        """
+        """Put a vehicle where ``DrivingEnvironment.place`` is told, and forget where it was."""
         environment = self._environments[index]
         environment.place(**place)
         self._frames[index] = environment.look()
@@ -180,23 +164,28 @@ class VehicleBatch:
         self._driver.forget(index)
         self._placed[index] = environment.time
 
-    def drive(self, logs: Sequence[DriveLog], goes_on: Callable[[], bool],
+    def drive(self, logs: Sequence[DriveLog], continues: Callable[[], bool],
               start: Callable[[int], dict[str, float]],
               disturbances: Sequence[VehicleDisturbance] = ()) -> None:
         """
-        Drive from image to image; who leaves the lane is put back.
+        Drive from image to image; a vehicle that leaves the lane is put back.
 
         :param logs: One for every vehicle.
-        :param goes_on: Asked before every image.
+        :param continues: Asked before every image.
         :param start: Returns the place where a vehicle is put back.
         :param disturbances: What pushes every vehicle; none for no pushes.
         """
-        while goes_on():
+        while continues():
             answer = self._look()
             for i, (environment, log) in enumerate(zip(self._environments, logs)):
                 log.before(environment.now, answer)
                 by_expert = environment.time - self._placed[i] < self._handover
-                self._move(i, disturbances[i].advance() if disturbances else 0.0, by_expert)
+                self._lines[i].send(disturbances[i].advance() if disturbances else 0.0,
+                                    environment.now.reference if by_expert else None)
+                if self._clock.image == self.image + 1:
+                    self._frames[i] = environment.advance()
+                else:
+                    environment.skip()
                 log.after(environment.now, answer is not None, by_expert)
                 if environment.now.departed:
                     self.place(i, **start(i))
@@ -216,12 +205,3 @@ class VehicleBatch:
         self._clock.next_image()
         self.taken += 1
         return answer
-
-    def _move(self, index: int, pushed: float, by_expert: bool) -> None:
-        """Let one vehicle drive for a camera period, pushed by a yaw rate [rad/s]."""
-        environment = self._environments[index]
-        self._lines[index].send(pushed, environment.now.reference if by_expert else None)
-        if self._clock.image == self.image + 1:
-            self._frames[index] = environment.advance()
-        else:
-            environment.skip()

@@ -1,7 +1,8 @@
-"""The fastest backend for a network on this machine, found by measurement."""
+"""The fastest backend for a network on this machine, and other durations, by measurement."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import cycle, islice
 import os
 import statistics
 import time
@@ -9,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.engine.backends import (
-    Backend, BackendConfig, BackendError, last_line, make_backend, PRECISIONS, usable)
+    Backend, BackendConfig, BackendError, errors_named, make_backend, PRECISIONS, usable)
 from stream_agent.engine.torch_globals import computing, torch_threads, wait_for
+from stream_agent.network.program import Run, Values
+from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
 FRAMES_A_TURN = 5
@@ -20,11 +23,10 @@ MOST_TURNS = 12
 SECONDS_EACH = 0.15
 # Among backends whose steps take about as long as the fastest one's, the first to answer wins.
 STEP_TOLERANCE = 1.25
-# Further threads are taken from somebody: they have to be worth it.
+# Further threads are taken from others, so they have to be worth it.
 THREADS_GAIN = 1.1
 # Relative to the outputs; what differs by more than rounding is another function.
 LARGEST_ERROR = {'float32': 1e-3, 'tf32': 3e-2, 'bfloat16': 5e-2}
-
 
 # A name and a number of threads.
 Choice = tuple[str, int]
@@ -65,42 +67,44 @@ def choose_backend(device: torch.device, request: BackendConfig, threads: int = 
         raise BackendError(f"there is no backend on {device.type} in '{request.precision}'; "
                            f"precisions are {', '.join(PRECISIONS)}, and tf32 is for GPUs")
     frames, expected = check_frames(request)
+    made: dict[Choice, tuple[Backend, float]] = {}
 
-    def sound(choices: list[Choice]) -> dict[Choice, tuple[Backend, float]]:
-        return made_and_checked(device, request, choices, frames, expected)
+    def make(name: str, count: int) -> None:
+        backend = make_backend(name, device, request._replace(threads=count))
+        made[name, count] = backend, largest_error(name, backend, count, frames, expected)
 
-    made = sound([(name, threads or 1) for name in names])
+    for name in names:
+        try:
+            make(name, threads or 1)
+        except BackendError:  # of several, those that can
+            if not made and name == names[-1]:
+                raise
     measured = in_turns(made, frames, device)
     chosen = best(measured, request.precision)
-    cores = usable_cores() if device.type == 'cpu' and not threads else 1
-    if cores > 1:
-        key = chosen.name, 1
-        with suppress(BackendError):  # then one core it is
-            measured += in_turns({key: made[key], **sound([(chosen.name, cores)])}, frames,
-                                 device)[1:]
+    cores = (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
+             else os.cpu_count() or 1)
+    if cores > 1 and device.type == 'cpu' and not threads:
+        with suppress(BackendError):  # then it is one core
+            make(chosen.name, cores)
+            pair = {key: made[key] for key in ((chosen.name, 1), (chosen.name, cores))}
+            measured += in_turns(pair, frames, device)[1:]
         chosen = best(measured, request.precision)
     return chosen, measured
 
 
-def usable_cores() -> int:
-    """Return on how many cores this process may run."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def example_frames(request: BackendConfig) -> list[np.ndarray]:
-    """Return frames like those of a camera, scaled."""
+def random_frames(network: RolloutNetwork, count: int, batch_size: int | None = None
+                  ) -> Iterator[np.ndarray]:
+    """Yield frames like those of a camera, scaled, for one stream or for a batch of them."""
     generator = np.random.default_rng(0)
-    shape = (request.batch_size, *request.network.shapes[request.network.input])
-    return [generator.random(shape, np.float32) - np.float32(0.5) for _ in range(FRAMES_A_TURN)]
+    shape = (*(() if batch_size is None else (batch_size,)), *network.shapes[network.input])
+    pool = [generator.random(shape, np.float32) - np.float32(0.5) for _ in range(8)]
+    return islice(cycle(pool), count)
 
 
 def check_frames(request: BackendConfig) -> tuple[list[np.ndarray], np.ndarray]:
     """Return frames over several rounds of the schedule, and the network's own outputs."""
-    frames = example_frames(request)
     count = min(CHECKED_ROUNDS * request.network.graph.hyperperiod + 1, MOST_CHECKED_FRAMES)
-    frames = [frames[i % len(frames)] for i in range(max(count, len(frames)))]
+    frames = list(random_frames(request.network, max(count, FRAMES_A_TURN), request.batch_size))
     return frames, reference(request, frames)
 
 
@@ -109,32 +113,13 @@ def reference(request: BackendConfig, frames: list[np.ndarray]) -> np.ndarray:
     """Return the outputs of the network itself."""
     network = request.network
     state = network.initial_state(request.batch_size)
+    device = state.values[network.input].device
     outputs = []
     with computing(tf32=False):
         for frame in frames:
-            device = state.values[network.input].device
             output, state = network.step(torch.from_numpy(frame).to(device), state)
             outputs.append(output.cpu().numpy())
     return np.array(outputs)
-
-
-def made_and_checked(device: torch.device, request: BackendConfig, choices: list[Choice],
-                     frames: list[np.ndarray], expected: np.ndarray
-                     ) -> dict[Choice, tuple[Backend, float]]:
-    """
-    Make backends, and return them with the largest errors of their first outputs.
-
-    :raises BackendError: If none of them can step the network.
-    """
-    made = {}
-    for name, count in choices:
-        try:
-            backend = make_backend(name, device, request._replace(threads=count))
-            made[name, count] = backend, largest_error(name, backend, count, frames, expected)
-        except BackendError:  # of several, those that can
-            if not made and (name, count) == choices[-1]:
-                raise
-    return made
 
 
 def in_turns(made: dict[Choice, tuple[Backend, float]], frames: list[np.ndarray],
@@ -153,7 +138,7 @@ def in_turns(made: dict[Choice, tuple[Backend, float]], frames: list[np.ndarray]
 
 def check_outputs(name: str, backend: Backend, request: BackendConfig) -> None:
     """
-    Hold the first outputs of a backend against the network's own.
+    Compare the first outputs of a backend with the network's own.
 
     :raises BackendError: If they differ by more than rounding.
     """
@@ -168,16 +153,12 @@ def check_outputs(name: str, backend: Backend, request: BackendConfig) -> None:
 def largest_error(name: str, backend: Backend, threads: int, frames: list[np.ndarray],
                   expected: np.ndarray) -> float:
     """Return by how much the first outputs differ from the network's own, relative to them."""
-    try:
-        with torch_threads(threads):
-            backend.reset()
-            outputs = []
-            for frame in frames:
-                outputs.append(backend.respond(frame).copy())
-                backend.settle()
-    except Exception as error:  # the errors of runtimes have no class in common
-        raise BackendError(f"backend '{name}' cannot step this network ({last_line(error)}); "
-                           "take 'eager', or another transform") from error
+    outputs = []
+    with errors_named(name), torch_threads(threads):
+        backend.reset()
+        for frame in frames:
+            outputs.append(backend.respond(frame).copy())
+            backend.settle()
     return float(np.abs(np.array(outputs) - expected).max() / max(1.0, np.abs(expected).max()))
 
 
@@ -190,6 +171,31 @@ def timed_step(backend: Backend, frame: np.ndarray, device: torch.device
     backend.settle()
     wait_for(device)
     return responded - start, time.perf_counter() - start
+
+
+@torch.inference_mode()
+def timed_nodes(compute: Mapping[str, Run], now: Values, before: Values) -> dict[str, float]:
+    """
+    Compute the nodes of a frame one by one, and return the seconds of each.
+
+    :param compute: By node, in an order that R = 0 edges allow.
+    :param now: The input in this frame; the nodes' values are added.
+    :param before: All nodes at the frame before.
+    """
+    device = next(iter(now.values())).device
+    seconds = {}
+    wait_for(device)
+    for name, run in compute.items():
+        start = time.perf_counter()
+        run(now, before)
+        wait_for(device)
+        seconds[name] = time.perf_counter() - start
+    return seconds
+
+
+def medians(frames: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the median over frames of what ``timed_nodes`` gave for each."""
+    return {name: statistics.median(frame[name] for frame in frames) for name in frames[0]}
 
 
 def best(measured: list[Measured], precision: str) -> Measured:

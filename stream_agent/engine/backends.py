@@ -1,6 +1,7 @@
 """What can step a network: plain torch, prepared for a CPU, in another runtime, on a GPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 import sys
 from typing import NamedTuple, Protocol
@@ -40,7 +41,6 @@ class BackendConfig(NamedTuple):
     :param network: In evaluation mode, on the device.
     :param batch_size: B, streams of frames that are stepped together.
     :param precision: A name in ``PRECISIONS``.
-    :param threads: On the CPU.
     """
 
     network: RolloutNetwork
@@ -53,9 +53,7 @@ class BackendKind(NamedTuple):
     """
     A kind of backend.
 
-    :param make: Makes one.
-    :param devices: Types of the devices that it works on.
-    :param precisions: In which it works.
+    :param devices: Types of torch devices that it works on.
     :param missing: Says what it lacks on this machine; '' for nothing.
     """
 
@@ -65,12 +63,6 @@ class BackendKind(NamedTuple):
     missing: Callable[[], str] = lambda: ''
 
 
-def make_packed(request: BackendConfig) -> Backend:
-    """Make the backend with oneDNN's packed weights."""
-    return packed.PackedBackend(
-        request.network, request.batch_size, getattr(torch, request.precision))
-
-
 def make_onnx_runtime(request: BackendConfig) -> Backend:
     """Make the backend in ONNX Runtime, which is imported only now."""
     from stream_agent.engine.onnx_runtime import OnnxRuntimeBackend
@@ -78,7 +70,7 @@ def make_onnx_runtime(request: BackendConfig) -> Backend:
 
 
 def make_openvino(request: BackendConfig) -> Backend:
-    """Make the backend in OpenVINO, which is imported only now, and reports that to nobody."""
+    """Make the backend in OpenVINO, which is imported only now, and must not report that."""
     # Its import would fork this process, DDS and all, to send a report over the network;
     # without this package it does not (findings/openvino_import_forks.sh).
     sys.modules.setdefault('openvino_telemetry', None)
@@ -96,7 +88,7 @@ def is_installed(package: str) -> bool:
     """Return whether a package can be imported, without importing it."""
     try:
         return bool(find_spec(package))
-    except (ImportError, ValueError):  # whoever looks for it may refuse it, too
+    except (ImportError, ValueError):  # a finder of modules may refuse it, too
         return False
 
 
@@ -112,7 +104,8 @@ def lacks(*packages: str) -> Callable[[], str]:
 BACKENDS = {
     'eager': BackendKind(lambda request: EagerBackend(*request[:2]), ('cpu', 'cuda', 'mps', 'xpu'),
                          ('float32',)),
-    'packed': BackendKind(make_packed, ('cpu',), ('float32', 'bfloat16'),
+    'packed': BackendKind(lambda request: packed.PackedBackend(*request[:2], getattr(
+                              torch, request.precision)), ('cpu',), ('float32', 'bfloat16'),
                           lambda: '' if packed.is_available() else 'the oneDNN operators'),
     'onnxruntime': BackendKind(make_onnx_runtime, ('cpu',), ('float32',),
                                lacks('onnx', 'onnxruntime')),
@@ -123,13 +116,21 @@ BACKENDS = {
 
 
 class BackendError(ValueError):
-    """A backend that is not available; the message says why, and which ones are."""
+    """A backend is not available; the message says why, and which ones are."""
 
 
-def last_line(error: Exception) -> str:
-    """Return what an error says in the end, which in runtimes is the reason."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+@contextmanager
+def errors_named(name: str) -> Iterator[None]:
+    """Turn whatever a backend fails with into a ``BackendError`` that names it."""
+    try:
+        yield
+    except Exception as error:  # the errors of runtimes have no class in common
+        # In runtimes, the reason comes last.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise BackendError(
+            f"backend '{name}' cannot step this network "
+            f'({lines[-1] if lines else type(error).__name__}); '
+            "take 'eager', or another transform") from error
 
 
 def why_unusable(name: str, device: str, precision: str) -> str:
@@ -163,8 +164,5 @@ def make_backend(name: str, device: torch.device, request: BackendConfig) -> Bac
     if reason:
         raise BackendError(f"backend '{name}': {reason}. On {device.type} in "
                            f"{request.precision} there are {', '.join(choices) or 'none'}")
-    try:
+    with errors_named(name):
         return BACKENDS[name].make(request)
-    except Exception as error:  # the errors of runtimes have no class in common
-        raise BackendError(f"backend '{name}' cannot step this network ({last_line(error)}); "
-                           "take 'eager', or another transform") from error

@@ -1,7 +1,8 @@
 """Steps a network in a runtime that compiles the two halves of a step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
+from functools import cache
 import io
 from typing import Any, NamedTuple
 import warnings
@@ -10,20 +11,14 @@ import numpy as np
 from stream_agent.engine.read_outs import (
     join_read_outs, numpy_read_out, NumpyReadOut, read_by_rows, ReadOuts)
 from stream_agent.network.program import (
-    bind, frame_program, NodeProgram, Operand, Operation, OPERATIONS, sources_of, Values)
+    bind, Operand, Operation, OPERATIONS, sources_of, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.frame_schedule import frame_schedule, FrameSchedule, NodeWork
 import torch
 from torch import nn, Tensor
 
-
 #: How each operation is done where it is traced: as the reference does it.
 TRACED = {**OPERATIONS, 'read_outs': lambda operation: ReadOuts(operation.module)}
-
-
-def traced_operations(network: RolloutNetwork, program: NodeProgram) -> list[Operation]:
-    """Return what is done for a node, with modules that runtimes are fast at."""
-    return join_read_outs(read_by_rows(program, network.shapes)).operations()
 
 
 def name_in_frame(operand: Operand, ahead: bool, held_next: Collection[str]) -> str:
@@ -35,15 +30,6 @@ def name_in_frame(operand: Operand, ahead: bool, held_next: Collection[str]) -> 
     if ahead:
         return operand.name + ('' if operand.before or operand.name in held_next else '.next')
     return operand.name + ('.before' if operand.before else '')
-
-
-def in_frame(operations: Iterable[Operation], ahead: bool, held_next: Collection[str]
-             ) -> list[Operation]:
-    """Return operations with such names, so that they need the values of one frame only."""
-    return [operation._replace(
-        result=name_in_frame(Operand(operation.result), ahead, ()),
-        operands=tuple(Operand(name_in_frame(operand, ahead, held_next))
-                       for operand in operation.operands)) for operation in operations]
 
 
 class FrameModule(nn.Module):
@@ -67,12 +53,16 @@ class FrameModule(nn.Module):
         for work, ahead in works:
             program = network.programs[work.node].part(work)
             begun = [Operand(f'{work.node}.sum')] if work.begun else []
-            for operand in (*sources_of(sum(program.terms, ())), *begun,
-                            *sources_of(program.ending)):
-                name = name_in_frame(operand, ahead, held_next)
-                if name not in writes:
-                    reads[name] = None
-            operations += in_frame(traced_operations(network, program), ahead, held_next)
+            read = (*sources_of(sum(program.terms, ())), *begun, *sources_of(program.ending))
+            reads |= dict.fromkeys(name for operand in read if (
+                name := name_in_frame(operand, ahead, held_next)) not in writes)
+            # With modules that runtimes are fast at, and reading the values of one frame only.
+            program = join_read_outs(read_by_rows(program, network.shapes))
+            operations += [operation._replace(
+                result=name_in_frame(Operand(operation.result), ahead, held_next),
+                operands=tuple(Operand(name_in_frame(operand, ahead, held_next))
+                               for operand in operation.operands))
+                           for operation in program.operations()]
             writes[operations[-1].result] = None
         self._run = bind(operations, TRACED)
         self.eval()
@@ -87,7 +77,7 @@ class FrameModule(nn.Module):
 
 
 def key_of(name: str) -> str:
-    """Return what the same tensor is called in whichever frame it is seen from."""
+    """Return what a tensor is called in whichever frame it is seen from."""
     return name.removesuffix('.before').removesuffix('.next')
 
 
@@ -99,13 +89,7 @@ def remembered_nodes(network: RolloutNetwork) -> list[str]:
 
 
 class FrameModules(NamedTuple):
-    """
-    What a frame of the schedule does.
-
-    :param respond: Gives the output node, if it is not there already.
-    :param settle: Gives what later frames need.
-    :param held_next: Nodes v that the next frame holds, so that ``v.next`` is ``v``.
-    """
+    """What a frame of the schedule does; where the next frame holds v, ``v.next`` is ``v``."""
 
     respond: FrameModule
     settle: FrameModule
@@ -113,35 +97,27 @@ class FrameModules(NamedTuple):
 
 
 def frame_modules(network: RolloutNetwork) -> list[FrameModules]:
-    """Return the modules of every frame of the hyperperiod, frame 0 first."""
-    count = network.graph.hyperperiod
-    schedules = [frame_schedule(network.graph, network.pattern, frame) for frame in range(count)]
-    made: dict[tuple[FrameSchedule, FrameSchedule], FrameModules] = {}
-    modules = []
-    for frame in range(count):
-        pair = schedules[frame], schedules[(frame + 1) % count]
-        if pair not in made:
-            made[pair] = modules_of(network, *pair)
-        modules.append(made[pair])
-    return modules
-
-
-def modules_of(network: RolloutNetwork, now: FrameSchedule, after: FrameSchedule) -> FrameModules:
-    """Make the modules of a frame, from its schedule and that of the next one."""
+    """Return the modules of every frame of the hyperperiod, frame 0 first; equal ones once."""
     remembered = set(remembered_nodes(network))
-    settle = FrameModule(network, [(work, False) for work in now.settle]
-                         + [(work, True) for work in after.ahead], remembered, after.held)
-    respond = FrameModule(network, [(work, False) for work in now.respond],
-                          {*settle.inputs, *remembered, network.graph.output})
-    return FrameModules(respond, settle, after.held)
+
+    @cache
+    def modules(now: FrameSchedule, after: FrameSchedule) -> FrameModules:
+        settle = FrameModule(network, [(work, False) for work in now.settle]
+                             + [(work, True) for work in after.ahead], remembered, after.held)
+        respond = FrameModule(network, [(work, False) for work in now.respond],
+                              {*settle.inputs, *remembered, network.graph.output})
+        return FrameModules(respond, settle, after.held)
+
+    schedules = [frame_schedule(network.graph, network.pattern, frame)
+                 for frame in range(network.graph.hyperperiod)]
+    return list(map(modules, schedules, schedules[1:] + schedules[:1]))
 
 
 def carry(network: RolloutNetwork) -> dict[str, str]:
     """Return the names that tensors have in the next frame, by their names in this one."""
-    nodes = [node.name for node in network.graph.nodes]
     return {**{name: f'{name}.before' for name in remembered_nodes(network)},
-            **{f'{name}.next': name for name in nodes},
-            **{f'{name}.sum.next': f'{name}.sum' for name in nodes}}
+            **{f'{name}.next': name for node in network.graph.nodes
+               for name in (node.name, f'{node.name}.sum')}}
 
 
 @torch.inference_mode()
@@ -150,8 +126,7 @@ def initial_values(network: RolloutNetwork, batch_size: int = 1) -> Values:
     state = network.initial_state(batch_size).values
     first = frame_schedule(network.graph, network.pattern, 1)
     ahead = FrameModule(network, [(work, True) for work in first.ahead], set(), first.held)
-    held = {f'{name}.next': state[name] for name in first.held}
-    made = {**state, **held}
+    made = {**state, **{f'{name}.next': state[name] for name in first.held}}
     made.update(zip(ahead.outputs, ahead(*(made[name] for name in ahead.inputs))))
     names = carry(network)
     return {names[name]: value for name, value in made.items() if name in names}
@@ -161,26 +136,16 @@ def initial_values(network: RolloutNetwork, batch_size: int = 1) -> Values:
 CompiledHalf = Callable[[dict[str, Any]], None]
 
 
-class CompiledFrame(NamedTuple):
-    """
-    What a frame of the schedule does, as in ``FrameModules``; None for nothing.
-
-    :param light: Stands for ``respond`` where the output is little work.
-    """
-
-    respond: CompiledHalf | None
-    settle: CompiledHalf | None
-    held_next: tuple[str, ...]
-    light: NumpyReadOut | None
+# What a frame of the schedule does, as in ``FrameModules``, None for nothing; and what replaces
+# ``respond`` where the output is little work.
+CompiledFrame = tuple[
+    CompiledHalf | None, CompiledHalf | None, tuple[str, ...], NumpyReadOut | None]
+# Of a tensor in a runtime: for a frame, for the one before, and for the next one.
+COPIES = 3
 
 
 class CompiledBackend(ABC):
-    """
-    Steps a network by its halves, each compiled by a runtime; values stay with the runtime.
-
-    :param network: In evaluation mode, on the CPU.
-    :param batch_size: B, streams of frames that are stepped together.
-    """
+    """Steps a network by its halves, each compiled by a runtime; values stay with the runtime."""
 
     def __init__(self, network: RolloutNetwork, batch_size: int = 1) -> None:
         self._input, self._output = network.input, network.graph.output
@@ -202,7 +167,7 @@ class CompiledBackend(ABC):
 
     @abstractmethod
     def to_host(self, name: str, value: Any) -> np.ndarray:
-        """Return a value of the runtime, which may be overwritten in the next frame."""
+        """Return a value of the runtime, whose memory a later frame may overwrite."""
 
     @torch.inference_mode()
     def _compile_all(self, network: RolloutNetwork, batch_size: int) -> list[CompiledFrame]:
@@ -219,10 +184,9 @@ class CompiledBackend(ABC):
                 if half not in compiled:
                     compiled[half] = self.compile_half(half, examples) if half.outputs else None
                 values.update(zip(half.outputs, half(*examples.values())))
-            frames.append(CompiledFrame(
+            frames.append((
                 compiled[frame.respond], compiled[frame.settle], frame.held_next,
-                numpy_read_out(network, frame_program(network.programs, frame_schedule(
-                    network.graph, network.pattern, i)).respond)))
+                numpy_read_out(network, frame_schedule(network.graph, network.pattern, i))))
             values = self._carried(values, frame.held_next)
         return frames
 
@@ -239,12 +203,7 @@ class CompiledBackend(ABC):
                         for name, value in self._initial.items()}
 
     def respond(self, frame: np.ndarray) -> np.ndarray:
-        """
-        Answer a frame.
-
-        :param frame: float32, (B, *shape) of the input node.
-        :returns: The output node, float32, (B, *shape).
-        """
+        """Return the output node, (B, *shape), for a frame of the input node, both float32."""
         values, output = self._values, self._output
         values[self._input] = self.to_runtime(self._input, frame)
         respond, _, _, light = self._frames[self._frame]
@@ -275,12 +234,12 @@ def to_onnx(half: FrameModule, arguments: list[Tensor]) -> bytes:
     """
     Return an ONNX model of a half, with the names of its tensors.
 
-    :param arguments: Values of the right shapes and types; they do not matter otherwise.
+    :param arguments: Any values of the right shapes and types.
     """
     file = io.BytesIO()
     options = {'input_names': half.inputs, 'output_names': half.outputs, 'opset_version': OPSET}
     with warnings.catch_warnings():
-        # The older exporter is ten times as fast, and is asked for on purpose.
+        # The older exporter is ten times as fast, and is used on purpose.
         warnings.simplefilter('ignore')
         try:
             torch.onnx.export(half, tuple(arguments), file, dynamo=False, **options)

@@ -1,6 +1,4 @@
-"""The definition at work: the network's own halves of a step, operation by operation."""
-
-from contextlib import AbstractContextManager, nullcontext
+"""The reference: the network's own halves of a step, operation by operation."""
 
 import numpy as np
 from stream_agent.engine.torch_globals import computing
@@ -10,16 +8,15 @@ import torch
 
 
 class EagerBackend:
-    """
-    Steps a network as it is, on the device that holds its weights.
-
-    :param network: In evaluation mode.
-    :param batch_size: B, streams of frames that are stepped together.
-    """
+    """Steps a network as it is, on the device that holds its weights."""
 
     def __init__(self, network: RolloutNetwork, batch_size: int = 1) -> None:
         self._network = network
         self._device = network.initial_state().values[network.input].device
+        self._respond, self._settle = network.respond, network.settle
+        if self._device.type == 'cuda':  # where cuDNN rounds unless it is told not to
+            exactly = computing(tf32=False)
+            self._respond, self._settle = exactly(network.respond), exactly(network.settle)
         self._batch_size = batch_size
         self.reset()
 
@@ -30,24 +27,12 @@ class EagerBackend:
 
     @torch.inference_mode()
     def respond(self, frame: np.ndarray) -> np.ndarray:
-        """
-        Answer a frame.
-
-        :param frame: float32, (B, *shape) of the input node.
-        :returns: The output node, float32, (B, *shape), on the host.
-        """
-        with self._exactly():
-            output, self._now = self._network.respond(
-                torch.from_numpy(frame).to(self._device), self._state)
+        """Return the output node, (B, *shape), for a frame of the input node, both float32."""
+        output, self._now = self._respond(torch.from_numpy(frame).to(self._device), self._state)
         return output.cpu().numpy()
 
     @torch.inference_mode()
     def settle(self) -> None:
         """Compute what only later frames need."""
-        with self._exactly():
-            self._state = self._network.settle(self._now, self._state)
+        self._state = self._settle(self._now, self._state)
         self._now = None
-
-    def _exactly(self) -> AbstractContextManager:
-        """Keep cuDNN from rounding, as it does unless it is told not to."""
-        return computing(tf32=False) if self._device.type == 'cuda' else nullcontext()

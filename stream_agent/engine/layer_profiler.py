@@ -1,15 +1,16 @@
 """What every node of a network costs on a device, measured; and forecasts against the engine."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 import statistics
 import time
 
 import numpy as np
+from stream_agent.engine.autotune import medians, random_frames, timed_nodes, timed_step
 from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.engine.torch_globals import wait_for
 from stream_agent.measurement.machine import machine
-from stream_agent.network.program import State
+from stream_agent.network.program import bind
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import GraphSpec, with_schedule
 from stream_agent.theory.patterns import newest_image_pattern, update_order
@@ -33,58 +34,29 @@ def measure_costs(graph: GraphSpec, device: str = 'cpu', frames: int = 100) -> N
     graph = with_schedule(graph, {})
     network = RolloutNetwork(graph, newest_image_pattern(graph))
     engine = Engine(network, device)
-    order = [v for v in update_order(network.graph, network.pattern) if v != network.input]
-    durations: dict[str, list[float]] = {name: [] for name in order}
-    overheads = []
-    state = network.initial_state()
+    compute = {name: bind(network.programs[name].operations()) for name in update_order(
+        network.graph, network.pattern) if name != network.input}
+    durations, overheads = [], []
+    values = network.initial_state().values
     for frame in random_frames(network, WARM_UP_FRAMES + frames):
         # In alternation, so that a busy moment of the machine meets both.
         start = time.perf_counter()
         engine.step(frame)
         wait_for(torch_device)
         step = time.perf_counter() - start
-        tensor = torch.from_numpy(frame).to(torch_device).unsqueeze(0)
-        state, seconds = timed_step(network, order, tensor, state)
-        overheads.append(step - sum(seconds.values()))
-        for name in order:
-            durations[name].append(seconds[name])
+        before = values
+        values = {network.input: torch.from_numpy(frame).to(torch_device).unsqueeze(0)}
+        durations.append(timed_nodes(compute, values, before))
+        overheads.append(step - sum(durations[-1].values()))
     return NodeCosts(
-        {name: statistics.median(values[WARM_UP_FRAMES:]) for name, values in durations.items()},
+        medians(durations[WARM_UP_FRAMES:]),
         max(0.0, statistics.median(overheads[WARM_UP_FRAMES:])),
         f'{machine()}, {torch_device}, {torch.get_num_threads()} threads')
 
 
-@torch.inference_mode()
-def timed_step(network: RolloutNetwork, order: list[str], frame: torch.Tensor, state: State
-               ) -> tuple[State, dict[str, float]]:
-    """Advance by one frame, node by node; returns the new state and the seconds of each node."""
-    now = State({network.input: frame}, state.frame + 1)
-    seconds = {}
-    wait_for(frame.device)
-    for name in order:
-        start = time.perf_counter()
-        network.update([name], now, state)
-        wait_for(frame.device)
-        seconds[name] = time.perf_counter() - start
-    return now, seconds
-
-
-def random_frames(network: RolloutNetwork, count: int) -> Iterable[np.ndarray]:
-    """Yield frames like those of a camera, scaled."""
-    generator = np.random.default_rng(0)
-    shape = network.shapes[network.input]
-    pool = [generator.random(shape, np.float32) - np.float32(0.5) for _ in range(8)]
-    return (pool[i % len(pool)] for i in range(count))
-
-
 @dataclass(frozen=True)
 class Check:
-    """
-    A forecast and what the engine took, in seconds; medians over the frames of a schedule.
-
-    :param name: Of the rollout, for people.
-    :param part: 'respond' or 'step'.
-    """
+    """A forecast of 'respond' or 'step' and what the engine took, both in seconds."""
 
     name: str
     part: str
@@ -100,7 +72,7 @@ class Check:
 def check_forecasts(rollouts: Mapping[str, Rollout], device: str = 'cpu', rounds: int = 20
                     ) -> list[Check]:
     """
-    Run rollouts through the engine, by turns, and hold the forecasts against it.
+    Run rollouts through the engine, in turns, and compare the forecasts with it.
 
     :param rollouts: For a serial device, by name.
     :param rounds: Turns of every rollout; a turn goes through its schedule four times.
@@ -112,9 +84,8 @@ def check_forecasts(rollouts: Mapping[str, Rollout], device: str = 'cpu', rounds
     for turn in range(1 + rounds):
         for name, engine in engines.items():
             phases = measured[name]
-            count = 4 * len(phases)
-            for i, frame in enumerate(random_frames(networks[name], count)):
-                halves = timed_halves(engine, frame)
+            for i, frame in enumerate(random_frames(networks[name], 4 * len(phases))):
+                halves = timed_step(engine, frame, engine.device)
                 # The first turn warms up, and so does the first time through a schedule.
                 if turn and i >= len(phases):
                     phases[i % len(phases)].append(halves)
@@ -128,18 +99,7 @@ def compare(name: str, rollout: Rollout, phases: list[list[tuple[float, float]]]
 
     :param phases: Durations of response and step, for every frame of the schedule.
     """
-    medians = np.array([np.median(halves, axis=0) for halves in phases])
-    respond, step = medians.max(axis=0)
+    respond, step = np.max([np.median(halves, axis=0) for halves in phases], axis=0)
     overhead = rollout.device.costs.overhead
     return [Check(name, 'respond', overhead + rollout.response_cost, float(respond)),
             Check(name, 'step', overhead + rollout.step_cost, float(step))]
-
-
-def timed_halves(engine: Engine, frame: np.ndarray) -> tuple[float, float]:
-    """Return the seconds until the response, and until the frame is settled."""
-    start = time.perf_counter()
-    engine.respond(frame)
-    responded = time.perf_counter()
-    engine.settle()
-    wait_for(engine.device)
-    return responded - start, time.perf_counter() - start

@@ -3,19 +3,18 @@
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from stream_agent.engine.compiled import (
-    CompiledBackend, CompiledHalf, FrameModule, key_of, to_onnx, Values)
+    CompiledBackend, CompiledHalf, COPIES, FrameModule, key_of, to_onnx, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from torch import Tensor
 
 # The channels of a map are a multiple of every block size that is in use: 4, 8 or 16.
 BLOCK = 16
-OPTIMISED = 'optimised.onnx'
 
 
 def optimised(model: bytes) -> onnx.ModelProto:
@@ -23,7 +22,7 @@ def optimised(model: bytes) -> onnx.ModelProto:
     with TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        options.optimized_model_filepath = str(Path(folder) / OPTIMISED)
+        options.optimized_model_filepath = str(Path(folder) / 'optimised.onnx')
         onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
         return onnx.load(options.optimized_model_filepath)
 
@@ -32,7 +31,7 @@ def blocked_keys(models: Iterable[onnx.ModelProto], candidates: set[str]) -> set
     """
     Return which tensors all models take and give in blocks.
 
-    :param candidates: Their keys, as far as they are zeros in the beginning.
+    :param candidates: Keys of those that are zeros at first, as zeros are in any order.
     """
     keys = set(candidates)
     for model in models:
@@ -44,23 +43,22 @@ def blocked_keys(models: Iterable[onnx.ModelProto], candidates: set[str]) -> set
                 keys.discard(key_of(port.name))
         for port in graph.output:
             node = producers.get(port.name)
+            shape = shape_of(port)
+            # The channels of blocks must need no filling.
             if not (node and node.op_type == 'ReorderOutput' and node.input[0] in producers
-                    and has_whole_blocks(port)):
+                    and len(shape) == 4 and shape[1] % BLOCK == 0):
                 keys.discard(key_of(port.name))
     return keys
 
 
-def has_whole_blocks(port: onnx.ValueInfoProto) -> bool:
-    """Return whether a map's channels need no filling."""
-    sizes = [size.dim_value for size in port.type.tensor_type.shape.dim]
-    return len(sizes) == 4 and sizes[1] % BLOCK == 0
+def shape_of(port: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """Return the shape of an input or output of a model."""
+    return tuple(size.dim_value for size in port.type.tensor_type.shape.dim)
 
 
-def without_reordering(model: onnx.ModelProto, keys: set[str]) -> onnx.ModelProto:
-    """Return a model that takes and gives these tensors in blocks."""
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    graph = result.graph
+def remove_reordering(model: onnx.ModelProto, keys: set[str]) -> None:
+    """Let a model take and give these tensors in blocks."""
+    graph = model.graph
     names: dict[str, str] = {}
     blocked = {port.name for port in graph.input if key_of(port.name) in keys}
     for node in list(graph.node):
@@ -71,7 +69,7 @@ def without_reordering(model: onnx.ModelProto, keys: set[str]) -> onnx.ModelProt
         if key_of(port.name) in keys:
             (node,) = (node for node in graph.node if port.name in node.output)
             names[node.input[0]] = port.name
-            # Whoever reads it in the usual order within the model goes on doing so.
+            # What reads it in the usual order within the model still does.
             names[port.name] = f'{port.name}/usual order'
     for node in graph.node:
         for tensors in (node.input, node.output):
@@ -82,20 +80,16 @@ def without_reordering(model: onnx.ModelProto, keys: set[str]) -> onnx.ModelProt
         if node.op_type == 'ReorderOutput' and node.output[0] not in used:
             graph.node.remove(node)
     del graph.value_info[:]
-    return result
 
 
 ERRORS_ONLY = 3
-# Of a frame, of the one before, and of the next one.
-COPIES = 3
 
 
 class Buffers:
     """
-    Memory for every tensor that is carried, used in turn, so that nothing is copied.
+    Memory for every tensor that is carried, by ``key_of`` its name, so that nothing is copied.
 
-    A key is what a tensor is called in whichever frame it is seen from. From a reset on, the
-    turns are the same every time, and they repeat with the schedule.
+    After a reset, the turns are the same every time, and they repeat with the schedule.
     """
 
     def __init__(self) -> None:
@@ -104,7 +98,7 @@ class Buffers:
         self.turns: dict[str, int] = {}
 
     def reset(self, initial: dict[str, Tensor]) -> dict[str, onnxruntime.OrtValue]:
-        """Write what the first frame finds, where the last ones will have written it."""
+        """Write what the first frame finds to where the last frames of a schedule write it."""
         self.turns = {}
         values = {}
         for name, value in initial.items():
@@ -116,7 +110,7 @@ class Buffers:
         return values
 
     def unread(self, name: str, shape: tuple[int, ...]) -> onnxruntime.OrtValue:
-        """Return memory that no frame in work reads."""
+        """Return memory that neither this frame nor the one before reads."""
         key = key_of(name)
         turn = self.turns.get(key, 0)
         self.turns = {**self.turns, key: (turn + 1) % COPIES}
@@ -130,40 +124,25 @@ class Buffers:
         return self._copies[key]
 
 
-class BoundHalf(NamedTuple):
-    """
-    A half with its memory in one turn.
-
-    :param arrays: Names of arguments that are arrays of the caller's, and new every time.
-    :param results: By name.
-    :param turns: Of the buffers, after it.
-    """
-
-    binding: onnxruntime.IOBinding
-    arrays: list[str]
-    results: dict[str, onnxruntime.OrtValue]
-    turns: dict[str, int]
+# A half with its memory in one turn: the names of arguments that are arrays of the caller's, and
+# new every time; the results by name; and the turns of the buffers after it.
+BoundHalf = tuple[onnxruntime.IOBinding, list[str], dict[str, onnxruntime.OrtValue],
+                  dict[str, int]]
 
 
 class OnnxHalf:
-    """
-    One half of a step.
-
-    :param model: As ONNX Runtime has optimised it.
-    """
+    """One half of a step, of a model as ONNX Runtime has optimised it."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
-        # What nothing depends on is no input of the model any more.
+        # What nothing depends on has been removed from the inputs.
         self._inputs = [port.name for port in model.graph.input]
-        self._shapes = {port.name: tuple(size.dim_value for size in
-                                         port.type.tensor_type.shape.dim)
-                        for port in model.graph.output}
+        self._shapes = {port.name: shape_of(port) for port in model.graph.output}
 
-    def prepare(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
-        """Get ready to run a model that takes and gives the same tensors."""
+    def prepare(self, options: onnxruntime.SessionOptions) -> None:
+        """Get ready to run the model as it is now."""
         self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=['CPUExecutionProvider'])
+            self.model.SerializeToString(), options, providers=['CPUExecutionProvider'])
         self._bound: dict[int, BoundHalf] = {}
 
     def __call__(self, values: dict[str, Any], turn: int, buffers: Buffers) -> None:
@@ -189,15 +168,11 @@ class OnnxHalf:
                 binding.bind_ortvalue_input(name, values[name])
         for name, value in results.items():
             binding.bind_ortvalue_output(name, value)
-        return BoundHalf(binding, arrays, results, buffers.turns)
+        return binding, arrays, results, buffers.turns
 
 
 class OnnxRuntimeBackend(CompiledBackend):
-    """
-    Steps a network in ONNX Runtime, on the CPU, in float32.
-
-    :param threads: That a half may use.
-    """
+    """Steps a network in ONNX Runtime, on the CPU, in float32."""
 
     def __init__(self, network: RolloutNetwork, batch_size: int = 1, threads: int = 1) -> None:
         self._halves: list[OnnxHalf] = []
@@ -206,16 +181,17 @@ class OnnxRuntimeBackend(CompiledBackend):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Between two frames, the cores are for others.
+        # Between two frames, the cores are left to others.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         options.log_severity_level = ERRORS_ONLY
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        zeros = {key_of(name) for name, value in self._initial.items() if not value.any()}
         others = {key_of(name) for name, value in self._initial.items() if value.any()}
-        keys = blocked_keys((half.model for half in self._halves),
-                            zeros - others - {self._input, self._output})
+        keys = blocked_keys(
+            (half.model for half in self._halves),
+            set(map(key_of, self._initial)) - others - {self._input, self._output})
         for half in self._halves:
-            half.prepare(without_reordering(half.model, keys), options)
+            remove_reordering(half.model, keys)
+            half.prepare(options)
 
     def compile_half(self, half: FrameModule, examples: Values) -> CompiledHalf:
         """Optimise one half; all are opened together."""
@@ -227,7 +203,7 @@ class OnnxRuntimeBackend(CompiledBackend):
         """Forget every frame, and prepare for the first one."""
         super().reset()
         self._turn = 0
-        # What was an image stays an array of its own.
+        # Images stay arrays of their own.
         self._values |= self._buffers.reset({
             name: value for name, value in self._initial.items() if key_of(name) != self._input})
 
@@ -241,7 +217,7 @@ class OnnxRuntimeBackend(CompiledBackend):
         value = np.ascontiguousarray(value)
         if name != self._output:
             return value
-        # An answer that was computed elsewhere is read by the halves from where theirs are.
+        # The halves read an output that was computed elsewhere from where theirs are.
         copy = self._buffers.unread(name, value.shape)
         copy.update_inplace(value)
         return copy

@@ -8,7 +8,7 @@ import numpy as np
 import openvino
 from openvino.preprocess import PrePostProcessor
 from stream_agent.engine.compiled import (
-    CompiledBackend, CompiledHalf, FrameModule, key_of, to_onnx, Values)
+    CompiledBackend, CompiledHalf, COPIES, FrameModule, key_of, to_onnx, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -42,8 +42,6 @@ def same_signal_stack() -> Iterator[None]:
             ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None)
 
 
-# Of a frame, of the one before, and of the next one.
-COPIES = 3
 PRECISIONS = {'float32': ('f32', openvino.Type.f32), 'bfloat16': ('bf16', openvino.Type.bf16)}
 
 
@@ -54,7 +52,6 @@ class OpenVinoBackend(CompiledBackend):
     Feature maps are carried from frame to frame with the channels last, as most kernels want
     them, so that little is reordered at the borders of the halves.
 
-    :param threads: That a half may use.
     :param precision: 'float32' or 'bfloat16', of the operations and the feature maps; the image,
         features, cells and sums are carried in float32.
     """
@@ -78,7 +75,7 @@ class OpenVinoBackend(CompiledBackend):
     def compile_half(self, half: FrameModule, examples: Values) -> CompiledHalf:
         """Compile one half."""
         model = self._core.read_model(to_onnx(half, list(examples.values())))
-        # What nothing depends on is no input of the model any more.
+        # What nothing depends on has been removed from the inputs.
         read = [(port.get_names() & {*half.inputs}).pop() for port in model.inputs]
         with same_signal_stack():
             request = self._core.compile_model(
@@ -118,7 +115,7 @@ class OpenVinoBackend(CompiledBackend):
 
     def _free_copy(self, name: str, kind: openvino.Type, shape: openvino.Shape
                    ) -> openvino.Tensor:
-        """Return memory of a node that no frame in work reads."""
+        """Return memory of a node that neither this frame nor the one before reads."""
         key = key_of(name)
         if key not in self._copies:
             self._copies[key] = [openvino.Tensor(kind, shape) for _ in range(COPIES)]

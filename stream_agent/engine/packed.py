@@ -3,7 +3,7 @@ Convolutions and dense layers prepared for one CPU: packed weights, fused sums a
 
 Uses the oneDNN operators that come with torch, which also torch.compile calls; no compiler is
 needed. All feature maps lie in memory with the channels last, so that nothing is reordered
-between two layers or two frames; the image stays as it comes, for the answer not to wait.
+between two layers or two frames; the image stays as it comes, so that the answer need not wait.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,10 +12,10 @@ from functools import cache, partial
 
 import numpy as np
 from stream_agent.engine.read_outs import (
-    along_columns, dense_part, is_read_out, join_read_outs, LARGE_WINDOW, numpy_read_out,
-    NumpyReadOut, read_outs, sums_rows)
+    dense_part, is_read_out, join_read_outs, LARGE_WINDOW, numpy_read_out, NumpyReadOut, read_outs,
+    row_weights, sums_rows)
 from stream_agent.network.program import (
-    bind, frame_program, NodeProgram, Operation, OPERATIONS, Run, Term, Values)
+    bind, NodeProgram, Operation, OPERATIONS, Run, Term, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.frame_schedule import frame_schedule
 import torch
@@ -40,9 +40,7 @@ class Columns:
         self.weight, self.bias = dense.linear.weight.detach(), dense.linear.bias.detach()
         self._window = 1
         if sums_rows(module) and (self._pool.kernel_size >= LARGE_WINDOW or not channels_last):
-            self._window = self._pool.kernel_size
-            self._rows = shape[1] // self._window
-            self.weight = along_columns(self.weight, shape, self._window)
+            self._window, self._rows, self.weight = row_weights(module, shape)
             shape = (shape[0], self._rows, shape[2])
         elif self._pool:
             with torch.device('meta'):
@@ -64,32 +62,11 @@ class Columns:
         return value.flatten(1).float()
 
 
-class PackedDense:
-    """One product for dense layers onto the same features."""
-
-    def __init__(self, columns: list[Columns]) -> None:
-        self._columns = columns
-        self._weight = torch.cat([part.weight for part in columns], dim=1).contiguous().t()
-        self._bias = torch.stack([part.bias for part in columns]).sum(0)
-
-    def __call__(self, *values: Tensor) -> Tensor:
-        """Return the features of the sources, (B, features)."""
-        columns = [part(value) for part, value in zip(self._columns, values)]
-        return torch.addmm(self._bias,
-                           torch.cat(columns, dim=1) if len(columns) > 1 else columns[0],
-                           self._weight)
-
-    def added(self, total: Tensor, *values: Tensor) -> Tensor:
-        """Return the features, added to a total."""
-        return self(*values).add_(total)
-
-
 CHANNELS_LAST = torch.channels_last
-# What oneDNN can do to a sum before it is written, by its name there, with its numbers.
+# What oneDNN can do to a sum before writing it: its name there, and its numbers.
 FUSED = {nn.ReLU: ('relu', []), nn.Tanh: ('tanh', []), nn.Sigmoid: ('sigmoid', []),
          nn.LeakyReLU: ('leaky_relu', [0.01])}
 FUSED_WITH_SUM = {nn.ReLU}
-NOTHING = ('none', [])
 
 
 def is_available() -> bool:
@@ -99,41 +76,12 @@ def is_available() -> bool:
         for name in ('_convolution_pointwise', '_reorder_convolution_weight'))
 
 
-class PackedConvolution:
-    """
-    A convolution whose weights lie as oneDNN wants them for one shape of the source.
-
-    :param shape: (B, C, H, W) of the source.
-    :param fused: Name and numbers of the activation that follows.
-    """
-
-    def __init__(self, module: nn.Conv2d, shape: tuple[int, ...], dtype: torch.dtype,
-                 fused: tuple[str, list[float]]) -> None:
-        geometry = [list(pair) for pair in (module.padding, module.stride, module.dilation)]
-        self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-            module.weight.detach().to(dtype), *geometry, module.groups, shape)
-        bias = None if module.bias is None else module.bias.detach().to(dtype)
-        self._head = (self._weight, bias, *geometry, module.groups)
-        self._tail = (*fused, None)
-        self._sum_tail = (None, [], None) if fused is NOTHING else self._tail
-        self._fused_sum = torch.ops.mkldnn._convolution_pointwise.binary
-        self._plain = torch.ops.mkldnn._convolution_pointwise.default
-
-    def __call__(self, value: Tensor, total: Tensor | None) -> Tensor:
-        """Return the activation of the convolution, added to a total if there is one."""
-        if total is None:
-            return self._plain(value, *self._head, *self._tail)
-        return self._fused_sum(value, total, *self._head, 'add', 1.0, *self._sum_tail)
-
-
 class Packing:
     """
     Translates the programs of nodes for one CPU.
 
     Features, cells and the image are float32 whatever the precision.
 
-    :param network: In evaluation mode.
-    :param batch_size: B, streams of frames that are stepped together.
     :param precision: Of feature maps and convolutions, torch.float32 or torch.bfloat16.
     """
 
@@ -188,26 +136,35 @@ class Packing:
             return False
         has_sum = len(last.operands) > 1
         return type(activation) in (FUSED_WITH_SUM if has_sum else FUSED) and (
-            # With a sum, oneDNN has no such in groups but in float32.
+            # In groups, oneDNN adds to sums in float32 only.
             self.precision == torch.float32 or last.module[0].groups == 1)
 
     def convolution(self, operation: Operation) -> Callable[..., Tensor]:
         """Return a convolution with what has joined it, a function of a sum maybe and a source."""
         source = operation.operands[-1].name
         module, activation = operation.module
-        convolution = PackedConvolution(
-            module, (self.batch_size, *self.network.shapes[source]), self.precision,
-            FUSED[type(activation)] if activation else NOTHING)
         dtype, precision = self.dtype(operation.node), self.precision
         from_image = source == self.network.input
         convert = self.dtype(source) != precision
+        geometry = [list(pair) for pair in (module.padding, module.stride, module.dilation)]
+        # As oneDNN wants the weights for one shape of the source.
+        weight = torch.ops.mkldnn._reorder_convolution_weight(
+            module.weight.detach().to(precision), *geometry, module.groups,
+            (self.batch_size, *self.network.shapes[source]))
+        bias = None if module.bias is None else module.bias.detach().to(precision)
+        head = weight, bias, *geometry, module.groups
+        tail = (*FUSED[type(activation)], None) if activation else ('none', [], None)
+        sum_tail = 'add', 1.0, *(tail if activation else (None, [], None))
+        plain = torch.ops.mkldnn._convolution_pointwise.default
+        with_sum = torch.ops.mkldnn._convolution_pointwise.binary
 
         def run(total: Tensor | None, value: Tensor) -> Tensor:
             if from_image:
                 value = in_order(value)
             if convert:
                 value = value.to(precision)
-            value = convolution(value, total)
+            value = (plain(value, *head, *tail) if total is None else
+                     with_sum(value, total, *head, *sum_tail))
             return value if dtype == precision else value.to(dtype)
 
         return run if len(operation.operands) > 1 else partial(run, None)
@@ -215,10 +172,18 @@ class Packing:
     def read_outs(self, operation: Operation) -> Callable[..., Tensor]:
         """Return dense layers as one product, a function of a sum maybe and the sources."""
         sources = [operand.name for operand in operation.operands[-len(operation.module):]]
-        dense = PackedDense([
-            Columns(module, self.network.shapes[source], source != self.network.input)
-            for module, source in zip(operation.module, sources)])
-        return dense.added if len(operation.operands) > len(sources) else dense
+        columns = [Columns(module, self.network.shapes[source], source != self.network.input)
+                   for module, source in zip(operation.module, sources)]
+        weight = torch.cat([part.weight for part in columns], dim=1).contiguous().t()
+        bias = torch.stack([part.bias for part in columns]).sum(0)
+
+        def run(*values: Tensor) -> Tensor:
+            read = [part(value) for part, value in zip(columns, values)]
+            return torch.addmm(bias, torch.cat(read, dim=1) if len(read) > 1 else read[0], weight)
+
+        if len(operation.operands) == len(sources):
+            return run
+        return lambda total, *values: run(*values).add_(total)
 
     def transform(self, operation: Operation) -> Callable[[Tensor], Tensor]:
         """Return any other transform, which converts what it reads."""
@@ -260,8 +225,8 @@ def packed_term(term: Term) -> Term:
     return read_outs(term) if is_read_out(term) else term
 
 
-# What a frame holds, its three parts, node by node, and what stands for ``respond`` where the
-# output is little work.
+# What a frame holds, its three parts, node by node, and what replaces ``respond`` where the output
+# is little work.
 PackedFrame = tuple[tuple[str, ...], list[Run], list[Run], list[Run], NumpyReadOut | None]
 
 
@@ -272,8 +237,6 @@ class PackedBackend:
     Sums are added up in another order than in the network's step, so values may differ from it
     by rounding.
 
-    :param network: In evaluation mode.
-    :param batch_size: B, streams of frames that are stepped together.
     :param precision: Of feature maps and convolutions, torch.float32 or torch.bfloat16.
     """
 
@@ -289,7 +252,7 @@ class PackedBackend:
             schedule = frame_schedule(network.graph, network.pattern, frame)
             self._frames.append((
                 schedule.held, *([bound(work) for work in part] for part in schedule[1:]),
-                numpy_read_out(network, frame_program(network.programs, schedule).respond)))
+                numpy_read_out(network, schedule)))
         self.reset()
 
     @torch.inference_mode()
@@ -299,7 +262,7 @@ class PackedBackend:
         self._prepare(self._initial_values())
 
     def _prepare(self, before: Values) -> None:
-        """Do what the next frame needs and does not have to wait for."""
+        """Compute what the next frame needs before its image is there."""
         self._before = before
         self._frame = (self._frame + 1) % len(self._frames)
         held, ahead, *_ = self._frames[self._frame]
@@ -308,12 +271,7 @@ class PackedBackend:
             run(self._now, before)
 
     def respond(self, frame: np.ndarray) -> np.ndarray:
-        """
-        Answer a frame.
-
-        :param frame: float32, (B, *shape) of the input node.
-        :returns: The output node, float32, (B, *shape), on the host.
-        """
+        """Return the output node, (B, *shape), for a frame of the input node, both float32."""
         now = self._now
         now[self._input] = torch.from_numpy(frame)
         _, _, respond, _, light = self._frames[self._frame]

@@ -1,18 +1,18 @@
 """
-Read-outs, dense layers maybe behind a pooling, in forms that are fast.
+Read-outs, which are dense layers maybe behind a pooling, in forms that are fast.
 
-Several onto the same features are one product. One of an image goes by sums over rows, and where
-it is all that the output waits for, it is a few microseconds of NumPy: what a runtime adds to that
-is several times as much when its code has to come from memory, as after a camera period of other
-work.
+Several onto the same features are one product. One of an image uses sums over rows, and where it
+is all that the output waits for, it is a few microseconds of NumPy: a runtime adds several times
+as much when its code has to come from memory, as after a camera period of other work.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from stream_agent.network.program import NodeProgram, Operation, Term
+from stream_agent.network.program import frame_program, NodeProgram, Operation, Term
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import Dense
+from stream_agent.theory.frame_schedule import FrameSchedule
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -120,12 +120,11 @@ def by_rows(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """
     if not sums_rows(module) or shape[0] > FEW_CHANNELS:
         return module
-    pool, dense = dense_part(module)
-    window = pool.kernel_size
-    rows = shape[1] // window
+    window, rows, weight = row_weights(module, shape)
+    _, dense = dense_part(module)
     result = Dense((shape[0], rows, shape[2]), dense.target)
     with torch.no_grad():
-        result.linear.weight.copy_(along_columns(dense.linear.weight, shape, window))
+        result.linear.weight.copy_(weight)
         result.linear.bias.copy_(dense.linear.bias)
     return nn.Sequential(RowSums(window, rows), result).requires_grad_(False)
 
@@ -145,18 +144,22 @@ def read_by_rows(program: NodeProgram, shapes: Mapping[str, tuple[int, ...]]) ->
     return program._replace(terms=tuple(tuple(map(changed, term)) for term in program.terms))
 
 
-def along_columns(weight: Tensor, shape: tuple[int, ...], window: int) -> Tensor:
+def row_weights(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int, Tensor]:
     """
-    Return weights for sums over the rows of windows, from weights for averages over windows.
+    Return the weights of a read-out for sums over the rows of windows, each repeated by columns.
 
-    :param weight: (features, C * (H // window) * (W // window)).
+    :param module: For which ``sums_rows`` holds.
     :param shape: (C, H, W) of the source.
-    :returns: (features, C * (H // window) * W).
+    :returns: The window, H // window, and weights (features, C * (H // window) * W).
     """
+    pool, dense = dense_part(module)
     channels, height, width = shape
-    weight = weight.unflatten(1, (channels, height // window, width // window)) / window**2
+    window = pool.kernel_size
+    rows = height // window
+    weight = dense.linear.weight.detach().unflatten(
+        1, (channels, rows, width // window)) / window**2
     repeated = weight.repeat_interleave(window, 3)
-    return nn.functional.pad(repeated, (0, width - repeated.shape[3])).flatten(1)
+    return window, rows, functional.pad(repeated, (0, width - repeated.shape[3])).flatten(1)
 
 
 # From the frame (B, C, H, W) and the sum begun ahead (B, features), if any, to the output.
@@ -168,29 +171,22 @@ ACTIVATIONS: dict[type, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def numpy_read_out(network: RolloutNetwork, operations: Sequence[Operation]
-                   ) -> NumpyReadOut | None:
-    """
-    Return an output in NumPy, if it is a read-out of the image and nothing else.
-
-    :param operations: What the output needs once the image is there.
-    """
-    kinds = tuple(operation.kind for operation in operations)
-    if kinds not in (('transform',), ('transform', 'add'), ('transform', 'activate'),
-                     ('transform', 'add', 'activate')):
+def numpy_read_out(network: RolloutNetwork, schedule: FrameSchedule) -> NumpyReadOut | None:
+    """Return the output of a frame in NumPy, if it is a read-out of the image and nothing else."""
+    operations = frame_program(network.programs, schedule).respond
+    kinds = [operation.kind for operation in operations]
+    if kinds not in (['transform', *add, *activate] for add in ([], ['add'])
+                     for activate in ([], ['activate'])):
         return None
     read, activation = operations[0], operations[-1].module if 'activate' in kinds else None
     (source,) = read.operands
     if (type(activation) not in ACTIVATIONS or source.name != network.input or source.before
             or not sums_rows(read.module)):
         return None
-    pool, dense = dense_part(read.module)
-    channels, height, width = network.shapes[network.input]
-    window = pool.kernel_size
-    rows = height // window
-    weight = along_columns(dense.linear.weight.detach(), (channels, height, width), window)
+    channels, _, width = shape = network.shapes[network.input]
+    window, rows, weight = row_weights(read.module, shape)
     weight = np.ascontiguousarray(weight.numpy().T)
-    bias = dense.linear.bias.detach().numpy()
+    bias = dense_part(read.module)[1].linear.bias.detach().numpy()
     finish = ACTIVATIONS[type(activation)]
 
     def respond(frame: np.ndarray, begun: np.ndarray | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What torch has one of per process, set for as long as somebody needs it."""
+"""Settings that torch has one of per process, changed for as long as they are needed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many threads on the CPU, and then as many as before; None for those."""
+    """Let torch use so many threads on the CPU for a while; None for as many as before."""
     before = torch.get_num_threads()
     if count in (None, before):
         yield
@@ -37,6 +37,6 @@ def computing(tf32: bool) -> Iterator[None]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Return once the device has done what it was given."""
+    """Return once the device has finished what it was given."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)

@@ -1,6 +1,5 @@
-"""What can be seen of a scene as textured meshes: the ground, and the surroundings."""
+"""A scene as textured meshes: the ground, and the surroundings."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +10,10 @@ from stream_agent.simulation.view import PIXELS_PER_RADIAN, TOP
 
 # Far enough that a lap changes directions by little, near enough for every camera's range.
 HORIZON_DISTANCE = 200.0
-# Side [m] of all ground, and how much lower it is than the course: no camera sees it, but a
-# renderer tells them apart.
+# Side [m] of the whole ground, and how much lower it is than the course: enough for a renderer to
+# tell them apart, too little for a camera to see.
 GROUND_SIDE, LOWER = 400.0, 0.002
-# Straight edges between these many corners stand for circles.
+# Circles are straight edges between this many corners.
 AZIMUTHS, ELEVATIONS = 96, 12
 
 
@@ -35,30 +34,26 @@ class Mesh(NamedTuple):
 
     def write(self, folder: Path, name: str) -> None:
         """Write ``name.obj``, its material ``name.mtl`` and its picture ``name.png``."""
-        # Always in colours: of grey pictures ogre2 makes no smaller copies for what is far away.
+        # Always in colour: ogre2 makes no smaller copies of grey pictures for what is far away.
         picture = cv2.cvtColor(self.pixels, cv2.COLOR_GRAY2BGR if self.pixels.ndim == 2
                                else cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(folder / f'{name}.png'), picture)
         (folder / f'{name}.mtl').write_text(
             f'newmtl {name}\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {name}.png\n')
         (folder / f'{name}.obj').write_text('\n'.join([
-            f'mtllib {name}.mtl', f'usemtl {name}', *numbered('v', self.vertices),
-            *numbered('vt', self.texture),
-            # All the same, as nothing is lit; without any, ogre2 draws all of it white.
+            f'mtllib {name}.mtl', f'usemtl {name}',
+            *(' '.join([kind, *(f'{value:.6f}' for value in row)])
+              for kind, rows in (('v', self.vertices), ('vt', self.texture)) for row in rows),
+            # One for all, as nothing is lit; without normals, ogre2 draws everything white.
             'vn 0 0 1',
             *('f ' + ' '.join(f'{i}/{i}/1' for i in face) for face in self.faces + 1), '']))
-
-
-def numbered(kind: str, rows: Iterable[np.ndarray]) -> list[str]:
-    """Write rows of numbers as lines of an OBJ file."""
-    return [' '.join([kind, *(f'{value:.6f}' for value in row)]) for row in rows]
 
 
 def ground_mesh(ground: GroundTexture) -> Mesh:
     """Return the ground as a rectangle, every pixel where it is in the world."""
     rows, columns = ground.pixels.shape[:2]
-    (x, y), side = ground.origin, ground.resolution
-    left, near = x - 0.5 * side, y - 0.5 * side
+    side = ground.resolution
+    left, near = (start - 0.5 * side for start in ground.origin)
     return rectangle((left, left + columns * side), (near, near + rows * side), 0.0,
                      ground.pixels)
 
@@ -67,7 +62,7 @@ def beyond_mesh(ground: GroundTexture) -> Mesh:
     """
     Return the ground that has one colour, a little lower than what is drawn of it.
 
-    A material of that colour would be lit in another way than a picture is.
+    A material of that colour would be lit differently from a picture.
     """
     flat = np.broadcast_to(np.round(ground.beyond), (4, 4, len(ground.beyond))).astype(np.uint8)
     half = (-0.5 * GROUND_SIDE, 0.5 * GROUND_SIDE)
@@ -84,12 +79,7 @@ def rectangle(x: tuple[float, float], y: tuple[float, float], z: float, pixels: 
 
 
 def horizon_mesh(panorama: np.ndarray, height: float) -> Mesh:
-    """
-    Return the surroundings as a part of a sphere around a camera, seen from inside.
-
-    :param panorama: What ``draw_panorama`` drew.
-    :param height: Of the camera above the ground [m].
-    """
+    """Return the surroundings as part of a sphere around a camera at a height [m]."""
     rows, columns = panorama.shape[:2]
     # Centres of the pixels from one seam to the other, to the right, and from top to bottom.
     column = np.linspace(0, columns, AZIMUTHS + 1)

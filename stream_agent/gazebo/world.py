@@ -1,13 +1,12 @@
 """The world that Gazebo simulates: ground, surroundings, light, and the systems it needs."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 from stream_agent.gazebo.meshes import GROUND_SIDE
 from stream_agent.simulation.texture import Colour
 
-Content = Mapping[str, Any]
+Content = dict[str, Any]
 
 
 def document(content: Content) -> str:
@@ -20,10 +19,10 @@ def document(content: Content) -> str:
 
 def fill(element: ElementTree.Element, content: Content) -> None:
     """
-    Add to an element what a dictionary says.
+    Add the content of a dictionary to an element.
 
-    A key is the name of a child, ``@key`` an attribute. A value is a number, a text, a sequence
-    of numbers, the dictionary of a child, or a list of dictionaries for several children.
+    A key is the name of a child, ``@key`` an attribute. A value is a number, a text, a tuple of
+    numbers, the dictionary of a child, or a list of dictionaries for several children.
     """
     for key, value in content.items():
         if key.startswith('@'):
@@ -31,45 +30,44 @@ def fill(element: ElementTree.Element, content: Content) -> None:
             continue
         for each in value if isinstance(value, list) else [value]:
             child = ElementTree.SubElement(element, key)
-            if isinstance(each, Mapping):
+            if isinstance(each, dict):
                 fill(child, each)
             else:
                 child.text = text_of(each)
 
 
 def text_of(value: Any) -> str:
-    """Write a value as SDF has it."""
+    """Return a value as SDF writes it."""
     if isinstance(value, bool):
         return 'true' if value else 'false'
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, tuple):
         return ' '.join(map(text_of, value))
     return f'{value:.6g}' if isinstance(value, float) else str(value)
 
 
-def plugin(name: str, **content: Any) -> dict[str, Any]:
-    """
-    Return a system of Gazebo.
-
-    :param name: As in C++: the class, in gz::sim::systems.
-    """
+def plugin(name: str, **content: Any) -> Content:
+    """Return a system of Gazebo by the name of its class in gz::sim::systems."""
     words = ''.join(f'-{letter.lower()}' if letter.isupper() else letter for letter in name)
     return {'@filename': f'gz-sim{words}-system', '@name': f'gz::sim::systems::{name}', **content}
 
 
 NAME = 'course'
-# A longer step halves the load against 1 ms; images and wheels have no use for a shorter one.
+# [s]. It halves the load against 1 ms; images and wheels do not need a shorter one.
 STEP = 0.004
 GRIP = 1.2
 
 
 def world_file(sky: Colour) -> str:
     """
-    Return the world without a robot, as SDF.
+    Return the world without a robot, as SDF; it shows the meshes ``write_world`` puts beside it.
 
-    Beside it lie the meshes ``ground.obj``, ``beyond.obj`` and ``horizon.obj``.
-
-    :param sky: Of what lies above the surroundings.
+    :param sky: Colour above the surroundings.
     """
+    flat = {'plane': {'normal': (0, 0, 1), 'size': (GROUND_SIDE, GROUND_SIDE)}}
+    ground = {
+        'collision': {'@name': 'plane', 'geometry': flat, 'surface': {'friction': {
+            'ode': {'mu': GRIP, 'mu2': GRIP}}}},
+        'visual': [visual('beyond', 'beyond'), visual('course', 'ground')]}
     return document({'world': {
         '@name': NAME,
         'physics': {'@name': 'fixed_step', '@type': 'ode', 'max_step_size': STEP,
@@ -77,36 +75,21 @@ def world_file(sky: Colour) -> str:
         'plugin': [
             plugin('Physics'), plugin('UserCommands'), plugin('SceneBroadcaster'),
             plugin('Sensors', render_engine='ogre2')],
-        # For the robot; what the meshes show is drawn with its light.
-        'scene': {'ambient': (1.0, 1.0, 1.0), 'background': shares(sky), 'shadows': False,
+        # For the robot; the pictures of the meshes already include the light.
+        'scene': {'ambient': (1.0, 1.0, 1.0),
+                  'background': (*(value / 255 for value in sky), 1.0), 'shadows': False,
                   'grid': False},
         'light': {'@type': 'directional', '@name': 'sun', 'cast_shadows': False,
                   'direction': (0.0, 0.0, -1.0), 'diffuse': (0.4, 0.4, 0.4),
                   'specular': (0.0, 0.0, 0.0)},
-        'model': [still('ground', ground_link()),
-                  still('horizon', {'visual': visual('surroundings', 'horizon')})]}})
+        'model': [{'@name': name, 'static': True, 'link': {'@name': 'link', **link}}
+                  for name, link in (
+                      ('ground', ground),
+                      ('horizon', {'visual': visual('surroundings', 'horizon')}))]}})
 
 
-def ground_link() -> dict[str, Any]:
-    """Return a plane to drive on, and what is seen of it."""
-    flat = {'plane': {'normal': (0, 0, 1), 'size': (GROUND_SIDE, GROUND_SIDE)}}
-    return {
-        'collision': {'@name': 'plane', 'geometry': flat, 'surface': {'friction': {
-            'ode': {'mu': GRIP, 'mu2': GRIP}}}},
-        'visual': [visual('beyond', 'beyond'), visual('course', 'ground')]}
-
-
-def still(name: str, link: dict[str, Any]) -> dict[str, Any]:
-    """Return a model that nothing moves."""
-    return {'@name': name, 'static': True, 'link': {'@name': 'link', **link}}
-
-
-def visual(name: str, mesh: str) -> dict[str, Any]:
-    """
-    Return a mesh that shines by its own picture, and by no light.
-
-    :param mesh: Name of its files.
-    """
+def visual(name: str, mesh: str) -> Content:
+    """Return a mesh, by the name of its files, that only its own picture lights."""
     nothing, picture = (0.0, 0.0, 0.0, 1.0), f'{mesh}.png'
     return {'@name': name, 'cast_shadows': False, 'geometry': {'mesh': {'uri': f'{mesh}.obj'}},
             'material': {
@@ -114,8 +97,3 @@ def visual(name: str, mesh: str) -> dict[str, Any]:
                 'emissive': (1.0, 1.0, 1.0, 1.0),
                 'pbr': {'metal': {'albedo_map': picture, 'emissive_map': picture,
                                   'roughness': 1.0, 'metalness': 0.0}}}}
-
-
-def shares(colour: Colour) -> tuple[float, ...]:
-    """Return a colour of values to 255 as one of shares, opaque."""
-    return (*(value / 255 for value in colour), 1.0)

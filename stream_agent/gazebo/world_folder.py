@@ -1,6 +1,5 @@
-"""A folder with all that Gazebo, its bridge and the expert need of one course."""
+"""A folder with all that Gazebo, its bridge and the expert need for one course."""
 
-from collections.abc import Sequence
 import csv
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,61 +16,29 @@ from stream_agent.simulation.vehicle import Pose
 from stream_agent.simulation.view import Scene
 import yaml
 
-TO_ROS, TO_GAZEBO = 'GZ_TO_ROS', 'ROS_TO_GZ'
-
-
-class BridgedTopic(NamedTuple):
-    """
-    A topic on both sides.
-
-    :param ros: Its name in ROS, relative to the robot's namespace but for the clock's.
-    """
-
-    ros: str
-    ros_type: str
-    gazebo: str
-    gazebo_type: str
-    direction: str = TO_ROS
-
-    def as_data(self) -> dict[str, str]:
-        """Return an entry of the file that ros_gz_bridge reads."""
-        return {'ros_topic_name': self.ros, 'gz_topic_name': self.gazebo,
-                'ros_type_name': self.ros_type, 'gz_type_name': self.gazebo_type,
-                'direction': self.direction}
-
-
-# In a bridge of their own: nothing else is to wait for an image.
-OF_CAMERA = [
-    BridgedTopic('image', 'sensor_msgs/msg/Image', 'image', 'gz.msgs.Image'),
-    BridgedTopic('camera_info', 'sensor_msgs/msg/CameraInfo', 'camera_info', 'gz.msgs.CameraInfo'),
-]
-OTHERS = [
-    BridgedTopic('/clock', 'rosgraph_msgs/msg/Clock', 'clock', 'gz.msgs.Clock'),
-    BridgedTopic('cmd_vel', 'geometry_msgs/msg/TwistStamped', 'cmd_vel', 'gz.msgs.Twist',
-                 TO_GAZEBO),
-    BridgedTopic('odom', 'nav_msgs/msg/Odometry', 'odom', 'gz.msgs.Odometry'),
-    BridgedTopic('ground_truth', 'nav_msgs/msg/Odometry', 'ground_truth', 'gz.msgs.Odometry'),
-    BridgedTopic('/tf', 'tf2_msgs/msg/TFMessage', 'odom_tf', 'gz.msgs.Pose_V'),
-]
-
-
-def bridge_file(topics: Sequence[BridgedTopic]) -> str:
-    """Return the configuration of a ros_gz_bridge, as YAML."""
-    return yaml.safe_dump([topic.as_data() for topic in topics], sort_keys=False)
-
-
+# Of each topic: its name in ROS, relative to the robot's namespace except for /clock and /tf, and
+# in Gazebo; its type in ROS and in Gazebo; where it goes. The camera's topics have a bridge of
+# their own, so that nothing else waits for an image.
+BRIDGES = {
+    'camera.yaml': [
+        ('image', 'image', 'sensor_msgs/msg/Image', 'gz.msgs.Image', 'GZ_TO_ROS'),
+        ('camera_info', 'camera_info', 'sensor_msgs/msg/CameraInfo', 'gz.msgs.CameraInfo',
+         'GZ_TO_ROS')],
+    'bridge.yaml': [
+        ('/clock', 'clock', 'rosgraph_msgs/msg/Clock', 'gz.msgs.Clock', 'GZ_TO_ROS'),
+        ('cmd_vel', 'cmd_vel', 'geometry_msgs/msg/TwistStamped', 'gz.msgs.Twist', 'ROS_TO_GZ'),
+        ('odom', 'odom', 'nav_msgs/msg/Odometry', 'gz.msgs.Odometry', 'GZ_TO_ROS'),
+        ('ground_truth', 'ground_truth', 'nav_msgs/msg/Odometry', 'gz.msgs.Odometry',
+         'GZ_TO_ROS'),
+        ('/tf', 'odom_tf', 'tf2_msgs/msg/TFMessage', 'gz.msgs.Pose_V', 'GZ_TO_ROS')]}
+BRIDGE_KEYS = ('ros_topic_name', 'gz_topic_name', 'ros_type_name', 'gz_type_name', 'direction')
 COURSE_FILE, SCENE_FILE = 'course.csv', 'scene.yaml'
+# In metres and radians.
 COLUMNS = ('x', 'y', 'heading', 'curvature')
 
 
 class World(NamedTuple):
-    """
-    What is known of a world that was written.
-
-    :param settings: Of the embedded simulator; the expert's are those of the reference.
-    :param start: Of the robot.
-    :param seed: Of course and look.
-    """
+    """A world that was written: settings of its embedded twin and expert, start of the robot."""
 
     course: Course
     settings: SimulationSettings
@@ -85,9 +52,9 @@ class WorldError(ValueError):
 
 def write_world(settings: SimulationSettings, seed: int, folder: Path) -> None:
     """
-    Write the course and the look that a seed stands for, with both robots.
+    Write the course and the look that follow from a seed, with both robots.
 
-    :param folder: Made where there is none; files of the same names are replaced.
+    :param folder: Made if it does not exist; files of the same names are replaced.
     :raises OSError: If it cannot be written.
     """
     scene = Scene(settings, seed, seed)
@@ -99,27 +66,22 @@ def write_world(settings: SimulationSettings, seed: int, folder: Path) -> None:
     for name in VEHICLES:
         vehicle = make_vehicle(replace(settings, vehicle=name))
         (folder / f'{name}.sdf').write_text(robot_file(settings.rate, scene.camera, vehicle))
-    (folder / 'bridge.yaml').write_text(bridge_file(OTHERS))
-    (folder / 'camera.yaml').write_text(bridge_file(OF_CAMERA))
-    write_course(scene.course, folder / COURSE_FILE)
+    for name, topics in BRIDGES.items():
+        (folder / name).write_text(yaml.safe_dump(
+            [dict(zip(BRIDGE_KEYS, topic)) for topic in topics], sort_keys=False))
+    course = scene.course
+    np.savetxt(folder / COURSE_FILE,
+               np.column_stack([course.points, course.headings, course.curvatures]),
+               '%.6f', ',', header=','.join(COLUMNS), comments='')
     (folder / SCENE_FILE).write_text(yaml.safe_dump({
-        'seed': seed, 'lane_width': scene.course.lane_width, 'length': scene.course.length,
-        'start': Pose(*scene.course.pose_at(0.0))._asdict(),
+        'seed': seed, 'lane_width': course.lane_width, 'length': course.length,
+        'start': Pose(*course.pose_at(0.0))._asdict(),
         'camera': asdict(scene.camera), 'settings': asdict(settings)}, sort_keys=False))
-
-
-def write_course(course: Course, path: Path) -> None:
-    """Write the centre line, a point a row, in metres and radians."""
-    with path.open('w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(COLUMNS)
-        for (x, y), *rest in zip(course.points, course.headings, course.curvatures):
-            writer.writerow(f'{value:.6f}' for value in (x, y, *rest))
 
 
 def read_world(folder: Path) -> World:
     """
-    Read the course of a folder, and what the embedded simulator would be set to.
+    Read the course of a folder, and the settings of the embedded simulator.
 
     :raises OSError: If a file cannot be read.
     :raises WorldError: If it is damaged.

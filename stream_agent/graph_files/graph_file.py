@@ -43,29 +43,19 @@ def with_copies(graph: GraphSpec, delays: Mapping[Edge, int]) -> GraphSpec:
         if u == v and delay > 1 and graph.node(u).cell:
             raise GraphError(f"delays.{u}->{v}: the cell of '{u}' reads its own last value; "
                              'write streams: true')
-    nodes, edges = list(graph.nodes), []
+    nodes, edges = dict(graph.by_name), []
     for edge in graph.edges:
         delay = delays.get((edge.source, edge.target), 0)
-        copies = copies_of(graph.node(edge.source), edge, delay - 1, {node.name for node in nodes})
-        nodes += copies
-        chain = [edge.source, *(copy.name for copy in copies)]
-        edges += [EdgeSpec(u, v, transform='identity', streams=True, place=edge.place)
-                  for u, v in zip(chain, chain[1:])]
-        edges.append(replace(edge, source=chain[-1], streams=edge.streams or delay > 0))
-    return replace(graph, nodes=tuple(nodes), edges=tuple(edges))
-
-
-def copies_of(source: NodeSpec, edge: EdgeSpec, number: int, taken: set[str]) -> list[NodeSpec]:
-    """Return nodes that pass a source on; their names are not taken yet."""
-    copies = []
-    for i in range(1, number + 1):
-        name = f'{source.name}_{edge.target}_{i}'
-        while name in taken:
-            name += '_'
-        taken = taken | {name}
-        copies.append(NodeSpec(name, shape=source.shape, channels=source.channels,
-                               place=edge.place))
-    return copies
+        source, end = graph.node(edge.source), edge.source
+        for i in range(1, delay):
+            name = f'{edge.source}_{edge.target}_{i}'
+            while name in nodes:
+                name += '_'
+            nodes[name] = NodeSpec(name, source.shape, source.channels, place=edge.place)
+            edges.append(EdgeSpec(end, name, 'identity', streams=True, place=edge.place))
+            end = name
+        edges.append(replace(edge, source=end, streams=edge.streams or delay > 0))
+    return replace(graph, nodes=tuple(nodes.values()), edges=tuple(edges))
 
 
 FILE_KEYS = ('include', 'templates', *BODY_KEYS, 'output')
@@ -81,7 +71,9 @@ def load_graph(path: str | Path) -> GraphSpec:
     :raises OSError: If the file cannot be read.
     :raises GraphError: With file and line, the fault and the remedy.
     """
-    return build(read_files(str(path)), check_touched)
+    read: dict[str, PlacedMap] = {}
+    follow(str(path), [], read)
+    return build([*read.values()], check_touched)
 
 
 def graph_from_data(data: Any) -> GraphSpec:
@@ -89,7 +81,7 @@ def graph_from_data(data: Any) -> GraphSpec:
     Build a graph from what a graph file holds.
 
     :param data: ``{'nodes': {name: {...}}, 'edges': [{...}], 'output': name}``, and whatever
-        else may stand in a file; all but ``include``, which needs a file.
+        else a file may hold but ``include``, which needs a file.
     :raises GraphError: With the way to the fault in the data, the fault and the remedy.
     """
     graph = check_keys('graph', place_data(data), 'graph', optional=FILE_KEYS)
@@ -100,23 +92,21 @@ def graph_from_data(data: Any) -> GraphSpec:
 
 
 def build(files: list[PlacedMap], check: Callable) -> GraphSpec:
-    """
-    Return the graph of one or more files.
-
-    :param files: What they hold, each after those that it includes.
-    :param check: Refuses nodes and edges that do not belong together.
-    """
+    """Return the graph of files, each after those that it includes; ``check`` sees the whole."""
     expansion = Expansion(read_templates(files))
     parts = Parts()
     for file in files:
         parts.add(expansion.read(file))
-    edges, delays = [], {}
-    for edge in parts.edges:
-        edges.append(edge_spec(edge))
-        if edge.settings.get('streams', False) not in (True, False):
-            delays[edge.source, edge.target] = edge.settings['streams']
+    edges = [edge_spec(edge) for edge in parts.edges]
+    delays = {(edge.source, edge.target): edge.settings['streams'] for edge in parts.edges
+              if edge.settings.get('streams', False) not in (True, False)}
     check_size(files[-1].at('edges'), len(edges) + sum(delays.values()), 'edges')
-    nodes = [node_spec(node) for node in parts.nodes] or implied_nodes(edges)
+    places: dict[str, str] = {}
+    for edge in edges:
+        places.setdefault(edge.source, edge.place)
+        places.setdefault(edge.target, edge.place)
+    nodes = [node_spec(node) for node in parts.nodes] or [
+        NodeSpec(name, place=place) for name, place in places.items()]
     check(nodes, edges)
     graph = GraphSpec(tuple(nodes), tuple(edges), output_of(files, nodes, edges),
                       files[-1].at('edges'))
@@ -153,27 +143,16 @@ def edge_spec(edge: EdgePart) -> EdgeSpec:
     settings = plain(edge.settings)
     own = {key: settings.pop(key) for key in EDGE_KEYS if key in settings}
     own['streams'] = bool(own.get('streams', False))
-    return EdgeSpec(str(edge.source), str(edge.target), **own, options=settings,
-                    place=edge.place)
+    return EdgeSpec(str(edge.source), str(edge.target), **own, options=settings, place=edge.place)
 
 
 def check_streams(place: str, name: str, value: Any) -> None:
     """Refuse what says neither whether an edge streams nor by how many frames."""
     if type(value) is not bool and (type(value) is not int or value < 2):
-        right = {0: 'false, the source of the same frame', 1: 'true, the source one frame before'}
-        meant = right.get(value if type(value) is int else None)
-        raise GraphError(f"{place}: streams of '{name}' is {show(value)}; " + (
-            f'write {meant}' if meant else
-            'it has to be true or false, or 2 and more for so many frames'))
-
-
-def implied_nodes(edges: list[EdgeSpec]) -> list[NodeSpec]:
-    """Return the nodes that edges name, where a graph names none itself."""
-    places: dict[str, str] = {}
-    for edge in edges:
-        places.setdefault(edge.source, edge.place)
-        places.setdefault(edge.target, edge.place)
-    return [NodeSpec(name, place=place) for name, place in places.items()]
+        meant = {'0': 'write false, the source of the same frame',
+                 '1': 'write true, the source one frame before'}
+        raise GraphError(f"{place}: streams of '{name}' is {show(value)}; " + meant.get(
+            show(value), 'it has to be true or false, or 2 and more for so many frames'))
 
 
 def output_of(files: list[PlacedMap], nodes: list[NodeSpec], edges: list[EdgeSpec]) -> str:
@@ -194,25 +173,8 @@ def output_of(files: list[PlacedMap], nodes: list[NodeSpec], edges: list[EdgeSpe
     return ''.join(ends[:1])
 
 
-def read_files(path: str) -> list[PlacedMap]:
-    """
-    Read a graph file and those that it includes, each once and after those that it includes.
-
-    :raises OSError: If the first file cannot be read.
-    :raises GraphError: If a file is not a graph file, or may not be included.
-    """
-    read: dict[str, PlacedMap] = {}
-    follow(path, [], read)
-    return list(read.values())
-
-
 def follow(path: str, chain: list[str], read: dict[str, PlacedMap]) -> None:
-    """
-    Read a file after those that it includes.
-
-    :param chain: The files that lead to this one.
-    :param read: By path; the file is added.
-    """
+    """Read a file after those that it includes, each once; the files of a chain lead to it."""
     graph = read_file(path)
     chain = [*chain, os.path.normpath(path)]
     for place, name in items(graph.at('include'), 'list of files', graph.get('include')):

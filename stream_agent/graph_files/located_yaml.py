@@ -22,11 +22,7 @@ WORDS = {'': None, '~': None, 'null': None,
 
 
 class PlacedMap(dict):
-    """
-    A map that knows the places of itself and of its keys.
-
-    :param place: ``FILE:LINE``, or the way to it in the data, such as ``edges[3]``.
-    """
+    """A map with the places of itself and its keys: ``FILE:LINE``, or the way, as ``edges[3]``."""
 
     def __init__(self, items: dict, place: str, places: dict[str, str]) -> None:
         super().__init__(items)
@@ -38,7 +34,6 @@ class PlacedMap(dict):
         return self.places.get(key, self.place)
 
     def without(self, *keys: str) -> 'PlacedMap':
-        """Return the map without some keys."""
         return PlacedMap({key: self[key] for key in self if key not in keys},
                          self.place, self.places)
 
@@ -61,11 +56,7 @@ def plain(value: Any) -> Any:
 
 
 def place_data(data: Any, place: str = '', depth: int = 0) -> Any:
-    """
-    Return data that came from no file, with the way to every part as its place.
-
-    :raises GraphError: If it is nested too deeply to be a graph.
-    """
+    """Return data that came from no file, with the way to every part as its place."""
     if depth > MAX_DEPTH:
         raise GraphError(f'{place[:60]}...: nested over {MAX_DEPTH} deep; a graph is flat')
     if isinstance(data, dict):
@@ -80,12 +71,7 @@ def place_data(data: Any, place: str = '', depth: int = 0) -> Any:
 
 
 def read_yaml(text: str, file: str) -> Any:
-    """
-    Return what a YAML text holds.
-
-    :param file: The file's name, for places and messages.
-    :raises GraphError: If it is not YAML, or uses what graph files do not support.
-    """
+    """Return what a YAML text holds, with places in a file of that name."""
     try:
         return Reader(yaml.parse(text, Loader=PARSER), file).read_document()
     except yaml.MarkedYAMLError as error:
@@ -122,15 +108,13 @@ class Reader:
     def read_document(self) -> Any:
         """Read the one document of the file; None if it is empty."""
         value = None
+        first = True
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
-                value = self.read(next(self.events))
-                next(self.events)
-                break
-        for event in self.events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                raise GraphError(f'{self.place(event)}: a second document begins here; '
-                                 'a graph file holds one')
+                if not first:
+                    raise GraphError(f'{self.place(event)}: a second document begins here; '
+                                     'a graph file holds one')
+                value, first = self.read(next(self.events)), False
         return value
 
     def read(self, event: yaml.Event, depth: int = 0) -> Any:

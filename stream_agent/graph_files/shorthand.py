@@ -22,32 +22,28 @@ class Given(str):
     Text that a block gave as the whole value of a parameter.
 
     A name in it belongs to where the block is used, so the block's prefix does not apply.
-
-    :param level: Through how many blocks it was given.
     """
 
-    def __new__(cls, text: str, level: int) -> 'Given':
-        given = super().__new__(cls, text)
-        given.level = level
-        return given
+    #: Through how many blocks it was given.
+    level: int
 
 
 def level_of(name: str) -> int:
     """Return through how many blocks a name was given; 0 for a name that is used as written."""
-    return name.level if isinstance(name, Given) else 0
+    return getattr(name, 'level', 0)
 
 
 def given(name: str, level: int) -> str:
     """Return the name as one that was given through so many blocks."""
-    return Given(name, level) if level else str(name)
+    if not level:
+        return str(name)
+    text = Given(name)
+    text.level = level
+    return text
 
 
 def read_names(place: str, value: Any) -> list[str]:
-    """
-    Return the names of a name, a range of names such as ``h{1..3}``, or a list of those.
-
-    :raises GraphError: If it is none of these, or over 10,000 names.
-    """
+    """Return the names of a name, a range of names such as ``h{1..3}``, or a list of those."""
     if isinstance(value, list):
         names = []
         for item_place, item in zip(value.places, value):
@@ -63,31 +59,24 @@ def read_names(place: str, value: Any) -> list[str]:
 def read_range(place: str, text: str) -> list[str]:
     """Return the names that a range, or several in one name, stands for."""
     parts = RANGE.split(text)
-    literals = parts[::3]
+    literals, spans = parts[::3], list(zip(parts[1::3], parts[2::3]))
     if any(brace in literal for literal in literals for brace in '{}'):
         raise GraphError(f"{place}: {show(text)} is not a range; write one as in 'h{{1..3}}', "
                          'with whole numbers')
-    spans = list(zip(parts[1::3], parts[2::3]))
-    counts = [count(place, *span) for span in spans]
-    check_size(place, prod(map(len, counts)), 'names')
-    numbers = [[str(i).zfill(digits(*span)) for i in range_] for range_, span
-               in zip(counts, spans)]
+    for first, last in spans:
+        if int(last) + 1 < int(first):
+            raise GraphError(f'{place}: the range {{{first}..{last}}} counts down; write '
+                             f'{{{last}..{first}}}, or {{1..0}} for no name')
+    check_size(place, prod(int(last) + 1 - int(first) for first, last in spans), 'names')
     return [''.join(part for pair in zip(literals, (*choice, '')) for part in pair)
-            for choice in product(*numbers)]
+            for choice in product(*(numbers_of(*span) for span in spans))]
 
 
-def count(place: str, first: str, last: str) -> range:
-    """Return the numbers of a range; {1..0} has none."""
-    if int(last) + 1 < int(first):
-        raise GraphError(f'{place}: the range {{{first}..{last}}} counts down; write '
-                         f'{{{last}..{first}}}, or {{1..0}} for no name')
-    return range(int(first), int(last) + 1)
-
-
-def digits(first: str, last: str) -> int:
-    """Return how many digits the numbers of a range have at least: more than one after a 0."""
+def numbers_of(first: str, last: str) -> list[str]:
+    """Return the numbers of a range; if one end begins with a 0, all have as many digits."""
     padded = any(end[0] == '0' and len(end) > 1 for end in (first, last))
-    return max(len(first), len(last)) if padded else 1
+    width = max(len(first), len(last)) if padded else 1
+    return [str(i).zfill(width) for i in range(int(first), int(last) + 1)]
 
 
 def check_size(place: str, size: int, what: str) -> None:
@@ -132,19 +121,10 @@ class Parts:
         self.nodes += other.nodes
         self.edges += other.edges
 
-    def own(self) -> set[str]:
-        """Return the names of the nodes, but for those that parameters gave."""
-        return {node.name for node in self.nodes if not level_of(node.name)}
-
 
 def check_keys(what: str, data: Any, place: str, required: tuple[str, ...] = (),
                optional: tuple[str, ...] = ()) -> PlacedMap:
-    """
-    Return a map, or refuse what is not a map, lacks a key, or has one that means nothing.
-
-    :param what: What is expected here, for messages.
-    :param place: Where it is, for messages.
-    """
+    """Return a map of a kind, or refuse what is not one, lacks a key, or has an unknown one."""
     known = (*required, *optional)
     if not isinstance(data, PlacedMap):
         fault = f'the {what} is empty' if data is None else f'{show(data)} is not a {what}'
@@ -161,7 +141,7 @@ def check_keys(what: str, data: Any, place: str, required: tuple[str, ...] = (),
 
 
 def items(place: str, what: str, value: Any) -> list[tuple[str, Any]]:
-    """Return the items of a list with their places; a single one may stand without a list."""
+    """Return the items of a list with their places; a single one may be given without a list."""
     if isinstance(value, PlacedList):
         return list(zip(value.places, value))
     if value is None:
@@ -172,35 +152,22 @@ def items(place: str, what: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def read_nodes(place: str, data: Any) -> list[NodePart]:
-    """
-    Read ``nodes``: a map from names to settings, or a list of names.
-
-    :raises GraphError: If it is neither.
-    """
-    nodes = []
-    if not isinstance(data, PlacedMap):
-        for item_place, item in items(place, 'list of names', data):
-            if isinstance(item, PlacedMap):
-                raise GraphError(f'{item_place}: {show(item)} is not a name; write nodes as a map '
-                                 'from names to settings, or as a list of names alone')
-            nodes += [NodePart(name, PlacedMap({}, item_place, {}), item_place)
-                      for name in read_names(item_place, item)]
-        return nodes
-    for key, settings in data.items():
-        if settings is None:
-            settings = PlacedMap({}, data.at(key), {})
-        check_keys('node', settings, data.at(key), optional=NODE_KEYS)
-        nodes += [NodePart(name, settings, data.at(key))
-                  for name in read_names(data.at(key), key)]
+    """Read ``nodes``: a map from names to settings, or a list of names."""
+    is_map, nodes = isinstance(data, PlacedMap), []
+    for at, item in ([(data.at(key), key) for key in data] if is_map else
+                     items(place, 'list of names', data)):
+        if isinstance(item, PlacedMap):
+            raise GraphError(f'{at}: {show(item)} is not a name; write nodes as a map '
+                             'from names to settings, or as a list of names alone')
+        settings = data[item] if is_map else None
+        settings = PlacedMap({}, at, {}) if settings is None else settings
+        check_keys('node', settings, at, optional=NODE_KEYS)
+        nodes += [NodePart(name, settings, at) for name in read_names(at, item)]
     return nodes
 
 
 def read_edges(place: str, data: Any) -> list[EdgePart]:
-    """
-    Read ``edges``: a list of maps and of ``u->v``.
-
-    :raises GraphError: If an edge is neither, or its ends are not clear.
-    """
+    """Read ``edges``: a list of maps and of ``u->v``."""
     edges = []
     for item_place, item in items(place, 'list of edges', data):
         if isinstance(item, str):
@@ -251,15 +218,16 @@ def misspelt(key: str) -> str:
 
 def read_pairs(edge: PlacedMap) -> Iterable[tuple[str, str]]:
     """Return the ends of all edges that one map stands for."""
-    names = {key: read_names(edge.at(key), edge[key]) for key in (*ENDS, *GROUPS) if key in edge}
-    if 'chain' in names:
-        return pairwise(names['chain'])
-    if 'dense' in names:
-        check_size(edge.place, len(names['dense']) * (len(names['dense']) - 1) // 2, 'edges')
-        for name in names['dense']:
-            if names['dense'].count(name) > 1:
+    first, *others = (read_names(edge.at(key), edge[key]) for key in (*ENDS, *GROUPS)
+                      if key in edge)
+    if 'chain' in edge:
+        return pairwise(first)
+    if 'dense' in edge:
+        check_size(edge.place, len(first) * (len(first) - 1) // 2, 'edges')
+        for name in first:
+            if first.count(name) > 1:
                 raise GraphError(f"{edge.at('dense')}: '{name}' is listed twice; dense leads from "
                                  'every node to every later one')
-        return combinations(names['dense'], 2)
-    check_size(edge.place, len(names['source']) * len(names['target']), 'edges')
-    return product(names['source'], names['target'])
+        return combinations(first, 2)
+    check_size(edge.place, len(first) * len(*others), 'edges')
+    return product(first, *others)

@@ -20,11 +20,7 @@ class TemplateBudget:
         self.left = MAX_WORK
 
     def spend(self, place: str, work: int = 1) -> None:
-        """
-        Count a value, or as many as a text is long in hundreds.
-
-        :raises GraphError: If there were over MAX_WORK.
-        """
+        """Count a value, or as many as a text is long in hundreds; refuse over MAX_WORK."""
         self.left -= work
         if self.left < 0:
             raise GraphError(f'{place}: the templates make more than any graph holds; check how '
@@ -42,12 +38,7 @@ class TemplateBudget:
 
 
 class Substitution:
-    """
-    Puts values into the text of a template.
-
-    :param values: By parameter.
-    :param suffix: What is added to every place: in which block the template is used.
-    """
+    """Puts the values of parameters into a template; the suffix says in which block it is used."""
 
     def __init__(self, values: Mapping[str, Any], suffix: str, budget: TemplateBudget) -> None:
         self.values = values
@@ -55,11 +46,7 @@ class Substitution:
         self.budget = budget
 
     def copy(self, place: str, part: Any) -> Any:
-        """
-        Return a copy of a part of the template with the values in it.
-
-        :param place: Where the part is, for messages.
-        """
+        """Return a copy of a part of the template, found at a place, with the values in it."""
         self.budget.spend(place)
         if isinstance(part, PlacedMap):
             return self.copy_map(part)
@@ -111,14 +98,9 @@ class Substitution:
 
 def arguments(name: str, template: PlacedMap, block: PlacedMap, budget: TemplateBudget
               ) -> dict[str, Any]:
-    """
-    Return the values of a template's parameters: what the block gives, else the defaults.
-
-    :raises GraphError: If the block gives an unknown one, or lacks one without a default.
-    """
+    """Return the values of a template's parameters: what the block gives, else the defaults."""
     declared = template['parameters']
-    values = block.get('with')
-    values = PlacedMap({}, block.place, {}) if values is None else values
+    values = PlacedMap({}, block.place, {}) if block.get('with') is None else block['with']
     if not isinstance(values, PlacedMap):
         raise GraphError(f'{block.at("with")}: {show(values)} is not a map; '
                          'write with: {parameter: value}')
@@ -139,11 +121,7 @@ MAX_NESTED = 40
 
 
 class Expansion:
-    """
-    Makes nodes and edges of what is written in graph files and in the templates that they use.
-
-    :param templates: By name, as ``read_templates`` returns them.
-    """
+    """Makes nodes and edges of graph files and of the templates that they use, as read."""
 
     def __init__(self, templates: Mapping[str, PlacedMap]) -> None:
         self.templates = templates
@@ -151,11 +129,7 @@ class Expansion:
         self.budget = TemplateBudget()
 
     def read(self, body: PlacedMap, chain: tuple[str, ...] = ()) -> Parts:
-        """
-        Return the nodes and edges of a file, or of a template with its values put in.
-
-        :param chain: The templates around it, the outermost first.
-        """
+        """Return the nodes and edges of a file, or of a template within a chain of templates."""
         parts = Parts()
         for key in body:
             if key == 'blocks':
@@ -183,8 +157,8 @@ class Expansion:
             raise GraphError(f'{place}: blocks are nested over {MAX_NESTED} deep; '
                              'a graph takes a few levels')
         parts = Parts()
-        prefixes = [''] if block.get('as') is None else read_names(block.at('as'), block['as'])
-        for prefix in prefixes:
+        for prefix in [''] if block.get('as') is None else read_names(
+                block.at('as'), block['as']):
             parts.add(self.read_instance(block, prefix, (*chain, str(name))))
         return parts
 
@@ -210,7 +184,7 @@ def renamed(parts: Parts, prefix: str) -> Parts:
     Its own nodes get the prefix; names that a parameter gave, and names of nodes that the
     template does not have, stay as they are.
     """
-    own = parts.own()
+    own = {node.name for node in parts.nodes if not level_of(node.name)}
 
     def outside(name: str) -> str:
         if level_of(name):
@@ -227,22 +201,13 @@ def shared(parts: Parts, label: Any, place: str) -> Parts:
     if not isinstance(label, str) or not NAME.fullmatch(label):
         raise GraphError(f"{place}: {show(label)} is not a label; use letters, digits and '_', "
                          'the same in every block that shares')
-    edges = []
-    for i, edge in enumerate(parts.edges):
-        settings = edge.settings
-        if not settings.get('share'):
-            settings = PlacedMap({**settings, 'share': f'{label}_{i}'}, settings.place,
-                                 settings.places)
-        edges.append(edge._replace(settings=settings))
-    return Parts(parts.nodes, edges)
+    return Parts(parts.nodes, [edge._replace(settings=PlacedMap(
+        {**edge.settings, 'share': edge.settings.get('share') or f'{label}_{i}'},
+        edge.settings.place, edge.settings.places)) for i, edge in enumerate(parts.edges)])
 
 
 def read_templates(files: list[PlacedMap]) -> dict[str, PlacedMap]:
-    """
-    Return the templates of all files, each with its ``parameters`` as a map.
-
-    :raises GraphError: If a template is defined twice, or is not a map.
-    """
+    """Return the templates of all files, each with its ``parameters`` as a map."""
     templates: dict[str, PlacedMap] = {}
     for file in files:
         part = file.get('templates')
@@ -269,8 +234,8 @@ def declared_parameters(template: PlacedMap) -> PlacedMap:
         declared = PlacedMap(dict.fromkeys(names), place, {})
     for name in declared:
         if not NAME.fullmatch(name) or name == 'as':
-            fault = "which is the block's prefix" if name == 'as' else (
-                "which is not made of letters, digits and '_'")
-            raise GraphError(f"{declared.at(name)}: a parameter is named '{name}', {fault}; "
-                             'rename it')
+            fault = "the block's prefix" if name == 'as' else (
+                "not made of letters, digits and '_'")
+            raise GraphError(f"{declared.at(name)}: a parameter is named '{name}', which is "
+                             f'{fault}; rename it')
     return declared

@@ -1,20 +1,16 @@
-"""Changes of images that leave the right answer as it is, or change it in a known way."""
+"""Changes of images that keep the right answer, or change it in a known way."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from stream_agent.bounded_settings import check, choice, quantity
+from stream_agent.bounded_settings import BoundedSettings, choice, quantity
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """
-    How much is changed; a stream sees the same change from an episode's first frame to its last.
-
-    :raises SettingsError: If a number is outside its range.
-    """
+class Augmentation(BoundedSettings):
+    """How much images are changed, in the same way from an episode's first frame to its last."""
 
     brightness: float = quantity(0.1, '', 0.0, 0.5, 'largest value added, of -0.5 to 0.5')
     contrast: float = quantity(
@@ -24,9 +20,6 @@ class Augmentation:
     steering_per_shift: float = quantity(
         0.0, '', -100.0, 100.0, 'added to the steering for a shift of the whole width to the left')
     mirror: bool = choice(True, 'exchange left and right in half of the walks')
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def draw(self, seed: int, visit: int) -> tuple[float, float, float, bool]:
         """Draw (brightness, contrast, shift, mirrored) of one walk through an episode."""
@@ -55,12 +48,7 @@ class Augmentation:
 
 
 def sideways(frames: Tensor, shift: Tensor, mirrored: Tensor) -> Tensor:
-    """
-    Shift frames to the left by a share of the width, then mirror them.
-
-    :param shift: (B,).
-    :param mirrored: (B,) bool.
-    """
+    """Shift frames to the left by shares of the width, (B,), then mirror some, (B,) bool."""
     width = frames.shape[-1]
     columns = torch.arange(width, device=frames.device)
     moved = columns + (shift * width).round().long().view(-1, 1)

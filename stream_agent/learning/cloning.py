@@ -2,10 +2,11 @@
 Behavioural cloning: a policy learns to answer recorded frames as the driver did.
 
 Truncated BPTT with the state carried over: a stream walks through an episode window by window,
-and the network starts every window with the state in which it left the one before.
+and the network starts every window with the state in which the window before ended.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.recordings.alignment import Alignment, check_rates, Span
-from stream_agent.recordings.cache import CachedRecording, check_not_empty, remember
+from stream_agent.recordings.cache import CachedRecording, remember
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.theory.information import frames_unanswered
@@ -29,14 +30,19 @@ import torch
 from torch import Tensor
 
 
+# Of a robot that never moves in its recordings.
+LEAST_LIMIT = 0.1
+# Recordings that are listed by name.
+MOST_NAMES = 5
+
+
 class CloningLearner(DrivingLearner):
     """
     One training on recorded episodes.
 
     :param network: Trained in place.
-    :param episodes: What to learn from.
     :param held_out: Episodes that show how good the policy is.
-    :param steering: Quantity that is learned, as in ``Commands.steering``; empty if not known.
+    :param steering: Quantity that is learned, as in ``Commands.steering``; empty if unknown.
     :raises ValueError: If there is no episode, or windows do not fit the graph's schedule.
     """
 
@@ -45,7 +51,10 @@ class CloningLearner(DrivingLearner):
                  schedule: CloningSchedule, augmentation: Augmentation | None, seed: int,
                  label: str = 'cloning', held_out: Sequence[RecordedEpisode] = (),
                  steering: str = '') -> None:
-        check_window(network, schedule)
+        period = network.graph.hyperperiod
+        if schedule.window * schedule.updates_per_frame % period:
+            raise ValueError(f'--window {schedule.window}: the graph repeats itself every '
+                             f'{period} update steps; use a multiple of {period}')
         if not episodes:
             raise ValueError('there is no episode to learn from; give recordings')
         self.network = network
@@ -61,8 +70,8 @@ class CloningLearner(DrivingLearner):
         self._count = self._share.stop - self._share.start
         self.frames_per_step = self._count * schedule.window
         self._late = frames_unanswered(network.graph, network.pattern) // self.updates_per_frame
-        self._sampler = WindowSampler([len(episode) for episode in self.episodes],
-                                      schedule.streams, schedule.window, seed)
+        self._sampler = WindowSampler(list(map(len, self.episodes)), schedule.streams,
+                                      schedule.window, seed)
         self._state: State | None = None
 
     def loss(self, step: int) -> Tensor:
@@ -72,7 +81,10 @@ class CloningLearner(DrivingLearner):
                                       self.updates_per_frame, self.segment)
         self._state = State({name: value.detach() for name, value in state.values.items()},
                             state.frame)
-        answered = self._answered(slices).to(self.device)
+        # Of all streams: the frames that exist, and whose answer depends on an image.
+        window = torch.arange(self._schedule.window)
+        lengths, walked = torch.tensor([(one.length, one.walked) for one in slices]).T[..., None]
+        answered = ((window < lengths) & (window + walked >= self._late)).to(self.device)
         weights = answered[self._share] * (distributed.world_size() / answered.sum().clamp(min=1))
         return (weights * self._errors(outputs, targets)).sum()
 
@@ -110,19 +122,11 @@ class CloningLearner(DrivingLearner):
         return State({name: torch.where(continues.view(-1, *[1] * (value.dim() - 1)), value, 0)
                       for name, value in self._state.values.items()}, self._state.frame)
 
-    def _answered(self, slices: Sequence[WindowSlice]) -> Tensor:
-        """Mark, of all streams, the frames that exist and whose answer depends on an image."""
-        window = torch.arange(self._schedule.window)
-        lengths = torch.tensor([[one.length] for one in slices])
-        walked = torch.tensor([[one.walked] for one in slices])
-        return (window < lengths) & (window + walked >= self._late)
-
     def figures(self) -> dict[str, Any]:
         return {'epoch': self._sampler.epoch}
 
     def initial_settings(self) -> dict[str, Any]:
-        return {'lengths': [len(episode) for episode in self.episodes],
-                'schedule': asdict(self._schedule),
+        return {'lengths': list(map(len, self.episodes)), 'schedule': asdict(self._schedule),
                 'augmentation': self._augmentation and asdict(self._augmentation),
                 'steering': self._steering}
 
@@ -134,7 +138,16 @@ class CloningLearner(DrivingLearner):
         return about
 
     def verdict(self, provenance: dict[str, Any]) -> str:
-        return held_out_summary(self.held_out, self.episodes, provenance.get('held_out_r2', {}))
+        if not self.held_out:
+            return 'no recording was held out to measure how well it answers; see --held-out'
+        scores, names = provenance['held_out_r2'], provenance['held_out']
+        steering, speed = (f'{scores[name]:.3f}' if name in scores else 'unknown (it never varies)'
+                           for name in ('steering', 'speed'))
+        listed = ', '.join(names) if len(names) <= MOST_NAMES else f'{len(names)} recordings'
+        if {episode.name for episode in self.episodes} & set(names):
+            listed = f'{len(self.held_out)} of the episodes of {listed}'
+        return (f'R2 of the steering {steering}, of the speed {speed}, on '
+                f'{sum(map(len, self.held_out)):,} frames held out: {listed}')
 
     def scores(self) -> dict[str, float]:
         """Return R2 of speed and steering over the held-out episodes, each from its start."""
@@ -154,56 +167,18 @@ class CloningLearner(DrivingLearner):
                             data['frame']) if tensors else None
 
 
-class FrameLearner(CloningLearner):
-    """
-    A training on single frames, drawn at random, which the network sees without memory.
-
-    What a network without recurrence would learn: the plain frame-by-frame baseline.
-    """
-
-    def loss(self, step: int) -> Tensor:
-        generator = np.random.default_rng([self._seed, step])
-        lengths = np.array([len(episode) for episode in self.episodes])
-        count = self._schedule.streams * self._schedule.window
-        chosen = generator.integers(self.frames, size=count)[distributed.local_slice(count)]
-        ends = np.cumsum(lengths)
-        numbers = np.searchsorted(ends, chosen, side='right')
-        parts = [(self.episodes[number], slice(i, i + 1)) for number, i in zip(
-            numbers, chosen - ends[numbers] + lengths[numbers])]
-        frames, targets = self._augmented(
-            np.stack([episode.pixels(part) for episode, part in parts]),
-            np.stack([episode.targets[part] for episode, part in parts]),
-            range(step * count, step * count + len(parts)))
-        outputs, _ = self.network(frames, self.network.initial_state(len(frames)),
-                                  self.updates_per_frame)
-        return self._errors(outputs, targets).mean()
-
-
-def check_window(network: RolloutNetwork, schedule: CloningSchedule) -> None:
-    """Refuse windows that do not hold whole periods of the graph's schedule."""
-    period = network.graph.hyperperiod
-    if schedule.window * schedule.updates_per_frame % period:
-        raise ValueError(f'--window {schedule.window}: the graph repeats itself every {period} '
-                         f'update steps; use a multiple of {period}')
-
-
-# Of a robot that never moves in its recordings.
-LEAST_LIMIT = 0.1
-
-
 def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: Preprocessing,
                        cache: Path, say: Callable[[str], None] = print) -> list[CachedRecording]:
     """
     Open recordings and decode what is not in the cache yet.
 
-    :param cache: Folder; removing it costs nothing but time.
+    :param cache: Folder; removing it costs only time.
     :param say: Gets a line before decoding, and one for everything that is decoded again.
     """
     recordings = open_recordings(paths, reading)
     say(f'{len(recordings)} recordings, {sum(map(len, recordings)):,} frames; decoded ones are '
         f"kept in '{cache}'")
-    return [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels,
-                     say=say)
+    return [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels, say)
             for recording in recordings]
 
 
@@ -215,9 +190,16 @@ def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment
     :raises BadRecordingError: If rates differ, or nothing is left of a recording.
     """
     check_rates(recordings, alignment)
-    spans = [recording.episodes(alignment) for recording in recordings]
-    check_not_empty(recordings, spans)
-    return [(recording, span) for recording, each in zip(recordings, spans) for span in each]
+    found = []
+    for recording in recordings:
+        spans = recording.episodes(alignment)
+        if not spans:
+            raise BadRecordingError(
+                f"'{recording.path}': no episode is left of topic '{recording.topic}' "
+                f'({recording.summary()}); leave the recording out, or check that both topics '
+                'were recorded at the same time (--stamps)')
+        found += [(recording, span) for span in spans]
+    return found
 
 
 def limits_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> CommandScale:
@@ -251,9 +233,6 @@ def episodes_for(episodes: Sequence[tuple[CachedRecording, Span]], limits: Comma
             for recording, span in episodes]
 
 
-MOST_NAMES = 5
-
-
 def assign_folds(names: Sequence[str], lengths: Sequence[int], count: int) -> np.ndarray:
     """
     Assign every recording to a fold, so that all folds have about as many frames.
@@ -265,9 +244,9 @@ def assign_folds(names: Sequence[str], lengths: Sequence[int], count: int) -> np
     :returns: The fold of every episode, 0 ... count - 1.
     :raises ValueError: If there are fewer recordings than folds.
     """
-    frames: dict[str, int] = {}
+    frames: Counter[str] = Counter()
     for name, length in zip(names, lengths):
-        frames[name] = frames.get(name, 0) + length
+        frames[name] += length
     if len(frames) < count:
         raise ValueError(f'{len(frames)} recordings cannot be divided into {count} folds; give '
                          'more recordings, or ask for fewer folds')
@@ -279,12 +258,11 @@ def assign_folds(names: Sequence[str], lengths: Sequence[int], count: int) -> np
 
 
 def predict(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame: int = 1,
-            chunk: int = 256, memory: bool = True) -> np.ndarray:
+            chunk: int = 256) -> np.ndarray:
     """
     Let a network answer an episode from its first frame on, as on the robot.
 
-    :param chunk: Frames that are computed at once.
-    :param memory: Whether the network remembers earlier frames.
+    :param chunk: Frames that are computed together.
     :returns: (n, 2), -1 ... 1.
     """
     device = next(network.parameters()).device
@@ -293,39 +271,14 @@ def predict(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame
     with torch.inference_mode():
         for first in range(0, len(episode), chunk):
             pixels = torch.from_numpy(episode.pixels(slice(first, first + chunk))).to(device)
-            frames = scale(pixels)
-            if memory:
-                output, state = network(frames.unsqueeze(0), state, updates_per_frame)
-                found.append(output.squeeze(0))
-            else:
-                output, _ = network(frames.unsqueeze(1), network.initial_state(len(frames)),
-                                    updates_per_frame)
-                found.append(output.squeeze(1))
+            output, state = network(scale(pixels).unsqueeze(0), state, updates_per_frame)
+            found.append(output.squeeze(0))
     return torch.cat(found).float().cpu().numpy()
-
-
-def held_out_summary(held_out: Sequence[RecordedEpisode], learnt: Sequence[RecordedEpisode],
-                     scores: Mapping[str, float]) -> str:
-    """
-    Say how well a policy answers what it has not seen, or that this is not known.
-
-    :param scores: R2 of 'steering' and 'speed', where it is defined.
-    """
-    if not held_out:
-        return 'no recording was held out to measure how well it answers; see --held-out'
-    steering, speed = (f'{scores[name]:.3f}' if name in scores else 'unknown (it never varies)'
-                       for name in ('steering', 'speed'))
-    names = sorted({episode.name for episode in held_out})
-    said = ', '.join(names) if len(names) <= MOST_NAMES else f'{len(names)} recordings'
-    if {episode.name for episode in learnt} & set(names):
-        said = f'{len(held_out)} of the episodes of {said}'
-    return (f'R2 of the steering {steering}, of the speed {speed}, on '
-            f'{sum(map(len, held_out)):,} frames held out: {said}')
 
 
 def r2_score(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """
-    Return R2 of every output: 1 less the share of the variance that errors have.
+    Return R2 of every output: 1 minus the errors' share of the variance.
 
     :param targets: (N, outputs).
     :returns: (outputs,); NaN where the targets do not vary.

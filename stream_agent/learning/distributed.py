@@ -1,4 +1,4 @@
-"""The processes that torchrun started: which of them this is, and what they exchange."""
+"""The processes that torchrun started: which one this is, and what they exchange."""
 
 import atexit
 from collections.abc import Iterator
@@ -30,10 +30,10 @@ def world_size() -> int:
 
 def local_slice(count: int) -> slice:
     """
-    Return which of the items of a joint batch are this process's.
+    Return which items of a joint batch are this process's.
 
-    :raises DistributedError: If the processes would have different numbers of them; the mean over
-        the joint batch is the mean of theirs only if they have equally many.
+    :raises DistributedError: If processes would have different numbers of them: the mean over the
+        joint batch would not be the mean of theirs.
     """
     each, rest = divmod(count, world_size())
     if rest or not each:
@@ -47,8 +47,7 @@ def join(device: str) -> torch.device:
     """
     Join the other processes, if there are any; a second call changes nothing.
 
-    :param device: A torch device such as 'cpu' or 'cuda'; of several processes on 'cuda', each
-        takes a GPU of its own.
+    :param device: A torch device; of several processes on 'cuda', each takes a GPU of its own.
     :returns: The device of this process.
     :raises DistributedError: If there is no such device.
     """
@@ -57,17 +56,11 @@ def join(device: str) -> torch.device:
         if found.type == 'cuda':
             torch.cuda.set_device(found)
         with told_in_words():
-            # Gradients on GPUs go by nccl, all that lies in memory by gloo.
+            # Gradients on GPUs are exchanged by nccl, everything in main memory by gloo.
             distributed.init_process_group(
                 'cpu:gloo,cuda:nccl' if found.type == 'cuda' else 'gloo', timeout=TIMEOUT)
-        atexit.register(leave)
+        atexit.register(distributed.destroy_process_group)
     return found
-
-
-def leave() -> None:
-    """Leave the other processes."""
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def find_device(name: str) -> torch.device:
@@ -95,7 +88,7 @@ def find_device(name: str) -> torch.device:
 
 @contextmanager
 def told_in_words() -> Iterator[None]:
-    """Say in a sentence that another process is gone: gloo and nccl have no class for it."""
+    """Say in a sentence that another process is gone: gloo and nccl have no class for that."""
     try:
         yield
     except RuntimeError as error:

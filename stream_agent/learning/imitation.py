@@ -41,15 +41,15 @@ from torch import nn, Tensor
 
 class EpisodeLog(DriveLog):
     """
-    Puts together what a network saw and what the expert commands as its answer acts.
+    Pairs what a network saw with what the expert commands while its answer acts.
 
-    An answer to an image that is out later belongs to where the vehicle is by then, not to
-    where it was: between two images the expert's commands are interpolated.
+    An answer that is out after its image belongs to where the vehicle is by then: between two
+    images, the expert's commands are interpolated.
 
     :param driver: Whose input is learned from.
     :param index: Of the vehicle in the driver's batch.
     :param aim: As for ``Collector``.
-    :param finished: Gets the episode that a departure ends.
+    :param finished: Gets the episodes that departures end.
     """
 
     def __init__(self, driver: NetworkDriver, index: int, limits: CommandScale, aim: float,
@@ -86,13 +86,12 @@ class Collector:
     """
     Drives courses side by side, new ones every time.
 
-    :param settings: The simulator's settings; every course differs.
     :param environments: Courses driven at the same time.
     :param frames: Frames taken on each.
     :param updates_per_frame: Update steps for which every image is held.
     :param timeline: When images are taken and answered; every image, immediately, if None.
-    :param aim: Seconds after an answer is out for whose instant it should be right, such as half
-        the time that it will be in force.
+    :param aim: Seconds after an answer is out at which it should be right, such as half the time
+        that it will be in force.
     :param handover: Seconds that the expert drives after a start, until a late network knows
         where it is.
     :param most_delay: Longest delay of the actuators [s]; each course draws one, from 0 on.
@@ -116,7 +115,7 @@ class Collector:
         """
         Drive new courses and keep every frame taken, with the expert's answer to it.
 
-        :param network: Sees every frame taken; put into evaluation mode.
+        :param network: Put into evaluation mode.
         :param generator: Of courses, places and disturbances, and of nothing else.
         :returns: What was driven, and how many times the lane was left.
         """
@@ -143,7 +142,7 @@ class Collector:
 
     def _place(self, environment: DrivingEnvironment, generator: np.random.Generator
                ) -> dict[str, float]:
-        """Draw a place somewhere on the course, a bit off the middle."""
+        """Draw a place anywhere on the course, a bit off the middle."""
         return {'arc_length': generator.uniform(0.0, environment.course.length),
                 'lateral': generator.uniform(-0.12, 0.12),
                 'heading': generator.uniform(-0.25, 0.25),
@@ -152,11 +151,10 @@ class Collector:
 
 def pack_episodes(episodes: Sequence[Episode], departures: int) -> bytes:
     """Return a round as the bytes of a safetensors file."""
-    episodes = [episode for episode in episodes if len(episode)]
-    parts = {'pixels': np.concatenate([np.stack(episode.pixels) for episode in episodes]),
-             'targets': np.concatenate([np.array(episode.targets, np.float32)
-                                        for episode in episodes]),
-             'lengths': np.array([len(episode) for episode in episodes])}
+    kept = [episode for episode in episodes if len(episode)]
+    parts = {'pixels': np.concatenate([each.pixels for each in kept]),
+             'targets': np.concatenate([each.targets for each in kept], dtype=np.float32),
+             'lengths': np.array(list(map(len, kept)))}
     return pack({name: torch.from_numpy(part) for name, part in parts.items()},
                 {'departures': departures})
 
@@ -184,10 +182,10 @@ def lengthened(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern
 
 def filled(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern) -> ImitationSchedule:
     """
-    Return a schedule in which the oldest information is there, and in memory, before any loss.
+    Return a schedule in which the oldest information has reached the memory before any loss.
 
-    The memory of layers that take turns has a step in a round only. Frames are those that are
-    taken, so neither the lateness of answers nor images that are dropped make windows longer.
+    The memory of layers that take turns has one step in a round. Only frames that are taken
+    count, so neither late answers nor dropped images make windows longer.
     """
     updates = schedule.updates_per_frame
     burn_in = (information_ages(graph, pattern).oldest // updates
@@ -202,15 +200,14 @@ USUAL_FAN_IN = 256
 
 class Imitation(DrivingLearner):
     """
-    One training: drive, learn, and again.
+    One training, whose rounds are a drive and gradient steps each.
 
     Process 0 drives and sends the others what was driven; with a folder, every round is kept
     there, so that a resumed training does not drive it again.
 
     :param network: Trained in place.
-    :param collector: Lets the network drive.
     :param folder: Of the rounds; None to keep none.
-    :param compute_model: Of which the collector's timeline is; None if nothing is emulated.
+    :param compute_model: Source of the collector's timeline; None if nothing is emulated.
     """
 
     def __init__(self, network: RolloutNetwork, collector: Collector, schedule: ImitationSchedule,
@@ -224,33 +221,25 @@ class Imitation(DrivingLearner):
         share = distributed.local_slice(schedule.batch)
         self.frames_per_step = (share.stop - share.start) * schedule.window
         self.episodes = Episodes(schedule.window)
-        self._collector = collector
-        self._schedule = schedule
-        self._seed = seed
-        self._folder = folder
-        self._compute_model = compute_model
+        self._schedule, self._seed, self._folder = schedule, seed, folder
+        self._collector, self._compute_model = collector, compute_model
         self._departures: list[int] = []
 
     def prepare(self, step: int) -> None:
-        """Drive, if a round begins."""
-        while len(self._departures) < self._schedule.rounds_before(step):
-            self._drive(len(self._departures))
+        while (round_ := len(self._departures)) < self._schedule.rounds_before(step):
+            data = None
+            if distributed.rank() == 0:
+                # A simulator gives one frame at a time, for which no GPU is needed.
+                network = copy.deepcopy(self.network).cpu()
+                data = pack_episodes(*self._collector.collect(
+                    network, round_ == 0, np.random.default_rng([self._seed, 0, round_])))
+                if self._folder:
+                    write_whole(self._path(round_), data)
+            self._keep(distributed.broadcast_bytes(data))
 
-    def _drive(self, round_: int) -> None:
-        """Drive new courses, the first time by the expert, and keep what was driven."""
-        data = None
-        if distributed.rank() == 0:
-            # A simulator gives one frame at a time, which no GPU is needed for.
-            network = copy.deepcopy(self.network).cpu()
-            episodes, departures = self._collector.collect(
-                network, round_ == 0, np.random.default_rng([self._seed, 0, round_]))
-            data = pack_episodes(episodes, departures)
-            if self._folder:
-                write_whole(self._path(round_), data)
-        self._keep(*unpack_episodes(distributed.broadcast_bytes(data)))
-
-    def _keep(self, episodes: Sequence[Episode], departures: int) -> None:
+    def _keep(self, data: bytes) -> None:
         """Learn from a round's episodes from now on."""
+        episodes, departures = unpack_episodes(data)
         for episode in episodes:
             self.episodes.add(episode)
         self._departures.append(departures)
@@ -259,7 +248,6 @@ class Imitation(DrivingLearner):
         return self._folder / f'{self.label}.round{round_ + 1}.safetensors'
 
     def loss(self, step: int) -> Tensor:
-        """Return the loss of random windows of all rounds so far."""
         schedule = self._schedule
         own = distributed.local_slice(schedule.batch)
         pixels, targets = (torch.from_numpy(part[own]).to(self.device)
@@ -270,76 +258,61 @@ class Imitation(DrivingLearner):
         return imitation_loss(outputs.float(), targets, schedule.burn_in)
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
-        """Return every weight with a rate that fits its number of inputs."""
-        return learning_rates(self.network, rate)
+        """
+        Give every weight its rate: with Adam, a sum over many inputs moves by their number.
+
+        Yang et al.: Tensor programs V, NeurIPS 2021: rates of matrices fall with their fan-in.
+
+        :param rate: Of weights with up to ``USUAL_FAN_IN`` inputs a feature.
+        """
+        groups: dict[float, list[Tensor]] = {}
+        for weight in self.network.parameters():
+            own = rate * min(1.0, USUAL_FAN_IN / max(1, weight[0].numel()))
+            groups.setdefault(own, []).append(weight)
+        return [{'params': weights, 'lr': own} for own, weights in groups.items()]
 
     def figures(self) -> dict[str, Any]:
-        """Return the rounds and frames so far, and the departures of the last round."""
         return {'round': len(self._departures), 'frames': self.episodes.frames,
                 'departures': self._departures[-1]}
 
     def provenance(self) -> dict[str, Any]:
-        """Return the schedule, how many frames were driven, and under which timing."""
-        told = {'schedule': asdict(self._schedule), 'frames': self.episodes.frames,
-                'steering': 'yaw rate'}
+        collector = self._collector
+        about = {'schedule': asdict(self._schedule), 'frames': self.episodes.frames,
+                 'steering': 'yaw rate'}
         if self._compute_model:
-            collector = self._collector
-            told['emulated'] = {'computer': str(self._compute_model), 'aim': collector.aim,
-                                'handover': collector.handover, **asdict(collector.timeline)}
-        return told
+            about['emulated'] = {'computer': str(self._compute_model), 'aim': collector.aim,
+                                 'handover': collector.handover, **asdict(collector.timeline)}
+        return about
 
     def initial_settings(self) -> dict[str, Any]:
-        """Return what is driven and learnt, and by which network."""
-        network = self.network
-        # The computer comes first, as the differences that follow from it are no options.
+        # The computer comes first: what follows from it is not an option.
         return {'computer': self._compute_model and str(self._compute_model),
-                **asdict(self._schedule),
-                'graph': graph_to_data(network.graph), 'pattern': streaming_edges(network.pattern),
+                **asdict(self._schedule), 'graph': graph_to_data(self.network.graph),
+                'pattern': streaming_edges(self.network.pattern),
                 'simulator': asdict(self._collector)}
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:
-        """Return how many rounds were driven; the folder holds them."""
+        # The rounds themselves are in the folder.
         return {}, {'rounds': len(self._departures)}
 
     def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
-        """
-        Read the rounds that were driven.
-
-        :raises ResumeError: If one of them is missing or damaged.
-        """
         for round_ in range(data['rounds']):
             path = self._path(round_)
             packed = distributed.broadcast_file(path)
             try:
                 if packed is None:
                     raise ValueError('the file is missing')
-                self._keep(*unpack_episodes(packed))
+                self._keep(packed)
             except (KeyError, SafetensorError, TypeError, ValueError) as error:
                 raise ResumeError(f'{path}: the episodes of a round cannot be read ({error}); to '
                                   'start anew, add --fresh') from None
-
-
-def learning_rates(network: RolloutNetwork, base: float) -> list[dict[str, Any]]:
-    """
-    Give every weight its rate: with Adam, a sum over many inputs moves by their number.
-
-    Yang et al.: Tensor programs V, NeurIPS 2021: rates of matrices fall with their fan-in.
-
-    :param base: Rate up to ``USUAL_FAN_IN`` inputs a feature.
-    """
-    groups: dict[float, list[Tensor]] = {}
-    for weight in network.parameters():
-        rate = base * min(1.0, USUAL_FAN_IN / max(1, weight[0].numel()))
-        groups.setdefault(rate, []).append(weight)
-    return [{'params': weights, 'lr': rate} for rate, weights in groups.items()]
 
 
 def imitation_loss(outputs: Tensor, targets: Tensor, burn_in: int) -> Tensor:
     """
     Return the mean over output frames of the single-frame loss (SR18, section "Training").
 
-    :param outputs: (B, T, 2), -1 ... 1.
-    :param targets: (B, T, 2).
+    :param outputs: (B, T, 2), -1 ... 1, as targets are.
     :param burn_in: Frames at the start that are left out.
     """
     return nn.functional.smooth_l1_loss(outputs[:, burn_in:], targets[:, burn_in:], beta=0.1)

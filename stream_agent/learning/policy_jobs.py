@@ -27,8 +27,7 @@ from stream_agent.network.checkpoint import CommandScale, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import allow_transforms
-from stream_agent.recordings.alignment import Alignment, Span
-from stream_agent.recordings.cache import CachedRecording
+from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.theory.graph import GraphSpec
@@ -36,8 +35,8 @@ from stream_agent.theory.patterns import (
     newest_image_pattern, pattern_from_streams, sequential_pattern)
 import torch
 
-# Times as long as other drives: the expert has the wheel for a part of them, and a slow computer
-# takes a part of the images. All drive as long, whatever they take.
+# Emulated drives are this many times as long as others: the expert drives a part of them, and a
+# slow computer takes only a part of the images. All last equally long, whatever they take.
 EMULATED_DRIVES = 3
 
 
@@ -46,8 +45,7 @@ class FromExpert:
     """
     Learns in the simulator, from what the expert would do.
 
-    :param simulation: The camera and the vehicle.
-    :param robot: What they are called; empty for the usual ones.
+    :param robot: Name of the camera and vehicle simulated; empty for the usual ones.
     :param computer: Under whose timing the policy drives; None if it takes no time.
     """
 
@@ -58,11 +56,7 @@ class FromExpert:
     crop: FrameCrop = SIMULATOR_CROP
 
     def timing_of(self, label: str, graph: GraphSpec, pattern: dict) -> EmulatedTiming | None:
-        """
-        Return when a policy answers; None if nothing is emulated.
-
-        :raises ValueError: If it cannot run on the computer to emulate.
-        """
+        """Return when a policy answers; None if no computer is emulated."""
         if self.computer is None:
             return None
         rollout = EmulatedRollout(label, graph, pattern, self.schedule.updates_per_frame)
@@ -74,17 +68,21 @@ class FromExpert:
         Return what trains a network.
 
         :param folder: Of the rounds that were driven; None to keep none.
-        :raises ValueError: If the network cannot run on the computer to emulate.
+        :raises TimingError: If the network cannot run on the emulated computer.
         """
         graph, pattern, simulation = network.graph, network.pattern, self.simulation
-        schedule = replace(self.schedule, frames=frames_for(simulation, self.schedule.frames))
+        # A slower robot drives more frames, to come as far.
+        slower = max(1.0, SimulationSettings().target_speed / simulation.target_speed)
+        schedule = replace(self.schedule, frames=round(self.schedule.frames * slower))
         timing = self.timing_of(label, graph, pattern)
         emulated = {}
         if timing:
             seconds = EMULATED_DRIVES * schedule.frames * simulation.period
             schedule = filled(replace(schedule, frames=timing.timeline.images_within(seconds)),
                               graph, pattern)
-            emulated = {'timeline': timing.timeline, 'aim': timing.aim, 'handover': HANDOVER}
+            # Answers are right for the middle of the time that they are in force.
+            emulated = {'timeline': timing.timeline, 'aim': 0.5 / timing.figures.rate,
+                        'handover': HANDOVER}
         else:
             schedule = lengthened(schedule, graph, pattern)
         collector = Collector(
@@ -100,18 +98,13 @@ def preprocessing_of(network: RolloutNetwork, crop: FrameCrop) -> Preprocessing:
 
 def limits_for(simulation: SimulationSettings) -> CommandScale:
     """
-    Return the largest commands of a policy: a quarter more speed than the expert's.
+    Return the largest commands of a policy, of which it learns shares.
 
-    The yaw rate is what steering needs at that speed; commands are learnt as shares of these.
+    The speed is a quarter above the expert's, the yaw rate what steering needs at that speed.
     """
     return CommandScale(max_speed=simulation.target_speed / 0.8,
                         max_yaw_rate=min(simulation.max_yaw_rate / 0.75,
                                          2.5 * simulation.target_speed))
-
-
-def frames_for(simulation: SimulationSettings, usual: int) -> int:
-    """Return how many frames a robot drives at a time, more where it is slower, to come as far."""
-    return round(usual * max(1.0, SimulationSettings().target_speed / simulation.target_speed))
 
 
 @dataclass(frozen=True)
@@ -127,16 +120,17 @@ class FromRecordings:
 
     def learner(self, network: RolloutNetwork, label: str, seed: int, folder: Path | None = None
                 ) -> CloningLearner:
-        """
-        Return what trains a network, and say what the recordings hold.
-
-        :raises BadRecordingError: If a recording cannot be used.
-        """
+        """Return what trains a network, and say what the recordings hold."""
         preprocessing, chosen = preprocessing_of(network, self.crop), self.chosen
         recordings = decoded_recordings(chosen.bag, self.reading, preprocessing,
                                         chosen.cache or usual_cache())
         found = cut_recordings(recordings, self.alignment)
-        tell(recordings, found)
+        for recording in recordings:
+            if recording.left_out:
+                print(recording.summary())
+        frames = sum(len(span.frames) for _, span in found)
+        print(f'{frames:,} frames with a command in {len(found)} episodes of {len(recordings)} '
+              'recordings')
         least = limits_of(found)
         limits = CommandScale(chosen.max_speed or least.max_speed,
                               chosen.max_yaw_rate or least.max_yaw_rate)
@@ -145,7 +139,7 @@ class FromRecordings:
         return CloningLearner(
             network, preprocessing, limits, episodes, self.schedule,
             self.augmentation if chosen.augmentation else None, seed, label, held_out,
-            recordings[0].steering)
+            recordings[0].commands.steering)
 
 
 def usual_cache() -> Path:
@@ -153,23 +147,12 @@ def usual_cache() -> Path:
     return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'stream_agent'
 
 
-def tell(recordings: Sequence[CachedRecording], found: Sequence[tuple[CachedRecording, Span]]
-         ) -> None:
-    """Say what the recordings hold; those of which something is left out have a line each."""
-    for recording in recordings:
-        if recording.left_out:
-            print(recording.summary())
-    frames = sum(len(span.frames) for _, span in found)
-    print(f'{frames:,} frames with a command in {len(found)} episodes of {len(recordings)} '
-          'recordings')
-
-
 def split(episodes: Sequence[RecordedEpisode], share: float
           ) -> tuple[list[RecordedEpisode], list[RecordedEpisode]]:
     """
     Divide into what is learnt from and what is held out, by recordings or else by episodes.
 
-    :raises ValueError: If there are too few even of the latter.
+    :raises ValueError: If there is only one episode.
     """
     if not share:
         return list(episodes), []
@@ -180,8 +163,7 @@ def split(episodes: Sequence[RecordedEpisode], share: float
     if len(set(names)) < 2:
         raise ValueError('there is only one episode, so nothing can be held out; give more '
                          'recordings, or --held-out 0')
-    folds = assign_folds(names, [len(episode) for episode in episodes],
-                         min(count, len(set(names))))
+    folds = assign_folds(names, list(map(len, episodes)), min(count, len(set(names))))
     return ([episode for episode, fold in zip(episodes, folds) if fold],
             [episode for episode, fold in zip(episodes, folds) if not fold])
 
@@ -193,10 +175,8 @@ class PolicyJob:
 
     :param graph: File of the graph.
     :param pattern: As ``pattern_of`` takes it.
-    :param label: What the policy is called.
-    :param source: What it learns from.
     :param output: Folder of the policies.
-    :param trainer: But for what the learner knows: gradient steps and learning rate.
+    :param trainer: Gradient steps and learning rate are the learner's instead.
     :param allow: Names of the transforms from outside that the graph may import.
     """
 
@@ -210,12 +190,12 @@ class PolicyJob:
 
     @property
     def name(self) -> str:
-        """Of the files."""
+        """Name of the files."""
         return f'{self.graph.stem}_{self.label}'
 
     @property
     def folder(self) -> Path:
-        """Where what a stopped training resumes from lies, apart from the policies."""
+        """Folder of what a stopped training resumes from, apart from the policies."""
         return self.output / f'{self.name}.unfinished'
 
 
@@ -223,7 +203,7 @@ class Result(NamedTuple):
     """
     What became of a job.
 
-    :param path: The policy.
+    :param path: The policy's file.
     :param steps: Gradient steps of the whole training.
     :param verdict: How good the policy is; empty if that is not known.
     """
@@ -236,7 +216,7 @@ class Result(NamedTuple):
 
 def pattern_of(graph: GraphSpec, name: str) -> dict[tuple[str, str], int]:
     """
-    Return the pattern that a name on the command line stands for.
+    Return the pattern that a name on the command line means.
 
     :param name: 'streaming' or 'newest-image' (edges that leave the image are R = 0),
         'sequential', or the edges that stream, as 'a->b,b->b'.
@@ -249,28 +229,24 @@ def pattern_of(graph: GraphSpec, name: str) -> dict[tuple[str, str], int]:
 
 
 def train(job: PolicyJob) -> Result:
-    """Train one policy, from where an earlier training of it was stopped, and write it."""
+    """Train one policy, from where an earlier training of it stopped, and write it."""
     torch.set_num_threads(1)
     torch.manual_seed(job.trainer.seed)
     allow_transforms(job.allow)
     graph = load_graph(job.graph)
     network = RolloutNetwork(graph, pattern_of(graph, job.pattern))
-    check_command(network)
+    output = network.graph.output
+    if network.shapes[output] != (2,):
+        raise ValueError(f"the output '{output}' has the shape {list(network.shapes[output])}; a "
+                         'policy that drives gives [2]: speed, yaw rate')
     learner = job.source.learner(network, job.label, job.trainer.seed, job.folder)
     options = replace(job.trainer, steps=learner.steps, learning_rate=learner.learning_rate)
     outcome = Trainer(learner, options, job.folder).run()
-    path, verdict = write_policy(job, learner, outcome)
-    return Result(path, outcome, learner.steps, verdict)
+    return write_policy(job, learner, outcome)
 
 
-def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutcome
-                 ) -> tuple[Path, str]:
-    """
-    Write the policy as it is now.
-
-    :returns: Its file, where one that was stopped replaces none that was finished; and how good
-        it is.
-    """
+def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutcome) -> Result:
+    """Write the policy as it is; one that was stopped does not replace one that was finished."""
     path = job.output / f'{job.name}.safetensors'
     stopped = path.with_suffix('.stopped.safetensors')
     verdict = ''
@@ -289,38 +265,24 @@ def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutco
                            training, learner.updates_per_frame))
         if outcome.finished:
             stopped.unlink(missing_ok=True)
-    return path if outcome.finished else stopped, verdict
-
-
-def check_command(network: RolloutNetwork) -> None:
-    """Refuse a network whose output is no command."""
-    output = network.graph.output
-    if network.shapes[output] != (2,):
-        raise ValueError(f"the output '{output}' has the shape {list(network.shapes[output])}; a "
-                         'policy that drives gives [2]: speed, yaw rate')
-
-
-def check_timings(jobs: Sequence[PolicyJob]) -> None:
-    """Refuse a pattern that cannot run on the computer to emulate before any is trained."""
-    for job in jobs:
-        if isinstance(job.source, FromExpert) and job.source.computer:
-            allow_transforms(job.allow)
-            graph = load_graph(job.graph)
-            job.source.timing_of(job.label, graph, pattern_of(graph, job.pattern))
+    return Result(path if outcome.finished else stopped, outcome, learner.steps, verdict)
 
 
 def train_all(jobs: Sequence[PolicyJob], workers: int, fresh: bool = False
               ) -> list[Result | None]:
     """
-    Train every pattern for itself, side by side where there are cores.
-
-    With torchrun, all processes train one after the other together.
+    Train the policies side by side; with torchrun, all processes train one after the other.
 
     :param workers: Policies to train side by side.
     :param fresh: Start anew, even if an earlier training could be resumed.
     :returns: What became of the jobs; None for those not started before a stop.
+    :raises TimingError: If a policy cannot run on the emulated computer, before any is trained.
     """
-    check_timings(jobs)
+    for job in jobs:
+        if isinstance(job.source, FromExpert) and job.source.computer:
+            allow_transforms(job.allow)
+            graph = load_graph(job.graph)
+            job.source.timing_of(job.label, graph, pattern_of(graph, job.pattern))
     if fresh and distributed.rank() == 0:
         remove_unfinished(jobs)
     if len(jobs) > 1 and distributed.world_size() == 1:
@@ -333,7 +295,7 @@ def train_all(jobs: Sequence[PolicyJob], workers: int, fresh: bool = False
 
 
 def remove_unfinished(jobs: Sequence[PolicyJob]) -> None:
-    """Remove what stopped trainings would go on from."""
+    """Remove what stopped trainings would resume from."""
     for job in jobs:
         if job.folder.exists():
             shutil.rmtree(job.folder)

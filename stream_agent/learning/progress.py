@@ -1,6 +1,7 @@
-"""What a training shows while it runs: a line of the terminal, and curves in TensorBoard."""
+"""What a running training shows (a terminal line, curves in TensorBoard), and what stops it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 import multiprocessing
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -19,27 +20,33 @@ class ProgressError(ValueError):
     """Progress that cannot be shown; the message says what to do."""
 
 
-class Progress:
+class Progress(AbstractContextManager):
     """
-    Shows the loss, frames/s, the time left, and what else there is.
+    Shows the loss, frames/s, the time left, and a learner's figures.
 
-    :param first: The gradient step that comes first, after a training was resumed.
+    :param first: The first gradient step, where a training was resumed; earlier curves of it are
+        cut off there.
     :param frames: Frames in a gradient step, of all processes together.
     :param position: Line of the terminal; None for none.
     :param tensorboard: Folder of the curves; None for none.
+    :raises ProgressError: If TensorBoard is not installed.
     """
 
     def __init__(self, label: str, first: int, steps: int, frames: int, position: int | None,
                  tensorboard: Path | None) -> None:
         self._bar = tqdm(total=steps, initial=first, desc=label, position=position, unit='step',
                          disable=position is None)
-        self._writer = open_writer(tensorboard / label, first) if tensorboard else None
+        self._writer = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise ProgressError('--tensorboard: TensorBoard is not installed; '
+                                    "pip install 'stream_agent[tensorboard]'") from None
+            self._writer = SummaryWriter(str(tensorboard / label), purge_step=first)
         self._frames = frames
         self._rate = 0.0
         self._since = (time.perf_counter(), first)
-
-    def __enter__(self) -> 'Progress':
-        return self
 
     def __exit__(self, *_) -> None:
         self._bar.close()
@@ -51,9 +58,13 @@ class Progress:
         Show one gradient step.
 
         :param step: From 0 on.
-        :param figures: By name, what else is shown; numbers have curves.
+        :param figures: What else is shown, by name; numbers have curves.
         """
-        self._count(step + 1)
+        start, first = self._since
+        now = time.perf_counter()
+        if now - start >= SECONDS_BETWEEN_RATES or not self._rate:
+            self._rate = (step + 1 - first) * self._frames / (now - start)
+            self._since = now, step + 1
         self._bar.set_postfix({'loss': f'{loss:.5f}', 'frames/s': f'{self._rate:.0f}', **figures},
                               refresh=False)
         self._bar.update()
@@ -62,39 +73,16 @@ class Progress:
                 if isinstance(value, (int, float)):
                     self._writer.add_scalar(name, value, step)
 
-    def _count(self, done: int) -> None:
-        """Find the frames per second now and then, over what came since the last time."""
-        start, first = self._since
-        now = time.perf_counter()
-        if now - start >= SECONDS_BETWEEN_RATES or not self._rate:
-            self._rate = (done - first) * self._frames / (now - start)
-            self._since = now, done
-
-
-def open_writer(folder: Path, first: int) -> Any:
-    """
-    Return TensorBoard's writer of curves.
-
-    :param first: Earlier curves in the folder are cut off at this step.
-    :raises ProgressError: If TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ProgressError('--tensorboard: TensorBoard is not installed; '
-                            "pip install 'stream_agent[tensorboard]'") from None
-    return SummaryWriter(str(folder), purge_step=first)
-
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# One Ctrl-C may come twice, from the terminal and from what started this process.
+# One Ctrl-C may arrive twice: from the terminal and from the process that started this one.
 SAME_REQUEST = 1.0
 
 _told: Event | None = None
 
 
 def listen_to(event: Event) -> None:
-    """Stop when the process that started this worker says so, and not by signals."""
+    """Stop when the process that started this worker says so, not by signals."""
     global _told
     _told = event
     for number in SIGNALS:
@@ -105,7 +93,7 @@ class StopRequests:
     """
     What asks a training to stop while it runs: Ctrl-C, SIGTERM, or the process that started it.
 
-    A second Ctrl-C ends a process immediately if it is the only one; others would wait for it.
+    A second Ctrl-C ends a process immediately if it is alone; others would wait for it.
     """
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 FORMAT = 'stream_agent resume 1'
+# Longer values are not printed.
 LONGEST_SHOWN = 60
 
 
@@ -21,11 +22,7 @@ class ResumeError(ValueError):
 
 
 class LearnerState(NamedTuple):
-    """
-    What a learner of one process needs to resume.
-
-    :param data: As JSON writes it.
-    """
+    """What a learner of one process needs to resume: tensors, and data as JSON writes it."""
 
     tensors: Mapping[str, Tensor]
     data: Any
@@ -35,9 +32,8 @@ class TrainingState(NamedTuple):
     """
     Where a training is between two gradient steps.
 
-    :param tensors: Weights and what the optimiser keeps, by names of the trainer's choice.
-    :param learner: What this process's learner needs.
-    :param numbers: JSON: what else the trainer needs.
+    :param tensors: Weights and what the optimiser keeps, by the trainer's names.
+    :param numbers: What else the trainer needs, as JSON.
     """
 
     tensors: Mapping[str, Tensor]
@@ -47,9 +43,9 @@ class TrainingState(NamedTuple):
 
 class ResumeFile:
     """
-    One training's file, shared by its processes: process 0 reads and writes it.
+    One training's file, which process 0 reads and writes for all its processes.
 
-    :param initial_settings: JSON: what must be the same for the training to resume.
+    :param initial_settings: What must be the same for the training to resume, as JSON.
     """
 
     def __init__(self, path: Path, initial_settings: Mapping[str, Any]) -> None:
@@ -57,7 +53,7 @@ class ResumeFile:
         self._initial_settings = json.loads(json.dumps(initial_settings, default=str))
 
     def write(self, state: TrainingState) -> None:
-        """Replace the file once the new one is whole; all processes have to call this."""
+        """Replace the file once the new one is whole; all processes need to call this."""
         parts = distributed.gathered(pack(state.learner.tensors, {'data': state.learner.data}))
         if distributed.rank():
             return
@@ -94,26 +90,21 @@ class ResumeFile:
                               f'it ({error}); to start anew, add --fresh') from None
 
     def _compare(self, then: Mapping[str, Any]) -> None:
-        """Refuse a training that was started with other options."""
+        """Refuse a training that began with other options."""
         now = self._initial_settings
         for name in {**then, **now}:
             if then.get(name) != now.get(name):
-                raise ResumeError(f'the training in it began with {difference(name, then, now)}; '
-                                  'give the same options as then to resume it')
+                one, other = (f'no {name}' if values.get(name) is None
+                              else f'{name} = {values[name]}' for values in (then, now))
+                what = (f'{one}, and this one has {other}'
+                        if max(len(one), len(other)) <= LONGEST_SHOWN else f'another {name}')
+                raise ResumeError(f'the training in it began with {what}; give the same options '
+                                  'as then to resume it')
 
     def remove(self) -> None:
         """Remove the file, if there is one."""
         if distributed.rank() == 0:
             self.path.unlink(missing_ok=True)
-
-
-def difference(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say what is different; values only if they are short enough to read."""
-    shown = [f'no {name}' if values.get(name) is None else f'{name} = {values[name]}'
-             for values in (then, now)]
-    if max(map(len, shown)) > LONGEST_SHOWN:
-        return f'another {name}'
-    return f'{shown[0]}, and this one has {shown[1]}'
 
 
 def write_whole(path: Path, data: bytes) -> None:

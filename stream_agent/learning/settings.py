@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_agent.bounded_settings import (
-    check, choice, file_path, free_text, quantity, SettingsError, several)
+    BoundedSettings, choice, file_path, free_text, quantity, SettingsError, several)
 import torch
 
 OPTIMISERS = {'adamw': torch.optim.AdamW, 'rmsprop': torch.optim.RMSprop}
@@ -21,7 +21,7 @@ MOST = 10**6
 
 
 class TrainingError(ValueError):
-    """A training that cannot begin or resume; the message says why and what to do."""
+    """A training that cannot start or resume; the message says why and what to do."""
 
 
 def learning_rate(default: float) -> Any:
@@ -41,23 +41,22 @@ def updates_per_frame() -> Any:
 
 
 @dataclass(frozen=True)
-class TrainerOptions:
+class TrainerOptions(BoundedSettings):
     """
     How a learner is trained.
 
     :param steps: Gradient steps.
     :param position: Line of the terminal for the progress.
     :param quiet: Show no progress.
-    :raises SettingsError: If there is no such choice, or a number is out of range.
     """
 
     steps: int
     learning_rate: float = learning_rate(1e-3)
-    optimiser: str = choice('adamw', 'what takes the gradient steps', tuple(OPTIMISERS))
-    decay: str = choice('cosine', 'the learning rate falls to zero by half a cosine, or not at '
-                        'all', tuple(DECAYS))
+    optimiser: str = choice('adamw', 'of the gradient steps', tuple(OPTIMISERS))
+    decay: str = choice('cosine', 'the learning rate falls to zero by half a cosine, or stays',
+                        tuple(DECAYS))
     clip: float = quantity(1.0, '', 0.0, 1e9, 'largest norm of the gradient; 0: any')
-    seed: int = quantity(1, '', 0, 2**63 - 1, 'of weights and of all that is drawn')
+    seed: int = quantity(1, '', 0, 2**63 - 1, 'of the weights and of everything drawn at random')
     device: str = free_text('cpu', "torch device: 'cpu', or 'cuda', of which every process "
                             'of torchrun takes one', 'DEVICE')
     precision: str = choice('float32', 'of the forward pass; weights stay in float32',
@@ -71,19 +70,13 @@ class TrainerOptions:
     position: int = 0
     quiet: bool = False
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 @dataclass(frozen=True)
-class FrameCrop:
+class FrameCrop(BoundedSettings):
     """What is cut off from every image before a network sees it."""
 
     crop_top: float = quantity(0.0, '', 0.0, 0.99, "share of the image's rows cut off above")
     crop_bottom: float = quantity(0.0, '', 0.0, 0.99, "share of the image's rows cut off below")
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 #: Above the road, where the simulator's camera sees nothing that helps to steer.
@@ -91,12 +84,8 @@ SIMULATOR_CROP = FrameCrop(crop_top=0.25)
 
 
 @dataclass(frozen=True)
-class ImitationSchedule:
-    """
-    How long and on what a policy learns from the expert in the simulator.
-
-    :raises SettingsError: If a number is outside its range.
-    """
+class ImitationSchedule(BoundedSettings):
+    """How long and on what a policy learns from the expert in the simulator."""
 
     rounds: int = quantity(12, '', 1, 10_000, 'times that the policy drives and then learns; the '
                            'expert drives the first')
@@ -105,7 +94,7 @@ class ImitationSchedule:
     frames: int = quantity(160, '', 1, MOST, 'frames driven per course and round, more by a '
                            'robot slower than the usual one')
     updates: int = quantity(60, '', 0, MOST, 'gradient steps after each round')
-    last_updates: int = quantity(240, '', 0, MOST, 'gradient steps after the last round, more')
+    last_updates: int = quantity(240, '', 0, MOST, 'further gradient steps after the last round')
     batch: int = quantity(16, '', 1, 100_000, 'windows in a gradient step')
     window: int = window(24)
     burn_in: int = quantity(8, 'frames', 0, 100_000, "frames at a window's start that fill "
@@ -114,7 +103,7 @@ class ImitationSchedule:
     updates_per_frame: int = updates_per_frame()
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if self.burn_in >= self.window:
             raise SettingsError(f'burn_in is {self.burn_in} and window {self.window}, which '
                                 'leaves no frame with a loss; set burn_in below window')
@@ -130,15 +119,10 @@ class ImitationSchedule:
 
 
 @dataclass(frozen=True)
-class CloningSchedule:
-    """
-    How long and on what a policy learns from recordings.
+class CloningSchedule(BoundedSettings):
+    """How long and on what a policy learns from recordings."""
 
-    :raises SettingsError: If a number is outside its range.
-    """
-
-    epochs: float = quantity(20.0, '', 0.0, MOST, 'times that as many frames are seen as there '
-                             'are')
+    epochs: float = quantity(20.0, '', 0.0, MOST, 'passes over the frames')
     streams: int = quantity(32, '', 1, 100_000, 'episodes walked through side by side')
     window: int = window(8)
     learning_rate: float = learning_rate(1e-3)
@@ -147,21 +131,14 @@ class CloningSchedule:
         option='loss_weights')
     updates_per_frame: int = updates_per_frame()
 
-    def __post_init__(self) -> None:
-        check(self)
-
     def steps(self, frames: int) -> int:
         """Return the gradient steps for so many frames."""
         return max(1, math.ceil(self.epochs * frames / (self.streams * self.window)))
 
 
 @dataclass(frozen=True)
-class RecordingsChoice:
-    """
-    Which recordings a policy learns from, and what of them it does not see.
-
-    :raises SettingsError: If a number is outside its range.
-    """
+class RecordingsChoice(BoundedSettings):
+    """Which recordings a policy learns from, and what of them it does not see."""
 
     bag: tuple[Path, ...] = several(
         (), 'learn from recordings instead of the simulator: rosbag2 recordings, DonkeyCar tubs, '
@@ -170,14 +147,11 @@ class RecordingsChoice:
         None, 'folder of decoded frames; without it, stream_agent in $XDG_CACHE_HOME or ~/.cache',
         'DIR')
     max_speed: float = quantity(
-        0.0, '', 0.0, 1e6, 'speed of the output 1; 0: the largest recorded')
+        0.0, '', 0.0, 1e6, 'speed at an output of 1; 0: the largest recorded')
     max_yaw_rate: float = quantity(
-        0.0, '', 0.0, 1e6, 'yaw rate, or whatever steers, of the output 1; 0: the largest '
+        0.0, '', 0.0, 1e6, 'yaw rate, or what else steers, at an output of 1; 0: the largest '
         'recorded')
     held_out: float = quantity(
         0.2, '', 0.0, 0.5, 'share of the frames, held out by whole recordings (or episodes, if '
         'there are too few) to tell how good the policy is')
     augmentation: bool = choice(True, 'change brightness, contrast and sides at random')
-
-    def __post_init__(self) -> None:
-        check(self)

@@ -1,4 +1,4 @@
-"""The loop of every training: gradient steps that several processes may share, and resume."""
+"""The loop of every training: gradient steps, shared by several processes, that resume."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -29,11 +29,11 @@ class Learner(ABC):
     """
     What is trained: a network, and the loss of every gradient step.
 
-    :ivar label: Shown, and names the files.
+    :ivar label: Shown, and in the files' names.
     :ivar frames_per_step: Frames in a gradient step, of this process.
-    :ivar device: Where the network is; the trainer sets it.
+    :ivar device: Where the network is; set by the trainer.
     :ivar segment: Frames of a window whose values are kept for the gradients at a time; None for
-        all. The trainer sets it, too.
+        all. Set by the trainer.
     """
 
     network: nn.Module
@@ -47,7 +47,7 @@ class Learner(ABC):
         """
         Return the mean over this process's share of a gradient step's joint batch.
 
-        What is drawn must depend on seed and step only, and all processes have to draw the same
+        What is drawn must depend only on seed and step, and all processes need to draw the same
         joint batch, of which each takes ``distributed.local_slice``.
 
         :param step: From 0 on.
@@ -66,7 +66,7 @@ class Learner(ABC):
         return {}
 
     def initial_settings(self) -> dict[str, Any]:
-        """Return as JSON what a training must have been started with to be resumed."""
+        """Return as JSON what must be the same for a training to be resumed."""
         return {}
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:
@@ -98,12 +98,12 @@ class DrivingLearner(Learner):
         """Return as JSON what the policy's file says about how its weights were trained."""
 
     def verdict(self, provenance: dict[str, Any]) -> str:
-        """Say by the provenance how good the policy is; empty if that is not known."""
+        """Say by the provenance how good the policy is; empty if unknown."""
         return ''
 
 
-# Of <malloc.h>: above what size free memory at the heap's end goes back to the system, -1 for
-# never; and how many pieces, large ones, may be mapped anew each time.
+# From <malloc.h>: size from which free memory at the heap's end returns to the system, -1 for
+# never; and how many large pieces may each be mapped anew.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 NEVER, NONE = -1, 0
 
@@ -115,7 +115,7 @@ def keep_freed_memory() -> bool:
     The system clears every page that it hands out, and a window of large feature maps is tens of
     thousands of pages.
 
-    :returns: Whether the C library, glibc, could be told so.
+    :returns: Whether the C library, glibc, accepted that.
     """
     if not sys.platform.startswith('linux'):
         return False
@@ -133,10 +133,10 @@ class TrainingOutcome:
     """
     How a training went.
 
-    :param finished: Whether it took all of its steps; it was told to stop otherwise.
-    :param step: Gradient steps taken, those before it was resumed included.
+    :param finished: Whether it took all of its steps; otherwise it was told to stop.
+    :param step: Gradient steps taken, including those before it was resumed.
     :param losses: Of every gradient step, over the joint batch.
-    :param seconds: That it took, without those between being stopped and resumed.
+    :param seconds: Without the time between being stopped and resumed.
     """
 
     finished: bool
@@ -146,7 +146,7 @@ class TrainingOutcome:
 
 
 class LossOf(nn.Module):
-    """A learner's loss as a forward pass, which is what gradients are exchanged after."""
+    """A learner's loss as a forward pass, after which gradients are exchanged."""
 
     def __init__(self, learner: Learner) -> None:
         super().__init__()
@@ -154,17 +154,16 @@ class LossOf(nn.Module):
         self._learner = learner
 
     def forward(self, step: int) -> Tensor:
-        """Return the loss of a gradient step."""
         return self._learner.loss(step).float()
 
 
 class Trainer:
     """
-    Takes gradient steps until there are enough of them or someone asks to stop.
+    Takes gradient steps until there are enough of them or it is asked to stop.
 
     With torchrun, every process has a trainer of its own, and all of them take the same steps
     on the mean gradient. The same options give the same losses and weights; on one CPU thread
-    bit by bit, also if the training was stopped and resumed in between.
+    bit by bit, even if the training was stopped and resumed in between.
 
     :param folder: Of the file to resume from, ``LABEL.resume.safetensors``; None for no file.
     """
@@ -193,7 +192,7 @@ class Trainer:
 
     def run(self, report: Callable[[int, float], None] | None = None) -> TrainingOutcome:
         """
-        Train; resume from the file if there is one, and write it now and then and at the end.
+        Train; resume from the file if there is one, and write it regularly and at the end.
 
         :param report: Called by process 0 after every gradient step, with step and loss.
         :raises ResumeError: If there is a file from which the training cannot resume.
@@ -209,7 +208,7 @@ class Trainer:
                 step = len(self._losses)
                 loss = self._take(step)
                 due = time.perf_counter() - saved >= self.options.save_every
-                # Clocks and Ctrl-C may differ between processes; they have to act as one.
+                # Clocks and Ctrl-C may differ between processes, which need to act as one.
                 total, stopped, due = distributed.summed([loss, stop.requested, due])
                 self._losses.append(self._checked(total / distributed.world_size()))
                 if distributed.rank() == 0:
@@ -225,7 +224,7 @@ class Trainer:
                                list(self._losses), self._earlier + seconds)
 
     def discard(self) -> None:
-        """Remove the file to resume from: what was trained is kept elsewhere now."""
+        """Remove the file to resume from: what was trained is now kept elsewhere."""
         if self._file:
             self._file.remove()
 
@@ -247,7 +246,9 @@ class Trainer:
             group['lr'] = rate * DECAYS[self.options.decay](step / self.options.steps)
         self._optimiser.zero_grad()
         with distributed.told_in_words():
-            with self._autocast():
+            precision = self.options.precision
+            with (nullcontext() if precision == 'float32'
+                  else torch.autocast(self._device.type, PRECISIONS[precision])):
                 loss = self._loss_of(step)
             self._scaler.scale(loss).backward()
         if self.options.clip:
@@ -257,14 +258,8 @@ class Trainer:
         self._scaler.update()
         return loss.item()
 
-    def _autocast(self):
-        """Return the context that computes in fewer bits where that does no harm."""
-        if self.options.precision == 'float32':
-            return nullcontext()
-        return torch.autocast(self._device.type, PRECISIONS[self.options.precision])
-
     def _checked(self, loss: float) -> float:
-        """Refuse a loss that no weights can come back from."""
+        """Refuse a loss from which no weights recover."""
         if not math.isfinite(loss):
             precision = self.options.precision
             raise TrainingError(

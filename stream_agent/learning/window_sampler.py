@@ -14,7 +14,7 @@ class WindowSlice(NamedTuple):
     :param episode: Index of the episode.
     :param first: Index of the window's first frame in it.
     :param length: Frames until the episode ends, at most a window.
-    :param walked: Frames that the stream has walked in the episode before; 0 after a reset.
+    :param walked: Frames of the episode that the stream has walked before; 0 after a reset.
     :param visit: Counts the episodes that all streams have started.
     """
 
@@ -30,9 +30,8 @@ class WindowSampler:
     Streams that walk through episodes in order, a window a gradient step: for truncated BPTT.
 
     All episodes are visited in an order drawn anew for every epoch; a stream at the end of one
-    starts the next in that order, up to a window after its first frame, so that windows lie
-    differently every time. The very first starts are anywhere; otherwise streams in episodes of
-    one length would stay side by side.
+    starts the next, up to a window after its first frame, so that windows differ every time. The
+    very first starts are anywhere, or streams in equally long episodes would stay side by side.
 
     :param lengths: Frames of every episode.
     :param count: B, streams.
@@ -65,11 +64,7 @@ class WindowSampler:
         return (self._visits - 1) // len(self._lengths)
 
     def _start(self, latest: Sequence[int]) -> list[int]:
-        """
-        Return where a stream starts the next episode.
-
-        :param latest: Of every episode, the frame before which a walk starts.
-        """
+        """Start the next episode before the frame that ``latest`` has for it."""
         epoch, number = divmod(self._visits, len(self._lengths))
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._lengths))
         episode = int(order[number])
@@ -83,7 +78,7 @@ class WindowSampler:
         return {'visits': self._visits, 'streams': list(map(list, self._positions))}
 
     def load_state_dict(self, data: dict) -> None:
-        """Continue where streams were, as ``state_dict`` returned it."""
+        """Continue from what ``state_dict`` returned."""
         self._visits = data['visits']
         self._positions = list(map(list, data['streams']))
 
@@ -104,7 +99,6 @@ class Episode:
         return len(self.targets)
 
     def add(self, pixels: np.ndarray, target: tuple[float, float]) -> None:
-        """Append one frame."""
         self.pixels.append(pixels)
         self.targets.append(target)
 
@@ -114,7 +108,7 @@ class RecordedEpisode:
     """
     One uninterrupted sequence of recorded frames, which stay on disk.
 
-    :param name: Of the recording, for reports.
+    :param name: Of the recording.
     :param source: Pixels of the recording, (N, C, H, W) uint8, mapped into memory.
     :param frames: Indices of the episode's frames in it, (n,).
     :param targets: What the output node should be, (n, 2) float32.
@@ -163,11 +157,9 @@ class Episodes:
             raise ValueError(f'no episode has the {self.window} frames of a training window; '
                              'record longer ones or train with a shorter --window')
         lengths = np.array([len(episode) - self.window + 1 for episode in self._episodes])
-        chosen = generator.choice(len(lengths), count, p=lengths / lengths.sum())
         pixels, targets = [], []
-        for index in chosen:
+        for index in generator.choice(len(lengths), count, p=lengths / lengths.sum()):
             start = int(generator.integers(lengths[index]))
-            window = slice(start, start + self.window)
-            pixels.append(np.stack(self._episodes[index].pixels[window]))
-            targets.append(np.array(self._episodes[index].targets[window], np.float32))
-        return np.stack(pixels), np.stack(targets)
+            pixels.append(self._episodes[index].pixels[start:start + self.window])
+            targets.append(self._episodes[index].targets[start:start + self.window])
+        return np.array(pixels), np.array(targets, np.float32)

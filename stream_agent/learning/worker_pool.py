@@ -1,7 +1,7 @@
-"""Several trainings at once, in processes of their own, that stop together."""
+"""Trainings side by side, in processes of their own, that stop together."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 import multiprocessing
 from multiprocessing.synchronize import Event
@@ -23,7 +23,7 @@ def run_side_by_side(work: Callable[..., T], jobs: Sequence, workers: int) -> li
     """
     Do every job in a worker; a request to stop is passed on to them.
 
-    :param work: Called with one job; trains, and returns soon after it was asked to stop.
+    :param work: Called with one job; returns soon after it was asked to stop.
     :returns: The results of the jobs; None for those not started before the stop.
     :raises TrainingError: If a worker was killed.
     :raises KeyboardInterrupt: If asked to stop a second time; the workers are killed.
@@ -32,7 +32,7 @@ def run_side_by_side(work: Callable[..., T], jobs: Sequence, workers: int) -> li
     context = multiprocessing.get_context('spawn')
     told = context.Event()
     with ProcessPoolExecutor(workers, context, begin_worker, (told,)) as pool:
-        # Ctrl-C reaches the workers too, and they inherit that it is to be ignored.
+        # Ctrl-C reaches the workers too, which inherit that it is ignored.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         futures = [pool.submit(unless_told, work, job) for job in jobs]
         signal.signal(signal.SIGINT, before)
@@ -47,7 +47,11 @@ def run_side_by_side(work: Callable[..., T], jobs: Sequence, workers: int) -> li
             for worker in multiprocessing.active_children():
                 worker.kill()
             raise
-    return [result_of(future) for future in futures]
+    try:
+        return [None if future.cancelled() else future.result() for future in futures]
+    except BrokenProcessPool:
+        raise TrainingError('a worker was killed, perhaps as memory ran out; the same command '
+                            'resumes from the last files, and --workers 1 needs less') from None
 
 
 def begin_worker(told: Event) -> None:
@@ -71,14 +75,3 @@ def unless_told(work: Callable[..., T], job: object) -> T | None:
         return None if StopRequests().requested else work(job)
     finally:
         _idle.set()
-
-
-def result_of(future: Future) -> object:
-    """Return the result of one job, or None if it was cancelled."""
-    if future.cancelled():
-        return None
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        raise TrainingError('a worker was killed, perhaps as memory ran out; the same command '
-                            'resumes from the last files, and --workers 1 needs less') from None

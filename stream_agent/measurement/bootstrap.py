@@ -17,11 +17,7 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """
-    An estimate and its confidence interval.
-
-    :param low: The lower bound; nan, as ``high``, if there are too few frames for an interval.
-    """
+    """An estimate and its confidence bounds, which are nan if there are too few frames."""
 
     estimate: float
     low: float
@@ -36,13 +32,13 @@ def resample(values: np.ndarray, block: int, random: np.random.Generator) -> np.
 
 def memory(values: np.ndarray) -> float:
     """
-    Return for how many values the series remembers itself: the sum of its autocorrelation.
+    Return for how many values a series remembers itself: the sum of its autocorrelation.
 
-    The sum goes up to where the autocorrelation first vanishes, as is usual; the rest is noise.
+    The sum ends where the autocorrelation first vanishes, as is usual; the rest is noise.
     """
-    deviations = values - values.mean()
     size = 2 * len(values)
-    correlation = np.fft.irfft(np.abs(np.fft.rfft(deviations, size)) ** 2, size)[:len(values)]
+    spectrum = np.fft.rfft(values - values.mean(), size)
+    correlation = np.fft.irfft(np.abs(spectrum) ** 2, size)[:len(values)]
     if correlation[0] <= 0:
         return 0.0
     vanished = np.flatnonzero(correlation <= 0)

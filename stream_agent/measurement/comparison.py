@@ -1,4 +1,4 @@
-"""Policies compared on the same frames: how early, how regular, how correct they answer."""
+"""Policies compared on the same frames: how early, regular and correct their answers are."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,12 +12,11 @@ from stream_agent.measurement.traces import RunTraces, Trace
 
 def in_effect(arrivals: np.ndarray, commands: np.ndarray, times: np.ndarray) -> np.ndarray:
     """
-    Return the command in effect at every time: the one that arrived last.
+    Return the command in effect at every time, (T, C): the one that arrived last, or nan.
 
     :param arrivals: (N,), arrival times in ascending order [s].
     :param commands: (N, C), the commands that arrived.
-    :param times: (T,), the times to look at [s].
-    :returns: (T, C); nan before the first arrival.
+    :param times: (T,) [s].
     """
     last = np.searchsorted(arrivals, times, side='right') - 1
     return np.where((last >= 0)[:, None], commands[np.maximum(last, 0)], np.nan)
@@ -37,8 +36,8 @@ def error_in_effect(run: RunTraces, trace: Trace) -> np.ndarray:
     Return the mean absolute error in effect during every frame interval.
 
     A command holds from its arrival to the next arrival, the reference from its frame's stamp to
-    the next stamp, and the difference is integrated exactly. So a correct command that is late
-    costs the error until it arrives.
+    the next stamp, and the difference is integrated exactly. A correct command that is late
+    therefore costs the error until it arrives.
 
     :returns: (T, 2): |speed| [m/s] and |yaw rate| [rad/s] error between each frame's stamp and
         the next; nan before the first command, without a reference, and for the last frame.
@@ -70,10 +69,9 @@ class MeasuredResponse:
     """
     How soon a policy responded to changes of the scene.
 
-    :param frames: Frames from each change to its response; 0 for the changed frame itself.
-    :param seconds: Seconds from the changed frame's stamp to the arrival of the response, for the
-        same changes.
-    :param changes: How many changes could be judged, with a response or without.
+    :param frames: (N,), from each change to its response; 0 for the changed frame itself.
+    :param seconds: (N,), from the changed frame's stamp to the arrival of the response.
+    :param changes: The number of changes that could be judged, with a response or without.
     :param predicted: The frames that the policy's graph and pattern imply; None if unknown.
     """
 
@@ -84,7 +82,7 @@ class MeasuredResponse:
 
     @property
     def counts(self) -> dict[int, int]:
-        """How many changes were responded to at frame 0, 1, ..."""
+        """Number of changes responded to, by the frames until then, in ascending order."""
         return dict(sorted(Counter(self.frames.tolist()).items()))
 
 
@@ -93,7 +91,7 @@ def departure(commands: np.ndarray, changed: int) -> int | None:
     Return the first command that departs from those before the change.
 
     A command departs if its step from the previous one exceeds 1.5 times the largest step before
-    the change, in speed or yaw rate; so a steady drift is not a departure.
+    the change, in speed or yaw rate. A steady drift is therefore not a departure.
 
     :param commands: (N, 2), in the order of the frames.
     :param changed: The index of the changed frame.
@@ -121,15 +119,14 @@ def first_response(run: RunTraces, trace: Trace, predicted: int | None = None) -
         if before < FEWEST_BEFORE or before == len(seen):
             continue
         judged += 1
-        at = departure(trace.commands[seen], before)
-        if at is not None:
+        if (at := departure(trace.commands[seen], before)) is not None:
             frames.append(int(seen[at]) - first)
             seconds.append(trace.arrivals[seen[at]] - change)
     return MeasuredResponse(np.array(frames, int), np.array(seconds), judged, predicted)
 
 
 CLASSES = ('on time', 'late', 'too late', 'lost')
-# Two processes of the same policy differ by more than these.
+# Two processes of the same policy may differ by as much as this [s], and by this share.
 LATENCY_RESOLUTION = 0.5e-3
 ERROR_RESOLUTION = 0.02
 # For this long [s] after a sudden change of the scene, errors measure the first response.
@@ -141,14 +138,12 @@ class PolicyFigures:
     """
     The figures of one policy over the frames that are compared.
 
-    :param frames: The number of frames.
     :param classes: Frames by class, see ``classify``; they add up to ``frames``.
     :param latency: p50, p90, p99, p99.9 and worst [s] from frame stamp to policy command.
     :param gated: The same percentiles to the gate's command; nan if this policy does not drive.
     :param interval: The same percentiles of the time between two successive answers [s].
-    :param rate: Answers a second, mean and in the worst full second [Hz].
-    :param lateral: Root mean square of the vehicle's lateral error [m]; nan if this policy does
-        not drive.
+    :param rate: Answers per second, mean and in the worst full second [Hz].
+    :param lateral: RMS of the vehicle's lateral error [m]; nan if this policy does not drive.
     :param error: Mean |speed| [m/s] and |yaw rate| [rad/s] error of the answered frames.
     :param effect: Mean |speed| [m/s] and |yaw rate| [rad/s] error in effect.
     """
@@ -174,11 +169,7 @@ class PolicyFigures:
 
 @dataclass(frozen=True)
 class Difference:
-    """
-    One policy minus another, on the same frames; for every quantity less is better.
-
-    :param resolution: A difference within plus or minus this counts as none.
-    """
+    """One policy minus another on the same frames; less is better, up to a resolution."""
 
     quantity: str
     unit: str
@@ -202,7 +193,6 @@ class Comparison:
     """
     All policies, and the first one compared with each other one.
 
-    :param run: The recording.
     :param start_up: Frames left out at the start, before every policy had answered one.
     :param silent: Names of the policies that never answered.
     """
@@ -220,8 +210,10 @@ def compare(run: RunTraces) -> Comparison:
                 for name, trace in run.traces.items()}
     spoke = [name for name, frames in answered.items() if len(frames)]
     start_up = max((int(answered[name][0]) for name in spoke), default=0)
-    # Of every frame: of its own command, and of the one in effect.
-    errors = {name: (frame_errors(run, run.traces[name])[start_up:],
+    # Of every settled frame: |command - reference| of its own command, and the error in effect.
+    settled = settled_frames(run)
+    errors = {name: (np.where(settled, np.abs(run.traces[name].commands - run.reference), np.nan
+                              )[start_up:],
                      settled_effect(run, run.traces[name])[start_up:]) for name in spoke}
     figures = {name: policy_figures(run, name, start_up, *errors[name]) for name in spoke}
     differences = [difference for other in spoke[1:]
@@ -235,11 +227,6 @@ def settled_frames(run: RunTraces) -> np.ndarray:
     last = np.searchsorted(run.changes, run.stamps + 1e-9) - 1
     changes = np.append(run.changes, -np.inf)
     return (run.stamps - changes[last] > UNSETTLED)[:, None]
-
-
-def frame_errors(run: RunTraces, trace: Trace) -> np.ndarray:
-    """Return |command - reference| of every settled frame, (T, 2); nan where one is missing."""
-    return np.where(settled_frames(run), np.abs(trace.commands - run.reference), np.nan)
 
 
 def settled_effect(run: RunTraces, trace: Trace) -> np.ndarray:
@@ -256,10 +243,9 @@ def classify(latencies: np.ndarray, period: float) -> dict[str, int]:
     :param latencies: Latencies [s]; nan for lost commands.
     :param period: The camera period T [s].
     """
-    late, too_late = late_limits(period)
-    counts = (np.sum(latencies <= late), np.sum((latencies > late) & (latencies <= too_late)),
-              np.sum(latencies > too_late), np.sum(np.isnan(latencies)))
-    return dict(zip(CLASSES, map(int, counts)))
+    classes = np.searchsorted(late_limits(period), latencies)
+    classes[np.isnan(latencies)] = CLASSES.index('lost')
+    return dict(zip(CLASSES, np.bincount(classes, minlength=len(CLASSES)).tolist()))
 
 
 def late_limits(period: float) -> tuple[float, float]:
@@ -279,15 +265,16 @@ def policy_figures(run: RunTraces, name: str, start_up: int, errors: np.ndarray,
                    effects: np.ndarray) -> PolicyFigures:
     """Calculate the figures of one policy over the frames from ``start_up`` on."""
     trace = run.traces[name]
-    arrivals, gated = trace.arrivals[start_up:], trace.gated_arrivals[start_up:]
-    stamps = run.stamps[start_up:]
+    arrivals, stamps = trace.arrivals[start_up:], run.stamps[start_up:]
+    lateral = run.lateral_errors[settled_frames(run)[:, 0]][start_up:]
     said = diagnostics_of(run, name)
     predicted = said.get('first response frame', '')
     return PolicyFigures(
         name, said.get('pattern', ''), len(stamps), classify(arrivals - stamps, run.period),
-        percentiles(arrivals - stamps), percentiles(gated - stamps),
+        percentiles(arrivals - stamps), percentiles(trace.gated_arrivals[start_up:] - stamps),
         percentiles(np.diff(np.sort(arrivals))), rates(arrivals),
-        lateral_rms(run, name, start_up), mean(errors), mean(effects),
+        float(np.sqrt(mean(lateral ** 2))) if run.description.get('driving') == name else np.nan,
+        mean(errors), mean(effects),
         first_response(run, trace, int(predicted) if predicted.isdigit() else None))
 
 
@@ -299,26 +286,17 @@ def diagnostics_of(run: RunTraces, name: str) -> dict[str, str]:
 def mean(values: np.ndarray) -> np.ndarray:
     """Return the mean of each column without nan; nan for a column of nan only."""
     known = ~np.isnan(values)
-    counts = known.sum(axis=0)
-    return np.where(counts, np.where(known, values, 0).sum(axis=0) / np.maximum(counts, 1), np.nan)
-
-
-def lateral_rms(run: RunTraces, name: str, start_up: int) -> float:
-    """Return the RMS of the lateral error [m] of a policy that drives; else nan."""
-    known = run.lateral_errors[settled_frames(run)[:, 0]][start_up:]
-    if run.description.get('driving') != name or np.isnan(known).all():
-        return float('nan')
-    return float(np.sqrt(np.nanmean(known ** 2)))
+    with np.errstate(invalid='ignore'):
+        return np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
 
 
 def rates(arrivals: np.ndarray) -> tuple[float, float]:
-    """Return answers a second [Hz]: mean, and in the worst full second."""
+    """Return answers per second [Hz]: mean, and in the worst full second."""
     times = np.sort(arrivals[~np.isnan(arrivals)])
-    moment = iter(times)
-    rate = Rate(clock=lambda: next(moment))
+    moments = iter([*times, times[-1], times[-1]])
+    rate = Rate(clock=lambda: next(moments))
     for _ in times:
         rate.add()
-    moment = iter([times[-1], times[-1]])
     return rate.mean(), rate.worst_second()
 
 
@@ -329,9 +307,9 @@ def pair_differences(run: RunTraces, first: str, second: str, start_up: int,
     yield Difference('latency', 's', first, second,
                      paired_interval(earlier[start_up:], run.period, 'median'),
                      LATENCY_RESOLUTION)
-    for title, one, other in zip(('error', 'error in effect'), errors[first], errors[second]):
+    for title, *both in zip(('error', 'error in effect'), errors[first], errors[second]):
         for column, quantity, unit in ((1, 'yaw rate', 'rad/s'), (0, 'speed', 'm/s')):
-            pair = np.stack([one[:, column], other[:, column]], axis=1)
+            pair = np.stack([error[:, column] for error in both], axis=1)
             yield Difference(f'{quantity} {title}', unit, first, second,
                              paired_interval(pair[:, 0] - pair[:, 1], run.period),
                              ERROR_RESOLUTION * mean(pair).mean())

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable
 from itertools import accumulate
 import math
 import time
@@ -21,8 +22,7 @@ class Durations:
     They are kept as a histogram with bins 1 % wide rather than as the last N values: the tail of
     a whole run is preserved, and percentiles cost microseconds, so a control loop can report them.
 
-    :ivar count: The number of durations.
-    :ivar total: Their sum [s].
+    :ivar total: The sum of all durations [s].
     :ivar longest: The longest duration [s]; 0 without any.
     """
 
@@ -37,10 +37,8 @@ class Durations:
         """Count one duration [s]; shorter ones than 100 ns count as that."""
         self.count += 1
         self.total += seconds
-        if seconds > self.longest:
-            self.longest = seconds
-        if seconds < self._shortest:
-            self._shortest = seconds
+        self.longest = max(self.longest, seconds)
+        self._shortest = min(self._shortest, seconds)
         bin_ = int(math.log(max(seconds, SHORTEST)) * BINS_PER_E - FIRST_BIN)
         self._bins[min(bin_, LAST_BIN)] += 1
 
@@ -63,16 +61,12 @@ class Durations:
 
 
 class Rate:
-    """
-    How often something happens.
+    """How often something happens, by a clock [s]: the steady one, except for recorded events."""
 
-    :param clock: Returns the time [s]; the steady clock, except for recorded events.
-    """
-
-    def __init__(self, clock=time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._recent = deque()
-        self._first = None
+        self._recent: deque[float] = deque()
+        self._first: float | None = None
         self._second = 0
         self._in_second = 0
         self._worst = math.inf
@@ -94,13 +88,13 @@ class Rate:
         return float(len(self._recent))
 
     def mean(self) -> float:
-        """Return the events a second since the first event [Hz]; nan without a first second."""
+        """Return the events per second since the first event [Hz]; nan in the first second."""
         if self._first is None or (elapsed := self._clock() - self._first) < 1.0:
             return math.nan
         return self.count / elapsed
 
     def worst_second(self) -> float:
-        """Return the fewest events in a full second since the first event [Hz]; nan before."""
+        """Return the fewest events in a full second since the first event; nan without one."""
         self._advance(self._clock())
         return self._worst if self._worst < math.inf else math.nan
 
@@ -122,15 +116,13 @@ def profile_table(stages: dict[str, Durations]) -> str:
     """
     Return a table of where the time went, a stage a line, the most expensive first.
 
-    :param stages: The durations by the stage's name; stages do not overlap, so that the shares
-        add up.
-    :returns: Lines of text: count, percentiles and longest [ms], share of all stages' sum.
+    :param stages: By name; they do not overlap, so that the shares of their sum add up.
     """
     total = sum(durations.total for durations in stages.values())
-    width = max([len(name) for name in stages] + [len('stage')])
-    heads = [f'p{percent:g}' for percent in PERCENTILES]
+    width = max(map(len, ['stage', *stages]))
+    heads = [*(f'p{percent:g}' for percent in PERCENTILES), 'longest']
     lines = [f'{"stage":<{width}}  {"count":>8}'
-             + ''.join(f' {head:>9}' for head in [*heads, 'longest']) + '  share']
+             + ''.join(f' {head:>9}' for head in heads) + '  share']
     for name, durations in sorted(stages.items(), key=lambda item: -item[1].total):
         seconds = [*durations.percentiles().values(), durations.longest]
         share = durations.total / total if total else 0.0

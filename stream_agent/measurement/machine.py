@@ -1,5 +1,6 @@
 """The machine on which something was measured, which belongs to every figure."""
 
+from contextlib import suppress
 from importlib import metadata
 import json
 import os
@@ -14,22 +15,19 @@ def machine() -> str:
 
 def processor() -> str:
     """Return the processor's model as the kernel names it."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-    return models[0] if models else platform.machine()
+    with suppress(OSError):
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.split(':', 1)[1].strip()
+    return platform.machine()
 
 
 def versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python and of those packages that are installed."""
     found = {'Python': platform.python_version()}
     for package in packages:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 

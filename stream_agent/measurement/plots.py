@@ -3,10 +3,8 @@
 from collections.abc import Callable, Sequence
 import io
 import re
-from typing import Any
 
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 from stream_agent.drawing.plot_style import (
@@ -17,20 +15,19 @@ from stream_agent.measurement.comparison import (
 from stream_agent.measurement.traces import RunTraces
 
 LONGEST_NAME = 34
-# Share of the figure's width; readers' fonts may be a little wider than the measured one.
+# As a share of the figure's width; the reader's font may be a little wider than the measured one.
 WIDEST = 0.96
 
 
 def labels_of(comparison: Comparison, longest: int = LONGEST_NAME) -> dict[str, str]:
     """Return the policies' labels for a plot, with shortened names, by their names."""
-    names = list(comparison.figures)
-    return {name: comparison.figures[name].label.replace(name, short, 1)
-            for name, short in zip(names, shortened(names, longest))}
+    figures = comparison.figures
+    return {name: figures[name].label.replace(name, short, 1)
+            for name, short in zip(figures, shortened(list(figures), longest))}
 
 
 def shortened(names: Sequence[str], longest: int) -> list[str]:
     """Shorten long names in the middle, or elsewhere if that is where they differ."""
-    short = list(names)
     for tail in (longest // 2, *range(longest)):
         short = [name if len(name) <= longest else
                  f'{name[:longest - 1 - tail]}…{name[len(name) - tail:]}' for name in names]
@@ -39,20 +36,16 @@ def shortened(names: Sequence[str], longest: int) -> list[str]:
     return short
 
 
-def legend_above(figure: Figure, **settings: Any) -> None:
-    """
-    Draw a legend above the axes, in as few rows as its width allows.
-
-    :param settings: Keyword arguments of the figure's ``legend``.
-    """
+def legend_above(figure: Figure) -> None:
+    """Draw a legend above the axes, in as few rows as its width allows."""
     count = sum(len(axes.get_legend_handles_labels()[1]) for axes in figure.axes)
     for columns in range(max(1, count), 0, -1):
-        legend = figure.legend(**settings, ncols=columns)
+        legend = figure.legend(ncols=columns)
         width = legend.get_window_extent().width
         legend.remove()
         if width < WIDEST * figure.bbox.width:
             break
-    legend_outside(figure, 'upper right', ncols=columns, **settings)
+    legend_outside(figure, 'upper right', ncols=columns)
 
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE)
@@ -64,7 +57,9 @@ WIDE, NARROW = (10.2, 4.3), (5.0, 3.1)
 MOST_POINTS = 450
 NARROW_NAME = 24
 CLOSE_UP, LEAD_IN = 1.0, 0.25
-STAGES = {'arrival': YELLOW, 'convert': SKY, 'respond': '#444444', 'publish': PURPLE}
+STAGES = {'arrival': YELLOW, 'convert': SKY, 'respond': '#444444', 'publish': PURPLE,
+          'transport': '#bbbbbb'}
+AFTER = {'color': 'white', 'edgecolor': FAINT, 'hatch': '////'}
 
 
 def draw(plot: Callable[[Figure, Comparison], None], comparison: Comparison,
@@ -98,8 +93,9 @@ def latency_distribution(figure: Figure, comparison: Comparison) -> None:
         latency = (run.traces[name].arrivals - run.stamps)[comparison.start_up:]
         values = np.sort(latency[~np.isnan(latency)]) * 1e3
         shares = 100 * np.arange(1, len(values) + 1) / len(latency)
+        drawn = np.linspace(0, len(values) - 1, min(len(values), MOST_POINTS)).round().astype(int)
         style = style_of(comparison, name)
-        axes.plot([0, *thin(values), high], [0, *thin(shares), shares[-1]],
+        axes.plot([0, *values[drawn], high], [0, *shares[drawn], shares[-1]],
                   drawstyle='steps-post', linewidth=2, label=labels[name], **style)
         median = figures.latency['p50'] * 1e3
         right = median < 0.6 * high
@@ -116,12 +112,6 @@ def latency_distribution(figure: Figure, comparison: Comparison) -> None:
     axes.set(xlim=(0, high), ylim=(0, 101), xlabel='latency, frame stamp to command [ms]',
              ylabel='frames answered [%]')
     legend_above(figure)
-
-
-def thin(values: np.ndarray) -> np.ndarray:
-    """Return at most 450 of the values, with the first and the last."""
-    count = min(len(values), MOST_POINTS)
-    return values[np.linspace(0, len(values) - 1, count).round().astype(int)]
 
 
 def time_lines(figure: Figure, comparison: Comparison) -> None:
@@ -143,9 +133,7 @@ def time_lines(figure: Figure, comparison: Comparison) -> None:
             axes.axvline(change, color=FAINT, linewidth=0.8, linestyle=':')
     above.set(ylabel='latency [ms]', ylim=(0, None), xlim=(0, run.stamps[-1] + run.period))
     below.set(ylabel='yaw rate [rad/s]', xlabel='time of the frame [s]')
-    handles, labels = above.get_legend_handles_labels()
-    reference, its_label = below.get_legend_handles_labels()
-    legend_above(figure, handles=handles + reference, labels=labels + its_label)
+    legend_above(figure)
 
 
 def bands(times: np.ndarray, values: np.ndarray
@@ -153,9 +141,8 @@ def bands(times: np.ndarray, values: np.ndarray
     """Return time, least, median and greatest value of at most 450 stretches; nan without any."""
     known = ~np.isnan(values)
     parts = np.array_split(np.arange(len(times)), min(len(times), MOST_POINTS))
-    rows = [(times[part].mean(), *np.percentile(values[part][known[part]], (0, 50, 100)))
-            if known[part].any() else (times[part].mean(), np.nan, np.nan, np.nan)
-            for part in parts]
+    rows = [(times[part].mean(), *(np.percentile(values[part][known[part]], (0, 50, 100))
+                                   if known[part].any() else (np.nan,) * 3)) for part in parts]
     return tuple(np.array(rows).reshape(-1, 4).T)
 
 
@@ -200,7 +187,8 @@ def error_against_latency(figure: Figure, comparison: Comparison) -> None:
         latency = (run.traces[name].arrivals - run.stamps)[start_up:] * 1e3
         error = settled_effect(run, run.traces[name])[start_up:, 1]
         _, _, x, _ = bands(run.stamps[start_up:], latency)
-        y = means(error, len(x))
+        y = np.array([np.nanmean(part) if not np.isnan(part).all() else np.nan
+                      for part in np.array_split(error, len(x))])
         highest.append(np.nanpercentile(y, 97) if not np.isnan(y).all() else 0)
         axes.scatter(x, y, s=9, alpha=0.3, color=colour, marker=marker, linewidths=0)
         middle, low, high = paired_interval(error, run.period)
@@ -219,31 +207,25 @@ def error_against_latency(figure: Figure, comparison: Comparison) -> None:
         legend_above(figure)
 
 
-def means(values: np.ndarray, count: int) -> np.ndarray:
-    """Return the mean of each of ``count`` stretches; nan for one without values."""
-    return np.array([np.nanmean(part) if not np.isnan(part).all() else np.nan
-                     for part in np.array_split(values, count)])
-
-
 def first_responses(figure: Figure, comparison: Comparison) -> None:
     """Draw after how many frames the policies responded to changes of the scene."""
     axes = figure.subplots()
     labels = labels_of(comparison, NARROW_NAME)
-    responses = {name: figures.response for name, figures in comparison.figures.items()}
-    last = max([1, *(int(frame) for response in responses.values() for frame in response.frames),
-                *(response.predicted or 0 for response in responses.values())])
+    responses = [figures.response for figures in comparison.figures.values()]
+    last = max([1, *(frame for response in responses
+                     for frame in (*response.counts, response.predicted or 0))])
     width = 0.8 / len(responses)
-    for i, (name, response) in enumerate(responses.items()):
+    for i, (label, response) in enumerate(zip(labels.values(), responses)):
         colour = COLOURS[i % len(COLOURS)]
         offset = (i + 0.5) * width - 0.4
         counts = [response.counts.get(frame, 0) for frame in range(last + 1)]
         bars = axes.bar(np.arange(last + 1) + offset, counts, width * 0.94, color=colour,
-                        label=f'{labels[name]}, {len(response.frames)} of {response.changes}')
+                        label=f'{label}, {len(response.frames)} of {response.changes}')
         axes.bar_label(bars, [str(count or '') for count in counts], fontsize=8)
         if response.predicted is not None:
             axes.text(response.predicted + offset, 1, '▼', ha='center', va='top', color=colour,
                       fontsize=13, transform=axes.get_xaxis_transform())
-    most = max([1, *(count for r in responses.values() for count in r.counts.values())])
+    most = max([1, *(count for one in responses for count in one.counts.values())])
     axes.set(xlabel='frames from the changed one to the first response (▼ predicted)',
              ylabel='scene changes', ylim=(0, most * 1.3), xlim=(-0.5, last + 0.5))
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -254,33 +236,26 @@ def first_responses(figure: Figure, comparison: Comparison) -> None:
 def stage_split(figure: Figure, comparison: Comparison) -> None:
     """Draw which stage takes how much of the latency, from the agents' own diagnostics."""
     axes = figure.subplots()
-    policies = list(comparison.figures.values())
-    for row, figures in enumerate(policies):
+    labels = [label.replace(' (', '\n(')
+              for label in labels_of(comparison, NARROW_NAME).values()]
+    for row, figures in enumerate(comparison.figures.values()):
         said = diagnostics_of(comparison.run, figures.name)
-        left = 0.0
+        left, median = 0.0, figures.latency['p50'] * 1e3
         for stage, colour in STAGES.items():
-            left += stage_bar(axes, row, left, 1e3 * float(said.get(f'{stage} p50', 0)), colour)
-        median = figures.latency['p50'] * 1e3
-        left += stage_bar(axes, row, left, max(median - left, 0), '#bbbbbb')
+            duration = (max(median - left, 0) if stage == 'transport'
+                        else 1e3 * float(said.get(f'{stage} p50', 0)))
+            axes.barh(row - 0.3, duration, 0.42, left, color=colour, edgecolor='white',
+                      linewidth=0.6)
+            left += duration
         axes.text(left, row - 0.3, f' {median:.1f} ms', va='center', fontweight='bold')
         # Settling comes after the answer, so it is drawn below and not counted.
-        settle = 1e3 * float(said.get('settle p50', 0))
-        axes.barh(row + 0.1, settle, 0.22, left, color='white', edgecolor=FAINT, hatch='////',
-                  linewidth=0.8)
-    titles = {**STAGES, 'transport': '#bbbbbb'}
-    for title, colour in titles.items():
+        axes.barh(row + 0.1, 1e3 * float(said.get('settle p50', 0)), 0.22, left, linewidth=0.8,
+                  **AFTER)
+    for title, colour in STAGES.items():
         axes.barh(0, 0, color=colour, label=title)
-    axes.barh(0, 0, color='white', edgecolor=FAINT, hatch='////', label='settle, after the answer')
-    axes.set(xlabel='median duration [ms]', ylim=(len(policies) - 0.4, -0.7), xlim=(0, None))
-    axes.set_yticks([row - 0.15 for row in range(len(policies))],
-                    [label.replace(' (', '\n(')
-                     for label in labels_of(comparison, NARROW_NAME).values()])
+    axes.barh(0, 0, label='settle, after the answer', **AFTER)
+    axes.set(xlabel='median duration [ms]', ylim=(len(labels) - 0.4, -0.7), xlim=(0, None))
+    axes.set_yticks([row - 0.15 for row in range(len(labels))], labels)
     axes.margins(x=0.15)
     axes.grid(visible=False, axis='y')
     legend_outside(figure, 'upper right', ncols=3, fontsize=8.5)
-
-
-def stage_bar(axes: Axes, row: int, left: float, duration: float, colour: str) -> float:
-    """Draw one stage of a policy's bar and return its duration."""
-    axes.barh(row - 0.3, duration, 0.42, left, color=colour, edgecolor='white', linewidth=0.6)
-    return duration

@@ -1,11 +1,10 @@
-"""A recording on disk: written without ever waiting for the disk, and read again."""
+"""A recording on disk: writing that never waits for the disk, and reading."""
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from contextlib import suppress
 import csv
 import json
-import math
 import os
 from pathlib import Path
 import threading
@@ -42,18 +41,14 @@ def make_folder(output: Path, now: time.struct_time | None = None) -> Path:
     except OSError as error:
         raise RecordingError(f"output '{output}': no folder can be made there "
                              f'({error.strerror}); choose one that can be written') from error
-    point_latest_to(folder)
-    return folder
-
-
-def point_latest_to(folder: Path) -> None:
-    """Replace the link ``latest``, if links can be made."""
-    link = folder.parent / f'.latest-{os.getpid()}'
+    link = output / f'.latest-{os.getpid()}'
     try:
         link.symlink_to(folder.name)
-        os.replace(link, folder.parent / 'latest')
+        os.replace(link, output / 'latest')
     except OSError:
+        # Some file systems have no links; then there is no ``latest`` either.
         link.unlink(missing_ok=True)
+    return folder
 
 
 def row_to_line(row: Row) -> str:
@@ -72,7 +67,8 @@ class Writer:
     process leaves readable files.
 
     :param folder: An existing folder.
-    :param queue_size: How many lines may wait for the disk.
+    :param queue_size: The number of lines that may wait for the disk.
+    :ivar error: Why the files are not complete; empty if they are.
     """
 
     def __init__(self, folder: Path, queue_size: int) -> None:
@@ -90,24 +86,24 @@ class Writer:
         self._thread.start()
 
     def put_rows(self, rows: Iterable[Row]) -> None:
-        """Hand over rows to be written."""
+        """Queue rows to be written."""
         for row in rows:
             self._put(ROWS_FILE, row_to_line(row))
 
     def put_change(self, stamp_ns: int) -> None:
-        """Hand over the stamp of the first frame that shows a changed scene."""
+        """Queue the stamp of the first frame that shows a changed scene."""
         self._put(CHANGES_FILE, str(stamp_ns))
 
     def describe(self, description: dict) -> None:
-        """Hand over the new content of ``run.json``."""
+        """Set the new content of ``run.json``."""
         self._description = description
 
     def close(self, timeout: float) -> bool:
         """
-        Write all lines that are waiting, and end.
+        Write all lines that are waiting, and end the thread.
 
-        :param timeout: Seconds after which lines that still wait are given up.
-        :returns: Whether everything that was handed over and not dropped is in the files.
+        :param timeout: The time [s] after which lines that still wait are abandoned.
+        :returns: Whether the files hold everything that was queued and not dropped.
         """
         self._leave.set()
         self._thread.join(timeout)
@@ -137,31 +133,29 @@ class Writer:
             self._write(files)
         except OSError as error:
             self.error = f"'{self.folder}': {error.strerror}"
-            self._count_as_dropped()
+            # Keep emptying the queue, so that the caller notices nothing but the count.
+            while not self._leave.wait(WRITE_PERIOD):
+                self.dropped += len(self._queue)
+                self._queue.clear()
         finally:
             for file in files.values():
                 os.close(file)
 
     def _write(self, files: dict[str, int]) -> None:
-        batches: dict[str, list[str]] = {}
-        while self._queue:
-            try:
+        batches: dict[str, list[str]] = defaultdict(list)
+        with suppress(IndexError):
+            while True:
                 name, line = self._queue.popleft()
-            except IndexError:
-                break
-            batches.setdefault(name, []).append(line + '\n')
+                batches[name].append(line + '\n')
         for name, lines in batches.items():
             write_all(files[name], ''.join(lines))
             self.written += len(lines)
         if self._description is not None:
             description, self._description = self._description, None
-            write_description(self.folder, description)
-
-    def _count_as_dropped(self) -> None:
-        """Keep taking lines, so that the caller notices nothing but the count."""
-        while not self._leave.wait(WRITE_PERIOD):
-            self.dropped += len(self._queue)
-            self._queue.clear()
+            # Replaced as a whole, so that a reader sees either the old file or the new one.
+            new = self.folder / f'.{RUN_FILE}'
+            new.write_text(json.dumps(description, indent=1))
+            os.replace(new, self.folder / RUN_FILE)
 
 
 def write_all(file: int, text: str) -> None:
@@ -171,16 +165,9 @@ def write_all(file: int, text: str) -> None:
         data = data[os.write(file, data):]
 
 
-def write_description(folder: Path, description: dict) -> None:
-    """Write ``run.json`` so that a reader sees either the old one or the new one."""
-    new = folder / f'.{RUN_FILE}'
-    new.write_text(json.dumps(description, indent=1))
-    os.replace(new, folder / RUN_FILE)
-
-
 def read_rows(folder: Path) -> list[Row]:
     """
-    Read the rows of a recording; a torn last line of a killed recorder is left out.
+    Read the rows of a recording, without the incomplete last line of a killed recorder.
 
     :raises RecordingError: If the file does not exist, or a line is not a row.
     """
@@ -208,23 +195,15 @@ def whole_lines(path: Path) -> list[str]:
                              ) from error
 
 
+# How a field is read, by the type of its column; an empty field is an unknown value.
+READERS = {str: str, int: int, float: lambda text: float(text or 'nan'),
+           int | None: lambda text: int(text) if text else None}
+
+
 def line_to_row(fields: list[str]) -> Row:
     """Read a row from its fields; the inverse of ``row_to_line``."""
-    return Row(*(read(field) for read, field in zip(READERS, fields, strict=True)))
-
-
-def integer(text: str) -> int | None:
-    """Convert a field to an integer; None if it is empty."""
-    return int(text) if text else None
-
-
-def real(text: str) -> float:
-    """Convert a field to a number; nan if it is empty."""
-    return float(text) if text else math.nan
-
-
-READERS = [{str: str, int: int, float: real}.get(kind, integer)
-           for kind in Row.__annotations__.values()]
+    kinds = Row.__annotations__.values()
+    return Row(*(READERS[kind](field) for kind, field in zip(kinds, fields, strict=True)))
 
 
 def read_changes(folder: Path) -> list[int]:

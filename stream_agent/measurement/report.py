@@ -2,16 +2,17 @@
 
 import argparse
 from html import escape
+from itertools import chain, repeat
 from pathlib import Path
 from string import Template
 import sys
 
 import numpy as np
 from stream_agent.measurement import plots
-from stream_agent.measurement.comparison import compare, Comparison, diagnostics_of, PolicyFigures
+from stream_agent.measurement.comparison import compare, Comparison, diagnostics_of
 from stream_agent.measurement.recording import RecordingError
 from stream_agent.measurement.summary import (
-    difference_line, figure_rows, ms, remarks, sentences, table)
+    difference_cells, figure_cells, ms, remarks, sentences, table)
 from stream_agent.measurement.traces import read_run
 
 REPORT_FILE = 'report.html'
@@ -21,7 +22,7 @@ PLOTS = (
     ('How late the commands came', 'Further left is earlier; a steep line is a regular one.',
      plots.latency_distribution, plots.NARROW),
     ('What lateness and wrongness add up to', 'Large: the policy, with the 95 % interval of its '
-     'error and the middle 90 % of its latencies. Small: moments of the run, but for the '
+     'error and the middle 90 % of its latencies. Small: moments of the run, except the '
      'few far above. Lower left is better.', plots.error_against_latency, plots.NARROW),
     ('What was being commanded', 'The second in which the reference moved most. A command counts '
      'from its arrival until the next one.', plots.close_up, (10.2, 3.0)),
@@ -49,9 +50,7 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
 
 def html(comparison: Comparison) -> str:
     """Return the page: results in words, plots, all figures, and conditions."""
-    found = sentences(comparison)
-    if not found:
-        found = ['No frame was answered, so there is nothing to compare.']
+    found = sentences(comparison) or ['No frame was answered, so there is nothing to compare.']
     body = [f'<p class="found">{escape(sentence)}</p>' for sentence in found]
     if comparison.figures:
         body += [tiles(comparison), plot_grid(comparison), '<h2>All figures</h2>',
@@ -59,85 +58,64 @@ def html(comparison: Comparison) -> str:
     if comparison.differences:
         body += ['<h2>Differences on the same frames</h2>', difference_table(comparison)]
     body += [f'<p class="remarks">{escape(remark)}</p>' for remark in remarks(comparison)]
-    description = comparison.run.description
+    run, description = comparison.run, comparison.run.description
+    frames = len(run.stamps) - comparison.start_up
+    versions = [f'{name} {version}' for name, version in description.get('versions', {}).items()]
     return Template(TEMPLATE.read_text()).substitute(
         title=escape(f'Policies compared, {description.get("date", "date unknown")}'),
-        conditions=escape(conditions(comparison)), body='\n'.join(body),
-        circumstances=escape(circumstances(description)))
-
-
-def conditions(comparison: Comparison) -> str:
-    """Return the number of frames and their rate in words."""
-    frames = len(comparison.run.stamps) - comparison.start_up
-    period = comparison.run.period
-    return f' · {frames} frames at {1 / period:.0f} Hz' if period else ''
-
-
-def circumstances(description: dict) -> str:
-    """Return the machine and the versions in words."""
-    versions = [f'{name} {version}' for name, version in description.get('versions', {}).items()]
-    return ' · '.join([description.get('machine', 'machine unknown'), *versions,
-                       'intervals: moving-block bootstrap over blocks of at least 2 s'])
+        conditions=f' · {frames} frames at {1 / run.period:.0f} Hz' if run.period else '',
+        body='\n'.join(body),
+        circumstances=escape(' · '.join([
+            description.get('machine', 'machine unknown'), *versions,
+            'intervals: moving-block bootstrap over blocks of at least 2 s'])))
 
 
 def tiles(comparison: Comparison) -> str:
-    """Return the key figures of every policy."""
+    """Return the three most important figures of every policy."""
     cells = []
     for name, figures in comparison.figures.items():
         colour = plots.style_of(comparison, name)['color']
-        items = ''.join(f'<div><dt>{title}</dt><dd>{value}</dd></div>'
-                        for title, value in key_figures(figures).items())
+        effect, response = figures.effect[1], figures.response
+        items = ''.join(f'<div><dt>{title}</dt><dd>{value}</dd></div>' for title, value in (
+            ('median latency', f'{ms(figures.latency["p50"])} ms'),
+            ('error in effect, yaw rate',
+             'unknown' if np.isnan(effect) else f'{effect:.3f} rad/s'),
+            ('scene change to first response',
+             'no change' if not response.changes else 'not seen' if not len(response.frames)
+             else f'{ms(float(np.median(response.seconds)))} ms')))
         cells.append(f'<section class="tile" style="border-top-color: {colour}">'
                      f'<h2>{escape(figures.label)}</h2><dl>{items}</dl></section>')
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
-def key_figures(figures: PolicyFigures) -> dict[str, str]:
-    """Return the three most important figures by their titles."""
-    effect, response = figures.effect[1], figures.response
-    soon = (f'{ms(float(np.median(response.seconds)))} ms' if len(response.frames) else
-            'not seen' if response.changes else 'no change')
-    return {'median latency': f'{ms(figures.latency["p50"])} ms',
-            'error in effect, yaw rate': f'{effect:.3f} rad/s' if effect == effect else 'unknown',
-            'scene change to first response': soon}
-
-
 def plot_grid(comparison: Comparison) -> str:
     """Return the plots with titles and captions, without those that would be empty."""
-    cells = []
-    filled = {
-        plots.stage_split: any(diagnostics_of(comparison.run, name)
-                               for name in comparison.figures),
-        plots.first_responses: len(comparison.run.changes) > 0}
+    run, cells = comparison.run, []
+    empty = {plots.stage_split: not any(diagnostics_of(run, name) for name in comparison.figures),
+             plots.first_responses: not len(run.changes)}
     for title, caption, plot, size in PLOTS:
-        if not filled.get(plot, True):
-            continue
-        wide = '' if size == plots.NARROW else ' class="wide"'
-        cells.append(f'<figure{wide}><h2>{title}</h2><p class="caption">{escape(caption)}</p>'
-                     f'{plots.draw(plot, comparison, size)}</figure>')
+        if not empty.get(plot):
+            wide = '' if size == plots.NARROW else ' class="wide"'
+            cells.append(f'<figure{wide}><h2>{title}</h2><p class="caption">{escape(caption)}</p>'
+                         f'{plots.draw(plot, comparison, size)}</figure>')
     return f'<div class="plots">{"".join(cells)}</div>'
 
 
 def figure_table(comparison: Comparison) -> str:
     """Return the terminal's table as an HTML table."""
-    period = comparison.run.period
-    columns = [figure_rows(figures, period) for figures in comparison.figures.values()]
-    head = ''.join(f'<th>{escape(figures.label)}</th>' for figures in comparison.figures.values())
-    rows = [f'<tr><td>{escape(title)}</td>'
-            + ''.join(f'<td>{escape(column[title])}</td>' for column in columns) + '</tr>'
-            for title in columns[0]]
-    return f'<table><tr><th></th>{head}</tr>{"".join(rows)}</table>'
+    rows = [''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)
+            for tag, cells in zip(chain(['th'], repeat('td')), figure_cells(comparison))]
+    return f'<table><tr>{"</tr><tr>".join(rows)}</tr></table>'
 
 
 def difference_table(comparison: Comparison) -> str:
     """Return the differences with their intervals and verdicts."""
     rows = []
     for difference in comparison.differences:
-        quantity, values = difference_line(difference).split(': ')
-        numbers, verdict = values.split('  ')
-        pair = f'{difference.first} minus {difference.second}'
-        rows.append(f'<tr><td>{escape(quantity)}</td><td>{escape(pair)}</td><td>{numbers}</td>'
-                    f'<td class="verdict">{escape(verdict)}</td></tr>')
+        quantity, numbers, verdict = map(escape, difference_cells(difference))
+        pair = escape(f'{difference.first} minus {difference.second}')
+        rows.append(f'<tr><td>{quantity}</td><td>{pair}</td><td>{numbers}</td>'
+                    f'<td class="verdict">{verdict}</td></tr>')
     return ('<table><tr><th>quantity, less is better</th><th></th>'
             '<th>estimate [95 % interval]</th><th>verdict</th></tr>' + ''.join(rows) + '</table>')
 
@@ -148,11 +126,11 @@ def text(comparison: Comparison) -> str:
     return '\n\n'.join(part for part in parts if part)
 
 
-def report(folder: Path) -> tuple[str, Path | None]:
+def report(folder: Path) -> tuple[str, Path]:
     """
     Compare a recording and write its report.
 
-    :returns: The text for the terminal, and the report's path; None if nothing was recorded.
+    :returns: The text for the terminal, and the report's path.
     :raises RecordingError: If the folder is not a recording, or the report cannot be written.
     """
     comparison = compare(read_run(folder))
@@ -160,7 +138,7 @@ def report(folder: Path) -> tuple[str, Path | None]:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Make the report of a recording again."""
+    """Make the report of an existing recording."""
     parser = argparse.ArgumentParser(prog='python -m stream_agent.measurement.report',
                                      description='Makes the report of a recording again.')
     parser.add_argument('folder', type=Path, help='Folder of a recording, as results/latest')

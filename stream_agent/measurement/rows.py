@@ -1,4 +1,4 @@
-"""Rows made of messages in any order: one for every frame and policy, matched by stamp."""
+"""Rows made of messages in any order: one per frame and policy, matched by stamp."""
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
@@ -17,8 +17,6 @@ class Row(NamedTuple):
     """
     What one policy made of one frame; the columns of ``rows.csv``.
 
-    :param stamp_ns: The frame's stamp.
-    :param policy: The policy's name.
     :param update: 0 for the first command of this frame, 1, 2, ... for later ones, if the
         policy publishes after every update.
     :param arrival_ns: When the policy command arrived; None if it never did.
@@ -26,7 +24,7 @@ class Row(NamedTuple):
     :param reference_speed: The reference's speed for this frame [m/s]; nan if unknown.
     :param gated_arrival_ns: When the gate's command made from this one arrived; None if it never
         did, or if this policy does not drive.
-    :param frame_arrival_ns: When the recorder received the image; None if it did not, although
+    :param frame_arrival_ns: When the recorder received the image; None if it never did, although
         others may have received it.
     :param lateral_error: The vehicle's lateral error at this frame [m]; nan if unknown.
     """
@@ -49,8 +47,11 @@ class Row(NamedTuple):
 
 class _Answer(NamedTuple):
     sent_ns: int
-    arrival_ns: int
+    arrival_ns: int | None
     command: Command
+
+
+NO_ANSWER = _Answer(-1, None, UNKNOWN)
 
 
 class _Frame:
@@ -69,11 +70,11 @@ class FrameMatcher:
     Collects for one second what belongs to a frame, and makes its rows.
 
     Messages of different topics arrive in any order, so nothing is matched before a frame is
-    closed. Memory is bounded, as are the open frames and the gate's commands kept for them.
+    closed. The numbers of open frames and of the gate's commands kept for them are bounded.
 
-    :param policies: The names of the policies.
     :param driving: The policy whose commands go through the gate; empty if none.
     :param clock: Returns the steady time [s].
+    :ivar without_frame: The number of messages whose frame is unknown, or closed already.
     """
 
     def __init__(self, policies: Iterable[str], driving: str = '',
@@ -142,10 +143,9 @@ class FrameMatcher:
         A frame without a command is lost only if its policy answered a later one; otherwise the
         answer was on its way when the recording ended, and there is no row for it.
         """
-        rows = []
-        for stamp_ns, frame in self._open.items():
-            rows += [row for row in self._rows(stamp_ns, frame) if row.arrival_ns is not None
-                     or row.stamp_ns < self._last_answered_ns[row.policy]]
+        rows = [row for stamp_ns, frame in self._open.items()
+                for row in self._rows(stamp_ns, frame) if row.arrival_ns is not None
+                or row.stamp_ns < self._last_answered_ns[row.policy]]
         self._open.clear()
         return rows
 
@@ -165,30 +165,28 @@ class FrameMatcher:
             # No such frame was published here: a stop, or the answer to another camera.
             self.without_frame += sum(map(len, frame.answers.values()))
             return []
-        return [self._row(stamp_ns, frame, policy, update, answer)
-                for policy, answers in frame.answers.items()
-                for update, answer in enumerate(sorted(answers) or [None])]
+        rows = []
+        for policy, answers in frame.answers.items():
+            for update, answer in enumerate(sorted(answers) or [NO_ANSWER]):
+                gated = self._gated_for(answer) if policy == self._driving else NO_ANSWER
+                _, arrival_ns, command = answer
+                latency = float('nan') if arrival_ns is None else (arrival_ns - stamp_ns) * 1e-9
+                rows.append(Row(stamp_ns, policy, update, arrival_ns, latency, *command,
+                                *(frame.reference or UNKNOWN), gated.arrival_ns, *gated.command,
+                                frame.arrival_ns, frame.lateral_error))
+        return rows
 
-    def _row(self, stamp_ns: int, frame: _Frame, policy: str, update: int,
-             answer: _Answer | None) -> Row:
-        gated = self._gated_for(answer) if answer and policy == self._driving else None
-        arrival_ns, command = (answer.arrival_ns, answer.command) if answer else (None, UNKNOWN)
-        latency = float('nan') if arrival_ns is None else (arrival_ns - stamp_ns) * 1e-9
-        return Row(stamp_ns, policy, update, arrival_ns, latency, *command,
-                   *(frame.reference or UNKNOWN), gated.arrival_ns if gated else None,
-                   *(gated.command if gated else UNKNOWN), frame.arrival_ns,
-                   frame.lateral_error)
-
-    def _gated_for(self, answer: _Answer) -> _Answer | None:
+    def _gated_for(self, answer: _Answer) -> _Answer:
         """
         Return the gate's command made from a policy command.
 
         The gate publishes in the callback of the policy command, so this is its first command
-        sent after this policy command and before the next one; None if it held it back.
+        sent after this policy command and before the next one, unless it held that back.
         """
         following = bisect_left(self._driving_sent, answer.sent_ns + 1)
         i = bisect_left(self._gated, (answer.sent_ns,))
-        if i == len(self._gated) or (following < len(self._driving_sent) and
-                                     self._gated[i].sent_ns >= self._driving_sent[following]):
-            return None
+        if answer is NO_ANSWER or i == len(self._gated) or (
+                following < len(self._driving_sent) and
+                self._gated[i].sent_ns >= self._driving_sent[following]):
+            return NO_ANSWER
         return self._gated[i]

@@ -1,11 +1,11 @@
-"""A comparison in words: sentences, and the table for the terminal."""
+"""A comparison in words: sentences and tables."""
 
 import math
 from typing import Any
 
 import numpy as np
 from stream_agent.measurement.comparison import (
-    Comparison, Difference, late_limits, PolicyFigures, UNSETTLED)
+    Comparison, Difference, late_limits, MeasuredResponse, PolicyFigures, UNSETTLED)
 
 # Fewer messages without a frame are normal: a stop at the end is not the answer to one.
 NOTABLE = 10
@@ -13,71 +13,55 @@ NOTABLE = 10
 
 def sentences(comparison: Comparison) -> list[str]:
     """Return the results, one sentence each, the most important ones first."""
-    if not comparison.figures:
-        return []
+    said = {'latency': latency_sentence, 'yaw rate error in effect': error_sentence}
     found = []
-    for other in list(comparison.figures)[1:]:
-        by_name = {difference.quantity: difference for difference in comparison.differences
-                   if difference.second == other}
-        found.append(latency_sentence(comparison, by_name['latency']))
-        found.append(error_sentence(comparison, by_name['yaw rate error in effect']))
-    if not found:
+    for difference in comparison.differences:
+        if difference.quantity in said:
+            pair = [comparison.figures[name] for name in (difference.first, difference.second)]
+            if difference.better == difference.second:
+                pair.reverse()
+            found.append(said[difference.quantity](difference, *pair))
+    if len(comparison.figures) == 1:
         (only,) = comparison.figures.values()
         found.append(f'{only.label} answered after {ms(only.latency["p50"])} ms at the median; '
                      'there was no other policy to compare it with.')
     return found
 
 
-def latency_sentence(comparison: Comparison, difference: Difference) -> str:
-    """Return in a sentence which policy answered earlier."""
-    first, second = names(comparison, difference)
-    low, high = sorted(abs(value) for value in difference.interval[1:])
+def latency_sentence(difference: Difference, better: PolicyFigures, worse: PolicyFigures) -> str:
+    """Return in a sentence which of two policies answered earlier."""
     if difference.better is None:
-        return f'Too few frames to say whether {first} or {second} answered earlier.'
+        return f'Too few frames to say whether {better.label} or {worse.label} answered earlier.'
     if not difference.better:
-        return (f'No difference in latency between {first} and {second}: '
-                f'{signed(difference.interval.estimate * 1e3)} ms at the median.')
-    if difference.better == difference.second:
-        first, second = second, first
-    return (f'{first} answered {ms(abs(difference.interval.estimate))} ms earlier than {second} '
-            f'at the median (95 % interval {ms(low)} to {ms(high)} ms).')
+        return (f'No difference in latency between {better.label} and {worse.label}: '
+                f'{difference.interval.estimate * 1e3:+.3f} ms at the median.')
+    low, high = sorted(map(abs, difference.interval[1:]))
+    return (f'{better.label} answered {ms(abs(difference.interval.estimate))} ms earlier than '
+            f'{worse.label} at the median (95 % interval {ms(low)} to {ms(high)} ms).')
 
 
-def error_sentence(comparison: Comparison, difference: Difference) -> str:
+def error_sentence(difference: Difference, better: PolicyFigures, worse: PolicyFigures) -> str:
     """Return in a sentence whose commands in effect were closer to the reference."""
-    first, second = names(comparison, difference)
-    one, other = (comparison.figures[name].effect[1]
-                  for name in (difference.first, difference.second))
+    one, other = better.effect[1], worse.effect[1]
+    if math.isnan(difference.interval.estimate):
+        return (f'Without a reference, the errors of {better.label} and {worse.label} are '
+                'unknown.')
     if difference.better is None:
-        if math.isnan(difference.interval.estimate):
-            return f'Without a reference, the errors of {first} and {second} are unknown.'
-        return f'Too few frames to say whether {first} or {second} had the smaller error.'
+        return (f'Too few frames to say whether {better.label} or {worse.label} had the smaller '
+                'error.')
     if not difference.better:
-        return (f'No difference in error in effect: {one:.3f} rad/s of yaw rate for {first}, '
-                f'{other:.3f} for {second}.')
-    if difference.better == difference.second:
-        first, second, one, other = second, first, other, one
-    low, high = sorted(abs(value) for value in difference.interval[1:])
-    return (f'The error in effect of {first} was {share(1 - one / other, 0)} smaller: '
+        return (f'No difference in error in effect: {one:.3f} rad/s of yaw rate for '
+                f'{better.label}, {other:.3f} for {worse.label}.')
+    low, high = sorted(map(abs, difference.interval[1:]))
+    return (f'The error in effect of {better.label} was {share(1 - one / other, 0)} smaller: '
             f'{one:.3f} instead of {other:.3f} rad/s of yaw rate '
             f'(95 % interval of the difference {low:.3f} to {high:.3f}).')
-
-
-def names(comparison: Comparison, difference: Difference) -> tuple[str, str]:
-    """Return the labels of the two policies."""
-    return (comparison.figures[difference.first].label,
-            comparison.figures[difference.second].label)
 
 
 def ms(seconds: float) -> str:
     """Return seconds as milliseconds, with about three digits."""
     value = seconds * 1e3
     return '-' if math.isnan(value) else f'{value:.2f}' if abs(value) < 10 else f'{value:.1f}'
-
-
-def signed(value: float) -> str:
-    """Return a number with its sign."""
-    return f'{value:+.3f}'
 
 
 def share(part: float, digits: int = 2) -> str:
@@ -87,21 +71,22 @@ def share(part: float, digits: int = 2) -> str:
 
 def figure_rows(figures: PolicyFigures, period: float) -> dict[str, str]:
     """Return the cells of the table for one policy, by their titles."""
-    late, too_late = late_limits(period)
-    counts = figures.classes
-    frames = max(figures.frames, 1)
+    late, too_late = (ms(limit) for limit in late_limits(period))
+    shares = {name: share(count / max(figures.frames, 1))
+              for name, count in figures.classes.items()}
+    counted = {name: f'{count} ({shares[name]})' for name, count in figures.classes.items()}
+    response = figures.response
 
     def levels(values: dict[str, float]) -> str:
-        written = ' / '.join(ms(value) for value in values.values())
+        written = ' / '.join(map(ms, values.values()))
         return '-' if written.startswith('-') else written
 
     return {
         'frames': f'{figures.frames}',
-        f'on time, up to {ms(late)} ms': f'{share(counts["on time"] / frames)}',
-        f'late, over {ms(late)} ms': f'{counts["late"]} ({share(counts["late"] / frames)})',
-        f'too late, over {ms(too_late)} ms':
-            f'{counts["too late"]} ({share(counts["too late"] / frames)})',
-        'lost': f'{counts["lost"]} ({share(counts["lost"] / frames)})',
+        f'on time, up to {late} ms': shares['on time'],
+        f'late, over {late} ms': counted['late'],
+        f'too late, over {too_late} ms': counted['too late'],
+        'lost': counted['lost'],
         'latency p50/90/99/99.9/worst [ms]': levels(figures.latency),
         "to the gate's command [ms]": levels(figures.gated),
         'response interval [ms]': levels(figures.interval),
@@ -109,13 +94,13 @@ def figure_rows(figures: PolicyFigures, period: float) -> dict[str, str]:
         'lateral error RMS [m]': '-' if math.isnan(figures.lateral) else f'{figures.lateral:.4f}',
         'error yaw rate [rad/s], speed [m/s]': f'{figures.error[1]:.4f}, {figures.error[0]:.4f}',
         'error in effect [rad/s], [m/s]': f'{figures.effect[1]:.4f}, {figures.effect[0]:.4f}',
-        'first response, measured': measured_response(figures),
-        'first response, predicted': predicted_response(figures)}
+        'first response, measured': measured_response(response),
+        'first response, predicted':
+            'unknown' if response.predicted is None else f'frame {response.predicted}'}
 
 
-def measured_response(figures: PolicyFigures) -> str:
-    """Return in words how soon the policy responded to changes of the scene."""
-    response = figures.response
+def measured_response(response: MeasuredResponse) -> str:
+    """Return in words how soon a policy responded to changes of the scene."""
     if not response.changes:
         return 'no scene change'
     if not len(response.frames):
@@ -124,42 +109,34 @@ def measured_response(figures: PolicyFigures) -> str:
             f'({len(response.frames)} of {response.changes} changes)')
 
 
-def predicted_response(figures: PolicyFigures) -> str:
-    """Return in words at which frame theory expects the response."""
-    predicted = figures.response.predicted
-    return 'unknown' if predicted is None else f'frame {predicted}'
-
-
-def difference_line(difference: Difference) -> str:
-    """Return a difference in words, with its interval and the better policy."""
+def difference_cells(difference: Difference) -> tuple[str, str, str]:
+    """Return a difference in words: the quantity, the numbers, and which policy is better."""
     scale, unit = (1e3, 'ms') if difference.unit == 's' else (1.0, difference.unit)
-    estimate, low, high = (value * scale for value in difference.interval)
+    estimate, low, high = (f'{value * scale:+.3f}' for value in difference.interval)
     verdict = {None: 'unknown', '': 'no difference'}.get(
         difference.better, f'{difference.better} is better')
-    return (f'{difference.quantity} [{unit}]: {signed(estimate)} '
-            f'[{signed(low)}, {signed(high)}]  {verdict}')
+    return f'{difference.quantity} [{unit}]', f'{estimate} [{low}, {high}]', verdict
+
+
+def figure_cells(comparison: Comparison) -> list[tuple[str, ...]]:
+    """Return a table of all figures: labels in the first row, titles in the first column."""
+    columns = [figure_rows(figures, comparison.run.period)
+               for figures in comparison.figures.values()]
+    return [('', *(figures.label for figures in comparison.figures.values())),
+            *zip(columns[0], *(column.values() for column in columns))] if columns else []
 
 
 def table(comparison: Comparison) -> str:
     """Return a table of all policies, then the differences with their intervals."""
-    period = comparison.run.period
-    columns = [figure_rows(figures, period) for figures in comparison.figures.values()]
-    heads = [figures.label for figures in comparison.figures.values()]
-    lines = []
-    if columns:
-        width = max(map(len, columns[0]))
-        widths = [max([len(head), *map(len, column.values())])
-                  for head, column in zip(heads, columns)]
-        for title, *cells in [('', *heads),
-                              *((title, *(column[title] for column in columns))
-                                for title in columns[0])]:
-            lines.append('  '.join([title.ljust(width), *(
-                cell.rjust(size) for cell, size in zip(cells, widths))]).rstrip())
-    for other in list(comparison.figures)[1:]:
-        first = next(iter(comparison.figures))
-        lines += ['', f'{first} minus {other}, with 95 % intervals; less is better']
-        lines += [f'  {difference_line(difference)}' for difference in comparison.differences
-                  if difference.second == other]
+    cells = figure_cells(comparison)
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = ['  '.join([title.ljust(widths[0]), *map(str.rjust, others, widths[1:])]).rstrip()
+             for title, *others in cells]
+    for difference in comparison.differences:
+        if difference.quantity == 'latency':
+            lines += ['', f'{difference.first} minus {difference.second}, with 95 % intervals; '
+                      'less is better']
+        lines.append('  {}: {}  {}'.format(*difference_cells(difference)))
     return '\n'.join(lines)
 
 
@@ -195,8 +172,8 @@ def plain(value: Any) -> Any:
         value = value._asdict()
     if isinstance(value, dict):
         return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

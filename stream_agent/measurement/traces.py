@@ -16,9 +16,9 @@ class Trace:
 
     Times are seconds since the first frame's stamp; commands are (speed, yaw rate).
 
-    :param arrivals: (T,), arrivals of the first command of every frame.
+    :param arrivals: (T,), of the first command of every frame.
     :param commands: (T, 2), these commands.
-    :param gated_arrivals: (T,), arrivals of the gate's commands made from them.
+    :param gated_arrivals: (T,), of the gate's commands made from them.
     :param later: (N, 3), arrival and command of the second and further commands of a frame.
     """
 
@@ -33,10 +33,10 @@ class RunTraces:
     """
     A recording of T frames.
 
-    :param stamps: (T,), the frames' stamps in seconds since the first one.
+    :param stamps: (T,), the frames' stamps [s] since the first one.
     :param reference: (T, 2), the reference commands; nan if unknown.
     :param lateral_errors: (T,), the vehicle's lateral errors [m]; nan if unknown.
-    :param traces: The answers by the policy's name, in the order of the parameter ``policies``.
+    :param traces: By the policy's name, in the order of the parameter ``policies``.
     :param changes: (N,), stamps [s] of the first frames that show a changed scene.
     :param description: The content of ``run.json``.
     """
@@ -88,18 +88,12 @@ def seconds(stamps_ns: Sequence[int | None], start_ns: int) -> np.ndarray:
 
 
 def make_trace(rows: Sequence[Row], index: dict[int, int], start_ns: int) -> Trace:
-    """
-    Make the trace of one policy's rows.
-
-    :param index: The index of every frame by its stamp.
-    """
-    table = np.full((len(index), 4), np.nan)
-    first = [row for row in rows if row.update == 0]
-    if first:
-        table[[index[row.stamp_ns] for row in first]] = np.column_stack([
-            seconds([row.arrival_ns for row in first], start_ns),
-            [row.speed for row in first], [row.yaw_rate for row in first],
-            seconds([row.gated_arrival_ns for row in first], start_ns)])
-    later = [((row.arrival_ns - start_ns) * 1e-9, row.speed, row.yaw_rate)
-             for row in rows if row.update > 0]
-    return Trace(table[:, 0], table[:, 1:3], table[:, 3], np.array(later).reshape(-1, 3))
+    """Make the trace of one policy's rows; ``index`` is that of every frame by its stamp."""
+    first, later = np.full((len(index), 4), np.nan), []
+    for row in rows:
+        arrival, gated = seconds([row.arrival_ns, row.gated_arrival_ns], start_ns)
+        if row.update == 0:
+            first[index[row.stamp_ns]] = arrival, row.speed, row.yaw_rate, gated
+        else:
+            later.append((arrival, row.speed, row.yaw_rate))
+    return Trace(first[:, 0], first[:, 1:3], first[:, 3], np.array(later).reshape(-1, 3))

@@ -13,8 +13,9 @@ from stream_agent.images import image_transport
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import image_source, type_name, WATCH_COMMAND_QOS, WATCH_FRAME_QOS
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
+from stream_agent.recordings.bags import check_rosbags
 from stream_agent.recordings.recording import COMMAND_TYPES
-from stream_agent.recordings.writing import check_writable, LiveBag
+from stream_agent.recordings.writing import LiveBag
 
 LOOK_PERIOD = 0.2
 SAY_PERIOD = 5.0
@@ -46,7 +47,7 @@ class RecordNode(Node):
         super().__init__('record_bag', **kwargs)
         declare_settings(self, RecordBagSettings)
         refuse_unknown(self)
-        check_writable()
+        check_rosbags('written')
         name = self.get_parameter('name').value or time.strftime('%Y-%m-%d_%H-%M-%S')
         self._path = Path(self.get_parameter('output').value).expanduser() / name
         if self._path.exists():

@@ -6,20 +6,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.bounded_settings import check, choice, quantity
-from stream_agent.recordings.recording import BadRecordingError, Commands, NS
+from stream_agent.bounded_settings import BoundedSettings, choice, quantity
+from stream_agent.recordings.recording import BadRecordingError, Commands, NS, StampedFrames
 
 # Rates that differ by more are those of another camera.
 RATE_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """
-    How frames are put together with commands, and cut into episodes.
-
-    :raises SettingsError: If a number is outside its range, or a word not among those allowed.
-    """
+class Alignment(BoundedSettings):
+    """How frames are put together with commands, and cut into episodes."""
 
     delay: float = quantity(
         0.0, 's', 0.0, 1.0, "actuation delay: a frame's command is that of so much later")
@@ -35,9 +31,6 @@ class Alignment:
     resample: float = quantity(
         0.0, 'Hz', 0.0, 1e4, 'rate to which frames are picked by time; 0: refuse other rates')
     shortest: int = quantity(2, 'frames', 1, 10**6, 'frames that an episode has at least')
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 class Span(NamedTuple):
@@ -105,21 +98,18 @@ def cut(stamps: np.ndarray, commands: Commands, alignment: Alignment, skipped: C
 
 def pick(stamps: np.ndarray, rate: float) -> np.ndarray:
     """Return the indices of the frames nearest to the ticks of a clock, each at most once."""
-    if not len(stamps):
-        return np.zeros(0, int)
+    if len(stamps) < 2:
+        return np.arange(len(stamps))
     ticks = np.arange(stamps[0], stamps[-1] + 1, NS / rate)
-    after = np.clip(np.searchsorted(stamps, ticks), 1, max(1, len(stamps) - 1))
-    if len(stamps) == 1:
-        return np.zeros(1, int)
+    after = np.clip(np.searchsorted(stamps, ticks), 1, len(stamps) - 1)
     nearest = after - (ticks - stamps[after - 1] < stamps[after] - ticks)
     return np.unique(nearest)
 
 
-def check_rates(recordings: Sequence, alignment: Alignment) -> None:
+def check_rates(recordings: Sequence[StampedFrames], alignment: Alignment) -> None:
     """
-    Refuse recordings of other rates, as long as nobody asks to pick frames.
+    Refuse recordings of other rates, unless frames are picked by time.
 
-    :param recordings: With ``path``, ``topic`` and ``rate`` each.
     :raises BadRecordingError: If one deviates by more than a tenth, or has too few frames.
     """
     wanted = alignment.resample or alignment.rate or recordings[0].rate
@@ -153,40 +143,25 @@ class TopicTimes(NamedTuple):
     headers: np.ndarray | None
     received: np.ndarray
 
-    @property
-    def has_headers(self) -> bool:
-        """Tell whether every header says a time."""
-        return self.headers is not None and bool((self.headers > 0).all())
 
-    @property
-    def on_other_clock(self) -> bool:
-        """Tell whether the headers' clock is not the recorder's."""
-        return abs(float(np.median(self.headers - self.received))) > OTHER_CLOCK_NS
-
-
-class Stamps(NamedTuple):
-    """Stamps [ns], and where they are from: 'header' or 'receive'."""
-
-    ns: np.ndarray
-    source: str
-
-
-def choose_stamps(images: TopicTimes, commands: TopicTimes, wanted: str) -> tuple[Stamps, Stamps]:
+def choose_stamps(topics: Sequence[TopicTimes], wanted: str) -> list[tuple[np.ndarray, str]]:
     """
-    Choose the stamps of both topics.
+    Choose the stamps of both topics, of images and commands.
 
     :param wanted: 'header', 'receive', or 'auto': headers where they are set, but both of the
         recorder's clock if only one topic has headers, and these are on another clock.
+    :returns: Of each, the stamps [ns], and where they are from: 'header' or 'receive'.
     :raises BadRecordingError: If headers are wanted that are not set; without the file.
     """
-    topics = (images, commands)
-    if wanted == 'header':
-        for times in topics:
-            if times.headers is not None and not times.has_headers:
-                raise BadRecordingError(f"topic '{times.topic}': headers without a stamp; give "
-                                        '--stamps receive')
-    by_header = [wanted != 'receive' and times.has_headers for times in topics]
-    if wanted == 'auto' and sum(by_header) == 1 and topics[by_header.index(True)].on_other_clock:
-        by_header = [False, False]
-    return tuple(Stamps(times.headers, 'header') if header else Stamps(times.received, 'receive')
-                 for times, header in zip(topics, by_header))
+    by_header = [wanted != 'receive' and times.headers is not None and (times.headers > 0).all()
+                 for times in topics]
+    for times, header in zip(topics, by_header):
+        if wanted == 'header' and times.headers is not None and not header:
+            raise BadRecordingError(f"topic '{times.topic}': headers without a stamp; give "
+                                    '--stamps receive')
+    if wanted == 'auto' and sum(by_header) == 1:
+        times = topics[by_header.index(True)]
+        if abs(np.median(times.headers - times.received)) > OTHER_CLOCK_NS:
+            by_header = [False, False]
+    return [(times.headers, 'header') if header else (times.received, 'receive')
+            for times, header in zip(topics, by_header)]

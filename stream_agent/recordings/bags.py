@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -41,37 +42,31 @@ def types():
     return store
 
 
-def reader_of_bags():
-    """
-    Return the class that opens bags.
-
-    :raises BadRecordingError: If the package that has it is not there.
-    """
-    try:
-        from rosbags.rosbag2 import Reader
-    except ImportError:
-        raise BadRecordingError('rosbag2 recordings are read by the package rosbags, which is '
-                                "missing: pip install 'stream_agent[learning]'") from None
-    return Reader
+def check_rosbags(done: str) -> None:
+    """Refuse to have recordings 'read' or 'written' without the package that does so."""
+    if find_spec('rosbags') is None:
+        raise BadRecordingError(f'rosbag2 recordings are {done} by the package rosbags, which is '
+                                "missing: pip install 'stream_agent[learning]'")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator:
     """
-    Open a bag; what goes wrong in it is said as a fault of the file.
+    Open a bag; whatever goes wrong in it is reported as a fault of the file.
 
-    :raises BadRecordingError: If it is unfinished, truncated, or not what it seems.
+    :raises BadRecordingError: If it is unfinished, truncated or damaged.
     """
     if path.is_dir() and not (path / 'metadata.yaml').exists():
         raise BadRecordingError(f"'{path}': metadata.yaml is missing, so the recording was not "
                                 f'finished; run `ros2 bag reindex {path}`')
-    reader = reader_of_bags()
+    check_rosbags('read')
+    from rosbags.rosbag2 import Reader
     try:
-        with reader(path) as bag:
+        with Reader(path) as bag:
             yield bag
     except BadRecordingError as error:
         raise BadRecordingError(f"'{path}': {error}") from None
-    # A damaged file raises whatever its reader stumbles over: SQLite's errors, struct's, its own.
+    # A damaged file raises whatever its reader meets: SQLite's errors, struct's, its own.
     except Exception as error:
         remedy = ', '.join(sorted({REMEDIES[file.suffix] for file in storages(path)}))
         raise BadRecordingError(
@@ -81,10 +76,10 @@ def opened(path: Path) -> Iterator:
 
 def choose_topic(bag, wanted: str, what: str, fitting_types: tuple[str, ...]) -> str:
     """
-    Find the topic that is asked for, or the only one of a fitting type.
+    Find the topic that is asked for, or else the only one of a fitting type.
 
     :param what: 'image' or 'command'.
-    :raises BadRecordingError: If it is not there, of another type, or empty; without the file.
+    :raises BadRecordingError: If it is missing, of another type, or empty; without the file.
     """
     topics, option = bag.topics, f'--{what}-topic'
     listed = ', '.join(f'{name} ({topic.msgtype})' for name, topic in topics.items()) or 'none'
@@ -108,9 +103,8 @@ def choose_topic(bag, wanted: str, what: str, fitting_types: tuple[str, ...]) ->
 
 class BagRecording(Recording):
     """
-    One bag.
+    One bag, a folder or a single file.
 
-    :param path: Folder, or a single file.
     :raises BadRecordingError: If the bag is damaged, or has no such topics.
     """
 
@@ -119,11 +113,12 @@ class BagRecording(Recording):
             images = choose_topic(bag, reading.image_topic, 'image', tuple(DECODERS))
             orders = choose_topic(bag, reading.command_topic, 'command', COMMAND_TYPES)
             command_times, values, broken = read_commands(bag, orders, reading)
-            frames, stamps = choose_stamps(read_times(bag, images), command_times, reading.stamps)
+            (frame_stamps, source), (stamps, stamps_from) = choose_stamps(
+                (read_times(bag, images), command_times), reading.stamps)
             self._image_type = bag.topics[images].msgtype
             steering = steering_of(bag.topics[orders].msgtype, reading)
-        super().__init__(path, images, frames.ns, frames.source, Commands(
-            stamps.ns, values, steering, stamps.source).in_order())
+        super().__init__(path, images, frame_stamps, source,
+                         Commands(stamps, values, steering, stamps_from))
         self.skipped['commands that cannot be read'] += broken
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
@@ -136,20 +131,12 @@ class BagRecording(Recording):
 
 
 def decode(data: bytes, message_type: str) -> np.ndarray:
-    """
-    Return the pixels of a serialized image message.
-
-    :raises ImageError: If it cannot be read.
-    """
+    """Return the pixels of a serialised image message."""
     return DECODERS[message_type](deserialized(data, message_type))
 
 
 def deserialized(data: bytes, message_type: str):
-    """
-    Return a message.
-
-    :raises ImageError: If the bytes are not such a message.
-    """
+    """Return a message; raises ImageError if the bytes are not one of that type."""
     try:
         return types().deserialize_cdr(data, message_type)
     except Exception as error:  # generated code, which meets any bytes

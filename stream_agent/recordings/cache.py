@@ -1,5 +1,5 @@
 """
-Decoded frames on disk, mapped into memory: a second start decodes nothing.
+Decoded frames on disk, mapped into memory, so that a second start decodes nothing.
 
 A recording has a folder, named after what it was made from: files with sizes and times, topics,
 and how pixels were prepared. Commands are kept as recorded; aligning them takes no time.
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from stream_agent.recordings.alignment import Alignment, cut, Span
-from stream_agent.recordings.recording import BadRecordingError, Commands, NS, Reading, Recording
+from stream_agent.recordings.recording import Commands, Reading, Recording, StampedFrames
 
 # Of the files below; what another version wrote is decoded anew.
 FORMAT = 2
@@ -25,7 +25,7 @@ MANIFEST = 'manifest.json'
 PARTS = ('frame_stamps', 'command_stamps', 'command_values')
 
 
-class CachedRecording:
+class CachedRecording(StampedFrames):
     """
     A recording whose frames are decoded.
 
@@ -38,24 +38,16 @@ class CachedRecording:
             raise ValueError(f'format {about["format"]}')
         self.folder = folder
         self.path = Path(about['path'])
-        self.name, self.topic, self.steering = about['name'], about['topic'], about['steering']
+        self.name, self.topic = about['name'], about['topic']
         self._read = about['summary']
         self._unread = about['left_out']
-        self.skipped: Counter[str] = Counter()
+        self.skipped = Counter()
         #: (N, C, H, W) uint8; pages are read as they are touched, and dropped if memory is short.
         self.pixels = np.load(folder / 'pixels.npy', mmap_mode='r')
         self.frame_stamps, stamps, values = (np.load(folder / f'{part}.npy') for part in PARTS)
-        self.commands = Commands(stamps, values, self.steering)
+        self.commands = Commands(stamps, values, about['steering'])
         if len(self.pixels) != len(self.frame_stamps):
             raise ValueError('frames and stamps differ in number')
-
-    @property
-    def rate(self) -> float:
-        """Frames per second; 0 if there is but one frame."""
-        return NS / float(np.median(np.diff(self.frame_stamps))) if len(self) > 1 else 0.0
-
-    def __len__(self) -> int:
-        return len(self.frame_stamps)
 
     def episodes(self, alignment: Alignment) -> list[Span]:
         """Cut into episodes, and count anew what is left out."""
@@ -64,16 +56,13 @@ class CachedRecording:
 
     def summary(self) -> str:
         """Say in a line what there is, and what reading and cutting left out."""
-        return self._read + (f'; not used: {self._unused}' if self._unused else '')
+        unused = super().left_out
+        return self._read + (f'; not used: {unused}' if unused else '')
 
     @property
-    def left_out(self) -> bool:
-        """Whether reading or cutting left something out."""
-        return bool(self._unread or self._unused)
-
-    @property
-    def _unused(self) -> str:
-        return ', '.join(f'{count} {kind}' for kind, count in self.skipped.items() if count)
+    def left_out(self) -> str:
+        """What reading left out, or else cutting."""
+        return self._unread or super().left_out
 
 
 def key_of(recording: Recording, reading: Reading, preparation: dict[str, Any]) -> str:
@@ -86,60 +75,45 @@ def key_of(recording: Recording, reading: Reading, preparation: dict[str, Any]) 
 
 
 def remember(recording: Recording, reading: Reading, cache: Path, preparation: dict[str, Any],
-             pixels: Callable[[np.ndarray], np.ndarray],
-             report: Callable[[int], None] = lambda frames: None,
-             say: Callable[[str], None] = lambda line: None) -> CachedRecording:
+             pixels: Callable[[np.ndarray], np.ndarray], say: Callable[[str], None]
+             ) -> CachedRecording:
     """
     Decode a recording to disk, unless that was done before.
 
     :param cache: Folder of all cached recordings.
     :param preparation: What ``pixels`` does, as JSON: part of the name.
     :param pixels: Makes (C, H, W) uint8 of an image, as ``Preprocessing.pixels`` does.
-    :param report: Called now and then with the frames decoded so far.
-    :param say: Gets a line if what was decoded before cannot be used.
+    :param say: Gets a line if what was decoded before cannot be used; it is then removed.
     :raises BadRecordingError: If the recording is damaged, or none of its frames can be decoded.
     """
     folder = cache / f'{recording.name}-{key_of(recording, reading, preparation)}'
-    found = look_up(folder, say)
-    if found is None:
-        # A name of its own, so that two trainings may start at once; what is half written when
-        # one is killed has this name still, and is never read.
-        unfinished = folder.with_name(f'{folder.name}.{os.getpid()}.part')
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+    if folder.exists():
         try:
-            write(unfinished, recording, pixels, report)
-            put_in_place(unfinished, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return found or CachedRecording(folder)
-
-
-def look_up(folder: Path, say: Callable[[str], None]) -> CachedRecording | None:
-    """Return what was decoded before; what another version wrote, or is damaged, is removed."""
-    if not folder.exists():
-        return None
+            return CachedRecording(folder)
+        # Damaged files raise whatever their readers meet: JSON's errors, numpy's, the system's.
+        except Exception as error:
+            say(f"'{folder}': decoded by another version, or damaged ({error!r}); decoding anew")
+        shutil.rmtree(folder, ignore_errors=True)
+    # A name of its own, so that two trainings may start together; what is half written when
+    # one is killed keeps this name, and is never read.
+    unfinished = folder.with_name(f'{folder.name}.{os.getpid()}.part')
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     try:
-        return CachedRecording(folder)
-    # Damaged files raise whatever their readers stumble over: JSON's, numpy's, the system's.
-    except Exception as error:
-        say(f"'{folder}': decoded by another version, or damaged ({error!r}); decoding anew")
-    shutil.rmtree(folder, ignore_errors=True)
-    return None
-
-
-def put_in_place(unfinished: Path, folder: Path) -> None:
-    """Give a whole folder its name, unless another process was first."""
-    try:
+        write(unfinished, recording, pixels)
         unfinished.rename(folder)
     except OSError:
+        # Another process may have been first.
         if not (folder / MANIFEST).exists():
             raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return CachedRecording(folder)
 
 
-def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.ndarray],
-          report: Callable[[int], None]) -> None:
-    """Write frames one after the other, then all that is known of them."""
+def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.ndarray]
+          ) -> None:
+    """Write frames one after the other, then everything else that is known of them."""
     decoded = []
     with open(folder / 'pixels.npy', 'wb') as file:
         for index, image in recording.images():
@@ -148,7 +122,6 @@ def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.
                 write_header(file, (len(recording), *frame.shape))
             file.write(frame.data)
             decoded.append(index)
-            report(len(decoded))
         file.seek(0)
         write_header(file, (len(decoded), *frame.shape))
     commands = recording.commands
@@ -162,16 +135,6 @@ def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.
 
 
 def write_header(file, shape: tuple[int, ...]) -> None:
-    """Begin an .npy file; headers leave room for a first axis of any length."""
+    """Start an .npy file; headers leave room for a first axis of any length."""
     np.lib.format.write_array_header_1_0(
         file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
-
-
-def check_not_empty(recordings: list[CachedRecording], spans: list[list[Span]]) -> None:
-    """Refuse recordings of which nothing can be used."""
-    for recording, each in zip(recordings, spans):
-        if not each:
-            raise BadRecordingError(
-                f"'{recording.path}': no episode is left of topic '{recording.topic}' "
-                f'({recording.summary()}); leave the recording out, or check that both topics '
-                'were recorded at the same time (--stamps)')

@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import compress
 import math
 from pathlib import Path
 
 import numpy as np
-from stream_agent.bounded_settings import check, choice, free_text, quantity
+from stream_agent.bounded_settings import BoundedSettings, choice, free_text, quantity
 from stream_agent.images import ImageError
 
 NS = 10**9
@@ -38,19 +39,10 @@ class Commands:
     steering: str
     stamps_from: str = 'header'
 
-    def in_order(self) -> 'Commands':
-        """Return the same, sorted by time."""
-        order = np.argsort(self.stamps, kind='stable')
-        return replace(self, stamps=self.stamps[order], values=self.values[order])
-
 
 @dataclass(frozen=True)
-class Reading:
-    """
-    Which topics of a recording are read, and what they mean.
-
-    :raises SettingsError: If a number is outside its range, or a word not among those allowed.
-    """
+class Reading(BoundedSettings):
+    """Which topics of a recording are read, and what they mean."""
 
     image_topic: str = free_text(
         '', 'frames; without it, the only topic of images there is', 'TOPIC')
@@ -71,22 +63,48 @@ class Reading:
         0.0, 'm', 0.0, 100.0, 'distance of the axles, which turns steering angles of Ackermann '
         'commands into yaw rates; 0: angles stay angles')
 
-    def __post_init__(self) -> None:
-        check(self)
-
     def sign(self, usual: str) -> int:
         """Return the factor that makes steering positive to the left."""
         side = usual if self.steering_sign == 'usual' else self.steering_sign
         return 1 if side == 'left' else -1
 
 
-class Recording(ABC):
+class StampedFrames:
     """
-    Stamped frames and commands; pixels are decoded one frame at a time, as they are asked for.
+    The frames and commands of a recording, whether pixels are decoded yet or not.
+
+    :ivar topic: Of the images, for messages; of a tub, its folder of images.
+    :ivar frame_stamps: Of the frames that are in order, (N,) int64 [ns].
+    :ivar skipped: Frames and commands left out so far, by kind.
+    """
+
+    path: Path
+    name: str
+    topic: str
+    frame_stamps: np.ndarray
+    commands: Commands
+    skipped: Counter[str]
+
+    def __len__(self) -> int:
+        return len(self.frame_stamps)
+
+    @property
+    def rate(self) -> float:
+        """Frames per second, by the median distance; 0 if there is only one frame."""
+        return NS / float(np.median(np.diff(self.frame_stamps))) if len(self) > 1 else 0.0
+
+    @property
+    def left_out(self) -> str:
+        """What was left out so far, and how much of it."""
+        return ', '.join(f'{count} {kind}' for kind, count in self.skipped.items() if count)
+
+
+class Recording(StampedFrames, ABC):
+    """
+    A recording as it is on disk; each frame is decoded only when it is asked for.
 
     :param path: File or folder.
-    :param topic: Of the images, for messages; of a tub, its folder of images.
-    :param stamps: Of all frames as they were recorded, [ns].
+    :param stamps: Of all frames as they were recorded [ns].
     :param stamps_from: 'header' (when a frame was captured) or 'receive' (when it was written).
     """
 
@@ -96,17 +114,12 @@ class Recording(ABC):
         self.name = path.stem if path.is_file() else path.resolve().name
         self.topic = topic
         self.stamps_from = stamps_from
-        self.commands = commands
-        #: Frames and commands left out so far, by kind.
-        self.skipped: Counter[str] = Counter()
+        order = np.argsort(commands.stamps, kind='stable')
+        self.commands = replace(commands, stamps=commands.stamps[order],
+                                values=commands.values[order])
+        self.skipped = Counter()
         #: Why the first frame that cannot be decoded could not be.
         self.first_fault = ''
-        self._kept = self._in_order(stamps)
-        #: Of the frames that are in order, (N,) int64 [ns].
-        self.frame_stamps = stamps[self._kept]
-
-    def _in_order(self, stamps: np.ndarray) -> np.ndarray:
-        """Mark the frames that are newer than all before them; count the others."""
         newest = np.maximum.accumulate(stamps)[:-1]
         back = newest - stamps[1:]
         if back.size and back.max() > TIME_JUMP_NS:
@@ -116,10 +129,9 @@ class Recording(ABC):
                 '--stamps receive, or split the recording there (`ros2 bag convert`)')
         self.skipped['frames out of order'] += int((back > 0).sum())
         self.skipped['frames that came twice'] += int((back == 0).sum())
-        return np.concatenate([[True], back < 0])[:len(stamps)]
-
-    def __len__(self) -> int:
-        return len(self.frame_stamps)
+        #: Which frames are newer than all before them.
+        self._kept = np.concatenate([[True], back < 0])[:len(stamps)]
+        self.frame_stamps = stamps[self._kept]
 
     @abstractmethod
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
@@ -131,41 +143,25 @@ class Recording(ABC):
 
     def images(self) -> Iterator[tuple[int, np.ndarray]]:
         """
-        Decode the frames in order; those that cannot be are counted and left out.
+        Decode the frames in order; those that cannot be decoded are counted and left out.
 
         :returns: Indices in ``frame_stamps`` and pixels, uint8, (H, W, 3) in RGB order or (H, W).
         :raises BadRecordingError: If the file ends early, or no frame can be decoded.
         """
-        self.skipped[UNREADABLE], index, read = 0, -1, 0
-        for kept, decode in zip(self._kept, self.recorded_frames()):
-            index += bool(kept)
-            if not kept:
-                continue
+        self.skipped[UNREADABLE] = 0
+        for index, decode in enumerate(compress(self.recorded_frames(), self._kept)):
             try:
                 pixels = decode()
             except ImageError as error:
                 self.skipped[UNREADABLE] += 1
                 self.first_fault = self.first_fault or f'frame {index}: {error}'
                 continue
-            read += 1
             yield index, pixels
-        if not read:
+        if self.skipped[UNREADABLE] == len(self):
             raise BadRecordingError(
                 f"'{self.path}': topic '{self.topic}': no frame can be decoded "
                 f'({self.first_fault}); record one of the supported kinds, or choose another '
                 'topic by --image-topic')
-
-    @property
-    def rate(self) -> float:
-        """Frames per second, by the median of the distances; 0 if there is but one frame."""
-        if len(self) < 2:
-            return 0.0
-        return NS / float(np.median(np.diff(self.frame_stamps)))
-
-    @property
-    def left_out(self) -> str:
-        """Return what was left out so far, and how much of it."""
-        return ', '.join(f'{count} {kind}' for kind, count in self.skipped.items() if count)
 
     def summary(self) -> str:
         """Say in a line what there is and what was left out."""
@@ -185,7 +181,7 @@ JOY = 'sensor_msgs/msg/Joy'
 COMMAND_TYPES = (TWIST_STAMPED, TWIST, ACKERMANN_STAMPED, ACKERMANN, JOY)
 STAMPED = {TWIST_STAMPED, ACKERMANN_STAMPED, JOY}
 
-# The library that reads recordings brings no definitions of these.
+# The library that reads recordings has no definitions of these.
 DEFINITIONS = {
     ACKERMANN: 'float32 steering_angle\nfloat32 steering_angle_velocity\nfloat32 speed\n'
                'float32 acceleration\nfloat32 jerk\n',
@@ -195,11 +191,10 @@ DEFINITIONS = {
 
 def steering_of(message_type: str, reading: Reading) -> str:
     """Return what the second value of a command is, as in ``Commands.steering``."""
-    if message_type in (TWIST, TWIST_STAMPED):
-        return 'yaw rate'
     if message_type == JOY:
         return 'steering'
-    return 'yaw rate' if reading.wheelbase else 'steering angle'
+    is_angle = message_type in DEFINITIONS and not reading.wheelbase
+    return 'steering angle' if is_angle else 'yaw rate'
 
 
 def values_of(message, message_type: str, reading: Reading) -> tuple[float, float]:

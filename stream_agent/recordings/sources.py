@@ -1,4 +1,4 @@
-"""From paths to recordings."""
+"""Recordings found at paths: bags, tubs, and archives of drives."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,12 +13,13 @@ from stream_agent.recordings.writing import RecordedDrive
 
 def open_recordings(paths: Sequence[Path], reading: Reading) -> list[Recording]:
     """
-    Open recordings; pixels are decoded only as they are asked for.
+    Open recordings; each frame is decoded only when it is asked for.
 
     :param paths: Bags, tubs, or folders of them.
     :raises BadRecordingError: If one of them is not a recording, or cannot be used.
     """
-    recordings = [open_recording(path, reading) for path in find_recordings(paths)]
+    recordings = [(TubRecording if is_tub(path) else BagRecording)(path, reading)
+                  for path in find_recordings(paths)]
     kinds = {recording.commands.steering: recording for recording in recordings}
     if len(kinds) > 1:
         parts = '; '.join(f"'{recording.path}': {kind}" for kind, recording in kinds.items())
@@ -26,11 +27,6 @@ def open_recordings(paths: Sequence[Path], reading: Reading) -> list[Recording]:
                                 '--wheelbase to turn steering angles into yaw rates, or train '
                                 'on those of one kind')
     return recordings
-
-
-def open_recording(path: Path, reading: Reading) -> Recording:
-    """Open one bag or tub."""
-    return (TubRecording if is_tub(path) else BagRecording)(path, reading)
 
 
 def find_recordings(paths: Sequence[Path]) -> list[Path]:
@@ -54,10 +50,10 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
 
 def is_recording(path: Path) -> bool:
     """Tell whether something is a bag or a tub."""
-    return path.exists() and (is_bag(path) if path.is_file() else is_tub(path) or is_bag(path))
+    return is_tub(path) or is_bag(path)
 
 
-#: Every key with the length that its array has for N frames, less N.
+# Arrays that have one value for every frame.
 PER_FRAME = ('steering', 'throttle', 'timestamp_ms', 'seq_id')
 
 
@@ -71,14 +67,22 @@ def read_archive(path: Path, runs: Sequence[str], sign: int
     :raises BadRecordingError: If something is missing, or lengths contradict each other.
     """
     arrays = load(path)
-    chosen = frames_of_runs(path, arrays, runs)
+    chosen = np.ones(len(arrays['seq_id']), bool)
+    if runs:
+        names = [str(name) for name in arrays.get('run_names', [])]
+        for run in runs:
+            if run not in names:
+                raise BadRecordingError(f"'{path}': no run '{run}'; runs are "
+                                        f'{", ".join(names) or "not named"}')
+        chosen = np.isin(arrays['run_id'], [names.index(run) for run in runs])
     offsets, jpeg = arrays['offsets'], arrays['jpeg']
     for number in np.unique(arrays['seq_id'][chosen]):
         frames = np.flatnonzero(chosen & (arrays['seq_id'] == number))
         stamps = arrays['timestamp_ms'][frames].astype(np.int64) * 10**6
         commands = np.stack([arrays['throttle'][frames], sign * arrays['steering'][frames]], 1)
         images = (jpeg[offsets[i]:offsets[i + 1]].tobytes() for i in frames)
-        run = '' if 'run_names' not in arrays else run_of(arrays, frames[0]) + '_'
+        run = (f"{arrays['run_names'][arrays['run_id'][frames[0]]]}_" if 'run_names' in arrays
+               else '')
         yield f'{run}{int(number):03}', RecordedDrive(images, stamps, commands)
 
 
@@ -101,20 +105,3 @@ def load(path: Path) -> dict[str, np.ndarray]:
         raise BadRecordingError(f"'{path}': {', '.join(wrong) or 'jpeg'} does not have the length "
                                 f'that {count} frames need, by offsets; write the archive again')
     return arrays
-
-
-def run_of(arrays: dict[str, np.ndarray], frame: int) -> str:
-    """Return the name of the run that a frame belongs to."""
-    return str(arrays['run_names'][arrays['run_id'][frame]])
-
-
-def frames_of_runs(path: Path, arrays: dict[str, np.ndarray], runs: Sequence[str]) -> np.ndarray:
-    """Mark the frames of the runs that are wanted, (N,)."""
-    if not runs:
-        return np.ones(len(arrays['seq_id']), bool)
-    names = [str(name) for name in arrays.get('run_names', [])]
-    for run in runs:
-        if run not in names:
-            raise BadRecordingError(f"'{path}': no run '{run}'; runs are "
-                                    f'{", ".join(names) or "not named"}')
-    return np.isin(arrays['run_id'], [names.index(run) for run in runs])

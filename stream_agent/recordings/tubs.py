@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import compress
 import json
 from pathlib import Path
 from typing import Any
@@ -23,29 +24,37 @@ def is_tub(path: Path) -> bool:
 
 class TubRecording(Recording):
     """
-    One tub: in every record an image's name, the driver's angle and throttle, and the time.
+    A tub's folder: records of an image's name, the driver's angle and throttle, and the time.
 
-    :param path: Folder.
     :raises BadRecordingError: If a file of it is damaged, or nothing was recorded.
     """
 
     def __init__(self, path: Path, reading: Reading) -> None:
         new = (path / MANIFEST).exists()
         self._folder = path / 'images' if new else path
-        records = list(read_catalogs(path) if new else read_old_records(path))
+        # Of version 1, one file a record, in the order of their numbers.
+        records = list(read_catalogs(path) if new else (
+            parsed(file.read_text(), file, 1) for file in sorted(
+                path.glob(OLD_RECORDS), key=lambda file: (len(file.stem), file.stem))))
         driven = [record for record in records if record.get(MODE, 'user') == 'user']
         if not driven:
             raise BadRecordingError(f"'{path}': none of the {len(records)} records was driven by "
                                     'a person; leave the tub out')
+        # In version 1, since the start of the recording.
         time = '_timestamp_ms' if new else 'milliseconds'
+        kinds = {IMAGE: str, ANGLE: (int, float), THROTTLE: (int, float), time: int}
         for number, record in enumerate(driven):
-            check_record(path, number, record, time)
+            for key, kind in kinds.items():
+                if not isinstance(record.get(key), kind):
+                    raise BadRecordingError(
+                        f"'{path}': the record {record.get('_index', number)} has "
+                        f"{record.get(key)!r} for '{key}'; delete it by `donkey tubclean`, or "
+                        'leave the tub out')
         self._images = [record[IMAGE] for record in driven]
         stamps = np.array([record[time] for record in driven], np.int64) * 10**6
         sign = reading.sign('right')
         values = np.array([(record[THROTTLE], sign * record[ANGLE]) for record in driven])
-        super().__init__(path, IMAGE, stamps, 'header',
-                         Commands(stamps, values, 'steering').in_order())
+        super().__init__(path, IMAGE, stamps, 'header', Commands(stamps, values, 'steering'))
         self.skipped[NOT_OF_A_PERSON] += len(records) - len(driven)
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
@@ -54,7 +63,7 @@ class TubRecording(Recording):
 
     def image_files(self) -> list[Path]:
         """Return the files of the frames in ``frame_stamps``."""
-        return [self._folder / name for name, kept in zip(self._images, self._kept) if kept]
+        return [self._folder / name for name in compress(self._images, self._kept)]
 
     def files(self) -> list[Path]:
         return [path for path in sorted(self.path.glob('*')) if path.is_file()
@@ -62,29 +71,11 @@ class TubRecording(Recording):
 
 
 def read_image(path: Path) -> np.ndarray:
-    """
-    Decode an image of a tub.
-
-    :raises ImageError: If it is not there or cannot be decoded.
-    """
+    """Decode an image of a tub; raises ImageError if it is missing or damaged."""
     try:
         return decoded(path.read_bytes(), path.suffix)
     except OSError as error:
         raise ImageError(f"'{path.name}': {error.strerror}") from None
-
-
-def check_record(path: Path, number: int, record: dict[str, Any], time: str) -> None:
-    """
-    Refuse a record that lacks something.
-
-    :param time: The key of its milliseconds; in version 1, since the start of the recording.
-    """
-    for key, kinds in ((IMAGE, str), (ANGLE, (int, float)), (THROTTLE, (int, float)),
-                       (time, int)):
-        if not isinstance(record.get(key), kinds):
-            raise BadRecordingError(f"'{path}': the record {record.get('_index', number)} has "
-                                    f"{record.get(key)!r} for '{key}'; delete it by `donkey "
-                                    'tubclean`, or leave the tub out')
 
 
 def parsed(text: str, path: Path, line: int) -> Any:
@@ -100,14 +91,14 @@ def read_catalogs(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a tub of version 2, without those that were deleted."""
     manifest = path / MANIFEST
     lines = manifest.read_text().splitlines()
-    # Inputs, their types, what the user noted, who wrote it when, and which catalogs there are.
+    # Lines: inputs, their types, the user's notes, who wrote it when, and the catalogs.
     about = parsed(lines[4], manifest, 5) if len(lines) > 4 else None
     if not isinstance(about, dict) or not isinstance(about.get('paths'), list):
         raise BadRecordingError(f"'{manifest}': the list of catalogs is missing, so the file is "
                                 'truncated or of another version; leave the tub out')
     deleted = set(about.get('deleted_indexes', []))
     for name in about['paths']:
-        # Only names: a manifest has no business outside its folder.
+        # Names only: a manifest must not reach outside its folder.
         catalog = path / Path(name).name
         if not catalog.exists():
             raise BadRecordingError(f"'{manifest}': its catalog {catalog.name} is missing; copy "
@@ -116,10 +107,3 @@ def read_catalogs(path: Path) -> Iterator[dict[str, Any]]:
             record = parsed(line, catalog, number)
             if record.get('_index') not in deleted:
                 yield record
-
-
-def read_old_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a tub of version 1, one file each, by their numbers."""
-    files = sorted(path.glob(OLD_RECORDS), key=lambda file: (len(file.stem), file.stem))
-    for file in files:
-        yield parsed(file.read_text(), file, 1)

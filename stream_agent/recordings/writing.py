@@ -1,8 +1,7 @@
-"""Writes drives as rosbag2 recordings, MCAP, which `ros2 bag` reads like its own."""
+"""Drives written as rosbag2 recordings (MCAP), which `ros2 bag` reads like its own."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 import os
 from pathlib import Path
 import queue
@@ -10,7 +9,7 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.recordings.bags import types
+from stream_agent.recordings.bags import check_rosbags, types
 from stream_agent.recordings.recording import BadRecordingError, TWIST_STAMPED
 
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
@@ -18,9 +17,9 @@ COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 class RecordedDrive(NamedTuple):
     """
-    Frames in a row, each with the command that was given at its time.
+    Consecutive frames, each with the command that was given at its time.
 
-    :param images: JPEG or PNG files, as they are.
+    :param images: The bytes of JPEG or PNG files.
     :param stamps: (N,) int64 [ns].
     :param commands: (N, 2): speed and steering, positive to the left.
     """
@@ -35,8 +34,7 @@ def write_bag(path: Path, drive: RecordedDrive, image_topic: str = '/camera/imag
     """
     Write one drive: CompressedImage and TwistStamped, by their own stamps.
 
-    :param path: Folder, which must not exist.
-    :raises BadRecordingError: If it exists, or the package that writes bags is missing.
+    :raises BadRecordingError: If the path exists, or the package that writes bags is missing.
     """
     with new_bag(path) as writer:
         frames = writer.add_connection(image_topic, COMPRESSED, typestore=types())
@@ -50,13 +48,11 @@ def write_bag(path: Path, drive: RecordedDrive, image_topic: str = '/camera/imag
 @contextmanager
 def new_bag(path: Path) -> Iterator:
     """
-    Open a recording to be written; it has its name only once it is complete.
+    Open a folder to be written by the ``Writer`` yielded; it has its name only once complete.
 
-    :param path: Folder, which must not exist.
-    :returns: Yields a ``rosbags.rosbag2.Writer``.
-    :raises BadRecordingError: If it exists, or the package that writes bags is missing.
+    :raises BadRecordingError: If the path exists, or the package that writes bags is missing.
     """
-    check_writable()
+    check_rosbags('written')
     from rosbags.rosbag2 import StoragePlugin, Writer
     if path.exists():
         raise BadRecordingError(f"'{path}' already exists; remove it, or give another folder")
@@ -66,13 +62,6 @@ def new_bag(path: Path) -> Iterator:
         yield writer
     unfinished.rename(path)
     unfinished.parent.rmdir()
-
-
-def check_writable() -> None:
-    """Refuse to write recordings without the package that writes them."""
-    if find_spec('rosbags') is None:
-        raise BadRecordingError('rosbag2 recordings are written by the package rosbags, which '
-                                "is missing: pip install 'stream_agent[learning]'")
 
 
 def header(stamp: int, frame_id: str):
@@ -106,7 +95,7 @@ class LiveBag:
     """
     A recording that is written by a thread of its own.
 
-    What comes while too much waits for the disk is dropped and counted.
+    Messages that arrive while too much waits for the disk are dropped and counted.
 
     :param path: Folder, which must not exist.
     :param topics: Types of the messages, by topic.
@@ -129,11 +118,7 @@ class LiveBag:
         self._thread.start()
 
     def put(self, topic: str, received_ns: int, data: bytes) -> None:
-        """
-        Hand over a message.
-
-        :param data: As serialised by the middleware (CDR).
-        """
+        """Hand over a message as the middleware serialised it (CDR)."""
         with self._lock:
             if self.error or self._waiting + len(data) > self._most_waiting:
                 self.dropped += 1
@@ -142,12 +127,7 @@ class LiveBag:
         self._queue.put((topic, received_ns, data))
 
     def close(self, timeout: float) -> bool:
-        """
-        Write what waits, and complete the recording.
-
-        :param timeout: Seconds that this may take.
-        :returns: Whether the recording is complete; else it lies beside its path, unfinished.
-        """
+        """Write what is waiting; return whether the recording was completed in time [s]."""
         self._queue.put(None)
         self._thread.join(timeout)
         return not self._thread.is_alive() and self.error is None
@@ -164,5 +144,5 @@ class LiveBag:
                         self.counts[topic] += 1
                         self._waiting -= len(data)
         except Exception as error:
-            # A full disk, most of all; whoever drives is not to notice.
+            # A full disk, most likely; driving continues undisturbed.
             self.error = error

@@ -1,4 +1,4 @@
-"""A pinhole camera on a vehicle: the geometry, exact and without pictures."""
+"""The exact geometry of a pinhole camera on a vehicle."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,33 +59,15 @@ class Camera:
         return rotation_about_z(self.yaw) @ level
 
     def pose_in_world(self, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
-        """
-        Return where the camera is while the vehicle is at a pose.
-
-        :returns: The optical axes in the world, one a column, (3, 3), and the position [m], (3,).
-        """
+        """Return the optical axes in the world, one a column, (3, 3), and the position [m]."""
         turn = rotation_about_z(pose.yaw)
         position = turn @ (self.forward, 0.0, self.height) + (pose.x, pose.y, 0.0)
         return turn @ self.rotation_in_vehicle, position
 
-    def project(self, points: np.ndarray, pose: Pose) -> np.ndarray:
-        """
-        Return where points of the world appear in the image.
-
-        :param points: x, y, z [m], (N, 3); the ground is z = 0.
-        :param pose: The vehicle's.
-        :returns: Columns and rows, (N, 2), also beyond the image's edges; NaN behind the camera.
-        """
-        rotation, position = self.pose_in_world(pose)
-        optical = (np.asarray(points, float) - position) @ rotation
-        depth = np.where(optical[:, 2:] > 0.0, optical[:, 2:], np.nan)
-        return (optical @ self.matrix.T)[:, :2] / depth
-
     def ground_to_pixels(self, pose: Pose) -> np.ndarray:
         """Return the homography (3, 3) from (x, y, 1) on the ground [m] to pixels."""
         rotation, position = self.pose_in_world(pose)
-        columns = np.stack([rotation[0], rotation[1], -rotation.T @ position], axis=1)
-        return self.matrix @ columns
+        return self.matrix @ np.stack([rotation[0], rotation[1], -rotation.T @ position], axis=1)
 
     @cached_property
     def pixels_to_near_ground(self) -> np.ndarray:
@@ -94,16 +76,15 @@ class Camera:
 
     def pixels_to_ground(self, pose: Pose) -> np.ndarray:
         """Return the homography (3, 3) from pixels to (x, y, 1) on the ground [m]."""
-        c, s = math.cos(pose.yaw), math.sin(pose.yaw)
-        return np.array([[c, -s, pose.x], [s, c, pose.y], [0.0, 0.0, 1.0]]
-                        ) @ self.pixels_to_near_ground
+        to_world = rotation_about_z(pose.yaw)
+        to_world[:2, 2] = pose.x, pose.y
+        return to_world @ self.pixels_to_near_ground
 
     def directions(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """
-        Return where the pixels of the upper rows look.
+        Return where the pixels of the upper rows look, as two arrays (rows, width) [rad].
 
-        :returns: Azimuths to the left of the vehicle's heading and elevations [rad], each
-            (rows, width).
+        :returns: Azimuths to the left of the vehicle's heading, and elevations.
         """
         column, row = np.meshgrid(np.arange(self.width_px), np.arange(rows))
         pixels = np.stack([column, row, np.ones_like(row)], axis=-1)

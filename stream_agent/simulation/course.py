@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Training draws seeds below; courses from here on are for whoever wants to know the truth.
+# Training draws its seeds from below; courses from here on are held out for evaluation.
 FIRST_HELD_OUT_SEED = 1_000_000
 SPACING = 0.025
 DRAFT_SPACING = 0.1
 ATTEMPTS = 2000
 NEWTON_STEPS = 20
-# Half a lane of grass between the borders of two stretches, so that they cannot be mistaken.
+# Half a lane of grass between the borders of two stretches keeps them distinct.
 SEPARATION_IN_LANE_WIDTHS = 1.5
-# Nearer than this along the course, two points may be near because they are neighbours.
+# Points nearer than this [m] along the course may be near because they are neighbours.
 NEIGHBOUR_DISTANCE = 2.0
 SEARCH_RADIUS = 0.6
 
@@ -24,12 +24,7 @@ class CourseError(ValueError):
 
 
 class Location(NamedTuple):
-    """
-    A position relative to the centre line.
-
-    :param arc_length: From the start along the centre line [m], 0 to the course's length.
-    :param lateral_error: Distance from the centre line [m], positive to the left.
-    """
+    """How far a position is along the centre line [m], and to the left of it [m]."""
 
     arc_length: float
     lateral_error: float
@@ -38,7 +33,7 @@ class Location(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Course:
     """
-    A closed lane; the last sample's successor is the first one.
+    A closed lane; the last sample is followed by the first one.
 
     :param points: Centre line [m], (N, 2), at equal distances along it.
     :param headings: Of the centre line [rad], (N,), without jumps from sample to sample.
@@ -60,30 +55,20 @@ class Course:
 
     def locate(self, position: tuple[float, float], hint: float | None = None) -> Location:
         """
-        Find the nearest point of the centre line.
+        Find the nearest point of the centre line; the distance to it is exact to 0.1 mm.
 
         :param position: x and y [m].
         :param hint: An arc length [m] near which the position was just before: the search
             stays near it, and so does not leap to another stretch. Everywhere if None.
         """
-        count = len(self.points)
-        if hint is None:
-            return self._project(position, self._nearest(position, np.arange(count)))
-        reach = int(SEARCH_RADIUS / self.spacing)
-        middle = int(hint / self.spacing)
-        window = np.arange(middle - reach, middle + reach + 1) % count
-        nearest = self._nearest(position, window)
-        if nearest in (window[0], window[-1]):
-            return self.locate(position)
-        return self._project(position, nearest)
-
-    def _nearest(self, position: tuple[float, float], indices: np.ndarray) -> int:
-        """Return the index, one of those given, of the sample nearest to a position."""
+        indices = np.arange(len(self.points))
+        if hint is not None:
+            reach, middle = int(SEARCH_RADIUS / self.spacing), int(hint / self.spacing)
+            indices = np.arange(middle - reach, middle + reach + 1) % len(self.points)
         offsets = self.points[indices] - position
-        return int(indices[np.einsum('ij,ij->i', offsets, offsets).argmin()])
-
-    def _project(self, position: tuple[float, float], index: int) -> Location:
-        """Refine the nearest sample along the centre line; across it, 0.1 mm are left."""
+        index = int(indices[np.einsum('ij,ij->i', offsets, offsets).argmin()])
+        if hint is not None and index in (indices[0], indices[-1]):
+            return self.locate(position)
         x, y = self.points[index]
         heading, curvature = self.headings[index], self.curvatures[index]
         cosine, sine = math.cos(heading), math.sin(heading)
@@ -105,7 +90,7 @@ class Course:
                 float(y) + ahead * math.sin(heading + 0.5 * turn), heading + turn)
 
     def border(self, lateral: float) -> np.ndarray:
-        """Return the line that runs beside the centre line, to its left if positive; (N, 2)."""
+        """Return the line at a distance [m] to the left of the centre line, (N, 2)."""
         normals = np.stack([-np.sin(self.headings), np.cos(self.headings)], axis=1)
         return self.points + lateral * normals
 
@@ -115,11 +100,9 @@ def random_course(seed: int, lane_width: float = 0.6, max_curvature: float = 1.0
     """
     Draw a closed course with bends to both sides; the same one for the same arguments.
 
-    :param seed: Not negative.
     :param lane_width: From border to border [m].
     :param max_curvature: Bound of the centre line's absolute curvature [1/m].
-    :param shortest: Least length [m].
-    :param longest: Greatest length [m].
+    :param shortest: Least length [m]; ``longest`` is the greatest.
     :raises CourseError: If no such course was found.
     """
     rng = np.random.default_rng(seed)
@@ -129,10 +112,9 @@ def random_course(seed: int, lane_width: float = 0.6, max_curvature: float = 1.0
         bends = rng.uniform(-0.8, 0.8, int(rng.integers(8, 13))) * max_curvature
         plan = (turn / length + bends, turn, length, lane_width)
         # Most draws are useless, which a coarse draft shows at a quarter of the cost.
-        if is_drivable(closed_course(*plan, DRAFT_SPACING), max_curvature):
-            course = closed_course(*plan)
-            if is_drivable(course, max_curvature):
-                return course
+        if is_drivable(closed_course(*plan, DRAFT_SPACING), max_curvature) and is_drivable(
+                course := closed_course(*plan), max_curvature):
+            return course
     raise CourseError(
         f'course: none found with lane_width {lane_width:g} m, max_curvature '
         f'{max_curvature:g} 1/m and a length of {shortest:g} to {longest:g} m; make it longer, '
@@ -142,13 +124,12 @@ def random_course(seed: int, lane_width: float = 0.6, max_curvature: float = 1.0
 def closed_course(knots: np.ndarray, turn: float, length: float, lane_width: float,
                   spacing: float = SPACING) -> Course | None:
     """
-    Close a clothoid spline, as roads are made of: its curvature is linear between knots.
+    Close a clothoid spline, the shape of roads: its curvature is linear between knots.
 
     :param knots: Curvatures [1/m] at K equal distances, (K,); changed as little as closes it.
     :param turn: Heading gained in one lap [rad]: 2 pi or -2 pi.
-    :param length: Of the centre line [m].
-    :param spacing: Distance between samples [m], about.
-    :returns: None where no such change was found.
+    :param spacing: Approximate distance between samples [m].
+    :returns: None if no such change was found.
     """
     count = round(length / spacing)
     step = length / count
@@ -182,7 +163,7 @@ def knot_weights(knots: int, count: int) -> np.ndarray:
 
 
 def is_drivable(course: Course | None, max_curvature: float) -> bool:
-    """Say whether a course bends enough to both sides, nowhere too much, and keeps apart."""
+    """Tell whether a course bends enough to both sides, nowhere too much, and keeps apart."""
     if course is None or np.abs(course.curvatures).max() > max_curvature:
         return False
     bend = 0.25 * max_curvature

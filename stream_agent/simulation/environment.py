@@ -12,7 +12,7 @@ from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Motion, Pose, Vehicle
 from stream_agent.simulation.view import Scene
 
-# Instants nearer than this [s] are one; far below anything that matters, far above rounding.
+# Instants nearer than this [s] are the same: far above rounding, far below all that matters.
 SAME_INSTANT = 1e-9
 
 
@@ -26,13 +26,12 @@ class Moment:
     The vehicle on its course at one instant.
 
     :param time: Since the reset [s].
-    :param pose: Where the vehicle is, in the world.
     :param speed: Forward [m/s].
     :param yaw_rate: [rad/s], positive to the left.
     :param reference: What the expert commands at this pose.
     :param lateral_error: Distance from the centre line [m], positive to the left.
     :param progress: Driven along the course since the reset [m].
-    :param laps: The same in lengths of the course.
+    :param laps: The progress in lengths of the course.
     :param departed: Whether the vehicle's pose is beyond a border.
     """
 
@@ -62,14 +61,16 @@ class SimulatedFrame(Moment):
 
 class DrivingEnvironment:
     """
-    One vehicle on one course, advancing by one camera period a step.
+    One vehicle on one course, advancing by one camera period per step.
 
     Time is exact: commands act, and images are captured, at their own instants and not at
-    the next step. At the reset the vehicle stands on the centre line. A capture that a
+    the next step. At the reset the vehicle is at rest on the centre line. A capture that a
     camera's delay puts before the reset has a negative time and shows that start.
 
-    :param settings: Everything but the seed.
     :param seed: Of the course and its look.
+    :ivar quiet: Whether images have neither noise nor blur nor flicker.
+    :ivar scene: The present course and its look, with the camera as it is mounted.
+    :ivar now: The present moment, also where its image is not seen.
     """
 
     def __init__(self, settings: SimulationSettings, seed: int) -> None:
@@ -78,23 +79,13 @@ class DrivingEnvironment:
         self._seed = seed
         self._expert = PurePursuit(settings.target_speed, settings.look_ahead,
                                    settings.max_yaw_rate)
-        self._scene_key = None
+        self._scene_key: tuple[int, int] | None = None
         self.reset()
 
     @property
     def course(self) -> Course:
         """Return the present course."""
-        return self._scene.course
-
-    @property
-    def scene(self) -> Scene:
-        """Return the present course and its look, with the camera as it is mounted."""
-        return self._scene
-
-    @property
-    def now(self) -> Moment:
-        """Return the present moment, also where its image goes unseen."""
-        return self._now
+        return self.scene.course
 
     @property
     def time(self) -> float:
@@ -103,28 +94,28 @@ class DrivingEnvironment:
 
     def reset(self, seed: int | None = None, look_seed: int | None = None) -> SimulatedFrame:
         """
-        Start anew at the beginning of a course.
+        Start anew at the beginning of a course and return the first frame, at time 0.
 
         :param seed: Of the course; that of the last reset if None.
         :param look_seed: Of everything that is seen; the course's seed if None.
-        :returns: The first frame, at time 0.
         """
         self._seed = self._seed if seed is None else seed
         key = self._seed, self._seed if look_seed is None else look_seed
         if key != self._scene_key:
-            self._scene, self._scene_key = Scene(self.settings, *key), key
-        self._scene.sensor.restart()
+            self.scene, self._scene_key = Scene(self.settings, *key), key
+        self.scene.sensor.restart()
         self._steps, self._clock = 0, 0.0
         self._command = STOP
         self._commands: deque[tuple[float, Command]] = deque()
         self._vehicle = make_vehicle(self.settings)
         self._arc_length = self._progress = 0.0
         self.place()
-        self._now = self._observe(0.0)
+        self.now = self._observe(0.0)
         self._captures_ahead = int(self.settings.camera_delay * self.settings.rate + 1e-6)
-        self._captures = deque(replace(self._now, time=self._capture_time(i))
-                               for i in range(self._captures_ahead + 1))
-        return self._hand_out()
+        self._captures = deque(
+            replace(self.now, time=i * self.settings.period - self.settings.camera_delay)
+            for i in range(self._captures_ahead + 1))
+        return self._picture(self._captures.popleft())
 
     def place(self, lateral: float = 0.0, heading: float = 0.0, arc_length: float | None = None,
               speed: float = 0.0) -> None:
@@ -134,7 +125,7 @@ class DrivingEnvironment:
         :param lateral: Offset from the centre line [m], positive to the left.
         :param heading: Offset from the centre line's heading [rad], positive to the left.
         :param arc_length: Along the course [m]; where the vehicle is if None.
-        :param speed: The vehicle then has [m/s].
+        :param speed: Of the vehicle then [m/s].
         """
         along = self._arc_length if arc_length is None else arc_length % self.course.length
         x, y, yaw = self.course.pose_at(along)
@@ -146,8 +137,7 @@ class DrivingEnvironment:
         """
         Send a command at its own instant, to be followed until the next one acts.
 
-        :param after: Seconds from now, before or behind the next frame as may be. Commands
-            do not overtake each other.
+        :param after: Time from now [s]. Commands do not overtake each other.
         :raises CommandError: If the command is not finite; it is not sent then.
         """
         if not (math.isfinite(command.speed) and math.isfinite(command.yaw_rate)):
@@ -164,10 +154,10 @@ class DrivingEnvironment:
     def advance(self) -> SimulatedFrame:
         """Return the next frame, one camera period later, under the commands sent before."""
         self._elapse()
-        return self._hand_out()
+        return self._picture(self._captures.popleft())
 
     def skip(self) -> None:
-        """Advance by one camera period, and let the frame go unseen."""
+        """Advance by one camera period without making the frame's image."""
         self._elapse()
         self._captures.popleft()
 
@@ -175,26 +165,22 @@ class DrivingEnvironment:
         """Drive for one camera period and note the capture that falls into it."""
         self._steps += 1
         # Whatever the delay is, exactly one capture falls into every period.
-        captured = self._capture_time(self._steps + self._captures_ahead)
+        captured = ((self._steps + self._captures_ahead) * self.settings.period
+                    - self.settings.camera_delay)
         self._run_to(captured)
-        self._captures.append(self._observe(captured))
+        self.now = self._observe(captured)
+        self._captures.append(self.now)
         if self.time - captured > SAME_INSTANT:
             self._run_to(self.time)
-            self._now = self._observe(self.time)
-        else:
-            self._now = self._captures[-1]
+            self.now = self._observe(self.time)
 
     def look(self) -> SimulatedFrame:
         """Take one more image of the present moment and return it, without the delay."""
-        self._now = self._observe(self.time)
-        return self._picture(self._now)
-
-    def _capture_time(self, index: int) -> float:
-        """Return the instant of the capture that is handed out at a step [s]."""
-        return index * self.settings.period - self.settings.camera_delay
+        self.now = self._observe(self.time)
+        return self._picture(self.now)
 
     def _run_to(self, instant: float) -> None:
-        """Drive on, changing commands at the very instants at which they act."""
+        """Drive until an instant [s]; commands change exactly when they act."""
         while True:
             while self._commands and self._commands[0][0] <= self._clock + SAME_INSTANT:
                 self._command = self._commands.popleft()[1]
@@ -207,27 +193,21 @@ class DrivingEnvironment:
     def _observe(self, time: float) -> Moment:
         """Find the vehicle on the course, where it is now."""
         motion = self._vehicle.motion
-        located = self.course.locate(motion.pose[:2], self._arc_length)
+        arc_length, lateral_error = self.course.locate(motion.pose[:2], self._arc_length)
         length = self.course.length
-        self._progress += (located.arc_length - self._arc_length + 0.5 * length
-                           ) % length - 0.5 * length
-        self._arc_length = located.arc_length
-        reference = self._expert.command(self.course, motion.pose, located.arc_length)
-        return Moment(time, motion.pose, motion.speed, motion.yaw_rate, reference,
-                      located.lateral_error, self._progress, self._progress / length,
-                      abs(located.lateral_error) > 0.5 * self.course.lane_width)
-
-    def _hand_out(self) -> SimulatedFrame:
-        """Take the image of the oldest capture, which has now come through the delay."""
-        return self._picture(self._captures.popleft())
+        self._progress += (arc_length - self._arc_length + 0.5 * length) % length - 0.5 * length
+        self._arc_length = arc_length
+        reference = self._expert.command(self.course, motion.pose, arc_length)
+        return Moment(time, *motion, reference, lateral_error, self._progress,
+                      self._progress / length,
+                      abs(lateral_error) > 0.5 * self.course.lane_width)
 
     def _picture(self, moment: Moment) -> SimulatedFrame:
         """Render what the camera saw at a moment."""
-        motion = Motion(moment.pose, moment.speed, moment.yaw_rate)
-        exposure = 0.0 if self.quiet else self.settings.exposure
-        image = self._scene.view.expose(motion, exposure)
-        image = self._scene.sensor.take(image, moment.time, self.quiet)
-        return SimulatedFrame(**vars(moment), image=image, now=self._now)
+        image = self.scene.view.expose(Motion(moment.pose, moment.speed, moment.yaw_rate),
+                                       0.0 if self.quiet else self.settings.exposure)
+        image = self.scene.sensor.take(image, moment.time, self.quiet)
+        return SimulatedFrame(**vars(moment), image=image, now=self.now)
 
 
 def make_vehicle(settings: SimulationSettings) -> Vehicle:

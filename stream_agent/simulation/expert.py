@@ -1,4 +1,4 @@
-"""The expert: it knows the true pose and steers by pure pursuit."""
+"""The expert, which knows the true pose and steers by pure pursuit."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class PurePursuit:
     """
     Steers on a circle towards a point of the centre line some way ahead.
 
-    It answers to the pose alone, so that what it does can be seen in a single image.
+    Its commands depend on the pose alone, so a single image shows what it does.
 
     :param target_speed: [m/s], everywhere.
     :param look_ahead: Distance of that point along the centre line [m].
@@ -28,11 +28,7 @@ class PurePursuit:
     max_yaw_rate: float = 1.5
 
     def command(self, course: Course, pose: Pose, arc_length: float) -> Command:
-        """
-        Steer back to the course.
-
-        :param arc_length: Of the course's point that is nearest to the pose [m].
-        """
+        """Steer back to the course, whose point nearest to the pose is at an arc length [m]."""
         x, y, _ = course.pose_at((arc_length + self.look_ahead) % course.length)
         dx, dy = x - pose.x, y - pose.y
         left = dy * math.cos(pose.yaw) - dx * math.sin(pose.yaw)
@@ -41,7 +37,6 @@ class PurePursuit:
                        limited(self.target_speed * curvature, self.max_yaw_rate))
 
 
-NS = 1_000_000_000
 # Enough for images that are late by a second among poses at a kilohertz.
 MOST_POSES = 1000
 MOST_FRAMES = 100
@@ -51,7 +46,6 @@ class Judgement(NamedTuple):
     """
     A vehicle at the moment of an image.
 
-    :param stamp_ns: Of the image.
     :param reference: What the expert commands there.
     :param progress: Driven along the course since the first judgement [m].
     :param lateral_error: Distance from the centre line [m], positive to the left.
@@ -64,11 +58,7 @@ class Judgement(NamedTuple):
 
 
 class Observer:
-    """
-    Puts images and true poses together that come with stamps of one clock, in any order.
-
-    :param course: Where the vehicle drives.
-    """
+    """Matches images and true poses that come with stamps of one clock, in any order."""
 
     def __init__(self, course: Course, expert: PurePursuit) -> None:
         self._course = course
@@ -77,11 +67,11 @@ class Observer:
         self._frames: deque[int] = deque(maxlen=MOST_FRAMES)
         self._arc_length: float | None = None
         self._progress = 0.0
-        #: Images of before the first pose that is known.
+        #: Number of images from before the first known pose.
         self.too_early = 0
 
     def add_pose(self, stamp_ns: int, pose: Pose) -> None:
-        """Note where the vehicle was; a clock that went back begins anew."""
+        """Note where the vehicle was; a clock that went back starts anew."""
         if self._poses and stamp_ns < self._poses[-1][0]:
             self._poses.clear()
             self._frames.clear()
@@ -99,8 +89,14 @@ class Observer:
             pose = self._pose_at(stamp_ns)
             if pose is None:
                 self.too_early += 1
-            else:
-                yield self._judge(stamp_ns, pose)
+                continue
+            arc_length, lateral_error = self._course.locate((pose.x, pose.y), self._arc_length)
+            if self._arc_length is not None:
+                self._progress += math.remainder(arc_length - self._arc_length,
+                                                 self._course.length)
+            self._arc_length = arc_length
+            yield Judgement(stamp_ns, self._expert.command(self._course, pose, arc_length),
+                            self._progress, lateral_error)
 
     def _pose_at(self, stamp_ns: int) -> Pose | None:
         """Return the pose between two that are known; None before all of them."""
@@ -116,12 +112,3 @@ class Observer:
         turn = math.remainder(after.yaw - before.yaw, 2.0 * math.pi)
         return Pose(before.x + share * (after.x - before.x),
                     before.y + share * (after.y - before.y), before.yaw + share * turn)
-
-    def _judge(self, stamp_ns: int, pose: Pose) -> Judgement:
-        location = self._course.locate((pose.x, pose.y), self._arc_length)
-        if self._arc_length is not None:
-            self._progress += math.remainder(location.arc_length - self._arc_length,
-                                             self._course.length)
-        self._arc_length = location.arc_length
-        return Judgement(stamp_ns, self._expert.command(self._course, pose, location.arc_length),
-                         self._progress, location.lateral_error)

@@ -67,12 +67,10 @@ class Phase(Enum):
 
 class Session:
     """
-    One drive in an environment.
+    One drive in an environment, which was just reset.
 
-    The vehicle stands until ``begin``, is then held in changing places (the probes), and drives
-    after that, for the schedule's duration. Where it leaves the lane it is put back.
-
-    :param environment: Just reset.
+    The vehicle is at rest until ``begin``, is then held in changing places (the probes), and
+    drives after that, for the schedule's duration. If it leaves the lane it is put back.
     """
 
     def __init__(self, environment: DrivingEnvironment, schedule: SessionSchedule) -> None:
@@ -85,34 +83,29 @@ class Session:
             np.random.default_rng([schedule.course_seed, 5]), schedule.pushes)
         self._push = 0.0
         self._changes = self._frames_left = 0
-        self._changed_at = None
+        self._changed_at: float | None = None
         self._lateral_errors: list[float] = []
+        self._first_lap: float | None = None
         self._laps = 0.0
 
     def begin(self) -> None:
         """End the waiting."""
-        if self.schedule.probe_changes == 0:
-            self._begin_drive()
-            return
         self.phase = Phase.PROBING
-        # Else no two images were alike, and none could be seen to have changed.
+        # With noise, no two images would be alike, and none could be seen to have changed.
         self.environment.quiet = True
-        self._frames_left = int(self._rng.integers(*PROBE_FRAMES))
+        if self.schedule.probe_changes:
+            self._frames_left = int(self._rng.integers(*PROBE_FRAMES))
+        else:
+            self._begin_drive()
 
     def _begin_drive(self) -> None:
         self.phase = Phase.DRIVING
         self.environment.quiet = False
         self.environment.place()
         self._started = self._last_command = self.environment.time
-        self._first_lap = None
 
     def send(self, command: Command, after: float = 0.0) -> None:
-        """
-        Let the vehicle follow a command, if it drives.
-
-        :param after: Seconds from the environment's time.
-        :raises CommandError: If the command is not finite.
-        """
+        """Let the vehicle follow a command, if it drives; as ``DrivingEnvironment.send``."""
         if self.phase is Phase.DRIVING:
             if self._push and command != STOP:
                 command = command._replace(yaw_rate=command.yaw_rate + self._push)
@@ -120,7 +113,7 @@ class Session:
             self._last_command = self.environment.time + max(after, 0.0)
 
     def skip(self) -> None:
-        """Advance by one camera period whose frame nobody will see."""
+        """Advance by one camera period without making the frame's image."""
         if self.phase is Phase.DRIVING:
             self._stop_without_commands()
         self.environment.skip()
@@ -154,7 +147,7 @@ class Session:
         self._frames_left = int(self._rng.integers(*PROBE_FRAMES))
 
     def _stop_without_commands(self) -> None:
-        """Stop at the very instant at which the last command is too old."""
+        """Stop exactly when the last command becomes too old."""
         timeout, environment = self.schedule.command_timeout, self.environment
         stops = self._last_command + timeout - environment.time
         if timeout > 0.0 and stops < environment.settings.period:

@@ -33,8 +33,7 @@ class SimulationSettings:
     actuator_delay: float = quantity(
         0.0, 's', 0.0, 1.0, "from a command until it acts, before the actuators' lag")
     vehicle: str = choice(
-        'differential', 'differential (two driven wheels) or bicycle (a car)',
-        VEHICLES)
+        'differential', 'differential (two driven wheels) or bicycle (a car)', VEHICLES)
     speed_time_constant: float = quantity(
         0.1, 's', 0.0, 2.0, 'of the lag between commanded and true speed')
     turn_time_constant: float = quantity(
@@ -69,15 +68,14 @@ class SimulationSettings:
 
 def read_settings(path: Path) -> SimulationSettings:
     """
-    Read what a parameter file of ROS says of the simulator's course, camera and robot.
+    Read what a parameter file of ROS says about the simulator's course, camera and robot.
 
     :raises ParameterFileError: If it is not such a file.
     :raises SettingsError: If a value cannot be simulated.
     """
     given = ParameterFiles([path]).of('/simulation')
-    names = {item.name for item in fields(SimulationSettings)}
     try:
-        return SimulationSettings(**{name: value for name,
-                                     value in given.items() if name in names})
+        return SimulationSettings(**{item.name: given[item.name]
+                                     for item in fields(SimulationSettings) if item.name in given})
     except SettingsError as error:
         raise SettingsError(f"'{path}': {error}") from None

@@ -1,6 +1,7 @@
 """The ground as seen from above: lane, borders, marks, clutter, on a grain of noise."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -14,11 +15,8 @@ class Appearance:
     """
     One look of a course and its surroundings; grey values and colours are 0 to 255.
 
-    :param asphalt: Colour of the lane.
-    :param ground: Colour beside the lane.
-    :param border: Colour of the lane's borders.
+    :param asphalt: Colour of the lane; ``ground`` is the one beside it.
     :param marking: Colour of the dashes along the centre line.
-    :param sky: Colour above the horizon.
     :param grain: Standard deviation of the ground's fine texture, in grey values.
     :param blotch: Amplitude of its coarse texture, in grey values.
     :param line_width: Of the borders [m].
@@ -74,16 +72,16 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
 
 
 def tinted(rng: np.random.Generator, grey: float, tint: float) -> Colour:
-    """Draw a colour around a grey value that differs from it by a tint at most."""
-    red, green, blue = np.clip(grey + rng.uniform(-tint, tint, 3), 0.0, 255.0)
-    return float(red), float(green), float(blue)
+    """Draw a colour whose channels differ from a grey value by a tint at most."""
+    red, green, blue = np.clip(grey + rng.uniform(-tint, tint, 3), 0.0, 255.0).tolist()
+    return red, green, blue
 
 
 RESOLUTION = 0.01
 MARGIN = 1.5
 # Over this width [m] the texture fades into the flat ground that lies beyond its edge.
 FADE = 0.5
-# Bits behind the point of the coordinates that OpenCV draws by.
+# Fractional bits of the coordinates that OpenCV draws by.
 SHIFT = 4
 
 
@@ -103,7 +101,7 @@ class GroundTexture:
     resolution: float
     beyond: tuple[float, ...]
 
-    @property
+    @cached_property
     def from_world(self) -> np.ndarray:
         """Return the matrix (3, 3) from (x, y, 1) [m] to (column, row, 1)."""
         x, y = self.origin
@@ -121,74 +119,68 @@ class GroundTexture:
             self.beyond)
 
 
-def draw_ground(course: Course, look: Appearance, rng: np.random.Generator, coloured: bool,
-                resolution: float = RESOLUTION) -> GroundTexture:
+def draw_ground(course: Course, look: Appearance, rng: np.random.Generator, coloured: bool
+                ) -> GroundTexture:
     """Draw the ground around a course."""
-    origin = course.points.min(axis=0) - MARGIN
-    extent = course.points.max(axis=0) + MARGIN - origin
-    columns, rows = (int(side) + 1 for side in extent / resolution)
-    painter = Painter(rows, columns, origin, resolution, coloured)
-    painter.fill(look.ground)
-    painter.patches(look, rng)
-    painter.lane(course, look)
-    painter.stains(course, look, rng)
-    painter.grain(look, rng)
-    painter.fade(look.ground)
-    return GroundTexture(painter.pixels, (float(origin[0]), float(origin[1])), resolution,
-                         painter.ink(look.ground))
+    painter = Painter(course, look, rng, coloured)
+    painter.patches()
+    painter.lane()
+    painter.stains()
+    painter.grain()
+    painter.fade()
+    x, y = painter.origin.tolist()
+    return GroundTexture(painter.pixels, (x, y), RESOLUTION, painter.ink(look.ground))
 
 
 class Painter:
-    """
-    Draws on the ground in metres.
+    """Draws on the ground around a course in metres; the picture has three channels or one."""
 
-    :param origin: x and y [m] of the centre of the first pixel.
-    :param coloured: Whether the picture has three channels or one.
-    """
-
-    def __init__(self, rows: int, columns: int, origin: np.ndarray, resolution: float,
+    def __init__(self, course: Course, look: Appearance, rng: np.random.Generator,
                  coloured: bool) -> None:
-        self.pixels = np.zeros((rows, columns, 3) if coloured else (rows, columns), np.uint8)
-        self.origin = origin
-        self.resolution = resolution
-        self.coloured = coloured
+        self.course, self.look, self.rng, self.coloured = course, look, rng, coloured
+        self.origin = course.points.min(axis=0) - MARGIN
+        extent = course.points.max(axis=0) + MARGIN - self.origin
+        columns, rows = (int(side) + 1 for side in extent / RESOLUTION)
+        self.shape = rows, columns
+        self.pixels = np.empty((*self.shape, 3) if coloured else self.shape, np.uint8)
+        self.pixels[:] = self.ink(look.ground)
 
     def ink(self, colour: Colour) -> tuple[float, ...]:
         """Return a colour as this picture holds it."""
         return as_ink(colour, self.coloured)
 
-    def dots(self, points: np.ndarray) -> np.ndarray:
-        """Return points [m], (N, 2), in OpenCV's fixed-point pixels."""
-        return np.rint((points - self.origin) / self.resolution * 2 ** SHIFT).astype(np.int32)
+    def layer(self, grey: np.ndarray) -> np.ndarray:
+        """Return a picture of one channel with as many channels as this one."""
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) if self.coloured else grey
 
-    def fill(self, colour: Colour) -> None:
-        """Paint everything."""
-        self.pixels[:] = self.ink(colour)
+    def polygons(self, pixels: np.ndarray, outlines: list[np.ndarray], ink: tuple[float, ...]
+                 ) -> None:
+        """Fill what lies within an odd number of outlines [m], each (N, 2)."""
+        dots = [np.rint((outline - self.origin) / RESOLUTION * 2 ** SHIFT).astype(np.int32)
+                for outline in outlines]
+        cv2.fillPoly(pixels, dots, ink, cv2.LINE_AA, SHIFT)
 
-    def patches(self, look: Appearance, rng: np.random.Generator) -> None:
+    def patches(self) -> None:
         """Scatter ellipses and boxes; the lane is painted over them."""
-        rows, columns = self.pixels.shape[:2]
-        area = rows * columns * self.resolution ** 2
-        extent = np.array([columns, rows]) * self.resolution
-        for _ in range(int(look.clutter * area)):
-            centre = self.origin + rng.uniform(0.0, 1.0, 2) * extent
-            outline = random_outline(rng, centre, *rng.uniform(0.03, 0.3, 2))
-            grey = rng.uniform(20.0, 235.0)
-            tint = rng.uniform(-25.0, 25.0, 3)
-            colour = tuple(np.clip(grey + tint, 0.0, 255.0))
-            cv2.fillPoly(self.pixels, [self.dots(outline)], self.ink(colour), cv2.LINE_AA, SHIFT)
+        rows, columns = self.shape
+        extent = np.array([columns, rows]) * RESOLUTION
+        for _ in range(int(self.look.clutter * (rows * columns * RESOLUTION ** 2))):
+            centre = self.origin + self.rng.uniform(0.0, 1.0, 2) * extent
+            outline = random_outline(self.rng, centre, *self.rng.uniform(0.03, 0.3, 2))
+            colour = tinted(self.rng, self.rng.uniform(20.0, 235.0), 25.0)
+            self.polygons(self.pixels, [outline], self.ink(colour))
 
-    def lane(self, course: Course, look: Appearance) -> None:
+    def lane(self) -> None:
         """Paint asphalt, borders and the dashes of the centre line."""
+        course, look = self.course, self.look
         self.line(course.points, course.lane_width, look.asphalt, closed=True)
         for side in (0.5, -0.5):
             border = course.border(side * (course.lane_width - look.line_width))
             self.line(border, look.line_width, look.border, closed=True)
-        if look.dash == 0.0:
-            return
-        pairs = max(1, round(0.5 * course.length / look.dash))
-        for part in np.array_split(course.points, 2 * pairs)[::2]:
-            self.line(part, 0.6 * look.line_width, look.marking, closed=False)
+        if look.dash:
+            pairs = max(1, round(0.5 * course.length / look.dash))
+            for part in np.array_split(course.points, 2 * pairs)[::2]:
+                self.line(part, 0.6 * look.line_width, look.marking, closed=False)
 
     def line(self, points: np.ndarray, width: float, colour: Colour, closed: bool) -> None:
         """Paint a strip [m] around a line."""
@@ -196,45 +188,41 @@ class Painter:
                  else np.gradient(points, axis=0))
         steps = steps / np.linalg.norm(steps, axis=1, keepdims=True)
         normals = np.stack([-steps[:, 1], steps[:, 0]], axis=1) * (0.5 * width)
-        sides = self.dots(points + normals), self.dots(points - normals)
+        left, right = points + normals, points - normals
         # Two outlines of a closed strip leave its inside out, by the even-odd rule.
-        outlines = list(sides) if closed else [np.concatenate([sides[0], sides[1][::-1]])]
-        cv2.fillPoly(self.pixels, outlines, self.ink(colour), cv2.LINE_AA, SHIFT)
+        outlines = [left, right] if closed else [np.concatenate([left, right[::-1]])]
+        self.polygons(self.pixels, outlines, self.ink(colour))
 
-    def stains(self, course: Course, look: Appearance, rng: np.random.Generator) -> None:
+    def stains(self) -> None:
         """Darken or brighten some places on and near the lane, marks included."""
-        layer = np.full(self.pixels.shape[:2], 128, np.uint8)
-        for _ in range(int(look.stains * course.length)):
+        course, rng = self.course, self.rng
+        layer = np.full(self.shape, 128, np.uint8)
+        for _ in range(int(self.look.stains * course.length)):
             x, y, heading = course.pose_at(rng.uniform(0.0, course.length))
             side = rng.uniform(-0.5, 0.5)
             centre = np.array([x - side * np.sin(heading), y + side * np.cos(heading)])
             outline = random_outline(rng, centre, *rng.uniform(0.05, 0.4, 2))
-            cv2.fillPoly(layer, [self.dots(outline)], float(rng.uniform(75.0, 150.0)),
-                         cv2.LINE_AA, SHIFT)
-        layer = cv2.blur(layer, (5, 5))
-        if self.coloured:
-            layer = cv2.cvtColor(layer, cv2.COLOR_GRAY2RGB)
+            self.polygons(layer, [outline], (rng.uniform(75.0, 150.0),))
+        layer = self.layer(cv2.blur(layer, (5, 5)))
         cv2.multiply(self.pixels, layer, self.pixels, 1.0 / 128.0)
 
-    def grain(self, look: Appearance, rng: np.random.Generator) -> None:
+    def grain(self) -> None:
         """Add coarse blotches and fine grain to everything."""
-        rows, columns = self.pixels.shape[:2]
-        coarse = rng.normal(0.0, 0.5, (rows // 24 + 2, columns // 24 + 2)).astype(np.float32)
-        noise = cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC) * look.blotch
-        noise += rng.standard_normal((rows, columns), np.float32) * look.grain
-        noise = cv2.convertScaleAbs(noise + 128.0)
-        if self.coloured:
-            noise = cv2.cvtColor(noise, cv2.COLOR_GRAY2RGB)
+        rows, columns = self.shape
+        coarse = self.rng.normal(0.0, 0.5, (rows // 24 + 2, columns // 24 + 2))
+        noise = self.look.blotch * cv2.resize(coarse.astype(np.float32), (columns, rows),
+                                              interpolation=cv2.INTER_CUBIC)
+        noise += self.rng.standard_normal(self.shape, np.float32) * self.look.grain
+        noise = self.layer(cv2.convertScaleAbs(noise + 128.0))
         cv2.addWeighted(self.pixels, 1.0, noise, 1.0, -128.0, self.pixels)
 
-    def fade(self, colour: Colour) -> None:
-        """Let everything run into one colour towards the edges."""
-        rows, columns = self.pixels.shape[:2]
+    def fade(self) -> None:
+        """Let everything run into the colour of the ground towards the edges."""
         weights = [np.clip(np.minimum(np.arange(n), np.arange(n)[::-1])
-                           * (self.resolution / FADE), 0.0, 1.0) for n in (rows, columns)]
+                           * (RESOLUTION / FADE), 0.0, 1.0) for n in self.shape]
         weight = np.minimum.outer(*weights).astype(np.float32)
-        width = int(FADE / self.resolution) + 1
-        ink = np.float32(self.ink(colour))
+        width = int(FADE / RESOLUTION) + 1
+        ink = np.float32(self.ink(self.look.ground))
         for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
             share = weight[edge][..., None] if self.coloured else weight[edge]
             self.pixels[edge] = ink + share * (self.pixels[edge] - ink)
@@ -242,10 +230,8 @@ class Painter:
 
 def as_ink(colour: Colour, coloured: bool) -> tuple[float, ...]:
     """Return a colour in as many channels as a picture has: itself, or its luminance."""
-    if coloured:
-        return tuple(float(value) for value in colour)
     red, green, blue = colour
-    return (float(0.299 * red + 0.587 * green + 0.114 * blue),)
+    return colour if coloured else (0.299 * red + 0.587 * green + 0.114 * blue,)
 
 
 def random_outline(rng: np.random.Generator, centre: np.ndarray, half_length: float,

@@ -7,18 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from stream_agent.command import Command
 
-# The actuators are solved exactly; this bounds the error of the path between two instants.
+# Actuators are solved exactly; this duration [s] bounds the error of the path between instants.
 LONGEST_SUBSTEP = 0.005
 
 
 class Pose(NamedTuple):
-    """
-    Where the vehicle's rear axle, or wheel axis, is in the world.
-
-    :param x: [m].
-    :param y: [m].
-    :param yaw: [rad], from the x axis to the left; not wrapped.
-    """
+    """Where a vehicle's (rear) axle is in the world [m]; yaw [rad] to the left, not wrapped."""
 
     x: float
     y: float
@@ -33,42 +27,30 @@ class Pose(NamedTuple):
 
 
 class Motion(NamedTuple):
-    """
-    A vehicle at one instant.
-
-    :param pose: Where it is.
-    :param speed: Forward [m/s].
-    :param yaw_rate: [rad/s], positive to the left.
-    """
+    """A vehicle at one instant: speed forward [m/s], yaw rate [rad/s] positive to the left."""
 
     pose: Pose
     speed: float
     yaw_rate: float
 
     def before(self, duration: float) -> Pose:
-        """Return the pose so many seconds ago, had speed and yaw rate been the same."""
+        """Return the pose a duration [s] ago, had speed and yaw rate been the same."""
         return self.pose.moved(-duration * self.speed, -duration * self.yaw_rate)
 
 
-class Lag(NamedTuple):
+def lagged(value: float, target: float, time_constant: float, duration: float
+           ) -> tuple[float, float]:
     """
-    The exact solution of a first-order lag under a constant target.
+    Solve a first-order lag under a constant target exactly.
 
-    :param value: At the end of the interval.
-    :param integral: Over the interval.
+    :param value: At the start; with a time constant [s] of 0 it becomes the target immediately.
+    :returns: The value at the end, and its integral over the duration [s].
     """
-
-    value: float
-    integral: float
-
-    @classmethod
-    def solve(cls, value: float, target: float, time_constant: float, duration: float) -> 'Lag':
-        """Start from a value; a time constant [s] of 0 follows at once."""
-        if time_constant == 0.0:
-            return cls(target, target * duration)
-        decay = math.exp(-duration / time_constant)
-        return cls(target + (value - target) * decay,
-                   target * duration + (value - target) * time_constant * (1.0 - decay))
+    if time_constant == 0.0:
+        return target, target * duration
+    decay = math.exp(-duration / time_constant)
+    return (target + (value - target) * decay,
+            target * duration + (value - target) * time_constant * (1.0 - decay))
 
 
 def limited(value: float, limit: float) -> float:
@@ -82,7 +64,7 @@ class Vehicle(ABC):
 
     :param speed_time_constant: Of the lag between commanded and true speed [s].
     :param turn_time_constant: Of the yaw rate's or the steering angle's lag [s].
-    :param max_speed: The commanded speed is cut to this [m/s], in both directions.
+    :param max_speed: The commanded speed is limited to this [m/s], in both directions.
     """
 
     def __init__(self, speed_time_constant: float = 0.1, turn_time_constant: float = 0.1,
@@ -93,50 +75,51 @@ class Vehicle(ABC):
         self.place(Pose(0.0, 0.0, 0.0))
 
     @property
-    @abstractmethod
     def motion(self) -> Motion:
         """Where the vehicle is now, and how it moves."""
+        return Motion(self._pose, self._speed, self._yawed(self._speed, self._turn, 1.0))
 
     def place(self, pose: Pose, speed: float = 0.0) -> None:
         """Put the vehicle somewhere, rolling straight ahead at a speed [m/s]."""
         self._pose, self._speed, self._turn = pose, speed, 0.0
 
     def step(self, command: Command, duration: float) -> Motion:
-        """Follow one command for some seconds."""
+        """Follow one command for a duration [s]."""
         parts = max(1, math.ceil(duration / LONGEST_SUBSTEP - 1e-9))
         for _ in range(parts):
-            self._substep(command, duration / parts)
+            self._turn, turned = lagged(self._turn, self._wanted_turn(command),
+                                        self.turn_time_constant, duration / parts)
+            self._speed, rolled = lagged(self._speed, limited(command.speed, self.max_speed),
+                                         self.speed_time_constant, duration / parts)
+            self._pose = self._pose.moved(rolled, self._yawed(rolled, turned, duration / parts))
         return self.motion
 
     @abstractmethod
-    def _substep(self, command: Command, duration: float) -> None:
-        """Follow one command for 5 ms at most."""
+    def _wanted_turn(self, command: Command) -> float:
+        """Return the yaw rate [rad/s], or the steering angle [rad], that a command asks for."""
+
+    @abstractmethod
+    def _yawed(self, rolled: float, turned: float, duration: float) -> float:
+        """Return the change of yaw [rad] over a distance [m], given the integral of the turn."""
 
 
 class DifferentialDrive(Vehicle):
     """
     Two driven wheels: speed and yaw rate follow the command, each with its lag.
 
-    :param max_yaw_rate: The commanded yaw rate is cut to this [rad/s], to both sides.
-    :param lags: Those of ``Vehicle``.
+    :param max_yaw_rate: The commanded yaw rate is limited to this [rad/s], to both sides.
+    :param lags: As in ``Vehicle``.
     """
 
     def __init__(self, max_yaw_rate: float = 3.0, **lags: float) -> None:
         self.max_yaw_rate = max_yaw_rate
         super().__init__(**lags)
 
-    @property
-    def motion(self) -> Motion:
-        """Where the vehicle is now, and how it moves."""
-        return Motion(self._pose, self._speed, self._turn)
+    def _wanted_turn(self, command: Command) -> float:
+        return limited(command.yaw_rate, self.max_yaw_rate)
 
-    def _substep(self, command: Command, duration: float) -> None:
-        speed = Lag.solve(self._speed, limited(command.speed, self.max_speed),
-                          self.speed_time_constant, duration)
-        turn = Lag.solve(self._turn, limited(command.yaw_rate, self.max_yaw_rate),
-                         self.turn_time_constant, duration)
-        self._pose = self._pose.moved(speed.integral, turn.integral)
-        self._speed, self._turn = speed.value, turn.value
+    def _yawed(self, rolled: float, turned: float, duration: float) -> float:
+        return turned
 
 
 class Bicycle(Vehicle):
@@ -145,7 +128,7 @@ class Bicycle(Vehicle):
 
     :param wheel_base: Between the axles [m].
     :param max_steering: Greatest steering angle [rad], to both sides.
-    :param lags: Those of ``Vehicle``.
+    :param lags: As in ``Vehicle``.
     """
 
     def __init__(self, wheel_base: float = 0.25, max_steering: float = 0.6,
@@ -154,35 +137,21 @@ class Bicycle(Vehicle):
         self.max_steering = max_steering
         super().__init__(**lags)
 
-    @property
-    def motion(self) -> Motion:
-        """Where the vehicle is now, and how it moves."""
-        return Motion(self._pose, self._speed,
-                      self._speed * math.tan(self._turn) / self.wheel_base)
-
-    def steering_for(self, command: Command) -> float:
-        """Return the steering angle [rad] that bends the path as commanded; kept while stopped."""
+    def _wanted_turn(self, command: Command) -> float:
         if abs(command.speed) < 1e-3:
             return self._turn
         return limited(math.atan(self.wheel_base * command.yaw_rate / command.speed),
                        self.max_steering)
 
-    def _substep(self, command: Command, duration: float) -> None:
-        speed = Lag.solve(self._speed, limited(command.speed, self.max_speed),
-                          self.speed_time_constant, duration)
-        steering = Lag.solve(self._turn, self.steering_for(command),
-                             self.turn_time_constant, duration)
-        middle = steering.integral / duration
-        self._pose = self._pose.moved(speed.integral,
-                                      speed.integral * math.tan(middle) / self.wheel_base)
-        self._speed, self._turn = speed.value, steering.value
+    def _yawed(self, rolled: float, turned: float, duration: float) -> float:
+        return rolled * math.tan(turned / duration) / self.wheel_base
 
 
 class VehicleDisturbance:
     """
-    Pushes a vehicle off its way now and then, so that its driver shows the way back.
+    Pushes a vehicle off course now and then, so that its driver shows the way back.
 
-    :param strength: Largest added yaw rate [rad/s].
+    :param strength: Greatest added yaw rate [rad/s].
     """
 
     def __init__(self, generator: np.random.Generator, strength: float) -> None:

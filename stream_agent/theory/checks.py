@@ -26,7 +26,7 @@ def nearest(name: str, choices: Iterable[str], kind: str, cutoff: float = 0.6) -
     Return the remedy for a name that does not exist: the nearest one, or which ones there are.
 
     :param kind: What the choices are, in the plural.
-    :param cutoff: How near is near, from 0 to 1 for the same name.
+    :param cutoff: Similarity that counts as near, from 0 to 1 for the same name.
     """
     choices = list(dict.fromkeys(choices))
     by_lower = {choice.lower(): choice for choice in choices[:2000]}
@@ -65,15 +65,16 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-# What every setting has to be: how that is found out, and how it is said.
+# What every setting has to be: how that is checked, and how it is said.
 SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'shape': (is_shape, '[features] or [channels, height, width], all positive whole numbers'),
     'channels': (lambda value: type(value) is int and value >= 0,
                  'a whole number, or 0 if the edges say how many'),
     'activation': (is_text, 'the name of one, such as relu'),
+    'transform': (is_text, 'the name of one, such as dense'),
+    'streams': (lambda value: type(value) is bool, 'true or false'),
     'normalisation': (is_text, 'the name of one, such as layer'),
     'cell': (is_text, 'the name of one, such as gilr'),
-    'transform': (is_text, 'the name of one, such as dense'),
     'dropout': (lambda value: is_number(value) and 0 <= value < 1,
                 'a probability from 0 to below 1'),
     'noise': (lambda value: is_number(value) and value >= 0, 'a standard deviation, 0 or more'),
@@ -81,21 +82,23 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
                f'a whole number of frames from 1 to {MAX_HYPERPERIOD}'),
     'offset': (lambda value: type(value) is int and value >= 0,
                'a whole number of frames, from 0 to below the period'),
-    'streams': (lambda value: type(value) is bool, 'true or false'),
     'share': (is_label, "a label of letters, digits and '_'"),
     'product': (is_label, "a label of letters, digits and '_'"),
 }
 
 
 def check_setting(place: str, owner: str, key: str, value: Any) -> None:
-    """
-    Refuse a value that a setting cannot have.
-
-    :param owner: The node or edge, for messages.
-    """
+    """Refuse a value that a setting of its owner, a node or an edge, cannot have."""
     holds, right = SETTINGS[key]
     if not holds(value):
         raise GraphError(f"{place}: {key} of '{owner}' is {show(value)}; it has to be {right}")
+
+
+def check_settings(spec: Any) -> None:
+    """Refuse the settings of a node or an edge that are not valid by themselves."""
+    for key in SETTINGS:
+        if hasattr(spec, key):
+            check_setting(spec.place, spec.name, key, getattr(spec, key))
 
 
 def check_node(node: Any) -> None:
@@ -103,21 +106,13 @@ def check_node(node: Any) -> None:
     if not isinstance(node.name, str) or not NAME.fullmatch(node.name):
         raise GraphError(f'{node.place}: {show(node.name)} is not a name for a node; use letters, '
                          "digits and '_', with no digit in front")
-    for key in ('shape', 'channels', 'activation', 'normalisation', 'cell', 'dropout', 'noise',
-                'period', 'offset'):
-        check_setting(node.place, node.name, key, getattr(node, key))
+    check_settings(node)
     if node.offset >= node.period:
         raise GraphError(f"{node.place}: offset of '{node.name}' is {node.offset}; it has to be "
                          f'below the period, which is {node.period}')
     if node.shape and node.channels not in (0, node.shape[0]):
         raise GraphError(f"{node.place}: channels of '{node.name}' is {node.channels}, but its "
                          f'shape is {show(node.shape)}; leave one of them out')
-
-
-def check_edge(edge: Any) -> None:
-    """Refuse the settings of an edge that are not valid."""
-    for key in ('transform', 'streams', 'normalisation', 'dropout', 'noise', 'share', 'product'):
-        check_setting(edge.place, edge.name, key, getattr(edge, key))
 
 
 def check_unique(kind: str, specs: Iterable[Any]) -> None:
@@ -133,19 +128,13 @@ def check_unique(kind: str, specs: Iterable[Any]) -> None:
 
 
 def check_ends(nodes: Iterable[Any], edges: Iterable[Any]) -> None:
-    """Refuse edges between nodes that do not exist."""
+    """Refuse edges from or to nodes that do not exist."""
     names = dict.fromkeys(node.name for node in nodes)
     for edge in edges:
         for name in (edge.source, edge.target):
             if name not in names:
                 raise GraphError(f"{edge.place}: no node named '{name}'; "
                                  + nearest(name, names, 'nodes'))
-
-
-def check_edges(graph: Any) -> None:
-    """Refuse a graph without edges."""
-    if not graph.edges:
-        raise GraphError(f'{graph.place}: there are no edges; a network has at least one')
 
 
 def check_output(place: str, output: Any, names: list[str], inputs: Iterable[str]) -> None:
@@ -158,11 +147,7 @@ def check_output(place: str, output: Any, names: list[str], inputs: Iterable[str
 
 
 def check_fed(graph: Any, fed: set[str]) -> None:
-    """
-    Refuse nodes that no input feeds: a network computes every node from its inputs.
-
-    :param fed: The nodes that are reachable from an input.
-    """
+    """Refuse nodes that no input feeds: a network computes every node from its inputs."""
     for node in graph.nodes:
         if node.name not in fed:
             inputs = f"inputs are {', '.join(graph.inputs)}" if graph.inputs else (

@@ -21,7 +21,6 @@ from stream_agent.theory.patterns import Edge, edges_of
 
 # 3^14 pairs of disjoint node sets are 4.8 million: half a second to two seconds.
 MAX_NODES = 14
-BITS = np.array([i.bit_count() for i in range(1 << MAX_NODES)], np.int8)
 # The most relations, summed over all edges, of the first try of every order and of the final try
 # of the best order; a relation takes about three microseconds.
 SHORT_TRY, LONG_TRY = 40_000, 1_000_000
@@ -32,18 +31,7 @@ class CountError(ValueError):
 
 
 class HardPartError(ValueError):
-    """A part of a graph on which every exact method would take too long."""
-
-    def __init__(self, nodes: Iterable[str]) -> None:
-        super().__init__(', '.join(nodes))
-        self.nodes = tuple(nodes)
-
-
-class Bounds(NamedTuple):
-    """Numbers between which the number of valid patterns lies, both included."""
-
-    low: int
-    high: int
+    """A part of a graph, its nodes, on which every exact method would take too long."""
 
 
 class Weight(NamedTuple):
@@ -54,7 +42,7 @@ class Weight(NamedTuple):
 
     @property
     def both(self) -> int:
-        """All ways."""
+        """In how many ways it is either."""
         return self.there + self.absent
 
 
@@ -67,35 +55,31 @@ EdgeOrder = tuple[tuple[int, int], ...]
 
 
 def count_valid_patterns(graph: GraphSpec) -> int:
-    """
-    Return the exact number of valid patterns.
-
-    :raises CountError: If it would take more than some ten seconds.
-    """
+    """Return the exact number of valid patterns; a CountError if that takes over ten seconds."""
     try:
         return count_acyclic_subsets(edges_of(graph))
     except HardPartError as error:
         low, high = count_bounds(graph)
-        hard = [name for name in graph.by_name if name in error.nodes]
+        hard = [name for name in graph.by_name if name in error.args]
         raise CountError(
             f"graph: {len(hard)} nodes ({', '.join([*hard[:8], *['...'][:len(hard) - 8]])}) are "
             'in cycles that are too entangled to count the valid patterns exactly; count_bounds '
             f'gives 2^{low.bit_length() - 1} to 2^{high.bit_length() - 1}') from None
 
 
-def count_bounds(graph: GraphSpec) -> Bounds:
+def count_bounds(graph: GraphSpec) -> tuple[int, int]:
     """
-    Return bounds for the number of valid patterns (SR18, Lemma 1).
+    Return a lower and an upper bound for the number of valid patterns (SR18, Lemma 1).
 
     The lower one is the product of both of the paper's, for short cycles that share no node.
     """
     edges = edges_of(graph)
     left = {(u, v) for u, v in edges if u != v}
     high, cycles = 2**len(left), []
-    while cycle := shortest_cycle(frozenset(left)):
+    while cycle := shortest_cycle(left):
         cycles.append([u for u, _ in cycle])
         left = {(u, v) for u, v in left if not {u, v} & set(cycles[-1])}
-    return Bounds(lower_bound(edges, cycles), high)
+    return lower_bound(edges, cycles), high
 
 
 def lower_bound(edges: Collection[Edge], cycles: Iterable[list[str]]) -> int:
@@ -121,11 +105,7 @@ def components(edges: Iterable[Edge]) -> dict[str, int]:
 
 
 def count_acyclic_subsets(edges: Iterable[Edge]) -> int:
-    """
-    Count the subsets of edges that contain no cycle.
-
-    :raises HardPartError: If that would take more than some ten seconds.
-    """
+    """Count the subsets of edges without a cycle; a HardPartError if it would take too long."""
     total = 1
     parts = [dict.fromkeys(edges, Weight(1, 1))]
     while parts:
@@ -135,8 +115,14 @@ def count_acyclic_subsets(edges: Iterable[Edge]) -> int:
         for part in smaller:
             if len(part) < len(weights):
                 parts.append(part)
-            else:
-                total *= count_part(part)
+                continue
+            # No rule reduces it further.
+            index = {name: i for i, name in enumerate(dict.fromkeys(v for e in part for v in e))}
+            numbered = {(index[u], index[v]): tuple(weight) for (u, v), weight in part.items()}
+            count = sum_over_sources if len(index) <= MAX_NODES else sum_over_relations
+            if (number := count(numbered)) is None:
+                raise HardPartError(*index)
+            total *= number
     return total
 
 
@@ -147,17 +133,10 @@ def split(weights: Weights) -> tuple[list[Weights], int]:
     Every cycle lies in one strongly connected component, and in one block of it (biconnected
     component if directions are ignored).
     """
-    factor = 1
     component = components(weights)
-    inner = {}
-    for (u, v), weight in weights.items():
-        if u == v:
-            factor *= weight.absent
-        elif component[u] != component[v]:
-            factor *= weight.both
-        else:
-            inner[u, v] = weight
-    merged = merge_series(inner)
+    merged = merge_series({(u, v): w for (u, v), w in weights.items()
+                           if component[u] == component[v]})
+    factor = prod(w.both for (u, v), w in weights.items() if component[u] != component[v])
     blocks = nx.biconnected_components(nx.Graph((u, v) for u, v in merged if u != v))
     parts = [{e: w for e, w in merged.items() if e[0] != e[1] and set(e) <= block}
              for block in blocks]
@@ -167,7 +146,7 @@ def split(weights: Weights) -> tuple[list[Weights], int]:
 def merge_series(weights: Weights) -> Weights:
     """Replace every node with one incoming and one outgoing edge by one edge."""
     graph = nx.DiGraph()
-    graph.add_edges_from((u, v, {'weight': w}) for (u, v), w in weights.items())
+    graph.add_weighted_edges_from((u, v, w) for (u, v), w in weights.items())
     todo = list(graph)
     while todo:
         v = todo.pop()
@@ -187,36 +166,15 @@ def merge_series(weights: Weights) -> Weights:
     return {(u, v): w for u, v, w in graph.edges(data='weight')}
 
 
-def count_part(weights: Weights) -> int:
-    """Count on a part that no rule reduces further."""
-    names = list(dict.fromkeys(v for edge in weights for v in edge))
-    index = {name: i for i, name in enumerate(names)}
-    edges = {(index[u], index[v]): tuple(weight) for (u, v), weight in weights.items()}
-    if len(names) <= MAX_NODES:
-        return sum_over_sources(edges)
-    total = sum_over_relations(edges)
-    if total is None:
-        raise HardPartError(names)
-    return total
-
-
 def sum_over_sources(edges: Numbered) -> int:
-    """
-    Count by a table over node sets S, each from what a non-empty set T of sources leaves of it.
-
-    This is Robinson's inclusion and exclusion. All pairs of T and rest are computed together for
-    each size of S.
-    """
+    """Count on every node set by what its sets of sources leave of it, as Robinson does."""
     weights, sets, rests = pairs_of_sets(edges)
-    sizes = BITS[sets]
-    order = np.lexsort((sets, sizes))
-    weights, sets, rests, sizes = (x[order] for x in (weights, sets, rests, sizes))
+    order = np.argsort(sets, kind='stable')
+    weights, sets, rests = weights[order], sets[order], rests[order]
     count = np.ones(1 + sets[-1], weights.dtype)
-    ends = np.searchsorted(sizes, range(1, sizes[-1] + 2))
-    for start, end in zip(ends, ends[1:]):
-        first = np.flatnonzero(np.diff(sets[start:end], prepend=-1))
-        count[sets[start:end][first]] = np.add.reduceat(
-            weights[start:end] * count[rests[start:end]], first)
+    ends = np.searchsorted(sets, range(1, len(count) + 1))
+    for s, (start, end) in enumerate(zip(ends, ends[1:]), 1):
+        count[s] = weights[start:end] @ count[rests[start:end]]
     return int(count[-1])
 
 
@@ -237,18 +195,14 @@ def pairs_of_sets(edges: Numbered) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         for u in range(v):
             p_in, q_in = edges.get((u, v), (0, 1))
             p_out, q_out = edges.get((v, u), (0, 1))
-            as_source = outer([1, q_in * q_out, q_in * (p_out + q_out)], as_source)
-            as_rest = outer([1, q_out * (p_in + q_in), 1], as_rest)
+            as_source = np.kron(np.array([1, q_in * q_out, q_in * (p_out + q_out)], kind),
+                                as_source)
+            as_rest = np.kron(np.array([1, q_out * (p_in + q_in), 1], kind), as_rest)
         weights = np.concatenate([weights, weights * as_source, weights * as_rest])
         sets = np.concatenate([sets, sets | 1 << v, sets | 1 << v])
         rests = np.concatenate([rests, rests, rests | 1 << v])
     proper = sets != rests
     return weights[proper], sets[proper], rests[proper]
-
-
-def outer(factors: list[int], values: np.ndarray) -> np.ndarray:
-    """Return the products of all factors with all values; the values' index runs first."""
-    return np.outer(np.array(factors, values.dtype), values).ravel()
 
 
 def sum_over_relations(edges: Numbered) -> int | None:

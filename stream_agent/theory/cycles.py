@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import count
 
 import numpy as np
 from stream_agent.theory.graph import GraphSpec
@@ -23,13 +24,11 @@ def steps_per_frame_pipelined(graph: GraphSpec, pattern: Pattern) -> Fraction:
     :raises InvalidRolloutError: If the pattern is not valid.
     """
     update_order(graph, pattern)
-    edges = unfold(graph, pattern)
-    if not edges:
-        return Fraction(0)
-    reads = UpdateGraph(edges)
     ratio = Fraction(0)
-    while (better := reads.ratio_above(ratio)) is not None:
-        ratio = better
+    if edges := unfold(graph, pattern):
+        reads = UpdateGraph(edges)
+        while (better := reads.ratio_above(ratio)) is not None:
+            ratio = better
     return ratio
 
 
@@ -55,11 +54,7 @@ def unfold(graph: GraphSpec, pattern: Pattern) -> list[tuple[int, int, int]]:
 
 
 class UpdateGraph:
-    """
-    Updates and what they read, for the search of a cycle with a large ratio.
-
-    :param edges: As from ``unfold``.
-    """
+    """Updates and what they read, as from ``unfold``, to search for a cycle of a large ratio."""
 
     def __init__(self, edges: Sequence[tuple[int, int, int]]) -> None:
         sources, targets, self._frames = np.array(sorted(edges, key=lambda edge: edge[1])).T
@@ -80,8 +75,7 @@ class UpdateGraph:
         weight = ratio.denominator - ratio.numerator * self._frames
         value = np.zeros(self._size, np.int64)
         last = np.full(self._size, -1)
-        check = 1
-        for step in range(1, 2 * self._size + 2):
+        for step in count(1):
             reached = value[self._sources] + weight
             best = np.maximum.reduceat(reached, self._first)
             grown = best > value[self._read]
@@ -90,12 +84,9 @@ class UpdateGraph:
             edges = np.flatnonzero((reached == best[self._group]) & grown[self._group])
             last[self._targets[edges]] = edges
             value[self._read[grown]] = best[grown]
-            if step == check:
-                check *= 2
-                found = self._cycle_ratios(last.tolist())
-                if found:
-                    return max(found)
-        return max(self._cycle_ratios(last.tolist()))
+            # Rarely, as it takes longer than a step: after 1, 2, 4, 8, ... of them.
+            if step & (step - 1) == 0 and (found := self._cycle_ratios(last.tolist())):
+                return max(found)
 
     def _cycle_ratios(self, last: list[int]) -> list[Fraction]:
         """Return the ratios of the cycles in which each node has one edge, its last."""

@@ -1,12 +1,12 @@
 """Valid rollout patterns one after the other, without trying the invalid ones."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 import math
 import time
 
 import networkx as nx
-from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.graph import GraphSpec, reachable
 from stream_agent.theory.patterns import Edge, edges_of
 
 EdgeSet = frozenset[Edge]
@@ -17,11 +17,7 @@ class EnumerationError(ValueError):
 
 
 class Patience:
-    """
-    Time for a search, counted anew from every find.
-
-    :param seconds: From one pattern to the next.
-    """
+    """Seconds from one find of a search to the next; without one by then it gives up."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -32,11 +28,7 @@ class Patience:
         self._end = time.monotonic() + self._seconds
 
     def check(self) -> None:
-        """
-        Return, or give up.
-
-        :raises EnumerationError: If the time is up.
-        """
+        """Return, or raise an EnumerationError if the time is up."""
         if time.monotonic() > self._end:
             raise EnumerationError(
                 f'no further pattern was found within {self._seconds:g} s: too many cycles of the '
@@ -73,8 +65,7 @@ def minimal_patterns(graph: GraphSpec, patience: float = math.inf) -> Iterator[d
     Their streaming edges are the inclusion-minimal sets that meet every cycle. Every valid
     pattern comes from one of them by letting more edges stream.
 
-    :param patience: Seconds to look for the next one.
-    :raises EnumerationError: If it is not found by then.
+    :param patience: Seconds to look for the next one, or raise an EnumerationError.
     """
     return patterns_of(graph, minimal_sets, patience)
 
@@ -88,40 +79,33 @@ def sequential_patterns(graph: GraphSpec, patience: float = math.inf
     may be many: n cycles of length k that do not meet have k^n. Exact, so the time may grow
     exponentially with the number of cycles that meet each other.
 
-    :param patience: Seconds to look for the next one.
-    :raises EnumerationError: If it is not found by then.
+    :param patience: Seconds to look for the next one, or raise an EnumerationError.
     """
     return patterns_of(graph, smallest_sets, patience)
 
 
 def patterns_of(graph: GraphSpec, sets: Callable[[Iterable[Edge], Patience], Iterator[EdgeSet]],
-                patience: float) -> Iterator[dict[Edge, int]]:
+                seconds: float) -> Iterator[dict[Edge, int]]:
     """Yield the patterns whose streaming edges are made of one set for every cyclic part."""
     edges = edges_of(graph)
-    left = Patience(patience)
-    for streams in unions(lambda part: sets(part, left), cyclic_parts(edges)):
-        yield {edge: int(edge in streams) for edge in edges}
-        left.restart()
-
-
-def unions(sets: Callable[[Iterable[Edge]], Iterator[EdgeSet]], parts: Sequence[list[Edge]]
-           ) -> Iterator[EdgeSet]:
-    """Yield the unions of one set from every part."""
-    # The sets of the first parts that are chosen, and where to continue with each part.
+    parts = cyclic_parts(edges)
+    patience = Patience(seconds)
+    # The unions of sets that are chosen, and where to continue with each part. There may be too
+    # many parts for a generator in each other, and too many sets of a part to list them.
     chosen: list[EdgeSet] = [frozenset()]
-    open_parts = [sets(part) for part in parts[:1]]
-    if not parts:
-        yield frozenset()
-    while open_parts:
-        more = next(open_parts[-1], None)
-        if more is None:
+    open_parts: list[Iterator[EdgeSet]] = []
+    while chosen:
+        if len(chosen) > len(parts):
+            streams = chosen.pop()
+            yield {edge: int(edge in streams) for edge in edges}
+            patience.restart()
+        elif len(open_parts) < len(chosen):
+            open_parts.append(sets(parts[len(open_parts)], patience))
+        elif (more := next(open_parts[-1], None)) is not None:
+            chosen.append(chosen[-1] | more)
+        else:
             open_parts.pop()
             chosen.pop()
-        elif len(open_parts) == len(parts):
-            yield chosen[-1] | more
-        else:
-            chosen.append(chosen[-1] | more)
-            open_parts.append(sets(parts[len(open_parts)]))
 
 
 def cyclic_parts(edges: Iterable[Edge]) -> list[list[Edge]]:
@@ -179,23 +163,42 @@ def minimal_sets(edges: Iterable[Edge], patience: Patience, most: int | None = N
                 continue
             chosen = streams | {edge}
             # An edge that closes no cycle with edges that do not stream never will again.
-            if all(leads(left - {edge}, v, u) for u, v in chosen):
+            if all(u in reachable(left - {edge}, [v]) for u, v in chosen):
                 yield from branch(chosen, out | frozenset(cycle[:i]))
 
     return branch(frozenset(), frozenset())
 
 
-def shortest_cycle(edges: EdgeSet) -> list[Edge]:
+def shortest_cycle(edges: Iterable[Edge]) -> list[Edge]:
     """Return the edges of a shortest cycle, or none; always the same one for the same edges."""
+    targets: dict[str, list[str]] = {}
+    for u, v in sorted(edges):
+        targets.setdefault(u, []).append(v)
     best: list[str] = []
-    targets = targets_of(edges)
-    for start in sorted(targets):
-        path = shortest_path(targets, start, start)
+    for start in targets:
+        path = shortest_round(targets, start)
         if path and (not best or len(path) < len(best)):
             best = path
             if len(best) <= 3:
                 break
     return list(zip(best, best[1:]))
+
+
+def shortest_round(targets: dict[str, list[str]], start: str) -> list[str]:
+    """Return the nodes of a shortest way from a node to itself, or none."""
+    before: dict[str, str] = {}
+    reached = [start]
+    for u in reached:
+        for v in targets.get(u, ()):
+            if v not in before:
+                before[v] = u
+                reached.append(v)
+        if start in before:
+            path = [start, before[start]]
+            while path[-1] != start:
+                path.append(before[path[-1]])
+            return path[::-1]
+    return []
 
 
 def disjoint_cycles(edges: EdgeSet) -> int:
@@ -205,36 +208,3 @@ def disjoint_cycles(edges: EdgeSet) -> int:
         edges = edges - set(cycle)
         number += 1
     return number
-
-
-def leads(edges: EdgeSet, start: str, end: str) -> bool:
-    """Return whether edges lead from one node to another."""
-    return start == end or bool(shortest_path(targets_of(edges), start, end))
-
-
-def targets_of(edges: Iterable[Edge]) -> dict[str, list[str]]:
-    """Return the targets of every node that is a source, in alphabetical order."""
-    targets: dict[str, list[str]] = {}
-    for u, v in sorted(edges):
-        targets.setdefault(u, []).append(v)
-    return targets
-
-
-def shortest_path(targets: dict[str, list[str]], start: str, end: str) -> list[str]:
-    """Return the nodes of a shortest path of at least one edge, or none."""
-    before: dict[str, str] = {}
-    new = [start]
-    while new:
-        found = []
-        for u in new:
-            for v in targets.get(u, ()):
-                if v not in before:
-                    before[v] = u
-                    found.append(v)
-        if end in before:
-            path = [end, before[end]]
-            while path[-1] != start:
-                path.append(before[path[-1]])
-            return path[::-1]
-        new = found
-    return []

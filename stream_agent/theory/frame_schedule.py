@@ -2,9 +2,9 @@
 When the work of a frame can be done: ahead of its image, for the output, and after it.
 
 The response cone is what the output needs in a frame. Only a part of it depends on the frame's
-image: a sum over edges can be begun with those that stream, which read the frame before, and a
-node without a path of R = 0 edges from an input can be finished. Both fit into the idle time
-after the output of the frame before.
+image: a sum over edges can begin with those that stream, which read the frame before, and a node
+without a path of R = 0 edges from an input can be finished. Both fit into the idle time after the
+output of the frame before.
 """
 
 from typing import NamedTuple
@@ -59,23 +59,17 @@ def frame_schedule(graph: GraphSpec, pattern: Pattern, frame: int, begin_ahead: 
     computed = [v for v in update_order(graph, pattern) if v not in graph.inputs]
     held = tuple(v for v in computed if not graph.node(v).updates_at(frame))
     cone = response_cone(graph, pattern, frame)
-    late = nodes_after_the_image(graph, pattern, cone)
+    late = nodes_after_the_image(graph, pattern, cone) if begin_ahead else {*cone}
     ahead, respond = [], []
     for v in cone:
         edges = terms(graph, v)
-        if not begin_ahead:
-            respond.append(NodeWork(v, edges))
-            continue
-        if v not in late:
-            ahead.append(NodeWork(v, edges))
-            continue
-        waiting = edges_that_wait(graph, edges, pattern, late)
+        waiting = edges_that_wait(graph, edges, pattern, late) if begin_ahead else edges
         begun = tuple(edge for edge in edges if edge not in waiting)
         if begun:
-            ahead.append(NodeWork(v, begun, finishes=False))
-        respond.append(NodeWork(v, waiting, begun=bool(begun)))
-    elsewhere = {*held, *cone}
-    settle = (NodeWork(v, terms(graph, v)) for v in computed if v not in elsewhere)
+            ahead.append(NodeWork(v, begun, finishes=v not in late))
+        if v in late:
+            respond.append(NodeWork(v, waiting, begun=bool(begun)))
+    settle = (NodeWork(v, terms(graph, v)) for v in computed if v not in (*held, *cone))
     return FrameSchedule(held, tuple(ahead), tuple(respond), tuple(settle))
 
 

@@ -7,8 +7,8 @@ from math import lcm
 from typing import Any
 
 from stream_agent.theory.checks import (
-    check_edge, check_edges, check_ends, check_fed, check_node, check_output, check_rates,
-    check_unique, GraphError, nearest)
+    check_ends, check_fed, check_node, check_output, check_rates, check_settings, check_unique,
+    GraphError, nearest)
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class NodeSpec:
         where it is inferred from the incoming edges, or where only the rollouts matter.
     :param channels: Channels of a feature map whose height and width are inferred; 0 if the
         edges say that, too.
-    :param activation: A name in ``layers.ACTIVATIONS``.
-    :param normalisation: A name in ``layers.NORMALISATIONS``, applied before the activation.
-    :param cell: A name in ``layers.CELLS`` for a recurrent node, which has a self-edge; or empty.
+    :param activation: A name in ``network.transforms.ACTIVATIONS``, as all of these names.
+    :param normalisation: A name in ``NORMALISATIONS``, applied before the activation.
+    :param cell: A name in ``CELLS`` for a recurrent node, which has a self-edge; or empty.
     :param dropout: Probability with which a value is dropped before the activation, 0 ... 1.
     :param noise: Standard deviation of Gaussian noise added before the activation.
     :param period: Frames between two updates, at least 1.
@@ -64,10 +64,10 @@ class EdgeSpec:
     """
     A transformation of the source's feature map, added to the target's.
 
-    :param transform: A name in ``layers.TRANSFORMS``.
+    :param transform: A name in ``network.transforms.TRANSFORMS``.
     :param streams: Whether R(e) = 1 in the sequential rollout too, as on one edge of every
         cycle it must; in the streaming rollout every edge streams.
-    :param normalisation: A name in ``layers.NORMALISATIONS``, applied after the transform.
+    :param normalisation: A name in ``NORMALISATIONS``, applied after the transform.
     :param dropout: Probability with which a transformed value is dropped in training.
     :param noise: Standard deviation of Gaussian noise added to the transformed value in training.
     :param share: Edges with the same label share their weights.
@@ -91,21 +91,17 @@ class EdgeSpec:
 
     @property
     def name(self) -> str:
-        """Return the edge as it is written in messages and on the command line."""
+        """The edge as it is written in messages and on the command line."""
         return f'{self.source}->{self.target}'
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'place', self.place or f'edges.{self.name}')
-        check_edge(self)
+        check_settings(self)
 
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """
-    A network N = (V, E) with one output node (SR18, Definition "network").
-
-    :param place: File and line, for messages about the graph as a whole.
-    """
+    """A network N = (V, E) with one output node (SR18, Definition "network")."""
 
     nodes: tuple[NodeSpec, ...]
     edges: tuple[EdgeSpec, ...]
@@ -116,19 +112,19 @@ class GraphSpec:
         check_unique('node', self.nodes)
         check_unique('edge', self.edges)
         check_ends(self.nodes, self.edges)
-        check_edges(self)
+        if not self.edges:
+            raise GraphError(f'{self.place}: there are no edges; a network has at least one')
         check_output(f'{self.place}: output', self.output, [node.name for node in self.nodes],
                      self.inputs)
-        check_fed(self, reachable(self.edges, self.inputs))
+        check_fed(self, reachable([(edge.source, edge.target) for edge in self.edges],
+                                  self.inputs))
         check_rates(self)
 
     @cached_property
     def by_name(self) -> Mapping[str, NodeSpec]:
-        """Return the nodes by their names."""
         return {node.name: node for node in self.nodes}
 
     def node(self, name: str) -> NodeSpec:
-        """Return the node of that name."""
         return self.by_name[name]
 
     @cached_property
@@ -138,16 +134,16 @@ class GraphSpec:
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
-        """Return the nodes without incoming edges, in the order of the file."""
+        """The nodes without incoming edges, in the order of the file."""
         targets = {edge.target for edge in self.edges}
         return tuple(node.name for node in self.nodes if node.name not in targets)
 
 
-def reachable(edges: Iterable[EdgeSpec], names: Iterable[str]) -> set[str]:
-    """Return the nodes that edges lead to from the given ones, those included."""
+def reachable(edges: Iterable[tuple[str, str]], names: Iterable[str]) -> set[str]:
+    """Return the nodes that edges (source, target) lead to from the given ones, those included."""
     targets: dict[str, list[str]] = {}
-    for edge in edges:
-        targets.setdefault(edge.source, []).append(edge.target)
+    for u, v in edges:
+        targets.setdefault(u, []).append(v)
     reached = set(names)
     new = list(reached)
     while new:
@@ -168,26 +164,23 @@ def with_schedule(graph: GraphSpec, schedule: Mapping[str, tuple[int, int]]) -> 
             raise GraphError(f"schedule: no node named '{name}'; "
                              + nearest(name, graph.by_name, 'nodes'))
         NodeSpec(name, period=schedule[name][0], offset=schedule[name][1], place='schedule')
-    rates = {node.name: schedule.get(node.name, (1, 0)) for node in graph.nodes}
+    rates = (schedule.get(node.name, (1, 0)) for node in graph.nodes)
     return replace(graph, nodes=tuple(
-        replace(node, period=rates[node.name][0], offset=rates[node.name][1])
-        for node in graph.nodes))
+        replace(node, period=period, offset=offset)
+        for node, (period, offset) in zip(graph.nodes, rates)))
 
 
 def graph_to_data(graph: GraphSpec) -> dict:
     """Return what a graph file holds, defaults left out; the reverse of graph_from_data."""
-    def settings(spec, hidden):
+    def settings(spec, *hidden):
         return {item.name: getattr(spec, item.name) for item in fields(spec)
                 if item.name not in hidden and item.default is not MISSING
                 and getattr(spec, item.name) != item.default}
 
-    def node_data(node):
-        data = settings(node, ('place',))
-        return data | ({'shape': list(node.shape)} if node.shape else {})
-
     return {
-        'nodes': {node.name: node_data(node) for node in graph.nodes},
+        'nodes': {node.name: settings(node, 'place') | (
+            {'shape': list(node.shape)} if node.shape else {}) for node in graph.nodes},
         'edges': [{'source': edge.source, 'target': edge.target, 'transform': edge.transform,
-                   **settings(edge, ('transform', 'place')), **edge.options}
+                   **settings(edge, 'transform', 'place'), **edge.options}
                   for edge in graph.edges],
         'output': graph.output}

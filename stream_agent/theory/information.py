@@ -10,7 +10,8 @@ import math
 from typing import NamedTuple
 
 from stream_agent.theory.graph import GraphSpec, reachable
-from stream_agent.theory.patterns import Edge, Pattern, sequential_pattern, update_order
+from stream_agent.theory.patterns import (
+    Edge, edges_of, Pattern, sequential_pattern, update_order)
 from stream_agent.theory.rollout import FrameNode, inference_tableau, sources_of
 
 
@@ -36,16 +37,16 @@ def images_seen(graph: GraphSpec, pattern: Pattern, size: int) -> dict[FrameNode
     inputs, an index stands for the images of that frame together.
     """
     sources = sources_of(graph, pattern)
-    seen = {(0, node.name): {0} if node.name in graph.inputs else set() for node in graph.nodes}
     order = update_order(graph, pattern)
-    for i in range(1, size + 1):
+    seen: dict[FrameNode, set[int]] = {}
+    for i in range(size + 1):
         for v in order:
             if v in graph.inputs:
                 seen[i, v] = {i}
-            elif graph.node(v).updates_at(i):
+            elif i and graph.node(v).updates_at(i):
                 seen[i, v] = set().union(*(seen[i - r, u] for u, r in sources[v]))
             else:
-                seen[i, v] = seen[i - 1, v]
+                seen[i, v] = seen.get((i - 1, v), set())
     return seen
 
 
@@ -93,11 +94,7 @@ def information_ages(graph: GraphSpec, pattern: Pattern) -> Ages:
 
 
 def settled_ages(graph: GraphSpec, pattern: Pattern, choose: Callable) -> list[dict[str, int]]:
-    """
-    Return the ages of all nodes in the frames of a hyperperiod, once they repeat.
-
-    :param choose: As for ``ages_of_nodes``.
-    """
+    """Return the ``ages_of_nodes`` in the frames of a hyperperiod, once they repeat."""
     past: list[dict[str, int]] = []
     for ages in ages_of_nodes(graph, pattern, choose):
         past.append(ages)
@@ -132,14 +129,10 @@ def ages_of_nodes(graph: GraphSpec, pattern: Pattern, choose: Callable
 
 
 def memory_edges(graph: GraphSpec) -> set[Edge]:
-    """
-    Return the edges that stream in the sequential rollout too: recurrence, and designed delays.
-
-    :raises InvalidRolloutError: If a cycle has no marked edge.
-    """
+    """Return the edges that the sequential rollout streams: recurrence, and designed delays."""
     return {edge for edge, r in sequential_pattern(graph).items() if r}
 
 
 def delay_edges(graph: GraphSpec) -> set[Edge]:
     """Return the marked edges that are in no cycle: nothing but the design wants their delay."""
-    return {(u, v) for u, v in memory_edges(graph) if u not in reachable(graph.edges, [v])}
+    return {(u, v) for u, v in memory_edges(graph) if u not in reachable(edges_of(graph), [v])}

@@ -123,12 +123,3 @@ def find_cycle(sources: Mapping[str, list[str]]) -> list[str]:
     while path[-1] not in path[:-1]:
         path.append(sources[path[-1]][0])
     return path[path.index(path[-1]):][::-1]
-
-
-def is_valid(graph: GraphSpec, pattern: Pattern) -> bool:
-    """Return whether the rollout windows of the pattern are acyclic."""
-    try:
-        update_order(graph, pattern)
-    except InvalidRolloutError:
-        return False
-    return True

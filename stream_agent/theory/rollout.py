@@ -1,10 +1,9 @@
 """
 Rollouts of a graph: windows, update steps, tableaus, response cones.
 
-SR18 is Fischer, Koehler, Pfeil: The streaming rollout of deep networks - towards fully
-model-parallel execution, NeurIPS 2018 (arXiv 1806.04965). The periods and offsets of nodes are
-an extension: a node that is not updated at a frame holds its value, and has no copy of its own
-in the window. With periods of 1 everything is as in the paper.
+The periods and offsets of nodes are an extension of SR18 (see ``patterns``): a node that is not
+updated at a frame holds its value, and has no copy of its own in the window. With periods of 1
+everything is as in the paper.
 """
 
 from collections.abc import Mapping
@@ -17,11 +16,7 @@ Window = list[tuple[FrameNode, FrameNode]]
 
 
 def window_nodes(graph: GraphSpec, size: int) -> list[FrameNode]:
-    """
-    Return the nodes (i, v) of R_W: all of frame 0, and those that are updated afterwards.
-
-    :param size: W; the window has the frames 0, ..., W.
-    """
+    """Return the nodes (i, v) of R_W, W = size: all of frame 0, then those that are updated."""
     return [(i, node.name) for i in range(size + 1) for node in graph.nodes
             if i == 0 or node.updates_at(i)]
 

@@ -46,11 +46,7 @@ class Component(NamedTuple):
 
 
 def window_components(graph: GraphSpec, pattern: Pattern) -> list[Component]:
-    """
-    Divide the nodes by how a window of frames computes them; each reads those before it.
-
-    :param pattern: A valid pattern of the graph.
-    """
+    """Divide the nodes by how a window of frames computes them; each reads those before it."""
     order = update_order(graph, pattern)
     network = nx.DiGraph(pattern.keys())
     place = {name: i for i, name in enumerate(order)}
@@ -62,11 +58,7 @@ def window_components(graph: GraphSpec, pattern: Pattern) -> list[Component]:
 
 
 def component(graph: GraphSpec, pattern: Pattern, nodes: Sequence[str]) -> Component:
-    """
-    Say how the nodes of a strongly connected component are computed.
-
-    :param nodes: In an order that R = 0 edges allow.
-    """
+    """Say how a strongly connected component is computed; its nodes are in an update order."""
     # What a cell reads of itself is left to its scan.
     edges = {(u, v): r for (u, v), r in pattern.items()
              if u in nodes and v in nodes and not (u == v and is_linear(graph.node(v)))}
@@ -91,12 +83,8 @@ def shortest_cycle(edges: dict[Edge, int]) -> int:
     """Return the least sum of R around a cycle: no more frames can be computed together."""
     network = nx.DiGraph()
     network.add_weighted_edges_from((u, v, r) for (u, v), r in edges.items())
-    least = []
-    for (u, v), r in edges.items():
-        back = nx.single_source_dijkstra_path_length(network, v)
-        if u in back:
-            least.append(r + back[u])
-    return min(least)
+    back = dict(nx.all_pairs_dijkstra_path_length(network))
+    return min(r + back[v][u] for (u, v), r in edges.items())
 
 
 def orders(nodes: Sequence[str], edges: Iterable[Edge]) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from stream_agent.driving.compute_model import figures_of
 from stream_agent.driving.drivers import CommandRows
-from stream_agent.driving.drives import drive_together, mean_squares, Trial
+from stream_agent.driving.drives import drive_together, Trial
 from stream_agent.learning.imitation import Collector, filled, Imitation
 from stream_agent.learning.settings import ImitationSchedule
 from stream_agent.learning.trainer import Trainer, TrainerOptions
@@ -131,7 +131,7 @@ def study_row(scheme: Scheme, seed: int, budget: StudyBudget, policy: Path | Non
                             COMMANDS if scheme.commands else None)
     last = outcome.losses[-60:]
     row = {'key': scheme.key, 'scheme': scheme.name, 'seed': seed,
-           'mean_squares': mean_squares(drives),
+           'mean_squares': [drive.lateral_rms ** 2 for drive in drives],
            'departures': [drive.departures for drive in drives],
            'seconds': [len(drive.lateral_errors) / SETTINGS.rate for drive in drives],
            'loss': sum(last) / len(last), 'training_s': middle - start,

@@ -4,9 +4,19 @@ import json
 
 import numpy as np
 import pytest
+from stream_agent.graph_files.graph_file import graph_from_data
+from stream_agent.learning.cloning import r2_score
+from stream_agent.learning.settings import CloningSchedule, TrainerOptions
+from stream_agent.learning.trainer import Trainer
+from stream_agent.learning.window_sampler import RecordedEpisode
+from stream_agent.network.checkpoint import CommandScale
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.patterns import sequential_pattern
 from studies import driving
 from studies.__main__ import main
 from support.recordings_files import raw, stamps, twist_stamped, write
+import torch
 import yaml
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -45,17 +55,20 @@ def seen(monkeypatch):
             learnt.append((self.learner.label, {each.name for each in self.learner.episodes}))
             return super().run(report)
 
-    def watched_answers(network, episode, *rest, **options):
-        answered.append(episode.name)
-        return answers(network, episode, *rest, **options)
+    def watched(predict):
+        def watched_answers(network, episode, *rest):
+            answered.append(episode.name)
+            return predict(network, episode, *rest)
+        return watched_answers
 
     def watched_ridge(episodes, held_out):
         learnt.append(('ridge', {each.name for each in episodes}))
         answered.extend(each.name for each in held_out)
         return ridge(episodes, held_out)
-    answers, ridge = driving.predict, driving.ridge
+    ridge = driving.ridge
     monkeypatch.setattr(driving, 'Trainer', Watched)
-    monkeypatch.setattr(driving, 'predict', watched_answers)
+    for name in ('predict', 'predict_alone'):
+        monkeypatch.setattr(driving, name, watched(getattr(driving, name)))
     monkeypatch.setattr(driving, 'ridge', watched_ridge)
     return learnt, answered
 
@@ -75,3 +88,28 @@ def test_four_policies_on_recordings_that_none_of_them_learnt(arguments, seen, c
     (held_out,) = set(answered)
     assert len(answered) == 4
     assert all(names == NAMES - {held_out} for _, names in learnt)
+
+
+def columns(length, seed, late):
+    """Make frames with a bright column, and steer by the column of ``late`` frames before."""
+    seen = np.random.default_rng(seed).integers(0, 8, length)
+    pixels = np.zeros((length, 3, 6, 8), np.uint8)
+    pixels[np.arange(length), :, :, seen] = 255
+    steering = np.roll((seen - 3.5) / 4, late)
+    return RecordedEpisode('', pixels, np.arange(length),
+                           np.stack([np.full(length, 0.5), steering], 1).astype(np.float32))
+
+
+@pytest.mark.parametrize('late', [0, 1])
+def test_single_frames_teach_only_what_is_in_the_frame(late):
+    torch.manual_seed(3)
+    graph = graph_from_data(GRAPH)
+    network = RolloutNetwork(graph, sequential_pattern(graph))
+    schedule = CloningSchedule(epochs=15, streams=6, window=12, learning_rate=0.02)
+    learner = driving.FrameLearner(
+        network, Preprocessing((3, 6, 8)), CommandScale(1.0, 1.0),
+        [columns(60, seed, late) for seed in range(12)], schedule, None, seed=5)
+    Trainer(learner, TrainerOptions(learner.steps, 0.02, quiet=True), None).run()
+    held_out = columns(60, 99, late)
+    score = r2_score(held_out.targets, driving.predict_alone(network, held_out))[driving.STEERING]
+    assert score > 0.8 if late == 0 else score < 0.2

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 import pytest
 from stream_agent.drawing.graph_picture import draw_graph, headline
-from stream_agent.drawing.layout import sample
 from stream_agent.drawing.plot_style import CONE, DrawingError, save, SEEN
 from stream_agent.drawing.steps_animation import animate_update_steps, update_states
 from stream_agent.drawing.tradeoff import draw_tradeoff, KINDS, TradeoffPoint
@@ -22,6 +21,7 @@ from stream_agent.theory.patterns import (
     read_newest_image, sequential_pattern, streaming_pattern, update_order)
 from stream_agent.theory.rollout import (
     inference_tableau, response_cone, rollout_window, window_nodes)
+from support.curves import sample
 from support.graphs import bare_graph, EVERY_LAYER, FF, FIGURE_2, SR
 
 SLOW = with_schedule(SR, {'h2': (3, 1), 'out': (2, 0)})

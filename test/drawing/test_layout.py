@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from stream_agent.drawing.graph_picture import sizes
 from stream_agent.drawing.layers import arrange, cost, feedback_edges, links_of
-from stream_agent.drawing.layout import lay_out, sample
+from stream_agent.drawing.layout import lay_out
 from stream_agent.drawing.plot_style import DrawingError
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.share import share_folder
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
 from stream_agent.theory.information import delay_edges, memory_edges
 from stream_agent.theory.patterns import edges_of, update_order
+from support.curves import sample
 from support.graphs import bare_graph, EVERY_LAYER, FF, FIGURE_2, SR
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stream_agent.engine.autotune import random_frames, timed_nodes
 from stream_agent.engine.engine import choose_device, Engine
-from stream_agent.engine.layer_profiler import (
-    check_forecasts, compare, measure_costs, random_frames, timed_step)
+from stream_agent.engine.layer_profiler import check_forecasts, compare, measure_costs
 from stream_agent.graph_files.graph_file import load_graph
-from stream_agent.network.program import State
+from stream_agent.network.program import bind
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.patterns import (
     read_newest_image, sequential_pattern, streaming_pattern, update_order)
@@ -63,13 +63,14 @@ def test_a_timed_step_is_a_step():
     torch.manual_seed(0)
     network = RolloutNetwork(LANE, sequential_pattern(LANE))
     engine = Engine(network)
-    order = [v for v in update_order(LANE, network.pattern) if v != network.input]
-    state = network.initial_state()
+    compute = {name: bind(network.programs[name].operations())
+               for name in update_order(LANE, network.pattern) if name != network.input}
+    values = network.initial_state().values
     for frame in random_frames(network, 4):
-        state, seconds = timed_step(network, order, torch.from_numpy(frame).unsqueeze(0), state)
-        assert list(seconds) == order
-        assert np.array_equal(state.values['command'][0].numpy(), engine.step(frame))
-    assert isinstance(state, State) and state.frame == 4
+        before, values = values, {network.input: torch.from_numpy(frame).unsqueeze(0)}
+        seconds = timed_nodes(compute, values, before)
+        assert list(seconds) == list(compute)
+        assert np.array_equal(values['command'][0].numpy(), engine.step(frame))
 
 
 def test_a_forecast_is_compared_with_the_dearest_frame_of_the_schedule():

@@ -133,7 +133,7 @@ def rank_outputs(network, backend, frames):
         for frame in frames:
             now = {network.input: torch.from_numpy(frame)}
             for name in order:
-                nodes.compute(name, now, before)
+                nodes.compute[name](now, before)
             outputs.append(now[network.graph.output].numpy())
             before = now
     return np.array(outputs)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from stream_agent.cli.arguments import open_graph
 from stream_agent.engine.read_outs import numpy_read_out
-from stream_agent.network.program import frame_program
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.frame_schedule import frame_schedule
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
@@ -13,8 +12,7 @@ import torch
 
 
 def in_numpy(network):
-    return numpy_read_out(network, frame_program(network.programs, frame_schedule(
-        network.graph, network.pattern, 1)).respond)
+    return numpy_read_out(network, frame_schedule(network.graph, network.pattern, 1))
 
 
 @pytest.mark.parametrize('batch_size', [1, 3])

@@ -28,7 +28,7 @@ def test_two_copies_of_one_policy_show_no_difference_in_95_percent_of_runs(stati
     assert 0.91 <= none / runs <= 0.99
 
 
-def test_single_frames_would_claim_differences_that_are_none():
+def test_single_frames_would_claim_differences_that_do_not_exist():
     """What the blocks are for: the interval of independent frames is far too narrow."""
     values = wandering(np.random.default_rng(0), 1350, 0.5)
     interval = paired_interval(values, PERIOD)
@@ -71,7 +71,7 @@ def test_every_value_is_drawn_equally_often():
     counts = np.bincount(np.concatenate(drawn))
     assert all(len(one) == 100 for one in drawn)
     assert counts == pytest.approx(np.full(100, 4000), rel=0.07)
-    # Whole blocks, of which each goes on from its first frame, around the end if need be.
+    # Whole blocks, each of which continues from its first frame, around the end if necessary.
     assert (np.diff(np.reshape(drawn, (-1, 10)), axis=1) % 100 == 1).all()
 
 

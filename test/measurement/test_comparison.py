@@ -147,7 +147,7 @@ def test_the_worst_second_is_counted_from_the_arrivals():
     assert mean == pytest.approx(29.1, abs=0.2)
 
 
-def test_nothing_recorded_is_no_error():
+def test_nothing_recorded_is_not_an_error():
     comparison = compare(make_run([], description={'policies': {'agent': 'policy_command'}}))
     assert comparison.silent == ['agent'] and comparison.figures == {}
 
@@ -239,7 +239,7 @@ def test_a_policy_that_knows_an_older_frame_responds_that_late(late):
 
 @pytest.mark.parametrize('late', [0, 2, 5])
 def test_changes_half_a_second_apart_and_answered_bit_by_bit(late):
-    """A memory goes on moving after each change; only its first move is the response."""
+    """A memory keeps moving after each change; only its first move is the response."""
     rows, _ = winding_road({'agent': {'latency': 4e-3}}, 6.0)
     changed = np.arange(20, 170, 16)
     goal, value, moved = 0.0, 0.0, []
@@ -262,7 +262,7 @@ def test_a_policy_that_does_not_respond_is_not_said_to():
 
 
 def test_lost_frames_count_as_frames():
-    """Whoever loses the changed frame answers with the next."""
+    """A policy that loses the changed frame responds with the next."""
     response = measured(seconds=200.0, noise=0.002, lost=0.3)
     assert len(response.frames) >= 35
     assert response.counts[0] == pytest.approx(0.7 * response.changes, abs=8)
@@ -275,7 +275,7 @@ def test_a_change_before_anything_was_answered_is_not_judged():
     assert first_response(run, run.traces['agent']).changes == 0
 
 
-def test_a_steady_drift_is_no_departure():
+def test_a_steady_drift_is_not_a_departure():
     drift = np.column_stack([np.zeros(40), np.linspace(0, 2, 40)])
     assert departure(drift, 20) is None
     drift[23:, 1] += 0.2

@@ -72,7 +72,7 @@ def read(page):
 def test_the_page_is_whole_and_refers_to_nothing_outside(page):
     reader = read(page)
     assert reader.references and all(ref.startswith('#') for ref in reader.references)
-    # Names of namespaces look like addresses, and are none.
+    # Names of namespaces look like addresses, but are not.
     visible = re.sub(r'xmlns(:\w+)?="[^"]*"', '', page)
     assert not re.search(r'https?:|url\((?!#)|@import|<script|<link', visible)
 
@@ -175,7 +175,7 @@ def test_dropped_rows_and_strangers_are_reported():
             'use the same camera and clock.') in said
 
 
-def test_names_are_text_and_no_markup():
+def test_names_are_text_and_not_markup():
     page = html(comparison_of({'<b>': {'latency': 1e-3}, 'a&b': {'latency': 9e-3}},
                               description={'policies': {'<b>': 'x', 'a&b': 'y'}}))
     assert '<b>' not in page
@@ -202,7 +202,7 @@ def test_a_folder_without_a_recording_is_refused(tmp_path, capsys):
         'give the folder of a recording\n')
 
 
-def test_what_is_no_number_becomes_null():
+def test_what_is_not_a_number_becomes_null():
     data = {'ratio': Interval(1.0, np.nan, float('inf')), 'rows': np.array([[1.5, np.nan]]),
             'count': np.int64(3), 'more': (np.float32(0.5), None, 'text', True)}
     assert json.loads(json.dumps(plain(data), allow_nan=False)) == {

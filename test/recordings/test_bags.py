@@ -219,7 +219,7 @@ def test_different_ways_to_steer_are_not_mixed(tmp_path):
 
 def test_without_the_library(tmp_path, monkeypatch):
     path = drive(tmp_path / 'bag')
-    monkeypatch.setitem(sys.modules, 'rosbags.rosbag2', None)
+    monkeypatch.setitem(sys.modules, 'rosbags', None)
     with pytest.raises(BadRecordingError) as error:
         opened(path)
     assert str(error.value) == ('rosbag2 recordings are read by the package rosbags, which is '

@@ -5,8 +5,9 @@ import os
 
 import numpy as np
 import pytest
+from stream_agent.learning.cloning import cut_recordings
 from stream_agent.recordings.alignment import Alignment
-from stream_agent.recordings.cache import check_not_empty, remember
+from stream_agent.recordings.cache import remember
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
 from support.recordings_files import compressed, drive, picture, raw, START, twist_stamped, write
@@ -127,7 +128,7 @@ def test_nothing_left_is_a_fault(tmp_path):
                  ('/cmd', [(START, twist_stamped(START, 1.0, np.nan))]))
     recording = cached(path, tmp_path / 'cache')
     with pytest.raises(BadRecordingError) as error:
-        check_not_empty([recording], [recording.episodes(Alignment())])
+        cut_recordings([recording], Alignment())
     assert str(error.value) == (
         f"'{path}': no episode is left of topic '/camera' (bag: 3 frames at 1000000000.0 Hz "
         '(stamps: header), 1 commands (yaw rate; stamps: header); not used: 3 frames whose '

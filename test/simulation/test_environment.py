@@ -220,7 +220,7 @@ def test_extreme_settings_work(settings):
 
 
 @pytest.mark.parametrize('command', [Command(math.nan, 0.0), Command(0.5, math.inf)])
-def test_a_command_that_is_no_number_is_refused(command):
+def test_a_command_that_is_not_a_number_is_refused(command):
     environment = DrivingEnvironment(SMALL, 0)
     with pytest.raises(CommandError) as caught:
         environment.step(command)

@@ -50,7 +50,7 @@ def test_poses_may_come_first(course, observer):
                                                                              abs=1e-3)
 
 
-def test_progress_goes_on_over_the_seam_and_back(course, observer):
+def test_progress_continues_over_the_seam_and_back(course, observer):
     for i in range(60):
         observer.add_pose(i * MS, on_course(course, course.length - 1.0 + 0.05 * i))
         observer.add_frame(i * MS)
@@ -80,7 +80,7 @@ def test_images_of_before_all_poses_are_counted(course, observer):
     assert observer.too_early == 1
 
 
-def test_a_clock_that_goes_back_begins_anew(course, observer):
+def test_a_clock_that_goes_back_starts_anew(course, observer):
     observer.add_pose(10_000 * MS, on_course(course, 5.0))
     observer.add_frame(10_100 * MS)
     observer.add_pose(10 * MS, on_course(course, 0.0))

@@ -18,7 +18,7 @@ def make(schedule, **settings):
     return Session(DrivingEnvironment(SimulationSettings(**settings), 0), schedule)
 
 
-def test_the_vehicle_stands_until_the_session_begins():
+def test_the_vehicle_is_at_rest_until_the_session_begins():
     session = make(SessionSchedule(probe_changes=0))
     for _ in range(5):
         session.send(AHEAD)
@@ -39,7 +39,7 @@ def test_a_change_is_told_with_the_first_image_that_shows_it(camera_delay):
     while session.phase is Phase.PROBING:
         session.send(AHEAD)
         shots.append(session.advance())
-    # The last image of a delayed camera may come when the drive has begun.
+    # The last image of a delayed camera may come when the drive has started.
     images = [frame.image for frame, _ in shots]
     told = [i for i, (_, changed) in enumerate(shots) if changed]
     different = [i for i in range(6, len(shots) - 1)
@@ -145,7 +145,7 @@ def test_a_driver_who_is_pushed_shows_the_way_back():
     assert np.corrcoef(pushed, turns)[0, 1] < -0.5
 
 
-def test_a_vehicle_that_is_told_to_stand_is_not_pushed():
+def test_a_vehicle_that_is_told_to_stop_is_not_pushed():
     session = make(SessionSchedule(duration=3.0, probe_changes=0, pushes=3.0))
     session.begin()
     for _ in range(60):

@@ -2,6 +2,7 @@
 
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.patterns import InvalidRolloutError, Pattern, update_order
 
 
 def bare_graph(edges: str, output: str, streams: str = '') -> GraphSpec:
@@ -18,6 +19,15 @@ def bare_graph(edges: str, output: str, streams: str = '') -> GraphSpec:
         'edges': [{'source': u, 'target': v, 'streams': f'{u}->{v}' in streams.split()}
                   for u, v in pairs],
         'output': output})
+
+
+def is_valid(graph: GraphSpec, pattern: Pattern) -> bool:
+    """Return whether there is an order of update."""
+    try:
+        update_order(graph, pattern)
+    except InvalidRolloutError:
+        return False
+    return True
 
 
 FIGURE_2 = bare_graph('u->v v->w v->v u->w w->v', 'w', streams='v->v w->v')

@@ -6,8 +6,8 @@ from stream_agent.graph_files.graph_file import with_copies
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
 from stream_agent.theory.information import images_seen
-from stream_agent.theory.patterns import edges_of, is_valid, sequential_pattern
-from support.graphs import bare_graph, SR
+from stream_agent.theory.patterns import edges_of, sequential_pattern
+from support.graphs import bare_graph, is_valid, SR
 from support.strategies import examples, scheduled_networks
 
 

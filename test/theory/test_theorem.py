@@ -7,8 +7,9 @@ import networkx as nx
 from stream_agent.theory.counting import count_bounds, count_valid_patterns, lower_bound
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.information import first_response, images_seen
-from stream_agent.theory.patterns import edges_of, is_valid, streaming_pattern
+from stream_agent.theory.patterns import edges_of, streaming_pattern
 from stream_agent.theory.rollout import inference_factor, inference_tableau
+from support.graphs import is_valid
 from support.strategies import (
     all_patterns, examples, first_steps, networks, paths_to, updates_graph, window_graph)
 

@@ -36,7 +36,7 @@ class RecordedGraph(NamedTuple):
     """
     A half that can be run, and all that its operations read and write.
 
-    A CUDA graph knows addresses only: somebody has to own the tensors that lie there.
+    A CUDA graph knows addresses only, so the tensors that lie there need an owner.
     """
 
     half: Half
@@ -47,11 +47,7 @@ class RecordedGraph(NamedTuple):
 
 
 class HostDevice:
-    """
-    Runs halves on the CPU.
-
-    :param seed: Of the order in which operations run that the plan leaves open.
-    """
+    """Runs halves on the CPU, in an order by the seed where the plan leaves it open."""
 
     #: Whether cuDNN's fused operations are there.
     fuses = False
@@ -141,7 +137,7 @@ class GraphDevice:
         graph = torch.cuda.CUDAGraph()
         forget_workspaces()
         try:
-            # Other threads may go on working meanwhile. The main stream is the current one
+            # Other threads may continue meanwhile. The main stream is the current one
             # already, as torch does not leave it where a capture fails; and torch up to 2.10
             # would make seeds here that only inference mode could write.
             with self._on_stream[0], torch.inference_mode(False), torch.cuda.graph(
@@ -220,7 +216,7 @@ def forget_workspaces() -> None:
     Let cuBLAS take new workspaces, from the memory of the graph that is being recorded.
 
     Torch frees those that it keeps for a stream when a graph of that stream is destroyed, or when
-    torch.compile records one; graphs that were recorded with them would go on writing there.
+    torch.compile records one; graphs that were recorded with them would keep writing there.
     """
     getattr(torch._C, '_cuda_clearCublasWorkspaces', lambda: None)()
 

@@ -20,11 +20,7 @@ GREY_SHIFT = 15
 
 
 class DevicePixels:
-    """
-    Converts images of one size.
-
-    :param camera: (H, W) or (H, W, 3) of the images.
-    """
+    """Converts images of one size, ``camera``: (H, W) or (H, W, 3)."""
 
     def __init__(self, preprocessing: Preprocessing, camera: tuple[int, ...],
                  device: torch.device) -> None:
@@ -55,12 +51,7 @@ class DevicePixels:
         return torch.from_numpy(weights.astype(np.float32)).to(self._device)
 
     def __call__(self, pixels: Tensor, out: Tensor) -> None:
-        """
-        Convert a batch of images.
-
-        :param pixels: uint8, (B, H, W, 3) in RGB order or (B, H, W).
-        :param out: float32, (B, C, H, W) of the network's input.
-        """
+        """Convert uint8 images, (B, H, W, 3) in RGB order or (B, H, W), to the network's input."""
         image = pixels[:, self._rows]
         image = image.permute(0, 3, 1, 2) if image.ndim == 4 else image.unsqueeze(1)
         for step in self._steps:
@@ -132,9 +123,9 @@ class CudaGraphBackend:
     """
     Steps a network by recorded halves; everything is allocated, warmed up and recorded now.
 
-    ``respond`` waits for its output alone. ``settle`` returns at once, and the device computes
-    while the caller goes on; the next ``respond`` is ordered behind it. All calls come from the
-    thread that made the backend. Weights are read now: a change afterwards has no effect.
+    ``respond`` waits for its output alone. ``settle`` returns immediately, and the device computes
+    meanwhile; the next ``respond`` is ordered behind it. All calls come from the thread that made
+    the backend. Weights are read now: a change afterwards has no effect.
 
     On the CPU the same plans run on the same buffers, for tests.
 
@@ -197,11 +188,7 @@ class CudaGraphBackend:
             self._convert(self._pixels_there, image)
 
     def _check_thread(self, what: str) -> None:
-        """
-        Refuse calls from elsewhere.
-
-        :raises RuntimeError: If the backend was made on another thread.
-        """
+        """Raise RuntimeError if the backend was made on another thread."""
         if threading.get_ident() != self._thread:
             raise RuntimeError(f'{what}: called on another thread than the one that made the '
                                'backend; make and step it on one thread')
@@ -214,12 +201,7 @@ class CudaGraphBackend:
         self.program.reset()
 
     def respond(self, frame: np.ndarray) -> np.ndarray:
-        """
-        Answer a frame.
-
-        :param frame: float32, (B, *shape) of the input node.
-        :returns: The output node, float32, (B, *shape), on the host.
-        """
+        """Return the output node, (B, *shape), for a frame of the input node, both float32."""
         return self._respond(0, self._host_frames, frame)
 
     def respond_pixels(self, pixels: np.ndarray) -> np.ndarray:
@@ -255,12 +237,7 @@ class CudaGraphBackend:
 
 
 def variants(batched: str | bool, fuses: bool) -> list[Variant]:
-    """
-    Return the variants to choose from.
-
-    :param batched: Whether equal nodes run as one kernel; 'auto' for both.
-    :param fuses: Whether there are fused operations.
-    """
+    """Return the variants to choose from, as ``batched`` and the device's ``fuses`` allow."""
     ways = [Variant(batched=True)] if batched else []
     if batched in ('auto', False):
         ways += [Variant(), Variant(channels_last=True)]

@@ -48,7 +48,7 @@ class Program:
         float32.
     :param takes: Ways in; each is recorded as a part of its own ``respond``.
     :param host_output: Where the output goes, (B, *shape) on the host.
-    :param most_streams: Branches at once; 1 for none.
+    :param most_streams: Branches at the same time; 1 for none.
     """
 
     def __init__(self, network: RolloutNetwork, device: Device, takes: Sequence[Take],
@@ -62,7 +62,7 @@ class Program:
         self._memory = self._make_memory(stacks, host_output.shape[0])
         self._kernels = CudaKernels(network, self._memory, variant.batched, variant.fused,
                                     variant.captured)
-        # Recordings read them where they lie, also if somebody moves the network away.
+        # Recordings read them where they lie, even if the network is moved away.
         self._read = [value.detach() for value in (*network.parameters(), *network.buffers())]
         record = cache(self._record)
         #: By way in, and of frame f at f modulo the length.
@@ -150,11 +150,7 @@ class Program:
         self._device.launch(run)
 
     def values(self, frame: int) -> dict[str, Tensor]:
-        """
-        Return the nodes that streaming edges read, at a frame that has just been settled.
-
-        :param frame: Since the reset; the first is 1.
-        """
+        """Return the nodes that streaming edges read, at a frame from 1 that was just settled."""
         self._device.wait()
         return {name: self._memory.values[self.plan.buffer(name, frame)]
                 for name, count in self.plan.counts.items() if count > 1}

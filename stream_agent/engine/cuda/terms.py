@@ -6,7 +6,6 @@ it writes that there, without a copy where torch lets an operation choose its ad
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from stream_agent.engine.packed import converted
 from stream_agent.engine.read_outs import dense_part
@@ -53,16 +52,9 @@ def side_by_side(values: Tensor) -> Tensor:
     return values.transpose(0, 1).flatten(1, 2)
 
 
-class Weights(NamedTuple):
-    """
-    Weights of convolutions with equal options, as one.
-
-    :param options: Stride, padding, dilation, groups.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    options: tuple
+# Weights of convolutions with equal options, as one; their bias; and the options: stride,
+# padding, dilation, groups.
+Weights = tuple[Tensor, Tensor, tuple]
 
 
 def weights_of(modules: tuple[nn.Conv2d, ...], dtype: torch.dtype, channels_last: bool,
@@ -84,15 +76,11 @@ def weights_of(modules: tuple[nn.Conv2d, ...], dtype: torch.dtype, channels_last
     if channels_last:
         weight = weight.contiguous(memory_format=torch.channels_last)
     groups = first.groups * (len(modules) if grouped else 1)
-    return Weights(weight, bias, (first.stride, first.padding, first.dilation, groups))
+    return weight, bias, (first.stride, first.padding, first.dilation, groups)
 
 
 class ConvolutionTerm:
-    """
-    A convolution, or several as one.
-
-    :param source: (B, C, H, W), or (nodes, B, C, H, W) of neighbours in memory.
-    """
+    """A convolution of (B, C, H, W), or several of neighbours (nodes, B, C, H, W) as one."""
 
     def __init__(self, weights: Weights, source: Tensor) -> None:
         self._weight, self._bias, self._options = weights
@@ -155,12 +143,7 @@ class DenseTerm:
 
 
 class CapturedTerm:
-    """
-    Any term, by its own operations.
-
-    :param sources: (B, *shape) by the names of the nodes that it reads.
-    :param dtype: Of the result.
-    """
+    """Any term, by its own operations on sources (B, *shape) by node, in a type of the result."""
 
     def __init__(self, term: Term, sources: Mapping[str, Tensor], dtype: torch.dtype) -> None:
         self._run, self._result, self._dtype = capture(term, dtype), term[-1].result, dtype

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from itertools import cycle
 import json
 from math import prod
@@ -23,29 +24,26 @@ from torch import distributed, Tensor
 
 STEP, RESET, STOP = 0.0, 1.0, 2.0
 TAG = 0
-Shape = tuple[int, ...]
 
 
-def image_size(partition: Partition, rank: int, image: str, shape: Shape) -> int:
-    """Return how many numbers of the image a rank is sent: all if it reads it, or none."""
-    reads = any(source == image and receiver == rank
+def image_size(network: RolloutNetwork, partition: Partition, rank: int) -> int:
+    """Return how many numbers of the image a rank is sent: all if it reads the image, or none."""
+    reads = any(source == network.input and receiver == rank
                 for source, _, receiver, _ in partition.messages)
-    return prod(shape) if reads else 0
+    return prod(network.shapes[network.input]) if reads else 0
 
 
 class OrderGiver:
     """
-    Rank 0's end. An order is one message: the image where the rank reads it, and the order.
+    Rank 0's end of orders: messages of the image, where the rank reads it, and a number.
 
-    :param partition: Ranks without nodes are told to stop, and of no frame.
-    :param image: Name of the input node.
-    :param shape: Its own.
+    :param partition: Ranks without nodes are told to reset and to stop, but not of frames.
     :param timeout: Seconds that a rank may be late in taking an order.
     """
 
-    def __init__(self, partition: Partition, image: str, shape: Shape, timeout: float) -> None:
+    def __init__(self, network: RolloutNetwork, partition: Partition, timeout: float) -> None:
         self._timeout = timeout
-        self._sizes = {rank: image_size(partition, rank, image, shape)
+        self._sizes = {rank: image_size(network, partition, rank)
                        for rank in range(1, distributed.get_world_size())}
         self._working = {*partition.rank_of.values()} - {0}
         self._orders = {size: torch.empty(size + 1) for size in self._sizes.values()}
@@ -53,9 +51,8 @@ class OrderGiver:
 
     def step(self, image: Tensor) -> None:
         """
-        Begin to send a frame to all ranks that have work.
+        Begin to send a frame, on the host and copied, to all ranks that have work.
 
-        :param image: On the host; may change as soon as this returns.
         :raises RankError: If a rank has not taken the frame before, or is gone.
         """
         for transfer in self._sent.values():
@@ -67,11 +64,7 @@ class OrderGiver:
             self._sent[rank] = send(self._orders[self._sizes[rank]], rank, TAG, 'an order')
 
     def reset(self) -> None:
-        """
-        Tell all ranks to forget every frame.
-
-        :raises RankError: If a rank does not take the order.
-        """
+        """Tell all ranks to forget every frame; raises RankError if one does not listen."""
         for rank in self._sizes:
             self._tell(rank, RESET)
 
@@ -88,45 +81,31 @@ class OrderGiver:
         send(message, rank, TAG, 'an order').wait(self._timeout)
 
 
-class OrderTaker:
+def orders(network: RolloutNetwork, partition: Partition
+           ) -> Iterator[tuple[float, Tensor | None]]:
     """
-    The other ranks' end.
+    Yield the orders to a rank other than 0 up to the one to stop, however long each takes to come.
 
-    :param rank: This one.
+    :returns: The order, and the image, (1, *shape), if this rank reads it.
+    :raises RankError: If rank 0 is gone.
     """
-
-    def __init__(self, partition: Partition, rank: int, image: str, shape: Shape) -> None:
-        self._shape = shape
-        self._size = image_size(partition, rank, image, shape)
-        # One for the next order; and the images of this frame and the one before are read.
-        self._buffers = cycle(torch.zeros(3, self._size + 1))
-        self._next: Transfer | None = None
-
-    def listen(self) -> None:
-        """
-        Be ready for the next order.
-
-        :raises RankError: If rank 0 is gone.
-        """
-        self._next = receive(next(self._buffers), 0, TAG, 'an order')
-
-    def take(self) -> tuple[float, Tensor | None]:
-        """
-        Wait for an order, however long, and be ready for the next.
-
-        :returns: The order, and the image, (1, *shape), if this rank reads it.
-        :raises RankError: If rank 0 is gone.
-        """
-        message = self._next.wait(None)
-        order = float(message[self._size])
-        if order != STOP:
-            self.listen()
-        return order, message[:self._size].view(1, *self._shape) if self._size else None
+    shape = network.shapes[network.input]
+    size = image_size(network, partition, distributed.get_rank())
+    # One for the next order; and the images of this frame and the one before are read.
+    buffers = cycle(torch.zeros(3, size + 1))
+    coming = receive(next(buffers), 0, TAG, 'an order')
+    while True:
+        message = coming.wait(None)
+        order = float(message[size])
+        if order == STOP:
+            return
+        coming = receive(next(buffers), 0, TAG, 'an order')
+        yield order, message[:size].view(1, *shape) if size else None
 
 
 class RankPlace(NamedTuple):
     """
-    Where a process stands among those that were started together.
+    A process among those that were started together.
 
     :param rank: From 0 on; images come to rank 0.
     :param ranks: How many there are.
@@ -168,10 +147,10 @@ def share_partition(partition: Partition | None, planner: int = 0) -> Partition:
     """
     Return the partition of one rank on all ranks, since each would measure other costs.
 
-    :param partition: Matters on the rank that plans only.
-    :param planner: That rank.
+    :param partition: Matters only on the rank that plans, ``planner``.
     :raises RankError: If it is gone.
     """
+    # JSON rather than a pickle, which could run code of whoever else reaches this group.
     text = torch.frombuffer(bytearray(json.dumps(partition and asdict(partition)).encode()),
                             dtype=torch.uint8)
     size = torch.tensor([text.numel()])
@@ -200,7 +179,7 @@ class PartitionedEngine:
     As a context manager it lets the other ranks go when rank 0 leaves, by an exception too.
 
     :param network: Put in evaluation mode. It keeps the weights of this rank's nodes only, on
-        the device, and is of no use to others any more.
+        the device, and must not be used for anything else afterwards.
     :param partition: Of ``network.graph``, over no more ranks than there are processes.
     :param device: A torch device string, such as that of ``joined_ranks``.
     :param backend: What computes a rank's nodes, 'eager' or 'packed', as in ``Engine``.
@@ -216,19 +195,22 @@ class PartitionedEngine:
                  backend: str = 'eager', precision: str = 'float32', timeout: float = 5.0,
                  exchange: type[Exchange] | None = None) -> None:
         check_partition(network.graph, network.pattern, partition.rank_of)
-        check_ranks(partition)
+        processes = distributed.get_world_size()
+        if max(partition.rank_of.values()) >= processes:
+            raise PartitionError(
+                f'partition: it is over {partition.ranks} ranks, but there are {processes} '
+                f'processes; start them with torchrun --nproc-per-node {partition.ranks}')
         self.rank = distributed.get_rank()
-        self._shape = shape = network.shapes[network.input]
-        self._giver = OrderGiver(partition, network.input, shape, timeout)
-        self._taker = OrderTaker(partition, self.rank, network.input, shape)
+        self._shape = network.shapes[network.input]
+        self._giver = OrderGiver(network, partition, timeout)
+        self._orders = partial(orders, network, partition)
         names = [v for v in partition.nodes_on(self.rank) if v != network.input]
         where = torch.device(device)
         nodes = make_nodes(network.eval(), names, where, backend, precision)
         exchange = exchange or (GroupedExchange if where.type == 'cuda' else Exchange)
-        self._exchange = exchange(network.graph, network.pattern, partition, self.rank,
-                                  nodes.initial_values(), timeout)
-        self._step = RankStep(network, partition, names, nodes, self._exchange, where)
-        # Nobody shall be late because another was ready sooner.
+        self._exchange = exchange(network, partition, nodes.initial_values(), timeout)
+        self._step = RankStep(network, partition, nodes, self._exchange, where)
+        # No rank may be late because another was ready sooner.
         try:
             distributed.barrier()
         except RuntimeError as error:
@@ -248,15 +230,15 @@ class PartitionedEngine:
 
         :param frame: float32 of the input node's shape, without a batch axis.
         :returns: The output node, float32, on the host.
-        :raises RuntimeError: If this is not rank 0, or if the frame before is not settled.
+        :raises RuntimeError: If this is not rank 0, or if respond and settle do not alternate.
         :raises ValueError: If the frame has another type or shape.
-        :raises RankError: If another rank does not answer; the engine is of no use any more.
+        :raises RankError: If another rank does not answer; the engine is of no further use.
         """
         self._check_first('respond')
         if self._step.under_way:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
         check_frame(frame, self._shape)
-        # Nobody may write to it while ranks are sent it.
+        # The caller may write to its own while ranks are sent this one.
         image = torch.from_numpy(frame.copy()).unsqueeze(0)
         self._giver.step(image)
         self._step.begin(image)
@@ -264,12 +246,7 @@ class PartitionedEngine:
 
     @torch.inference_mode()
     def settle(self) -> None:
-        """
-        Compute the nodes of rank 0 that only later frames need.
-
-        :raises RuntimeError: If this is not rank 0, or if there is no response to settle.
-        :raises RankError: If another rank does not answer.
-        """
+        """Compute the nodes of rank 0 that only later frames need; raises as ``respond`` does."""
         self._check_first('settle')
         if not self._step.under_way:
             raise RuntimeError('settle: there is nothing to settle; call respond(frame) first')
@@ -282,12 +259,7 @@ class PartitionedEngine:
         return output
 
     def reset(self) -> None:
-        """
-        Forget every frame seen so far, on all ranks.
-
-        :raises RuntimeError: If this is not rank 0.
-        :raises RankError: If another rank does not answer.
-        """
+        """Forget every frame seen so far, on all ranks; raises as ``respond`` does."""
         self._check_first('reset')
         # The others have the frame, and wait for what rank 0 makes of it.
         if self._step.under_way:
@@ -323,27 +295,15 @@ class PartitionedEngine:
         """
         if not self.rank:
             raise RuntimeError('serve: this is rank 0, which gets the frames; call respond(frame)')
-        self._taker.listen()
-        order, image = self._taker.take()
-        while order != STOP:
+        for order, image in self._orders():
             if order == RESET:
                 self._step.reset()
             else:
                 self._step.begin(image)
                 self._step.settle()
-            order, image = self._taker.take()
         self._exchange.drain()
 
     def _check_first(self, verb: str) -> None:
         if self.rank:
             raise RuntimeError(f'{verb}: this is rank {self.rank}, and frames go to rank 0; call '
                                'serve()')
-
-
-def check_ranks(partition: Partition) -> None:
-    """Refuse a partition over more ranks than there are processes."""
-    processes = distributed.get_world_size()
-    if max(partition.rank_of.values()) >= processes:
-        raise PartitionError(
-            f'partition: it is over {partition.ranks} ranks, but there are {processes} processes; '
-            f'start them with torchrun --nproc-per-node {partition.ranks}')

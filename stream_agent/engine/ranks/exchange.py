@@ -1,28 +1,26 @@
 """The values of nodes that other ranks read: they travel while the next frame is computed."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import cycle
 import time
 
 from stream_agent.network.program import Values
-from stream_agent.theory.graph import GraphSpec
-from stream_agent.theory.patterns import Pattern
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.planning.partition import Message, Partition, sent_at
 import torch
 from torch import distributed, Tensor
 
 
 class RankError(RuntimeError):
-    """Another rank that does not answer; the message says which, what for, and the remedy."""
+    """Another rank does not answer; the message says which, what for, and the remedy."""
 
 
 class Transfer:
     """
-    A message on its way.
+    A message on its way to or from a rank.
 
-    :param work: torch's handle, which tells when it is over.
-    :param rank: The other end.
-    :param value: What is sent and must not change until then; or where it is received.
+    :param value: What is sent, and must not change until then; or where it is received.
     :param fault: What the other rank did not do if it is not over in time, for people.
     """
 
@@ -38,7 +36,7 @@ class Transfer:
         :raises RankError: If it takes longer, or the other rank is gone.
         """
         start = time.monotonic()
-        # To wait for a second time would be to wait for another message.
+        # Waiting for a second time would be waiting for another message.
         if self._work is not None:
             try:
                 self._work.wait(timedelta(days=3650) if timeout is None
@@ -69,22 +67,19 @@ def send(value: Tensor, rank: int, tag: int, name: str) -> Transfer:
     :param name: Of what is sent, for people.
     :raises RankError: If the other rank is gone.
     """
-    fault = f'did not take {name}'
-    try:
-        return Transfer(distributed.isend(flat(value), rank, tag=tag), rank, value, fault)
-    except RuntimeError as error:
-        raise rank_error(rank, fault) from error
+    return started(distributed.isend, value, rank, tag, f'did not take {name}')
 
 
 def receive(buffer: Tensor, rank: int, tag: int, name: str) -> Transfer:
-    """
-    Begin to receive a value into a buffer, which lies in memory like the value.
+    """Begin to receive a value into a buffer that lies in memory like it; raises as ``send``."""
+    return started(distributed.irecv, buffer, rank, tag, f'did not send {name}')
 
-    :raises RankError: If the other rank is gone.
-    """
-    fault = f'did not send {name}'
+
+def started(operation: Callable[..., distributed.Work], value: Tensor, rank: int, tag: int,
+            fault: str) -> Transfer:
+    """Start one of torch's operations on a value; the fault is the other rank's if it fails."""
     try:
-        return Transfer(distributed.irecv(flat(buffer), rank, tag=tag), rank, buffer, fault)
+        return Transfer(operation(flat(value), rank, tag=tag), rank, value, fault)
     except RuntimeError as error:
         raise rank_error(rank, fault) from error
 
@@ -104,18 +99,16 @@ class Exchange:
     """
     What one rank sends and receives, on the host.
 
-    A value of a frame is needed in the next one. So a rank is ready to receive from the
-    beginning of a frame on, sends a value as soon as it is computed, and waits only where a
-    value is read.
+    A value of a frame is needed in the next one. So a rank is ready to receive from the start
+    of a frame, sends a value as soon as it is computed, and waits only where a value is read.
 
-    :param partition: Which says what crosses.
-    :param rank: This one.
     :param initial: Values of all nodes; others lie in memory like these.
     :param timeout: Seconds that another rank may be late.
     """
 
-    def __init__(self, graph: GraphSpec, pattern: Pattern, partition: Partition, rank: int,
-                 initial: Values, timeout: float) -> None:
+    def __init__(self, network: RolloutNetwork, partition: Partition, initial: Values,
+                 timeout: float) -> None:
+        graph, rank = network.graph, distributed.get_rank()
         self._timeout = timeout
         # Tag 0 is left to orders.
         self._tags = {name: 1 + i for i, name in enumerate(graph.by_name)}
@@ -123,28 +116,23 @@ class Exchange:
                 and rank in (message.sender, message.receiver)]
         #: Messages in the graph's order, for every frame of the schedule.
         self._messages = [[message for message in mine
-                           if sent_at(graph, pattern, message.source, frame)]
+                           if sent_at(graph, network.pattern, message.source, frame)]
                           for frame in range(graph.hyperperiod)]
         self._layouts = {message.source: initial[message.source] for message in mine}
         self._incoming = [message for message in mine if message.receiver == rank]
+        #: The nodes of other ranks whose values come here.
+        self.sources = [message.source for message in self._incoming]
         # One is read while the other is written.
         self._buffers = {source: cycle([torch.zeros_like(initial[source]) for _ in range(2)])
                          for source in self.sources}
-        self._outgoing: dict[str, list[Message]] = {}
-        for message in mine:
-            if message.sender == rank:
-                self._outgoing.setdefault(message.source, []).append(message)
-        #: What crosses in this frame, what is to come of it, what is to come of those before,
-        #: and what was sent.
+        self._outgoing = {source: [message for message in mine if message.source == source
+                                   and message.sender == rank] for source in self._layouts}
+        #: What crosses in this frame, what is still expected of it, what is arriving of those
+        #: before, and what was sent.
         self._now: list[Message] = []
         self._expected: dict[str, Transfer] = {}
         self._arriving: dict[str, Transfer] = {}
         self._sent: dict[Message, Transfer] = {}
-
-    @property
-    def sources(self) -> list[str]:
-        """Return the nodes of other ranks whose values come here."""
-        return [message.source for message in self._incoming]
 
     def begin(self, frame: int) -> None:
         """Be ready for the values of a frame; take those of the frame before as arriving."""
@@ -159,20 +147,12 @@ class Exchange:
                                 f"'{source}'") for source, sender, _, _ in messages}
 
     def take(self, source: str) -> Tensor | None:
-        """
-        Return a value of the frames before; None if it was taken already.
-
-        :raises RankError: If it does not come.
-        """
+        """Return a value of the frames before, None if it was taken; RankError if it is late."""
         transfer = self._arriving.pop(source, None)
         return None if transfer is None else transfer.wait(self._timeout)
 
     def send(self, source: str, value: Tensor) -> None:
-        """
-        Begin to send what a node has become to all ranks that read it.
-
-        :raises RankError: If one of them has not taken its value before.
-        """
+        """Begin to send a node's value to its readers; RankError if one has not taken the last."""
         for message in self._outgoing.get(source, ()):
             if message in self._now:
                 if message in self._sent:
@@ -185,11 +165,7 @@ class Exchange:
         """Know that all nodes of the frame are computed."""
 
     def drain(self) -> None:
-        """
-        Wait until nothing is on its way.
-
-        :raises RankError: If something does not come, or is not taken.
-        """
+        """Wait until nothing is on its way; RankError if something is neither sent nor taken."""
         for transfer in (*self._arriving.values(), *self._expected.values(),
                          *self._sent.values()):
             transfer.wait(self._timeout)
@@ -204,52 +180,47 @@ class GroupedExchange(Exchange):
     The same between GPUs, by nccl.
 
     Its messages have no tags, and two ranks have to begin theirs in the same order. So all
-    messages of a frame are begun together, once its nodes are computed.
+    messages of a frame are started together, once its nodes are computed.
     """
 
-    def __init__(self, graph: GraphSpec, pattern: Pattern, partition: Partition, rank: int,
-                 initial: Values, timeout: float) -> None:
-        super().__init__(graph, pattern, partition, rank, initial, timeout)
+    def __init__(self, network: RolloutNetwork, partition: Partition, initial: Values,
+                 timeout: float) -> None:
+        super().__init__(network, partition, initial, timeout)
         self._values: dict[str, Tensor] = {}
         # The first use of nccl needs all ranks at the same time.
-        distributed.all_reduce(torch.zeros(1, device=initial[graph.output].device))
+        distributed.all_reduce(torch.zeros(1, device=initial[network.graph.output].device))
 
     def _receive(self, messages: list[Message]) -> dict[str, Transfer]:
         return {}
 
     def send(self, source: str, value: Tensor) -> None:
         """Keep a value until the end of the frame."""
-        if source in self._outgoing:
+        if self._outgoing.get(source):
             self._values[source] = laid_out_like(value, self._layouts[source])
 
     def end(self) -> None:
-        """
-        Begin all messages of the frame.
-
-        :raises RankError: If those of the frame before are not over.
-        """
+        """Begin all messages of the frame; RankError if those of the frame before are late."""
         for transfer in self._sent.values():
             transfer.wait(self._timeout)
+        operations, values = [], []
+        for message in self._now:
+            if message in self._incoming:
+                begin, peer = distributed.irecv, message.sender
+                value = next(self._buffers[message.source])
+            else:
+                begin, peer = distributed.isend, message.receiver
+                value = self._values[message.source]
+            operations.append(distributed.P2POp(
+                begin, flat(value), peer, tag=self._tags[message.source]))
+            values.append(value)
+        works = distributed.batch_isend_irecv(operations) if operations else []
+        # Of nccl there is one handle for all.
+        works = works if len(works) == len(operations) else works * len(operations)
         self._sent = {}
-        for message, transfer in self._begin_batch().items():
+        for message, work, operation, value in zip(self._now, works, operations, values):
+            transfer = Transfer(work, operation.peer, value,
+                                f"did not exchange '{message.source}'")
             if message in self._incoming:
                 self._expected[message.source] = transfer
             else:
                 self._sent[message] = transfer
-
-    def _begin_batch(self) -> dict[Message, Transfer]:
-        values = [next(self._buffers[message.source]) if message in self._incoming
-                  else self._values[message.source] for message in self._now]
-        operations = [
-            distributed.P2POp(distributed.irecv, flat(value), message.sender,
-                              tag=self._tags[message.source])
-            if message in self._incoming else
-            distributed.P2POp(distributed.isend, flat(value), message.receiver,
-                              tag=self._tags[message.source])
-            for message, value in zip(self._now, values)]
-        works = distributed.batch_isend_irecv(operations) if operations else []
-        # Of nccl there is one handle for all.
-        works = works if len(works) == len(operations) else works * len(operations)
-        return {message: Transfer(work, operation.peer, value,
-                                  f"did not exchange '{message.source}'")
-                for message, work, operation, value in zip(self._now, works, operations, values)}

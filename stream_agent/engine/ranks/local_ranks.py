@@ -13,7 +13,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.engine.autotune import Measured
+from stream_agent.engine.autotune import Measured, medians, timed_nodes
 from stream_agent.engine.backends import why_unusable
 from stream_agent.engine.ranks.engine import PartitionedEngine, share_partition
 from stream_agent.engine.ranks.exchange import RankError, receive, send, Transfer
@@ -31,7 +31,6 @@ TAG = 0
 TIMEOUT = 30.0
 
 
-@torch.inference_mode()
 def measure_nodes(network: RolloutNetwork, device: str = 'cpu', backend: str = 'eager',
                   precision: str = 'float32', frames: int = 30) -> NodeCosts:
     """
@@ -44,27 +43,20 @@ def measure_nodes(network: RolloutNetwork, device: str = 'cpu', backend: str = '
     where = torch.device(device)
     order = [v for v in update_order(network.graph, network.pattern) if v != network.input]
     nodes = make_nodes(network.eval(), order, where, backend, precision)
-    seconds: dict[str, list[float]] = {name: [] for name in order}
-    before = nodes.initial_values()
+    durations, values = [], nodes.initial_values()
     for _ in range(WARM_UP_FRAMES + frames):
-        now = {network.input: torch.rand(1, *network.shapes[network.input], device=where) - 0.5}
-        for name in order:
-            start = time.perf_counter()
-            nodes.compute(name, now, before)
-            if where.type == 'cuda':
-                torch.cuda.synchronize(where)
-            seconds[name].append(time.perf_counter() - start)
-        before = now
-    return NodeCosts({name: statistics.median(values[WARM_UP_FRAMES:])
-                      for name, values in seconds.items()})
+        before = values
+        values = {network.input: torch.rand(1, *network.shapes[network.input], device=where) - 0.5}
+        durations.append(timed_nodes(nodes.compute, values, before))
+    return NodeCosts(medians(durations[WARM_UP_FRAMES:]))
 
 
 def measure_link(rounds: int = 400) -> MessageCost:
     """
     Measure messages on the host between ranks 0 and 1; every rank has to call it.
 
-    Both compute, exchange a value, and compute again, as the engine does. What a round takes
-    longer than without messages is what they cost, waiting and disturbance included.
+    Both compute, exchange a value, and compute again, as the engine does. Messages cost what a
+    round takes longer than without them, waiting and disturbance included.
 
     :returns: The link on ranks 0 and 1; the default one on others, and where there is one rank.
     :raises RankError: If the other rank does not answer.
@@ -117,22 +109,22 @@ def round_seconds(size: int | None, rounds: int) -> list[float]:
 HOST = '127.0.0.1'
 WORKER = 'stream_agent.engine.ranks.worker'
 PARTITIONS = ('measured', 'equal')
-# Its process has imported torch by then and read the policy; no other rank needs the planner.
+# By then its process has imported torch and read the policy; no other rank needs the planner.
 PLANNER = 1
 START_TIMEOUT = 60.0
 LEAVE_TIMEOUT = 5.0
 POLL_PERIOD = 0.05
+# The key by which a rank says in the store that it has read the policy.
+READY = 'rank {} is ready'
 
 
 class RankJob(NamedTuple):
     """
-    What all ranks of one machine are made for.
+    What all ranks of one machine compute, and how.
 
     :param ranks: Processes, rank 0 among them; at least 2.
     :param checkpoint: File of the policy, which every rank reads.
     :param allow: Dotted names of transforms that the policy may import.
-    :param backend: 'eager' or 'packed'.
-    :param precision: As in ``Engine``.
     :param threads: CPU cores that each rank may use.
     :param partition: 'measured', by the costs of nodes and messages on this machine; or 'equal',
         by the number of nodes, without measuring.
@@ -162,22 +154,18 @@ def make_job(ranks: int, checkpoint: str, *, device: str = 'auto', backend: str 
     if device not in ('auto', 'cpu'):
         raise ValueError(f"ranks is {ranks}, which compute on the CPU, but device is '{device}'; "
                          "let device be 'auto' or 'cpu', or ranks be 1")
-    if options.get('partition', PARTITIONS[0]) not in PARTITIONS:
-        raise ValueError(f"partition is '{options['partition']}'; choices are "
+    job = RankJob(ranks, checkpoint, threads=threads or 1, **options)
+    if job.partition not in PARTITIONS:
+        raise ValueError(f"partition is '{job.partition}'; choices are "
                          f"{', '.join(map(repr, PARTITIONS))}")
-    precision = options.get('precision', 'float32')
     if backend == 'auto':
-        backend = 'eager' if why_unusable('packed', 'cpu', precision) else 'packed'
-    check_backend(backend, 'cpu', precision)
-    return RankJob(ranks, checkpoint, backend=backend, threads=threads or 1, **options)
+        backend = 'eager' if why_unusable('packed', 'cpu', job.precision) else 'packed'
+    check_backend(backend, 'cpu', job.precision)
+    return job._replace(backend=backend)
 
 
 def join(store: distributed.Store, rank: int, ranks: int) -> None:
-    """
-    Meet the other ranks of this machine, whose messages go by gloo on the loopback interface.
-
-    :param store: Where they meet.
-    """
+    """Meet the other ranks of this machine; messages go by gloo on the loopback interface."""
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith('lo')), 'lo')
     os.environ.setdefault('GLOO_SOCKET_IFNAME', loopback)
     distributed.init_process_group('gloo', store=store, rank=rank, world_size=ranks,
@@ -185,11 +173,7 @@ def join(store: distributed.Store, rank: int, ranks: int) -> None:
 
 
 class RankProcesses:
-    """
-    Ranks 1 to N - 1 as processes of this one.
-
-    They end when rank 0 closes its engine, and when its process is gone, however it ended.
-    """
+    """Ranks 1 to N - 1 as child processes, which end when rank 0 closes its engine or is gone."""
 
     def __init__(self, job: RankJob) -> None:
         self._ranks = job.ranks
@@ -203,31 +187,19 @@ class RankProcesses:
             stdin=subprocess.DEVNULL, start_new_session=True) for rank in range(1, job.ranks)}
 
     def join(self) -> None:
-        """
-        Wait until all are ready, and be rank 0 of them.
-
-        :raises RankError: If one ends before, or takes over a minute.
-        """
+        """Wait until all are ready, and be rank 0; RankError if one ends or is late."""
         end = time.monotonic() + START_TIMEOUT
         for rank in self._processes:
-            while not self._store.check([ready(rank)]):
-                self.check()
+            while not self._store.check([READY.format(rank)]):
+                for other, process in self._processes.items():
+                    if process.poll() is not None:
+                        raise RankError(f'rank {other} ended with exit code {process.returncode}; '
+                                        'see what its process printed')
                 if time.monotonic() > end:
                     raise RankError(f'rank {rank} was not ready within {START_TIMEOUT:g} s; see '
                                     'what its process printed')
                 time.sleep(POLL_PERIOD)
         join(self._store, 0, self._ranks)
-
-    def check(self) -> None:
-        """
-        Check that no process has ended.
-
-        :raises RankError: For the first of them.
-        """
-        for rank, process in self._processes.items():
-            if process.poll() is not None:
-                raise RankError(f'rank {rank} ended with exit code {process.returncode}; see what '
-                                'its process printed')
 
     def kill(self) -> None:
         """End all processes, whatever they are doing."""
@@ -235,7 +207,7 @@ class RankProcesses:
             process.kill()
 
     def leave(self) -> None:
-        """Leave the group, and wait for processes that are about to end; kill what does not."""
+        """Leave the group, wait for processes that are about to end, and kill the others."""
         if distributed.is_initialized():
             distributed.destroy_process_group()
         end = time.monotonic() + LEAVE_TIMEOUT
@@ -247,18 +219,8 @@ class RankProcesses:
             process.wait()
 
 
-def ready(rank: int) -> str:
-    """Return the key by which a rank says in the store that it has read the policy."""
-    return f'rank {rank} is ready'
-
-
 class LocalRanksEngine(PartitionedEngine):
-    """
-    The engine of rank 0, with the other ranks in its care.
-
-    :param processes: The other ranks, joined; ended by ``close``.
-    :param partition: Shared with them.
-    """
+    """The engine of rank 0, which ends the other ranks, joined and with the same partition."""
 
     def __init__(self, network: RolloutNetwork, partition: Partition, job: RankJob,
                  processes: RankProcesses) -> None:
@@ -270,19 +232,19 @@ class LocalRanksEngine(PartitionedEngine):
         self.measured: list[Measured] = []
 
     def respond(self, frame: np.ndarray) -> np.ndarray:
-        """Answer a frame, as above; an error is the end of all ranks."""
+        """Answer a frame as ``PartitionedEngine`` does; an error ends all ranks."""
         return self._together(super().respond, frame)
 
     def settle(self) -> None:
-        """Settle a frame, as above; an error is the end of all ranks."""
+        """Settle a frame as ``PartitionedEngine`` does; an error ends all ranks."""
         self._together(super().settle)
 
     def reset(self) -> None:
-        """Forget every frame, as above; an error is the end of all ranks."""
+        """Forget every frame as ``PartitionedEngine`` does; an error ends all ranks."""
         self._together(super().reset)
 
     def _together(self, work: Callable, *arguments: np.ndarray) -> np.ndarray | None:
-        """Do what needs all ranks, and end those that are left if one is gone."""
+        """Do what needs all ranks, and end the others if one is gone."""
         try:
             return work(*arguments)
         except RankError:
@@ -290,7 +252,7 @@ class LocalRanksEngine(PartitionedEngine):
             raise
 
     def close(self) -> None:
-        """Let the other ranks go, and wait until they have gone."""
+        """Let the other ranks go, and wait until they have ended."""
         super().close()
         self._processes.leave()
 
@@ -300,8 +262,8 @@ def start_ranks(job: RankJob, network: RolloutNetwork) -> LocalRanksEngine | str
     Start the other ranks, let rank 1 plan which rank computes what, and be rank 0.
 
     :param network: That of the policy in the job.
-    :returns: The engine; or, if more than one rank would not be faster, why. Then no process is
-        left, and the network is as it was.
+    :returns: The engine; or, if more than one rank would not be faster, the reason. Then no
+        process is left, and the network is as it was.
     :raises RankError: If a rank cannot start, or ends; no process is left.
     """
     processes = RankProcesses(job)

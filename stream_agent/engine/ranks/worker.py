@@ -1,4 +1,4 @@
-"""A process that is one rank beside an agent's: started by ``local_ranks``, ended with it."""
+"""A process that is one rank beside an agent's: ``local_ranks`` starts it and ends it."""
 
 from copy import deepcopy
 from datetime import timedelta
@@ -8,7 +8,7 @@ import sys
 from stream_agent.engine.ranks.engine import PartitionedEngine, share_partition
 from stream_agent.engine.ranks.exchange import RankError
 from stream_agent.engine.ranks.local_ranks import (
-    HOST, join, measure_link, measure_nodes, PLANNER, RankJob, ready, START_TIMEOUT)
+    HOST, join, measure_link, measure_nodes, PLANNER, RankJob, READY, START_TIMEOUT)
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import allow_transforms
@@ -18,21 +18,15 @@ from stream_agent.theory.planning.partition_search import partition
 import torch
 from torch import distributed
 
-FREE = MessageCost(0.0, 0.0, 0.0)
 
-
-def make_partition(network: RolloutNetwork, job: RankJob, link: MessageCost) -> Partition:
-    """
-    Plan which rank computes what.
-
-    :param link: What messages cost, as measured; nothing for a partition by the number of nodes.
-    """
-    graph, pattern = network.graph, network.pattern
+def plan_ranks(network: RolloutNetwork, job: RankJob, link: MessageCost) -> Partition:
+    """Plan which rank computes what, given what messages cost."""
+    graph = network.graph
     if job.partition == 'equal':
         costs = NodeCosts({name: 1.0 for name in graph.by_name if name not in graph.inputs})
     else:
         costs = measure_nodes(deepcopy(network), 'cpu', job.backend, job.precision)
-    return partition(graph, pattern, costs, job.ranks, link)
+    return partition(graph, network.pattern, costs, job.ranks, link)
 
 
 def work(rank: int, job: RankJob) -> None:
@@ -47,12 +41,12 @@ def work(rank: int, job: RankJob) -> None:
     store = distributed.TCPStore(HOST, job.port, is_master=False,
                                  timeout=timedelta(seconds=START_TIMEOUT))
     network = load_policy(job.checkpoint).network
-    store.set(ready(rank), '')
+    store.set(READY.format(rank), '')
     join(store, rank, job.ranks)
     try:
-        link = measure_link() if job.partition == 'measured' else FREE
+        link = measure_link() if job.partition == 'measured' else MessageCost(0.0, 0.0, 0.0)
         plan = share_partition(
-            make_partition(network, job, link) if rank == PLANNER else None, PLANNER)
+            plan_ranks(network, job, link) if rank == PLANNER else None, PLANNER)
         if any(plan.rank_of.values()):
             PartitionedEngine(network, plan, backend=job.backend,
                               precision=job.precision).serve()

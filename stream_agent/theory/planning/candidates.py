@@ -10,7 +10,7 @@ import numpy as np
 from stream_agent.theory.graph import GraphSpec, reachable, with_schedule
 from stream_agent.theory.information import Ages, delay_edges, information_ages, memory_edges
 from stream_agent.theory.patterns import (
-    Edge, Pattern, sequential_pattern, streaming_edges, streaming_pattern, update_order)
+    Edge, edges_of, Pattern, sequential_pattern, streaming_edges, streaming_pattern, update_order)
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.rollout import response_cone, sources_of
 
@@ -55,9 +55,9 @@ class Rollout:
     pattern: Pattern
     device: Device
 
-    @cached_property
+    @property
     def frames(self) -> range:
-        """Return the frames of one round of the schedule."""
+        """Frames of one round of the schedule."""
         return range(1, self.graph.hyperperiod + 1)
 
     @cached_property
@@ -107,13 +107,12 @@ class Candidate:
 
     @property
     def frame_cost(self) -> float:
-        """How long a frame keeps the device busy."""
+        """For which a frame keeps the device busy."""
         return (self.rollout.device.costs.overhead
                 + self.updates_per_frame * self.rollout.step_cost)
 
     @property
     def camera_period(self) -> float:
-        """Seconds between two frames of the camera."""
         return self.rollout.device.camera_period
 
     @property
@@ -157,13 +156,12 @@ class Candidate:
 
     @cached_property
     def figures(self) -> tuple[float, ...]:
-        """Return what candidates are compared in; less is better."""
+        """What candidates are compared in; less is better."""
         return (self.response_latency, self.frame_cost, self.first_response, self.oldest_age,
                 len(self.left_out))
 
     @property
     def streams(self) -> list[str]:
-        """Return the edges that stream."""
         return streaming_edges(self.rollout.pattern)
 
     @property
@@ -185,9 +183,9 @@ def waves(graph: GraphSpec, cone: set[str], device: Device, longest: int) -> lis
     """
     Return schedules in which one wave runs through the deep nodes in order of depth.
 
-    The cone is computed in every frame. All other nodes are divided over the frames of
-    a period, in update order and as evenly as can be; a wave reads what it computed itself
-    (R = 0), and the cone reads the last wave (R = 1).
+    The cone is computed in every frame. All other nodes are divided over the frames of a period,
+    in update order and as evenly as possible; a wave reads what it computed itself (R = 0), and
+    the cone reads the last wave (R = 1).
 
     :param cone: Nodes that lead to the output and include it.
     :param longest: The largest period to try.
@@ -201,8 +199,8 @@ def waves(graph: GraphSpec, cone: set[str], device: Device, longest: int) -> lis
     for period in range(2, min(longest, len(order)) + 1):
         parts = even_parts([device.costs.nodes[v] for v in order], period)
         # The first frame after a reset, frame 1, begins a wave.
-        offsets = {v: (part + 1) % period for v, part in zip(order, parts)}
-        scheduled = with_schedule(graph, {v: (period, offsets[v]) for v in order})
+        scheduled = with_schedule(graph, {v: (period, (part + 1) % period)
+                                          for v, part in zip(order, parts)})
         found.append(Candidate('multi-rate', Rollout(scheduled, wave, device)))
     return found
 
@@ -224,7 +222,7 @@ def even_parts(costs: Sequence[float], count: int) -> list[int]:
     cuts = []
     for _ in range(1, count):
         # worst[i, j]: items up to j in one part more, the last of which begins at i.
-        worst = np.maximum(best[:, None], sums[None, :] - sums[:, None])
+        worst = np.maximum(best[:, None], sums - sums[:, None])
         worst[np.tril_indices(len(sums), -1)] = math.inf
         cuts.append(worst.argmin(axis=0))
         best = worst.min(axis=0)
@@ -239,19 +237,17 @@ def truncated(graph: GraphSpec, device: Device) -> Candidate | None:
     """
     Return the largest sequential network of the shallow nodes that fits the camera period.
 
-    Nodes go in order of depth, the deepest first; None if the whole fits or no part does.
+    The deepest nodes are left out first; None if the whole fits or no part does.
     """
-    sequential = sequential_pattern(graph)
-    order = [v for v in update_order(graph, sequential)
+    order = [v for v in update_order(graph, sequential_pattern(graph))
              if v not in graph.inputs and v != graph.output]
     for kept in range(len(order), -1, -1):
         smaller = part_of(graph, {*order[:kept], *graph.inputs, graph.output})
         if smaller is None:
             continue
-        left_out = tuple(node.name for node in graph.nodes if node.name not in smaller.by_name)
-        costs = replace(device.costs, nodes={v: seconds for v, seconds
-                                             in device.costs.nodes.items()
-                                             if v in smaller.by_name})
+        left_out = tuple(v for v in graph.by_name if v not in smaller.by_name)
+        costs = replace(device.costs, nodes={
+            v: seconds for v, seconds in device.costs.nodes.items() if v in smaller.by_name})
         candidate = Candidate('truncated', Rollout(smaller, sequential_pattern(smaller),
                                                    replace(device, costs=costs)), left_out)
         if candidate.keeps_up:
@@ -261,15 +257,13 @@ def truncated(graph: GraphSpec, device: Device) -> Candidate | None:
 
 def part_of(graph: GraphSpec, names: set[str]) -> GraphSpec | None:
     """Return the nodes that lie between inputs and output in a part; None if none do."""
-    inner = [edge for edge in graph.edges if edge.source in names and edge.target in names]
-    fed = reachable(inner, graph.inputs)
-    read = reachable([replace(edge, source=edge.target, target=edge.source) for edge in inner],
-                     [graph.output])
-    useful = fed & read
+    inner = [(u, v) for u, v in edges_of(graph) if {u, v} <= names]
+    useful = reachable(inner, graph.inputs) & reachable(
+        [(v, u) for u, v in inner], [graph.output])
     if graph.output not in useful:
         return None
     return GraphSpec(tuple(node for node in graph.nodes if node.name in useful),
-                     tuple(edge for edge in inner if {edge.source, edge.target} <= useful),
+                     tuple(edge for edge in graph.edges if {edge.source, edge.target} <= useful),
                      graph.output)
 
 
@@ -280,11 +274,7 @@ def held_images(candidate: Candidate, most: int) -> list[Candidate]:
 
 
 class Pipelines:
-    """
-    The best that a parallel device can do, with the marked edges streaming.
-
-    :param seconds: Cost of every node except the inputs.
-    """
+    """The best that a parallel device can do, with the marked edges streaming; seconds by node."""
 
     def __init__(self, graph: GraphSpec, seconds: Mapping[str, float]) -> None:
         self._graph = graph
@@ -299,8 +289,8 @@ class Pipelines:
         """
         Yield the cheapest frame if the oldest information is 0, 1, 2, ... frames old.
 
-        :returns: Its seconds and a pattern; the last is the cheapest of all, that of the
-            most expensive node.
+        Its seconds and a pattern; the last is the cheapest of all, that of the most expensive
+        node.
         """
         least = max(self._seconds.values())
         for age in count():
@@ -317,7 +307,7 @@ class Pipelines:
 
     def pattern(self, limit: float) -> tuple[int, dict[Edge, int]]:
         """
-        Return the least oldest age if no path of R = 0 edges may take longer than a limit.
+        Return the least oldest age, and its pattern, if R = 0 edges form no path beyond a limit.
 
         Every node takes the least (age, finish) that its sources allow: an edge from a source
         younger than that may stream for nothing, an edge from one of the same age has to be in
@@ -325,7 +315,6 @@ class Pipelines:
         all patterns.
 
         :param limit: Seconds, no less than the most expensive node takes.
-        :returns: The age in frames, and the pattern.
         """
         pattern = streaming_pattern(self._graph)
         age, finish = dict.fromkeys(self._graph.inputs, 0), dict.fromkeys(self._graph.inputs, 0.0)

@@ -33,11 +33,7 @@ class NodeCosts:
 
 
 def check_costs(costs: NodeCosts, graph: GraphSpec) -> None:
-    """
-    Refuse costs that lack a node, name an unknown one, or are not valid durations.
-
-    :raises CostError: For the first of these.
-    """
+    """Refuse costs that lack a node, name an unknown one, or are not durations, by a CostError."""
     wanted = [node.name for node in graph.nodes if node.name not in graph.inputs]
     for name in wanted:
         if name not in costs.nodes:

@@ -8,7 +8,7 @@ edges are the exception: the image is sent to all that read it, as soon as it is
 gets the image, computes the output, and answers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -49,12 +49,7 @@ class MessageCost:
 
 
 class Message(NamedTuple):
-    """
-    A node's value on its way between two ranks.
-
-    :param source: The node.
-    :param size: In bytes; 0 where the graph does not say its shape.
-    """
+    """A node's value on its way between two ranks; 0 bytes if the graph lacks its shape."""
 
     source: str
     sender: int
@@ -65,11 +60,11 @@ class Message(NamedTuple):
 @dataclass(frozen=True)
 class Partition:
     """
-    Nodes on ranks, and what is to be expected of it.
+    Nodes on ranks, and what to expect of it.
 
     :param rank_of: Of every node; inputs and the output are on rank 0.
     :param seconds: Of every rank, in the most expensive frame of the schedule, messages included.
-    :param messages: What crosses, in the graph's order; images among it.
+    :param messages: What crosses, in the graph's order; images too.
     :param period: Seconds from frame to frame, waiting for each other included.
     :param one_rank: The same on a single rank.
     :param exact: Whether no partition has a faster slowest rank by the same costs; if not, it is
@@ -90,11 +85,6 @@ class Partition:
         """Ranks, with those that have no work."""
         return len(self.seconds)
 
-    @property
-    def speedup(self) -> float:
-        """Frames in the time of one on a single rank."""
-        return self.one_rank / self.period if self.period else 1.0
-
     def nodes_on(self, rank: int) -> list[str]:
         """Return the nodes of a rank in the graph's order, inputs among them on rank 0."""
         return [name for name, place in self.rank_of.items() if place == rank]
@@ -110,12 +100,7 @@ def blocks_of(graph: GraphSpec, pattern: Pattern) -> list[list[str]]:
 
 
 def check_partition(graph: GraphSpec, pattern: Pattern, rank_of: Mapping[str, int]) -> None:
-    """
-    Refuse ranks that do not fit a graph and its pattern.
-
-    :raises PartitionError: If a node has no rank or is not the graph's, if an input or the
-        output is not on rank 0, or if a rank would wait for another within a frame.
-    """
+    """Refuse, by a PartitionError, ranks that do not fit a graph and its pattern."""
     for name in graph.by_name:
         if name not in rank_of:
             raise PartitionError(f"partition: no rank for the node '{name}'; give every node one")
@@ -136,11 +121,10 @@ def check_partition(graph: GraphSpec, pattern: Pattern, rank_of: Mapping[str, in
 
 def messages_of(graph: GraphSpec, pattern: Pattern, rank_of: Mapping[str, int]) -> list[Message]:
     """Return what crosses, in the graph's order: a value goes to each rank that reads it once."""
-    receivers: dict[str, set[int]] = {name: set() for name in graph.by_name}
-    for u, v in pattern:
-        receivers[u].add(rank_of[v])
+    crossing = {(u, rank_of[v]) for u, v in pattern if rank_of[u] != rank_of[v]}
     return [Message(u, rank_of[u], rank, size_of(graph, u))
-            for u in graph.by_name for rank in sorted(receivers[u] - {rank_of[u]})]
+            for u in graph.by_name for rank in sorted({*rank_of.values()})
+            if (u, rank) in crossing]
 
 
 def size_of(graph: GraphSpec, name: str) -> int:
@@ -167,7 +151,7 @@ def rank_seconds(graph: GraphSpec, pattern: Pattern, costs: NodeCosts,
     """
     Return the seconds of every rank in every frame of the schedule, (ranks, frames).
 
-    Every rank that has nodes is told of every frame by a message, and the image is part of it.
+    A message tells every rank that has nodes of every frame; the image is part of it.
     """
     frames = range(1, graph.hyperperiod + 1)
     seconds = np.zeros((ranks, len(frames)))
@@ -189,7 +173,7 @@ def work_order(graph: GraphSpec, pattern: Pattern, rank_of: Mapping[str, int],
     Order nodes of one rank so that messages have time to travel.
 
     Those whose values are sent come early, those that wait for another rank late, as far as
-    R = 0 edges let them.
+    R = 0 edges allow.
 
     :param names: In update order; what they read by R = 0 edges from other nodes is there.
     """
@@ -217,26 +201,20 @@ Arrivals = dict[tuple[str, int], float]
 
 
 class RankPipeline:
-    """
-    Ranks that compute frames as fast as they can.
-
-    :param graph: With its schedule.
-    :param pattern: A valid pattern of the graph.
-    :param rank_of: A rank for every node that fits both, as ``check_partition`` says.
-    """
+    """Ranks that compute frames as fast as they can; all has to pass ``check_partition``."""
 
     def __init__(self, graph: GraphSpec, pattern: Pattern, costs: NodeCosts,
                  rank_of: Mapping[str, int], link: MessageCost) -> None:
         self._graph, self._pattern, self._costs, self._link = graph, pattern, costs, link
         self._rank_of = rank_of
         messages = messages_of(graph, pattern, rank_of)
-        #: Bytes of the images that an order takes along.
-        self._images = dict.fromkeys(rank_of.values(), 0)
-        for message in messages:
-            if message.source in graph.inputs:
-                self._images[message.receiver] += message.size
         self._messages = [item for item in messages if item.source not in graph.inputs]
         self._ranks = sorted({0, *rank_of.values()})
+        #: Seconds that the order for a rank, with its images, takes of either end.
+        self._orders = {rank: link.seconds(sum(
+            item.size for item in messages
+            if item.source in graph.inputs and item.receiver == rank)) if rank else 0.0
+            for rank in self._ranks}
         self._awaited = {v: [u for u, r in sources if r and u not in graph.inputs
                              and rank_of[u] != rank_of[v]]
                          for v, sources in sources_of(graph, pattern).items()}
@@ -256,31 +234,24 @@ class RankPipeline:
 
     def period(self) -> float:
         """Return the seconds from frame to frame, once the pipeline is full."""
-        rounds = -(-COUNTED // self._graph.hyperperiod)
-        ends = list(self._ends(FILL + rounds * self._graph.hyperperiod))
-        return (ends[-1] - ends[FILL - 1]) / (len(ends) - FILL)
-
-    def _ends(self, frames: int) -> Iterator[float]:
-        """Yield when all ranks have done with each of some frames."""
+        counted = -(-COUNTED // self._graph.hyperperiod) * self._graph.hyperperiod
         times = dict.fromkeys(self._ranks, 0.0)
         arrivals: Arrivals = {}
-        for frame in range(1, 1 + frames):
+        ends = []
+        for frame in range(1, 1 + FILL + counted):
             arriving = dict(arrivals)
-            ordered = times[0] + self._costs.overhead + sum(map(self._order_cost, self._ranks))
+            ordered = times[0] + self._costs.overhead + sum(self._orders.values())
             for rank in self._ranks:
                 start = ordered if rank == 0 else max(
-                    times[rank], ordered + self._link.latency) + self._order_cost(rank)
+                    times[rank], ordered + self._link.latency) + self._orders[rank]
                 times[rank] = self._compute(frame, rank, start, arrivals, arriving)
             arrivals = arriving
-            yield max(times.values())
-
-    def _order_cost(self, rank: int) -> float:
-        """Return the seconds that the order for a rank takes of either end."""
-        return self._link.seconds(self._images[rank]) if rank else 0.0
+            ends.append(max(times.values()))
+        return (ends[-1] - ends[FILL - 1]) / counted
 
     def _compute(self, frame: int, rank: int, now: float, arrivals: Arrivals,
                  arriving: Arrivals) -> float:
-        """Return when a rank has done with a frame, and note when its values arrive elsewhere."""
+        """Return when a rank has finished a frame, and note when its values arrive elsewhere."""
         nodes, crossing = self._frames[frame % len(self._frames)]
         for v in nodes[rank]:
             now = max([now, *(arrivals.get((u, rank), 0.0) for u in self._awaited[v])])

@@ -1,6 +1,7 @@
 """The partition with the shortest period: exact for small graphs, a good one for large ones."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from itertools import product
 
 import numpy as np
 from stream_agent.theory.graph import GraphSpec
@@ -52,21 +53,8 @@ class Blocks:
                 np.array([link.seconds(size_of(graph, u)) * sent_at(graph, pattern, u, t)
                           for t in frames])) for u in graph.by_name}
 
-    def in_chain_order(self) -> list[int]:
-        """Return the blocks but the first, along the paths that frames take through the graph."""
-        try:
-            order = update_order(self.graph, sequential_pattern(self.graph))
-        except InvalidRolloutError:
-            order = list(self.graph.by_name)
-        return sorted(range(1, len(self.names)),
-                      key=lambda block: order.index(self.names[block][0]))
-
     def rank_of(self, ranks: list[int]) -> dict[str, int]:
-        """
-        Return the rank of every node.
-
-        :param ranks: Of every block; those from 1 on are renamed in the graph's order.
-        """
+        """Return the rank of every node, renamed from 1 on in the graph's order."""
         rank_of = dict.fromkeys(self.graph.inputs, 0) | {
             v: rank for block, rank in zip(self.names, ranks) for v in block}
         met = list(dict.fromkeys([0, *(rank_of[name] for name in self.graph.by_name)]))
@@ -78,8 +66,8 @@ class Placement:
 
     def __init__(self, blocks: Blocks) -> None:
         self.blocks = blocks
-        #: Of every block; None if it is not placed.
-        self.ranks: list[int | None] = [None] * len(blocks.names)
+        #: Of every block that is placed.
+        self.ranks = [0] * len(blocks.names)
         #: Of every rank in every frame of the schedule, messages included.
         self.seconds = np.zeros((blocks.ranks, len(blocks.overhead)))
         self.seconds[0] += blocks.overhead
@@ -94,7 +82,7 @@ class Placement:
 
     @property
     def key(self) -> Key:
-        """Return what is better if it is less; it only grows as blocks are placed."""
+        """What is better if it is less; it only grows as blocks are placed."""
         return self.key_of(float(self.seconds.max()))
 
     def key_of(self, period: float) -> Key:
@@ -111,7 +99,6 @@ class Placement:
     def lift(self, block: int) -> None:
         """Take a block from its rank, which undoes ``place``."""
         self._count_block(block, self.ranks[block], -1)
-        self.ranks[block] = None
 
     def _count_block(self, block: int, rank: int, sign: int) -> None:
         """Count the work and the messages of a block that is placed (1) or lifted (-1)."""
@@ -131,27 +118,25 @@ class Placement:
             if sign < 0:
                 self._home[source] = None
 
+    def _send(self, source: str, rank: int, sign: int) -> None:
+        """Count a message to a rank that reads the node, or discount it."""
+        home = self._home[source]
+        if home not in (None, rank):
+            size, seconds = self.blocks.message[source]
+            self.seconds[home] += sign * seconds
+            self.seconds[rank] += sign * seconds
+            self._messages += sign
+            self._bytes += sign * size
+
     def move(self, block: int, rank: int) -> None:
         """Put a block on another rank."""
         self.lift(block)
         self.place(block, rank)
 
-    def _send(self, source: str, rank: int, sign: int) -> None:
-        """Count a message to a rank that reads the node, or discount it."""
-        home = self._home[source]
-        if home is None or home == rank:
-            return
-        size, seconds = self.blocks.message[source]
-        self.seconds[home] += sign * seconds
-        self.seconds[rank] += sign * seconds
-        self._messages += sign
-        self._bytes += sign * size
-
 
 def partition(graph: GraphSpec, pattern: Pattern, costs: NodeCosts, ranks: int,
               link: MessageCost = MessageCost(), *, tolerance: float = 0.01,
-              least_gain: float = 0.1,
-              most_placed: int = MOST_PLACED) -> Partition:
+              least_gain: float = 0.1, most_placed: int = MOST_PLACED) -> Partition:
     """
     Assign every node to a rank so that the slowest rank takes as little time as possible.
 
@@ -178,22 +163,17 @@ def partition(graph: GraphSpec, pattern: Pattern, costs: NodeCosts, ranks: int,
     best = min((improved(start, most_placed) for start in starts(blocks)),
                key=lambda placed: placed.key)
     search = ExactSearch(best, most_placed)
-    found = forecast(graph, pattern, costs, blocks.rank_of(search.run()), ranks, link,
-                     search.exact)
-    if found.period <= (1 - least_gain) * found.one_rank:
-        return found
-    return forecast(graph, pattern, costs, dict.fromkeys(graph.by_name, 0), ranks, link,
-                    search.exact)
+    rank_of = blocks.rank_of(search.run())
+    found = forecast(graph, pattern, costs, rank_of, ranks, link, search.exact)
+    if found.period > (1 - least_gain) * found.one_rank:
+        found = forecast(graph, pattern, costs, dict.fromkeys(rank_of, 0), ranks, link,
+                         search.exact)
+    return found
 
 
 def forecast(graph: GraphSpec, pattern: Pattern, costs: NodeCosts, rank_of: Mapping[str, int],
              ranks: int, link: MessageCost = MessageCost(), exact: bool = False) -> Partition:
-    """
-    Say what is to be expected of nodes on ranks.
-
-    :param rank_of: Of every node, below ``ranks``.
-    :param exact: Whether nothing better is possible.
-    """
+    """Say what to expect of nodes on ranks; ``exact`` if no partition is better."""
     seconds = rank_seconds(graph, pattern, costs, rank_of, ranks, link)
     period, one_rank = (RankPipeline(graph, pattern, costs, places, link).period()
                         for places in (rank_of, dict.fromkeys(rank_of, 0)))
@@ -204,11 +184,7 @@ def forecast(graph: GraphSpec, pattern: Pattern, costs: NodeCosts, rank_of: Mapp
 
 
 def reason(parts: int, idle: int, ranks: int) -> str:
-    """
-    Return why ranks are left without work.
-
-    :param parts: Blocks of the graph, which can be computed at the same time.
-    """
+    """Return why ranks are idle, given the parts that can be computed at the same time."""
     count = f'{idle} of {ranks} ranks {"has" if idle == 1 else "have"} no work'
     if parts == 1:
         return (f'{count}: edges with R = 0 join all nodes, so that each waits for another '
@@ -220,12 +196,13 @@ def reason(parts: int, idle: int, ranks: int) -> str:
 
 
 def starts(blocks: Blocks) -> Iterator[Placement]:
-    """
-    Yield placements to begin with.
-
-    All blocks on one rank, cuts of the chain, and the most expensive blocks placed first.
-    """
-    order = blocks.in_chain_order()
+    """Yield all on one rank, cuts of the chain, and the most expensive blocks placed first."""
+    try:
+        names = update_order(blocks.graph, sequential_pattern(blocks.graph))
+    except InvalidRolloutError:
+        names = list(blocks.graph.by_name)
+    order = sorted(range(1, len(blocks.names)),
+                   key=lambda block: names.index(blocks.names[block][0]))
     yield placed_on(blocks, order, [0] * len(order))
     means = np.array([blocks.seconds[block].mean() for block in order])
     middles = np.cumsum(means) - means / 2
@@ -249,11 +226,13 @@ def placed_on(blocks: Blocks, order: list[int], ranks: list[int]) -> Placement:
 def improved(placed: Placement, most_placed: int) -> Placement:
     """Move single blocks, and exchange pairs with the slowest rank, as long as that helps."""
     end = placed.effort + most_placed
-    blocks = range(1, len(placed.ranks))
-    moves = [[(block, rank)] for block in blocks for rank in range(placed.blocks.ranks)]
-    while placed.effort < end and (try_all(placed, moves)
-                                   or try_all(placed, exchanges(placed, end))):
-        pass
+    singles = [[move] for move in product(range(1, len(placed.ranks)),
+                                          range(placed.blocks.ranks))]
+    helped = True
+    while helped and placed.effort < end:
+        # In lists, as what follows a move that helped may help as well.
+        helped = any([try_moves(placed, moves) for moves in singles]) or any(
+            [try_moves(placed, moves) for moves in exchanges(placed, end)])
     return placed
 
 
@@ -267,11 +246,6 @@ def exchanges(placed: Placement, end: int) -> Iterator[list[tuple[int, int]]]:
             if (ranks[0] == slowest != ranks[1] and costs[one] > costs[two]
                     and placed.effort < end):
                 yield [(one, ranks[1]), (two, ranks[0])]
-
-
-def try_all(placed: Placement, alternatives: Iterable[list[tuple[int, int]]]) -> bool:
-    """Try all moves, one after the other; returns whether one of them helped."""
-    return sum(try_moves(placed, moves) for moves in alternatives) > 0
 
 
 def try_moves(placed: Placement, moves: list[tuple[int, int]]) -> bool:
@@ -292,8 +266,7 @@ class ExactSearch:
     """
     Branch and bound over all placements; ranks without work are alike, so one of them is tried.
 
-    :param best: A placement of all blocks, to beat.
-    :param most_placed: Blocks to place before the search gives up.
+    It begins with a placement to beat, and gives up after ``most_placed`` blocks.
     """
 
     def __init__(self, best: Placement, most_placed: int) -> None:

@@ -76,13 +76,12 @@ def make_plan(graph: GraphSpec, costs: NodeCosts, camera_period: float, executio
     patterns, bound = best_patterns(graph, device)
     plain = [Candidate(kind_of(graph, pattern), Rollout(graph, pattern, device))
              for pattern in patterns]
+    sequential = sequential_pattern(graph)
     named = {
-        'streaming': Candidate('streaming', Rollout(
-            graph, newest_image_pattern(graph), device)),
-        'sequential': Candidate('sequential', Rollout(graph, sequential_pattern(graph), device))}
+        'streaming': Candidate('streaming', Rollout(graph, newest_image_pattern(graph), device)),
+        'sequential': Candidate('sequential', Rollout(graph, sequential, device))}
     if own != graph:
-        named['scheduled sequential'] = Candidate('multi-rate', Rollout(
-            own, sequential_pattern(own), device))
+        named['scheduled sequential'] = Candidate('multi-rate', Rollout(own, sequential, device))
     cones = {frozenset(response_cone(graph, pattern, 1)) for pattern in patterns}
     # The first of equals stays: those with a name and the simpler ones come first.
     best = unbeaten(chain(
@@ -108,8 +107,7 @@ def unbeaten(candidates: Iterable[Candidate]) -> list[Candidate]:
     best: list[Candidate] = []
     for candidate in candidates:
         if not any(beats(other, candidate) for other in best):
-            best = [other for other in best if not beats(candidate, other)]
-            best.append(candidate)
+            best = [*(other for other in best if not beats(candidate, other)), candidate]
     return best
 
 

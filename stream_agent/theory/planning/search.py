@@ -1,7 +1,7 @@
 """The patterns that no other beats on a device: exactly, or with bounds on what is missed."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 import heapq
 
 import numpy as np
@@ -18,7 +18,7 @@ class PatternTable:
     """
     N patterns and their figures, one row each.
 
-    :param bits: R of every edge, (N, |E|), in the order of the graph's edges.
+    :param bits: R of every edge in the graph's order, (N, |E|).
     :param valid: Whether the R = 0 edges form no cycle; other columns mean nothing if not.
     :param cone: Seconds of the response cone, node after node.
     :param path: Seconds of the most expensive path of R = 0 edges that ends in the output.
@@ -66,74 +66,53 @@ class PatternEvaluator:
         return np.array([pattern[edge] for edge in self.edges], np.int8)
 
     def table(self, bits: np.ndarray) -> PatternTable:
-        """
-        Compute the figures of patterns.
-
-        :param bits: (N, |E|).
-        """
+        """Compute the figures of patterns, given as rows of bits, (N, |E|)."""
         columns = np.ascontiguousarray(bits.T.astype(bool))
-        finish, _ = self._longest_paths(columns, self._seconds)
-        _, valid = self._longest_paths(columns, dict.fromkeys(self._seconds, 1.0))
-        cone = self._cone(columns)
-        newest = self._newest(columns)
+        seconds, output = self._seconds, self._graph.output
+        finish, _ = self._longest_paths(columns, seconds)
+        # A cycle of nodes that take no time would look like a path.
+        _, valid = self._longest_paths(columns, dict.fromkeys(seconds, 1.0))
+        cone = {v: np.full(len(bits), v == output) for v in seconds}
+        settle(cone, [(i, v, u) for i, u, v in reversed(self._all)],
+               lambda i, v, u: cone[u] | cone[v] & ~columns[i])
+        far = np.iinfo(np.int32).max // 2
+        ages = {v: np.full(len(bits), 0 if v in self._graph.inputs else far, np.int32)
+                for v in seconds}
+        settle(ages, self._all, lambda i, u, v: np.minimum(ages[v], ages[u] + columns[i]))
+        oldest = {v: np.zeros(len(bits), np.int32) for v in seconds}
+        for i, u, v in self._forward:
+            np.maximum(oldest[v], oldest[u] + columns[i], out=oldest[v])
         return PatternTable(
-            bits, valid, sum(cone[v] * self._seconds[v] for v in cone), finish[self._graph.output],
-            np.max([finish[v] for v in finish], axis=0), newest,
-            np.maximum(newest, self._oldest(columns)))
+            bits, valid, sum(cone[v] * seconds[v] for v in cone), finish[output],
+            np.max([*finish.values()], axis=0), ages[output],
+            np.maximum(ages[output], oldest[output]))
 
     def _longest_paths(self, columns: np.ndarray, seconds: Mapping[str, float]
                        ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """
-        Return the most expensive path of R = 0 edges to every node, and which patterns have one.
+        """Return what the longest path of R = 0 edges to every node takes, and for which rows."""
+        finish = {v: np.full(columns.shape[1], seconds[v]) for v in seconds}
+        return finish, settle(finish, self._all, lambda i, u, v: np.maximum(
+            finish[v], np.where(columns[i], 0.0, finish[u] + seconds[v])))
 
-        :param seconds: Of every node. Where some take none, a cycle may look like a path.
-        """
-        count = columns.shape[1]
-        finish = {v: np.full(count, seconds[v]) for v in seconds}
-        for _ in range(len(finish) + 1):
-            changed = np.zeros(count, bool)
-            for i, u, v in self._all:
-                later = np.where(columns[i], 0.0, finish[u] + seconds[v])
-                changed |= later > finish[v]
-                np.maximum(finish[v], later, out=finish[v])
-            if not changed.any():
-                break
-        return finish, ~changed
 
-    def _cone(self, columns: np.ndarray) -> dict[str, np.ndarray]:
-        """Return which patterns need a node in the output's frame."""
-        inside = {v: np.full(columns.shape[1], v == self._graph.output) for v in self._seconds}
-        changed = True
-        while changed:
-            changed = False
-            for i, u, v in reversed(self._all):
-                more = inside[v] & ~columns[i] & ~inside[u]
-                if more.any():
-                    inside[u] |= more
-                    changed = True
-        return inside
+def settle(values: dict[str, np.ndarray], edges: Iterable[tuple[int, str, str]],
+           passed_on: Callable[[int, str, str], np.ndarray]) -> np.ndarray:
+    """
+    Pass values on along edges until none changes, or until only a cycle can change them further.
 
-    def _newest(self, columns: np.ndarray) -> np.ndarray:
-        """Return the least number of streaming edges on a way from an input to the output."""
-        far = np.iinfo(np.int32).max // 2
-        ages = {v: np.full(columns.shape[1], 0 if v in self._graph.inputs else far, np.int32)
-                for v in self._seconds}
-        changed = True
-        while changed:
-            changed = False
-            for i, u, v in self._all:
-                younger = ages[u] + columns[i]
-                if (younger < ages[v]).any():
-                    np.minimum(ages[v], younger, out=ages[v])
-                    changed = True
-        return ages[self._graph.output]
-
-    def _oldest(self, columns: np.ndarray) -> np.ndarray:
-        """Return the greatest number of streaming edges on a way that leads forward."""
-        ages = {v: np.zeros(columns.shape[1], np.int32) for v in self._seconds}
-        for i, u, v in self._forward:
-            np.maximum(ages[v], ages[u] + columns[i], out=ages[v])
-        return ages[self._graph.output]
+    :param values: By node, a row for every pattern; they are replaced.
+    :param passed_on: Takes an edge, and gives the new value of the node that it leads to.
+    :returns: For which rows nothing changes any more.
+    """
+    for _ in range(len(values) + 1):
+        changed = np.zeros_like(next(iter(values.values())), bool)
+        for i, u, v in edges:
+            new = passed_on(i, u, v)
+            changed |= new != values[v]
+            values[v] = new
+        if not changed.any():
+            break
+    return ~changed
 
 
 def free_edges(graph: GraphSpec) -> list[Edge]:
@@ -143,11 +122,7 @@ def free_edges(graph: GraphSpec) -> list[Edge]:
 
 
 def all_bits(graph: GraphSpec, chunk: int = 2**16) -> Iterator[np.ndarray]:
-    """
-    Yield every choice of R for the edges whose R is free, valid or not.
-
-    :returns: Rows of bits, at most ``chunk`` in a piece.
-    """
+    """Yield every choice of R for the free edges, valid or not, ``chunk`` rows at a time."""
     edges = edges_of(graph)
     free = [edges.index(edge) for edge in free_edges(graph)]
     for start in range(0, 2**len(free), chunk):
@@ -170,14 +145,13 @@ class SearchBound:
     """
     How well the patterns were searched.
 
-    :param exact: Whether every valid pattern was weighed.
-    :param weighed: Valid patterns that were.
+    :param weighed: Valid patterns that were weighed; all of them if ``exact``.
     :param statements: What no pattern of the graph can have, found or not; for people.
     """
 
     exact: bool
     weighed: int
-    statements: tuple[str, ...] = field(default=())
+    statements: tuple[str, ...] = ()
 
 
 def best_patterns(graph: GraphSpec, device: Device) -> tuple[list[dict[Edge, int]], SearchBound]:
@@ -188,17 +162,17 @@ def best_patterns(graph: GraphSpec, device: Device) -> tuple[list[dict[Edge, int
     """
     evaluator = PatternEvaluator(graph, device.costs.nodes)
     if len(free_edges(graph)) <= MOST_EXACT_EDGES:
-        front, weighed = Front(device), 0
-        for bits in all_bits(graph):
-            weighed += front.add(evaluator.table(bits))
-        return [evaluator.pattern(row) for row in front.bits], SearchBound(True, weighed)
-    cheapest = [] if device.execution == SERIAL else list(
-        Pipelines(graph, device.costs.nodes).cheapest_frames())
-    start = [*seeds(graph, device), *(pattern for _, pattern in cheapest)]
-    front, weighed = climb(evaluator, device, start)
-    statements = bounds(graph, device, front, [seconds for seconds, _ in cheapest])
-    return ([evaluator.pattern(row) for row in front.bits],
-            SearchBound(False, weighed, tuple(statements)))
+        front = Front(device, evaluator.edges)
+        bound = SearchBound(True, sum(front.add(evaluator.table(bits))
+                                      for bits in all_bits(graph)))
+    else:
+        cheapest = [] if device.execution == SERIAL else [
+            *Pipelines(graph, device.costs.nodes).cheapest_frames()]
+        front, weighed = climb(evaluator, device, [
+            *seeds(graph, device), *(pattern for _, pattern in cheapest)])
+        bound = SearchBound(False, weighed, tuple(bounds(
+            graph, device, front, [seconds for seconds, _ in cheapest])))
+    return [evaluator.pattern(row) for row in front.bits], bound
 
 
 class Front:
@@ -207,35 +181,29 @@ class Front:
 
     :param figures: (N, 4): response latency and frame cost without overhead [s], frames until
         the response, age of the oldest information [frames].
+    :param bits: (N, |E|).
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, edges: Sequence[Edge]) -> None:
         self._device = device
         self.figures = np.empty((0, 4))
-        self.bits: np.ndarray | None = None
+        self.bits = np.empty((0, len(edges)), np.int8)
 
     def add(self, table: PatternTable) -> int:
         """Take the rows of a table that nothing beats; returns how many are valid."""
-        figures = self._figures(table)[table.valid]
-        bits = table.bits[table.valid]
-        if self.bits is not None:
-            figures = np.concatenate([self.figures, figures])
-            bits = np.concatenate([self.bits, bits])
+        latency, cost = (
+            (table.cone, np.full(len(table.cone), self._device.costs.total()))
+            if self._device.execution == SERIAL else (table.path, table.longest_path))
+        # Sums of seconds are rounded to be comparable.
+        figures = np.concatenate([self.figures, np.stack([
+            latency.round(12), cost.round(12), table.newest, table.oldest], axis=1)[table.valid]])
+        bits = np.concatenate([self.bits, table.bits[table.valid]])
         # Of equal rows the one with the fewest streaming edges comes first, and stays.
         order = np.lexsort([bits.sum(axis=1), *figures.T[::-1]])
         figures, bits = figures[order], bits[order]
         kept = unbeaten_rows(figures)
         self.figures, self.bits = figures[kept], bits[kept]
         return int(table.valid.sum())
-
-    def _figures(self, table: PatternTable) -> np.ndarray:
-        """Return what rows are compared in; sums of seconds are rounded to be comparable."""
-        if self._device.execution == SERIAL:
-            latency = table.cone
-            cost = np.full(len(latency), self._device.costs.total())
-        else:
-            latency, cost = table.path, table.longest_path
-        return np.stack([latency.round(12), cost.round(12), table.newest, table.oldest], axis=1)
 
 
 def unbeaten_rows(figures: np.ndarray) -> np.ndarray:
@@ -257,7 +225,7 @@ def unbeaten_rows(figures: np.ndarray) -> np.ndarray:
 def climb(evaluator: PatternEvaluator, device: Device, start: list[dict[Edge, int]]
           ) -> tuple[Front, int]:
     """Improve a front by changes of one edge, or of all edges into a node, while that helps."""
-    front = Front(device)
+    front = Front(device, evaluator.edges)
     weighed = front.add(evaluator.table(np.array([evaluator.row(pattern) for pattern in start])))
     seen: set[bytes] = set()
     while new := [row for row in front.bits if row.tobytes() not in seen]:
@@ -278,10 +246,9 @@ def neighbours(evaluator: PatternEvaluator, rows: list[np.ndarray]) -> Iterator[
     edges = evaluator.edges
     free = np.array([edge not in evaluator.memory for edge in edges])
     into = {v: np.array([w == v for _, w in edges]) & free for _, v in edges}
-    found = []
+    found: list[np.ndarray] = []
     for row in rows:
-        flipped = np.repeat(row[None], len(edges), axis=0) ^ np.eye(len(edges), dtype=np.int8)
-        found.append(flipped[free])
+        found.append((row ^ np.eye(len(edges), dtype=np.int8))[free])
         found += [np.where(mask, value, row)[None].astype(np.int8)
                   for mask in into.values() for value in (0, 1)]
         if sum(map(len, found)) > MOST_ROWS:
@@ -294,20 +261,15 @@ def neighbours(evaluator: PatternEvaluator, rows: list[np.ndarray]) -> Iterator[
 def seeds(graph: GraphSpec, device: Device) -> list[dict[Edge, int]]:
     """Return patterns to begin a search with, the best for a serial device among them."""
     sequential = sequential_pattern(graph)
-    newest = newest_image_pattern(graph)
-    found = [sequential, streaming_pattern(graph), newest, cut(graph, {graph.output}),
-             cut(graph, set(cheapest_path(graph, device)))]
     order = [v for v in update_order(graph, sequential) if v not in graph.inputs]
-    found += [cut(graph, {*order[i:], graph.output}) for i in range(1, len(order))]
-    return found
+    return [sequential, streaming_pattern(graph), newest_image_pattern(graph),
+            *(cut(graph, cone) for cone in (
+                {graph.output}, {*cheapest_path(graph, device)},
+                *({*order[i:], graph.output} for i in range(1, len(order)))))]
 
 
 def cheapest_path(graph: GraphSpec, device: Device) -> list[str]:
-    """
-    Return the nodes of the cheapest way by which an image may be answered in its own frame.
-
-    :returns: From input to output, inputs left out; empty if every way has a designed delay.
-    """
+    """Return the nodes after the input of the cheapest way without a designed delay; or none."""
     targets: dict[str, list[str]] = {}
     for u, v in free_edges(graph):
         targets.setdefault(u, []).append(v)
@@ -326,11 +288,7 @@ def cheapest_path(graph: GraphSpec, device: Device) -> list[str]:
 
 def bounds(graph: GraphSpec, device: Device, front: Front, cheapest: list[float]
            ) -> Iterator[str]:
-    """
-    Say what no pattern can have, and how near the search came.
-
-    :param cheapest: Seconds of the cheapest frame by age, for a parallel device.
-    """
+    """Say what no pattern can have, and how near the search came; cheapest frames are by age."""
     seconds = device.costs.nodes
     latency, cost, newest, oldest = front.figures.T
     yield (f'no pattern responds in less than {ms(seconds[graph.output])}, the output node alone; '
@@ -354,5 +312,4 @@ def least(seconds: np.ndarray) -> str:
 
 def ms(seconds: float) -> str:
     """Write seconds as milliseconds."""
-    milliseconds = seconds * 1e3
-    return f'{milliseconds:.3g} ms' if milliseconds < 1000 else f'{milliseconds:,.0f} ms'
+    return f'{seconds * 1e3:.3g} ms' if seconds * 1e3 < 1000 else f'{seconds * 1e3:,.0f} ms'

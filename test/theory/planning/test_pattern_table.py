@@ -4,12 +4,11 @@ from hypothesis import given
 import numpy as np
 import pytest
 from stream_agent.theory.information import delay_edges, information_ages
-from stream_agent.theory.patterns import is_valid
 from stream_agent.theory.planning.candidates import Device, PARALLEL
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.search import all_bits, PatternEvaluator
 from stream_agent.theory.rollout import response_cone
-from support.graphs import bare_graph, EVERY_LAYER, FIGURE_2, SR
+from support.graphs import bare_graph, EVERY_LAYER, FIGURE_2, is_valid, SR
 from support.strategies import all_patterns, examples, networks
 
 

@@ -10,12 +10,12 @@ from stream_agent.graph_files.graph_file import graph_from_data, with_copies
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.information import delay_edges
 from stream_agent.theory.patterns import (
-    is_valid, read_newest_image, sequential_pattern, streaming_pattern)
+    read_newest_image, sequential_pattern, streaming_pattern)
 from stream_agent.theory.planning.candidates import (
     Candidate, cut, Device, even_parts, held_images, PARALLEL, Rollout, SERIAL, truncated, waves)
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.planner import beats, make_plan, reason
-from support.graphs import bare_graph, SR
+from support.graphs import bare_graph, is_valid, SR
 from support.strategies import all_patterns, examples, networks
 
 PERIOD = 1 / 30

@@ -4,12 +4,12 @@ from hypothesis import given, strategies as st
 import numpy as np
 import pytest
 from stream_agent.theory.information import delay_edges, information_ages, memory_edges
-from stream_agent.theory.patterns import is_valid
 from stream_agent.theory.planning import search
 from stream_agent.theory.planning.candidates import Device, PARALLEL, Pipelines, SERIAL
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.search import best_patterns, cheapest_path, unbeaten_rows
 from stream_agent.theory.rollout import response_cone
+from support.graphs import is_valid
 from support.strategies import all_patterns, examples, networks
 
 EXECUTIONS = pytest.mark.parametrize('execution', [SERIAL, PARALLEL])
