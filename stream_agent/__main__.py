@@ -70,6 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
     # Imports take seconds. Until a node exists there is nothing to stop, so leave at once; a
     # tool that leaves has not done what it was asked for.
     code = 0 if module in ROBOT else 130
+    if os.environ.pop('STREAM_AGENT_END_WITH_PARENT', ''):
+        # Set by our launch files, for the processes that they start themselves.
+        from stream_agent.cli.process_group import end_with_parent
+        end_with_parent(signal.SIGTERM)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(code))
     try:

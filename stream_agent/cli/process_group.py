@@ -17,18 +17,23 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 LAST_LINES = 12
 WAKE_UP_PERIOD = 0.1
-# After it was asked to leave, all of a job is over by then [s].
-LEAVE_TIME = 2.5
+# After it was asked to leave, what has not ended by then is killed [s]; in 3 s all is over.
+LEAVE_TIME = 2.2
 
 
-def end_with_parent(parent: int, number: int) -> None:
-    """Ask Linux, in a new process, for a signal when the process that started it is gone."""
-    # A shell that starts a job in the background lets it, and so its children, ignore SIGINT.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def end_with_parent(number: int) -> None:
+    """Ask Linux for a signal to this process when the one that started it is gone."""
     if sys.platform == 'linux':
         LIBC.prctl(PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:
-            os._exit(0)
+
+
+def begin(parent: int, number: int) -> None:
+    """Prepare a new process, that ends with its parent."""
+    # A shell that starts a job in the background lets it, and so its children, ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent(number)
+    if os.getppid() != parent:
+        os._exit(0)
 
 
 class Process:
@@ -54,7 +59,7 @@ class Process:
         self.popen = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={**os.environ, 'PYTHONUNBUFFERED': '1'}, start_new_session=True,
-            preexec_fn=partial(end_with_parent, os.getpid(), number))
+            preexec_fn=partial(begin, os.getpid(), number))
         os.set_blocking(self.popen.stdout.fileno(), False)
 
     @property

@@ -1,5 +1,5 @@
-import gc
 from concurrent.futures import ThreadPoolExecutor
+import gc
 import os
 from pathlib import Path
 import time
