@@ -78,6 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: os._exit(code))
     try:
         return import_module(module).main(rest)
+    except ImportError as error:
+        if not (error.name == 'cv2' or 'libGL' in str(error)):
+            raise
+        print(f'stream_agent {name}: OpenCV cannot be imported ({error}); install it by `pip '
+              'install opencv-python-headless`, or by apt as python3-opencv', file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # Whoever reads what is printed has seen enough; the interpreter is not to complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
