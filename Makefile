@@ -62,6 +62,7 @@ WHEELS_TESTS := test/nodes/test_messages.py test/nodes/test_command_types.py \
     test/nodes/test_prompt_end.py test/nodes/test_main_job.py test/nodes/test_robots.py \
     test/cli/test_run.py
 test-wheels:
+	$(if $(HAS_ROS),,$(error ROS is sourced, so no wheels are used; try it in a fresh shell))
 	$(MAKE) test ARGS='--quiet --reruns 2 $(WHEELS_TESTS)' ROS_WHEELS=7.1
 	$(MAKE) test ARGS='--quiet --reruns 2 $(WHEELS_TESTS)' ROS_WHEELS=9.1
 

@@ -7,6 +7,7 @@ Elsewhere the same processes are started here, with the same names, parameters a
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 import os
 from pathlib import Path
@@ -14,12 +15,13 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 
 from stream_agent.bounded_settings import choice, file_path, free_text, quantity
 from stream_agent.cli.arguments import add_settings, STOPPED
 from stream_agent.cli.own_domain import keep_to_itself, RunMark, take_domain
-from stream_agent.cli.process_group import ProcessGroup
+from stream_agent.cli.process_group import begin, ProcessGroup
 from stream_agent.share import InstallationError, installed_share, policy_file, share_folder
 from stream_agent.simulation.session import SessionSchedule
 
@@ -192,13 +194,17 @@ class ForeignListenerError(ValueError):
 
 def refuse_foreign_listeners(domain: str) -> None:
     """Raise ForeignListenerError if a node listens to cmd_vel before any of ours is started."""
-    # Only here, as it takes a third of a second.
-    from stream_agent.nodes.listeners import in_words, listeners_before_start
-    if found := listeners_before_start():
+    # In a process of its own, as this one knows no ROS.
+    probe = subprocess.run(
+        [sys.executable, '-m', 'stream_agent.nodes.listeners'], capture_output=True, text=True,
+        preexec_fn=partial(begin, os.getpid(), signal.SIGTERM))
+    if probe.returncode:
+        raise OSError(f'nobody could look who listens to cmd_vel: {probe.stderr.strip()}')
+    if found := probe.stdout.strip():
         raise ForeignListenerError(
-            f"in ROS domain {domain}: {in_words(found, '/cmd_vel')}; nothing was started. Leave "
-            'out --domain and ROS_DOMAIN_ID for a domain of its own, or say '
-            '--allow-foreign-listeners if it cannot move anything')
+            f'in ROS domain {domain}: {found}; nothing was started. Leave out --domain and '
+            'ROS_DOMAIN_ID for a domain of its own, or say --allow-foreign-listeners if it cannot '
+            'move anything')
 
 
 def say(sentence: str) -> None:

@@ -90,7 +90,7 @@ def foreign_listeners(node: Node, topic: str, ours: tuple[str, ...] = OURS) -> l
     return [name for name, count in counts.items() if name not in known or count > 1]
 
 
-def listeners_before_start(topic: str = '/cmd_vel', seconds: float = DISCOVERY_TIME) -> list[str]:
+def listeners_before_start(topic: str, seconds: float = DISCOVERY_TIME) -> list[str]:
     """
     Return who subscribes to a topic before any process of ours is started.
 
@@ -110,3 +110,9 @@ def listeners_before_start(topic: str = '/cmd_vel', seconds: float = DISCOVERY_T
         return found
     finally:
         rclpy.shutdown()
+
+
+if __name__ == '__main__':
+    # For `stream_agent run`, which knows no ROS.
+    if found := listeners_before_start('/cmd_vel'):
+        print(in_words(found, '/cmd_vel'))
