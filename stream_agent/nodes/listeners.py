@@ -14,8 +14,8 @@ from stream_agent.bounded_settings import choice
 # One of each may listen, if it is in the namespace of the simulation.
 OURS = ('agent', 'baseline', 'camera', 'doctor', 'expert', 'gate', 'record_bag', 'recorder',
         'simulation')
-# Whoever is there is discovered by then [s].
-DISCOVERY_TIME = 2.0
+# Whoever is there is discovered by then [s]; Fast DDS repeats its announcements every 3 s.
+DISCOVERY_TIME = 5.0
 LOOK_PERIOD = 0.25
 # A name reaches us after the endpoint that it belongs to.
 UNKNOWN_NAME = '_NODE_NAME_UNKNOWN_'
