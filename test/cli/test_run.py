@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from stream_agent.cli import run
 from stream_agent.cli.process_group import ProcessGroup
 from stream_agent.cli.run import node_commands, parser, Report
 from stream_agent.measurement.recording import read_rows
@@ -164,6 +165,35 @@ def test_a_report_that_is_missing_has_a_command_that_makes_it(last, fault):
     report = Report()
     for line in [*REPORTED, last]:
         report.hear(line)
+    assert report.fault == fault
+
+
+RECORDER = """
+import signal, sys, time
+def work(*_):
+    end = time.process_time() + {seconds}
+    while time.process_time() < end:
+        pass
+    print({said!r}, flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, work)
+print("recording agent to '/there'", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize('seconds, said, fault', [
+    (1.5, 'report: /there/report.html', ''),
+    (0.0, "no report: '/there/report.html': No space left on device",
+     'the report was not written; make it from what was recorded: '
+     'python -m stream_agent.measurement.report /there')])
+def test_a_report_may_take_long_and_is_missed_if_there_is_none(
+        group, monkeypatch, seconds, said, fault):
+    monkeypatch.setattr(run, 'REPORT_TIMEOUT', 0.5)
+    report = Report()
+    run.drive(group, {'recorder': python(RECORDER.format(seconds=seconds, said=said)),
+                      'simulation': python('import time; time.sleep(1.0)')}, report)
+    assert group.failures == []
     assert report.fault == fault
 
 
