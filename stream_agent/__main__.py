@@ -25,12 +25,12 @@ COMMANDS = {
     'world': ('stream_agent.cli.world', 'writes a course as a world for Gazebo'),
     'run': ('stream_agent.cli.run', 'the main job: all of the above nodes, then the report'),
 }
-# What the release before called them. Nodes keep the old name there, too, by which parameter
-# files and remappings know them.
+# What the release before called them. Nodes then keep the old name, too, by which parameter files
+# and remappings know them.
 OLD_COMMANDS = {'record': 'record_bag'}
 MOVED = {'experiment': 'the experiments are studies now, beside the package in its repository; '
          'there, run: python -m studies noisy-mnist --data DIR'}
-# What runs until it is told to go.
+# What runs until it is told to stop.
 ROBOT = {COMMANDS[name][0] for name in (
     'agent', 'gate', 'record_bag', 'recorder', 'simulation', 'camera', 'expert')}
 
@@ -43,12 +43,7 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """
-    Run one command.
-
-    :param arguments: The command's name and its own arguments; those of the process if None.
-    :returns: The exit code; 2 if there is no such command.
-    """
+    """Run a command, given its name and its own arguments; return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ('-h', '--help'):
         print(usage())
@@ -59,16 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
               'next release has no such command', file=sys.stderr)
         rest += ['--ros-args', '-r', f'__node:={name}']
         name = OLD_COMMANDS[name]
-    if name in MOVED:
-        print(f'stream_agent {name}: {MOVED[name]}', file=sys.stderr)
-        return 2
     if name not in COMMANDS:
-        print(f"stream_agent: no command '{name}'; commands are {', '.join(COMMANDS)}",
-              file=sys.stderr)
+        unknown = f"stream_agent: no command '{name}'; commands are {', '.join(COMMANDS)}"
+        print(f'stream_agent {name}: {MOVED[name]}' if name in MOVED else unknown, file=sys.stderr)
         return 2
     module, _ = COMMANDS[name]
-    # Imports take seconds. Until a node exists there is nothing to stop, so leave at once; a
-    # tool that leaves has not done what it was asked for.
+    # Imports take seconds. Until a node exists there is nothing to stop, so exit immediately; a
+    # tool that exits has not done what it was asked for.
     code = 0 if module in ROBOT else 130
     if os.environ.pop('STREAM_AGENT_END_WITH_PARENT', ''):
         # Set by our launch files, for the processes that they start themselves.
@@ -85,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
               'install opencv-python-headless`, or by apt as python3-opencv', file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Whoever reads what is printed has seen enough; the interpreter is not to complain.
+        # Whoever reads what is printed has seen enough; the interpreter need not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

@@ -2,8 +2,8 @@
 Settings: meaning, unit, range and default of what a user may set, said once and checked once.
 
 A settings dataclass declares its fields by the functions below. ROS parameters are made of it by
-``nodes/parameters.py``, command-line options by ``cli/arguments.py``. A field that is declared
-otherwise is set by the program, and by no user.
+``nodes/parameters.py``, command-line options by ``cli/arguments.py``, whose help calls a value by
+its ``kind``. A field that is declared otherwise is set by the program, and by no user.
 """
 
 from dataclasses import Field, field, fields
@@ -20,11 +20,9 @@ class SettingsError(ValueError):
 def quantity(default: Number | tuple[Number, ...] | None, unit: str, low: Number, high: Number,
              meaning: str, *, whole: bool | None = None, option: str = '') -> Any:
     """
-    Declare a number of a settings dataclass, or as many of them as the default has.
+    Declare a number from low to high, or as many of them as the default has.
 
     :param default: None if nothing is set.
-    :param low: The least value allowed.
-    :param high: The greatest value allowed.
     :param whole: Whether it is a whole number; as the default is, if None.
     :param option: Name of the command-line option, if it is not the field's.
     """
@@ -47,21 +45,12 @@ def choice(default: bool | str | None, meaning: str, among: tuple[str, ...] = ()
 
 
 def free_text(default: str | None, meaning: str, kind: str = 'TEXT') -> Any:
-    """
-    Declare a setting that is any text, such as the name of a topic.
-
-    :param kind: What it is, for the help of the command line.
-    """
+    """Declare a setting that is any text, such as the name of a topic."""
     return field(default=default, metadata={'meaning': meaning, 'type': str, 'kind': kind})
 
 
 def file_path(default: Path | None, meaning: str, kind: str = 'FILE') -> Any:
-    """
-    Declare the path of a file or folder.
-
-    :param default: None if nothing is set.
-    :param kind: What it is, for the help of the command line.
-    """
+    """Declare the path of a file or folder; None if nothing is set."""
     return field(default=default, metadata={'meaning': meaning, 'type': Path, 'kind': kind})
 
 
@@ -70,7 +59,6 @@ def several(default: tuple, meaning: str, kind: str = 'NAME', each: type = str,
     """
     Declare a setting of several words or paths.
 
-    :param kind: What each is, for the help of the command line.
     :param each: ``str`` or ``Path``.
     :param among: The words allowed; none for any.
     """
@@ -133,9 +121,8 @@ def allowed_values(item: Field) -> str:
     """Say what a field may be."""
     about = item.metadata
     if 'unit' in about:
-        several = (f'{len(item.default)} numbers, each ' if isinstance(item.default, tuple)
-                   else '')
-        return f"{several}{numbers_allowed(item)} ({about['meaning']})"
+        count = f'{len(item.default)} numbers, each ' if isinstance(item.default, tuple) else ''
+        return f"{count}{numbers_allowed(item)} ({about['meaning']})"
     if about.get('among'):
         return ' or '.join(about['among'])
     if 'type' not in about:

@@ -19,12 +19,9 @@ TO_RGB = {'rgb8': np.s_[:], 'bgr8': np.s_[::-1], 'rgba8': np.s_[:3], 'bgra8': np
 JPEG, JPEG_END = b'\xff\xd8', b'\xff\xd9'
 
 
-TRANSPORTS = ('raw', 'compressed')
-
-
 def image_transport() -> Any:
     """Declare the setting that says how images are sent."""
-    return choice(TRANSPORTS[0], "how images are sent: 'raw' or 'compressed'", TRANSPORTS)
+    return choice('raw', "how images are sent: 'raw' or 'compressed'", ('raw', 'compressed'))
 
 
 class ImageError(ValueError):
@@ -56,7 +53,7 @@ def image_to_array(msg) -> np.ndarray:
 
     :returns: uint8, (H, W, 3) in RGB order or (H, W) for mono8; a view of the message's memory
         for every encoding, from which ``Preprocessing`` reads without reordering it first.
-    :raises ImageError: If the encoding is another one, or sizes contradict each other.
+    :raises ImageError: If the encoding is not supported, or sizes contradict each other.
     """
     if msg.encoding not in CHANNELS:
         raise ImageError(f"image encoding is '{msg.encoding}'; supported are "
@@ -97,17 +94,13 @@ def compressed_to_array(msg) -> np.ndarray:
     Decode a JPEG or PNG message.
 
     :returns: uint8, (H, W, 3) in RGB order, or (H, W) if the file is grey.
-    :raises ImageError: If the format is another one, the file is broken, or a side exceeds 4096.
+    :raises ImageError: If it is neither, the file is broken, or a side exceeds 4096.
     """
     return decoded(bytes(msg.data), msg.format)
 
 
 def decoded(data: bytes, name: str) -> np.ndarray:
-    """
-    Decode a JPEG or PNG, as ``compressed_to_array``.
-
-    :param name: The format that the sender claims, for messages.
-    """
+    """Decode as ``compressed_to_array``; the name is the format that the sender claims."""
     size = jpeg_or_png_size(data)
     if size is None:
         raise ImageError(f"compressed image of format '{name}' is neither JPEG nor PNG")
@@ -117,6 +110,4 @@ def decoded(data: bytes, name: str) -> np.ndarray:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint8:
         raise ImageError(f"compressed image of format '{name}' cannot be decoded to 8 bits")
-    if pixels.ndim == 2:
-        return pixels
-    return pixels[:, :, 2::-1]
+    return pixels if pixels.ndim == 2 else pixels[:, :, 2::-1]

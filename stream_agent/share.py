@@ -74,13 +74,12 @@ class ParameterFiles:
         :param name: With its namespace, such as ``/robot/gate``.
         """
         found = self._given(name)
-        return {new: found[old] for old, new in OLD_PARAMETERS.items() if old in found} | {
-            name: value for name, value in found.items() if name not in OLD_PARAMETERS}
+        renamed = {new: found.pop(old) for old, new in self.old_names(name).items()}
+        return renamed | found
 
     def old_names(self, name: str) -> dict[str, str]:
         """Return new names by those of the release before that a process is given."""
-        found = self._given(name)
-        return {old: new for old, new in OLD_PARAMETERS.items() if old in found}
+        return {old: new for old, new in OLD_PARAMETERS.items() if old in self._given(name)}
 
     def _given(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -121,18 +120,16 @@ def walk(data: dict[str, Any], prefix: str, path: Path
     """Find the sections, whose namespaces and names may be nested keys."""
     for key, value in data.items():
         if key == PARAMETERS and isinstance(value, dict):
-            yield prefix, {str(name): number(item) for name, item in value.items()}
+            # ROS reads 1e-3 as a number; to PyYAML it is text.
+            yield prefix, {
+                str(name): float(item) if isinstance(item, str) and NUMBER.fullmatch(item)
+                else item for name, item in value.items()}
         elif isinstance(value, dict):
             yield from walk(value, f"{prefix}/{str(key).strip('/')}", path)
         else:
             raise ParameterFileError(
                 f"'{path}': '{key}' is not in a section; put it below the name of a process and "
                 f'{PARAMETERS}')
-
-
-def number(value: Any) -> Any:
-    """Read 1e-3 as a number, as ROS does; to PyYAML it is text."""
-    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -144,9 +141,8 @@ def matches(pattern: str, name: str) -> bool:
 
 def find_robot(name: str, folder: Path) -> Path:
     """
-    Return the file of a robot, as the launch file finds it.
+    Return the file of a robot, given its name in the folder or the path of another file.
 
-    :param name: The name of a file in the folder, or the path of another file.
     :raises ParameterFileError: If there is no such file.
     """
     shipped = {file.stem: file for file in sorted(folder.glob('*.yaml'))}
@@ -158,15 +154,13 @@ def find_robot(name: str, folder: Path) -> Path:
     return file
 
 
-def policy_file(given: Path, share: Path | None = None) -> Path:
+def policy_file(given: Path) -> Path:
     """
-    Return the file of a policy.
+    Return the file of a policy, given the file itself or a name in ``config/policies``.
 
-    :param given: The file itself, or a name in ``config/policies``.
-    :param share: Folder with ``config``; the package's, if None.
     :raises InstallationError: If there is no such file.
     """
-    shipped = (share or share_folder()) / 'config' / 'policies' / f'{given}.safetensors'
+    shipped = share_folder() / 'config' / 'policies' / f'{given}.safetensors'
     for path in (given.expanduser(), shipped):
         if path.is_file():
             return path.resolve()

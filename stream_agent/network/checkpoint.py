@@ -23,7 +23,7 @@ MAX_UPDATES = 100
 
 
 class CheckpointError(ValueError):
-    """A file that is no usable policy; the message says why and what to do."""
+    """A file that is not a usable policy; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ def save_policy(path: str | Path, policy: Policy) -> None:
     weights = {name: value.detach().cpu().contiguous()
                for name, value in network.state_dict().items()}
     metadata = {'format': FORMAT, **{key: json.dumps(value) for key, value in manifest.items()}}
-    path = Path(path)
-    unfinished = path.with_suffix('.part')
+    unfinished = Path(path).with_suffix('.part')
     unfinished.write_bytes(save(weights, metadata))
     unfinished.replace(path)
 
@@ -95,7 +94,7 @@ def load_policy(path: str | Path) -> Policy:
     Read a policy; nothing in the file is executed.
 
     :raises OSError: If the file cannot be read.
-    :raises CheckpointError: If it is no checkpoint, too large, or holds wrong tensors.
+    :raises CheckpointError: If it is not a checkpoint, is too large, or holds wrong tensors.
     """
     path = Path(path)
     if path.stat().st_size > MAX_BYTES:
@@ -123,10 +122,14 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
                  ('graph', 'pattern', 'preprocessing', 'limits', 'training')}
         graph = graph_from_data(parts['graph'])
         network = RolloutNetwork(graph, pattern_from_streams(graph, parts['pattern']['streams']))
+        # Files from before there was a choice have one update step an image.
+        updates = parts['pattern'].get('updates_per_frame', 1)
+        if type(updates) is not int or not 1 <= updates <= MAX_UPDATES:
+            raise ValueError(f'updates_per_frame is {updates!r}; it is 1 to {MAX_UPDATES}')
         shape = tuple(parts['preprocessing'].pop('shape'))
         policy = Policy(network, Preprocessing(shape, **parts['preprocessing']),
                         CommandScale(**parts['limits']), parts['pattern']['name'],
-                        dict(parts['training']), updates_of(parts['pattern']))
+                        dict(parts['training']), updates)
     except GraphError as error:
         raise CheckpointError(f'its graph cannot be built: {error}') from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -138,36 +141,27 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
     return policy
 
 
-def updates_of(pattern: Mapping[str, Any]) -> int:
-    """Return the update steps of an image; files from before there was a choice have one."""
-    updates = pattern.get('updates_per_frame', 1)
-    if type(updates) is not int or not 1 <= updates <= MAX_UPDATES:
-        raise ValueError(f'updates_per_frame is {updates!r}; it is 1 to {MAX_UPDATES}')
-    return updates
-
-
 def check_weights(network: RolloutNetwork, weights: Mapping[str, torch.Tensor]) -> None:
     """Refuse missing, unknown, misshapen or non-finite tensors (safetensors accepts NaN)."""
-    expected = {name: value.shape for name, value in network.state_dict().items()}
+    expected = network.state_dict()
     for name in sorted(expected.keys() ^ weights.keys()):
         found = 'is missing' if name in expected else 'is not part of the graph'
         raise CheckpointError(f"the tensor '{name}' {found}; graph and weights differ")
     for name, value in weights.items():
-        if value.shape != expected[name]:
+        if value.shape != expected[name].shape:
             raise CheckpointError(f"the tensor '{name}' has the shape {list(value.shape)}; "
-                                  f'the graph needs {list(expected[name])}')
+                                  f'the graph needs {list(expected[name].shape)}')
         if not torch.isfinite(value).all():
             raise CheckpointError(f"the tensor '{name}' holds NaN or infinity; train again")
 
 
 def check_ends(policy: Policy) -> None:
-    """Refuse a network whose input is not the preprocessing's or whose output no command."""
-    network = policy.network
-    if network.shapes[network.input] != policy.preprocessing.shape:
-        raise CheckpointError(
-            f'the preprocessing gives {list(policy.preprocessing.shape)}, the node '
-            f"'{network.input}' takes {list(network.shapes[network.input])}")
-    if network.shapes[network.graph.output] != (2,):
-        raise CheckpointError(
-            f"the output '{network.graph.output}' has the shape "
-            f'{list(network.shapes[network.graph.output])}; a command is [2]: speed, yaw rate')
+    """Refuse a network whose input the preprocessing does not give, or without a command."""
+    network, given = policy.network, policy.preprocessing.shape
+    taken, output = network.shapes[network.input], network.shapes[network.graph.output]
+    if taken != given:
+        raise CheckpointError(f'the preprocessing gives {list(given)}, the node '
+                              f"'{network.input}' takes {list(taken)}")
+    if output != (2,):
+        raise CheckpointError(f"the output '{network.graph.output}' has the shape {list(output)}; "
+                              'a command is [2]: speed, yaw rate')

@@ -1,6 +1,7 @@
 """The modules of a network, made from its graph."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 from stream_agent.network.shapes import carries, infer_shapes, make_transform, taken_shape, where
 from stream_agent.network.transforms import (
@@ -23,9 +24,7 @@ class Disturbance:
     """
 
     def __init__(self, number: int, dropout: float, noise: float) -> None:
-        self.number = number
-        self.dropout = dropout
-        self.noise = noise
+        self.number, self.dropout, self.noise = number, dropout, noise
 
     def __call__(self, values: Tensor, draws: Sequence[int]) -> Tensor:
         """
@@ -35,24 +34,21 @@ class Disturbance:
         :param draws: Of the frames, as from ``draw_frames``.
         """
         generator = torch.Generator(values.device)
+        # Elements are drawn in one order, whatever the layout of the values is.
+        empty = partial(torch.empty_like, values, memory_format=torch.contiguous_format)
         seeds = [mixed(draw, self.number) for draw in draws]
         if self.dropout:
-            kept = new_like(values)
+            kept = empty()
             for frame, seed in zip(kept, seeds):
                 frame.bernoulli_(1 - self.dropout, generator=generator.manual_seed(seed))
             # With a dropout of 1 nothing is left to grow.
             values = values * kept.div_(1 - self.dropout or 1)
         if self.noise:
-            noise = new_like(values)
+            noise = empty()
             for frame, seed in zip(noise, seeds):
                 frame.normal_(0, self.noise, generator=generator.manual_seed(seed + 1))
             values = values + noise
         return values
-
-
-def new_like(values: Tensor) -> Tensor:
-    """Return an empty tensor whose elements are drawn in one order, however values lie."""
-    return torch.empty_like(values, memory_format=torch.contiguous_format)
 
 
 def draw_frames(count: int) -> list[int]:
@@ -73,17 +69,6 @@ def mixed(draw: int, number: int) -> int:
     return (z ^ z >> 31) & 0xFFFFFFFE
 
 
-def check_batch_statistics(place: str, edge: EdgeSpec, module: nn.Module) -> None:
-    """Refuse a module of one's own that normalises by the other samples of a batch."""
-    for part in module.modules():
-        # Public names for all of these there are none.
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            raise GraphError(
-                f'{place}: {edge.transform} has a {type(part).__name__}, which depends on the '
-                'other samples of a batch, so that training and steps of one frame would differ; '
-                'take a GroupNorm')
-
-
 def check_products(graph: GraphSpec) -> None:
     """Refuse factors without a second one, whose label is probably misspelt."""
     labels = [(edge.target, edge.product) for edge in graph.edges]
@@ -94,23 +79,11 @@ def check_products(graph: GraphSpec) -> None:
                              'it out')
 
 
-def check_input(place: str, node: NodeSpec) -> None:
-    """Refuse settings of an input that would have no effect."""
-    for key, nothing in (('normalisation', 'none'), ('cell', ''), ('activation', 'identity')):
-        if getattr(node, key) != nothing:
-            raise GraphError(f'{place}: {key}: an input is the frame as it is; leave it out')
-
-
-def check_carrier(place: str, edge: EdgeSpec) -> None:
-    """Refuse settings of a cell's self-edge that would have no effect."""
-    if edge.transform != 'identity':
-        raise GraphError(f"{place}: the transform '{edge.transform}' on the self-edge of a cell, "
-                         'which gives the cell its last value as it is; set it to identity')
-    for key, nothing in (('normalisation', 'none'), ('dropout', 0), ('noise', 0), ('share', ''),
-                         ('product', '')):
-        if getattr(edge, key) != nothing:
-            raise GraphError(f'{place}: {key}: the self-edge of a cell gives the cell its last '
-                             'value as it is; leave it out')
+def check_unset(place: str, spec: NodeSpec | EdgeSpec, keys: Iterable[str], why: str) -> None:
+    """Refuse settings that would have no effect."""
+    for key in keys:
+        if getattr(spec, key) != getattr(type(spec), key):
+            raise GraphError(f'{place}: {key}: {why}; leave it out')
 
 
 class Modules(nn.Module):
@@ -119,10 +92,6 @@ class Modules(nn.Module):
 
     A node: sum of its edges, normalisation, dropout, noise, cell, activation. An edge:
     transform, normalisation, dropout, noise. Dropout and noise act in training only.
-
-    :param graph: The nodes and edges; one input node. Shapes may be left out.
-    :param pattern: A valid rollout pattern of the graph.
-    :raises GraphError: If names, shapes or options of the graph do not fit together.
     """
 
     def __init__(self, graph: GraphSpec, pattern: Pattern) -> None:
@@ -132,16 +101,13 @@ class Modules(nn.Module):
         self.graph = infer_shapes(graph)
         self.pattern = dict(pattern)
         (self.input,) = graph.inputs
-        #: What edges read of the nodes, without batch.
+        #: What nodes take from their edges, and what edges read of them, without batch.
+        self._taken = {node.name: taken_shape(node, node.shape) for node in self.graph.nodes}
         self.shapes = {node.name: node.shape for node in self.graph.nodes}
         #: What a state holds of the nodes: what cells carry besides follows what is read.
         self.state_shapes = dict(self.shapes)
-        self.cells = NamedModules()
-        self.normalisations = NamedModules()
-        #: Dropout and noise by node and by edge, (source, target); where there are any.
-        self.disturbances: dict[str | tuple[str, str], Disturbance] = {}
-        self.activations = NamedModules()
-        self.transforms = NamedModules()
+        self.cells, self.normalisations = NamedModules(), NamedModules()
+        self.activations, self.transforms = NamedModules(), NamedModules()
         # Tells device and type of new tensors, also where there are no weights.
         self.register_buffer('_like', torch.empty(0), persistent=False)
         for node in self.graph.nodes:
@@ -150,91 +116,97 @@ class Modules(nn.Module):
         for edge in self.graph.edges:
             self._add_edge(where(edge), edge)
         check_products(self.graph)
+        disturbed = [spec for spec in (*self.graph.nodes, *self.graph.edges)
+                     if spec.dropout or spec.noise]
+        #: Dropout and noise by node and by edge, u->v; where there are any.
+        self.disturbances = {spec.name: Disturbance(number, spec.dropout, spec.noise)
+                             for number, spec in enumerate(disturbed)}
 
     def _add_node(self, place: str, node: NodeSpec) -> None:
         if node.name == self.input:
-            check_input(place, node)
+            check_unset(place, node, ('normalisation', 'cell', 'activation'),
+                        'an input is the frame as it is')
         if node.cell:
             self._add_cell(place, node)
-            if (node.name, node.name) not in self.pattern:
-                raise GraphError(
-                    f"{place}: the cell '{node.cell}' needs the node's self-edge; add {{source: "
-                    f'{node.name}, target: {node.name}, transform: identity, streams: true}}')
         self.normalisations[node.name] = make_normalisation(
-            place, node.normalisation, taken_shape(node, node.shape))
-        self._add_disturbance(node.name, node)
-        self.activations[node.name] = look_up(
-            place, 'activation', node.activation, ACTIVATIONS)()
+            place, node.normalisation, self._taken[node.name])
+        self.activations[node.name] = look_up(place, 'activation', node.activation, ACTIVATIONS)()
 
     def _add_cell(self, place: str, node: NodeSpec) -> None:
         """Make a cell, and refuse what it cannot be combined with."""
+        name = node.name
         cell = look_up(place, 'cell', node.cell, CELLS)(node.shape)
-        self.cells[node.name] = cell
+        self.cells[name] = cell
         channels, *size = node.shape
-        self.state_shapes[node.name] = ((1 + cell.carried) * channels, *size)
+        self.state_shapes[name] = ((1 + cell.carried) * channels, *size)
         if cell.carried and node.activation != 'identity':
             raise GraphError(f"{place}: activation: the cell '{node.cell}' carries more than its "
                              'output, which an activation would change; leave it out')
-        if cell.carried and node.name == self.graph.output:
+        if cell.carried and name == self.graph.output:
             raise GraphError(f"{place}: the cell '{node.cell}' carries more than its output, so "
                              'it cannot be the output of the network; add a node that reads it')
+        if (name, name) not in self.pattern:
+            raise GraphError(
+                f"{place}: the cell '{node.cell}' needs the node's self-edge; add {{source: "
+                f'{name}, target: {name}, transform: identity, streams: true}}')
 
     def _add_edge(self, place: str, edge: EdgeSpec) -> None:
         key = f'{edge.source}-{edge.target}'
         if carries(self.graph, edge):
-            check_carrier(place, edge)
+            if edge.transform != 'identity':
+                raise GraphError(
+                    f"{place}: the transform '{edge.transform}' on the self-edge of a cell, "
+                    'which gives the cell its last value as it is; set it to identity')
+            check_unset(place, edge, ('normalisation', 'dropout', 'noise', 'share', 'product'),
+                        'the self-edge of a cell gives the cell its last value as it is')
             shape = self.shapes[edge.target]
             self.transforms[key], _ = make_transform(edge, shape, shape)
             return
-        self._add_transform(place, edge)
-        self.normalisations[key] = make_normalisation(place, edge.normalisation,
-                                                      self._taken_shape(edge))
-        self._add_disturbance((edge.source, edge.target), edge)
-
-    def _add_disturbance(self, key: str | tuple[str, str], spec: NodeSpec | EdgeSpec) -> None:
-        if spec.dropout or spec.noise:
-            self.disturbances[key] = Disturbance(len(self.disturbances), spec.dropout, spec.noise)
-
-    def _taken_shape(self, edge: EdgeSpec) -> tuple[int, ...]:
-        """Return the shape that an edge has to give."""
-        return taken_shape(self.graph.node(edge.target), self.shapes[edge.target])
-
-    def _add_transform(self, place: str, edge: EdgeSpec) -> None:
-        """Make the transform of an edge, or find the one that it shares."""
         if edge.share in self._shared:
             self._check_shared(place, edge)
-            return
+        else:
+            self._add_transform(place, edge)
+        self.normalisations[key] = make_normalisation(place, edge.normalisation,
+                                                      self._taken[edge.target])
+
+    def _add_transform(self, place: str, edge: EdgeSpec) -> None:
         if edge.share:
             self._shared[edge.share] = edge
-        source, wanted = self.shapes[edge.source], self._taken_shape(edge)
+        source, wanted = self.shapes[edge.source], self._taken[edge.target]
         module, found = make_transform(edge, source, wanted)
         if found != wanted:
             raise GraphError(f'{place}: {edge.transform} of {list(source)} gives {list(found)}, '
                              f'but the target takes {list(wanted)}')
-        check_batch_statistics(place, edge, module)
-        self.transforms[edge_key(edge)] = module
+        for part in module.modules():
+            # There is no public name for all of these.
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                raise GraphError(
+                    f'{place}: {edge.transform} has a {type(part).__name__}, which depends on '
+                    'the other samples of a batch, so that training and steps of one frame would '
+                    'differ; take a GroupNorm')
+        self.transforms[edge.share or f'{edge.source}-{edge.target}'] = module
 
     def _check_shared(self, place: str, edge: EdgeSpec) -> None:
         """Refuse edges that cannot have the weights of those with the same label."""
         other = self._shared[edge.share]
-        for what, own, others in (
-                ('the transform', edge.transform, other.transform),
-                ('options', dict(edge.options), dict(other.options)),
-                ('the source shape', list(self.shapes[edge.source]),
-                 list(self.shapes[other.source])),
-                ('the target shape', list(self._taken_shape(edge)),
-                 list(self._taken_shape(other)))):
-            if own != others:
+        own, others = ({'the transform': each.transform, 'options': dict(each.options),
+                        'the source shape': list(self.shapes[each.source]),
+                        'the target shape': list(self._taken[each.target])}
+                       for each in (edge, other))
+        for what in own:
+            if own[what] != others[what]:
                 raise GraphError(
-                    f"{place}: '{edge.share}' is shared with {where(other)}, but {what} {own} "
-                    f'differs from {others}; make them equal or use another label')
+                    f"{place}: '{edge.share}' is shared with {where(other)}, but {what} "
+                    f'{own[what]} differs from {others[what]}; make them equal or use another '
+                    'label')
 
     def edge_module(self, edge: EdgeSpec) -> nn.Module:
         """Return what an edge makes of what the state holds of its source."""
+        key = f'{edge.source}-{edge.target}'
         whole = self.state_shapes[edge.source] == self.shapes[edge.source]
         return chain(nn.Identity() if whole else FirstChannels(self.shapes[edge.source][0]),
-                     self.transforms[edge_key(edge)],
-                     self.normalisations[f'{edge.source}-{edge.target}']) or nn.Identity()
+                     self.transforms[edge.share or key],
+                     self.normalisations[key]) or nn.Identity()
 
 
 class FirstChannels(nn.Module):
@@ -246,8 +218,3 @@ class FirstChannels(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         return value[:, :self.channels]
-
-
-def edge_key(edge: EdgeSpec) -> str:
-    """Return the name of an edge's transform among the weights."""
-    return edge.share or f'{edge.source}-{edge.target}'

@@ -49,9 +49,8 @@ class Preprocessing:
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """
-        Convert all but the scale, a quarter of the size for who keeps many.
+        Convert an image without scaling it, which takes a quarter of the memory.
 
-        :param image: As for a call.
         :returns: uint8, (C, H, W); of a grey image that fits already, a view.
         """
         rows = image.shape[0]
@@ -59,12 +58,19 @@ class Preprocessing:
         order = 'grey'
         if image.ndim == 3:
             image, order = as_stored(image)
-        image = binned(image, self.shape)
+        # So a large camera gives the pixels of a small one. An odd last row or column is left out.
+        for rows, columns in binnings(*image.shape[:2], self.shape):
+            image = cv2.resize(image[:2 * rows, :2 * columns], (columns, rows),
+                               interpolation=cv2.INTER_AREA)
         if self.shape[0] == 1 and order != 'grey':
             image = cv2.cvtColor(image, TO_GREY[order])
         elif order in TO_RGB:
             image, order = cv2.cvtColor(image, TO_RGB[order]), 'RGB'
-        image = resized(image, self.shape)
+        size, (_, height, width) = image.shape[:2], self.shape
+        if size != (height, width):
+            bilinear = is_bilinear(*size, self.shape)
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR if bilinear
+                               else cv2.INTER_AREA)
         if self.shape[0] == 1:
             return image[np.newaxis]
         planes = np.empty(self.shape, np.uint8)
@@ -86,9 +92,10 @@ def as_stored(image: np.ndarray) -> tuple[np.ndarray, str]:
     if image.strides[2] == -1:
         image, order = image[..., ::-1], 'BGR'
     base = image.base
-    if (image.strides[1:] == (4, 1) and isinstance(base, np.ndarray)
-            and base.flags.c_contiguous):
-        start = address(image) - address(base)
+    if image.strides[1:] == (4, 1) and isinstance(base, np.ndarray) and base.flags.c_contiguous:
+        # Where in memory the first elements are.
+        own, first = (array.__array_interface__['data'][0] for array in (image, base))
+        start = own - first
         end = start + image.strides[0] * (image.shape[0] - 1) + 4 * image.shape[1]
         if image.strides[0] >= 0 and end <= base.nbytes:
             image = np.ndarray((*image.shape[:2], 4), np.uint8, base, start, image.strides)
@@ -96,17 +103,8 @@ def as_stored(image: np.ndarray) -> tuple[np.ndarray, str]:
     return image, order
 
 
-def address(array: np.ndarray) -> int:
-    """Return where in memory the first element lies."""
-    return array.__array_interface__['data'][0]
-
-
 def binnings(rows: int, columns: int, shape: tuple[int, int, int]) -> list[tuple[int, int]]:
-    """
-    Return the sizes through which a large image is halved, (H, W), none smaller than the input.
-
-    :param shape: (C, H, W) of the network's input.
-    """
+    """Return the sizes through which a large image is halved, (H, W), down to the input's."""
     channels, height, width = shape
     sizes = []
     while (channels * rows * columns > MOST_VALUES_BY_AREA
@@ -121,28 +119,6 @@ def is_bilinear(rows: int, columns: int, shape: tuple[int, int, int]) -> bool:
     channels, height, width = shape
     return (channels * rows * columns > MOST_VALUES_BY_AREA
             and height <= rows <= 2 * height and width <= columns <= 2 * width)
-
-
-def binned(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """
-    Average 2x2 pixels to one, as long as a large image stays as large as the network's input.
-
-    So a large camera gives the pixels of a small one. An odd last row or column is left out.
-    """
-    for rows, columns in binnings(*image.shape[:2], shape):
-        image = cv2.resize(image[:2 * rows, :2 * columns], (columns, rows),
-                           interpolation=cv2.INTER_AREA)
-    return image
-
-
-def resized(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Go the rest of the way to the size of the network's input."""
-    size = image.shape[:2]
-    if size == tuple(shape[1:]):
-        return image
-    bilinear = is_bilinear(*size, shape)
-    return cv2.resize(image, (shape[2], shape[1]),
-                      interpolation=cv2.INTER_LINEAR if bilinear else cv2.INTER_AREA)
 
 
 def scale(pixels):

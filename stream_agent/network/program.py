@@ -61,10 +61,9 @@ class Operand(NamedTuple):
 
 class Operation(NamedTuple):
     """
-    One small piece of work.
+    One small piece of work on a node's value.
 
     :param kind: A name in ``OPERATIONS``, or one that a back end has put in their place.
-    :param node: Whose value it is for.
     :param result: The name of what it gives, (B, *shape).
     :param module: What is applied to the operands; None where the kind says it all.
     """
@@ -79,10 +78,7 @@ class Operation(NamedTuple):
 # Gives the function of its operands that an operation is.
 How = Callable[[Operation], Callable[..., Tensor]]
 
-
-def module_of(operation: Operation) -> Callable[..., Tensor]:
-    """Return the module as the function that an operation is."""
-    return operation.module
+module_of: How = operator.attrgetter('module')
 
 
 def disturb(operation: Operation) -> Callable[[Tensor, int], Tensor]:
@@ -158,23 +154,22 @@ def sources_of(operations: Iterable[Operation]) -> list[Operand]:
 
 def node_programs(network: Modules, in_training: bool = False) -> dict[str, NodeProgram]:
     """
-    Return how every node is computed, from the graph, the pattern, and the modules.
+    Return how every node is computed.
 
-    :param in_training: Whether there are dropout and noise; only then has an input a program.
+    :param in_training: Whether there are dropout and noise, without which an input has none.
     """
     disturbances = network.disturbances if in_training else {}
     terms: dict[str, dict[Any, list[Operation]]] = {node.name: {} for node in network.graph.nodes}
     for edge in network.graph.edges:
         if carries(network.graph, edge):
             continue
-        key, name = (edge.source, edge.target), edge.name
+        name, streams = edge.name, bool(network.pattern[edge.source, edge.target])
         operations = [Operation('transform', edge.target, name,
-                                (Operand(edge.source, bool(network.pattern[key])),),
-                                network.edge_module(edge))]
-        if key in disturbances:
+                                (Operand(edge.source, streams),), network.edge_module(edge))]
+        if name in disturbances:
             operations.append(Operation('disturb', edge.target, name,
-                                        (Operand(name), Operand(DRAW)), disturbances[key]))
-        product = terms[edge.target].setdefault(edge.product or key, [])
+                                        (Operand(name), Operand(DRAW)), disturbances[name]))
+        product = terms[edge.target].setdefault(edge.product or name, [])
         if product:
             first = Operand(product[-1].result)
             operations.append(Operation('multiply', edge.target, first.name,
@@ -198,14 +193,7 @@ def ending(network: Modules, node: NodeSpec, disturbance: Any) -> Term:
 
 
 class FrameProgram(NamedTuple):
-    """
-    What one frame computes.
-
-    :param held: Nodes that keep their value.
-    :param ahead: What does not wait for the image, so that it is done in the frame before.
-    :param respond: What the output then still needs.
-    :param settle: What only later frames need.
-    """
+    """What one frame computes, in the parts of its ``FrameSchedule``."""
 
     held: tuple[str, ...]
     ahead: tuple[Operation, ...]
@@ -214,11 +202,7 @@ class FrameProgram(NamedTuple):
 
 
 def frame_program(programs: Mapping[str, NodeProgram], schedule: FrameSchedule) -> FrameProgram:
-    """
-    Write down what a frame computes.
-
-    :param programs: Of every node, as from ``node_programs``.
-    """
+    """Return what a frame computes, given the programs of all nodes."""
     return FrameProgram(schedule.held, *(
         tuple(operation for work in part
               for operation in programs[work.node].part(work).operations())
@@ -229,8 +213,7 @@ def bind(operations: Iterable[Operation], table: Mapping[str, How] = OPERATIONS)
     """
     Make a list of operations callable, as a function of the values of two frames.
 
-    :param table: How each kind is done.
-    :raises ValueError: If a kind is missing there.
+    :raises ValueError: If the table lacks a kind.
     """
     steps = []
     for operation in operations:
@@ -246,11 +229,7 @@ def bind(operations: Iterable[Operation], table: Mapping[str, How] = OPERATIONS)
 
 
 def bind_operation(operation: Operation, function: Callable[..., Tensor]) -> Run:
-    """
-    Make one operation callable.
-
-    A response cone is a handful of small operations, and look-ups would be most of it.
-    """
+    """Make one operation callable, without look-ups, which would take most of its time."""
     result, readers = operation.result, [reader(operand) for operand in operation.operands]
     first, last = readers[0], readers[-1]
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from stream_agent.network.modules import draw_frames, Modules
 from stream_agent.network.program import (
     bind, DRAW, frame_program, node_programs, NodeProgram, Run, State)
-from stream_agent.network.window import Loop, Window, window_plan, WindowPlan
-from stream_agent.theory.frame_schedule import frame_schedule, FrameSchedule
+from stream_agent.network.window import Loop, Window, WindowPlan
+from stream_agent.theory.frame_schedule import frame_schedule
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern, update_order
 from stream_agent.theory.windows import Component, window_components
@@ -17,8 +17,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-# What a frame holds, and the two halves of a step, which can be called.
-BoundFrame = tuple[tuple[str, ...], Run, Run]
+class Way(NamedTuple):
+    """How steps and windows are computed."""
+
+    # By frame of the hyperperiod: the nodes that it holds, and the two halves of a step.
+    frames: list[tuple[tuple[str, ...], Run, Run]]
+    plan: WindowPlan
 
 
 class RolloutNetwork(Modules):
@@ -42,50 +46,34 @@ class RolloutNetwork(Modules):
     def __init__(self, graph: GraphSpec, pattern: Pattern) -> None:
         update_order(graph, pattern)  # refuses a pattern that is not valid
         super().__init__(graph, pattern)
-        #: What every node is computed by, without dropout and noise.
+        #: What every node is computed by, without dropout and noise, and with them.
         self.programs = node_programs(self)
-        #: The same with them.
         self.programs_in_training = (node_programs(self, in_training=True) if self.disturbances
                                      else self.programs)
+        held = [tuple(node.name for node in self.graph.nodes if not node.updates_at(frame))
+                for frame in range(self.graph.hyperperiod)]
+        known = {names: frame_schedule(self.graph, self.pattern, held.index(names),
+                                       begin_ahead=False) for names in {*held}}
         #: The undivided halves of a step for every frame of the hyperperiod, frame 0 first.
-        self.schedules: list[FrameSchedule] = []
-        known: dict[tuple[str, ...], FrameSchedule] = {}
-        for frame in range(self.graph.hyperperiod):
-            held = tuple(v.name for v in self.graph.nodes if not v.updates_at(frame))
-            if held not in known:
-                known[held] = frame_schedule(self.graph, self.pattern, frame, begin_ahead=False)
-            self.schedules.append(known[held])
+        self.schedules = [known[names] for names in held]
 
     @cached_property
-    def _frames(self) -> list[BoundFrame]:
-        """The frames of the hyperperiod, as they are computed without dropout and noise."""
-        return self._bind_frames(self.programs)
+    def _ways(self) -> dict[bool, Way]:
+        """How to compute, by whether there are dropout and noise."""
+        ways = {False: self._way(self.programs)}
+        if self.disturbances:
+            ways[True] = self._way(self.programs_in_training)
+        return ways
 
-    @cached_property
-    def _frames_in_training(self) -> list[BoundFrame]:
-        """The same with them."""
-        return self._bind_frames(self.programs_in_training)
-
-    @cached_property
-    def _plan(self) -> WindowPlan:
-        """What windows have in common without dropout and noise."""
-        return window_plan(self.programs)
-
-    @cached_property
-    def _plan_in_training(self) -> WindowPlan:
-        """The same with them."""
-        return window_plan(self.programs_in_training)
-
-    def _bind_frames(self, programs: dict[str, NodeProgram]) -> list[BoundFrame]:
+    def _way(self, programs: dict[str, NodeProgram]) -> Way:
         # An input has a program only if there is something to be done with it.
         on_input = programs[self.input].operations()
-        bound: dict[FrameSchedule, BoundFrame] = {}
-        for schedule in self.schedules:
-            if schedule not in bound:
-                program = frame_program(programs, schedule)
-                bound[schedule] = (
-                    program.held, bind([*on_input, *program.respond]), bind(program.settle))
-        return [bound[schedule] for schedule in self.schedules]
+        bound = {}
+        for schedule in {*self.schedules}:
+            program = frame_program(programs, schedule)
+            bound[schedule] = (
+                program.held, bind([*on_input, *program.respond]), bind(program.settle))
+        return Way([bound[schedule] for schedule in self.schedules], WindowPlan(programs))
 
     @cached_property
     def _nodes(self) -> dict[str, Run]:
@@ -94,8 +82,7 @@ class RolloutNetwork(Modules):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy is made of; it binds its own modules when it is used."""
-        bound = ('_frames', '_frames_in_training', '_nodes')
-        return {key: value for key, value in vars(self).items() if key not in bound}
+        return {key: value for key, value in vars(self).items() if key not in ('_ways', '_nodes')}
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Return zeros for every node, on the weights' device."""
@@ -110,16 +97,16 @@ class RolloutNetwork(Modules):
         :param state: Every node at the previous frame; not modified.
         :returns: The output node, (B, *shape), and the nodes known so far, for ``settle``.
         """
-        now = State({self.input: frame}, state.frame + 1)
-        frames = self._frames
-        if self._is_disturbed:
-            (now.values[DRAW],) = draw_frames(1)
-            frames = self._frames_in_training
-        held, respond, _ = frames[now.frame % len(frames)]
+        now, before = {self.input: frame}, state.values
+        disturbed = self.training and bool(self.disturbances)
+        if disturbed:
+            (now[DRAW],) = draw_frames(1)
+        frames = self._ways[disturbed].frames
+        held, respond, _ = frames[(state.frame + 1) % len(frames)]
         for name in held:
-            now.values[name] = state.values[name]
-        respond(now.values, state.values)
-        return now.values[self.graph.output], now
+            now[name] = before[name]
+        respond(now, before)
+        return now[self.graph.output], State(now, state.frame + 1)
 
     def settle(self, now: State, state: State) -> State:
         """
@@ -129,31 +116,24 @@ class RolloutNetwork(Modules):
         :param state: What ``respond`` was given.
         :returns: Every node at this frame.
         """
-        frames = self._frames_in_training if DRAW in now.values else self._frames
+        values = now.values
+        frames = self._ways[DRAW in values].frames
         _, _, settle = frames[now.frame % len(frames)]
-        settle(now.values, state.values)
-        now.values.pop(DRAW, None)
+        settle(values, state.values)
+        values.pop(DRAW, None)
         return now
 
     def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """
-        Advance by one frame.
+        Advance by one frame: ``respond``, and then ``settle``.
 
-        :param frame: The input node's new value, (B, *shape).
-        :param state: Every node at the previous frame; not modified.
         :returns: The output node, (B, *shape), and every node at this frame.
         """
         output, now = self.respond(frame, state)
         return output, self.settle(now, state)
 
     def hold(self, image: Tensor, state: State, updates: int) -> tuple[Tensor, State]:
-        """
-        Advance by several frames that show the same image.
-
-        :param image: As for ``step``.
-        :param updates: At least 1.
-        :returns: The output of the last, and every node after it.
-        """
+        """Advance by at least one frame that shows the same image; return as the last ``step``."""
         for _ in range(updates):
             output, state = self.step(image, state)
         return output, state
@@ -163,8 +143,8 @@ class RolloutNetwork(Modules):
         """
         Compute a window of frames, all at once wherever the graph allows.
 
-        What is loop and what is not says ``window_components`` of ``theory.windows``; results
-        and gradients are those of ``hold`` in a loop, up to rounding.
+        ``theory.windows`` decides what needs a loop; results and gradients are those of ``hold``
+        in a loop, up to rounding.
 
         :param frames: (B, T, *shape), T at least 1.
         :param updates_per_frame: Steps for which every frame is held.
@@ -175,8 +155,8 @@ class RolloutNetwork(Modules):
         """
         if not frames.shape[1]:
             raise ValueError('the window has no frame; give at least one')
-        draws = (draw_frames(frames.shape[1] * updates_per_frame) if self._is_disturbed
-                 else None)
+        draws = (draw_frames(frames.shape[1] * updates_per_frame)
+                 if self.training and self.disturbances else None)
         if segment is None:
             return self._compute_window(frames, state, updates_per_frame, draws)
         outputs = []
@@ -196,28 +176,18 @@ class RolloutNetwork(Modules):
 
     def _compute_window(self, frames: Tensor, state: State, updates_per_frame: int,
                         draws: Sequence[int] | None) -> tuple[Tensor, State]:
-        """Compute a window, given what dropout and noise of its frames are drawn by."""
-        plan = self._plan if draws is None else self._plan_in_training
-        window = Window(self, plan, frames, state, updates_per_frame, draws)
+        window = Window(self, self._ways[draws is not None].plan, frames, state,
+                        updates_per_frame, draws)
         for component in self.components:
             if component.frames is None:
                 window.compute(*component.nodes)
             else:
                 Loop(window, component).run()
-        return window.answers(), window.last_state()
-
-    @property
-    def _is_disturbed(self) -> bool:
-        """Whether there are dropout and noise now."""
-        return self.training and bool(self.disturbances)
+        return window.results()
 
     def stepped(self, frames: Tensor, state: State, updates_per_frame: int = 1
                 ) -> tuple[Tensor, State]:
-        """
-        Run over a window of frames; ``hold`` in a loop, and nothing else.
-
-        :param frames: As for ``forward``; so are the results.
-        """
+        """Run over a window of frames by ``hold`` in a loop; otherwise as ``forward``."""
         outputs = []
         for frame in frames.unbind(dim=1):
             output, state = self.hold(frame, state, updates_per_frame)
@@ -226,10 +196,9 @@ class RolloutNetwork(Modules):
 
     def update(self, names: Iterable[str], now: State, state: State) -> None:
         """
-        Compute nodes in the given order, which R = 0 edges must follow, without dropout and noise.
+        Add nodes to this frame in the given order, which R = 0 edges must follow.
 
-        :param now: This frame; the nodes' values are added.
-        :param state: The previous frame, for edges that stream.
+        There is neither dropout nor noise; edges that stream read the state.
         """
         for name in names:
             self._nodes[name](now.values, state.values)

@@ -16,11 +16,9 @@ from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
 import torch
 from torch import nn, Tensor
 
-NOTHING_KNOWN = (None, None, None)
-
 
 def where(spec: EdgeSpec | NodeSpec) -> str:
-    """Return where an edge or a node stands, and which it is, for messages."""
+    """Return where an edge or a node is written, and which it is, for messages."""
     return spec.place if spec.place.endswith(spec.name) else f'{spec.place} ({spec.name})'
 
 
@@ -42,7 +40,7 @@ def taken_shape(node: NodeSpec, shape: Shape) -> Shape:
 
 
 def describe(edge: EdgeSpec, source: Shape) -> str:
-    """Return the transform as it is told in messages."""
+    """Return the transform as messages show it."""
     options = ', '.join(f'{key} {value}' for key, value in edge.options.items())
     return f'{edge.transform} of {list(source)}{options and f" with {options}"}'
 
@@ -52,7 +50,7 @@ def attempt(maker: Maker, source: Shape, target: Wanted, options: Mapping[str, A
     """Make a module, and see on zeros which shape it gives."""
     module = maker(source, target, **options)
     if not isinstance(module, nn.Module):
-        raise TypeError(f'it gives a {type(module).__name__}, which is no torch.nn.Module')
+        raise TypeError(f'it gives a {type(module).__name__}, which is not a torch.nn.Module')
     with torch.no_grad():
         value = module.eval()(torch.zeros(1, *source))
     if not isinstance(value, Tensor) or value.shape[:1] != (1,):
@@ -77,9 +75,7 @@ def make_transform(edge: EdgeSpec, source: Shape, target: Wanted) -> tuple[nn.Mo
     """
     Make the module of one edge, and see by a trial which shape it gives.
 
-    :param source: Shape of the source, without batch.
-    :param target: Shape that the target takes from its edges; with unknown sizes, which are
-        None, the module is one without weights.
+    :param target: What the target takes; if sizes are None, the module has no weights.
     """
     place = where(edge)
     maker = find_maker(place, edge.transform)
@@ -88,7 +84,7 @@ def make_transform(edge: EdgeSpec, source: Shape, target: Wanted) -> tuple[nn.Mo
     try:
         return run(maker, source, target, edge.options)
     except OptionError as error:
-        raise GraphError(f'{place}: {error.option}: {error}') from None
+        raise GraphError(f'{place}: {error}') from None
     except Undecided as error:
         raise Undecided(f'{place}: {edge.transform} {error}', error.remedy) from None
     except Exception as error:  # code from outside may fail in any way
@@ -99,18 +95,11 @@ def make_transform(edge: EdgeSpec, source: Shape, target: Wanted) -> tuple[nn.Mo
 
 
 class Inference:
-    """
-    One search for the shapes that a graph leaves out.
-
-    :param graph: Some nodes have a shape, among them all inputs.
-    """
+    """One search for the shapes that a graph leaves out; its inputs have one."""
 
     def __init__(self, graph: GraphSpec) -> None:
         self.shapes = {node.name: node.shape for node in graph.nodes if node.shape}
         self._graph = graph
-        self._leaving: dict[str, list[EdgeSpec]] = {}
-        for edge in graph.edges:
-            self._leaving.setdefault(edge.source, []).append(edge)
         #: The edge that decided on a shape, and what the nodes without one lack.
         self._decided_by: dict[str, EdgeSpec] = {}
         self._undecided: dict[str, Undecided] = {}
@@ -119,19 +108,18 @@ class Inference:
         """Follow the edges from nodes with a shape to those without, until nothing is new."""
         new = list(self.shapes)
         for source in new:
-            for edge in self._leaving.get(source, ()):
-                node = self._graph.node(edge.target)
-                if node.name not in self.shapes:
-                    shape = self._shape_by(edge, node)
-                    if shape:
-                        self.shapes[node.name] = shape
-                        self._decided_by[node.name] = edge
-                        new.append(node.name)
+            for edge in self._graph.edges:
+                name = edge.target
+                if (edge.source == source and name not in self.shapes
+                        and (shape := self._shape_by(edge))):
+                    self.shapes[name], self._decided_by[name] = shape, edge
+                    new.append(name)
 
-    def _shape_by(self, edge: EdgeSpec, node: NodeSpec) -> Shape | None:
+    def _shape_by(self, edge: EdgeSpec) -> Shape | None:
         """Return the shape that one edge gives its target, if it gives one by itself."""
+        node = self._graph.node(edge.target)
         factor = per_feature(node)
-        wanted = (factor * node.channels, None, None) if node.channels else NOTHING_KNOWN
+        wanted = (factor * node.channels or None, None, None)
         try:
             _, found = make_transform(edge, self.shapes[edge.source], wanted)
         except Undecided as error:
@@ -153,8 +141,8 @@ class Inference:
     def check_complete(self) -> None:
         """Refuse nodes whose shape nothing says."""
         for node in self._graph.nodes:
-            if node.name not in self.shapes and node.name in self._undecided:
-                error = self._undecided[node.name]
+            error = self._undecided.get(node.name)
+            if error and node.name not in self.shapes:
                 raise GraphError(f'{where(node)}: its shape cannot be inferred: '
                                  f'{error}; write {error.remedy}')
 

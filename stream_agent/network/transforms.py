@@ -58,17 +58,13 @@ def look_up(place: str, kind: str, name: str, table: Mapping[str, Any]) -> Any:
 
 
 def choices(name: str, table: Mapping[str, Any]) -> str:
-    """Return what may stand in the place of a name that is unknown, the nearest first."""
+    """Return what may take the place of an unknown name, the nearest first."""
     near, known = nearest(name, table, 'choices'), f"choices are {', '.join(table)}"
     return known if near.startswith('choices') else f'{near} {known.capitalize()}'
 
 
 def make_normalisation(place: str, name: str, shape: Shape) -> nn.Module:
-    """
-    Return a normalisation over the features of one sample.
-
-    :param place: The node or edge in the graph file, for messages.
-    """
+    """Return a normalisation over the features of one sample, shape (C, ...)."""
     if 'batch' in name:
         raise GraphError(
             f"{place}: the normalisation '{name}' would depend on the other samples of a batch, "
@@ -84,11 +80,7 @@ WRITE_SHAPE = "'shape: [features]' or 'shape: [channels, height, width]'"
 
 
 class Undecided(GraphError):
-    """
-    A transform takes from its target what nothing has said yet.
-
-    :param remedy: What the target node's author can write.
-    """
+    """A transform takes from its target what nothing has said yet; the remedy is what to write."""
 
     def __init__(self, message: str, remedy: str = WRITE_SHAPE) -> None:
         super().__init__(message)
@@ -96,23 +88,16 @@ class Undecided(GraphError):
 
 
 class OptionError(GraphError):
-    """An option of a transform has an impossible value."""
-
-    def __init__(self, option: str, message: str) -> None:
-        super().__init__(message)
-        self.option = option
+    """An option of a transform has an impossible value; the message begins with its name."""
 
 
 class Dense(nn.Module):
-    """
-    Every target feature from every source feature.
-
-    Shapes: (B, *source) to (B, *target).
-    """
+    """Every target feature from every source feature, (B, *source) to (B, *target)."""
 
     def __init__(self, source: Shape, target: Wanted) -> None:
         super().__init__()
-        target = whole(target)
+        if None in target:
+            raise Undecided('gives whatever shape its target has')
         self.linear = nn.Linear(prod(source), prod(target))
         self.target = target
 
@@ -139,18 +124,14 @@ class Keypoints(nn.Module):
         super().__init__()
         _, height, width = maps(source)
         self.sharpness = nn.Parameter(torch.ones(1))
-        self.register_buffer('x', positions(width), persistent=False)
-        self.register_buffer('y', positions(height), persistent=False)
+        for axis, count in (('x', width), ('y', height)):
+            places = torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1)
+            self.register_buffer(axis, places, persistent=False)
 
     def forward(self, value: Tensor) -> Tensor:
         weights = (self.sharpness * value.flatten(2)).softmax(-1).view_as(value)
         return torch.cat([(weights.sum(-2) * self.x).sum(-1),
                           (weights.sum(-1) * self.y).sum(-1)], dim=1)
-
-
-def positions(count: int) -> Tensor:
-    """Return the coordinates of pixels in a row, -1 ... 1; 0 if there is but one."""
-    return torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1)
 
 
 def maps(shape: Shape) -> Shape:
@@ -169,31 +150,20 @@ def wanted_maps(target: Wanted) -> int:
     return target[0]
 
 
-def whole(target: Wanted) -> Shape:
-    """Return the target's shape if it is known completely."""
-    if None in target:
-        raise Undecided('gives whatever shape its target has')
-    return target
-
-
 def check_positive(**options: Any) -> None:
-    """Refuse options that are no positive integers."""
+    """Refuse options that are not positive integers."""
     for name, value in options.items():
         if type(value) is not int or value < 1:
-            raise OptionError(name, f'{value!r} is not a positive integer')
+            raise OptionError(f'{name}: {value!r} is not a positive integer')
 
 
 def convolution(source: Shape, target: Wanted, kernel: int = 3, stride: int = 1,
                 dilation: int = 1, groups: int = 1) -> nn.Module:
-    """
-    Return a convolution, padded so that stride 1 keeps the size.
-
-    :param groups: Parts of the channels that do not see each other.
-    """
+    """Return a convolution, padded so that stride 1 keeps the size."""
     check_positive(kernel=kernel, stride=stride, dilation=dilation, groups=groups)
     channels, wanted = maps(source)[0], wanted_maps(target)
     if channels % groups or wanted % groups:
-        raise OptionError('groups', f'{groups} does not divide the {channels} channels of the '
+        raise OptionError(f'groups: {groups} does not divide the {channels} channels of the '
                           f'source and the {wanted} of the target')
     padding = dilation * (kernel - 1)
     module = nn.Conv2d(channels, wanted, kernel, stride, padding // 2, dilation, groups)
@@ -202,17 +172,12 @@ def convolution(source: Shape, target: Wanted, kernel: int = 3, stride: int = 1,
     return module
 
 
-def pointwise(source: Shape, target: Wanted) -> nn.Module:
-    """Return a convolution that looks at one pixel at a time."""
-    return nn.Conv2d(maps(source)[0], wanted_maps(target), 1)
-
-
 def transposed(source: Shape, target: Wanted, kernel: int = 4, stride: int = 2) -> nn.Module:
     """Return a transposed convolution, whose result is larger by the stride."""
     check_positive(kernel=kernel, stride=stride)
     surplus = max(kernel - stride, 0)
     if stride == 1 and surplus % 2:
-        raise OptionError('kernel', f'{kernel} is even, which with stride 1 would change the '
+        raise OptionError(f'kernel: {kernel} is even, which with stride 1 would change the '
                           'size; take an odd one')
     padding = (surplus + 1) // 2
     return nn.ConvTranspose2d(maps(source)[0], wanted_maps(target), kernel, stride, padding,
@@ -231,7 +196,7 @@ def pooling(source: Shape, target: Wanted, kernel: int = 2, kind: str = 'average
     kinds = {'average': nn.AvgPool2d, 'maximum': nn.MaxPool2d}
     check_window(source, kernel)
     if not isinstance(kind, str) or kind not in kinds:
-        raise OptionError('kind', f"no pooling of the kind '{kind}'; {choices(str(kind), kinds)}")
+        raise OptionError(f"kind: no pooling of the kind '{kind}'; {choices(str(kind), kinds)}")
     return kinds[kind](kernel)
 
 
@@ -246,30 +211,24 @@ def check_window(source: Shape, kernel: int) -> None:
     """Refuse windows that do not fit into the source once."""
     check_positive(kernel=kernel)
     if kernel > min(maps(source)[1:]):
-        raise OptionError('kernel', f'a window of {kernel} x {kernel} does not fit into the '
+        raise OptionError(f'kernel: a window of {kernel} x {kernel} does not fit into the '
                           f'source, {list(source)}')
-
-
-def identity(source: Shape, target: Wanted) -> nn.Module:
-    """Return the source as it is."""
-    return nn.Identity()
 
 
 TRANSFORMS: Mapping[str, Callable[..., nn.Module]] = {
     'dense': Dense,
     'convolution': convolution,
-    'pointwise': pointwise,
+    # One pixel at a time.
+    'pointwise': lambda source, target: nn.Conv2d(maps(source)[0], wanted_maps(target), 1),
     'transposed': transposed,
     'upsampling': upsampling,
     'pooling': pooling,
     'readout': readout,
     'keypoints': Keypoints,
-    'identity': identity,
+    'identity': lambda source, target: nn.Identity(),
 }
 
-
 Maker = Callable[..., nn.Module]
-
 _allowed: dict[str, Maker] = {}
 
 
@@ -283,40 +242,30 @@ def allow_transforms(names: Iterable[str]) -> None:
     :raises GraphError: If there is no such callable.
     """
     for name in names:
-        _allowed[name] = import_maker(name)
+        if not is_dotted(name):
+            raise GraphError(f"allow: '{name}' is not a dotted Python name; write one such as "
+                             'my_package.layers.wavelet')
+        module_name, _, attribute = name.rpartition('.')
+        try:
+            module = import_module(module_name)
+        except Exception as error:  # code from outside may fail in any way
+            raise GraphError(f"allow: importing '{module_name}' failed ({type(error).__name__}: "
+                             f'{error}); it has to be on the Python path') from error
+        maker = getattr(module, attribute, None)
+        if not callable(maker):
+            callables = [key for key, value in vars(module).items() if callable(value)]
+            raise GraphError(f"allow: '{module_name}' has no callable '{attribute}'; "
+                             + nearest(attribute, callables, 'callables in it'))
+        _allowed[name] = maker
 
 
-def import_maker(name: str) -> Maker:
-    """Import the callable of a dotted Python name."""
-    if not is_dotted(name):
-        raise GraphError(f"allow: '{name}' is no dotted Python name; write one such as "
-                         'my_package.layers.wavelet')
-    module_name, _, attribute = name.rpartition('.')
-    try:
-        module = import_module(module_name)
-    except Exception as error:  # code from outside may fail in any way
-        raise GraphError(f"allow: importing '{module_name}' failed ({type(error).__name__}: "
-                         f'{error}); it has to be on the Python path') from error
-    maker = getattr(module, attribute, None)
-    if not callable(maker):
-        callables = [key for key, value in vars(module).items() if callable(value)]
-        raise GraphError(f"allow: '{module_name}' has no callable '{attribute}'; "
-                         + nearest(attribute, callables, 'callables in it'))
-    return maker
-
-
-def is_dotted(name: Any) -> bool:
+def is_dotted(name: str) -> bool:
     """Return whether a transform's name is that of code from outside."""
-    return (isinstance(name, str) and '.' in name
-            and all(part.isidentifier() for part in name.split('.')))
+    return '.' in name and all(part.isidentifier() for part in name.split('.'))
 
 
 def find_maker(place: str, name: str) -> Maker:
-    """
-    Return what makes the transform of that name.
-
-    :param place: The edge in the graph file, for messages.
-    """
+    """Return what makes the transform of that name."""
     if is_dotted(name):
         if name in _allowed:
             return _allowed[name]
@@ -327,12 +276,11 @@ def find_maker(place: str, name: str) -> Maker:
 
 def check_options(place: str, name: str, maker: Maker, options: Mapping[str, Any]) -> None:
     """Refuse options that the transform does not take, and say which it does."""
-    parameters = list(inspect.signature(maker).parameters.values())[2:]
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [parameter.name for parameter in parameters]
+    parameters = inspect.signature(maker).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    _, _, *known = parameters
     for option in options:
-        if option not in known:
+        if option not in known and not takes_any:
             hint = nearest(option, [*known, *EDGE_KEYS], 'keys of an edge')
             raise GraphError(f"{place}: {name} has no option '{option}'; {hint} "
                              f"(its options: {', '.join(known) or 'none'})")

@@ -1,19 +1,20 @@
 """The program of a network over a window of frames, with time as an axis."""
 
+from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from stream_agent.network.modules import Modules
 from stream_agent.network.program import (
     DRAW, NodeProgram, Operand, Operation, sources_of, State, Term)
-from stream_agent.network.window_gradients import constant_weights, ConstantWeights, ShiftedReLU
+from stream_agent.network.window_gradients import (
+    constant_weights, ConstantWeights, ShiftedReLU, WeightsLater)
 from stream_agent.theory.windows import Component
 import torch
 from torch import nn, Tensor
 
-# Frames of a window: 1 is its first; 0 is what was there before it. Each is one update.
-Frames = np.ndarray
+# Frames of a window, ascending: 1 is its first; 0 is what was there before it. Each is one update.
+Frames = Sequence[int]
 # The different values of an operand in some frames, (N, B, ...), and which each frame has; None
 # where they are in order.
 Reading = tuple[Any, Tensor | None]
@@ -26,59 +27,41 @@ class NodeFrames:
     :param initial: Before the window, (B, *shape).
     :param values: The N values that it takes, (N, B, *shape).
     :param rows: By frame from 0 on, which value it has: 0 for the initial one, n for the nth.
+    :param known: What some rows look like one after another.
     """
 
-    def __init__(self, initial: Tensor, values: Tensor, rows: np.ndarray) -> None:
-        self._initial = initial
-        self._values = values
-        self._rows = rows
-        self._known: dict[bytes, Reading] = {}
+    def __init__(self, initial: Tensor, values: Tensor, rows: Sequence[int],
+                 known: Mapping[tuple[int, ...], Reading] | None = None) -> None:
+        self._initial, self._values, self._rows = initial, values, rows
+        self._known = dict(known or {})
 
     def read(self, frames: Frames) -> Reading:
-        """
-        Return the different values in some frames, and which of them each frame has.
-
-        :param frames: Ascending.
-        """
-        rows = self._rows[frames]
-        key = rows.tobytes()
-        if key not in self._known:
+        """Return the different values in some frames, and which of them each frame has."""
+        rows = tuple([self._rows[i] for i in frames])
+        if rows not in self._known:
             # Who reads the same frames reads the same tensor: one copy, one sum of gradients.
-            different, inverse = np.unique(rows, return_inverse=True)
-            index = None if len(different) == len(rows) else self._index(inverse)
-            self._known[key] = self._take(different), index
-        return self._known[key]
-
-    def keep(self, rows: np.ndarray, values: Tensor) -> None:
-        """Note what some rows, which ascend, look like one after another."""
-        self._known[rows.tobytes()] = values, None
-
-    def every(self, frames: Frames) -> Tensor:
-        """Return the value in each of some frames, (N, B, *shape)."""
-        return spread(*self.read(frames))
+            different = list(dict.fromkeys(rows))
+            index = None if len(different) == len(rows) else torch.tensor(
+                [bisect(different, row) - 1 for row in rows], device=self._values.device)
+            self._known[rows] = self._take(different), index
+        return self._known[rows]
 
     def last(self) -> Tensor:
         """Return the value after the window, (B, *shape), in memory of its own."""
-        row = int(self._rows[-1])
+        row = self._rows[-1]
         return (self._values[row - 1] if row else self._initial).clone()
 
-    def _take(self, rows: np.ndarray) -> Tensor:
+    def _take(self, rows: Sequence[int]) -> Tensor:
         """Return values by their rows, which ascend."""
-        if rows[0] == 0:
-            return torch.cat([self._initial.unsqueeze(0), self._later(rows[1:])])
-        return self._later(rows)
-
-    def _later(self, rows: np.ndarray) -> Tensor:
-        """Return values that are not the initial one."""
+        if rows and rows[0] == 0:
+            return torch.cat([self._initial.unsqueeze(0), self._take(rows[1:])])
         if len(rows) == len(self._values):
             return self._values
-        if len(rows) == 0 or rows[-1] - rows[0] + 1 == len(rows):
-            first = int(rows[0]) - 1 if len(rows) else 0
+        if not rows or rows[-1] - rows[0] + 1 == len(rows):
+            first = rows[0] - 1 if rows else 0
             return self._values[first:first + len(rows)]
-        return self._values.index_select(0, self._index(rows - 1))
-
-    def _index(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(rows.astype(np.int64)).to(self._values.device)
+        index = torch.tensor([row - 1 for row in rows], device=self._values.device)
+        return self._values.index_select(0, index)
 
 
 def spread(values: Tensor, index: Tensor | None) -> Tensor:
@@ -86,33 +69,26 @@ def spread(values: Tensor, index: Tensor | None) -> Tensor:
     return values if index is None else values.index_select(0, index)
 
 
-class WindowPlan(NamedTuple):
+class WindowPlan:
     """
     What all windows of a network have in common.
 
     :param programs: What every node is computed by.
-    :param operations: The same as lists.
-    :param read_later: Nodes that edges read a frame later.
     """
 
-    programs: Mapping[str, NodeProgram]
-    operations: Mapping[str, list[Operation]]
-    read_later: frozenset[str]
-
-
-def window_plan(programs: Mapping[str, NodeProgram]) -> WindowPlan:
-    """Return what windows need to know of the programs of a network's nodes."""
-    return WindowPlan(
-        programs, {name: program.operations() for name, program in programs.items()},
-        frozenset(operand.name for program in programs.values()
-                  for term in program.terms for operand in sources_of(term) if operand.before))
+    def __init__(self, programs: Mapping[str, NodeProgram]) -> None:
+        self.programs = programs
+        self.operations = {name: program.operations() for name, program in programs.items()}
+        #: Nodes that edges read a frame later.
+        self.read_later = {operand.name for program in programs.values()
+                           for term in program.terms for operand in sources_of(term)
+                           if operand.before}
 
 
 class Window:
     """
     The nodes of a network over T images, each of which is held for k updates.
 
-    :param plan: Of the network.
     :param images: (B, T, *shape).
     :param state: Before the window.
     :param updates_per_frame: k.
@@ -124,67 +100,51 @@ class Window:
         self.network, self.plan = network, plan
         self.initial = state.values
         self.count = images.shape[1] * updates_per_frame
-        self._start = state.frame
-        self._draws = draws
+        self._start, self._draws = state.frame, draws
         self._updates_per_frame = updates_per_frame
-        self.frames = np.arange(1, self.count + 1)
-        self.tracks = {network.input: self._track_of(images.transpose(0, 1))}
+        self.frames = range(1, self.count + 1)
+        name, rows = network.input, range(self.count + 1)
+        initial, on_input = self.initial[name], plan.operations[name]
+        self.tracks = {name: NodeFrames(initial, images.transpose(0, 1), [
+            (i - 1) // updates_per_frame + 1 for i in rows])}
+        if on_input:  # every update of an image is disturbed for itself
+            values = spread(*self.tracks[name].read(self.frames)).contiguous()
+            self.tracks[name] = NodeFrames(initial, values, rows)
+            self.tracks[name] = NodeFrames(initial, self.walk(on_input, self.frames), rows)
 
-    def _track_of(self, images: Tensor) -> NodeFrames:
-        """Return the input node's values; every update of an image is disturbed for itself."""
-        name = self.network.input
-        rows = (self.frames - 1) // self._updates_per_frame + 1
-        on_input = self.plan.operations[name]
-        if on_input:
-            images = spread(images, torch.from_numpy(rows - 1).to(images.device))
-            self.tracks = {name: NodeFrames(
-                self.initial[name], images, np.arange(self.count + 1))}
-            images, rows = self.walk(on_input, self.frames), self.frames
-        return NodeFrames(self.initial[name], images, np.concatenate([[0], rows]))
-
-    def answers(self) -> Tensor:
-        """Return the output node after every image, (B, T, *shape)."""
+    def results(self) -> tuple[Tensor, State]:
+        """Return the output node after every image, (B, T, *shape), and the last state."""
         frames = self.frames[self._updates_per_frame - 1::self._updates_per_frame]
-        return self.tracks[self.network.graph.output].every(frames).transpose(0, 1)
-
-    def last_state(self) -> State:
-        """Return the state after the window."""
-        return State({name: self.tracks[name].last() for name in self.initial},
-                     self._start + self.count)
+        outputs = spread(*self.tracks[self.network.graph.output].read(frames))
+        return outputs.transpose(0, 1), State(
+            {name: self.tracks[name].last() for name in self.initial}, self._start + self.count)
 
     def computed(self, name: str, frames: Frames) -> Frames:
         """Return those of some frames in which a node is computed, rather than held."""
         node = self.network.graph.node(name)
-        return frames[(frames + self._start - node.offset) % node.period == 0]
+        return frames if node.period == 1 else [
+            i for i in frames if node.updates_at(i + self._start)]
 
     def compute(self, name: str) -> None:
         """Compute a node, whose sources are known, in all frames at once."""
-        frames = self.computed(name, self.frames)
-        initial = self.initial[name]
-        if not len(frames):
-            none, rows = initial.new_empty(0, *initial.shape), np.zeros(self.count + 1, int)
-            self.tracks[name] = NodeFrames(initial, none, rows)
-            return
+        frames, initial = self.computed(name, self.frames), self.initial[name]
         operations = self.plan.operations[name]
         if len(frames) == self.count and name in self.plan.read_later:
-            self.tracks[name] = self._both(name, operations)
+            self.tracks[name] = self._both(initial, operations)
             return
-        rows = np.searchsorted(frames, np.arange(self.count + 1), side='right')
-        self.tracks[name] = NodeFrames(initial, self.walk(operations, frames), rows)
+        values = self.walk(operations, frames) if frames else initial.new_empty(0, *initial.shape)
+        rows = [bisect(frames, i) for i in range(self.count + 1)]
+        self.tracks[name] = NodeFrames(initial, values, rows)
 
-    def _both(self, name: str, operations: Sequence[Operation]) -> NodeFrames:
+    def _both(self, initial: Tensor, operations: Sequence[Operation]) -> NodeFrames:
         """Return the values of a node that is computed in every frame, and read in the next."""
         last = operations[-1]
         rectified = (last.kind == 'activate' and isinstance(last.module, nn.ReLU)
                      and all(operation.kind != 'cell' for operation in operations))
         values = self.walk(operations[:-1] if rectified else operations, self.frames)
-        initial = self.initial[name]
         now, before = ShiftedReLU.apply(values, initial, rectified)
-        rows = np.arange(self.count + 1)
-        track = NodeFrames(initial, now, rows)
-        track.keep(rows[1:], now)
-        track.keep(rows[:-1], before)
-        return track
+        rows = tuple(range(self.count + 1))
+        return NodeFrames(initial, now, rows, {rows[1:]: (now, None), rows[:-1]: (before, None)})
 
     def walk(self, operations: Sequence[Operation], frames: Frames, total: Tensor | None = None,
              read: Callable[[Operation, Operand, Frames], Reading] | None = None) -> Tensor:
@@ -201,7 +161,7 @@ class Window:
         for operation in operations:
             operands, index = [], None
             for operand in operation.operands:
-                if operand.is_temporary:
+                if operand.name in values:
                     operands.append(values.pop(operand.name))
                     continue
                 value, index = read(operation, operand, frames)
@@ -217,9 +177,9 @@ class Window:
         """Return what an operation reads of a node in some frames of its own."""
         if operand.name == DRAW:
             return [self._draws[i - 1] for i in frames], None
-        if operation.kind == 'cell':  # which goes on from before the window by itself
+        if operation.kind == 'cell':  # which continues from before the window by itself
             return self.initial[operand.name], None
-        return self.tracks[operand.name].read(frames - operand.before)
+        return self.tracks[operand.name].read([i - operand.before for i in frames])
 
 
 def over_frames(module: Callable[..., Tensor], *values: Tensor) -> Tensor:
@@ -227,16 +187,11 @@ def over_frames(module: Callable[..., Tensor], *values: Tensor) -> Tensor:
     samples = [value.flatten(0, 1) for value in values]
     for part in module if isinstance(module, nn.Sequential) else (module,):
         samples = [apply(part, *samples)]
-    return samples[0].unflatten(0, values[0].shape[:2])
+    return samples[0].view(*values[0].shape[:2], *samples[0].shape[1:])
 
 
 def continue_cell(cell: nn.Module, totals: Tensor, previous: Tensor) -> Tensor:
-    """
-    Apply a cell in frames one after another.
-
-    :param totals: (N, B, ...).
-    :param previous: Its value before them, (B, *shape).
-    """
+    """Apply a cell in frames one after another, (N, B, ...), given its value before them."""
     if len(totals) > 1:
         return cell.over_time(totals, previous)
     return cell(totals[0], previous).unsqueeze(0)
@@ -256,10 +211,10 @@ OVER_TIME: dict[str, Callable[..., Tensor]] = {
 
 def apply(module: Callable[..., Tensor], *samples: Tensor) -> Tensor:
     """
-    Apply a module to samples with the channels last in memory, where that is faster.
+    Apply a module to samples, with the channels of convolutions last in memory: that is faster.
 
-    Convolutions and their gradients are, and what follows them keeps the order. It is lost where
-    a gradient of the other order is added, so those of averages are put in order.
+    What follows them keeps the order, but for gradients to which one of the other order is added,
+    so those of averages are put in order.
     """
     if isinstance(module, nn.Conv2d):
         return module(samples[0].contiguous(memory_format=torch.channels_last))
@@ -281,8 +236,7 @@ class Loop:
     """
 
     def __init__(self, window: Window, component: Component) -> None:
-        self._window = window
-        self._component = component
+        self._window, self._component = window, component
         #: By node, its value in every frame that is known so far, (B, *shape).
         self._values = {name: [window.initial[name]] for name in component.nodes}
         self._inner: dict[str, list[Operation]] = {}
@@ -291,41 +245,35 @@ class Loop:
         for name in component.nodes:
             self._divide(window.plan.programs[name])
 
-    def _is_inner(self, term: Term) -> bool:
-        """Return whether a term reads a node of the component."""
-        return any(operand.name in self._component.nodes for operand in sources_of(term))
-
     def _divide(self, program: NodeProgram) -> None:
         """Sum the terms from outside of the component for all frames at once."""
         frames = self._window.computed(program.node, self._window.frames)
-        outer = [term for term in program.terms if not self._is_inner(term)]
-        inner = [term for term in program.terms if self._is_inner(term)]
+        outer, inner = [], []
+        for term in program.terms:
+            inside = any(operand.name in self._values for operand in sources_of(term))
+            (inner if inside else outer).append(term)
         totals: Iterable[Tensor] = ()
-        if outer and len(frames):
+        if outer and frames:
             total = self._window.walk(program._replace(
                 terms=tuple(outer), ending=(), finishes=False).operations(), frames)
             if torch.is_grad_enabled():
                 total, inner = self._with_constants(total, inner, frames)
             totals = total.unbind()
-        self._outer[program.node] = dict(zip(frames.tolist(), totals))
+        self._outer[program.node] = dict(zip(frames, totals))
         self._inner[program.node] = program._replace(
             terms=tuple(inner), begun=bool(outer)).operations()
 
     def _with_constants(self, total: Tensor, terms: list[Term], frames: Frames
                         ) -> tuple[Tensor, list[Term]]:
-        """
-        Let the gradients of weights come through sums that are there for all frames.
-
-        :returns: The sums and the terms, in which those weights are constant.
-        """
+        """Let the gradients of weights come through sums of all frames, and not through terms."""
         changed = []
         for term in terms:
             # Between the transform and the sum there may be nothing else.
             constant = constant_weights(term[0].module) if len(term) == 1 else None
             if constant:
-                total = constant.added_to(total)
-                (operand,) = term[0].operands
-                self._constant.append((operand, frames - operand.before, constant))
+                total = total + WeightsLater.apply(
+                    constant.layer.weight, constant.layer.bias, constant, total.detach())
+                self._constant.append((term[0].operands[0], frames, constant))
                 term = (term[0]._replace(module=constant),)
             changed.append(term)
         return total, changed
@@ -333,33 +281,28 @@ class Loop:
     def run(self) -> None:
         """Compute all frames."""
         nodes, block, lead = self._component.nodes, self._component.frames, self._component.lead
-        for start in range(1 - max(lead) // block * block - block, self._window.count + 1, block):
+        count = self._window.count
+        for start in range(1 - max(lead) // block * block - block, count + 1, block):
             for name, ahead in zip(nodes, lead):
-                first = max(1, start + ahead)
-                last = min(self._window.count, start + ahead + block - 1)
-                if first <= last:
-                    self._compute(name, np.arange(first, last + 1))
-        self._note_read()
-        rows = np.arange(self._window.count + 1)
-        for name, values in self._values.items():
-            self._window.tracks[name] = NodeFrames(values[0], torch.stack(values[1:]), rows)
-
-    def _note_read(self) -> None:
-        """Keep, for the gradients of weights, what they have been applied to."""
+                first = start + ahead
+                self._compute(name, range(max(1, first), min(count + 1, first + block)))
+        # For the gradients of weights: what they have been applied to.
         for operand, frames, constant in self._constant:
-            constant.read += [self._values[operand.name][i].detach() for i in frames.tolist()]
+            values = self._values[operand.name]
+            constant.read += [values[i - operand.before].detach() for i in frames]
+        for name, (initial, *values) in self._values.items():
+            self._window.tracks[name] = NodeFrames(initial, torch.stack(values), range(count + 1))
 
     def _compute(self, name: str, frames: Frames) -> None:
-        """Compute a node in the frames of a block; held where it is not computed."""
-        window, known = self._window, self._values[name]
-        computed = window.computed(name, frames)
-        new = {}
-        if len(computed):
+        """Compute a node in the frames of a block, or hold it."""
+        known, new = self._values[name], {}
+        computed = self._window.computed(name, frames)
+        if computed:
             outer = self._outer[name]
-            total = stacked([outer[i] for i in computed.tolist()]) if outer else None
-            values = window.walk(self._inner[name], computed, total, self._read)
-            new = dict(zip(computed.tolist(), values.unbind()))
-        for frame in frames.tolist():
+            total = stacked([outer[i] for i in computed]) if outer else None
+            values = self._window.walk(self._inner[name], computed, total, self._read)
+            new = dict(zip(computed, values.unbind()))
+        for frame in frames:
             known.append(new.get(frame, known[-1]))
 
     def _read(self, operation: Operation, operand: Operand, frames: Frames) -> Reading:
@@ -369,7 +312,7 @@ class Loop:
             return self._window.read(operation, operand, frames)
         if operation.kind == 'cell':
             return known[-1], None
-        return stacked([known[i] for i in (frames - operand.before).tolist()]), None
+        return stacked([known[i - operand.before] for i in frames]), None
 
 
 def stacked(values: list[Tensor]) -> Tensor:

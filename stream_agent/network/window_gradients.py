@@ -75,14 +75,10 @@ def dense(values: Tensor) -> Tensor:
 
 
 class ConstantWeights:
-    """
-    A transform whose weights have no gradient here: it comes once, from all frames together.
+    """A transform whose weights have no gradient here: it comes once, from all frames together."""
 
-    :param layer: The convolution or the linear map in it.
-    """
-
-    def __init__(self, module: nn.Module, layer: nn.Conv2d | nn.Linear) -> None:
-        self.layer = layer
+    def __init__(self, module: nn.Conv2d | Dense) -> None:
+        self.layer = layer = module.linear if isinstance(module, Dense) else module
         self._module = module
         self._weights = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
         #: What it has read in the frames, (B, ...) each; for the gradient of the weights.
@@ -95,10 +91,6 @@ class ConstantWeights:
             return nn.functional.conv2d(values, *self._weights, layer.stride, layer.padding,
                                         layer.dilation, layer.groups)
         return self._module.shaped(nn.functional.linear(values.flatten(1), *self._weights))
-
-    def added_to(self, total: Tensor) -> Tensor:
-        """Return sums of all frames, (N, B, ...), through which the weights get a gradient."""
-        return total + WeightsLater.apply(self.layer.weight, self.layer.bias, self, total.detach())
 
 
 class WeightsLater(torch.autograd.Function):
@@ -129,8 +121,5 @@ class WeightsLater(torch.autograd.Function):
 
 def constant_weights(module: nn.Module) -> ConstantWeights | None:
     """Return a transform with constant weights; None if it is more than one weighted layer."""
-    if type(module) is Dense:
-        return ConstantWeights(module, module.linear)
-    if type(module) is nn.Conv2d and module.padding_mode == 'zeros':
-        return ConstantWeights(module, module)
-    return None
+    is_plain = type(module) is nn.Conv2d and module.padding_mode == 'zeros'
+    return ConstantWeights(module) if is_plain or type(module) is Dense else None

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from stream_agent import share
 from stream_agent.cli import run
 from stream_agent.cli.process_group import ProcessGroup
 from stream_agent.cli.run import node_commands, parser, Report
@@ -297,16 +298,17 @@ def test_a_killed_main_job_leaves_no_orphan(main_job):
     wait_for(lambda: not any(is_running(pid) for pid in started.values()))
 
 
-def test_a_policy_is_a_file_or_the_name_of_a_shipped_one(tmp_path):
+def test_a_policy_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(share, 'share_folder', lambda: tmp_path)
     shipped = tmp_path / 'config' / 'policies' / 'lane.safetensors'
     shipped.parent.mkdir(parents=True)
     shipped.touch()
     own = tmp_path / 'own.safetensors'
     own.touch()
-    assert policy_file(Path('lane'), tmp_path) == shipped
-    assert policy_file(own, tmp_path) == own
+    assert policy_file(Path('lane')) == shipped
+    assert policy_file(own) == own
     with pytest.raises(InstallationError) as caught:
-        policy_file(Path('lain'), tmp_path)
+        policy_file(Path('lain'))
     assert str(caught.value) == "policy 'lain': no such file; shipped policies are lane"
 
 

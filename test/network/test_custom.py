@@ -129,9 +129,9 @@ def test_a_checkpoint_imports_nothing(package, tmp_path):
 
 
 @pytest.mark.parametrize('name, sentence', [
-    ('wavelet', "allow: 'wavelet' is no dotted Python name; write one such as "
+    ('wavelet', "allow: 'wavelet' is not a dotted Python name; write one such as "
                 'my_package.layers.wavelet'),
-    ('out side.Halves', "allow: 'out side.Halves' is no dotted Python name; write one such as "
+    ('out side.Halves', "allow: 'out side.Halves' is not a dotted Python name; write one such as "
                         'my_package.layers.wavelet'),
     ('nowhere.Halves', "allow: importing 'nowhere' failed (ModuleNotFoundError: No module named "
                        "'nowhere'); it has to be on the Python path"),
@@ -159,7 +159,7 @@ def test_names_that_cannot_be_allowed(package, name, sentence):
      "and 'int'); write 'shape: [features]' or 'shape: [channels, height, width]'"),
     ('outside.no_module', [4], {},
      'edges[0] (image->edges): outside.no_module of [1, 6, 8]: it gives a '
-     'builtin_function_or_method, which is no torch.nn.Module'),
+     'builtin_function_or_method, which is not a torch.nn.Module'),
     ('outside.no_batch', [48], {},
      'edges[0] (image->edges): outside.no_batch of [1, 6, 8]: its module does not give a tensor '
      'with the batch as its first axis')])

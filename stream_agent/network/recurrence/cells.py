@@ -14,6 +14,7 @@ from stream_agent.network.recurrence.scan import linear_recurrence
 import torch
 from torch import nn, Tensor
 
+Shape = tuple[int, ...]
 aten = torch.ops.aten
 
 
@@ -27,14 +28,13 @@ class GilrGates(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, total: Tensor) -> tuple[Tensor, Tensor]:
-        """
-        Return a and b, (N, C, ...).
-
-        :param total: (N, 2 C, ...): g, and after it i.
-        """
+        """Return a and b, (N, C, ...), of the total, (N, 2 C, ...): g, and after it i."""
         gate, impulse = total.chunk(2, dim=1)
         # Not 1 - a: what is let in is tiny where much is kept, and has to be exact.
-        let_in, impulse = torch.neg(gate).sigmoid_(), quick_tanh(impulse)
+        let_in = torch.neg(gate).sigmoid_()
+        # On CPUs, torch's tanh takes six times as long as its sigmoid.
+        impulse = (torch.tanh(impulse) if impulse.is_cuda
+                   else (2 * impulse).sigmoid_().mul_(2).sub_(1))
         ctx.save_for_backward(let_in, impulse)
         return 1 - let_in, let_in * impulse
 
@@ -50,18 +50,6 @@ class GilrGates(torch.autograd.Function):
         torch.mul(of_b, let_in, out=rest)
         aten.tanh_backward.grad_input(rest, impulse, grad_input=rest)
         return gradient
-
-
-def quick_tanh(x: Tensor) -> Tensor:
-    """
-    Return tanh(x), up to the rounding of 1.
-
-    On CPUs, torch's sigmoid takes a sixth of the time of its tanh.
-    """
-    return torch.tanh(x) if x.is_cuda else (2 * x).sigmoid_().mul_(2).sub_(1)
-
-
-Shape = tuple[int, ...]
 
 
 class Cell(nn.Module, ABC):
@@ -84,11 +72,10 @@ class Cell(nn.Module, ABC):
     @abstractmethod
     def forward(self, total: Tensor, previous: Tensor) -> Tensor:
         """
-        Advance by one frame.
+        Advance by one frame, given the value at the frame before.
 
         :param total: Sum of the incoming edges, (B, inputs_per_feature C, ...).
-        :param previous: The value at the previous frame, (B, (1 + carried) C, ...).
-        :returns: The value at this frame.
+        :param previous: (B, (1 + carried) C, ...), as the result.
         """
 
     @abstractmethod
@@ -168,25 +155,21 @@ class GatedCell(Cell):
     carried = 1
 
     @abstractmethod
-    def gate_and_input(self, total: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pre-activation of f, and z."""
+    def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f and (1 - f) z."""
 
     @abstractmethod
     def output(self, total: Tensor, state: Tensor) -> Tensor:
         """Return what others read, given c'."""
 
-    def _coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
-        gate, value = self.gate_and_input(total)
-        return torch.sigmoid(gate), torch.sigmoid(-gate) * value
-
     def forward(self, total: Tensor, previous: Tensor) -> Tensor:
-        a, b = self._coefficients(total)
+        a, b = self.coefficients(total)
         state = a * previous.chunk(2, dim=1)[1] + b
         return torch.cat([self.output(total, state), state], dim=1)
 
     def over_time(self, totals: Tensor, initial: Tensor, time: int = 0) -> Tensor:
         total = totals.flatten(0, 1)
-        states = scan(*self._coefficients(total), initial.chunk(2, dim=1)[1], totals, time)
+        states = scan(*self.coefficients(total), initial.chunk(2, dim=1)[1], totals, time)
         outputs = self.output(total, states.flatten(0, 1)).view_as(states)
         return torch.cat([outputs, states], dim=2)
 
@@ -200,9 +183,9 @@ class SruCell(GatedCell):
 
     inputs_per_feature = 4
 
-    def gate_and_input(self, total: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
         value, gate, _, _ = total.chunk(4, dim=1)
-        return gate, value
+        return torch.sigmoid(gate), torch.sigmoid(-gate) * value
 
     def output(self, total: Tensor, state: Tensor) -> Tensor:
         _, _, reset, highway = total.chunk(4, dim=1)
@@ -219,9 +202,9 @@ class QrnnCell(GatedCell):
 
     inputs_per_feature = 3
 
-    def gate_and_input(self, total: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, total: Tensor) -> tuple[Tensor, Tensor]:
         value, gate, _ = total.chunk(3, dim=1)
-        return gate, torch.tanh(value)
+        return torch.sigmoid(gate), torch.sigmoid(-gate) * torch.tanh(value)
 
     def output(self, total: Tensor, state: Tensor) -> Tensor:
         return torch.sigmoid(total.chunk(3, dim=1)[2]) * state

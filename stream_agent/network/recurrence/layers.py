@@ -1,11 +1,10 @@
 """
-Recurrent layers on (B, T, features): all frames at once in training, one by one at work.
+Recurrent layers on (B, T, features): all frames at once in training, one by one in use.
 
-What a layer remembers goes in and comes out, as with a network. Parameters of the same layer do
-for both ways, whose results are equal up to rounding.
+What a layer remembers goes in and comes out, as with a network. Both ways have the same
+parameters, and results that are equal up to rounding.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from stream_agent.network.recurrence import cells
@@ -20,14 +19,15 @@ class Layer(nn.Module):
 
     :param inputs: n_x.
     :param features: C, what the layer gives.
-    :param cell: Of C features.
-    :param maps: Multiples of C that the weights give; those of the cell if left out.
+    :param maps: Multiples of C that the weights give; as the cell takes if left out.
     """
 
-    def __init__(self, inputs: int, features: int, cell: Cell, maps: int | None = None) -> None:
+    kind: type[Cell]
+
+    def __init__(self, inputs: int, features: int, maps: int | None = None) -> None:
         super().__init__()
-        self.inputs, self.features, self.cell = inputs, features, cell
-        self.weights = nn.Linear(inputs, (maps or cell.inputs_per_feature) * features)
+        self.inputs, self.features, self.cell = inputs, features, self.kind((features,))
+        self.weights = nn.Linear(inputs, (maps or self.cell.inputs_per_feature) * features)
 
     def initial_state(self, batch_size: int = 1) -> Any:
         """Return what the layer remembers before the first frame: zeros."""
@@ -60,30 +60,26 @@ class Layer(nn.Module):
         :param x: (B, n_x).
         :returns: (B, C), and what the layer remembers.
         """
-        state = self.initial_state(len(x)) if state is None else state
-        state = self.cell(self._totals(x), state)
+        state = self.cell(self._totals(x), self.initial_state(len(x)) if state is None else state)
         return self.output_of(state), state
 
 
 class Gilr(Layer):
     """Gated impulse linear recurrence, see the cell."""
 
-    def __init__(self, inputs: int, features: int) -> None:
-        super().__init__(inputs, features, cells.GilrCell())
+    kind = cells.GilrCell
 
 
 class MinGru(Layer):
     """Minimal gated recurrent unit, see the cell."""
 
-    def __init__(self, inputs: int, features: int) -> None:
-        super().__init__(inputs, features, cells.MinGruCell())
+    kind = cells.MinGruCell
 
 
 class GilrLstm(Layer):
     """LSTM on a linear surrogate, see the cell: 2 C (n_x + 1) parameters more than an LSTM."""
 
-    def __init__(self, inputs: int, features: int) -> None:
-        super().__init__(inputs, features, cells.GilrLstmCell((features,)))
+    kind = cells.GilrLstmCell
 
 
 class Sru(Layer):
@@ -93,8 +89,10 @@ class Sru(Layer):
     The highway is the input itself where it has C features, and a dense map of it elsewhere.
     """
 
+    kind = cells.SruCell
+
     def __init__(self, inputs: int, features: int) -> None:
-        super().__init__(inputs, features, cells.SruCell(), 3 if inputs == features else 4)
+        super().__init__(inputs, features, 3 if inputs == features else 4)
 
     def _totals(self, x: Tensor) -> Tensor:
         totals = self.weights(x)
@@ -110,8 +108,10 @@ class Qrnn(Layer):
     :param reach: k, the inputs that a frame is made of, its own included.
     """
 
+    kind = cells.QrnnCell
+
     def __init__(self, inputs: int, features: int, reach: int) -> None:
-        super().__init__(inputs, features, cells.QrnnCell())
+        super().__init__(inputs, features)
         if reach < 1:
             raise ValueError(f'reach: {reach} inputs; the own one is the first, so 1 is the least')
         self.reach = reach
@@ -127,15 +127,13 @@ class Qrnn(Layer):
     def _totals(self, x: Tensor) -> Tensor:
         return self.weights(x.transpose(1, 2)).transpose(1, 2)
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
-                ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         value, earlier = self.initial_state(len(x)) if state is None else state
         known = torch.cat([earlier, x], dim=1)
         output, value = super().forward(known, value)
         return output, (value, known[:, x.shape[1]:])
 
-    def step(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
-             ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         output, state = self.forward(x.unsqueeze(1), state)
         return output.squeeze(1), state
 
@@ -144,7 +142,7 @@ class LinearSurrogate(nn.Module):
     """
     The frame of all linear surrogate networks (PLR18, section 3.1): s_t = f(s~_{t-1}, x_t).
 
-    :param surrogate: A layer that gives s~ of x; all of its frames can be had at once.
+    :param surrogate: A layer that gives s~ of x, for all frames at once.
     :param f: Takes s~ of the frame before, (B, T, C), and x, (B, T, n_x), or both without T;
         gives s of every frame on its own.
     """
@@ -176,16 +174,15 @@ class Stack(nn.ModuleList):
         """Return what the layers remember before the first frame."""
         return [layer.initial_state(batch_size) for layer in self]
 
-    def forward(self, x: Tensor, state: Sequence[Any] | None = None) -> tuple[Tensor, list[Any]]:
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, list[Any]]:
         """Compute all frames at once, as ``Layer.forward``."""
         return self._through('forward', x, state)
 
-    def step(self, x: Tensor, state: Sequence[Any] | None = None) -> tuple[Tensor, list[Any]]:
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, list[Any]]:
         """Advance by one frame, as ``Layer.step``."""
         return self._through('step', x, state)
 
-    def _through(self, way: str, x: Tensor, state: Sequence[Any] | None
-                 ) -> tuple[Tensor, list[Any]]:
+    def _through(self, way: str, x: Tensor, state: Any) -> tuple[Tensor, list[Any]]:
         after = []
         for layer, before in zip(self, state or [None] * len(self)):
             x, remembered = getattr(layer, way)(x, before)

@@ -32,17 +32,24 @@ def linear_recurrence(a: Tensor, b: Tensor, initial: Tensor | None = None, dim: 
     :returns: h_1 ... h_T, the shape and type of a, contiguous.
     :raises ValueError: If shapes or types do not fit together.
     """
-    check(a, b, initial, dim)
+    check(a, b, dim)
     dim %= a.ndim
+    wanted = [*a.shape[:dim], *a.shape[dim + 1:]]
     if initial is None:
-        initial = a.new_zeros((*a.shape[:dim], *a.shape[dim + 1:]))
+        initial = a.new_zeros(wanted)
+    if list(initial.shape) != wanted:
+        raise ValueError(f'initial: the shape is {list(initial.shape)}, but that of a without '
+                         f'the axis of time, {dim}, is {wanted}')
+    if initial.device != a.device:
+        raise ValueError(f'initial: the device is {initial.device}, but of a it is {a.device}; '
+                         'make them equal')
     return Scan.apply(a, b, initial, dim)
 
 
-def check(a: Tensor, b: Tensor, initial: Tensor | None, dim: int) -> None:
-    """Refuse what cannot be scanned."""
+def check(a: Tensor, b: Tensor, dim: int) -> None:
+    """Refuse factors and terms that cannot be scanned."""
     if not -a.ndim <= dim < a.ndim:
-        raise ValueError(f'dim: {dim} is no axis of a, {list(a.shape)}')
+        raise ValueError(f'dim: {dim} is not an axis of a, {list(a.shape)}')
     if a.dtype not in TYPES:
         raise ValueError(f'a: the type {a.dtype} cannot be scanned; '
                          f'types are {", ".join(map(str, TYPES))}')
@@ -50,16 +57,6 @@ def check(a: Tensor, b: Tensor, initial: Tensor | None, dim: int) -> None:
                              ('the type', a.dtype, b.dtype), ('the device', a.device, b.device)):
         if of_a != of_b:
             raise ValueError(f'b: {what} is {of_b}, but of a it is {of_a}; make them equal')
-    if initial is None:
-        return
-    dim %= a.ndim
-    wanted = [*a.shape[:dim], *a.shape[dim + 1:]]
-    if list(initial.shape) != wanted:
-        raise ValueError(f'initial: the shape is {list(initial.shape)}, but that of a without '
-                         f'the axis of time, {dim}, is {wanted}')
-    if initial.device != a.device:
-        raise ValueError(f'initial: the device is {initial.device}, but of a it is {a.device}; '
-                         'make them equal')
 
 
 def kernel_for(device: torch.device | str, shape: tuple[int, ...] = (1, 1, 1), dim: int = 1

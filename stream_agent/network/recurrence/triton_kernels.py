@@ -12,7 +12,8 @@ are two, and take the two passes.
 With very many columns, or few frames, every column is scanned serially: that is one pass, too.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ WINDOW = 16
 # Columns that keep a GPU busy, one a thread and several rows under way.
 MANY_COLUMNS = 1 << 17
 FEW_FRAMES = 32
+# Those of ``launch``, in its order.
+Tensors = tuple[Any, ...]
 # Types that are read as they are; the state is float32 for the small ones.
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -62,28 +65,26 @@ def launch(a: Tensor, b: Tensor, start: Tensor, h: Tensor | None, initial: Tenso
     :param published: See ``triton_loops.chunked``.
     """
     exact = a.dtype == torch.float64
-    if how is None:
-        how = way(*a.shape)
-        if how == 'chunked':
-            how = 'two passes' if exact else 'look back'
-    with on_device(a):
+    how = how or way(*a.shape)
+    if how == 'chunked':
+        how = 'two passes' if exact else 'look back'
+    tensors = a, b, start, h, initial, out, da
+    # Kernels start where the tensors are; on the CPU they are interpreted.
+    with torch.cuda.device(a.device) if a.is_cuda else nullcontext():
         if how == 'serial':
-            launch_serial(a, b, start, h, initial, out, da)
+            launch_serial(*tensors)
         elif how == 'look back' and not exact:
-            launch_look_back(a, b, start, h, initial, out, da, published)
+            tiles = Tiles(*a.shape)
+            words = torch.full((1 + tiles.words,), -1, dtype=torch.int64, device=a.device)
+            tiles.run('look back', tensors, words, published=published)
         elif how == 'two passes':
-            launch_two_passes(a, b, start, h, initial, out, da)
+            launch_two_passes(tensors)
         else:
             raise ValueError(f"how: '{how}' for {a.dtype}; choices are serial, two passes, and, "
                              'but for float64, look back')
 
 
-def on_device(tensor: Tensor) -> AbstractContextManager:
-    """Start kernels where a tensor is; on the CPU they are interpreted."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
-
-
-def state_type(a: Tensor):
+def state_type(a: Tensor) -> Any:
     """Return Triton's type of the state."""
     from triton import language
     return language.float64 if a.dtype == torch.float64 else language.float32
@@ -112,40 +113,29 @@ class Tiles:
         self.words = outer * self.chunks * inner
         self.grid = (outer * self.chunks * self.groups,)
 
-    def run(self, mode: str, a: Tensor, b: Tensor, start: Tensor, h: Tensor | None,
-            initial: Tensor | None, out: Tensor, da: Tensor | None, words: Tensor | None = None,
-            products: Tensor | None = None, rests: Tensor | None = None, published: int = 1
-            ) -> None:
-        """Start a program for every tile."""
+    def run(self, mode: str, tensors: Tensors, *others: Tensor | None, published: int = 1) -> None:
+        """Start a program for every tile; the others are words, products and rests."""
         from stream_agent.network.recurrence import triton_loops
+        a, b, start, h, initial, out, da = tensors
+        others += (None,) * (3 - len(others))
         _, length, inner = a.shape
         triton_loops.chunked[self.grid](
-            a, b, start, *or_any(a, h, initial), out, *or_any(a, da, words, products, rests),
+            a, b, start, *or_any(a, h, initial), out, *or_any(a, da, *others),
             length, inner, self.groups, self.chunks, published, MODE=mode, STATE=state_type(a),
             REVERSED=h is not None, STEPS=self.steps, COLUMNS=self.columns, WINDOW=WINDOW,
             num_warps=WARPS)
 
 
-def launch_look_back(a: Tensor, b: Tensor, start: Tensor, h: Tensor | None,
-                     initial: Tensor | None, out: Tensor, da: Tensor | None, published: int
-                     ) -> None:
-    """Scan chunks in one pass over memory."""
-    tiles = Tiles(*a.shape)
-    words = torch.full((1 + tiles.words,), -1, dtype=torch.int64, device=a.device)
-    tiles.run('look back', a, b, start, h, initial, out, da, words, published=published)
-
-
-def launch_two_passes(a: Tensor, b: Tensor, start: Tensor, h: Tensor | None,
-                      initial: Tensor | None, out: Tensor, da: Tensor | None) -> None:
+def launch_two_passes(tensors: Tensors) -> None:
     """Reduce chunks, scan what they make as a whole, and scan them again (PLR18, Algorithm 1)."""
+    a, _, start, *_ = tensors
     outer, _, inner = a.shape
     tiles = Tiles(*a.shape)
-    products, rests = (torch.empty(outer, tiles.chunks, inner, dtype=start.dtype,
-                                   device=a.device) for _ in range(2))
-    tiles.run('reduce', a, b, start, h, initial, out, da, None, products, rests)
-    carries = torch.empty_like(rests)
+    products, rests, carries = (torch.empty(outer, tiles.chunks, inner, dtype=start.dtype,
+                                            device=a.device) for _ in range(3))
+    tiles.run('reduce', tensors, None, products, rests)
     launch_serial(products, rests, start, None, None, carries, None)
-    tiles.run('given', a, b, start, h, initial, out, da, None, products, carries)
+    tiles.run('given', tensors, None, products, carries)
 
 
 def or_any(tensor: Tensor, *others: Tensor | None) -> list[Tensor]:

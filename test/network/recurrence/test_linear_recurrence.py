@@ -4,7 +4,7 @@ import sys
 
 from hypothesis import given, strategies as st
 import pytest
-from stream_agent.network.recurrence import kernel_for, linear_recurrence, memory, scan
+from stream_agent.network.recurrence import kernel_for, linear_recurrence, numba_kernels, scan
 from support.strategies import examples
 import torch
 
@@ -143,7 +143,7 @@ ONES = torch.ones(2, 5, 3)
      'torch.bfloat16, torch.float16'),
     ((ONES, ONES, ONES[0]),
      'initial: the shape is [5, 3], but that of a without the axis of time, 1, is [2, 3]'),
-    ((ONES, ONES, None, 3), 'dim: 3 is no axis of a, [2, 5, 3]'),
+    ((ONES, ONES, None, 3), 'dim: 3 is not an axis of a, [2, 5, 3]'),
     ((ONES, ONES.to('meta')), 'b: the device is meta, but of a it is cpu; make them equal'),
     ((ONES, ONES, ONES[:, 0].to('meta')),
      'initial: the device is meta, but of a it is cpu; make them equal'),
@@ -156,23 +156,23 @@ def test_what_cannot_be_scanned(arguments, sentence):
 
 def test_memory_is_used_again_when_nothing_lies_in_it():
     like = torch.empty(1000, 300)
-    kept = memory.empty_like(like).fill_(1)
-    place = memory.empty_like(like).data_ptr()  # freed at once
-    again = memory.empty_like(like[:900]).fill_(2)
+    kept = numba_kernels.empty_like(like).fill_(1)
+    place = numba_kernels.empty_like(like).data_ptr()  # freed immediately
+    again = numba_kernels.empty_like(like[:900]).fill_(2)
     assert again.data_ptr() == place != kept.data_ptr()
     part = again.view(-1)[:10]  # a view keeps the memory
     del again
-    assert memory.empty_like(like).data_ptr() != place
+    assert numba_kernels.empty_like(like).data_ptr() != place
     assert kept.eq(1).all() and part.eq(2).all()
 
 
 def test_not_all_memory_is_kept(monkeypatch):
-    monkeypatch.setattr(memory, 'KEPT', 3 << 20)
-    held = [memory.empty_like(torch.empty(i << 20, dtype=torch.uint8)) for i in (1, 3, 9)]
+    monkeypatch.setattr(numba_kernels, 'KEPT', 3 << 20)
+    held = [numba_kernels.empty_like(torch.empty(i << 20, dtype=torch.uint8)) for i in (1, 3, 9)]
     del held
-    memory.empty_like(torch.empty(30 << 20, dtype=torch.uint8))
-    memory.empty_like(torch.empty(90 << 20, dtype=torch.uint8))
-    free = [memory._blocks[i].nbytes for i in memory._free()]
+    numba_kernels.empty_like(torch.empty(30 << 20, dtype=torch.uint8))
+    numba_kernels.empty_like(torch.empty(90 << 20, dtype=torch.uint8))
+    free = [numba_kernels._blocks[i].nbytes for i in numba_kernels._free()]
     assert sum(free[:-1]) <= 3 << 20 and free[-1] == 90 << 20
 
 
