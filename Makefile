@@ -1,10 +1,16 @@
 # `make run`: the main job. `make test`: the tests; `make check`: those that start no process, in a
 # minute. Needs python3 (3.10 to 3.13), make, and the
 # package registries for the first call; with ROS 2 sourced, that ROS is used. Another Python:
-# `make run PYTHON=python3.12`; more for the main job: `make run ARGS='--duration 120'`.
+# `make run PYTHON=python3.12`; more for the main job: `make run ARGS='--duration 120'`. Where ROS
+# comes from wheels: `make run ROS_WHEELS=9.1` takes those of ROS 2 Kilted, in an environment of
+# their own, and `make test-wheels` tries both kinds.
 
 PYTHON ?= python3
-VENV ?= .venv
+# rclpy of the wheels: 7.1 (Jazzy) or 9.1 (Kilted); its extra in setup.py is the next line.
+ROS_WHEELS ?= 7.1
+ROS_EXTRA := $(if $(filter 7.1%,$(ROS_WHEELS)),ros,$(if $(filter 9.1%,$(ROS_WHEELS)),ros-kilted,\
+    $(error ROS_WHEELS is '$(ROS_WHEELS)'; set it to 7.1 or 9.1)))
+VENV ?= .venv$(if $(filter ros-kilted,$(ROS_EXTRA)),-kilted)
 TORCH ?= torch==2.13.0
 ARGS ?=
 
@@ -16,8 +22,8 @@ EXTRAS := onnx,openvino,learning,tensorboard,test
 CONSTRAINTS := 'numpy<2'
 VENV_OPTIONS := --system-site-packages
 else
-FLAVOUR := wheels
-EXTRAS := ros,onnx,openvino,learning,tensorboard,test
+FLAVOUR := wheels$(if $(filter ros-kilted,$(ROS_EXTRA)),-kilted)
+EXTRAS := $(ROS_EXTRA),onnx,openvino,learning,tensorboard,test
 endif
 
 BIN := $(VENV)/bin
@@ -37,7 +43,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Each process begins with half of the files, so that a module's fixtures are made once.
 TWO := --numprocesses 2 --dist worksteal
 
-.PHONY: run check test install clean
+.PHONY: run check test test-wheels install clean
 
 run: install
 	$(BIN)/python -m stream_agent run $(ARGS)
@@ -55,6 +61,15 @@ ifeq ($(ARGS),)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+# What depends on the version of rclpy, with both kinds of wheels; the main job among it.
+WHEELS_TESTS := test/nodes/test_messages.py test/nodes/test_command_types.py \
+    test/nodes/test_prompt_end.py test/nodes/test_main_job.py test/nodes/test_robots.py \
+    test/cli/test_run.py
+test-wheels:
+	$(if $(HAS_ROS),,$(error ROS is sourced, so no wheels are used; try it in a fresh shell))
+	$(MAKE) test ARGS='--quiet --reruns 2 $(WHEELS_TESTS)' ROS_WHEELS=7.1
+	$(MAKE) test ARGS='--quiet --reruns 2 $(WHEELS_TESTS)' ROS_WHEELS=9.1
 
 # What needs no process and no DDS, in under a minute on two idle cores.
 check: install
@@ -82,9 +97,11 @@ $(REQUIREMENTS): setup.py Makefile
 	$(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
 	$(PIP) setuptools wheel
 	rm -rf build/pip
-	$(PIP) --no-build-isolation '$(TORCH)' $(CONSTRAINTS) '.[$(EXTRAS)]'
+	@# An OpenCV that is there stays, whatever package it came with.
+	extras='$(EXTRAS)'; $(BIN)/python -c 'import cv2' 2>/dev/null || extras=$$extras,opencv; \
+	    $(PIP) --no-build-isolation '$(TORCH)' $(CONSTRAINTS) ".[$$extras]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) build/pip stream_agent.egg-info .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-kilted build/pip stream_agent.egg-info .pytest_cache .hypothesis .coverage
 	find stream_agent test -name __pycache__ -type d -prune -exec rm -rf {} +

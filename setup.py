@@ -39,7 +39,6 @@ setup(
         'matplotlib',
         'networkx',
         'numpy>=1.26',
-        'opencv-python',
         'pillow',
         'pyyaml',
         'safetensors',
@@ -48,8 +47,12 @@ setup(
         'tqdm',
     ],
     extras_require={
-        # ROS 2 Jazzy for machines without an installation of it.
+        # ROS 2 Jazzy for machines without an installation of it, and Kilted.
         'ros': ['ros-rclpy[fastrtps]==7.1.6', 'ros-common-interfaces==5.3.6'],
+        'ros-kilted': ['ros-rclpy[fastrtps]==9.1.2', 'ros-common-interfaces==5.5.1'],
+        # Needed, but any of its four packages will do, and each writes over the others' files; so
+        # this is only for where there is none. Without what a display needs.
+        'opencv': ['opencv-python-headless'],
         # Runtimes that the engine can let step a network; `export` needs the first.
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'openvino': ['onnx', 'openvino'],

@@ -13,10 +13,11 @@ import signal
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument, EmitEvent, GroupAction, OpaqueFunction, RegisterEventHandler,
-    SetLaunchConfiguration, Shutdown, UnregisterEventHandler)
+    SetEnvironmentVariable, SetLaunchConfiguration, Shutdown, UnregisterEventHandler)
 from launch.conditions import IfCondition, UnlessCondition
-from launch.event_handlers import OnProcessExit
+from launch.event_handlers import OnProcessExit, OnShutdown
 from launch.events import matches_action
+from launch.events.process import SignalProcess
 from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
@@ -133,6 +134,20 @@ def end(event, context):
     return None if context.is_shutdown else Shutdown(reason=f'{event.process_name} ended')
 
 
+def pass_sigint_on(event, context):
+    """
+    Send SIGINT to all processes, if launch leaves that to a terminal.
+
+    A terminal sends Ctrl-C to all of them, systemd and docker to `ros2 launch` alone, which then
+    waits for them. A second SIGINT does no harm.
+    """
+    if not event.due_to_sigint or context.noninteractive:
+        return None
+    return EmitEvent(event=SignalProcess(
+        signal_number=signal.SIGINT,
+        process_matcher=lambda action: 'pid' in (action.process_details or {})))
+
+
 def policy(name, checkpoint, remappings=(), **parameters):
     """
     Start an agent process under a name, and bring it up if that is wanted.
@@ -177,6 +192,9 @@ def generate_launch_description():
     baseline = LaunchConfiguration('baseline')
     return LaunchDescription([
         *ARGUMENTS,
+        # `ros2 launch` leaves its processes behind when it gets SIGTERM or is killed.
+        SetEnvironmentVariable('STREAM_AGENT_END_WITH_PARENT', '1'),
+        RegisterEventHandler(OnShutdown(on_shutdown=pass_sigint_on)),
         OpaqueFunction(function=choose_robot),
         *policy('agent', LaunchConfiguration('checkpoint'), ranks=LaunchConfiguration('ranks')),
         GroupAction(
@@ -185,7 +203,7 @@ def generate_launch_description():
         *ros_node('gate', 'gate', prefix=LaunchConfiguration('prefix')),
         # It sees the last commands of the others, and then needs time for its report.
         GroupAction(
-            ros_node('recorder', 'recorder', sigterm_timeout='20',
+            ros_node('recorder', 'recorder', sigterm_timeout='300',
                      parameters={'output': LaunchConfiguration('output')}),
             condition=IfCondition(LaunchConfiguration('record'))),
     ])

@@ -25,6 +25,8 @@ import yaml
 SHARE = FindPackageShare('stream_agent')
 PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 VEHICLES = ('differential', 'bicycle')
+# As ours do by themselves: what is left behind by `ros2 launch` ends.
+END_WITH_PARENT = ['setpriv', '--pdeathsig', 'INT'] if shutil.which('setpriv') else []
 REMEDY = 'sudo apt install ros-${ROS_DISTRO}-ros-gz'
 # What differs from agent.launch.py.
 OVERRIDES = [
@@ -84,8 +86,8 @@ def gazebo(context):
     headless = LaunchConfiguration('headless').perform(context) == 'true'
     # Without a shell, and with a second signal: its server now and then sleeps through the first.
     server = ExecuteProcess(
-        cmd=['gz', 'sim', '-r', '-v', '3', *(['-s', '--headless-rendering'] if headless else []),
-             str(folder / 'world.sdf')],
+        cmd=[*END_WITH_PARENT, 'gz', 'sim', '-r', '-v', '3',
+             *(['-s', '--headless-rendering'] if headless else []), str(folder / 'world.sdf')],
         name='gazebo', output='screen', sigterm_timeout='5', sigkill_timeout='5')
     vehicle = LaunchConfiguration('vehicle').perform(context)
     spawn = Node(
@@ -109,7 +111,7 @@ def bridges(folder):
     files = {'bridge': 'bridge.yaml', 'camera_bridge': 'camera.yaml'}
     return [
         Node(package='ros_gz_bridge', executable='parameter_bridge', name=name, output='screen',
-             namespace=LaunchConfiguration('namespace'),
+             namespace=LaunchConfiguration('namespace'), prefix=' '.join(END_WITH_PARENT),
              parameters=[{'config_file': str(folder / file), 'use_sim_time': True}],
              remappings=[('image', LaunchConfiguration('image_topic')),
                          ('cmd_vel', LaunchConfiguration('cmd_vel_topic'))],

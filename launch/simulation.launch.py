@@ -38,6 +38,10 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'course_seed', default_value='1000000',
         description='Another number, another course; from here on, training has seen none'),
+    DeclareLaunchArgument(
+        'allow_foreign_listeners', default_value='false',
+        description='Drive although nodes that are not ours listen to the commands, such as the '
+                    'base of a real robot'),
 ]
 # Agent, baseline and recorder, as far as they are wanted: they are to see the first frame.
 WATCHERS = PythonExpression([
@@ -64,6 +68,7 @@ def generate_launch_description():
             LaunchConfiguration('params_file'),
             {'duration': LaunchConfiguration('duration'),
              'course_seed': LaunchConfiguration('course_seed'),
+             'allow_foreign_listeners': LaunchConfiguration('allow_foreign_listeners'),
              'start_subscribers': WATCHERS},
         ],
         remappings=[

@@ -32,7 +32,7 @@ MOVED = {'experiment': 'the experiments are studies now, beside the package in i
          'there, run: python -m studies noisy-mnist --data DIR'}
 # What runs until it is told to stop.
 ROBOT = {COMMANDS[name][0] for name in (
-    'agent', 'gate', 'record_bag', 'recorder', 'simulation', 'camera', 'expert', 'run')}
+    'agent', 'gate', 'record_bag', 'recorder', 'simulation', 'camera', 'expert')}
 
 
 def usage() -> str:
@@ -62,10 +62,20 @@ def main(arguments: list[str] | None = None) -> int:
     # Imports take seconds. Until a node exists there is nothing to stop, so exit immediately; a
     # tool that exits has not done what it was asked for.
     code = 0 if module in ROBOT else 130
+    if os.environ.pop('STREAM_AGENT_END_WITH_PARENT', ''):
+        # Set by our launch files, for the processes that they start themselves.
+        from stream_agent.cli.process_group import end_with_parent
+        end_with_parent(signal.SIGTERM)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(code))
     try:
         return import_module(module).main(rest)
+    except ImportError as error:
+        if not (error.name == 'cv2' or 'libGL' in str(error)):
+            raise
+        print(f'stream_agent {name}: OpenCV cannot be imported ({error}); install it by `pip '
+              'install opencv-python-headless`, or by apt as python3-opencv', file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # Whoever reads what is printed has seen enough; the interpreter need not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,7 +20,8 @@ ARGUMENTS = {
         'checkpoint', 'baseline', 'device', 'ranks', 'namespace', 'robot', 'image_topic',
         'cmd_vel_topic', 'params_file', 'use_sim_time', 'autostart', 'record', 'output',
         'respawn', 'prefix', 'log_level'},
-    'simulation.launch.py': {'baseline', 'params_file', 'respawn', 'duration', 'course_seed'},
+    'simulation.launch.py': {'baseline', 'params_file', 'respawn', 'duration', 'course_seed',
+                             'allow_foreign_listeners'},
     'gazebo.launch.py': {'baseline', 'params_file', 'use_sim_time', 'respawn', 'world', 'vehicle',
                          'headless'},
 }
@@ -160,6 +161,19 @@ def test_a_crashed_agent_comes_back_unconfigured(launch):
     assert not any(is_running(pid) for pid in after.values())
 
 
+@real_launch
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_the_launch_alone_ends_all_within_two_seconds(agent, number):
+    job = agent()
+    wait_for(lambda: CONFIGURED in job.said)
+    nodes = job.nodes()
+    assert set(nodes) == {'agent', 'gate'}
+    # As systemd and `docker stop` do it; a terminal would tell the nodes, too.
+    os.kill(job.popen.pid, number)
+    wait_for(lambda: not any(is_running(pid) for pid in nodes.values()), timeout=2.0)
+    job.popen.wait(10)
+
+
 @pytest.fixture
 def gazebo(tmp_path, monkeypatch):
     """
@@ -199,6 +213,18 @@ def test_gazebo_gets_the_world_and_leaves_nothing_running(launch, gazebo):
     job.popen.send_signal(signal.SIGINT)
     assert job.popen.wait(60) == 0, job.said
     assert not any(is_running(pid) for pid in children)
+
+
+@real_launch
+@pytest.mark.skipif(not shutil.which('setpriv'), reason='setpriv is not installed')
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_launch_alone_ends_gazebo_too(launch, gazebo, number):
+    job = launch(f'world:={gazebo}', 'baseline:=none', 'record:=false', file='gazebo.launch.py')
+    wait_for(lambda: CONFIGURED in job.said and job.said.count('/parameter_bridge') >= 2)
+    children = [*job.nodes().values(), *processes_of(f'{gazebo}/world.sdf')]
+    assert len(children) == 6
+    os.kill(job.popen.pid, number)
+    wait_for(lambda: not any(is_running(pid) for pid in children), timeout=2.0)
 
 
 @real_launch

@@ -57,6 +57,39 @@ def test_ros_finds_every_executable(prefix, name):
 
 
 @pytest.mark.child_process
+@pytest.mark.parametrize('broken, said', [
+    ("sys.modules['cv2'] = None", 'import of cv2 halted; None in sys.modules'),
+    ('Finder.raises = ImportError("libGL.so.1: cannot open shared object file")',
+     'libGL.so.1: cannot open shared object file')])
+def test_an_opencv_that_cannot_be_imported_has_a_remedy(broken, said):
+    code = f"""
+import sys
+class Finder:
+    raises = None
+    def find_spec(name, path=None, target=None):
+        if name == 'cv2' and Finder.raises:
+            raise Finder.raises
+sys.meta_path.insert(0, Finder)
+{broken}
+from stream_agent.__main__ import main
+sys.exit(main(['world']))
+"""
+    found = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 1
+    assert found.stderr == (
+        f'stream_agent world: OpenCV cannot be imported ({said}); install it by `pip install '
+        'opencv-python-headless`, or by apt as python3-opencv\n')
+
+
+def test_no_requirement_writes_over_an_opencv_that_is_there():
+    text = (ROOT / 'setup.py').read_text()
+    required = ast.literal_eval(re.search(r'install_requires=(\[.*?\])', text, re.DOTALL)[1])
+    assert len(required) > 5
+    assert not any('opencv' in name for name in required)
+    assert "'opencv': ['opencv-python-headless']" in text
+
+
+@pytest.mark.child_process
 def test_no_executable_is_missing(prefix):
     found = sorted(path.name for path in (prefix / 'lib' / 'stream_agent').iterdir())
     assert found == EXECUTABLES

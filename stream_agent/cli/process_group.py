@@ -1,9 +1,12 @@
-"""Several processes as one job: started together, stopped by SIGINT, crashes told by name."""
+"""Several processes as one job: started together, stopped by a signal, crashes told by name."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import ctypes
+from functools import partial
+import math
 import os
+from pathlib import Path
 import selectors
 import signal
 import subprocess
@@ -14,14 +17,23 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 LAST_LINES = 12
 WAKE_UP_PERIOD = 0.1
+# After it was asked to leave, what has not ended by then is killed [s]; in 3 s all is over.
+LEAVE_TIME = 2.2
 
 
-def end_with_parent() -> None:
-    """Ask Linux, in a new process, for SIGINT when the process that started it is gone."""
+def end_with_parent(number: int) -> None:
+    """Ask Linux for a signal to this process when the one that started it is gone."""
+    if sys.platform == 'linux':
+        LIBC.prctl(PR_SET_PDEATHSIG, number)
+
+
+def begin(parent: int, number: int) -> None:
+    """Prepare a new process, that ends with its parent."""
     # A shell that starts a job in the background lets it, and so its children, ignore SIGINT.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.platform == 'linux':
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+    end_with_parent(number)
+    if os.getppid() != parent:
+        os._exit(0)
 
 
 class Process:
@@ -30,24 +42,39 @@ class Process:
 
     :param name: For people.
     :param prefix: Precedes every line that is passed on.
+    :param hear: Called with every line.
+    :param number: The signal that stops it. SIGTERM ends an interpreter that is just starting,
+        which may swallow SIGINT; but ``ros2 launch`` would leave its processes behind.
     """
 
-    def __init__(self, name: str, command: list[str], prefix: str) -> None:
+    def __init__(self, name: str, command: list[str], prefix: str,
+                 hear: Callable[[str], object], number: int) -> None:
         self.name = name
+        self.number = number
         self.lines = deque(maxlen=LAST_LINES)
         self._prefix = prefix
+        self._hear = hear
         self._rest = b''
         # In a session of its own, so that Ctrl-C reaches it only from here, in the right order.
         self.popen = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={**os.environ, 'PYTHONUNBUFFERED': '1'}, start_new_session=True,
-            preexec_fn=end_with_parent)
+            preexec_fn=partial(begin, os.getpid(), number))
         os.set_blocking(self.popen.stdout.fileno(), False)
 
     @property
     def running(self) -> bool:
         """Whether it has not ended yet."""
         return self.popen.poll() is None
+
+    @property
+    def worked(self) -> float:
+        """Processor time that it has used so far; infinite where nobody tells [ticks]."""
+        try:
+            fields = Path(f'/proc/{self.popen.pid}/stat').read_text().rsplit(')', 1)[1].split()
+        except OSError:
+            return math.inf
+        return float(fields[11]) + float(fields[12])
 
     def pass_on(self) -> bool:
         """Print what there is to read, line by line; false at the end of the output."""
@@ -61,6 +88,7 @@ class Process:
                 lines, self._rest = [self._rest], b''
             for line in lines:
                 self.lines.append(line.decode(errors='replace').rstrip())
+                self._hear(self.lines[-1])
                 print(self._prefix + self.lines[-1], flush=True)
             if not data:
                 return False
@@ -93,18 +121,30 @@ class ProcessGroup:
         self.failures: list[str] = []
         self._processes: dict[str, Process] = {}
         self._selector = selectors.DefaultSelector()
-        self._leaving = False
+        self._over = False
+        self._deadline = math.inf
 
-    def start(self, name: str, command: list[str], prefix: str = '') -> None:
-        """Start a process, unless the job is about to end."""
-        if self._leaving:
+    @property
+    def interrupted(self) -> bool:
+        """Whether ``leave`` was called."""
+        return self._deadline < math.inf
+
+    def start(self, name: str, command: list[str], prefix: str = '',
+              hear: Callable[[str], object] = bool, number: int = signal.SIGTERM) -> None:
+        """Start a process, unless the job is about to end; see ``Process``."""
+        if self.interrupted:
             return
-        self._processes[name] = process = Process(name, command, prefix)
+        self._processes[name] = process = Process(name, command, prefix, hear, number)
         self._selector.register(process.popen.stdout, selectors.EVENT_READ, process)
 
     def leave(self) -> None:
-        """End ``wait`` soon; may be called by a signal handler."""
-        self._leaving = True
+        """
+        End ``wait`` and ``stop`` soon, and the second time immediately.
+
+        For a signal handler.
+        """
+        now = time.monotonic()
+        self._deadline = now if self.interrupted else now + LEAVE_TIME
 
     def wait(self, until: str) -> None:
         """
@@ -112,40 +152,65 @@ class ProcessGroup:
 
         :param until: Name of the process whose end is no failure.
         """
-        while not self._leaving:
+        while not self._over and not self.interrupted:
             self._pass_on()
             for process in list(self._processes.values()):
                 if not process.running:
                     self._forget(process)
                     if process.failure or process.name != until:
                         self.failures.append(process.failure or f'{process.name} ended too early')
-                    self.leave()
+                    self._over = True
 
-    def stop(self, names: Iterable[str], timeout: float) -> None:
+    def ask(self, names: Iterable[str], seconds: float = 0.0) -> list[Process]:
         """
-        Stop processes with SIGINT, and those that do not obey with SIGKILL.
+        Send processes their signal; returns those that there are.
 
-        :param timeout: Time that they have to leave [s].
+        :param seconds: How long to wait for them at most [s].
         """
         asked = [self._processes[name] for name in names if name in self._processes]
-        # Twice, since an interpreter that is just starting may swallow the first.
-        for _ in range(2):
-            for process in asked:
-                process.popen.send_signal(signal.SIGINT)
-            end = time.monotonic() + timeout / 2
-            while time.monotonic() < end and any(process.running for process in asked):
-                self._pass_on()
         for process in asked:
-            if process.running:
-                process.kill()
-                self.failures.append(
-                    f'{process.name} did not end within {timeout:g} s of SIGINT; killed')
+            process.popen.send_signal(process.number)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and any(process.running for process in asked):
+            self._pass_on()
+        return asked
+
+    def stop(self, names: Iterable[str], timeout: float, patient: bool = False,
+             done: Callable[[], bool] = bool) -> None:
+        """
+        Stop processes with their signal, and those that do not obey with SIGKILL.
+
+        :param timeout: Time that they have to leave [s].
+        :param patient: Whether that time counts only while one does nothing: as long as it uses
+            the processor it is left alone, until ``leave``.
+        :param done: Whether one that has to be killed had nothing left to do.
+        """
+        asked = self.ask(names)
+        last = {process.name: (process.worked, time.monotonic()) for process in asked}
+        while any(process.running for process in asked):
+            self._pass_on()
+            now = time.monotonic()
+            for process in asked:
+                worked, since = last[process.name]
+                if patient and process.running and process.worked > worked:
+                    last[process.name] = process.worked, now
+                elif process.running and now - since > timeout:
+                    self._kill(process, f'within {timeout:g} s of', done())
+                if process.running and now > self._deadline:
+                    self._kill(process, 'in time after', done())
+        for process in asked:
+            if process.name in self._processes:
                 self._forget(process)
-                continue
-            self._forget(process)
-            # One that is just starting may not handle SIGINT yet.
-            if process.failure and process.popen.returncode != -signal.SIGINT:
-                self.failures.append(process.failure)
+                # One that is just starting may not handle the signal yet.
+                if process.failure and process.popen.returncode != -process.number:
+                    self.failures.append(process.failure)
+
+    def _kill(self, process: Process, in_time: str, done: bool) -> None:
+        process.kill()
+        if not done:
+            self.failures.append(f'{process.name} did not end {in_time} '
+                                 f'{signal.Signals(process.number).name}; killed')
+        self._forget(process)
 
     def _pass_on(self) -> None:
         for key, _ in self._selector.select(WAKE_UP_PERIOD):

@@ -39,11 +39,14 @@ def make_folder(output: Path, now: time.struct_time | None = None) -> Path:
     try:
         output.mkdir(parents=True, exist_ok=True)
         folder = output / name
+        # Another run may make the same folder in this very moment.
         for number in range(2, 100):
-            if not folder.exists():
+            with suppress(FileExistsError):
+                folder.mkdir()
                 break
             folder = output / f'{name}_{number}'
-        folder.mkdir()
+        else:
+            folder.mkdir()
     except OSError as error:
         raise RecordingError(f"output '{output}': no folder can be made there "
                              f'({error.strerror}); choose one that can be written') from error

@@ -1,12 +1,14 @@
 """One ROS node in a process of its own: start, spin, stop the robot, end."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import Field
 from difflib import get_close_matches
 import math
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 
@@ -20,10 +22,12 @@ from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
 from rclpy.waitable import NumberOfEntities
 from stream_agent.bounded_settings import range_of, settings_fields
-from stream_agent.share import share_folder
+from stream_agent.share import check_parameter_files, ParameterFileError, share_folder
 
 # Long enough to cost nothing, short enough to react to a signal well within 2 s.
 WAKE_UP_PERIOD = 0.1
+# A node that is told to end has this long to come back to its loop [s].
+PATIENCE = 1.0
 # What an executor waits for, and of it what it leaves to rclpy.
 KINDS = ('subscription', 'guard_condition', 'timer', 'client', 'service')
 LEFT_TO_RCLPY = ('guard_condition', 'client', 'service')
@@ -136,6 +140,41 @@ def fire(timer: Timer) -> None:
     timer.callback()
 
 
+class PromptEnd:
+    """
+    Ends the process, with exit code 0, if its loop does not come back after a signal.
+
+    Configuring an agent can take seconds, in which nobody looks whether a signal has come. Until
+    it is configured it commands nothing, and a gate that hears nothing stops the base.
+
+    :param patience: From the signal on [s].
+    """
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        # Plain locks and a thread that is there before: a signal handler must not wait for what
+        # the code that it interrupts may hold.
+        self._asked, self._back = threading.Lock(), threading.Lock()
+        self._asked.acquire()
+        self._back.acquire()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        self._asked.acquire()
+        if not self._back.acquire(timeout=self._patience):
+            os._exit(0)
+
+    def asked(self) -> None:
+        """Begin to wait for the loop; for a signal handler, and only the first call counts."""
+        with suppress(RuntimeError):
+            self._asked.release()
+
+    def back(self) -> None:
+        """Stop waiting: the loop has come back, and the node may take its time to stop."""
+        with suppress(RuntimeError):
+            self._back.release()
+
+
 def use_large_shared_memory() -> None:
     """
     Let Fast DDS keep 32 MB for images that this process publishes, instead of half a megabyte.
@@ -200,12 +239,17 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
     """
     if (code := plain_arguments(args or [], settings)) is not None:
         return code
-    leave = []
+    try:
+        check_parameter_files(args or [])
+    except ParameterFileError as error:
+        print(f'{sys.argv[0]}: {error}', file=sys.stderr)
+        return 2
+    leave, prompt, code = [], PromptEnd(), 0
     # rclpy's own handlers invalidate the context before a stop can be published.
     rclpy.init(args=[sys.argv[0], *(args or [])],
                signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: leave.append(True))
+        signal.signal(number, lambda *_: (leave.append(True), prompt.asked()))
     node = None
     try:
         node = make_node()
@@ -213,16 +257,17 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
         executor.add_node(node)
         while not leave and not getattr(node, 'finished', False):
             spin_once(executor, node)
-        return getattr(node, 'exit_code', 0)
     except Exception as error:
         report_error(node, error)
-        return 1
+        code = 1
     finally:
+        prompt.back()
         leave_node(node)
         rclpy.try_shutdown()
         # A second signal, as Ctrl-C under `ros2 launch` sends, must not spoil the exit code.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+    return code or getattr(node, 'exit_code', 0)
 
 
 def spin_once(executor: Executor, node: Node) -> None:

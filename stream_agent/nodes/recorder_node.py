@@ -274,12 +274,4 @@ def parse_policies(given: Sequence[str]) -> dict[str, str]:
 
 def main(args: list[str] | None = None) -> int:
     """Record until SIGINT or SIGTERM, then write the report; 1 if either is not complete."""
-    made: list[RecorderNode] = []
-
-    def make() -> RecorderNode:
-        made.append(RecorderNode())
-        return made[0]
-
-    # What was lost is known only once the node has stopped.
-    return process.run(make, args, (RecorderSettings, BaseSettings)) or max(
-        (node.exit_code for node in made), default=0)
+    return process.run(RecorderNode, args, (RecorderSettings, BaseSettings))

@@ -16,6 +16,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from stream_agent.command import STOP
 from stream_agent.nodes import process
+from stream_agent.nodes.listeners import ListenerSettings, ListenerWatch
 from stream_agent.nodes.messages import (
     array_to_image, COMMAND_QOS, command_to_twist, course_state_to_vector, FRAME_QOS, ns_to_stamp,
     stamp_to_ns, twist_to_command)
@@ -42,6 +43,9 @@ class SimulationNode(Node):
     ``odom`` (nav_msgs/Odometry, stamped now), ``scene_change`` (std_msgs/Header: the stamp of the
     first frame that shows a changed scene) and, with ``publish_clock``, ``/clock``.
 
+    While a node that is not ours listens to ``cmd_vel``, it publishes no image, so that nobody
+    drives, and ends: a simulation must never move a real robot.
+
     :raises SettingsError: If a parameter has a value that cannot be simulated.
     :raises ValueError: If one of them is unknown.
     """
@@ -52,6 +56,7 @@ class SimulationNode(Node):
         cv2.setNumThreads(1)
         declare_settings(self, SessionSchedule)
         declare_settings(self, SimulationSettings)
+        declare_settings(self, ListenerSettings)
         refuse_unknown(self)
         self._schedule = read_settings(self, SessionSchedule)
         environment = DrivingEnvironment(read_settings(self, SimulationSettings),
@@ -65,6 +70,9 @@ class SimulationNode(Node):
         self._epoch = self._last_frame_at = None
         self._last_frame_ns = 0
         self._create_interfaces()
+        self._listeners = ListenerWatch(
+            self, self._command_sub.topic_name,
+            read_settings(self, ListenerSettings).allow_foreign_listeners)
         gc.collect()
         gc.freeze()
         self.get_logger().info(
@@ -90,11 +98,24 @@ class SimulationNode(Node):
 
     @property
     def finished(self) -> bool:
-        """Whether the drive is over."""
-        return self._session.phase is Phase.OVER
+        """Whether the drive is over, or must not be."""
+        return self._session.phase is Phase.OVER or self.refused
+
+    @property
+    def refused(self) -> bool:
+        """Whether somebody listens who might move a real robot."""
+        return bool(self._listeners.foreign)
+
+    @property
+    def exit_code(self) -> int:
+        """What the process ends with."""
+        return int(self.refused)
 
     def stop(self) -> None:
-        """Log how well the vehicle drove."""
+        """Log how well the vehicle drove, or why it did not."""
+        if self.refused:
+            self.get_logger().fatal(self._listeners.complaint())
+            return
         counts = f'{self._published} frames published, {self._skipped} skipped'
         if self._schedule.pacing == 'lockstep':
             counts += f', {self._unanswered} unanswered'
@@ -102,6 +123,8 @@ class SimulationNode(Node):
 
     def on_command(self, msg: TwistStamped) -> None:
         """Follow a command from its arrival on; the first one that moves ends the waiting."""
+        if not self._listeners.alone:
+            return
         command = twist_to_command(msg)
         realtime = self._schedule.pacing == 'realtime'
         after = time.monotonic() - self._due() if realtime and self._epoch is not None else 0.0
@@ -150,7 +173,7 @@ class SimulationNode(Node):
 
     def on_frame_due(self) -> None:
         """Prepare the next frame, and publish it exactly when it is due."""
-        if self.finished:
+        if self.finished or not self._listeners.alone:
             return
         self._begin_late()
         if self._epoch is None:
@@ -166,7 +189,7 @@ class SimulationNode(Node):
 
     def on_lockstep_timer(self) -> None:
         """Publish the next frame without an answer: while waiting, and after the timeout."""
-        if self.finished:
+        if self.finished or not self._listeners.alone:
             return
         self._begin_late()
         if self._session.phase is Phase.WAITING:
@@ -237,4 +260,4 @@ def odometry(moment: Moment, stamp_ns: int) -> Odometry:
 def main(args: list[str] | None = None) -> int:
     """Simulate until the drive is over, or until SIGINT or SIGTERM."""
     process.use_large_shared_memory()
-    return process.run(SimulationNode, args, (SessionSchedule, SimulationSettings))
+    return process.run(SimulationNode, args, (SessionSchedule, SimulationSettings, ListenerSettings))

@@ -2,23 +2,39 @@
 
 import os
 from pathlib import Path
+import re
 import signal
 import sys
+import time
 
 import pytest
 from stream_agent import share
+from stream_agent.cli import run
 from stream_agent.cli.process_group import ProcessGroup
-from stream_agent.cli.run import node_commands, parser
+from stream_agent.cli.run import node_commands, parser, Report
+from stream_agent.measurement.recording import read_rows
 from stream_agent.share import InstallationError, policy_file
-from support.jobs import is_running, Job, ROOT, save_untrained, wait_for
+from support.jobs import DOMAIN, is_running, Job, ROOT, save_untrained, wait_for
 
 pytestmark = pytest.mark.real_time
 
 PATIENT = 'import time; print("up", flush=True); time.sleep(60)'
-OBEDIENT = ('import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(0)); '
+OBEDIENT = ('import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); '
             'print("up", flush=True); time.sleep(60)')
-STUBBORN = ('import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); '
+STUBBORN = ('import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); '
             'print("up", flush=True); time.sleep(60)')
+# Works for three times as long as the others have to end.
+BUSY = """
+import signal, sys, time
+def work(*_):
+    end = time.process_time() + 1.5
+    while time.process_time() < end:
+        pass
+    sys.exit(0)
+signal.signal(signal.SIGTERM, work)
+print('up', flush=True)
+time.sleep(60)
+"""
 
 
 def python(code: str) -> list[str]:
@@ -46,10 +62,12 @@ def main_job(policy, tmp_path, monkeypatch):
     jobs = []
 
     def start(*arguments):
+        folder = tmp_path / str(len(jobs))
+        folder.mkdir()
         jobs.append(Job(
             [sys.executable, '-m', 'stream_agent', 'run', '--without-launch', '--output',
              str(tmp_path / 'results'), '--checkpoint', policy, '--baseline', policy,
-             *arguments], tmp_path))
+             *arguments], folder, domain=False))
         return jobs[-1]
 
     yield start
@@ -82,14 +100,14 @@ def test_an_early_end_is_a_failure_too(group):
 
 def test_a_crash_while_stopping_is_reported(group):
     group.start('bad', python(
-        'import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(3)); '
+        'import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); '
         'print("up", flush=True); time.sleep(60)'))
     wait_for(lambda: group._processes['bad'].pass_on() and group._processes['bad'].lines)
     group.stop(['bad'], 5.0)
     assert group.failures == ['bad crashed with exit code 3; its last lines:\n    up']
 
 
-def test_what_ignores_sigint_is_killed_with_all_it_started(group):
+def test_what_ignores_the_signal_is_killed_with_all_it_started(group):
     group.start('stubborn', python(
         f'import subprocess, sys; child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}]); '
         f'print(child.pid, flush=True); {STUBBORN}'))
@@ -97,21 +115,148 @@ def test_what_ignores_sigint_is_killed_with_all_it_started(group):
     wait_for(lambda: group._processes['stubborn'].pass_on() and len(lines) == 3)
     child = next(int(line) for line in lines if line != 'up')
     group.stop(['stubborn'], 0.5)
-    assert group.failures == ['stubborn did not end within 0.5 s of SIGINT; killed']
+    assert group.failures == ['stubborn did not end within 0.5 s of SIGTERM; killed']
     wait_for(lambda: not is_running(child))
 
 
-def test_one_that_is_just_starting_may_die_of_sigint(group):
+def test_one_that_is_just_starting_may_die_of_the_signal(group):
     group.start('patient', python(PATIENT))
     group.stop(['patient'], 5.0)
     assert group.failures == []
 
 
-def test_the_main_job_drives_and_reports(main_job, tmp_path):
-    job = main_job('--duration', '2')
-    assert job.popen.wait(80) == 0, job.said
-    assert job.said.rstrip().endswith('report.html')
-    assert (tmp_path / 'results' / 'latest' / 'report.html').stat().st_size > 10_000
+def test_one_that_works_is_left_alone_until_it_has_done_its_work(group):
+    group.start('busy', python(BUSY))
+    lines = group._processes['busy'].lines
+    wait_for(lambda: group._processes['busy'].pass_on() and lines)
+    group.stop(['busy'], 0.5, patient=True)
+    assert group.failures == []
+
+
+def test_one_that_does_nothing_is_not_waited_for(group):
+    group.start('stubborn', python(STUBBORN))
+    lines = group._processes['stubborn'].lines
+    wait_for(lambda: group._processes['stubborn'].pass_on() and lines)
+    group.stop(['stubborn'], 0.5, patient=True)
+    assert group.failures == ['stubborn did not end within 0.5 s of SIGTERM; killed']
+
+
+def test_after_a_signal_nobody_is_waited_for_long(group):
+    group.start('stubborn', python(STUBBORN))
+    lines = group._processes['stubborn'].lines
+    wait_for(lambda: group._processes['stubborn'].pass_on() and lines)
+    group.leave()
+    begin = time.monotonic()
+    group.stop(['stubborn'], 60.0, patient=True)
+    assert 2.0 < time.monotonic() - begin < 3.0
+    assert group.failures == ['stubborn did not end in time after SIGTERM; killed']
+    assert group.interrupted
+
+
+REPORTED = ["[INFO] [1.0] [recorder]: recording agent, baseline to '/there/it is'", '| agent |']
+
+
+@pytest.mark.parametrize('last, fault', [
+    ('report: /there/it is/report.html', ''),
+    ('[recorder-3] report: /there/it is/report.html', ''),
+    ("[ERROR] [2.0] [recorder]: no report: '/there': full",
+     'the report was not written; make it from what was recorded: '
+     "python -m stream_agent.measurement.report '/there/it is'")])
+def test_a_report_that_is_missing_has_a_command_that_makes_it(last, fault):
+    report = Report()
+    for line in [*REPORTED, last]:
+        report.hear(line)
+    assert report.fault == fault
+
+
+RECORDER = """
+import signal, sys, time
+def work(*_):
+    end = time.process_time() + {seconds}
+    while time.process_time() < end:
+        pass
+    print({said!r}, flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, work)
+print("recording agent to '/there'", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize('seconds, said, fault', [
+    (1.5, 'report: /there/report.html', ''),
+    (0.0, "no report: '/there/report.html': No space left on device",
+     'the report was not written; make it from what was recorded: '
+     'python -m stream_agent.measurement.report /there')])
+def test_a_report_may_take_long_and_is_missed_if_there_is_none(
+        group, monkeypatch, seconds, said, fault):
+    monkeypatch.setattr(run, 'REPORT_TIMEOUT', 0.5)
+    report = Report()
+    run.drive(group, {'recorder': python(RECORDER.format(seconds=seconds, said=said)),
+                      'simulation': python('import time; time.sleep(1.0)')}, report)
+    assert group.failures == []
+    assert report.fault == fault
+
+
+BASE = """
+import rclpy
+from geometry_msgs.msg import TwistStamped
+rclpy.init()
+node = rclpy.create_node('base')
+node.create_subscription(TwistStamped, 'cmd_vel', lambda msg: print('heard', flush=True), 10)
+print('up', flush=True)
+rclpy.spin(node)
+"""
+
+
+@pytest.fixture
+def base(tmp_path):
+    """Start a base in the ROS domain that is everybody's, or in one that was chosen."""
+    jobs = []
+
+    def start(domain):
+        folder = tmp_path / 'base'
+        folder.mkdir()
+        jobs.append(Job([sys.executable, '-c', BASE], folder, domain))
+        wait_for(lambda: 'up' in jobs[-1].said)
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job.close()
+
+
+def rows_of(job):
+    """Return the stamps of the frames that a main job has recorded."""
+    folder = re.search('report: (.*)/report.html', job.said)[1]
+    return {row.stamp_ns for row in read_rows(Path(folder))}
+
+
+def test_two_main_jobs_at_once_and_a_base_hear_nothing_of_each_other(main_job, base):
+    its_base = base(False)
+    jobs = [main_job('--duration', '2', '--baseline', 'none') for _ in range(2)]
+    for job in jobs:
+        assert job.popen.wait(80) == 0, job.said
+        assert 'ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST rqt\n' in job.said
+        assert 'another run was active on this machine' in job.said
+        assert '60 frames published, 0 skipped' in job.said
+    stamps = [rows_of(job) for job in jobs]
+    assert not stamps[0] & stamps[1]
+    for of_one in stamps:
+        # Every frame of its own simulation, at its rate, and no other.
+        *_, first, last = sorted(of_one)[-60::59]
+        assert (last - first) * 1e-9 == pytest.approx(59 / 30, abs=0.025)
+    assert its_base.said == 'up\n'
+
+
+def test_a_base_in_the_domain_that_was_chosen_is_refused(main_job, base):
+    base(True)
+    job = main_job('--domain', DOMAIN)
+    assert job.popen.wait(30) == 1
+    assert job.said == (
+        f"stream_agent run: in ROS domain {DOMAIN}: '/base' listens to '/cmd_vel' and might move "
+        'a real robot; nothing was started. Leave out --domain and ROS_DOMAIN_ID for a domain of '
+        'its own, or say --allow-foreign-listeners if it cannot move anything\n')
 
 
 def test_the_main_job_names_the_agent_that_crashes_and_leaves_nothing_running(main_job):
@@ -125,15 +270,23 @@ def test_the_main_job_names_the_agent_that_crashes_and_leaves_nothing_running(ma
     assert not any(is_running(pid) for pid in started.values())
 
 
-def test_sigint_stops_the_main_job_with_a_report(main_job):
-    job = main_job()
-    wait_for(lambda: 'probing' in job.said)
+@pytest.mark.parametrize('moment, number', [
+    ('to look in', signal.SIGINT), ('[agent]', signal.SIGTERM), ('probing', signal.SIGINT),
+    ('frames published', signal.SIGINT)])
+def test_a_signal_ends_the_main_job_at_any_moment(main_job, moment, number):
+    job = main_job('--duration', '0.5')
+    wait_for(lambda: moment in job.said)
     started = job.nodes()
-    job.popen.send_signal(signal.SIGINT)
-    assert job.popen.wait(30) == 0, job.said
+    job.popen.send_signal(number)
+    begin = time.monotonic()
+    assert job.popen.wait(30) == 130, job.said
+    assert time.monotonic() - begin < 3.0
     assert not any(is_running(pid) for pid in started.values())
-    assert 'stream_agent run:' not in job.said
-    assert job.said.rstrip().endswith('report.html')
+    assert 'crashed' not in job.said
+    assert not re.search('(agent|baseline|gate|simulation) did not end', job.said)
+    if 'recording agent' in job.said:
+        assert re.search('report: .*report.html|stream_agent.measurement.report .*results',
+                         job.said)
 
 
 def test_a_killed_main_job_leaves_no_orphan(main_job):
@@ -170,3 +323,4 @@ def test_without_a_baseline_the_simulation_waits_for_one_less():
     commands = node_commands(parser().parse_args(['--baseline', 'none']), Path('config'))
     assert list(commands) == ['recorder', 'gate', 'agent', 'simulation']
     assert commands['simulation'][-1] == 'start_subscribers:=2'
+    assert 'allow_foreign_listeners:=false' in commands['simulation']

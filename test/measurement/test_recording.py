@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 import gc
 import os
 from pathlib import Path
@@ -177,6 +178,12 @@ def test_a_folder_called_latest_is_left_alone(tmp_path):
     (tmp_path / 'latest' / 'mine').mkdir(parents=True)
     assert make_folder(tmp_path, NOW).is_dir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ['2026-11-21_02-50-07', 'latest']
+
+
+def test_runs_that_begin_in_the_same_moment_have_a_folder_each(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: make_folder(tmp_path, NOW), range(64)))
+    assert len(set(folders)) == 64
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path):

@@ -59,7 +59,7 @@ def doctor(peer, params, tmp_path):
 
 
 def test_in_the_simulator_all_is_right(start_node, start, peer, params, tmp_path):
-    start_node('simulation', rate=20.0)
+    start_node('simulation', rate=20.0, allow_foreign_listeners=True)
     peer.spin_until(lambda: peer.node.count_publishers('odom'), 20.0)
     command = start('-m', 'stream_agent', 'doctor', '--params-file', str(params), '--seconds',
                     '1', '--output', str(tmp_path), '--json', '--device', 'cpu')

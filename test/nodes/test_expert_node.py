@@ -50,7 +50,8 @@ def test_it_says_what_the_embedded_simulator_says(start_node, peer, world):
             wheels.publish(command_to_twist(Command(speed, yaw_rate + 0.3), now_ns))
         return len(judged) > 70
 
-    start_node('simulation', course_seed=SEED, probe_changes=0, **SMALL)
+    start_node('simulation', course_seed=SEED, probe_changes=0, allow_foreign_listeners=True,
+               **SMALL)
     peer.spin_until(drive, 40.0)
     ours, theirs = by_stamp(judged), by_stamp(references)
     our_states, their_states = by_stamp(states), by_stamp(own_states)

@@ -16,7 +16,7 @@ POLICY = Path(__file__).parents[2] / 'config' / 'policies' / 'lane_streaming.saf
 def test_an_agent_that_dies_or_hangs_at_speed_is_stopped(peer, robot, start_node, number):
     odometry = peer.hear(Odometry, 'odom')
     start_node('gate', max_speed=1.0)
-    start_node('simulation', probe_changes=0, start_subscribers=1)
+    start_node('simulation', probe_changes=0, start_subscribers=1, allow_foreign_listeners=True)
     agent = start_node('agent', checkpoint=str(POLICY), backend='packed', autostart=True)
     # The simulation may know the gate, and drive, seconds before this end hears it.
     peer.spin_until(lambda: robot.heard and odometry

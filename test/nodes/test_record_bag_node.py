@@ -34,7 +34,7 @@ def test_a_drive_in_the_simulator_is_recorded_as_it_was(start_node, peer, tmp_pa
         return 'recording' in record.output and len(sent) > 90
 
     record = start_node('record_bag', output=str(tmp_path), name='drive')
-    start_node('simulation', **SMALL)
+    start_node('simulation', allow_foreign_listeners=True, **SMALL)
     peer.spin_until(drive, 60.0)
     record.signal(signal.SIGINT)
     assert record.wait() == 0

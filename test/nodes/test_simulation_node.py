@@ -8,10 +8,12 @@ from geometry_msgs.msg import TwistStamped, Vector3Stamped
 from nav_msgs.msg import Odometry
 import numpy as np
 import pytest
+import rclpy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from stream_agent.command import Command
+from stream_agent.nodes.listeners import foreign_listeners
 from stream_agent.nodes.messages import (
     COMMAND_QOS, command_to_twist, image_to_array, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
 from stream_agent.nodes.simulation_node import SimulationNode
@@ -19,7 +21,7 @@ from stream_agent.nodes.simulation_node import SimulationNode
 pytestmark = pytest.mark.real_time
 
 AHEAD = Command(0.5, 0.0)
-SMALL = {'width_px': 64, 'height_px': 48, 'probe_changes': 0}
+SMALL = {'width_px': 64, 'height_px': 48, 'probe_changes': 0, 'allow_foreign_listeners': True}
 
 
 class Watcher:
@@ -290,6 +292,54 @@ def test_the_drive_starts_a_delay_after_the_first_command(start_node, peer):
         peer.spin(0.02)
         assert time.monotonic() - since < 10.0
     assert time.monotonic() - since >= 1.0
+
+
+CAREFUL = {**SMALL, 'allow_foreign_listeners': False}
+FOREIGN = "'/test_peer' listens to '/cmd_vel' and might move a real robot; stop it, choose"
+
+
+def test_where_a_base_listens_nothing_is_published(start_node, peer):
+    peer.hear(TwistStamped, 'cmd_vel')
+    images = peer.hear(Image, 'image', WATCH_FRAME_QOS)
+    simulation = start_node('simulation', start_timeout=0.1, **CAREFUL)
+    peer.spin_until(lambda: simulation.popen.poll() is not None)
+    assert simulation.wait() == 1
+    assert FOREIGN in simulation.output
+    assert not images
+
+
+def test_a_base_that_begins_to_listen_ends_the_simulation_and_ours_do_not(start_node, peer):
+    recorder = rclpy.create_node('recorder')
+    recorder.create_subscription(TwistStamped, 'cmd_vel', lambda _: None, 10)
+    images = peer.hear(Image, 'image', WATCH_FRAME_QOS)
+    simulation = start_node('simulation', **CAREFUL)
+    peer.spin_until(lambda: images)
+    peer.spin(0.6)
+    assert simulation.popen.poll() is None
+    peer.hear(TwistStamped, 'cmd_vel')
+    since = time.monotonic()
+    peer.spin_until(lambda: simulation.popen.poll() is not None)
+    # From then on nobody has an image to answer.
+    assert images[-1].at - since < 0.6
+    assert simulation.wait() == 1
+    assert FOREIGN in simulation.output
+    recorder.destroy_node()
+
+
+@pytest.mark.any_time
+def test_a_second_one_of_ours_and_one_of_another_namespace_are_foreign(make_node):
+    nodes = []
+    simulation = make_node(SimulationNode, '-r', '__ns:=/robot')
+    topic = '/robot/cmd_vel'
+    for name, namespace, foreign in (
+            ('recorder', '/robot', []), ('gate', '/other', ['/other/gate']),
+            ('recorder', '/robot', ['/robot/recorder', '/other/gate'])):
+        other = rclpy.create_node(name, namespace=namespace)
+        other.create_subscription(TwistStamped, topic, lambda _: None, 10)
+        nodes.append(other)
+        assert sorted(foreign_listeners(simulation, topic)) == sorted(foreign)
+    for node in nodes:
+        node.destroy_node()
 
 
 @pytest.mark.parametrize('parameters, sentence', [

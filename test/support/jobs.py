@@ -14,6 +14,7 @@ from stream_agent.theory.patterns import sequential_pattern
 import torch
 
 ROOT = Path(__file__).parents[2]
+DOMAIN = str(1 + os.getpid() % 100)
 
 
 def save_untrained(folder: Path) -> Path:
@@ -28,16 +29,21 @@ def save_untrained(folder: Path) -> Path:
 
 
 class Job:
-    """A command that starts processes of its own; both streams go to a file."""
+    """
+    A command that starts processes of its own; both streams go to a file.
 
-    def __init__(self, command: list[str], folder: Path) -> None:
+    :param domain: Whether this test run's ROS domain is chosen for it.
+    """
+
+    def __init__(self, command: list[str], folder: Path, domain: bool = True) -> None:
         self._said = folder / 'said.txt'
+        chosen = {'ROS_DOMAIN_ID': DOMAIN if domain else '',
+                  'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
         with self._said.open('w') as file:
             self.popen = subprocess.Popen(
                 command, cwd=folder, stdout=file, stderr=subprocess.STDOUT,
                 env={**os.environ, 'OMP_NUM_THREADS': '1', 'ROS_LOG_DIR': str(folder),
-                     'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-                     'ROS_DOMAIN_ID': str(1 + os.getpid() % 100)})
+                     **chosen})
 
     @property
     def said(self) -> str:
