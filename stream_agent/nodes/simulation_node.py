@@ -260,4 +260,5 @@ def odometry(moment: Moment, stamp_ns: int) -> Odometry:
 def main(args: list[str] | None = None) -> int:
     """Simulate until the drive is over, or until SIGINT or SIGTERM."""
     process.use_large_shared_memory()
-    return process.run(SimulationNode, args, (SessionSchedule, SimulationSettings, ListenerSettings))
+    return process.run(SimulationNode, args,
+                       (SessionSchedule, SimulationSettings, ListenerSettings))
