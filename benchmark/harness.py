@@ -9,7 +9,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from against import compare  # noqa: E402, I100
+from against import compare, tree_of  # noqa: E402, F401, I100
 from stream_agent.measurement.machine import machine, show  # noqa: E402, F401
 
 

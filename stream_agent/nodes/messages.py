@@ -176,6 +176,11 @@ def array_to_image(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
     return msg
 
 
+def stamp_serialized(data: bytearray, stamp_ns: int) -> None:
+    """Write the stamp of a serialized message that begins with a header."""
+    struct.pack_into('<iI' if data[1] & 1 else '>iI', data, 4, *divmod(stamp_ns, 10**9))
+
+
 def command_to_twist(command: Command, stamp_ns: int, frame_id: str = 'base_link'
                      ) -> TwistStamped:
     """Convert a command to a message."""
@@ -227,14 +232,13 @@ class SerializedTwist:
         # Written by the middleware once, so that its way of writing is ours.
         self._bytes = bytearray(serialize_message(message if kind is TwistStamped
                                                   else message.twist))
-        order = '<' if self._bytes[1] & 1 else '>'
-        self._stamp = struct.Struct(order + 'iI') if kind is TwistStamped else None
-        self._number = struct.Struct(order + 'd')
+        self._stamped = kind is TwistStamped
+        self._number = struct.Struct('<d' if self._bytes[1] & 1 else '>d')
 
     def write(self, command: Command, stamp_ns: int) -> bytes:
         """Return a command's message, ready to be sent."""
-        if self._stamp:
-            self._stamp.pack_into(self._bytes, 4, *divmod(stamp_ns, 10**9))
+        if self._stamped:
+            stamp_serialized(self._bytes, stamp_ns)
         self._number.pack_into(self._bytes, len(self._bytes) - 48, command.speed)
         self._number.pack_into(self._bytes, len(self._bytes) - 8, command.yaw_rate)
         return bytes(self._bytes)

@@ -11,6 +11,7 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -19,7 +20,7 @@ from stream_agent.nodes import process
 from stream_agent.nodes.listeners import ListenerSettings, ListenerWatch
 from stream_agent.nodes.messages import (
     array_to_image, COMMAND_QOS, command_to_twist, course_state_to_vector, FRAME_QOS, ns_to_stamp,
-    stamp_to_ns, twist_to_command)
+    stamp_serialized, stamp_to_ns, twist_to_command)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.simulation.environment import (
     CommandError, DrivingEnvironment, Moment, SimulatedFrame)
@@ -183,7 +184,7 @@ class SimulationNode(Node):
             self._session.skip()
             self._skipped += self._session.phase is Phase.DRIVING
         frame, changed = self._session.advance()
-        image = array_to_image(frame.image, 0, 'camera_optical')
+        image = prepared(frame)
         time.sleep(max(0.0, self._due() - time.monotonic()))
         self._publish(frame, image, changed)
 
@@ -203,14 +204,14 @@ class SimulationNode(Node):
 
     def _publish_next(self) -> None:
         frame, changed = self._session.advance()
-        self._publish(frame, array_to_image(frame.image, 0, 'camera_optical'), changed)
+        self._publish(frame, prepared(frame), changed)
 
-    def _publish(self, frame: SimulatedFrame, image: Image, changed: bool) -> None:
+    def _publish(self, frame: SimulatedFrame, image: bytearray, changed: bool) -> None:
         """Stamp and publish the image of a frame, then everything else about it."""
         now_ns = self._now_ns(frame)
         stamp_ns = now_ns - round((frame.now.time - frame.time) * 1e9)
-        ns_to_stamp(image.header.stamp, stamp_ns)
-        self._image_pub.publish(image)
+        stamp_serialized(image, stamp_ns)
+        self._image_pub.publish(bytes(image))
         self._last_frame_at, self._last_frame_ns = time.monotonic(), now_ns
         if changed:
             header = Header(frame_id='camera_optical')
@@ -243,6 +244,11 @@ def preparation_time(environment: DrivingEnvironment) -> float:
         durations.append(time.perf_counter() - start)
     enough = 2.0 * float(np.median(durations)) + 0.0005
     return min(enough, 0.5 * environment.settings.period)
+
+
+def prepared(frame: SimulatedFrame) -> bytearray:
+    """Return the image of a frame as it is sent, but for its stamp."""
+    return bytearray(serialize_message(array_to_image(frame.image, 0, 'camera_optical')))
 
 
 def odometry(moment: Moment, stamp_ns: int) -> Odometry:
