@@ -35,7 +35,7 @@ def closure(start: str) -> set[Path]:
 
 def test_the_package_is_small():
     assert len(MODULES) <= 190
-    assert sum(len(path.read_text().splitlines()) for path in MODULES) <= 28_800
+    assert sum(len(path.read_text().splitlines()) for path in MODULES) <= 29_200
 
 
 def test_five_files_are_in_no_folder():

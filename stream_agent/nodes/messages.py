@@ -111,8 +111,10 @@ def why_no_messages(node: Node, subscription: Subscription) -> str:
                     'read; set image_transport or the remapping')
         fits, why = qos_check_compatible(sender.qos_profile, subscription.qos_profile)
         if fits == QoSCompatibility.ERROR:
+            offered, wanted = (f'{qos.reliability.name}, {qos.durability.name}'
+                               for qos in (sender.qos_profile, subscription.qos_profile))
             return (f"'{name}' and this node do not agree on the QoS of '{topic}' ({why}): it "
-                    f'offers {sender.qos_profile}, asked for is {subscription.qos_profile}')
+                    f'offers {offered}, asked for is {wanted}')
     if senders:
         return (f"'{name}' is there for '{topic}' and sends nothing that arrives; check the "
                 'camera driver, and for large images the network (docs/real_time.md)')

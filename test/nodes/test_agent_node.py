@@ -158,7 +158,7 @@ def test_exactly_one_command_per_accepted_frame_among_faulty_ones(
     camera.show_and_wait(0)
     generator = np.random.default_rng(5)
     accepted, last = [], stamp_to_ns(camera.commands[-1].message.header.stamp)
-    for index in range(200):
+    for index in range(500):
         kind = generator.choice(['good', 'duplicate', 'older', 'stale', 'future', 'unreadable'],
                                 p=[.5, .1, .1, .1, .1, .1])
         stamp = {'duplicate': last, 'older': last - 10**6, 'stale': camera.now() - 10**9,

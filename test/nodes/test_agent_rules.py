@@ -5,12 +5,14 @@ from itertools import pairwise
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Image
 from stream_agent.command import Command
 from stream_agent.engine.engine import Engine
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.nodes.agent_status import agent_status
-from stream_agent.nodes.messages import array_to_image, read_policy_command
+from stream_agent.nodes.messages import array_to_image, read_policy_command, why_no_messages
 from stream_agent.theory.information import frames_unanswered
 from stream_agent.theory.patterns import read_newest_image, sequential_pattern, streaming_pattern
 from support.graphs import EVERY_LAYER
@@ -161,3 +163,20 @@ def test_nothing_moves_on_an_equal_picture(sent):
     stopped = [command == Command(0.0, 0.0) for command, _, _ in sent.commands]
     assert len(stopped) == 100
     assert 58 <= stopped.index(True) <= 64 and all(stopped[64:])
+
+
+@pytest.mark.parametrize('kind, reliability, words', [
+    (None, None, "nobody sends on '/image'; start the camera driver"),
+    (Image, 'BEST_EFFORT', "'/test_peer' and this node do not agree on the QoS of '/image'"),
+    (Image, 'RELIABLE', "'/test_peer' is there for '/image' and sends nothing")])
+def test_what_keeps_images_from_coming_is_named(peer, kind, reliability, words):
+    """F11, for one who asks for reliable images."""
+    subscription = peer.node.create_subscription(Image, 'image', print, 1)
+    if kind:
+        profile = QoSProfile(depth=1, reliability=ReliabilityPolicy[reliability])
+        peer.node.create_publisher(kind, 'image', profile)
+        peer.spin_until(lambda: peer.node.get_publishers_info_by_topic('/image'))
+    told = why_no_messages(peer.node, subscription)
+    assert words in told
+    if 'QoS' in words:
+        assert 'BEST_EFFORT' in told and 'RELIABLE' in told
