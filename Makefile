@@ -43,7 +43,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Each process begins with half of the files, so that a module's fixtures are made once.
 TWO := --numprocesses 2 --dist worksteal
 
-.PHONY: run check test test-wheels install clean
+.PHONY: run check test test-wheels soak coverage install clean
 
 run: install
 	$(BIN)/python -m stream_agent run $(ARGS)
@@ -75,6 +75,17 @@ test-wheels:
 check: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet $(TWO) \
 	    -m 'not real_time and not child_process and not slow'
+
+# The full forms of docs/safety.md, a quarter of an hour on idle cores.
+soak: install
+	$(BIN)/python -m pytest -s -m soak test/nodes
+	$(BIN)/python benchmark/fuzz.py
+	$(BIN)/python benchmark/soak.py --minutes 5
+
+# Of all lines, by the tests that start no process; `make test` holds the gate's at 100 %.
+coverage: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet $(TWO) \
+	    -m 'not real_time and not child_process' --cov=stream_agent --cov-report=term:skip-covered
 
 install: $(PACKAGE)
 
