@@ -49,15 +49,16 @@ run: install
 	$(BIN)/python -m stream_agent run $(ARGS)
 
 # The gate is covered line by line, in a run of its own, since tracing slows all others down. Tests
-# in real time have the processors for themselves, and one more try, as a machine that stands still
-# for a second fails what it measures; the others run two at a time, a thread each. With ARGS
-# (as in `make test ARGS=test/theory`) only those tests run.
+# in real time, which wait most of the time, come after those that compute, and have one more try,
+# as a machine that stands still for a second fails what it measures. With ARGS (as in
+# `make test ARGS=test/theory`) only those tests run.
 test: install
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest --quiet test/gate --cov=stream_agent.gate \
 	    --cov-report=term-missing --cov-fail-under=100
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real_time or any_time' $(TWO)
-	$(BIN)/python -m pytest -m 'real_time and not any_time' --reruns 1 --reruns-delay 5
+	$(BIN)/python -m pytest -m 'real_time and not any_time' $(TWO) --reruns 1 \
+	    --reruns-delay 5
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

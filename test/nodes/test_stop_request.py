@@ -157,11 +157,12 @@ def test_an_agent_that_stops_driving_asks_for_a_stop(robot, start_node, how):
     road.spin_until(lambda: robot.commands[-40:] and abs(robot.commands[-1].speed) > 0.45)
     end_of_drive(robot.peer, agent, how)
     count = len(robot.heard)
-    # From the first command that is slower on, as the way of the request is not the gate's.
+    # From the first command that is slower on, as the way of the request is not the gate's; the
+    # last one before may be of that speed.
     road.spin_until(lambda: STOP in robot.commands[count:])
-    ramp = robot.commands[count:]
+    ramp = robot.commands[count - 1:]
     start = max(i for i, command in enumerate(ramp) if abs(command.speed) > 0.45)
-    standstill = robot.heard[count + len(ramp) - 1].at - robot.heard[count + start].at
+    standstill = robot.heard[count - 1 + len(ramp) - 1].at - robot.heard[count - 1 + start].at
     assert 0.15 < standstill < 0.5 / 2.5 + TOLERANCE
     values = {item.key: item.value for item in gate_status(robot).values}
     assert (values['stops_asked'], values['timeouts']) == ('1', '0')
