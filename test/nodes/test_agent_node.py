@@ -113,6 +113,7 @@ def change_state(peer, transition, node='agent'):
     peer.spin_until(client.service_is_ready, 20.0)
     future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
     peer.spin_until(future.done, 20.0)
+    peer.node.destroy_client(client)
     return future.result().success
 
 
@@ -684,6 +685,28 @@ def test_an_impossible_transition_is_answered_and_a_shutdown_is_for_good(
     agent.signal(signal.SIGINT)
     assert agent.wait() == 0
     assert 'Traceback' not in agent.output
+
+
+@pytest.mark.parametrize('cycles', [5, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.timeout(600)
+def test_an_agent_lives_many_lives(start_node, camera, peer, checkpoint, cycles):
+    """Under rclpy's events executor it ended after 3 to 12, while others came and went."""
+    agent = start_node('agent', backend='eager', checkpoint=checkpoint)
+    for cycle in range(cycles):
+        other = peer.node.create_publisher(Image, 'image', WATCH_FRAME_QOS)
+        listener = peer.node.create_subscription(
+            TwistStamped, 'policy_command', lambda _: None, 1)
+        assert change_state(peer, Transition.TRANSITION_CONFIGURE)
+        assert change_state(peer, Transition.TRANSITION_ACTIVATE)
+        peer.spin_until(camera.publisher.get_subscription_count)
+        count = len(camera.commands)
+        film_until(camera, peer, lambda: len(camera.commands) > count, camera.show)
+        assert change_state(peer, Transition.TRANSITION_DEACTIVATE)
+        peer.node.destroy_publisher(other)
+        assert change_state(peer, Transition.TRANSITION_CLEANUP)
+        peer.node.destroy_subscription(listener)
+    agent.signal(signal.SIGINT)
+    assert agent.wait() == 0
 
 
 @pytest.mark.any_time
