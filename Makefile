@@ -1,5 +1,5 @@
-# `make run`: the main job. `make test`: the tests; `make check`: those that start no process, in a
-# minute. Needs python3 (3.10 to 3.13), make, and the
+# `make run`: the main job. `make test`: the tests; `make check`: those that start no process.
+# Needs python3 (3.10 to 3.13), make, and the
 # package registries for the first call; with ROS 2 sourced, that ROS is used. Another Python:
 # `make run PYTHON=python3.12`; more for the main job: `make run ARGS='--duration 120'`. Where ROS
 # comes from wheels: `make run ROS_WHEELS=9.1` takes those of ROS 2 Kilted, in an environment of
@@ -72,7 +72,7 @@ test-wheels:
 	$(MAKE) test ARGS='--quiet --reruns 2 $(WHEELS_TESTS)' ROS_WHEELS=7.1
 	$(MAKE) test ARGS='--quiet --reruns 2 $(WHEELS_TESTS)' ROS_WHEELS=9.1
 
-# What needs no process and no DDS, in under a minute on two idle cores.
+# What needs no process and no DDS.
 check: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet $(TWO) \
 	    -m 'not real_time and not child_process and not slow'

@@ -1,1 +1,1 @@
-"""The ROS nodes; the only folder that imports rclpy."""
+"""The ROS nodes; besides them, only the doctor imports rclpy."""

@@ -52,8 +52,8 @@ class AgentNode(LifecycleNode):
     """
     Steps a policy on every image and publishes its command before the step is complete.
 
-    An error of a step costs that frame its command, a second one the backend ('eager' steps on),
-    a third one the process.
+    A step that fails costs its frame the command; a second failure in a row replaces the backend
+    by 'eager', and a third ends the process. With several ranks the first failure ends it.
 
     Subscribes ``image`` (sensor_msgs/Image) or ``image/compressed``, publishes
     ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame, one for every
@@ -280,7 +280,7 @@ class AgentNode(LifecycleNode):
         return frame, stamp_ns, age, np.frombuffer(image.data, np.uint8)
 
     def _stamp_instead(self, now_ns: int) -> int:
-        """Return what stands for the stamp of a camera that sets none."""
+        """Return the stamp to use for a camera that sets none."""
         self.get_logger().warning('image without a stamp; taking the time of its arrival. '
                                   'Let the camera driver set header.stamp', once=True)
         return now_ns
@@ -387,5 +387,5 @@ def make_agent() -> AgentNode:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the agent until it is told to go, and stop the robot before it goes."""
+    """Run the agent until SIGINT or SIGTERM, and stop the robot before it ends."""
     return process.run(make_agent, args, (AgentSettings, EngineSettings, FrameFilterSettings))

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 # A worst second below this share of the camera's rate is worth a warning.
 LOW_RATE = 0.9
-# As is an answer that takes more of the camera's period.
+# An answer that takes more than this share of the camera's period is worth a warning, too.
 SLOW_SHARE = 0.8
-# Seconds without a camera from which that is said (F11), and without a frame of one.
+# Seconds after activation without any image, and then between images, from which that is an
+# error (F11).
 NO_CAMERA, NO_FRAME = 5.0, 2.0
-# Seconds without a problem after which it is logged anew.
+# A problem that returns after being absent for this long [s] is logged again.
 SILENCE = 10.0
 # Frames refused for one of these reasons leave the robot without commands.
 USELESS = {'stale', 'future', 'two cameras', 'unreadable'}

@@ -224,7 +224,7 @@ def twist_to_command(msg: TwistStamped) -> Command:
 
 class SerializedTwist:
     """
-    Writes and reads serialized commands in place: a fifth of the time of making a message.
+    Writes serialized commands in place, in a fifth of the time it takes to make a message.
 
     :param kind: TwistStamped, or Twist, which has no stamp.
     """
@@ -250,7 +250,7 @@ def read_policy_command(data: bytes) -> tuple[Command, int, str]:
     """
     Return the command, the stamp [ns] and the frame_id of a serialized TwistStamped.
 
-    The command of bytes that are none is nan, which the gate stops at.
+    Bytes that hold no command give NaN, at which the gate stops the robot.
     """
     order = '<' if data[1] & 1 else '>'
     try:

@@ -29,7 +29,7 @@ from stream_agent.share import check_parameter_files, ParameterFileError, share_
 WAKE_UP_PERIOD = 0.1
 # A node that is told to end has this long to come back to its loop [s].
 PATIENCE = 1.0
-# What an executor waits for, and of it what it leaves to rclpy.
+# The kinds of entities that an executor waits for, and those that are left to rclpy.
 KINDS = ('subscription', 'guard_condition', 'timer', 'client', 'service')
 LEFT_TO_RCLPY = ('guard_condition', 'client', 'service')
 
@@ -38,7 +38,7 @@ class PromptExecutor(SingleThreadedExecutor):
     """
     Waits with one wait set as long as the entities of its nodes stay the same.
 
-    rclpy's own executor lists all entities and makes a wait set anew around every message, which
+    rclpy's own executor lists all entities and makes a new wait set around every message, which
     takes a third of the time from an image to its command. Messages and timers are served here;
     services and events are left to rclpy once one of them is ready. Callbacks of subscriptions
     and timers are plain functions, and entities are created and destroyed in the thread that
@@ -53,9 +53,9 @@ class PromptExecutor(SingleThreadedExecutor):
 
     def call_at(self, due: float, work: Callable[[], object]) -> None:
         """
-        Do something at a time at which nothing else is to be done, or never.
+        Do some work at a given time, or as soon afterwards as nothing else is ready.
 
-        :param due: By ``time.monotonic``; it replaces what was to be done later before.
+        :param due: By ``time.monotonic``; a new call replaces the previous one.
         """
         self._later = due, work
 
@@ -182,7 +182,7 @@ LARGEST_KEPT, KEPT = 32 * 2**20, 256 * 2**20
 
 
 def keep_memory_of_images() -> None:
-    """Let a large image take the memory of the last one, of which no page is cleared anew."""
+    """Let a large image take the memory of the last one, whose pages need not be cleared again."""
     if sys.platform.startswith('linux') and hasattr(libc := ctypes.CDLL(None), 'mallopt'):
         libc.mallopt(MMAP_THRESHOLD, LARGEST_KEPT)
         libc.mallopt(TRIM_THRESHOLD, KEPT)
@@ -247,8 +247,8 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
     :param make_node: Makes the ROS node; a ``ValueError`` from it is a user's mistake.
     :param args: Arguments of the process, without its name; ``--ros-args`` among them.
     :param settings: Of which its parameters are made, for --help.
-    :returns: The exit code: 0 after a signal or the node's own end, 1 after an error, 2 for
-        arguments that are not ROS's.
+    :returns: The exit code: 0 after a signal, the node's own end or --help, 1 after an error, 2
+        for arguments that are not ROS's or a parameter file that is refused.
     """
     if (code := plain_arguments(args or [], settings)) is not None:
         return code
