@@ -28,6 +28,8 @@ from stream_agent.nodes.messages import (
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 
 CLOSE_PERIOD = 0.25
+# Commands so long after the end of the gate [s] are none that were on their way (P9).
+DRIVES_ON = 0.2
 DESCRIBE_PERIOD = 2.0
 SILENCE = 5.0
 # A launch waits 10 s for a process to end, of which the report needs one or two.
@@ -113,6 +115,7 @@ class RecorderNode(Node):
             Vector3Stamped, 'course_state', self.on_course_state, WATCH_COMMAND_QOS)
         self.create_subscription(Header, 'scene_change', self.on_scene_change, WATCH_COMMAND_QOS)
         self.create_subscription(DiagnosticArray, '/diagnostics', self.on_diagnostics, 10)
+        self._unguarded_since: float | None = None
         self._gate_sub = watch_gate(self, self.on_gate)
         for name, topic in self.policies.items():
             self.create_subscription(TwistStamped, topic, partial(self.on_command, name),
@@ -161,6 +164,10 @@ class RecorderNode(Node):
 
     def on_command(self, policy: str, msg: TwistStamped, info: dict) -> None:
         """Store a policy command."""
+        if (self._unguarded_since is not None and policy == self.driving
+                and time.monotonic() - self._unguarded_since > DRIVES_ON):
+            self.get_logger().error('nobody guards the robot, as the gate has ended or hangs',
+                                    throttle_duration_sec=5.0)
         arrival_ns = received_ns(self, info)
         self._rows.add_command(policy, stamp_to_ns(msg.header.stamp), arrival_ns,
                                info.get('source_timestamp') or arrival_ns, twist_to_command(msg))
@@ -185,9 +192,8 @@ class RecorderNode(Node):
                 self._diagnostics[name] = {item.key: item.value for item in status.values}
 
     def on_gate(self, alive: bool) -> None:
-        """Say immediately that the gate is gone, if it is."""
-        if not alive and self.driving:
-            self.get_logger().error('nobody guards the robot, as the gate has ended or hangs')
+        """Note when the gate went, which matters if the policy drives on."""
+        self._unguarded_since = None if alive else time.monotonic()
 
     def close_rows(self) -> None:
         """Hand complete rows to the writer."""

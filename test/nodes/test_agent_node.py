@@ -612,9 +612,11 @@ def test_a_camera_that_is_missing_or_silent_is_told(start_node, camera, peer, ch
                camera.show)
 
 
-def test_the_death_of_the_gate_is_said_within_a_second(start_node, camera, peer, checkpoint):
+def test_the_death_of_the_gate_is_said_within_a_second(
+        start_node, camera, peer, checkpoint, tmp_path):
     agent = start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True)
     gate = start_node('gate')
+    recorder = start_node('recorder', policies=['agent=policy_command'], output=str(tmp_path))
     heard = peer.hear(DiagnosticArray, '/diagnostics')
     camera.wait_for_agent()
     peer.spin_until(lambda: camera.publisher.get_subscription_count() and any(
@@ -627,7 +629,10 @@ def test_the_death_of_the_gate_is_said_within_a_second(start_node, camera, peer,
     film_until(camera, peer, lambda: any('nobody guards' in one.message.status[0].message
                                          for one in heard), camera.show)
     assert time.monotonic() - killed < 1.0
-    peer.spin_until(lambda: 'nobody guards the robot' in agent.output)
+    for process in (agent, recorder):
+        film_until(camera, peer, lambda: 'nobody guards the robot' in process.output,
+                   camera.show)
+    assert time.monotonic() - killed < 1.5
 
 
 @pytest.mark.parametrize('rate', [60, 10])
