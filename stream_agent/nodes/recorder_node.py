@@ -31,7 +31,8 @@ CLOSE_PERIOD = 0.25
 # Commands so long after the end of the gate [s] are none that were on their way (P9).
 DRIVES_ON = 0.2
 DESCRIBE_PERIOD = 2.0
-SILENCE = 5.0
+# The simulation looks around for five of them before its first image.
+SILENCE = 10.0
 # A launch waits 10 s for a process to end, of which the report needs one or two.
 WRITE_TIMEOUT = 3.0
 # Share of the camera period; the remainder is enough to handle all messages.
