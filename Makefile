@@ -43,7 +43,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Each process begins with half of the files, so that a module's fixtures are made once.
 TWO := --numprocesses 2 --dist worksteal
 
-.PHONY: run check test test-wheels soak coverage install clean
+.PHONY: run check test test-wheels types soak coverage install clean
 
 run: install
 	$(BIN)/python -m stream_agent run $(ARGS)
@@ -76,6 +76,10 @@ test-wheels:
 check: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet $(TWO) \
 	    -m 'not real_time and not child_process and not slow'
+
+# What the annotations say; its settings are in setup.cfg.
+types: install
+	$(BIN)/python -m mypy
 
 # The full forms of docs/safety.md, a quarter of an hour on idle cores.
 soak: install
@@ -115,5 +119,6 @@ $(REQUIREMENTS): setup.py Makefile
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-kilted build/pip stream_agent.egg-info .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-kilted build/pip stream_agent.egg-info .pytest_cache .hypothesis .coverage \
+	    .mypy_cache
 	find stream_agent test -name __pycache__ -type d -prune -exec rm -rf {} +

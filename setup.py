@@ -66,6 +66,7 @@ setup(
             'flake8-import-order',
             'flake8-quotes',
             'hypothesis',
+            'mypy',
             'pytest',
             'pytest-cov',
             'pytest-rerunfailures',

@@ -8,7 +8,7 @@ from functools import cache
 import math
 import re
 import struct
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,8 +18,8 @@ MAX_SIDE = 4096
 MAX_BYTES = 64 * 2**20
 CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 # Where the red, green and blue of a pixel are.
-TO_RGB = {'rgb8': np.s_[:], 'bgr8': np.s_[::-1], 'rgba8': np.s_[:3], 'bgra8': np.s_[2::-1],
-          'mono8': 0}
+TO_RGB: dict = {'rgb8': np.s_[:], 'bgr8': np.s_[::-1], 'rgba8': np.s_[:3],
+                'bgra8': np.s_[2::-1], 'mono8': 0}
 JPEG, PNG = b'\xff\xd8', b'\x89PNG\r\n\x1a\n'
 # A JPEG's marker, after any number of fill bytes; and those of the segments by their meaning.
 MARKER = re.compile(rb'\xff+([^\x00\xff])', re.DOTALL)
@@ -50,7 +50,7 @@ def stamp_of_serialized(data: bytes) -> int:
 
     :param data: CDR, as ``SerializedReader`` takes it.
     """
-    order = 'big' if data[1:2] == b'\0' else 'little'
+    order: Literal['big', 'little'] = 'big' if data[1:2] == b'\0' else 'little'
     return (int.from_bytes(data[4:8], order, signed=True) * 10**9
             + int.from_bytes(data[8:12], order))
 
@@ -211,7 +211,7 @@ def decoded(data: bytes, name: str) -> np.ndarray:
         if pixels is None or pixels.dtype != np.uint8:
             raise ImageError('ends early, or cannot be decoded to 8 bits')
         if kind == 'JPEG' and is_doubtful(pixels) and not np.array_equal(
-                pixels, decode(checked.removesuffix(NO_MORE) + b'\xff\xd9')):
+                pixels, np.asarray(decode(checked.removesuffix(NO_MORE) + b'\xff\xd9'))):
             raise ImageError('ends early')
     except ImageError as error:
         raise ImageError(f"compressed image of format '{printable(name)}' {error}") from None
@@ -250,7 +250,7 @@ def checked_png(data: bytes) -> bytes:
 
     :raises ImageError: If it is broken or too large.
     """
-    view, at, chunks = memoryview(data), len(PNG), [PNG]
+    view, at, chunks = memoryview(data), len(PNG), list[bytes | memoryview]([PNG])
     while chunks[-1][4:8] != b'IEND':
         end = at + 12 + int.from_bytes(data[at:at + 4], 'big')
         if end > len(data):

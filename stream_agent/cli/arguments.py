@@ -58,7 +58,7 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
                         "frame, as 'node=period+offset,...'; instead of those of the graph file")
 
 
-def add_robot(parser: argparse.ArgumentParser) -> None:
+def add_robot(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Take the robot whose camera and vehicle are simulated."""
     parser.add_argument('--robot', metavar='NAME|FILE', help='simulate the camera and the vehicle '
                         'of one of config/robots, or of a parameter file (the usual ones)')

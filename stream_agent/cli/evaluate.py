@@ -14,10 +14,10 @@ import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, check_computer, check_folder,
-    check_picture, command, computer_of, robot_settings)
+    check_picture, command, computer_of, robot_settings, settings_of)
 from stream_agent.drawing.drives_picture import draw_drives
 from stream_agent.drawing.plot_style import save
-from stream_agent.driving.compute_model import HANDOVER
+from stream_agent.driving.compute_model import ComputeModel, HANDOVER
 from stream_agent.driving.drivers import ExpertDriver
 from stream_agent.driving.drives import Drive, drive, PolicyDriver, Trial
 from stream_agent.driving.evaluation import compared, drive_all, timed, written
@@ -74,7 +74,8 @@ def evaluate_emulated(arguments: argparse.Namespace, settings: SimulationSetting
                       seeds: Sequence[int], pool: ProcessPoolExecutor) -> list[dict]:
     """Drive all courses with all policies under the timing of a computer that is not there."""
     allow_transforms(arguments.allow)
-    policies = timed(list(map(str, arguments.policies)), computer_of(arguments), settings.period)
+    policies = timed(list(map(str, arguments.policies)), settings_of(arguments, ComputeModel),
+                     settings.period)
     trial = Trial(settings, tuple(seeds),
                   arguments.laps * USUAL_LENGTH / settings.target_speed + HANDOVER,
                   arguments.pushes, HANDOVER)

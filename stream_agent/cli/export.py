@@ -109,7 +109,7 @@ def model_of(half: FrameModule, kind: str, arguments: list[torch.Tensor]) -> byt
     try:
         return to_onnx(half, arguments)
     except Exception as error:  # code from outside may fail in any way
-        first = error
+        first: BaseException = error
         while first.__context__:
             first = first.__context__
         remedy = 'write the transform of your own with other operators'

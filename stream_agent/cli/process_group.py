@@ -51,7 +51,7 @@ class Process:
                  hear: Callable[[str], object], number: int) -> None:
         self.name = name
         self.number = number
-        self.lines = deque(maxlen=LAST_LINES)
+        self.lines: deque[str] = deque(maxlen=LAST_LINES)
         self._prefix = prefix
         self._hear = hear
         self._rest = b''
@@ -60,7 +60,9 @@ class Process:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={**os.environ, 'PYTHONUNBUFFERED': '1'}, start_new_session=True,
             preexec_fn=partial(begin, os.getpid(), number))
-        os.set_blocking(self.popen.stdout.fileno(), False)
+        assert self.popen.stdout is not None  # a pipe
+        self.output = self.popen.stdout
+        os.set_blocking(self.output.fileno(), False)
 
     @property
     def running(self) -> bool:
@@ -80,7 +82,7 @@ class Process:
         """Print what there is to read, line by line; false at the end of the output."""
         while True:
             try:
-                data = os.read(self.popen.stdout.fileno(), 65536)
+                data = os.read(self.output.fileno(), 65536)
             except BlockingIOError:
                 return True
             *lines, self._rest = (self._rest + data).split(b'\n')
@@ -135,7 +137,7 @@ class ProcessGroup:
         if self.interrupted:
             return
         self._processes[name] = process = Process(name, command, prefix, hear, number)
-        self._selector.register(process.popen.stdout, selectors.EVENT_READ, process)
+        self._selector.register(process.output, selectors.EVENT_READ, process)
 
     def leave(self) -> None:
         """
@@ -220,7 +222,7 @@ class ProcessGroup:
     def _forget(self, process: Process) -> None:
         """Pass on what a process that has ended left to read, and close it."""
         process.pass_on()
-        if process.popen.stdout in self._selector.get_map():
-            self._selector.unregister(process.popen.stdout)
-        process.popen.stdout.close()
+        if process.output in self._selector.get_map():
+            self._selector.unregister(process.output)
+        process.output.close()
         del self._processes[process.name]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, pairwise
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from stream_agent.cli.arguments import plural
@@ -118,7 +118,7 @@ class Player:
     def begin(self, playback: Playback) -> None:
         """Forget the recording before, and its answers."""
         self._longest_gap_ns = playback.longest_gap_ns
-        self._last: ReplayedFrame | None = None
+        self._last: tuple[int, int] | None = None
         self.answers, self.missed, self.unanswered = [], [], []
 
     def answer(self, frame: ReplayedFrame, from_ns: int) -> int:
@@ -128,9 +128,9 @@ class Player:
         :param from_ns: When the frame is taken, by the clock of the replay.
         :returns: When it is settled.
         """
-        last, self._last = self._last, frame._replace(pixels=None)
-        if (last is None or last.episode != frame.episode
-                or frame.recorded_ns - last.recorded_ns > self._longest_gap_ns):
+        last, self._last = self._last, (frame.episode, frame.recorded_ns)
+        if (last is None or last[0] != frame.episode
+                or frame.recorded_ns - last[1] > self._longest_gap_ns):
             self.engine.reset()
             self._unanswerable = self._updates_unanswered
         updates = self.engine.updates_per_frame
@@ -186,7 +186,7 @@ def replay_true(playback: Playback, players: Sequence[Player],
     for player in players:
         player.begin(playback)
         free_ns = int(playback.stamps_ns[0])
-        for frame, newer in pairwise(chain(playback.frames(), [None])):
+        for frame, newer in pairwise(chain[Any](playback.frames(), [None])):
             if newer is not None and newer.stamp_ns <= free_ns:
                 player.missed.append(frame.number)
                 continue

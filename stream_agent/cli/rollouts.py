@@ -26,9 +26,9 @@ from stream_agent.theory.windows import window_components
 PATIENCE = 10.0
 # Images that the nodes of a window depend on, all together.
 MOST_IMAGES = 2_000_000
-LISTS = {'valid': valid_patterns,
-         'minimal': partial(minimal_patterns, patience=PATIENCE),
-         'sequential': partial(sequential_patterns, patience=PATIENCE)}
+LISTS: dict = {'valid': valid_patterns,
+               'minimal': partial(minimal_patterns, patience=PATIENCE),
+               'sequential': partial(sequential_patterns, patience=PATIENCE)}
 
 
 def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, Any]:

@@ -91,6 +91,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
 
 def check_way(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Refuse options of what the policies do not learn from."""
+    others: tuple[type, ...]
     if arguments.bag:
         others, why = (ImitationSchedule, ComputeModel), 'this has an effect only without --bag'
         if arguments.robot:

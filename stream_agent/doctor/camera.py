@@ -94,14 +94,14 @@ def check_images(frames: Sequence[ArrivedFrame], policy: Preprocessing | None) -
         return error('image', f'{len(bad)} of {len(frames)} cannot be read: {bad[0].fault}',
                      'let the driver publish rgb8, bgr8, rgba8, bgra8 or mono8, or whole JPEG or '
                      'PNG images')
-    kinds = dict.fromkeys((*frame.size, frame.encoding) for frame in frames)
+    kinds = dict.fromkeys((*frame.size, frame.encoding) for frame in frames if frame.size)
     said = ', then '.join(f'{width} x {height} {encoding}' for height, width, encoding in kinds)
     if len(kinds) > 1:
         return warning('image', f'size or encoding changes: {said}',
                        'let one camera with fixed settings publish')
     if policy is None:
         return ok('image', f'{said}; not compared with a policy, as none could be loaded')
-    return check_size(*frames[0].size, policy, said)
+    return check_size(*next(iter(kinds))[:2], policy, said)
 
 
 def check_size(height: int, width: int, policy: Preprocessing, said: str) -> Finding:

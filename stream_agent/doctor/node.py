@@ -32,8 +32,8 @@ from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.gate.settings import BASE_COMMANDS, BaseSettings, GateSettings
 from stream_agent.images import ImageError
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type, name_of_node,
-    received_ns, stamp_to_ns, type_name, WATCH_FRAME_QOS)
+    as_callback, COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type,
+    name_of_node, received_ns, stamp_to_ns, type_name, WATCH_FRAME_QOS)
 from stream_agent.share import ParameterFileError, ParameterFiles, share_folder
 
 # Seconds until the ends of topics have discovered each other, and their names are known.
@@ -64,7 +64,8 @@ class TopicWatch:
         self.frames: list[ArrivedFrame] = []
         self.kind, source, _, self._read = image_source(transport)
         self._image_sub = node.create_subscription(
-            self.kind, source.replace('image', image_topic, 1), self.on_image, WATCH_FRAME_QOS)
+            self.kind, source.replace('image', image_topic, 1), as_callback(self.on_image),
+            WATCH_FRAME_QOS)
         self.image_topic = self._image_sub.topic_name
 
     def on_image(self, msg, info: dict) -> None:
@@ -130,8 +131,8 @@ class TopicWatch:
         """Drive for a second, send nothing for two, and judge; zeros are sent last in any case."""
         motions: list[OdometryMotion] = []
         odom_sub = self._node.create_subscription(
-            Odometry, odom, lambda msg: motions.append(
-                OdometryMotion(time.monotonic(), msg.twist.twist.linear.x)), 10)
+            Odometry, odom, as_callback(lambda msg: motions.append(
+                OdometryMotion(time.monotonic(), msg.twist.twist.linear.x))), 10)
         self._spin(lambda: motions, self._wait)
         listeners = [end for end in self.listeners(topic) if end.kind == type_name(kind.kind)]
         if reason := reason_not_to(self.commanders(topic), listeners, motions,

@@ -30,7 +30,7 @@ DASHES = (0, (3.2, 1.6))
 # How edges look: by dashes and lightness, and by colour for those who see it.
 STREAMING = {'edgecolor': BLUE, 'linestyle': DASHES, 'linewidth': 1.3}
 SAME_FRAME = {'edgecolor': INK, 'linestyle': '-', 'linewidth': 1.3}
-BOX = {'facecolor': 'white', 'edgecolor': INK, 'linewidth': 1.1}
+BOX: dict = {'facecolor': 'white', 'edgecolor': INK, 'linewidth': 1.1}
 
 
 def draw_edges(axes: Axes, curves: Iterable[tuple[bool, Curve]], name: str = '', **style) -> None:

@@ -173,7 +173,7 @@ def cost(order: Order, links: list[EdgePiece]) -> tuple[float, float]:
     gaps: list[list[tuple[float, float]]] = [[] for _ in order]
     for _, left, right in links:
         gaps[left.layer].append((place[left.item] + left.lower, place[right.item] + right.lower))
-    crossings = aslant = 0
+    crossings, aslant = 0, 0.0
     for gap in filter(None, gaps):
         begins, ends = np.array(gap).T
         crossings += int(np.sum((begins[:, None] < begins) & (ends[:, None] > ends)))

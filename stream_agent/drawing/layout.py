@@ -58,9 +58,9 @@ def lay_out(graph: GraphSpec, sizes: dict[str, tuple[float, float]]) -> Layout:
     return fitted(boxes, curves)
 
 
-def track_offsets(layers: Layers, sizes: dict) -> dict[tuple[Edge, str, str], float]:
+def track_offsets(layers: Layers, sizes: dict) -> dict[tuple[Edge, Item, str], float]:
     """Return how far from the middle of a node the edges run that pass along it."""
-    offsets, count = {}, Counter()
+    offsets, count = dict[tuple[Edge, Item, str], float](), Counter[Item]()
     for edge, stops in layers.chains.items():
         for stop in stops:
             if stop.role == 'track':
@@ -79,7 +79,7 @@ def heights(layers: Layers, tracks: dict, sizes: dict) -> dict[Item, float]:
     """
     index = {item: i for i, item in enumerate(i for layer in layers.order for i in layer)}
     links = links_of(layers.chains)
-    rows, columns, values, bounds = [], [], [], []
+    rows, columns, values, bounds = [], [], [], list[float]()
 
     def at_most(bound: float, *terms: tuple[int, float]) -> None:
         """Add the row: sum of value times variable <= bound."""
@@ -115,7 +115,7 @@ def distances(layers: Layers, tracks: dict, sizes: dict) -> list[tuple[Item, Ite
 
 
 def port_offsets(layers: Layers, tracks: dict, place: dict[Item, float], sizes: dict
-                 ) -> dict[tuple[Edge, str, str], float]:
+                 ) -> dict[tuple[Edge, Item, str], float]:
     """
     Return how far from the middle of a node's side every edge leaves or arrives.
 
@@ -123,7 +123,7 @@ def port_offsets(layers: Layers, tracks: dict, place: dict[Item, float], sizes: 
     order in which they lead up and down, so that they part immediately; those that turn are
     outermost.
     """
-    sides: dict[tuple[str, str], list[tuple[float, Edge]]] = {}
+    sides: dict[tuple[Item, str], list[tuple[float, Edge]]] = {}
     for edge, stops in layers.chains.items():
         for end, other in ((stops[0], stops[1]), (stops[-1], stops[-2])):
             rise = (OUTERMOST * tracks[edge, other.item, 'track'] if other.role == 'track'

@@ -18,7 +18,7 @@ from matplotlib.textpath import TextPath
 BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, YELLOW = (
     '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#F0E442')
 INK, FAINT = '#222222', '#8a8a8a'
-STYLE = {
+STYLE: dict[Any, Any] = {
     # Text stays text: it can be searched, and the reader's own fonts draw it.
     'svg.fonttype': 'none', 'svg.hashsalt': 'stream_agent',
     'font.family': ['DejaVu Sans', 'sans-serif'],
@@ -112,11 +112,11 @@ def save(figure: Figure, path: Path) -> None:
 def legend_outside(figure: Figure, place: str, **settings: Any) -> None:
     """Draw a legend at 'upper right' or 'lower left', for which constrained axes make room."""
     try:
-        figure.legend(loc=f'outside {place}', **settings)
+        figure.legend(**settings | {'loc': f'outside {place}'})
     except ValueError:
         # Ubuntu 24.04 has matplotlib 3.6, which lays axes out without looking at legends.
-        legend = figure.legend(loc=place, **settings)
+        legend = figure.legend(**settings | {'loc': place})
         figure.draw_without_rendering()
         height = legend.get_window_extent().height / figure.bbox.height
         bottom = height if place.startswith('lower') else 0
-        figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - height))
+        getattr(figure.get_layout_engine(), 'set')(rect=(0, bottom, 1, 1 - height))

@@ -84,9 +84,9 @@ def animate_update_steps(graph: GraphSpec, patterns: Mapping[str, Pattern], size
     :raises OSError: If the file cannot be written.
     """
     with rc_context(PICTURE_STYLE):
-        places, *extent = panels(graph, patterns, size)
+        places, width, height = panels(graph, patterns, size)
         title = f"{name + ': ' if name else ''}update step {MOST_STEPS}"
-        figure, axes = canvas(*extent, title, [
+        figure, axes = canvas(width, height, title, [
             box_entry('new in this step', facecolor=BLUE),
             box_entry('there before', facecolor=SEEN),
             box_entry('not there yet', edgecolor=FAINT)])
@@ -105,7 +105,7 @@ def animate_update_steps(graph: GraphSpec, patterns: Mapping[str, Pattern], size
             figure.texts[0].set_text(title.replace(str(MOST_STEPS), str(step)))
             figure.canvas.draw()
             images.append(Image.fromarray(
-                np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()))
+                np.asarray(getattr(figure.canvas, 'buffer_rgba')())[..., :3].copy()))
     write_gif(images, path)
 
 

@@ -145,7 +145,7 @@ def place_label(axes: Axes, candidate: TradeoffPoint, point: tuple[float, float]
         """Return what a name at a place covers that is taken or outside, and its box."""
         text = name_at(axes, candidate, point, place)
         # Of the text only, without the line that leads to the point.
-        text.update_positions(axes.figure.canvas.get_renderer())
+        text.update_positions(getattr(axes.figure.canvas, 'get_renderer')())
         box = Text.get_window_extent(text).padded(1)
         text.remove()
         return sum(area(box, other) for other in taken) + box.width * box.height - area(

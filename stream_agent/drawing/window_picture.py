@@ -101,10 +101,10 @@ def draw_influence(graph: GraphSpec, patterns: Mapping[str, Pattern], image: int
     :raises DrawingError: If the windows are too large.
     """
     with rc_context(PICTURE_STYLE):
-        places, *extent = panels(graph, patterns, size)
+        places, width, height = panels(graph, patterns, size)
         held = held_spans(next(iter(places.values())))
         title = f"{name + ': ' if name else ''}what depends on the image of frame {image}"
-        figure, axes = canvas(*extent, title, [
+        figure, axes = canvas(width, height, title, [
             box_entry('depends on the image', facecolor=SEEN, linewidth=1.4),
             box_entry('does not', edgecolor=FAINT),
             box_entry('first response', **RESPONSE),

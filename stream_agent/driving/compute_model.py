@@ -164,7 +164,7 @@ def figures_of(candidate: Candidate, timeline: Timeline) -> TimingFigures:
         1 - (len(taken) - 1) / (taken[-1].image or 1))
 
 
-def mean_age(taken: list[Taken], ages: list[float], period: float) -> float:
+def mean_age(taken: list[Taken], ages: Sequence[float], period: float) -> float:
     """Return the mean age over time of the command in force [s], from ``ages`` in frames."""
     total = spent = 0.0
     for i in range(len(taken) // 2, len(taken) - 1):

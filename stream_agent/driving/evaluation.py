@@ -69,7 +69,7 @@ def interval(ours: np.ndarray, theirs: np.ndarray, statistic: Statistic, seed: i
         if count > 1:
             drawn = values[random.integers(count, size=(RESAMPLES, count))].mean(axis=1)
             pair = (drawn, others)[::sign]
-            variance += widened(statistic(*pair, alike), count)
+            variance += widened(statistic(pair[0], pair[1], alike), count)
     reach = float(students_t.ppf(0.5 + CONFIDENCE / 2, courses - 1) * np.sqrt(variance))
     return Interval(estimate, estimate - reach, estimate + reach)
 

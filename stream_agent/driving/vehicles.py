@@ -101,12 +101,12 @@ class WallClock:
 
     def __init__(self, camera_period: float) -> None:
         self._period = camera_period
-        self._began: float | None = None
+        self._began = 0.0  # until the first image
         self.image = 0
 
     def start(self) -> float:
         """Wait until the image is due; return when the work on it begins [s]."""
-        if self._began is None:
+        if not self._began:
             self._began = time.perf_counter()
         time.sleep(max(0.0, self.image * self._period - self.answer()))
         return self.answer()

@@ -44,7 +44,7 @@ class Measured(NamedTuple):
 
     name: str
     threads: int
-    backend: Backend
+    backend: Backend | None
     respond: float
     step: float
     error: float
@@ -132,7 +132,8 @@ def in_turns(made: dict[Choice, tuple[Backend, float]], frames: list[np.ndarray]
                 with torch_threads(choice[1]):
                     taken[choice] += [timed_step(backend, frame, device)
                                       for frame in frames[:FRAMES_A_TURN]][1:]
-    return [Measured(*choice, backend, *map(statistics.median, zip(*taken[choice])), error)
+    return [Measured(*choice, backend, statistics.median(respond for respond, _ in taken[choice]),
+                     statistics.median(step for _, step in taken[choice]), error)
             for choice, (backend, error) in made.items()]
 
 

@@ -73,7 +73,7 @@ def make_openvino(request: BackendConfig) -> Backend:
     """Make the backend in OpenVINO, which is imported only now, and must not report that."""
     # Its import would fork this process, DDS and all, to send a report over the network;
     # without this package it does not (findings/openvino_import_forks.sh).
-    sys.modules.setdefault('openvino_telemetry', None)
+    sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]  # refuses it
     from stream_agent.engine.openvino import OpenVinoBackend
     return OpenVinoBackend(*request[:2], request.threads, request.precision)
 

@@ -11,14 +11,14 @@ import numpy as np
 from stream_agent.engine.read_outs import (
     join_read_outs, numpy_read_out, NumpyReadOut, read_by_rows, ReadOuts)
 from stream_agent.network.program import (
-    bind, Operand, Operation, OPERATIONS, sources_of, Values)
+    bind, How, Operand, Operation, OPERATIONS, sources_of, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.frame_schedule import frame_schedule, FrameSchedule, NodeWork
 import torch
 from torch import nn, Tensor
 
 #: How each operation is done where it is traced: as the reference does it.
-TRACED = {**OPERATIONS, 'read_outs': lambda operation: ReadOuts(operation.module)}
+TRACED: dict[str, How] = {**OPERATIONS, 'read_outs': lambda one: ReadOuts(one.module)}
 
 
 def name_in_frame(operand: Operand, ahead: bool, held_next: Collection[str]) -> str:
@@ -243,15 +243,16 @@ def to_onnx(half: FrameModule, arguments: list[Tensor]) -> bytes:
 
     :param arguments: Any values of the right shapes and types.
     """
-    file = io.BytesIO()
-    options = {'input_names': half.inputs, 'output_names': half.outputs, 'opset_version': OPSET}
+    file: Any = io.BytesIO()  # which torch writes to, but does not declare
+    how: dict = {'input_names': half.inputs, 'output_names': half.outputs, 'opset_version': OPSET}
     with warnings.catch_warnings():
         # The older exporter is ten times as fast, and is used on purpose.
         warnings.simplefilter('ignore')
         try:
-            torch.onnx.export(half, tuple(arguments), file, dynamo=False, **options)
+            torch.onnx.export(half, tuple(arguments), file, dynamo=False, **how)
         except (torch.onnx.errors.OnnxExporterError, TypeError):
             program = torch.onnx.export(half, tuple(arguments), dynamo=True, verbose=False,
-                                        **options)
+                                        **how)
+            assert program is not None
             return program.model_proto.SerializeToString()
     return file.getvalue()

@@ -1,8 +1,9 @@
 """The reference: the network's own halves of a step, operation by operation."""
 
+from typing import Any
+
 import numpy as np
 from stream_agent.engine.torch_globals import computing
-from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -23,7 +24,7 @@ class EagerBackend:
     def reset(self) -> None:
         """Forget every frame."""
         self._state = self._network.initial_state(self._batch_size)
-        self._now: State | None = None
+        self._now: Any = None  # or, until it is settled, a State
 
     @torch.inference_mode()
     def respond(self, frame: np.ndarray) -> np.ndarray:

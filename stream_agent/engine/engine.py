@@ -1,6 +1,7 @@
 """The engine: one owner of state; it answers first and settles the rest after."""
 
 from collections.abc import Callable
+from typing import Any
 import warnings
 
 import numpy as np
@@ -114,6 +115,7 @@ class Engine:
             # The others' memory and threads are given back.
             self.measured = [one._replace(backend=None) for one in measured]
             self.backend_name, self.threads = chosen.name, chosen.threads
+            assert chosen.backend is not None
             self._backend = chosen.backend
         else:
             self._backend = make_backend(backend, self.device, request)
@@ -185,7 +187,7 @@ class Engine:
             self._in_threads(self._backend.rehearse,
                              frame if self._batched else frame[np.newaxis])
 
-    def _in_threads(self, work: Callable, *arguments: np.ndarray) -> np.ndarray | None:
+    def _in_threads(self, work: Callable, *arguments: np.ndarray) -> Any:
         """Work with as many threads as this engine has, whatever other engines have."""
         with flushed_denormals():
             if self.threads in (None, torch.get_num_threads()):

@@ -219,7 +219,7 @@ class CameraWatch:
         period, declared = self._period(), self._settings.camera_period
         off = period is not None and abs(declared / period - 1) > RATE_TOLERANCE
         self._rate_is_off = self._rate_is_off + 1 if off else 0
-        if self._rate_is_off > OFF_FOR:
+        if period is not None and self._rate_is_off > OFF_FOR:
             found['rate'] = (
                 f'the camera sends {1 / period:.3g} frames a second, the policy is set to '
                 f'{1 / declared:.3g}: it sees motion at another speed; set the rate of the '

@@ -80,7 +80,7 @@ def check_forecasts(rollouts: Mapping[str, Rollout], device: str = 'cpu', rounds
     networks = {name: RolloutNetwork(rollout.graph, rollout.pattern)
                 for name, rollout in rollouts.items()}
     engines = {name: Engine(network, device) for name, network in networks.items()}
-    measured = {name: [[] for _ in rollout.frames] for name, rollout in rollouts.items()}
+    measured: dict = {name: [[] for _ in rollout.frames] for name, rollout in rollouts.items()}
     for turn in range(1 + rounds):
         for name, engine in engines.items():
             phases = measured[name]

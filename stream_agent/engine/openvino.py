@@ -69,7 +69,7 @@ class OpenVinoBackend(CompiledBackend):
         nodes = network.graph.nodes
         self._exact = {network.input, network.graph.output,
                        *(node.name for node in nodes if node.cell)}
-        self._in_order = {node.name for node in nodes if len(node.shape) == 3} - {
+        self._in_order = {node.name for node in nodes if len(network.shapes[node.name]) == 3} - {
             network.input, network.graph.output}
         self._copies: dict[str, list[openvino.Tensor]] = {}
         super().__init__(network, batch_size)

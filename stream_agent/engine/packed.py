@@ -34,13 +34,16 @@ class Columns:
     """
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...], channels_last: bool) -> None:
-        self._pool, dense = dense_part(module)
+        part, window = dense_part(module), sums_rows(module)
+        assert part is not None
+        self._pool, dense = part
         self._channels_last = channels_last
         #: Weights (features, columns) and bias of the layer.
         self.weight, self.bias = dense.linear.weight.detach(), dense.linear.bias.detach()
         self._window = 1
-        if sums_rows(module) and (self._pool.kernel_size >= LARGE_WINDOW or not channels_last):
-            self._window, self._rows, self.weight = row_weights(module, shape)
+        if window and (window >= LARGE_WINDOW or not channels_last):
+            self._window = window
+            self._rows, self.weight = row_weights(dense, window, shape)
             shape = (shape[0], self._rows, shape[2])
         elif self._pool:
             with torch.device('meta'):
@@ -92,7 +95,7 @@ class Packing:
     def dtype(self, name: str) -> torch.dtype:
         """Return the type of a node's values."""
         node = self.network.graph.node(name)
-        exact = len(node.shape) == 1 or node.cell or name == self.network.input
+        exact = len(self.network.shapes[name]) == 1 or node.cell or name == self.network.input
         return torch.float32 if exact else self.precision
 
     def initial_values(self) -> Values:
@@ -250,9 +253,9 @@ class PackedBackend:
         self._frames: list[PackedFrame] = []
         for frame in range(network.graph.hyperperiod):
             schedule = frame_schedule(network.graph, network.pattern, frame)
+            ahead, respond, settle = ([bound(work) for work in part] for part in schedule[1:])
             self._frames.append((
-                schedule.held, *([bound(work) for work in part] for part in schedule[1:]),
-                numpy_read_out(network, schedule)))
+                schedule.held, ahead, respond, settle, numpy_read_out(network, schedule)))
         self.reset()
 
     @torch.inference_mode()

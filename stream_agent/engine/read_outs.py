@@ -30,9 +30,12 @@ class ReadOuts(nn.Module):
     :param modules: For each of which ``dense_part`` gives something.
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
-        parts = [dense_part(module) for module in modules]
+        parts = [part for module in modules if (part := dense_part(module))]
         self._pools = [pool for pool, _ in parts]
         weight = torch.cat([dense.linear.weight for _, dense in parts], dim=1)
         bias = torch.stack([dense.linear.bias for _, dense in parts]).sum(0)
@@ -45,13 +48,14 @@ class ReadOuts(nn.Module):
         return functional.linear(torch.cat(columns, dim=1), self.weight, self.bias)
 
 
-def dense_part(module: nn.Module) -> tuple[nn.Module | None, Dense] | None:
+def dense_part(module: nn.Module) -> tuple[nn.AvgPool2d | None, Dense] | None:
     """Return the pooling and the dense layer onto features that a module is; None if not."""
-    pool = None
+    pool: nn.AvgPool2d | None = None
     if isinstance(module, nn.Sequential) and len(module) == 2:
-        pool, module = module
-        if type(pool) is not nn.AvgPool2d:
+        first, module = module
+        if type(first) is not nn.AvgPool2d:
             return None
+        pool = first
     if type(module) is Dense and len(module.target) == 1:
         return pool, module
     return None
@@ -72,8 +76,8 @@ def read_outs(*terms: Term) -> Term:
 
 def join_read_outs(program: NodeProgram) -> NodeProgram:
     """Return a node's program in which one product, if any, computes several read-outs, first."""
-    joined = [term for term in program.terms if is_read_out(term)
-              and dense_part(term[0].module)[1].linear.in_features <= MOST_FEATURES]
+    joined = [term for term in program.terms if is_read_out(term) and (
+        part := dense_part(term[0].module)) and part[1].linear.in_features <= MOST_FEATURES]
     if len(joined) < 2:
         return program
     others = (term for term in program.terms if term not in joined)
@@ -105,11 +109,12 @@ class RowSums(nn.Module):
         return whole.reshape(batch, channels, self._rows, self._window, width).sum(3)
 
 
-def sums_rows(module: nn.Module) -> bool:
-    """Return whether a module is a read-out that may be computed from sums over rows."""
+def sums_rows(module: nn.Module) -> int:
+    """Return the windows' size of a read-out that may be computed from sums over rows, or 0."""
     pool, dense = dense_part(module) or (None, None)
-    return (pool is not None and dense.linear.out_features <= FEW_FEATURES
-            and pool.kernel_size == pool.stride and not pool.padding and not pool.ceil_mode)
+    usable = (pool and dense and dense.linear.out_features <= FEW_FEATURES
+              and pool.kernel_size == pool.stride and not pool.padding and not pool.ceil_mode)
+    return pool.kernel_size if pool and usable and isinstance(pool.kernel_size, int) else 0
 
 
 def by_rows(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
@@ -118,14 +123,14 @@ def by_rows(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
 
     :param shape: (C, H, W) of what it is given.
     """
-    if not sums_rows(module) or shape[0] > FEW_CHANNELS:
+    part, window = dense_part(module), sums_rows(module)
+    if not part or not window or shape[0] > FEW_CHANNELS:
         return module
-    window, rows, weight = row_weights(module, shape)
-    _, dense = dense_part(module)
-    result = Dense((shape[0], rows, shape[2]), dense.target)
+    rows, weight = row_weights(part[1], window, shape)
+    result = Dense((shape[0], rows, shape[2]), part[1].target)
     with torch.no_grad():
         result.linear.weight.copy_(weight)
-        result.linear.bias.copy_(dense.linear.bias)
+        result.linear.bias.copy_(part[1].linear.bias)
     return nn.Sequential(RowSums(window, rows), result).requires_grad_(False)
 
 
@@ -144,22 +149,20 @@ def read_by_rows(program: NodeProgram, shapes: Mapping[str, tuple[int, ...]]) ->
     return program._replace(terms=tuple(tuple(map(changed, term)) for term in program.terms))
 
 
-def row_weights(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int, Tensor]:
+def row_weights(dense: Dense, window: int, shape: tuple[int, ...]) -> tuple[int, Tensor]:
     """
     Return the weights of a read-out for sums over the rows of windows, each repeated by columns.
 
-    :param module: For which ``sums_rows`` holds.
+    :param window: As from ``sums_rows``.
     :param shape: (C, H, W) of the source.
-    :returns: The window, H // window, and weights (features, C * (H // window) * W).
+    :returns: H // window, and weights (features, C * (H // window) * W).
     """
-    pool, dense = dense_part(module)
     channels, height, width = shape
-    window = pool.kernel_size
     rows = height // window
     weight = dense.linear.weight.detach().unflatten(
         1, (channels, rows, width // window)) / window**2
     repeated = weight.repeat_interleave(window, 3)
-    return window, rows, functional.pad(repeated, (0, width - repeated.shape[3])).flatten(1)
+    return rows, functional.pad(repeated, (0, width - repeated.shape[3])).flatten(1)
 
 
 # From the frame (B, C, H, W) and the sum begun ahead (B, features), if any, to the output.
@@ -180,19 +183,20 @@ def numpy_read_out(network: RolloutNetwork, schedule: FrameSchedule) -> NumpyRea
         return None
     read, activation = operations[0], operations[-1].module if 'activate' in kinds else None
     (source,) = read.operands
+    part, window = dense_part(read.module), sums_rows(read.module)
     if (type(activation) not in ACTIVATIONS or source.name != network.input or source.before
-            or not sums_rows(read.module)):
+            or not part or not window):
         return None
     channels, _, width = shape = network.shapes[network.input]
-    window, rows, weight = row_weights(read.module, shape)
-    weight = np.ascontiguousarray(weight.numpy().T)
-    bias = dense_part(read.module)[1].linear.bias.detach().numpy()
+    rows, weight = row_weights(part[1], window, shape)
+    matrix = np.ascontiguousarray(weight.numpy().T)
+    bias = part[1].linear.bias.detach().numpy()
     finish = ACTIVATIONS[type(activation)]
 
     def respond(frame: np.ndarray, begun: np.ndarray | None) -> np.ndarray:
         windows = frame[:, :, :rows * window].reshape(
             len(frame), channels * rows, window, width)
-        total = np.add.reduce(windows, axis=2).reshape(len(frame), -1) @ weight + bias
+        total = np.add.reduce(windows, axis=2).reshape(len(frame), -1) @ matrix + bias
         return finish(total if begun is None else total + begun)
 
     return respond

@@ -72,7 +72,7 @@ def wait_for(device: torch.device) -> None:
 LOOPBACK = '127.0.0.1'
 
 
-def listening_store(port: int, timeout: timedelta) -> distributed.Store:
+def listening_store(port: int, timeout: timedelta) -> distributed.TCPStore:
     """
     Make a store in which processes of this machine meet; torch's own listens to the network, too.
 
@@ -106,7 +106,7 @@ def join_processes(backend: str, timeout: timedelta) -> None:
             rank, port = int(os.environ['RANK']), int(os.environ['MASTER_PORT'])
             store = (distributed.TCPStore(LOOPBACK, port, is_master=False, timeout=timeout)
                      if rank else listening_store(port, timeout))
-            distributed.init_process_group(
-                backend, store=store, rank=rank, world_size=int(ranks), timeout=timeout)
+            distributed.init_process_group(backend, store=store, rank=rank, timeout=timeout,
+                                           world_size=int(os.environ['WORLD_SIZE']))
             return
     distributed.init_process_group(backend, timeout=timeout)

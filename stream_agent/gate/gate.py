@@ -74,7 +74,7 @@ class Gate:
 
     def __init__(self, settings: GateSettings, now: float) -> None:
         self.settings = settings
-        self.counts = Counter()
+        self.counts: Counter[Outcome] = Counter()
         self._limiter = Limiter(now)
         self._watchdog = Watchdog(now)
         self._faults = Faults()
@@ -87,7 +87,7 @@ class Gate:
         self._driven = False
         self._braking = False
         self._asked = False
-        self._said = {}
+        self._said: dict[tuple[Outcome, Fault], float] = {}
 
     @property
     def fault(self) -> Fault:

@@ -89,7 +89,7 @@ class ClampShare:
     """The share of the commands of the last seconds that had to be clamped (G6)."""
 
     def __init__(self) -> None:
-        self._recent = deque()
+        self._recent: deque[tuple[float, bool]] = deque()
         self._clamped = 0
         self._since = 0.0
 

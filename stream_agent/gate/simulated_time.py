@@ -11,7 +11,7 @@ class SimulatedTime:
     """
 
     def __init__(self) -> None:
-        self._value = None
+        self._value: int | None = None
         self._moved_at = -math.inf
 
     def note(self, value: int | None, now: float) -> None:

@@ -12,7 +12,7 @@ class Sources:
     """
 
     def __init__(self) -> None:
-        self._heard = []
+        self._heard: list[tuple[int, float]] = []
 
     def hear(self, number: int | None, now: float, memory: float) -> int:
         """

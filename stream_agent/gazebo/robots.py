@@ -2,7 +2,7 @@
 
 from stream_agent.gazebo.world import Content, document, plugin
 from stream_agent.simulation.camera import Camera
-from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Vehicle
+from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive
 
 NAME = 'robot'
 CAMERA_FRAME = 'camera_optical'
@@ -33,7 +33,7 @@ DRIVE = {
     'frame_id': 'odom', 'child_frame_id': 'base_link'}
 
 
-def robot_file(rate: float, camera: Camera, vehicle: Vehicle) -> str:
+def robot_file(rate: float, camera: Camera, vehicle: Bicycle | DifferentialDrive) -> str:
     """
     Return a robot as SDF; its origin is where the vehicle's pose is, on the ground.
 

@@ -64,9 +64,9 @@ def place_data(data: Any, place: str = '', depth: int = 0) -> Any:
         return PlacedMap({str(key): place_data(value, places[str(key)], depth + 1)
                           for key, value in data.items()}, place or 'graph', places)
     if isinstance(data, (list, tuple)):
-        places = [f'{place}[{i}]' for i in range(len(data))]
-        return PlacedList([place_data(item, places[i], depth + 1)
-                           for i, item in enumerate(data)], places)
+        listed = [f'{place}[{i}]' for i in range(len(data))]
+        return PlacedList([place_data(item, listed[i], depth + 1)
+                           for i, item in enumerate(data)], listed)
     return data
 
 
@@ -136,7 +136,7 @@ class Reader:
         return value_of(event.value) if event.implicit[0] else event.value
 
     def read_map(self, place: str, depth: int) -> PlacedMap:
-        items, places = {}, {}
+        items, places = dict[str, Any](), dict[str, str]()
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 self.read(event, depth + 1)

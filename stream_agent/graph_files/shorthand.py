@@ -1,6 +1,6 @@
 """Nodes and edges as graph files write them: chains, ranges of names, and defaults."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from itertools import combinations, pairwise, product
@@ -44,7 +44,7 @@ def given(name: str, level: int) -> str:
 
 def read_names(place: str, value: Any) -> list[str]:
     """Return the names of a name, a range of names such as ``h{1..3}``, or a list of those."""
-    if isinstance(value, list):
+    if isinstance(value, PlacedList):
         names = []
         for item_place, item in zip(value.places, value):
             names += read_names(item_place, item)
@@ -183,7 +183,7 @@ def read_edges(place: str, data: Any) -> list[EdgePart]:
     return edges
 
 
-def read_arrow(place: str, text: str) -> Iterator[tuple[str, str]]:
+def read_arrow(place: str, text: str) -> Iterable[tuple[str, str]]:
     """Return the edges of ``u->v``, or of a chain of those."""
     ends = [end.strip() for end in text.split('->')]
     if len(ends) < 2 or '' in ends:
@@ -229,5 +229,5 @@ def read_pairs(edge: PlacedMap) -> Iterable[tuple[str, str]]:
                 raise GraphError(f"{edge.at('dense')}: '{name}' is listed twice; dense leads from "
                                  'every node to every later one')
         return combinations(first, 2)
-    check_size(edge.place, len(first) * len(*others), 'edges')
-    return product(first, *others)
+    check_size(edge.place, len(first) * len(others[0]), 'edges')
+    return product(first, others[0])

@@ -214,8 +214,8 @@ def read_templates(files: list[PlacedMap]) -> dict[str, PlacedMap]:
         if part is not None and not isinstance(part, PlacedMap):
             raise GraphError(f"{file.at('templates')}: {show(part)} is not a map of templates; "
                              'write name: {parameters: ..., nodes: ..., edges: ...}')
-        for name, template in (part or {}).items():
-            place = part.at(name)
+        for name, template in part.items() if part else ():
+            place = file['templates'].at(name)
             if name in templates:
                 raise GraphError(f"{place}: the template '{name}' is already defined at "
                                  f'{templates[name].place}; rename one of them')

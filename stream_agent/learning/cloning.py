@@ -6,7 +6,7 @@ and the network starts every window with the state in which the window before en
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,10 @@ class CloningLearner(DrivingLearner):
                    ) -> tuple[Tensor, Tensor]:
         """Return frames and targets on the device, changed as every sample's visit draws."""
         frames = scale(torch.from_numpy(pixels).to(self.device))
-        targets = torch.from_numpy(targets).to(self.device)
+        commands = torch.from_numpy(targets).to(self.device)
         if self._augmentation is None:
-            return frames, targets
-        return self._augmentation.applied(frames, targets, [
+            return frames, commands
+        return self._augmentation.applied(frames, commands, [
             self._augmentation.draw(self._seed, visit) for visit in visits])
 
     def _initial_state(self, slices: Sequence[WindowSlice]) -> State:
@@ -161,7 +161,7 @@ class CloningLearner(DrivingLearner):
         state = self._state or State({})
         return dict(state.values), {'frame': state.frame, **self._sampler.state_dict()}
 
-    def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor], data: Any) -> None:
         self._sampler.load_state_dict(data)
         self._state = State({name: value.to(self.device) for name, value in tensors.items()},
                             data['frame']) if tensors else None

@@ -7,7 +7,7 @@ done, and the policy learns from all frames so far.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import copy
 from dataclasses import asdict, dataclass, replace
 import math
@@ -119,7 +119,7 @@ class Collector:
         :param generator: Of courses, places and disturbances, and of nothing else.
         :returns: What was driven, and how many times the lane was left.
         """
-        count, finished = self.environments, []
+        count, finished = self.environments, list[Episode]()
         environments = [self._new_environment(generator) for _ in range(count)]
         driver = NetworkDriver(network, self.preprocessing, self.limits, count,
                                self.updates_per_frame, self.command_rows)
@@ -237,14 +237,16 @@ class Imitation(DrivingLearner):
                     write_whole(self._path(round_), data)
             self._keep(distributed.broadcast_bytes(data))
 
-    def _keep(self, data: bytes) -> None:
+    def _keep(self, data: bytes | None) -> None:
         """Learn from a round's episodes from now on."""
+        assert data is not None  # process 0 has them
         episodes, departures = unpack_episodes(data)
         for episode in episodes:
             self.episodes.add(episode)
         self._departures.append(departures)
 
     def _path(self, round_: int) -> Path:
+        assert self._folder is not None  # with one only are rounds kept
         return self._folder / f'{self.label}.round{round_ + 1}.safetensors'
 
     def loss(self, step: int) -> Tensor:
@@ -279,7 +281,7 @@ class Imitation(DrivingLearner):
         collector = self._collector
         about = {'schedule': asdict(self._schedule), 'frames': self.episodes.frames,
                  'steering': 'yaw rate'}
-        if self._compute_model:
+        if self._compute_model and collector.timeline:
             about['emulated'] = {'computer': str(self._compute_model), 'aim': collector.aim,
                                  'handover': collector.handover, **asdict(collector.timeline)}
         return about
@@ -295,7 +297,7 @@ class Imitation(DrivingLearner):
         # The rounds themselves are in the folder.
         return {}, {'rounds': len(self._departures)}
 
-    def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor], data: Any) -> None:
         for round_ in range(data['rounds']):
             path = self._path(round_)
             packed = distributed.broadcast_file(path)

@@ -6,7 +6,7 @@ from datetime import date
 import os
 from pathlib import Path
 import shutil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stream_agent.driving.compute_model import (
     ComputeModel, EmulatedRollout, EmulatedTiming, HANDOVER, timings)
@@ -75,7 +75,7 @@ class FromExpert:
         slower = max(1.0, SimulationSettings().target_speed / simulation.target_speed)
         schedule = replace(self.schedule, frames=round(self.schedule.frames * slower))
         timing = self.timing_of(label, graph, pattern)
-        emulated = {}
+        emulated: dict[str, Any] = {}
         if timing:
             seconds = EMULATED_DRIVES * schedule.frames * simulation.period
             schedule = filled(replace(schedule, frames=timing.timeline.images_within(seconds)),

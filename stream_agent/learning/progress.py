@@ -98,7 +98,7 @@ class StopRequests:
 
     def __init__(self) -> None:
         self._asked: float | None = None
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> 'StopRequests':
         if _told is None and threading.current_thread() is threading.main_thread():

@@ -1,7 +1,7 @@
 """The loop of every training: gradient steps, shared by several processes, that resume."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 import ctypes
 from dataclasses import asdict, dataclass
@@ -74,7 +74,7 @@ class Learner(ABC):
         """Return tensors and JSON that the learner resumes from, besides the network's weights."""
         return {}, None
 
-    def load_state_dict(self, tensors: dict[str, Tensor], data: Any) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor], data: Any) -> None:
         """Resume from what ``state_dict`` returned."""
 
 
@@ -182,12 +182,13 @@ class Trainer:
         self._rates = [group['lr'] for group in self._optimiser.param_groups]
         self._scaler = torch.amp.GradScaler(self._device.type,
                                             enabled=options.precision == 'float16')
-        self._loss_of = LossOf(learner)
+        self._loss_of: nn.Module = LossOf(learner)
         if distributed.world_size() > 1:
             self._loss_of = DistributedDataParallel(self._loss_of, find_unused_parameters=True)
-        self._file = folder and ResumeFile(folder / f'{learner.label}.resume.safetensors', {
-            **{name: value for name, value in asdict(options).items() if name not in FREE},
-            'processes': distributed.world_size(), **learner.initial_settings()})
+        self._file = None if folder is None else ResumeFile(
+            folder / f'{learner.label}.resume.safetensors', {
+                **{name: value for name, value in asdict(options).items() if name not in FREE},
+                'processes': distributed.world_size(), **learner.initial_settings()})
         self._losses: list[float] = []
         self._earlier = 0.0
 
@@ -203,12 +204,12 @@ class Trainer:
         keep_freed_memory()
         self._resume()
         start = saved = time.perf_counter()
-        stopped = False
+        stopped: float = False
         with StopRequests() as stop, self._open_progress() as progress, flushed_denormals():
             while not stopped and len(self._losses) < self.options.steps:
                 step = len(self._losses)
                 loss = self._take(step)
-                due = time.perf_counter() - saved >= self.options.save_every
+                due: float = time.perf_counter() - saved >= self.options.save_every
                 # Clocks and Ctrl-C may differ between processes, which need to act as one.
                 total, stopped, due = distributed.summed([loss, stop.requested, due])
                 self._losses.append(self._checked(total / distributed.world_size()))
@@ -283,10 +284,9 @@ class Trainer:
 
     def _resume(self) -> None:
         """Resume from the file, if there is one."""
-        state = self._file.read() if self._file else None
-        if state is None:
+        if self._file is None or (state := self._file.read()) is None:
             return
-        weights, kept = {}, {}
+        weights, kept = dict[str, Tensor](), dict[int, dict[str, Tensor]]()
         for name, value in state.tensors.items():
             kind, *rest = name.split('/', 2)
             if kind == 'network':

@@ -63,7 +63,8 @@ def begin_worker(told: Event) -> None:
 
 def end_with_parent() -> None:
     """End this process after its parent; a running training stops and saves first."""
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     _idle.wait()
     os._exit(1)
 

@@ -54,7 +54,7 @@ def block_length(values: np.ndarray, period: float) -> int:
 
 def figure_of(values: np.ndarray, statistic: str) -> float:
     """Return a statistic of one policy's values, (T, 1), or of two's, (T, 2), the difference."""
-    measure = {'mean': np.mean, 'median': np.median}[statistic]
+    measure = getattr(np, statistic)
     each = [measure(known) if len(known := column[~np.isnan(column)]) else np.nan
             for column in values.T]
     return float(each[0] if len(each) == 1 else each[0] - each[1])

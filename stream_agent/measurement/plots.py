@@ -62,7 +62,7 @@ NARROW_NAME = 24
 CLOSE_UP, LEAD_IN = 1.0, 0.25
 STAGES = {'arrival': YELLOW, 'convert': SKY, 'respond': '#444444', 'publish': PURPLE,
           'transport': '#bbbbbb'}
-AFTER = {'color': 'white', 'edgecolor': FAINT, 'hatch': '////'}
+AFTER: dict = {'color': 'white', 'edgecolor': FAINT, 'hatch': '////'}
 
 
 def draw(plot: Callable[[Figure, Comparison], None], comparison: Comparison,
@@ -237,7 +237,7 @@ def first_responses(figure: Figure, comparison: Comparison) -> None:
     most = max([1, *(count for one in responses for count in one.counts.values())])
     axes.set(xlabel='frames after the change until the first response (▼ predicted)',
              ylabel='scene changes', ylim=(0, most * 1.3), xlim=(-0.5, last + 0.5))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params('x', integer=True)
     axes.grid(visible=False, axis='x')
     legend_above(figure)
 

@@ -231,7 +231,7 @@ def read_rows(folder: Path) -> list[Row]:
 
     :raises RecordingError: If the file does not exist, or a line is not a row.
     """
-    path, rows = folder / ROWS_FILE, []
+    path, rows = folder / ROWS_FILE, list[Row]()
     lines = csv.reader(whole_lines(path))
     try:
         if next(lines, None) != list(Row._fields):
@@ -264,8 +264,8 @@ def read_text(path: Path) -> str:
 
 
 # How a field is read, by the type of its column; an empty field is an unknown value.
-READERS = {str: printable, int: int, float: lambda text: float(text or 'nan'),
-           int | None: lambda text: int(text) if text else None}
+READERS: dict = {str: printable, int: int, float: lambda text: float(text or 'nan'),
+                 int | None: lambda text: int(text) if text else None}
 
 
 def line_to_row(fields: list[str]) -> Row:
@@ -285,9 +285,9 @@ def read_changes(folder: Path) -> list[int]:
 
 
 # What the entries of ``run.json`` are that a report is made of.
-KINDS = {'policies': dict, 'versions': dict, 'diagnostics': dict, 'remarks': list, 'silent': list,
-         'camera_period': (int, float), 'dropped': int, 'without_frame': int, 'driving': str,
-         'date': str, 'machine': str, 'arrivals': str}
+KINDS: dict = {'policies': dict, 'versions': dict, 'diagnostics': dict, 'remarks': list,
+               'silent': list, 'camera_period': (int, float), 'dropped': int,
+               'without_frame': int, 'driving': str, 'date': str, 'machine': str, 'arrivals': str}
 KIND_NAMES = {dict: 'an object', list: 'a list', str: 'a text', int: 'a whole number',
               (int, float): 'a number of seconds'}
 

@@ -100,7 +100,7 @@ def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: d
 
 def without_strays(rows: Sequence[Row]) -> tuple[list[Row], int]:
     """Return the rows without frames whose stamps are far off, and the number of these frames."""
-    ages = {}
+    ages: dict[int, int] = {}
     for row in rows:
         came_ns = row.frame_arrival_ns or row.arrival_ns
         if came_ns is not None:
@@ -118,11 +118,12 @@ def on_one_clock(rows: Sequence[Row]) -> tuple[list[Row], dict[int, list[int]], 
         clock was set back: a new frame is far before the newest one, or has a stamp once more.
     """
     moved, shifts, set_backs = [], defaultdict(list), 0
-    shift, newest, known, seen = 0, None, set(), set()
+    shift, known, seen = 0, set[int](), set[tuple]()
+    newest: int | None = None
     for row in rows:
         stamp_ns, key = row.stamp_ns, row[:3]
-        if key in seen or newest is not None and (
-                stamp_ns not in known and stamp_ns < newest - FAR_NS):
+        if newest is not None and (key in seen or (
+                stamp_ns not in known and stamp_ns < newest - FAR_NS)):
             shift += newest + FAR_NS - stamp_ns
             newest, set_backs = stamp_ns, set_backs + 1
             known.clear()
@@ -132,10 +133,10 @@ def on_one_clock(rows: Sequence[Row]) -> tuple[list[Row], dict[int, list[int]], 
             shifts[stamp_ns].append(shift)
         seen.add(key)
         newest = max(newest or stamp_ns, stamp_ns)
-        moved.append(row._replace(stamp_ns=stamp_ns + shift, **{
+        later: dict = {
             name: None if (ns := getattr(row, name)) is None else ns + shift
-            for name in ('arrival_ns', 'gated_arrival_ns', 'frame_arrival_ns')})
-            if shift else row)
+            for name in ('arrival_ns', 'gated_arrival_ns', 'frame_arrival_ns')} if shift else {}
+        moved.append(row._replace(stamp_ns=stamp_ns + shift, **later) if shift else row)
     return moved, shifts, set_backs
 
 
@@ -153,7 +154,7 @@ def make_trace(rows: Sequence[Row], index: dict[int, int], start_ns: int) -> Tra
             first[index[row.stamp_ns]] = arrival, row.speed, row.yaw_rate, gated
         else:
             later.append((arrival, row.speed, row.yaw_rate))
-    later = np.array(later).reshape(-1, 3)
-    for commands in (first[:, 1:3], later[:, 1:]):
+    others = np.array(later).reshape(-1, 3)
+    for commands in (first[:, 1:3], others[:, 1:]):
         commands[~(np.abs(commands) < MOST)] = np.nan
-    return Trace(first[:, 0], first[:, 1:3], first[:, 3], later)
+    return Trace(first[:, 0], first[:, 1:3], first[:, 3], others)

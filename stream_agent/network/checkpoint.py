@@ -160,7 +160,7 @@ def check_memory(graph: GraphSpec, pattern: Pattern, weights: Mapping[str, torch
 
     :param graph: With the shapes of all nodes.
     """
-    needed = 4 * sum(prod(node.shape) for node in graph.nodes)
+    needed = 4 * sum(prod(node.shape) for node in graph.nodes if node.shape)
     if needed > MAX_BYTES:
         raise CheckpointError(f'its nodes need {needed / 2**30:.3g} GiB, and 1 GiB is what a '
                               'policy may take')

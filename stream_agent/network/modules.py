@@ -101,9 +101,9 @@ class Modules(nn.Module):
         self.graph = infer_shapes(graph)
         self.pattern = dict(pattern)
         (self.input,) = graph.inputs
-        #: What nodes take from their edges, and what edges read of them, without batch.
-        self._taken = {node.name: taken_shape(node, node.shape) for node in self.graph.nodes}
-        self.shapes = {node.name: node.shape for node in self.graph.nodes}
+        #: What edges read of nodes, and what these take from their edges, without batch.
+        self.shapes = {node.name: node.shape for node in self.graph.nodes if node.shape}
+        self._taken = {v.name: taken_shape(v, self.shapes[v.name]) for v in self.graph.nodes}
         #: What a state holds of the nodes: what cells carry besides follows what is read.
         self.state_shapes = dict(self.shapes)
         self.cells, self.normalisations = NamedModules(), NamedModules()
@@ -116,8 +116,8 @@ class Modules(nn.Module):
         for edge in self.graph.edges:
             self._add_edge(where(edge), edge)
         check_products(self.graph)
-        disturbed = [spec for spec in (*self.graph.nodes, *self.graph.edges)
-                     if spec.dropout or spec.noise]
+        specs: list[NodeSpec | EdgeSpec] = [*self.graph.nodes, *self.graph.edges]
+        disturbed = [spec for spec in specs if spec.dropout or spec.noise]
         #: Dropout and noise by node and by edge, u->v; where there are any.
         self.disturbances = {spec.name: Disturbance(number, spec.dropout, spec.noise)
                              for number, spec in enumerate(disturbed)}
@@ -135,9 +135,9 @@ class Modules(nn.Module):
     def _add_cell(self, place: str, node: NodeSpec) -> None:
         """Make a cell, and refuse what it cannot be combined with."""
         name = node.name
-        cell = look_up(place, 'cell', node.cell, CELLS)(node.shape)
+        cell = look_up(place, 'cell', node.cell, CELLS)(self.shapes[name])
         self.cells[name] = cell
-        channels, *size = node.shape
+        channels, *size = self.shapes[name]
         self.state_shapes[name] = ((1 + cell.carried) * channels, *size)
         if cell.carried and node.activation != 'identity':
             raise GraphError(f"{place}: activation: the cell '{node.cell}' carries more than its "

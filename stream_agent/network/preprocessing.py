@@ -24,7 +24,7 @@ class Preprocessing:
     :param crop_bottom: The same below.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     crop_top: float = 0.0
     crop_bottom: float = 0.0
 
@@ -60,7 +60,7 @@ class Preprocessing:
         if image.ndim == 3:
             image, order = as_stored(image)
         # So a large camera gives the pixels of a small one. An odd last row or column is left out.
-        for rows, columns in binnings(*image.shape[:2], self.shape):
+        for rows, columns in binnings(image.shape[0], image.shape[1], self.shape):
             image = cv2.resize(image[:2 * rows, :2 * columns], (columns, rows),
                                interpolation=cv2.INTER_AREA)
         if self.shape[0] == 1 and order != 'grey':
@@ -69,7 +69,7 @@ class Preprocessing:
             image, order = cv2.cvtColor(image, TO_RGB[order]), 'RGB'
         size, (_, height, width) = image.shape[:2], self.shape
         if size != (height, width):
-            bilinear = is_bilinear(*size, self.shape)
+            bilinear = is_bilinear(size[0], size[1], self.shape)
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR if bilinear
                                else cv2.INTER_AREA)
         if self.shape[0] == 1:
@@ -104,7 +104,7 @@ def as_stored(image: np.ndarray) -> tuple[np.ndarray, str]:
     return image, order
 
 
-def binnings(rows: int, columns: int, shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+def binnings(rows: int, columns: int, shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """Return the sizes through which a large image is halved, (H, W), down to the input's."""
     channels, height, width = shape
     sizes = []
@@ -115,7 +115,7 @@ def binnings(rows: int, columns: int, shape: tuple[int, int, int]) -> list[tuple
     return sizes
 
 
-def is_bilinear(rows: int, columns: int, shape: tuple[int, int, int]) -> bool:
+def is_bilinear(rows: int, columns: int, shape: tuple[int, ...]) -> bool:
     """Tell whether the last resize is bilinear, which up to a factor of 2 skips no pixel."""
     channels, height, width = shape
     return (channels * rows * columns > MOST_VALUES_BY_AREA

@@ -86,7 +86,7 @@ class RolloutNetwork(Modules):
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Return zeros for every node, on the weights' device."""
-        return State({name: self._like.new_zeros(batch_size, *shape)
+        return State({name: self.get_buffer('_like').new_zeros(batch_size, *shape)
                       for name, shape in self.state_shapes.items()})
 
     def respond(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
@@ -97,7 +97,8 @@ class RolloutNetwork(Modules):
         :param state: Every node at the previous frame; not modified.
         :returns: The output node, (B, *shape), and the nodes known so far, for ``settle``.
         """
-        now, before = {self.input: frame}, state.values
+        now: dict[str, Any] = {self.input: frame}
+        before = state.values
         disturbed = self.training and bool(self.disturbances)
         if disturbed:
             (now[DRAW],) = draw_frames(1)

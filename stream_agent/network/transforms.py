@@ -41,7 +41,7 @@ class NamedModules(nn.ModuleDict):
     """Modules by names of nodes and edges; unlike torch's, names may be 'forward' or 'keys'."""
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        self._modules[name] = module
+        vars(self)['_modules'][name] = module
 
 
 def chain(*modules: nn.Module) -> nn.Module | None:
@@ -96,10 +96,11 @@ class Dense(nn.Module):
 
     def __init__(self, source: Shape, target: Wanted) -> None:
         super().__init__()
-        if None in target:
+        known = tuple(size for size in target if size is not None)
+        if len(known) < len(target):
             raise Undecided('gives whatever shape its target has')
-        self.linear = nn.Linear(prod(source), prod(target))
-        self.target = target
+        self.linear = nn.Linear(prod(source), prod(known))
+        self.target = known
 
     def forward(self, value: Tensor) -> Tensor:
         return self.shaped(self.linear(value.flatten(1)))
@@ -119,6 +120,9 @@ class Keypoints(nn.Module):
     Shapes: (B, C, H, W) to (B, 2 C): x of every channel (-1 is the first column, 1 the last),
     then y of every channel (-1 is the first row, 1 the last).
     """
+
+    x: Tensor
+    y: Tensor
 
     def __init__(self, source: Shape, target: Wanted) -> None:
         super().__init__()

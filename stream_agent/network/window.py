@@ -7,6 +7,7 @@ from typing import Any
 from stream_agent.network.modules import Modules
 from stream_agent.network.program import (
     DRAW, NodeProgram, Operand, Operation, sources_of, State, Term)
+from stream_agent.network.recurrence.cells import Cell
 from stream_agent.network.window_gradients import (
     constant_weights, ConstantWeights, ShiftedReLU, WeightsLater)
 from stream_agent.theory.windows import Component
@@ -100,7 +101,7 @@ class Window:
         self.network, self.plan = network, plan
         self.initial = state.values
         self.count = images.shape[1] * updates_per_frame
-        self._start, self._draws = state.frame, draws
+        self._start, self._draws = state.frame, draws or ()
         self._updates_per_frame = updates_per_frame
         self.frames = range(1, self.count + 1)
         name, rows = network.input, range(self.count + 1)
@@ -190,7 +191,7 @@ def over_frames(module: Callable[..., Tensor], *values: Tensor) -> Tensor:
     return samples[0].view(*values[0].shape[:2], *samples[0].shape[1:])
 
 
-def continue_cell(cell: nn.Module, totals: Tensor, previous: Tensor) -> Tensor:
+def continue_cell(cell: Cell, totals: Tensor, previous: Tensor) -> Tensor:
     """Apply a cell in frames one after another, (N, B, ...), given its value before them."""
     if len(totals) > 1:
         return cell.over_time(totals, previous)
@@ -248,7 +249,7 @@ class Loop:
     def _divide(self, program: NodeProgram) -> None:
         """Sum the terms from outside of the component for all frames at once."""
         frames = self._window.computed(program.node, self._window.frames)
-        outer, inner = [], []
+        outer, inner = list[Term](), list[Term]()
         for term in program.terms:
             inside = any(operand.name in self._values for operand in sources_of(term))
             (inner if inside else outer).append(term)
@@ -280,8 +281,8 @@ class Loop:
 
     def run(self) -> None:
         """Compute all frames."""
-        nodes, block, lead = self._component.nodes, self._component.frames, self._component.lead
-        count = self._window.count
+        nodes, lead, count = self._component.nodes, self._component.lead, self._window.count
+        block = self._component.frames or count
         for start in range(1 - max(lead) // block * block - block, count + 1, block):
             for name, ahead in zip(nodes, lead):
                 first = start + ahead

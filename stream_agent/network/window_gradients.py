@@ -39,10 +39,8 @@ class ShiftedReLU(torch.autograd.Function):
     def backward(ctx, now: Tensor | None, before: Tensor | None
                  ) -> tuple[Tensor | None, Tensor | None, None]:
         (buffer,) = ctx.saved_tensors
-        if before is None and now is None:
-            return None, None, None
         if before is None:
-            return rectified_gradient(dense(now), buffer), None, None
+            return None if now is None else rectified_gradient(dense(now), buffer), None, None
         before = dense(before)
         gradient = torch.empty_like(before)
         if now is None:
@@ -86,11 +84,11 @@ class ConstantWeights:
 
     def __call__(self, values: Tensor) -> Tensor:
         """Apply the transform to samples."""
-        layer = self.layer
-        if isinstance(layer, nn.Conv2d):
-            return nn.functional.conv2d(values, *self._weights, layer.stride, layer.padding,
-                                        layer.dilation, layer.groups)
-        return self._module.shaped(nn.functional.linear(values.flatten(1), *self._weights))
+        module = self._module
+        if isinstance(module, nn.Conv2d):
+            return nn.functional.conv2d(values, *self._weights, module.stride, module.padding,
+                                        module.dilation, module.groups)
+        return module.shaped(nn.functional.linear(values.flatten(1), *self._weights))
 
 
 class WeightsLater(torch.autograd.Function):
@@ -108,10 +106,10 @@ class WeightsLater(torch.autograd.Function):
         layer, gradient = ctx.constant.layer, gradient.flatten(0, 1)
         values = torch.cat(ctx.constant.read).to(gradient.dtype)
         if isinstance(layer, nn.Linear):
-            gradient, axes = gradient.flatten(1), 0
+            gradient, axes = gradient.flatten(1), [0]
             of_weight = gradient.t() @ values.flatten(1)
         else:
-            axes = (0, 2, 3)
+            axes = [0, 2, 3]
             _, of_weight, _ = torch.ops.aten.convolution_backward(
                 gradient, values, layer.weight.to(gradient.dtype), None, layer.stride,
                 layer.padding, layer.dilation, False, [0, 0], layer.groups, [False, True, False])
@@ -121,5 +119,6 @@ class WeightsLater(torch.autograd.Function):
 
 def constant_weights(module: nn.Module) -> ConstantWeights | None:
     """Return a transform with constant weights; None if it is more than one weighted layer."""
-    is_plain = type(module) is nn.Conv2d and module.padding_mode == 'zeros'
-    return ConstantWeights(module) if is_plain or type(module) is Dense else None
+    if type(module) is Dense or type(module) is nn.Conv2d and module.padding_mode == 'zeros':
+        return ConstantWeights(module)
+    return None

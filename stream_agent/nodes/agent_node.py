@@ -28,7 +28,8 @@ from stream_agent.network.transforms import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_status import agent_status
 from stream_agent.nodes.messages import (
-    ask_for_stop, COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist, watch_gate)
+    as_callback, ask_for_stop, COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist,
+    watch_gate)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
@@ -103,7 +104,8 @@ class AgentNode(LifecycleNode):
         self._twist = SerializedTwist(TwistStamped)
         # Left serialized: making a message costs as much as the rest of the way.
         self.image_sub = self.create_subscription(
-            self._source.kind, self._source.topic, self.on_image, FRAME_QOS, raw=True)
+            self._source.kind, self._source.topic, as_callback(self.on_image), FRAME_QOS,
+            raw=True)
         self.is_guarded = True
         self._gate_sub = watch_gate(self, self.on_gate)
         self._timer = self.create_timer(1.0, self.publish_diagnostics,
@@ -128,7 +130,7 @@ class AgentNode(LifecycleNode):
         self.policy = load_policy(Path(value['checkpoint']).expanduser())
         network = self.policy.network
         self.engine = self._make_engine(value)
-        torch.set_num_threads(self.engine.threads)
+        torch.set_num_threads(self.engine.threads or 1)
         for measured in self.engine.measured:
             self.get_logger().debug(f'measured: {measured}')
         self.engine.warm_up()
@@ -302,8 +304,9 @@ class AgentNode(LifecycleNode):
         """Rehearse the answer shortly before the next frame is expected."""
         period = self.frame_filter.period or self.frame_filter.settings.camera_period
         due = arrived + period - REHEARSAL_LEAD - 2 * self.stages['respond'].typical
-        if due - time.monotonic() > SHORTEST_IDLE and hasattr(self.executor, 'call_at'):
-            self.executor.call_at(due, lambda: self.engine.rehearse(frame))
+        call_at = getattr(self.executor, 'call_at', None)
+        if due - time.monotonic() > SHORTEST_IDLE and call_at:
+            call_at(due, lambda: self.engine.rehearse(frame))
 
     def _contain(self, error: Exception, stamp_ns: int) -> None:
         """Leave a frame whose step failed without a command, and try the next in another way."""
@@ -336,7 +339,7 @@ class AgentNode(LifecycleNode):
         self.rate.add()
         return empty if self._every_update else self._updates - 1
 
-    def _timed(self, stage: str, work: Callable, *arguments) -> np.ndarray | None:
+    def _timed(self, stage: str, work: Callable, *arguments) -> Any:
         """Do a stage of a frame, and count how long it took."""
         start = time.perf_counter()
         result = work(*arguments)

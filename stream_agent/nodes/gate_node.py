@@ -3,11 +3,12 @@
 from dataclasses import fields
 import gc
 import time
+from typing import cast
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType, JumpThreshold, ROSClock, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -21,7 +22,7 @@ from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
 from stream_agent.gate.settings import BaseSettings, GateSettings
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    COMMAND_QOS, foreign_types, GATE_ALIVE, GATE_ALIVE_QOS, make_status, publishers,
+    as_callback, COMMAND_QOS, foreign_types, GATE_ALIVE, GATE_ALIVE_QOS, make_status, publishers,
     read_command_type, read_policy_command, SerializedTwist, STOP_FRAME_ID, STOP_INPUT_QOS)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 
@@ -73,10 +74,11 @@ class GateNode(Node):
         self._alive_pub = self.create_publisher(Empty, GATE_ALIVE, GATE_ALIVE_QOS)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._policy_sub = self.create_subscription(
-            TwistStamped, 'policy_command', self.on_policy_command, POLICY_QOS, raw=True)
+            TwistStamped, 'policy_command', as_callback(self.on_policy_command),
+            POLICY_QOS, raw=True)
         if self.gate.settings.stop_input:
             self._stop_sub = self.create_subscription(
-                Bool, 'stop', self.on_stop_input, STOP_INPUT_QOS)
+                Bool, 'stop', as_callback(self.on_stop_input), STOP_INPUT_QOS)
         self._reset_service = self.create_service(Trigger, '~/reset_fault', self.on_reset_fault)
         self._jump_handle = self.get_clock().create_jump_callback(
             TIME_JUMP, post_callback=self.on_time_jump)
@@ -124,7 +126,7 @@ class GateNode(Node):
 
     def on_timer(self) -> None:
         """Send a zero if one is due."""
-        clock, now = self.get_clock(), time.monotonic()
+        clock, now = cast(ROSClock, self.get_clock()), time.monotonic()
         self.gate.note_simulated_time(
             clock.now().nanoseconds if clock.ros_time_is_active else None, now)
         self._carry_out(self.gate.on_timer(now))
@@ -172,9 +174,9 @@ class GateNode(Node):
 
     def look_for_rivals(self) -> None:
         """Count who publishes; log and report a change of those who should not (G11, G12)."""
-        policies, stop_inputs = (end and self.count_publishers(end.topic_name)
+        policies, stop_inputs = (self.count_publishers(end.topic_name) if end else 0
                                  for end in (self._policy_sub, self._stop_sub))
-        self.gate.note_publishers(policies, stop_inputs or 0, time.monotonic())
+        self.gate.note_publishers(policies, stop_inputs, time.monotonic())
         found = []
         for end, rest in ((self._command_pub, 'the gate'), (self._policy_sub, 'one')):
             if self.count_publishers(end.topic_name) > 1:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 import math
 import struct
-from typing import Any, NamedTuple
+from typing import Any, cast, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Twist, TwistStamped, Vector3Stamped
@@ -55,6 +55,11 @@ def ns_to_stamp(stamp, ns: int):
     return stamp
 
 
+def as_callback(callback: Callable[..., object]) -> Callable[..., None]:
+    """Return a callback as it is, for arguments of which rclpy's types know less than it gives."""
+    return cast(Callable[..., None], callback)
+
+
 def received_ns(node: Node, info: dict) -> int:
     """
     Return when a message arrived, in the clock of the stamps.
@@ -67,7 +72,7 @@ def received_ns(node: Node, info: dict) -> int:
     now_ns = node.get_clock().now().nanoseconds
     received = info.get('received_timestamp') or 0
     queued = 0 <= now_ns - received < LONGEST_QUEUED_NS
-    return received if queued and not node.get_clock().ros_time_is_active else now_ns
+    return received if queued and not cast(Any, node.get_clock()).ros_time_is_active else now_ns
 
 
 def make_status(node: Node, about: str, level: bytes, message: str, values: dict[str, str]
@@ -85,7 +90,8 @@ def make_status(node: Node, about: str, level: bytes, message: str, values: dict
 
 def watch_gate(node: Node, tell: Callable[[bool], None]) -> Subscription:
     """Tell whenever a gate comes to guard the robot, and when it has ended or hangs (P9)."""
-    events = SubscriptionEventCallbacks(liveliness=lambda event: tell(event.alive_count > 0))
+    events = SubscriptionEventCallbacks(
+        liveliness=as_callback(lambda event: tell(event.alive_count > 0)))
     return node.create_subscription(Empty, GATE_ALIVE, lambda _: None, GATE_ALIVE_QOS,
                                     event_callbacks=events)
 
@@ -358,7 +364,7 @@ def steering_angle(command: Command, wheel_base: float) -> float:
     return math.atan(wheel_base * command.yaw_rate / command.speed)
 
 
-def type_name(kind: type) -> str:
+def type_name(kind: Any) -> str:
     """Return a message type as ROS writes it, such as geometry_msgs/msg/Twist."""
     package, _, _ = kind.__module__.partition('.')
     return f'{package}/msg/{kind.__name__}'

@@ -94,8 +94,8 @@ class PromptExecutor(SingleThreadedExecutor):
         self._waitables = [one for node in nodes for one in node.waitables]
         subscriptions = [one for node in nodes for one in node.subscriptions]
         timers = [one for node in nodes for one in node.timers]
-        self._subscriptions = {one.handle.pointer: one for one in subscriptions}
-        self._timers = {one.handle.pointer: one for one in timers}
+        self._subscriptions: dict = {one.handle.pointer: one for one in subscriptions}
+        self._timers: dict = {one.handle.pointer: one for one in timers}
         self._handles = {
             'subscription': [one.handle for one in subscriptions],
             'guard_condition': [self._guard.handle, *(
@@ -259,11 +259,15 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
         return 2
     keep_memory_of_images()
     leave, prompt, code = [], PromptEnd(), 0
+
+    def on_signal(*_) -> None:
+        leave.append(True)
+        prompt.asked()
     # rclpy's own handlers invalidate the context before a stop can be published.
     rclpy.init(args=[sys.argv[0], *(args or [])],
                signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: (leave.append(True), prompt.asked()))
+        signal.signal(number, on_signal)
     node = None
     try:
         node = make_node()

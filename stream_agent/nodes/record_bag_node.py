@@ -89,14 +89,14 @@ class RecordNode(Node):
         for topic, message_type, qos in (
                 (self._image_topic, self._kind, WATCH_FRAME_QOS),
                 (self._command_topic, kind, WATCH_COMMAND_QOS)):
-            self.create_subscription(message_type, topic, partial(self.on_message, topic), qos,
-                                     raw=True)
+            self.create_subscription(
+                message_type, topic, partial(self.on_message, self._bag, topic), qos, raw=True)
         self.get_logger().info(f"recording '{self._image_topic}' and '{self._command_topic}' "
                                f"({command_type}) to '{self._path}'")
 
-    def on_message(self, topic: str, data: bytes) -> None:
+    def on_message(self, bag: LiveBag, topic: str, data: bytes) -> None:
         """Hand over a serialized message to be written."""
-        self._bag.put(topic, self.get_clock().now().nanoseconds, data)
+        bag.put(topic, self.get_clock().now().nanoseconds, data)
 
     def say(self) -> None:
         """Log how much has been recorded, and what is missing."""
@@ -106,14 +106,14 @@ class RecordNode(Node):
         if self._bag.error:
             raise RuntimeError(f"'{self._path}' cannot be written: {self._bag.error}")
         missing = [topic for topic, count in self._bag.counts.items() if not count]
+        said = self._counts(self._bag)
         if missing:
-            self.get_logger().warning(f"{self._counts}; nothing arrives on '{missing[0]}'")
+            self.get_logger().warning(f"{said}; nothing arrives on '{missing[0]}'")
         else:
-            self.get_logger().info(self._counts)
+            self.get_logger().info(said)
 
-    @property
-    def _counts(self) -> str:
-        return ', '.join(f'{count} of {topic}' for topic, count in self._bag.counts.items())
+    def _counts(self, bag: LiveBag) -> str:
+        return ', '.join(f'{count} of {topic}' for topic, count in bag.counts.items())
 
     def stop(self) -> None:
         """Complete the recording, and log what is in it."""
@@ -127,7 +127,7 @@ class RecordNode(Node):
         else:
             dropped = (f'; {self._bag.dropped} dropped, as the disk was too slow'
                        if self._bag.dropped else '')
-            self.get_logger().info(f"wrote '{self._path}': {self._counts}{dropped}")
+            self.get_logger().info(f"wrote '{self._path}': {self._counts(self._bag)}{dropped}")
 
 
 def main(args: list[str] | None = None) -> int:

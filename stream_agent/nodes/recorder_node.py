@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 import time
-from typing import Any
+from typing import Any, cast
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped, Vector3Stamped
 import rclpy
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, ROSClock
 from rclpy.node import Node
 from std_msgs.msg import Header
 from stream_agent.bounded_settings import free_text, quantity, several
@@ -23,8 +23,8 @@ from stream_agent.measurement.rows import (
     arrivals_measured, AT_ARRIVAL, FrameMatcher, WHEN_TAKEN)
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    image_source, ns_to_stamp, read_command_type, received_ns, stamp_to_ns, twist_to_command,
-    WATCH_COMMAND_QOS, WATCH_FRAME_QOS, watch_gate)
+    as_callback, image_source, ns_to_stamp, read_command_type, received_ns, stamp_to_ns,
+    twist_to_command, WATCH_COMMAND_QOS, WATCH_FRAME_QOS, watch_gate)
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 
 CLOSE_PERIOD = 0.25
@@ -98,7 +98,8 @@ class RecorderNode(Node):
         self.create_timer(CLOSE_PERIOD, self.close_rows, clock=steady)
         self.create_timer(DESCRIBE_PERIOD, self.describe, clock=steady)
         self._probe_pub = self.create_publisher(Header, PROBE_TOPIC, 1)
-        self._probe_sub = self.create_subscription(Header, PROBE_TOPIC, self.on_probe, 1)
+        self._probe_sub = self.create_subscription(
+            Header, PROBE_TOPIC, as_callback(self.on_probe), 1)
         self._probe_timer = self.create_timer(PROBE_PERIOD, self.probe, clock=steady)
         self._silence_timer = self.create_timer(SILENCE, self.warn_of_silence, clock=steady)
         self.get_logger().info(f"recording {', '.join(self.policies)} to '{folder}'")
@@ -107,11 +108,11 @@ class RecorderNode(Node):
         kind, topic, *_ = image_source(self.get_parameter('image_transport').value)
         # Only the stamp of an image matters, so it is left serialized.
         self._image_sub = self.create_subscription(
-            kind, topic, self.on_image, WATCH_FRAME_QOS, raw=True)
+            kind, topic, as_callback(self.on_image), WATCH_FRAME_QOS, raw=True)
         self._reference_sub = self.create_subscription(
             TwistStamped, 'reference', self.on_reference, WATCH_COMMAND_QOS)
         self._gated_sub = self.create_subscription(
-            self._type.kind, 'cmd_vel', self.on_gated, WATCH_COMMAND_QOS)
+            self._type.kind, 'cmd_vel', as_callback(self.on_gated), WATCH_COMMAND_QOS)
         self.create_subscription(
             Vector3Stamped, 'course_state', self.on_course_state, WATCH_COMMAND_QOS)
         self.create_subscription(Header, 'scene_change', self.on_scene_change, WATCH_COMMAND_QOS)
@@ -147,7 +148,7 @@ class RecorderNode(Node):
         """Find out whether the middleware notes when a message comes or when it is taken."""
         if stamp_to_ns(msg.stamp) != self._probe_sent_ns:
             return
-        if not self.get_clock().ros_time_is_active:
+        if not cast(ROSClock, self.get_clock()).ros_time_is_active:
             self._conditions['arrivals'] = arrivals_measured(
                 info.get('received_timestamp'), self._probe_sent_ns, time.time_ns())
         self.destroy_timer(self._probe_timer)

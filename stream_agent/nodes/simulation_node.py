@@ -67,8 +67,8 @@ class SimulationNode(Node):
         self._session = Session(environment, self._schedule)
         self._published = self._skipped = self._unanswered = 0
         self._created = time.monotonic()
-        self._first_command_at = None
-        self._epoch = self._last_frame_at = None
+        self._first_command_at, self._last_frame_at = 0.0, -math.inf
+        self._epoch: float | None = None
         self._last_frame_ns = 0
         self._create_interfaces()
         self._listeners = ListenerWatch(
@@ -170,6 +170,7 @@ class SimulationNode(Node):
     def _due(self, periods: int = 0) -> float:
         """Return the steady time at which a frame is due, so many periods after the last one."""
         environment = self._session.environment
+        assert self._epoch is not None  # set when the first frame is due
         return self._epoch + environment.time + periods * environment.settings.period
 
     def on_frame_due(self) -> None:

@@ -160,8 +160,8 @@ def choose_stamps(topics: Sequence[TopicTimes], wanted: str) -> list[tuple[np.nd
             raise BadRecordingError(f"topic '{times.topic}': headers without a stamp; give "
                                     '--stamps receive')
     if wanted == 'auto' and sum(by_header) == 1:
-        times = topics[by_header.index(True)]
+        times = next(times for times, header in zip(topics, by_header) if header)
         if abs(np.median(times.headers - times.received)) > OTHER_CLOCK_NS:
             by_header = [False, False]
-    return [(times.headers, 'header') if header else (times.received, 'receive')
-            for times, header in zip(topics, by_header)]
+    return [(times.received, 'receive') if times.headers is None or not header else
+            (times.headers, 'header') for times, header in zip(topics, by_header)]

@@ -114,7 +114,7 @@ def remember(recording: Recording, reading: Reading, cache: Path, preparation: d
 def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.ndarray]
           ) -> None:
     """Write frames one after the other, then everything else that is known of them."""
-    decoded = []
+    decoded: list[int] = []
     with open(folder / 'pixels.npy', 'wb') as file:
         for index, image in recording.images():
             frame = np.ascontiguousarray(pixels(image))

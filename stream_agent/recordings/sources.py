@@ -28,7 +28,7 @@ def open_recordings(paths: Sequence[Path], reading: Reading) -> list[Recording]:
         raise BadRecordingError(f'the recordings steer by different quantities ({parts}); give '
                                 '--wheelbase to turn steering angles into yaw rates, or train '
                                 'on those of one kind')
-    return recordings
+    return list(recordings)
 
 
 def find_recordings(paths: Sequence[Path]) -> list[Path]:

@@ -44,7 +44,7 @@ class TubRecording(Recording):
                                     'a person; leave the tub out')
         # In version 1, since the start of the recording.
         time = '_timestamp_ms' if new else 'milliseconds'
-        kinds = {IMAGE: str, ANGLE: (int, float), THROTTLE: (int, float), time: int}
+        kinds: dict = {IMAGE: str, ANGLE: (int, float), THROTTLE: (int, float), time: int}
         for number, record in enumerate(driven):
             for key, kind in kinds.items():
                 value = record.get(key)

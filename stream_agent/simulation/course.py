@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -162,7 +162,7 @@ def knot_weights(knots: int, count: int) -> np.ndarray:
     return weights
 
 
-def is_drivable(course: Course | None, max_curvature: float) -> bool:
+def is_drivable(course: Course | None, max_curvature: float) -> TypeGuard[Course]:
     """Tell whether a course bends enough to both sides, nowhere too much, and keeps apart."""
     if course is None or np.abs(course.curvatures).max() > max_curvature:
         return False

@@ -9,7 +9,7 @@ from stream_agent.command import Command, STOP
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.expert import PurePursuit
 from stream_agent.simulation.settings import SimulationSettings
-from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Motion, Pose, Vehicle
+from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Motion, Pose
 from stream_agent.simulation.view import Scene
 
 # Instants nearer than this [s] are the same: far above rounding, far below all that matters.
@@ -210,7 +210,7 @@ class DrivingEnvironment:
         return SimulatedFrame(**vars(moment), image=image, now=self.now)
 
 
-def make_vehicle(settings: SimulationSettings) -> Vehicle:
+def make_vehicle(settings: SimulationSettings) -> DifferentialDrive | Bicycle:
     """Make the vehicle that the settings name."""
     kind = {'differential': DifferentialDrive, 'bicycle': Bicycle}[settings.vehicle]
     return kind(speed_time_constant=settings.speed_time_constant,

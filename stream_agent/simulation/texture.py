@@ -222,7 +222,7 @@ class Painter:
                            * (RESOLUTION / FADE), 0.0, 1.0) for n in self.shape]
         weight = np.minimum.outer(*weights).astype(np.float32)
         width = int(FADE / RESOLUTION) + 1
-        ink = np.float32(self.ink(self.look.ground))
+        ink = np.array(self.ink(self.look.ground), np.float32)
         for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
             share = weight[edge][..., None] if self.coloured else weight[edge]
             self.pixels[edge] = ink + share * (self.pixels[edge] - ink)

@@ -107,7 +107,7 @@ def components(edges: Iterable[Edge]) -> dict[str, int]:
 def count_acyclic_subsets(edges: Iterable[Edge]) -> int:
     """Count the subsets of edges without a cycle; a HardPartError if it would take too long."""
     total = 1
-    parts = [dict.fromkeys(edges, Weight(1, 1))]
+    parts: list[Weights] = [dict.fromkeys(edges, Weight(1, 1))]
     while parts:
         weights = parts.pop()
         smaller, factor = split(weights)
@@ -118,7 +118,7 @@ def count_acyclic_subsets(edges: Iterable[Edge]) -> int:
                 continue
             # No rule reduces it further.
             index = {name: i for i, name in enumerate(dict.fromkeys(v for e in part for v in e))}
-            numbered = {(index[u], index[v]): tuple(weight) for (u, v), weight in part.items()}
+            numbered = {(index[u], index[v]): weight[:2] for (u, v), weight in part.items()}
             count = sum_over_sources if len(index) <= MAX_NODES else sum_over_relations
             if (number := count(numbered)) is None:
                 raise HardPartError(*index)
@@ -138,8 +138,8 @@ def split(weights: Weights) -> tuple[list[Weights], int]:
                            if component[u] == component[v]})
     factor = prod(w.both for (u, v), w in weights.items() if component[u] != component[v])
     blocks = nx.biconnected_components(nx.Graph((u, v) for u, v in merged if u != v))
-    parts = [{e: w for e, w in merged.items() if e[0] != e[1] and set(e) <= block}
-             for block in blocks]
+    parts: list[Weights] = [{e: w for e, w in merged.items()
+                             if e[0] != e[1] and set(e) <= block} for block in blocks]
     return parts, factor * prod(w.absent for (u, v), w in merged.items() if u == v)
 
 
@@ -153,7 +153,7 @@ def merge_series(weights: Weights) -> Weights:
         if v not in graph or graph.in_degree(v) != 1 or graph.out_degree(v) != 1 or (
                 graph.has_edge(v, v)):
             continue
-        (u, _, a), (_, w, b) = *graph.in_edges(v, 'weight'), *graph.out_edges(v, 'weight')
+        ((u, _, a),), ((_, w, b),) = graph.in_edges(v, 'weight'), graph.out_edges(v, 'weight')
         there = a.there * b.there
         merged = Weight(there, a.both * b.both - there)
         graph.remove_node(v)
@@ -213,7 +213,7 @@ def sum_over_relations(edges: Numbered) -> int | None:
         if total is not None:
             return total
         decided[order] = number
-    return sum_in_order(edges, max(decided, key=decided.get), LONG_TRY)[0]
+    return sum_in_order(edges, max(decided, key=decided.__getitem__), LONG_TRY)[0]
 
 
 def sum_in_order(edges: Numbered, order: EdgeOrder, most: int) -> tuple[int | None, int]:

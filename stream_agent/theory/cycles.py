@@ -87,6 +87,7 @@ class UpdateGraph:
             # Rarely, as it takes longer than a step: after 1, 2, 4, 8, ... of them.
             if step & (step - 1) == 0 and (found := self._cycle_ratios(last.tolist())):
                 return max(found)
+        raise AssertionError('steps end')
 
     def _cycle_ratios(self, last: list[int]) -> list[Fraction]:
         """Return the ratios of the cycles in which each node has one edge, its last."""

@@ -7,7 +7,7 @@ The frames are those of a rollout window: frame 0 holds initial states, and imag
 from collections.abc import Callable, Iterator
 from itertools import count
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stream_agent.theory.graph import GraphSpec, reachable
 from stream_agent.theory.patterns import (
@@ -96,11 +96,11 @@ def information_ages(graph: GraphSpec, pattern: Pattern) -> Ages:
 def settled_ages(graph: GraphSpec, pattern: Pattern, choose: Callable) -> list[dict[str, int]]:
     """Return the ``ages_of_nodes`` in the frames of a hyperperiod, once they repeat."""
     past: list[dict[str, int]] = []
-    for ages in ages_of_nodes(graph, pattern, choose):
-        past.append(ages)
-        # A frame depends on the one before and on its place in the schedule alone.
-        if len(past) > graph.hyperperiod and ages == past[-1 - graph.hyperperiod]:
-            return past[-graph.hyperperiod:]
+    following = ages_of_nodes(graph, pattern, choose)
+    # A frame depends on the one before and on its place in the schedule alone.
+    while len(past) <= graph.hyperperiod or past[-1] != past[-1 - graph.hyperperiod]:
+        past.append(next(following))
+    return past[-graph.hyperperiod:]
 
 
 def ages_of_nodes(graph: GraphSpec, pattern: Pattern, choose: Callable
@@ -114,7 +114,7 @@ def ages_of_nodes(graph: GraphSpec, pattern: Pattern, choose: Callable
     """
     sources = sources_of(graph, pattern)
     order = update_order(graph, pattern)
-    last = {v: 0 if v in graph.inputs else math.inf for v in order}
+    last: dict[str, Any] = {v: 0 if v in graph.inputs else math.inf for v in order}
     for i in count(1):
         now: dict[str, int] = {}
         for v in order:

@@ -48,10 +48,10 @@ class Component(NamedTuple):
 def window_components(graph: GraphSpec, pattern: Pattern) -> list[Component]:
     """Divide the nodes by how a window of frames computes them; each reads those before it."""
     order = update_order(graph, pattern)
-    network = nx.DiGraph(pattern.keys())
+    net = nx.DiGraph(pattern.keys())
     place = {name: i for i, name in enumerate(order)}
-    parts = [sorted(part, key=place.get) for part in nx.strongly_connected_components(network)]
-    condensed = nx.condensation(network, parts)
+    parts = [sorted(one, key=place.__getitem__) for one in nx.strongly_connected_components(net)]
+    condensed = nx.condensation(net, parts)
     return [component(graph, pattern, parts[i])
             for i in nx.lexicographical_topological_sort(condensed, lambda i: place[parts[i][0]])
             if parts[i][0] not in graph.inputs]
@@ -64,12 +64,12 @@ def component(graph: GraphSpec, pattern: Pattern, nodes: Sequence[str]) -> Compo
              if u in nodes and v in nodes and not (u == v and is_linear(graph.node(v)))}
     if not edges:
         return Component(tuple(nodes), None, (0,), is_linear(graph.node(nodes[0])))
-    best = Component(tuple(nodes), 1, (0,) * len(nodes))
+    best, most = Component(tuple(nodes), 1, (0,) * len(nodes)), 1
     for order in orders(nodes, edges):
-        for frames in range(shortest_cycle(edges), best.frames, -1):
+        for frames in range(shortest_cycle(edges), most, -1):
             lead = leads(order, edges, frames)
             if lead is not None:
-                best = Component(order, frames, lead)
+                best, most = Component(order, frames, lead), frames
                 break
     return best
 

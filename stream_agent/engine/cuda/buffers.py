@@ -104,7 +104,7 @@ class BufferPlan:
     @property
     def _lives(self) -> dict[str, tuple[dict[int, int], dict[int, int]]]:
         """Return when the values of every node are written and last read, in halves of steps."""
-        lives = {node.name: ({}, {}) for node in self._graph.nodes}
+        lives = {node.name: (dict[int, int](), dict[int, int]()) for node in self._graph.nodes}
 
         def read(name: str, frame: int, half: int) -> None:
             last = lives[name][1]
@@ -170,8 +170,8 @@ Group = tuple[Action, ...]
 class BufferPlace(NamedTuple):
     """Where a buffer lies: in which tensor, at which index of its first axis."""
 
-    tensor: Hashable
-    index: int
+    tensor: tuple[int, int]
+    at: int
 
 
 def stacks_of(graph: GraphSpec) -> list[tuple[str, ...]]:
@@ -199,7 +199,7 @@ def neighbours(buffers: Sequence[Buffer], places: Mapping[Buffer, BufferPlace]) 
     first = found[0]
     return first is not None and all(
         place == BufferPlace(first.tensor, index)
-        for place, index in zip(found, count(first.index)))
+        for place, index in zip(found, count(first.at)))
 
 
 def grouped(actions: Sequence[Action], kind: Callable[[Action], Hashable],
@@ -213,7 +213,7 @@ def grouped(actions: Sequence[Action], kind: Callable[[Action], Hashable],
     """
     level = levels(dependencies([
         Kernel('', action.reads, (action.target,)) for action in actions]))
-    alike: dict[Hashable, list[Action]] = {}
+    alike: dict[tuple, list[Action]] = {}
     for action, depth in zip(actions, level):
         key = kind(action)
         alike.setdefault((depth, 'alone', action) if key is None else (depth, key), []).append(
@@ -227,7 +227,7 @@ def runs(actions: list[Action], places: Mapping[Buffer, BufferPlace]) -> list[Gr
     """Divide actions into the longest groups whose sources and whose targets are neighbours."""
     def target_place(action: Action) -> tuple:
         place = places.get(action.target)
-        return (str(place.tensor), place.index) if place else ('', 0)
+        return (str(place.tensor), place.at) if place else ('', 0)
 
     found: list[list[Action]] = []
     for action in sorted(actions, key=target_place):

@@ -6,6 +6,7 @@ a plan's streams and events allow, so a dependency that a plan forgets shows in 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 import time
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from stream_agent.engine.cuda.branches import BranchPlan
 import torch
 from torch import Tensor
 
-Run = Callable[[], None]
+Run = Callable[[], object]
 
 # As many as torch has streams to give; more operations than these share them.
 MOST_STREAMS = 32
@@ -32,7 +33,8 @@ class Half(NamedTuple):
     runs: tuple[Run, ...]
 
 
-class RecordedGraph(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class RecordedGraph:
     """
     A half that can be run, and all that its operations read and write.
 
@@ -151,7 +153,7 @@ class GraphDevice:
     def _issue(self, half: Half) -> None:
         """Give every operation to its stream; the current stream is the main one."""
         fork = self._main.record_event()
-        events = {}
+        events: dict[int, torch.cuda.Event] = {}
         for launch in half.plan.launches:
             stream = self._streams[launch.stream]
             if launch.forks:

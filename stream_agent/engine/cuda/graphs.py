@@ -160,7 +160,7 @@ class CudaGraphBackend:
         self._output = self.device.host_buffer(
             tuple(like[network.graph.output].shape), torch.float32)
         takes = [self._take_frames]
-        if camera:
+        if camera and preprocessing:
             self._pixels = self.device.host_buffer((batch_size, *camera), torch.uint8)
             self._host_pixels = self._pixels.numpy()
             self._pixels_there = self._pixels.to(self.device.torch_device)

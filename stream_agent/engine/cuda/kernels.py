@@ -10,7 +10,7 @@ its buffer; the latter takes the place of three kernels, so that two are left.
 from collections.abc import Callable, Mapping
 from functools import cache
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stream_agent.engine.cuda.branches import Buffer
 from stream_agent.engine.cuda.buffers import Action, BufferPlace, Group, neighbours
@@ -36,13 +36,13 @@ class Memory(NamedTuple):
     """
 
     values: Mapping[Buffer, Tensor]
-    tensors: Mapping[object, Tensor]
+    tensors: Mapping[tuple[int, int], Tensor]
     places: Mapping[Buffer, BufferPlace]
 
     def neighbours(self, buffers: list[Buffer]) -> Tensor:
         """Return neighbours as one tensor, (nodes, B, *shape), in place."""
         first = self.places[buffers[0]]
-        return self.tensors[first.tensor][first.index:first.index + len(buffers)]
+        return self.tensors[first.tensor][first.at:first.at + len(buffers)]
 
 
 class CudaKernels:
@@ -127,14 +127,16 @@ class CudaKernels:
     def _bind_one(self, action: Action) -> Run:
         """Make one action callable."""
         target = self._memory.values[action.target]
-        begun = self._memory.values.get(action.begun)
-        previous = {action.work.node: self._memory.values.get(action.previous)}
+        begun = self._memory.values.get(action.begun or ('', 0))
+        previous: dict[str, Any] = {
+            action.work.node: self._memory.values.get(action.previous or ('', 0))}
         program = self._program(action)
         activation = activation_of(program)
         activation = activation and converted(activation, target.dtype)
         others = [operation for operation in program.ending if operation.kind != 'activate']
         prepare = capture(others, target.dtype) if others else None
         name = f'{action.work.node}.sum'
+        last: Any
         *terms, last = self._terms(action, target)
         direct = not prepare and not activation
         if not prepare:
@@ -163,7 +165,7 @@ class CudaKernels:
             action.work.edges, action.sources)}
         values = self._memory.values
         program = self._program(action)
-        dense, convolutions = [], []
+        dense, convolutions = list[Term](), list[Term]()
         if not self._captured:
             dense = [term for term in program.terms if is_read_out(term)]
             convolutions = [term for term in program.terms

@@ -74,7 +74,7 @@ class Program:
     def _dtype(self, name: str) -> torch.dtype:
         """Return the type of a node's values."""
         node = self._network.graph.node(name)
-        exact = (len(node.shape) == 1 or node.cell
+        exact = (len(self._network.shapes[name]) == 1 or node.cell
                  or name in (self._network.input, self._network.graph.output))
         return torch.float32 if exact else self._precision
 
@@ -83,12 +83,12 @@ class Program:
         graph, counts = self._network.graph, self.plan.counts
         shapes = self._network.state_shapes
         places = places_of(stacks, counts)
-        tensors = {}
+        tensors: dict[tuple[int, int], Tensor] = {}
         for name, place in ((buffer[0], place) for buffer, place in places.items()):
             number, _ = place.tensor
             tensors.setdefault(place.tensor, self._zeros(
                 (len(stacks[number]), batch_size, *shapes[name]), self._dtype(name)))
-        values = {buffer: tensors[place.tensor][place.index]
+        values = {buffer: tensors[place.tensor][place.at]
                   for buffer, place in places.items()}
         for turn in range(counts[self._network.input]):
             # In the order in which it comes from the host.
@@ -98,7 +98,7 @@ class Program:
         for name in self.plan.sums:
             node = graph.node(name)
             values[f'{name}.sum', 0] = self._zeros(
-                (batch_size, *taken_shape(node, node.shape)), self._dtype(name))
+                (batch_size, *taken_shape(node, self._network.shapes[name])), self._dtype(name))
         return Memory(values, tensors, places)
 
     def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -113,8 +113,8 @@ class Program:
     def _record(self, actions: tuple[Action, ...], take: Take | None = None,
                 image: Buffer | None = None, output: Buffer | None = None) -> Run:
         """Record the operations of a half, from the way in to the output if there are such."""
-        operations, runs = [], []
-        if take:
+        operations, runs = list[Kernel](), list[Run]()
+        if take and image:
             operations.append(Kernel('take', (), (image,), 0.0))
             runs.append(partial(take, self._memory.values[image]))
         for group in self._groups(actions):

@@ -28,7 +28,7 @@ WRITERS: dict[type, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
 def write(activation: nn.Module | None, value: Tensor, out: Tensor) -> None:
     """Apply an activation to a value, and put the result into a buffer."""
     writer = WRITERS.get(type(activation))
-    if writer:
+    if writer and activation is not None:
         writer(activation, value, out)
     else:
         out.copy_(activation(value) if activation else value)
@@ -57,7 +57,7 @@ def side_by_side(values: Tensor) -> Tensor:
 Weights = tuple[Tensor, Tensor, tuple]
 
 
-def weights_of(modules: tuple[nn.Conv2d, ...], dtype: torch.dtype, channels_last: bool,
+def weights_of(modules: tuple, dtype: torch.dtype, channels_last: bool,
                grouped: bool = False) -> Weights:
     """
     Join convolutions of sources that lie side by side.
@@ -127,10 +127,10 @@ class DenseTerm:
     """
 
     def __init__(self, modules: Sequence[nn.Module], sources: Sequence[Tensor]) -> None:
-        layers = [dense_part(module) for module in modules]
+        layers = [part for module in modules if (part := dense_part(module))]
         self._sources = [(pool, source) for (pool, _), source in zip(layers, sources)]
         self._weight = torch.cat([dense.linear.weight for _, dense in layers], 1).detach().t()
-        self._bias = sum(dense.linear.bias for _, dense in layers).detach()
+        self._bias = sum((dense.linear.bias for _, dense in layers), torch.zeros(())).detach()
 
     def __call__(self, total: Tensor | None, out: Tensor | None = None) -> Tensor:
         """Return the features, added to a total."""
@@ -151,7 +151,7 @@ class CapturedTerm:
 
     def __call__(self, total: Tensor | None, out: Tensor | None = None) -> Tensor:
         """Return the term, added to a total."""
-        now, before = {}, {}
+        now, before = dict[str, Tensor](), dict[str, Tensor]()
         for name, is_before, source in self._reads:
             (before if is_before else now)[name] = source.to(self._dtype)
         self._run(now, before)

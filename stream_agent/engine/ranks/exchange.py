@@ -75,7 +75,7 @@ def receive(buffer: Tensor, rank: int, tag: int, name: str) -> Transfer:
     return started(distributed.irecv, buffer, rank, tag, f'did not send {name}')
 
 
-def started(operation: Callable[..., distributed.Work], value: Tensor, rank: int, tag: int,
+def started(operation: Callable, value: Tensor, rank: int, tag: int,
             fault: str) -> Transfer:
     """Start one of torch's operations on a value; the fault is the other rank's if it fails."""
     try:
@@ -203,6 +203,7 @@ class GroupedExchange(Exchange):
         for transfer in self._sent.values():
             transfer.wait(self._timeout)
         operations, values = [], []
+        begin: Callable
         for message in self._now:
             if message in self._incoming:
                 begin, peer = distributed.irecv, message.sender

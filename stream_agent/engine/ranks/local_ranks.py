@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from stream_agent.engine.autotune import Measured, medians, timed_nodes
@@ -230,6 +230,9 @@ class LocalRanksEngine(PartitionedEngine):
         """Answer a frame as ``PartitionedEngine`` does; an error ends all ranks."""
         return self._together(super().respond, frame)
 
+    def rehearse(self, frame: np.ndarray) -> None:
+        """Do nothing: the other ranks would have to know that it is no step."""
+
     def settle(self) -> None:
         """Settle a frame as ``PartitionedEngine`` does; an error ends all ranks."""
         self._together(super().settle)
@@ -238,7 +241,7 @@ class LocalRanksEngine(PartitionedEngine):
         """Forget every frame as ``PartitionedEngine`` does; an error ends all ranks."""
         self._together(super().reset)
 
-    def _together(self, work: Callable, *arguments: np.ndarray) -> np.ndarray | None:
+    def _together(self, work: Callable, *arguments: np.ndarray) -> Any:
         """Do what needs all ranks, and end the others if one is gone."""
         try:
             return work(*arguments)

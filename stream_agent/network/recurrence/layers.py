@@ -23,6 +23,7 @@ class Layer(nn.Module):
     """
 
     kind: type[Cell]
+    weights: nn.Linear | nn.Conv1d
 
     def __init__(self, inputs: int, features: int, maps: int | None = None) -> None:
         super().__init__()
@@ -172,7 +173,7 @@ class Stack(nn.ModuleList):
 
     def initial_state(self, batch_size: int = 1) -> list[Any]:
         """Return what the layers remember before the first frame."""
-        return [layer.initial_state(batch_size) for layer in self]
+        return [getattr(layer, 'initial_state')(batch_size) for layer in self]
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, list[Any]]:
         """Compute all frames at once, as ``Layer.forward``."""

@@ -33,7 +33,7 @@ _lock = Lock()
 def compiled(loop: Callable[..., None]) -> Callable[..., None]:
     """Return a loop that is compiled for the types of its first arguments."""
     from numba import njit
-    options = {'nogil': True, 'fastmath': {'contract'}}
+    options: dict = {'nogil': True, 'fastmath': {'contract'}}
     try:
         return njit(cache=True, **options)(loop)
     except RuntimeError:  # no folder to keep the code in

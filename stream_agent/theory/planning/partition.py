@@ -95,7 +95,7 @@ def blocks_of(graph: GraphSpec, pattern: Pattern) -> list[list[str]]:
     index = {name: i for i, name in enumerate(graph.by_name) if name not in graph.inputs}
     joined = nx.Graph((u, v) for (u, v), r in pattern.items() if not r and u in index)
     joined.add_nodes_from(index)
-    blocks = [sorted(block, key=index.get) for block in nx.connected_components(joined)]
+    blocks = [sorted(block, key=index.__getitem__) for block in nx.connected_components(joined)]
     return sorted(blocks, key=lambda block: index[block[0]])
 
 

@@ -35,8 +35,9 @@ class Blocks:
         frames = range(1, graph.hyperperiod + 1)
         self.overhead = np.full(len(frames), costs.overhead)
         #: Of every block in every frame of the schedule.
-        self.seconds = [sum(np.array([costs.nodes[v] * graph.node(v).updates_at(t)
-                                      for t in frames]) for v in block) for block in self.names]
+        self.seconds: list[np.ndarray] = [
+            sum([np.array([costs.nodes[v] * graph.node(v).updates_at(t) for t in frames])
+                 for v in block], np.zeros(len(frames))) for block in self.names]
         self.step = max(1e-9, tolerance * costs.total() / ranks)
         block_of = {v: i for i, block in enumerate(self.names) for v in block}
         #: Nodes of other blocks, and inputs, that a block reads; and its own that others read.

@@ -57,7 +57,7 @@ class PatternEvaluator:
         self._all = self._forward + [(i, u, v) for i, (u, v) in enumerate(self.edges)
                                      if (u, v) in self.memory]
 
-    def pattern(self, bits: Sequence[int]) -> dict[Edge, int]:
+    def pattern(self, bits: Sequence[int] | np.ndarray) -> dict[Edge, int]:
         """Return a row of bits as a pattern."""
         return dict(zip(self.edges, map(int, bits)))
 
@@ -83,8 +83,8 @@ class PatternEvaluator:
         for i, u, v in self._forward:
             np.maximum(oldest[v], oldest[u] + columns[i], out=oldest[v])
         return PatternTable(
-            bits, valid, sum(cone[v] * seconds[v] for v in cone), finish[output],
-            np.max([*finish.values()], axis=0), ages[output],
+            bits, valid, sum((cone[v] * seconds[v] for v in cone), np.zeros(len(bits))),
+            finish[output], np.max([*finish.values()], axis=0), ages[output],
             np.maximum(ages[output], oldest[output]))
 
     def _longest_paths(self, columns: np.ndarray, seconds: Mapping[str, float]
@@ -295,8 +295,8 @@ def bounds(graph: GraphSpec, device: Device, front: Front, cheapest: list[float]
            f'found: {ms(latency.min())}')
     path = cheapest_path(graph, device)
     if path:
-        yield (f'none answers by the newest image in less than {ms(sum(map(seconds.get, path)))}, '
-               f'the cheapest path; found: {least(latency[newest == 0])}')
+        yield (f'none answers by the newest image in less than {ms(sum(seconds[v] for v in path))}'
+               f', the cheapest path; found: {least(latency[newest == 0])}')
     if device.execution == SERIAL:
         yield 'a frame costs the same under every pattern of a serial device'
     for age, limit in enumerate(cheapest):
