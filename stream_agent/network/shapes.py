@@ -51,9 +51,10 @@ def attempt(maker: Maker, source: Shape, target: Wanted, options: Mapping[str, A
     module = maker(source, target, **options)
     if not isinstance(module, nn.Module):
         raise TypeError(f'it gives a {type(module).__name__}, which is not a torch.nn.Module')
-    if None not in target and torch.get_default_device().type == 'meta':
+    known = tuple(size for size in target if size is not None)
+    if len(known) == len(target) and torch.get_default_device().type == 'meta':
         # A run there imports torch's compiler, which takes a second, and nobody asks for values.
-        return module, tuple(target)
+        return module, known
     with torch.no_grad():
         value = module.eval()(torch.zeros(1, *source))
     if not isinstance(value, Tensor) or value.shape[:1] != (1,):
