@@ -120,7 +120,7 @@ def change_state(peer, transition, node='agent'):
 @pytest.mark.any_time
 def test_commands_are_the_engine_s_and_carry_their_frames_stamps(start_node, camera, checkpoint):
     start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True, max_gap=1000,
-               device='cpu')
+               max_age=30.0, device='cpu')
     camera.wait_for_agent()
     policy = load_policy(checkpoint)
     engine = Engine(policy.network)
@@ -136,8 +136,8 @@ def test_commands_are_the_engine_s_and_carry_their_frames_stamps(start_node, cam
 def test_other_backends_command_the_same(start_node, camera, peer, checkpoint, backend,
                                          precision, tolerance):
     heard = peer.hear(DiagnosticArray, '/diagnostics')
-    start_node('agent', checkpoint=checkpoint, autostart=True, max_gap=1000, backend=backend,
-               precision=precision, device='cpu')
+    start_node('agent', checkpoint=checkpoint, autostart=True, max_gap=1000, max_age=30.0,
+               backend=backend, precision=precision, device='cpu')
     camera.wait_for_agent()
     policy = load_policy(checkpoint)
     engine = Engine(policy.network)
@@ -183,7 +183,7 @@ def test_exactly_one_command_per_accepted_frame_among_faulty_ones(
 
 @pytest.mark.any_time
 def test_no_command_unless_active_and_a_stop_first(start_node, camera, peer, checkpoint):
-    start_node('agent', backend='eager', checkpoint=checkpoint)
+    start_node('agent', backend='eager', checkpoint=checkpoint, max_age=30.0, max_gap=1000)
     peer.spin_until(lambda: camera.publisher.get_subscription_count() == 0)
     assert change_state(peer, Transition.TRANSITION_CONFIGURE)
     peer.spin_until(lambda: camera.publisher.get_subscription_count())
@@ -401,7 +401,7 @@ def test_updates_before_the_first_response_count_as_updates_and_not_as_frames(
     # An image reaches the command in the update after that in which it is read.
     checkpoint = save(tmp_path / 'held', EVERY_LAYER, streaming_pattern(EVERY_LAYER), 2)
     start_node('agent', backend='eager', checkpoint=checkpoint, autostart=True,
-               publish_every_update=every_update)
+               publish_every_update=every_update, max_age=30.0, max_gap=1000)
     camera.wait_for_agent()
     for index, number in enumerate(answers):
         before = len(camera.commands)
@@ -446,7 +446,7 @@ def test_diagnostics_tell_rates_durations_and_drops(start_node, camera, peer, ch
 
 
 RANKS = {'ranks': 2, 'partition': 'equal', 'backend': 'eager', 'device': 'cpu',
-         'autostart': True, 'max_gap': 1000}
+         'autostart': True, 'max_gap': 1000, 'max_age': 30.0}
 
 
 def workers_of(agent):
