@@ -324,7 +324,8 @@ print(events)
 
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
 @pytest.mark.parametrize('pattern', [newest_image_pattern, sequential_pattern])
-@pytest.mark.parametrize('name', GRAPHS)
+@pytest.mark.parametrize('name', [
+    'figure 2', 'SR', pytest.param('every layer', marks=pytest.mark.slow)])
 def test_a_rehearsal_changes_no_answer(name, pattern, backend):
     network = network_of(scheduled(GRAPHS[name], 3), pattern(GRAPHS[name]))
     if BACKENDS[backend].missing():
