@@ -71,7 +71,6 @@ class SerializedReader:
                              'only plain CDR (0000 or 0001) is read')
         self._body = memoryview(data)[4:]
         self._word = struct.Struct('<I' if data[1] else '>I')
-        self._at = 0
         self.stamp_ns = stamp_of_serialized(data)
         self._at = 8
 

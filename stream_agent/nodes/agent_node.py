@@ -15,7 +15,7 @@ from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from stream_agent.command import STOP
+from stream_agent.command import Command, STOP
 from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.engine.frame_filter import CameraWatch, FrameFilter, FrameFilterSettings
 from stream_agent.engine.ranks.local_ranks import LocalRanksEngine, make_job, start_ranks
@@ -47,6 +47,11 @@ STAGES = ('arrival', 'convert', 'respond', 'publish', 'settle')
 REHEARSAL_LEAD, SHORTEST_IDLE = 0.003, 0.01
 # A command that moves the robot is more than this [m/s, rad/s].
 MOVES = 0.01
+
+
+def moves(command: Command) -> bool:
+    """Return whether a command moves the robot."""
+    return max(map(abs, command)) > MOVES
 
 
 class AgentNode(LifecycleNode):
@@ -253,7 +258,7 @@ class AgentNode(LifecycleNode):
                 self._timed('publish', self.publish_command, output, stamp_ns)
             self._timed('settle', self.engine.settle)
         command = self.policy.limits.command(output)
-        self.camera.see(pixels, stamp_ns, age, max(map(abs, command)) > MOVES)
+        self.camera.see(pixels, stamp_ns, age, moves(command))
 
     def _take(self, data: bytes, number: int | None
               ) -> tuple[np.ndarray, int, float, np.ndarray] | None:
@@ -349,7 +354,7 @@ class AgentNode(LifecycleNode):
     def publish_command(self, output: np.ndarray, stamp_ns: int) -> None:
         """Publish what the network's output asks for at a frame; a stop if the camera froze."""
         command = self.policy.limits.command(output)
-        if self.camera.is_frozen and max(map(abs, command)) > MOVES:
+        if self.camera.is_frozen and moves(command):
             command = STOP
         self._command_pub.publish(self._twist.write(command, stamp_ns))
         self.commands += 1

@@ -10,6 +10,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from stream_agent.bounded_settings import choice
+from stream_agent.nodes.messages import name_of_node
 
 # One of each may listen, if it is in the namespace of the simulation.
 OURS = ('agent', 'baseline', 'camera', 'doctor', 'expert', 'gate', 'record_bag', 'recorder',
@@ -84,8 +85,7 @@ def foreign_listeners(node: Node, topic: str, ours: tuple[str, ...] = OURS) -> l
     namespace = node.get_namespace().rstrip('/')
     known = {f'{namespace}/{name}' for name in ours}
     counts = Counter(
-        UNKNOWN_NAME if info.node_name == UNKNOWN_NAME
-        else f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+        UNKNOWN_NAME if info.node_name == UNKNOWN_NAME else name_of_node(info)
         for info in node.get_subscriptions_info_by_topic(topic))
     return [name for name, count in counts.items() if name not in known or count > 1]
 

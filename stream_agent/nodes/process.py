@@ -220,11 +220,11 @@ def plain_arguments(args: list[str], settings: Iterable[type]) -> int | None:
     """
     Answer a call for help, and refuse arguments that ROS would leave unread.
 
-    :returns: The exit code; None if there are none.
+    :returns: The exit code; None if the process may start.
     """
     plain = remove_ros_args(args)
     if not plain:
-        return None
+        return refused_files(args)
     if {'-h', '--help'} & {*plain}:
         print(parameter_help(settings))
         return 0
@@ -233,6 +233,16 @@ def plain_arguments(args: list[str], settings: Iterable[type]) -> int | None:
     print(f"'{plain[0]}' is not read here; parameters are set as in "
           f'`--ros-args -p {near[0]}:=VALUE`, and --help lists them', file=sys.stderr)
     return 2
+
+
+def refused_files(args: list[str]) -> int | None:
+    """Return the exit code for a parameter file that can be read in two ways; None if none can."""
+    try:
+        check_parameter_files(args)
+    except ParameterFileError as error:
+        print(f'{sys.argv[0]}: {error}', file=sys.stderr)
+        return 2
+    return None
 
 
 def run(make_node: Callable[[], Node], args: list[str] | None = None,
@@ -252,11 +262,6 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
     """
     if (code := plain_arguments(args or [], settings)) is not None:
         return code
-    try:
-        check_parameter_files(args or [])
-    except ParameterFileError as error:
-        print(f'{sys.argv[0]}: {error}', file=sys.stderr)
-        return 2
     keep_memory_of_images()
     leave, prompt, code = [], PromptEnd(), 0
 

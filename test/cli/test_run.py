@@ -125,26 +125,27 @@ def test_one_that_is_just_starting_may_die_of_the_signal(group):
     assert group.failures == []
 
 
+def start(group, name, code):
+    """Start a program, and wait until it has said something."""
+    group.start(name, python(code))
+    process = group._processes[name]
+    wait_for(lambda: process.pass_on() and process.lines)
+
+
 def test_one_that_works_is_left_alone_until_it_has_done_its_work(group):
-    group.start('busy', python(BUSY))
-    lines = group._processes['busy'].lines
-    wait_for(lambda: group._processes['busy'].pass_on() and lines)
+    start(group, 'busy', BUSY)
     group.stop(['busy'], 0.5, patient=True)
     assert group.failures == []
 
 
 def test_one_that_does_nothing_is_not_waited_for(group):
-    group.start('stubborn', python(STUBBORN))
-    lines = group._processes['stubborn'].lines
-    wait_for(lambda: group._processes['stubborn'].pass_on() and lines)
+    start(group, 'stubborn', STUBBORN)
     group.stop(['stubborn'], 0.5, patient=True)
     assert group.failures == ['stubborn did not end within 0.5 s of SIGTERM; killed']
 
 
 def test_after_a_signal_nobody_is_waited_for_long(group):
-    group.start('stubborn', python(STUBBORN))
-    lines = group._processes['stubborn'].lines
-    wait_for(lambda: group._processes['stubborn'].pass_on() and lines)
+    start(group, 'stubborn', STUBBORN)
     group.leave()
     begin = time.monotonic()
     group.stop(['stubborn'], 60.0, patient=True)
@@ -296,6 +297,7 @@ def test_a_killed_main_job_leaves_no_orphan(main_job):
     job.popen.kill()
     job.popen.wait()
     wait_for(lambda: not any(is_running(pid) for pid in started.values()))
+    assert len(started) == 5
 
 
 def test_a_policy_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):

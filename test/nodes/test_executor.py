@@ -78,6 +78,7 @@ def test_entities_come_and_go_in_callbacks(peer, spun):
         return len(turns) > 300
 
     spin_until(go_on, 60.0)
+    assert len(turns) > 300 and len(made) == 4
 
 
 def test_an_error_leaves_later_messages_to_be_heard(peer, spun):

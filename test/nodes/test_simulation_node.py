@@ -202,6 +202,7 @@ def test_a_command_that_is_no_number_is_ignored_and_told(watcher, start_node):
     watcher.peer.spin_until(lambda: 'cmd_vel: command is (nan m/s, 0.0 rad/s); both must be '
                             'finite numbers; ignored' in simulation.output)
     watcher.drive_until(lambda: watcher.speed > 0.75)
+    assert simulation.popen.poll() is None
 
 
 def test_after_a_pause_frames_are_skipped_and_counted(watcher, start_node):
