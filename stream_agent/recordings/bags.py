@@ -6,25 +6,22 @@ from contextlib import contextmanager, ExitStack
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from stream_agent.bounded_settings import printable
-from stream_agent.graph_files.located_yaml import read_yaml
 from stream_agent.images import (
     compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
 from stream_agent.recordings.alignment import choose_stamps, TopicTimes
 from stream_agent.recordings.mcap_file import DamagedError, full_type, unzstd, ZSTD_MAGIC
 from stream_agent.recordings.recording import (
-    BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, NS, own_file, Reading, Recording,
+    BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, NS, Reading, Recording,
     STAMPED, steering_of, values_of)
 from stream_agent.recordings.storages import (
-    logs_of, opened_storage, stems_of, Storage, storages_at)
+    check_order, files_to_read, logs_of, METADATA, Metadata, opened_storage, read_metadata,
+    stems_of, Storage, storages_at, Stream, WITHOUT)
 
 DECODERS = {'sensor_msgs/msg/Image': image_to_array,
             'sensor_msgs/msg/CompressedImage': compressed_to_array}
-METADATA = 'metadata.yaml'
-WITHOUT = f'move {METADATA} away to use what is there'
 
 
 def is_bag(path: Path) -> bool:
@@ -57,33 +54,23 @@ def check_rosbags(done: str) -> None:
                                 "missing: pip install 'stream_agent[learning]'")
 
 
-class Stream(NamedTuple):
-    """The messages of one type on one topic."""
-
-    topic: str
-    type: str
-
-
 class Bag:
     """
     The messages of a recording, in all of its storages.
 
-    :param path: Folder or file, for messages.
     :param storages: In any order.
-    :param metadata: What metadata.yaml says, if there is one.
     :ivar counts: Messages that are whole, of every stream that can be read.
     :ivar unread: Topics that cannot be read, with the reason.
-    :ivar notes: What is odd about the files, a sentence each.
-    :ivar publishers: How many there were of a stream, where metadata.yaml says so.
+    :ivar faults, notes: What is damaged, and all that is odd about the files.
     """
 
-    def __init__(self, path: Path, storages: list[Storage], metadata: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, storages: list[Storage], metadata: Metadata | None) -> None:
         self.storages = sorted(storages, key=lambda storage: storage.first)
+        self.metadata = metadata
         self.counts: Counter[Stream] = Counter()
         self.unread: list[str] = []
-        self.notes = [f'{fault}; what is whole is read'
-                      for storage in storages for fault in storage.faults]
+        self.faults = [fault for storage in storages for fault in storage.faults]
+        self.notes = [f'{fault}; what is whole is read' for fault in self.faults]
         #: What metadata.yaml counts, or else the files themselves.
         self.stated: Counter[Stream] = Counter()
         for storage in self.storages:
@@ -96,17 +83,10 @@ class Bag:
                                if storage.profile not in ('', 'ros2') else '')
                     self.unread.append(f'{topic} ({kind or "no type"}; encoded as '
                                        f"'{encoding}'{profile}: not read)")
-        self.is_counted = bool(metadata)
-        self.publishers: dict[Stream, int] = {}
         if metadata:
-            self.stated.clear()
-        for each in metadata.get('topics_with_message_count', ()):
-            about = each['topic_metadata']
-            stream = Stream(about['name'], full_type(about['type']))
-            self.stated[stream] += each['message_count']
-            profiles = about.get('offered_qos_profiles') or ''
-            self.publishers[stream] = (profiles.count('history:') if isinstance(profiles, str)
-                                       else len(profiles))
+            self.stated = metadata.counts
+            for stream in metadata.counts:
+                self.counts[stream] += 0
 
     @property
     def listed(self) -> str:
@@ -118,20 +98,21 @@ class Bag:
         """
         Hold what is there against what metadata.yaml counts, or else the files themselves.
 
-        :raises BadRecordingError: If messages of a wanted stream are missing by metadata.yaml;
-            without the file. What is missing otherwise is noted.
+        :raises BadRecordingError: If messages of a wanted stream are missing by metadata.yaml, or
+            all of them are; without the file. What is missing otherwise is noted.
         """
-        by = METADATA if self.is_counted else 'the file'
+        by = METADATA if self.metadata else 'the file'
+        remedy = 'copy the recording again with all its files, or ' + (
+            WITHOUT if self.metadata else 'leave it out')
         for stream, stated in self.stated.items():
             found = self.counts[stream]
-            line = (f"topic '{stream.topic}': {found} of the {stated} messages that {by} counts"
-                    if found < stated else
-                    f"topic '{stream.topic}': {found} messages, where {by} counts {stated}")
-            if found < stated and self.is_counted and stream in wanted:
-                raise BadRecordingError(
-                    '; '.join([f'the file is truncated or damaged: {line}', *self.notes,
-                               f'copy the recording again with all its files, or {WITHOUT}']))
-            if found != stated and (self.is_counted or stated):
+            line = f"topic '{stream.topic}': {found} of the {stated} messages that {by} counts"
+            if found < stated and stream in wanted and (self.metadata or not found):
+                raise BadRecordingError('; '.join(
+                    [f'the file is truncated or damaged: {line}', *self.faults, remedy]))
+            if found > stated and (self.metadata or stated):
+                line = f"topic '{stream.topic}': {found} messages, where {by} counts {stated}"
+            if found != stated and (self.metadata or stated):
                 self.notes.append(line)
 
     def messages(self, wanted: Collection[Stream]) -> Iterator[tuple[Stream, int, bytes]]:
@@ -171,98 +152,25 @@ def opened(path: Path) -> Iterator[Bag]:
             for file in files:
                 storages.append(stack.enter_context(opened_storage(file)))
             file = path
-            if not metadata:
+            if metadata is None:
                 check_order(files, storages)
-            bag = Bag(path, storages, metadata)
+            bag = Bag(storages, metadata)
             bag.notes += notes
+            if bag.faults and not bag.counts.total():
+                raise BadRecordingError(f'the file is truncated or damaged: no message is whole; '
+                                        f'{"; ".join(bag.faults)}; copy it again, or leave it out')
             yield bag
     except BadRecordingError as error:
         raise BadRecordingError(f"'{path}': {error}") from None
+    except OSError as error:
+        raise BadRecordingError(f"'{path}': cannot be read ({error}); check that it may be read, "
+                                'and that the disks are there and not full') from error
     # A damaged file raises whatever its reader meets: SQLite's errors, struct's, zstd's.
     except Exception as error:
-        remedy = 'copy it again' if not file.name.endswith('.db3') else (
-            f'copy it again, or recover it by `sqlite3 {file.name} .recover | sqlite3 NEW.db3`')
+        name = '' if file == path else f' {file.name}'
         raise BadRecordingError(
-            f"'{path}': the file is truncated or damaged ({error or type(error).__name__}); "
-            f'{remedy}, or leave it out') from error
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """
-    Return what metadata.yaml says of a folder's recording; empty without one.
-
-    :raises BadRecordingError: If it is not valid, or names what is not read; without the folder.
-    """
-    file = path / METADATA
-    if not path.is_dir() or not file.exists():
-        return {}
-    own_file(path, METADATA)
-    try:
-        about = read_yaml(file.read_text(), METADATA)['rosbag2_bagfile_information']
-        for each in about['topics_with_message_count']:
-            if not isinstance(each['message_count'], int):
-                raise ValueError('message_count is not a number')
-            str.strip(each['topic_metadata']['name']), str.strip(each['topic_metadata']['type'])
-        packed = (str(about.get('compression_mode') or '').lower(),
-                  about.get('compression_format'))
-        for name in about['relative_file_paths']:
-            str.strip(name)
-    except OSError:
-        raise
-    # Edited by hand, it can be anything.
-    except Exception as error:
-        fault = f'it lacks {error}' if isinstance(error, KeyError) else error
-        raise BadRecordingError(f'{METADATA} is not that of a recording ({fault}); fix it there, '
-                                f'or {WITHOUT}') from error
-    if packed[0] in ('file', 'message') and packed[1] != 'zstd':
-        raise BadRecordingError(f"{METADATA}: {packed[0]}s are compressed by "
-                                f"'{printable(packed[1])}', and zstd is what is read; decompress "
-                                'the recording, or record it with zstd')
-    return about
-
-
-def files_to_read(path: Path, metadata: dict[str, Any]) -> tuple[list[Path], list[str]]:
-    """
-    Return the storages of a recording, and what is to be said of them.
-
-    Files may have been renamed or decompressed since: as many others then stand for them, and
-    their messages are held against metadata.yaml's counts, like all.
-
-    :raises BadRecordingError: If some are missing; without the folder.
-    """
-    there = storages_at(path)
-    if path.is_dir():
-        there = [own_file(path, file.name) for file in there]
-    if not metadata:
-        return there, []
-    names = [name.replace('\\', '/').rpartition('/')[2]
-             for name in metadata['relative_file_paths']]
-    listed = [own_file(path, name) for name in names]
-    found = [file for file in listed if file.is_file()]
-    missing = [file.name for file in listed if not file.is_file()]
-    others = [file for file in there if file not in found]
-    if missing and len(missing) != len(others):
-        raise BadRecordingError(f'{", ".join(map(printable, missing))}, listed in {METADATA}, '
-                                f'is missing; copy it there, or {WITHOUT}')
-    names = [printable(file.name) for file in others]
-    if missing:
-        return found + others, [f'{", ".join(names)} is read for {", ".join(missing)}, which '
-                                f'{METADATA} lists']
-    return found, [f'{", ".join(names)} is not listed in {METADATA}, and not read; {WITHOUT}'
-                   ] if others else []
-
-
-def check_order(files: list[Path], storages: list[Storage]) -> None:
-    """
-    Refuse files as parts of one recording that are of the same time.
-
-    :raises BadRecordingError: If two overlap by over a second; without the folder.
-    """
-    parts = sorted(zip(storages, files), key=lambda part: part[0].first)
-    for (before, one), (after, other) in zip(parts, parts[1:]):
-        if before.last - after.first > NS:
-            raise BadRecordingError(f"'{one.name}' and '{other.name}' are of the same time, so "
-                                    'not parts of one recording; give them one by one')
+            f"'{path}': the file{name} is damaged ({error or type(error).__name__}); copy it "
+            'again, or leave it out') from error
 
 
 def choose_stream(bag: Bag, reading: Reading, what: str, fitting_types: tuple[str, ...]) -> Stream:
@@ -289,8 +197,8 @@ def choose_stream(bag: Bag, reading: Reading, what: str, fitting_types: tuple[st
         raise BadRecordingError(f'{count} of a type for {what}s, {fits}; '
                                 f'give one by {option}. Topics are: {bag.listed}')
     (topic,) = topics
-    full = [stream for stream in fitting if bag.counts[stream] and (
-        not stated or stream.type.endswith('/' + stated.rpartition('/')[2]))]
+    full = [stream for stream in fitting if bag.counts[stream] + bag.stated[stream] and (
+        not stated or f'/{stream.type}'.endswith(f'/{full_type(stated)}'))]
     total = sum(count for stream, count in bag.counts.items() if stream.topic == topic)
     if len(full) > 1 or (stated and not full):
         shares = ', '.join(f'{stream.type} ({bag.counts[stream]} of {total} messages)'
@@ -328,7 +236,7 @@ class BagRecording(Recording):
                 (self.image_times, self.command_times), reading.stamps)
             steering = steering_of(orders.type, reading)
             self.notes = bag.notes
-            self.publishers = bag.publishers.get(orders, 0)
+            self.publishers = bag.metadata.publishers.get(orders, 0) if bag.metadata else 0
         super().__init__(path, self._images.topic, frame_stamps, source,
                          Commands(stamps, values, steering, stamps_from))
         self.skipped['commands that cannot be read'] += broken
