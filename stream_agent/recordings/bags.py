@@ -96,7 +96,7 @@ class Bag:
 
     def check_counts(self, wanted: Collection[Stream]) -> None:
         """
-        Hold what is there against what metadata.yaml counts, or else the files themselves.
+        Hold what is there against what metadata.yaml says, or else the files themselves count.
 
         :raises BadRecordingError: If messages of a wanted stream are missing by metadata.yaml, or
             all of them are; without the file. What is missing otherwise is noted.
@@ -114,6 +114,10 @@ class Bag:
                 line = f"topic '{stream.topic}': {found} messages, where {by} counts {stated}"
             if found != stated and (self.metadata or stated):
                 self.notes.append(line)
+        for stream in wanted:
+            if self.metadata and (number := self.metadata.publishers.get(stream, 0)) > 1:
+                self.notes.append(f"topic '{stream.topic}' had {number} publishers, by "
+                                  f'{METADATA}; check that all of them are meant')
 
     def messages(self, wanted: Collection[Stream]) -> Iterator[tuple[Stream, int, bytes]]:
         """Yield stream, time of reception [ns], and bytes of some streams, by time."""
@@ -150,14 +154,17 @@ def opened(path: Path) -> Iterator[Bag]:
             files, notes = files_to_read(path, metadata)
             storages = []
             for file in files:
-                storages.append(stack.enter_context(opened_storage(file)))
+                storage = stack.enter_context(opened_storage(file))
+                if len(files) > 1:
+                    storage.faults = [f'{file.name}: {fault}' for fault in storage.faults]
+                storages.append(storage)
             file = path
             if metadata is None:
                 check_order(files, storages)
             bag = Bag(storages, metadata)
             bag.notes += notes
             if bag.faults and not bag.counts.total():
-                raise BadRecordingError(f'the file is truncated or damaged: no message is whole; '
+                raise BadRecordingError('the file is truncated or damaged: no message is whole; '
                                         f'{"; ".join(bag.faults)}; copy it again, or leave it out')
             yield bag
     except BadRecordingError as error:
@@ -220,8 +227,6 @@ class BagRecording(Recording):
     One bag, a folder or a single file.
 
     :ivar notes: What is odd about the files, a sentence each.
-    :ivar image_times, command_times: By header and by reception, as they were recorded.
-    :ivar publishers: Of the commands, as metadata.yaml says; 0 if it does not.
     :raises BadRecordingError: If the bag is damaged, or has no such topics.
     """
 
@@ -230,13 +235,12 @@ class BagRecording(Recording):
             self._images = choose_stream(bag, reading, 'image', tuple(DECODERS))
             orders = choose_stream(bag, reading, 'command', COMMAND_TYPES)
             bag.check_counts([self._images, orders])
-            self.image_times, self.command_times, values, broken = read_topics(
+            image_times, command_times, values, broken = read_topics(
                 bag, self._images, orders, reading)
             (frame_stamps, source), (stamps, stamps_from) = choose_stamps(
-                (self.image_times, self.command_times), reading.stamps)
+                (image_times, command_times), reading.stamps)
             steering = steering_of(orders.type, reading)
             self.notes = bag.notes
-            self.publishers = bag.metadata.publishers.get(orders, 0) if bag.metadata else 0
         super().__init__(path, self._images.topic, frame_stamps, source,
                          Commands(stamps, values, steering, stamps_from))
         self.skipped['commands that cannot be read'] += broken
@@ -251,10 +255,6 @@ class BagRecording(Recording):
         metadata = self.path / METADATA
         return [*([metadata] if metadata.is_file() else []), *storages,
                 *(log for file in storages for log in logs_of(file))]
-
-    def summary(self) -> str:
-        """Say in a line what there is, what was left out, and what is odd about the files."""
-        return '; '.join([super().summary(), *self.notes])
 
 
 def decode(data: bytes, message_type: str) -> np.ndarray:

@@ -9,7 +9,6 @@ from array import array
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from io import BytesIO
-import math
 import struct
 from typing import BinaryIO, NamedTuple
 import zlib
@@ -22,6 +21,7 @@ MAGIC = b'\x89MCAP0\r\n'
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 # No recorder writes chunks or messages of that size; what claims more would only take memory.
 LARGEST = 2**30
+UNKNOWN = 2**62
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, STATISTICS = 1, 2, 3, 4, 5, 6, 11
 START = struct.Struct('<BQ')
 MESSAGE_START = struct.Struct('<HIQQ')
@@ -140,7 +140,7 @@ class McapFile:
     """
     The messages of an open file that are whole.
 
-    :param size: Of the file in bytes; infinite if it is not known before it is read.
+    :param size: Of the file in bytes, as far as it is known before it is read.
     :ivar channels: By number.
     :ivar counts: Messages that are whole, by channel.
     :ivar stated: Messages that the file itself counts, by channel; empty if it does not.
@@ -148,7 +148,7 @@ class McapFile:
     :ivar first, last: Times of messages [ns].
     """
 
-    def __init__(self, file: BinaryIO, size: float = math.inf) -> None:
+    def __init__(self, file: BinaryIO, size: int = UNKNOWN) -> None:
         self._file, self._size = file, size
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, tuple[int, str, str]] = {}
@@ -157,7 +157,7 @@ class McapFile:
         self.profile = ''
         self.stated: dict[int, int] = {}
         self.faults: list[str] = []
-        self._chunk = lru_cache(maxsize=4)(self._read_chunk)
+        self._chunk = lru_cache(maxsize=2)(self._read_chunk)
         self._scan()
         self.channels = {
             number: Channel(topic, full_type(self._schemas.get(schema, '')), encoding)
@@ -187,8 +187,9 @@ class McapFile:
                 place += START.size + size
         except (EOFError, zstd_module().ZstdError):  # of a file that is compressed as a whole
             pass
-        rest = '' if math.isinf(self._size) else f', {self._size - place:.0f} bytes before its end'
-        self.faults.append(f'it breaks off at byte {place}{rest}')
+        rest = '' if self._size == UNKNOWN else f', {self._size - place} bytes before its end'
+        self.faults.append('it was not finished by its recorder' if place == self._size else
+                           f'it breaks off at byte {place}{rest}')
 
     def _take_record(self, kind: int, size: int, place: int) -> None:
         """Index one record of the file; one that is damaged is left out."""

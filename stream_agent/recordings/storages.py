@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, ExitStack, suppress
-import math
 import os
 from pathlib import Path
 import re
@@ -15,13 +14,13 @@ from typing import BinaryIO, cast, NamedTuple
 from stream_agent.bounded_settings import printable
 from stream_agent.graph_files.located_yaml import read_yaml
 from stream_agent.recordings.mcap_file import (
-    Channel, full_type, MAGIC as MCAP_MAGIC, McapFile, ZSTD_MAGIC, zstd_module)
+    Channel, full_type, MAGIC as MCAP_MAGIC, McapFile, UNKNOWN, ZSTD_MAGIC, zstd_module)
 from stream_agent.recordings.recording import BadRecordingError, own_file, TIME_JUMP_NS
 
 SQLITE_MAGIC = b'SQLite format 3\0'
 LFS_START = b'version https://git-lfs'
 # A name, the number of a part of a recording that was split, and what it is.
-NAME = re.compile(r'(?P<stem>.+?)(_\d+)?(?P<suffix>\.(mcap|db3)(\.zstd)?)')
+NAME = re.compile(r'(?P<stem>.+?)(_\d+)?(?P<suffix>\.(mcap|db3))(\.zstd)?')
 METADATA = 'metadata.yaml'
 WITHOUT = f'move {METADATA} away to use what is there'
 # What SQLite has not yet moved into the file beside it, or would take back.
@@ -131,10 +130,11 @@ def opened_storage(path: Path) -> Iterator[Storage]:
     """
     with ExitStack() as stack:
         file: BinaryIO = stack.enter_context(open(path, 'rb'))
-        magic, size = file.read(32), float(path.stat().st_size)
-        packed = magic.startswith(ZSTD_MAGIC)
+        magic, size = file.read(32), path.stat().st_size
+        packed, claimed = magic.startswith(ZSTD_MAGIC), 0
         if packed:
-            size = zstd_module().get_frame_info(magic).decompressed_size or math.inf
+            claimed = zstd_module().get_frame_info(magic).decompressed_size or 0
+            size = UNKNOWN  # as further frames may follow
             file.seek(0)
             file = cast(BinaryIO, stack.enter_context(zstd_module().open(file, 'rb')))
             magic = file.read(32)
@@ -148,7 +148,7 @@ def opened_storage(path: Path) -> Iterator[Storage]:
             # Only a copy may have a log replayed, or a page removed that is there in part.
             base = Path(stack.enter_context(TemporaryDirectory())) / 'copy.db3'
             file.seek(0)
-            copy_limited(file, base, 0 if math.isinf(size) else int(size))
+            copy_limited(file, base, claimed)
             for log in logs:
                 shutil.copyfile(log, f'{base}{log.name.removeprefix(path.name)}')
             options = 'mode=rw'
