@@ -182,7 +182,7 @@ def opened(path: Path) -> Iterator[Bag]:
 
 def choose_stream(bag: Bag, reading: Reading, what: str, fitting_types: tuple[str, ...]) -> Stream:
     """
-    Find the topic and type that are asked for, or else the only ones that fit.
+    Find the topic and type that are asked for, or else the only ones that fit and have messages.
 
     :param what: 'image' or 'command'.
     :raises BadRecordingError: If there is none, or no message of it; without the file.
@@ -198,24 +198,25 @@ def choose_stream(bag: Bag, reading: Reading, what: str, fitting_types: tuple[st
         raise BadRecordingError(f"topic '{wanted}' is of the type "
                                 f'{printable(" and ".join(each.type for each in of_topic))}; give '
                                 f'one by {option} that is {fits}')
-    topics = {stream.topic for stream in fitting}
+    filled = [stream for stream in fitting if bag.counts[stream] + bag.stated[stream]]
+    topics = {stream.topic for stream in filled or fitting}
     if len(topics) != 1:
         count = 'several topics are' if topics else 'no topic is'
         raise BadRecordingError(f'{count} of a type for {what}s, {fits}; '
                                 f'give one by {option}. Topics are: {bag.listed}')
     (topic,) = topics
-    full = [stream for stream in fitting if bag.counts[stream] + bag.stated[stream] and (
-        not stated or f'/{stream.type}'.endswith(f'/{full_type(stated)}'))]
+    meant = [stream for stream in filled
+             if not stated or f'/{stream.type}'.endswith(f'/{full_type(stated)}')]
     total = sum(count for stream, count in bag.counts.items() if stream.topic == topic)
-    if len(full) > 1 or (stated and not full):
+    if len(meant) > 1 or (filled and not meant):
         shares = ', '.join(f'{stream.type} ({bag.counts[stream]} of {total} messages)'
-                           for stream in fitting)
+                           for stream in filled)
         raise BadRecordingError(f"topic '{topic}' has the types {shares}; give one of them by "
                                 f'--{what}-type')
-    if not full:
+    if not meant:
         raise BadRecordingError(f"topic '{topic}' has no messages; leave the recording out, "
                                 f'or give another topic by {option}')
-    (chosen,) = full
+    (chosen,) = meant
     if bag.counts[chosen] < total:
         bag.notes.append(f"topic '{topic}': {bag.counts[chosen]} of its {total} messages are "
                          f'{chosen.type}, and read')

@@ -19,7 +19,7 @@ from stream_agent.recordings.recording import BadRecordingError
 
 MAGIC = b'\x89MCAP0\r\n'
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
-# No recorder writes chunks or messages of that size; what claims more would only take memory.
+# In bytes. No recorder writes larger chunks or messages: what claims more is damage, or an attack.
 LARGEST = 2**30
 UNKNOWN = 2**62
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, STATISTICS = 1, 2, 3, 4, 5, 6, 11
@@ -60,7 +60,7 @@ def check_size(claimed: int, what: str) -> None:
     """
     if claimed > LARGEST:
         raise BadRecordingError(f'{what} claims {claimed} bytes, and up to {LARGEST} are read; '
-                                'the file is damaged, or no recording: copy it again')
+                                'the file is damaged, or is not a recording: copy it again')
 
 
 def unzstd(data: bytes, what: str) -> bytes:

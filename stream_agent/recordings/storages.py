@@ -175,15 +175,16 @@ def copy_limited(file: BinaryIO, path: Path, claimed: int) -> None:
     :raises BadRecordingError: If there is no room; without the file.
     """
     room = shutil.disk_usage(path.parent).free
-    remedy = (f"and '{gettempdir()}' has room for {room}; set TMPDIR to a folder with more room, "
+    remedy = (f"but '{gettempdir()}' has room for {room}; set TMPDIR to a folder with more room, "
               'or decompress it there')
     if claimed > room:
-        raise BadRecordingError(f'it needs {claimed} bytes for a while, {remedy}')
+        raise BadRecordingError(f'it needs {claimed} bytes of temporary space, {remedy}')
     # What breaks off lacks pages then, which is seen later.
     with open(path, 'wb') as copy, suppress(EOFError):
         while part := file.read(2**16):
             if copy.tell() + len(part) > room:
-                raise BadRecordingError(f'it needs over {copy.tell()} bytes for a while, {remedy}')
+                raise BadRecordingError(f'it needs over {copy.tell()} bytes of temporary '
+                                        f'space, {remedy}')
             copy.write(part)
 
 
@@ -221,7 +222,8 @@ def read_metadata(path: Path) -> Metadata | None:
     counts, publishers = Counter[Stream](), {}
     try:
         about = read_yaml(file.read_text(), METADATA)['rosbag2_bagfile_information']
-        files = [re.split(r'[/\\]', name)[-1] for name in about['relative_file_paths']]
+        files = list(dict.fromkeys(re.split(r'[/\\]', name)[-1]
+                                   for name in about['relative_file_paths']))
         for each in about['topics_with_message_count']:
             topic = each['topic_metadata']
             if topic.get('serialization_format', 'cdr') != 'cdr':
@@ -237,7 +239,8 @@ def read_metadata(path: Path) -> Metadata | None:
         raise
     # Edited by hand, it can be anything.
     except Exception as error:
-        fault = f'it lacks {error}' if isinstance(error, KeyError) else error
+        fault = (f'it lacks {error}' if isinstance(error, KeyError) else
+                 error if isinstance(error, ValueError) else 'its values are of other kinds')
         raise BadRecordingError(f'{METADATA} is not that of a recording ({fault}); fix it there, '
                                 f'or {WITHOUT}') from error
     if mode in ('file', 'message') and codec != 'zstd':
@@ -270,7 +273,7 @@ def files_to_read(path: Path, metadata: Metadata | None) -> tuple[list[Path], li
                                 f'{WITHOUT}')
     names = ', '.join(printable(file.name) for file in others)
     if missing:
-        return found + others, [f'{names} is read for {missing}, which {METADATA} lists']
+        return found + others, [f'{names} is read in place of {missing}, which {METADATA} lists']
     return found, [f'{names} is not listed in {METADATA}, and not read; {WITHOUT}'
                    ] if others else []
 

@@ -15,7 +15,7 @@ from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.recordings.storages import logs_of
 from support.recordings_files import (
-    chunk, drive, MCAP, mcap, picture, record, SQLITE3, stamps, START, streams, twist,
+    chunk, drive, MCAP, mcap, picture, raw, record, SQLITE3, stamps, START, streams, twist,
     types, write)
 
 
@@ -162,9 +162,10 @@ def renamed(path):
     (edited('storage_identifier: mcap', "storage_identifier: ''"), ''),
     (edited('offered_qos_profiles: []', 'offered_qos_profiles: [{history: 1, depth: 5}]'), ''),
     (edited('RIHS01_', 'RIHS01_0'), ''),
-    (renamed, 'other.mcap is read for bag.mcap, which metadata.yaml lists'),
+    (edited('  - bag.mcap\n', '  - bag.mcap\n  - bag/bag.mcap\n'), ''),
+    (renamed, 'other.mcap is read in place of bag.mcap, which metadata.yaml lists'),
     (edited('bag.mcap', 'bag.mcap.zstd'),
-     'bag.mcap is read for bag.mcap.zstd, which metadata.yaml lists'),
+     'bag.mcap is read in place of bag.mcap.zstd, which metadata.yaml lists'),
     (edited('message_count: 8', 'message_count: 7'),
      "topic '/camera': 8 messages, where metadata.yaml counts 7; "
      "topic '/cmd_vel': 8 messages, where metadata.yaml counts 7"),
@@ -225,7 +226,7 @@ def test_a_part_that_is_missing(tmp_path):
 
 @pytest.mark.parametrize('text, fault', [
     ('a: &b [*b]', 'metadata.yaml:1: anchors and aliases (&b) are not supported; write the value '
-     'out'), ('- 1', 'list indices must be integers or slices, not str'),
+     'out'), ('- 1', 'its values are of other kinds'), ('', 'its values are of other kinds'),
     ('rosbag2_bagfile_information: {version: 9}', "it lacks 'relative_file_paths'")])
 def test_metadata_that_is_none(tmp_path, text, fault):
     path = drive(tmp_path / 'bag')
@@ -327,7 +328,7 @@ def test_a_chunk_that_claims_too_much_is_refused_by_its_claim(tmp_path, compress
     path.write_bytes(b'\x89MCAP0\r\n' + record(1, bytes(8)) + chunk(b'0' * 99, compression, HUGE))
     assert fault_of(path) == (
         f'the chunk at byte 25 claims {HUGE} bytes, and up to {2**30} are read; the file is '
-        'damaged, or no recording: copy it again')
+        'damaged, or is not a recording: copy it again')
 
 
 def frame_of(size):
@@ -340,7 +341,7 @@ def test_frames_that_claim_too_much_are_refused_by_their_claim(tmp_path):
         (topic, kind, stamp, frame_of(HUGE)) for topic, kind, stamp, _ in streams()])
     assert fault_of(path) == (
         f'a compressed message claims {HUGE} bytes, and up to {2**30} are read; the file is '
-        'damaged, or no recording: copy it again')
+        'damaged, or is not a recording: copy it again')
     path = mcap(tmp_path / 'small.mcap', [
         (topic, kind, stamp, frame_of(100)) for topic, kind, stamp, _ in streams()])
     assert fault_of(path).startswith("topic '/cmd_vel': no message is a ")
@@ -379,6 +380,15 @@ def test_two_types_on_one_topic_are_named_and_one_is_asked_for(tmp_path):
         assert recording.commands.values[:, 0].tolist() == [speed] * count
         (note,) = recording.notes
         assert note.startswith(f"topic '/cmd_vel': {count} of its 12 messages are geometry_msgs/")
+
+
+def test_a_topic_without_messages_is_no_choice(tmp_path):
+    frames = [(time, raw(time, picture(i))) for i, time in enumerate(stamps(8))]
+    path = write(tmp_path / 'bag', ('/left', 'sensor_msgs/msg/Image'), ('/right', frames),
+                 ('/cmd', [(START, twist(START, 1.0, 0.0))]))
+    (recording,) = open_recordings([path], Reading())
+    assert (recording.topic, len(recording)) == ('/right', 8)
+    assert fault_of(path, image_topic='/left').startswith("topic '/left' has no messages; ")
 
 
 def test_a_path_with_signs_that_mean_something_in_an_address(tmp_path):
