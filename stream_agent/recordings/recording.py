@@ -64,6 +64,10 @@ class Reading(BoundedSettings):
     command_topic: str = free_text(
         '', 'commands: Twist, TwistStamped, AckermannDrive, AckermannDriveStamped or Joy; without '
         'it, the only such topic there is', 'TOPIC')
+    image_type: str = free_text(
+        '', 'type of the frames, such as CompressedImage, where their topic has several', 'TYPE')
+    command_type: str = free_text(
+        '', 'type of the commands, such as TwistStamped, where their topic has several', 'TYPE')
     stamps: str = choice(
         'auto', "times of the messages: their headers', those of the recorder, or headers' where "
         'they are set', ('auto', 'header', 'receive'))
