@@ -127,7 +127,7 @@ WRONG = {
     'jpeg of wide numbers': ({'jpeg': np.zeros(9, np.uint16)}, 'jpeg is uint16'),
     'no dimension': ({'offsets': np.int64(3)}, 'offsets is int64 of the shape ()'),
     'two dimensions': ({'steering': np.zeros((8, 1))}, 'steering is float64 of the shape (8, 1)'),
-    'records': ({'steering': np.zeros(8, [('a', 'f4')])}, 'steering is [(\'a\', \'<f4\')]'),
+    'records': ({'steering': np.zeros(8, [('a', 'f4')])}, "steering is [('a', '<f4')]"),
     'nothing': ({'offsets': np.zeros(0, int)}, 'there are no frames; write the archive again'),
     'no frames': ({'offsets': np.zeros(1, int)}, 'there are no frames'),
     'negative': ({'offsets': np.arange(-1, 8)}, 'offsets do not ascend from 0 to '),
@@ -143,7 +143,7 @@ WRONG = {
     'runs unnamed': ({'run_names': None}, 'of run_id and run_names, one is missing'),
     'runs without numbers': ({'run_id': None}, 'of run_id and run_names, one is missing'),
     'names that are numbers': ({'run_names': np.arange(2)}, 'run_names is int64'),
-    'no images': ({'jpeg': np.zeros(10**5, np.uint8)}, "nothing can be written (8 frames that "
+    'no images': ({'jpeg': np.zeros(10**5, np.uint8)}, 'nothing can be written (8 frames that '
                   'cannot be decoded; first of the frames that cannot be decoded: compressed')}
 
 
@@ -161,7 +161,7 @@ def test_files_that_are_no_archives(tmp_path, capsys):
     sound = archive(path).read_bytes()
     broken = bytearray(sound)
     broken[sound.index(b'\xff\xd8') + 300] ^= 1
-    for content in (b'', sound[:200], sound[:-100], b'PK\3\4' + bytes(100), entry(), bytes(broken)):
+    for content in (b'', sound[:200], sound[:-100], b'PK\3\4' + bytes(100), entry(), broken):
         path.write_bytes(content)
         assert fault(capsys, path, *output).startswith(
             f"convert: '{path}': not a NumPy archive, or truncated (")
@@ -193,7 +193,7 @@ def test_a_member_that_unfolds_to_much_more_is_refused_before(tmp_path, capsys):
     assert path.stat().st_size < 2**20
     with memory_of(2**20 * 32):
         said = fault(capsys, path, '--output', tmp_path / 'bags')
-    assert said.startswith(f"convert: '{path}': claims to hold 256 MiB in a file of 0.3 MiB, which")
+    assert 'claims to hold 256 MiB in a file of 0.3 MiB, which JPEGs never do; docs/' in said
 
 
 @contextmanager
@@ -217,7 +217,7 @@ def test_frames_that_cannot_be_used_are_left_out_and_counted(tmp_path, capsys):
     archive(path, jpeg=jpegs, timestamp_ms=times)
     assert main([str(path), '--output', str(tmp_path / 'bags')]) == 0
     assert capsys.readouterr().out.endswith(
-        "left out: 1 frames that came twice, 1 frames that cannot be decoded; first of the frames "
+        'left out: 1 frames that came twice, 1 frames that cannot be decoded; first of the frames '
         "that cannot be decoded: compressed image of format 'jpeg' is neither JPEG nor PNG\n")
     recordings = open_recordings([tmp_path / 'bags'], Reading())
     first = {each.name: each for each in recordings}['morning_000']
