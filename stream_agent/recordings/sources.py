@@ -48,7 +48,8 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
             raise BadRecordingError(
                 f"'{path}': neither a rosbag2 recording (a folder with metadata.yaml, an .mcap "
                 'or .db3 file), nor a DonkeyCar tub (manifest.json or record_*.json), nor a '
-                'folder of them')
+                'folder of them' + '; `python -m stream_agent convert` makes recordings of an '
+                'archive' * (path.suffix == '.npz'))
         found += inside
     return found
 
@@ -93,10 +94,12 @@ def read_archive(path: Path, runs: Sequence[str], sign: int
         run = f"{names[arrays['run_id'][frames[0]]]}_" if names else ''
         skipped: Counter[str] = Counter()
         frames = frames[newer(arrays['stamps'][frames], skipped, f"'{path}': sequence {number}")]
-        commands = np.stack([arrays['throttle'][frames], sign * arrays['steering'][frames]], 1)
+        # Floats first: whole numbers of few bits have no other sign.
+        commands = np.stack([arrays[key][frames].astype(np.float64) * factor
+                             for key, factor in (('throttle', 1), ('steering', sign))], 1)
         images = [partial(bytes_of, jpeg, offsets[i], offsets[i + 1]) for i in frames]
         yield f'{run}{int(number):03}', RecordedDrive(
-            images, arrays['stamps'][frames], commands.astype(np.float64), skipped, [])
+            images, arrays['stamps'][frames], commands, skipped, [])
 
 
 def bytes_of(jpeg: np.ndarray, start: int, end: int) -> bytes:
@@ -140,12 +143,14 @@ def load(path: Path) -> dict[str, np.ndarray]:
         said = printable(str(error) or type(error).__name__)
         raise BadRecordingError(f"'{path}': not a NumPy archive, or truncated ({said}); copy it "
                                 'again') from None
+    times = arrays['timestamp_ms']
+    if times.dtype.kind == 'f':
+        arrays['timestamp_ms'] = times = times.astype(np.float64)
     if fault := contradiction(arrays):
         raise BadRecordingError(f"'{path}': {fault}; write the archive again")
     arrays['offsets'] = arrays['offsets'].astype(np.int64)
-    times = arrays['timestamp_ms']
-    arrays['stamps'] = (times * 1e6 if times.dtype.kind == 'f'
-                        else times.astype(np.int64) * 10**6).astype(np.int64)
+    arrays['stamps'] = (times * 1e6).astype(np.int64) if times.dtype.kind == 'f' else (
+        times.astype(np.int64) * 10**6)
     return arrays
 
 

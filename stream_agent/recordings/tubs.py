@@ -119,12 +119,17 @@ def angle_of(record: dict[str, Any]) -> Any:
 def fault_of(record: dict[str, Any], stamp: int | None) -> str:
     """Say which value of a record cannot be used; empty if all can. A NaN is counted later."""
     image = record.get(IMAGE)
-    if not isinstance(image, str) or Path(image).name != image or '\0' in image:
+    if not isinstance(image, str) or not is_file_name(image):
         return f"{printable(repr(image))} for '{IMAGE}'"
     for key, value in ((ANGLE, angle_of(record)), (THROTTLE, record.get(THROTTLE))):
         if number_of(value) is None and not (isinstance(value, float) and math.isnan(value)):
             return f"{printable(repr(value))} for '{key}'"
     return 'no time' if stamp is None else ''
+
+
+def is_file_name(name: str) -> bool:
+    """Tell whether a file of a folder may be called so."""
+    return Path(name).name == name and name.isprintable() and len(name.encode()) < 256
 
 
 def usable(path: Path, source: TubContents, records: Sequence[dict[str, Any]],
@@ -162,8 +167,10 @@ def times_of(path: Path, source: TubContents, records: Sequence[dict[str, Any]],
     if rate:
         first = next(filter(None, map(time_of, records)), 0) + source.start_ns
         indexes = [number_of(record.get(INDEX)) for record in records]
-        return [first + round((place if index is None else index) * NS / rate)
-                for place, index in enumerate(indexes)], True
+        since = [(place if index is None else index) * (NS / rate)
+                 for place, index in enumerate(indexes)]
+        return [first + round(time) if -first <= time < LATEST_MS * 10**6 - first else None
+                for time in since], True
     times = [time_of(record, source.start_ns) for record in records]
     known = np.array([time for time in times if time is not None], np.int64)
     steps = np.diff(known)

@@ -60,6 +60,19 @@ def test_pictures_are_copied_bit_by_bit(tmp_path):
     assert all(jpeg(picture(i), '.jpg').tobytes() in data for i, data in enumerate(frames))
 
 
+@pytest.mark.parametrize('kind', ['i1', 'u8', '>i8', 'f2', '>f4'])
+def test_numbers_of_any_kind_keep_their_value(tmp_path, kind):
+    path = archive(tmp_path / 'a.npz', steering=np.full(8, 1, kind), seq_id=np.zeros(8, '>u2'),
+                   timestamp_ms=(TIMES - TIMES[0]).astype('f8' if kind == 'i1' else kind))
+    assert main([str(path), '--output', str(tmp_path / 'bags')]) == 0
+    (recording,) = open_recordings([tmp_path / 'bags'], Reading())
+    np.testing.assert_array_equal(recording.commands.values, [(0.5, -1.0)] * 8)
+    times = TIMES - TIMES[0]
+    # A half has 11 bits.
+    assert recording.frame_stamps.tolist() == (
+        (times.astype('f2').astype(int) if kind == 'f2' else times) * 10**6).tolist()
+
+
 def test_a_tub_becomes_a_bag_wherever_it_was_not_interrupted(tmp_path):
     path = tub(tmp_path / 'tub', count=8)
     catalog = path / 'catalog_1.catalog'

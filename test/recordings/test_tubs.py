@@ -59,7 +59,9 @@ def test_a_record_without_a_value_is_left_out(tmp_path):
     for name, changes in {
             'angle': {'user/angle': None}, 'throttle': {'user/throttle': 'fast'},
             'truth': {'user/throttle': True}, 'text': {'user/angle': '0.2'},
-            'image': {'cam/image_array': 5}, 'time': {'_timestamp_ms': None},
+            'image': {'cam/image_array': 5}, 'zero': {'cam/image_array': 'a\0.jpg'},
+            'long': {'cam/image_array': 'é' * 200}, 'half': {'cam/image_array': '\ud800.jpg'},
+            'time': {'_timestamp_ms': None},
             'future': {'_timestamp_ms': 2**70}, 'past': {'_timestamp_ms': -1},
             'huge': {'user/angle': 10**400}}.items():
         recording = opened(tub(tmp_path / name, **changes))
