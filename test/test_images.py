@@ -289,6 +289,15 @@ def test_encodings_that_are_not_read_are_told_from_damage(encoding, said):
         + (f'; {said}' if said else ''))
 
 
+def test_the_order_of_bytes_does_not_matter_to_single_bytes():
+    messages = [SimpleNamespace(**vars(RAW) | {
+        'encoding': 'rgb8', 'data': bytes(range(16)), 'is_bigendian': value})
+        for value in (0, 1, 255)]
+    for message in messages:
+        np.testing.assert_array_equal(images.image_to_array(message), [
+            [[0, 1, 2], [3, 4, 5]], [[8, 9, 10], [11, 12, 13]]])
+
+
 @pytest.mark.parametrize('name', [
     'jpeg', 'jpg', 'rgb8; jpeg compressed bgr8', 'bgr8; jpeg compressed bgr8', 'mono8; jpeg '
     'compressed ', 'bayer_rggb8; jpeg compressed bgr8', 'yuv422_yuy2; jpeg compressed bgr8', '',

@@ -70,7 +70,7 @@ def drives_of_tub(tub: TubRecording) -> Iterator[tuple[str, RecordedDrive]]:
     spans = cut(tub.frame_stamps, tub.commands, Alignment(), skipped)
     if not spans:
         raise BadRecordingError(f"'{tub.path}': there are no two frames in a row "
-                                f'({tub.summary()}); leave the tub out')
+                                f'({"; ".join((tub.summary(), *tub.notes))}); leave the tub out')
     for number, span in enumerate(spans):
         yield f'{tub.name}_{number:03}', RecordedDrive(
             [partial(tub.image_bytes, i) for i in span.frames],

@@ -86,9 +86,6 @@ class TubRecording(Recording):
         return [path for path in (*sorted(self.path.glob('*')), *images) if path.is_file()
                 and (path.suffix in ('.json', '.catalog') or path.parent == self._folder)]
 
-    def summary(self) -> str:
-        return '; '.join((super().summary(), *self.notes))
-
 
 def bytes_of(folder: Path, name: str) -> bytes:
     """Read an image's file; raises ImageError if it is missing, or none of the tub."""

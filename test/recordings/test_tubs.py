@@ -20,6 +20,11 @@ def opened(path, **reading):
     return recording
 
 
+def told(recording):
+    """Return all that is said about a recording."""
+    return '; '.join((recording.summary(), *recording.notes))
+
+
 def fault_of(path):
     with pytest.raises(BadRecordingError) as error:
         opened(path)
@@ -66,9 +71,9 @@ def test_a_record_without_a_value_is_left_out(tmp_path):
             'huge': {'user/angle': 10**400}}.items():
         recording = opened(tub(tmp_path / name, **changes))
         assert len(recording) == 5, name
-        assert 'left out: 1 records without a usable value; first of the' in recording.summary()
+        assert 'left out: 1 records without a usable value; first of the' in told(recording)
         np.testing.assert_allclose(recording.commands.values[:, 1], [0, -.1, -.3, -.4, -.5])
-    assert recording.summary().endswith(f"record 2 has {'1' + '0' * 196}... for 'user/angle'")
+    assert told(recording).endswith(f"record 2 has {'1' + '0' * 196}... for 'user/angle'")
 
 
 def test_the_steering_of_other_templates(tmp_path):
@@ -84,7 +89,7 @@ def test_what_a_power_cut_leaves(tmp_path):
     catalog.write_text(whole[:-30])
     recording = opened(path)
     assert len(recording) == 5
-    assert recording.summary().endswith(
+    assert told(recording).endswith(
         'left out: 1 records that are damaged; first of the records that are damaged: '
         'catalog_1.catalog, line 3')
     # The next session begins behind what there is of the last record.
@@ -96,13 +101,13 @@ def test_what_a_power_cut_leaves(tmp_path):
     catalog.write_text(whole + json.dumps(again) + '\n')
     recording = opened(path)
     assert recording.commands.values[:, 1].tolist() == [0, -.1, -.2, -.3, -.4, -.9]
-    assert '1 records whose image or index was written again' in recording.summary()
+    assert '1 records whose image or index was written again' in told(recording)
     manifest = path / 'manifest.json'
     manifest.write_text('\n'.join(manifest.read_text().splitlines()[:4]))
     recording = opened(path)
     assert len(recording) == 6
     assert ('manifest.json lacks the list of catalogs, so all are read, and what was deleted is '
-            'not known') in recording.summary()
+            'not known') in told(recording)
 
 
 def test_sessions_are_apart_whatever_the_clock_says(tmp_path):
@@ -115,7 +120,7 @@ def test_sessions_are_apart_whatever_the_clock_says(tmp_path):
                              '_session_id': 'b'} for record in records]
         catalog.write_text('\n'.join(map(json.dumps, changed)))
         recording = opened(path)
-        assert said in recording.summary()
+        assert said in told(recording)
         assert [len(span.frames) for span in spans(recording)] == [4, 4]
         own = recording.recorded_stamps
         assert own[:4].tolist() == [START + i * PERIOD for i in range(4)]
@@ -139,7 +144,7 @@ def test_times_of_a_conversion_are_not_those_of_the_drive(tmp_path):
     assert '--tub-rate HZ' in said
     recording = opened(path, tub_rate=20.0)
     assert recording.frame_stamps.tolist() == [START + i * PERIOD for i in range(8)]
-    assert recording.summary().startswith('tub: 8 frames at 20.0 Hz (stamps: rate)')
+    assert told(recording).startswith('tub: 8 frames at 20.0 Hz (stamps: rate)')
 
 
 def test_without_any_time_the_rate_is_asked_for(tmp_path):
@@ -171,7 +176,7 @@ def test_a_tub_of_version_1(tmp_path):
     assert opened(tmp_path).frame_stamps.tolist() == [
         1_500_000_000_500_000_000, 1_500_000_001_000_000_000]
     (tmp_path / 'record_10.json').write_text('{"cam/image_array"')
-    assert opened(tmp_path).summary().endswith(
+    assert told(opened(tmp_path)).endswith(
         'left out: 1 records that are damaged, 1 records that were deleted; first of the records '
         'that are damaged: record_10.json')
 
@@ -180,11 +185,11 @@ def test_what_is_missing_is_counted(tmp_path):
     path = tub(tmp_path / 'tub')
     (path / 'catalog_1.catalog').unlink()
     recording = opened(path)
-    assert recording.summary() == (
+    assert told(recording) == (
         'tub: 3 frames at 20.0 Hz (stamps: header), 3 commands (steering; stamps: header); left '
         'out: 3 records that the catalogs lack; catalog catalog_1.catalog is missing')
     (path / 'catalog_7.catalog').touch()
-    assert opened(path).summary().endswith('not in manifest.json, so not read: catalog_7.catalog')
+    assert told(opened(path)).endswith('not in manifest.json, so not read: catalog_7.catalog')
 
 
 @pytest.mark.parametrize('deleted, left', [
@@ -196,7 +201,7 @@ def test_deleted_indexes_of_any_kind(tmp_path, deleted, left):
                                                      f'"deleted_indexes": {json.dumps(deleted)}'))
     recording = opened(path)
     assert len(recording) == left
-    assert ('1 deletions cannot be read, such as' in recording.summary()) == (
+    assert ('1 deletions cannot be read, such as' in told(recording)) == (
         isinstance(deleted, dict) or 'x' in (deleted or ()) if deleted != 3 else False)
 
 
@@ -271,4 +276,4 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     assert recording.first_fault == "frame 1: '1_cam_image_array_.jpg': not a file"
     (path / 'catalog_1.catalog').unlink()
     os.mkfifo(path / 'catalog_1.catalog')
-    assert '3 records that the catalogs lack' in opened(path).summary()
+    assert '3 records that the catalogs lack' in told(opened(path))
