@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 from stream_agent.bounded_settings import printable
@@ -173,21 +173,25 @@ def read_arrays(file: ZipFile, size: int) -> Iterator[tuple[str, np.ndarray]]:
         raise BadRecordingError(f'claims to hold {unfolded / 2**20:,.0f} MiB in a file of '
                                 f'{size / 2**20:,.1f} MiB, which JPEGs never do; {SEE_PAGE}')
     for key, entry in wanted:
+        # As NumPy writes them; others cannot be unfolded in parts.
+        if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            raise BadRecordingError(f'{key} is compressed by a method that NumPy does not use; '
+                                    'write the archive again')
         with file.open(entry) as array:
-            version, _ = np.lib.format.read_magic(array)
-            read = (np.lib.format.read_array_header_1_0 if version == 1
-                    else np.lib.format.read_array_header_2_0)
-            shape, _, dtype = read(array)
+            if (version := np.lib.format.read_magic(array)) != (1, 0):
+                raise BadRecordingError(f'{key} is of the .npy version {version}; {SEE_PAGE}')
+            shape, _, dtype = np.lib.format.read_array_header_1_0(array)
             if dtype.kind not in KINDS[key] or key == 'jpeg' and dtype.itemsize > 1 or len(
                     shape) != 1:
                 raise BadRecordingError(f'{key} is {printable(dtype)} of the shape '
                                         f'{printable(shape)}; {SEE_PAGE}')
-            # A header may claim anything, so what is there counts.
-            found = np.frombuffer(array.read(), np.uint8)
-        if len(found) != shape[0] * dtype.itemsize:
-            raise BadRecordingError(f'{key} has {len(found)} bytes, where its header says '
-                                    f'{shape[0] * dtype.itemsize}; copy the archive again')
-        yield key, found.view(dtype) if dtype.itemsize else np.zeros(shape, dtype)
+            # Headers and directory may claim anything; more than both say is never unfolded.
+            size, there = shape[0] * dtype.itemsize, entry.file_size - array.tell()
+            if size != there:
+                raise BadRecordingError(f'{key} has {there} bytes, where its header says {size}; '
+                                        'copy the archive again')
+            yield key, np.frombuffer(array.read(size), np.uint8).view(
+                dtype) if size else np.zeros(shape, dtype)
 
 
 def contradiction(arrays: dict[str, np.ndarray]) -> str:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -179,7 +179,7 @@ def test_files_that_are_no_archives(tmp_path, capsys):
         assert fault(capsys, path, *output).startswith(
             f"convert: '{path}': not a NumPy archive, or truncated (")
     for content in (b'', b'garbage', entry("'nonsense'"), entry("'<i8'", '(9'),
-                    entry("'<i8'", "'9'"), b'\x93NUMPY\7\0' + entry()[8:], entry('[' * 3000)):
+                    entry("'<i8'", "'9'"), entry('[' * 3000)):
         said = fault(capsys, with_entry(path, 'offsets.npy', content), *output)
         assert said.startswith(f"convert: '{path}': not a NumPy archive, or truncated ("), said
     assert 'lacks offsets' in fault(capsys, with_entry(path, 'offsets.npy', None), *output)
@@ -200,13 +200,32 @@ def test_a_header_that_claims_more_than_there_is_takes_no_memory(tmp_path, capsy
 
 
 def test_a_member_that_unfolds_to_much_more_is_refused_before(tmp_path, capsys):
-    path = with_entry(tmp_path / 'a.npz', 'steering.npy', entry("'<f8'", f'({2**25},)',
-                                                                bytes(2**28)),
+    path = with_entry(tmp_path / 'a.npz', 'steering.npy', entry("'<f8'", f'({2**24},)',
+                                                                bytes(2**27)),
                       compression=ZIP_DEFLATED)
     assert path.stat().st_size < 2**20
     with memory_of(2**20 * 32):
         said = fault(capsys, path, '--output', tmp_path / 'bags')
-    assert 'claims to hold 256 MiB in a file of 0.3 MiB, which JPEGs never do; docs/' in said
+    assert 'claims to hold 128 MiB in a file of 0.1 MiB, which JPEGs never do; docs/' in said
+
+
+def test_a_member_that_unfolds_to_more_than_it_claims_takes_no_memory(tmp_path, capsys):
+    claimed = len(entry())
+    path = with_entry(tmp_path / 'a.npz', 'offsets.npy', entry(content=bytes(2**27)),
+                      compression=ZIP_DEFLATED)
+    true_size = (claimed - 72 + 2**27).to_bytes(4, 'little')
+    data = path.read_bytes()
+    assert data.count(true_size) == 2
+    path.write_bytes(data.replace(true_size, claimed.to_bytes(4, 'little')))
+    with memory_of(2**20 * 32):
+        said = fault(capsys, path, '--output', tmp_path / 'bags')
+    assert 'not a NumPy archive, or truncated (Bad CRC-32' in said
+    with_entry(path, 'offsets.npy', entry(), compression=ZIP_BZIP2)
+    assert 'compressed by a method that NumPy does not use' in fault(
+        capsys, path, '--output', tmp_path / 'bags')
+    with_entry(path, 'offsets.npy', b'\x93NUMPY\2\0' + b'\xff' * 4 + entry())
+    assert 'offsets is of the .npy version (2, 0); docs' in fault(
+        capsys, path, '--output', tmp_path / 'bags')
 
 
 @contextmanager
