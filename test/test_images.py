@@ -291,7 +291,7 @@ def test_encodings_that_are_not_read_are_told_from_damage(encoding, said):
 
 def test_the_order_of_bytes_does_not_matter_to_single_bytes():
     messages = [SimpleNamespace(**vars(RAW) | {
-        'encoding': 'rgb8', 'data': bytes(range(16)), 'is_bigendian': value})
+        'encoding': 'rgb8', 'data': bytearray(range(16)), 'is_bigendian': value})
         for value in (0, 1, 255)]
     for message in messages:
         np.testing.assert_array_equal(images.image_to_array(message), [

@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
     except BaseException:
         if counts:
             print(f'convert: complete are {", ".join(path.name for path in counts)}, in '
-                  f'{arguments.output}; the others are not there', file=sys.stderr)
+                  f'{arguments.output}; the others were not written', file=sys.stderr)
         raise
     tell(arguments, drives.values(), counts)
 

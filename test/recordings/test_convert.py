@@ -256,6 +256,16 @@ def test_frames_that_cannot_be_used_are_left_out_and_counted(tmp_path, capsys):
     assert (first.frame_stamps // 10**6).tolist() == TIMES[[0, 2]].tolist()
 
 
+def test_a_sequence_whose_clock_was_set_back_is_cut_by_its_numbers(tmp_path, capsys):
+    times = np.concatenate([TIMES[:4] + 10**6, TIMES[:4]])
+    path = archive(tmp_path / 'a.npz', timestamp_ms=times, seq_id=np.zeros(8, int))
+    said = fault(capsys, path, '--output', tmp_path / 'bags')
+    assert 'sequence 0: the times fall back by 1000.1 s at frame 4; give what follows a' in said
+    archive(path, timestamp_ms=times, seq_id=np.arange(8) // 4)
+    assert main([str(path), '--output', str(tmp_path / 'bags')]) == 0
+    assert [len(each) for each in open_recordings([tmp_path / 'bags'], Reading())] == [4, 4]
+
+
 def test_a_tub_whose_times_are_of_a_conversion_gets_a_rate(tmp_path, capsys):
     path = tub(tmp_path / 'tub', count=8)
     for catalog in path.glob('*.catalog'):
@@ -288,7 +298,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
                            capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout) == (1, '')
     assert ended.stderr == (
-        f'convert: complete are morning_000, in {output}; the others are not there\n'
+        f'convert: complete are morning_000, in {output}; the others were not written\n'
         f"convert: '{output / 'morning_003'}': File too large\n")
     assert [each.name for each in output.iterdir()] == ['morning_000']
     assert len(open_recordings([output], Reading())[0]) == 4
@@ -312,8 +322,8 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path, monkeypatch, capsys):
             signal.signal(number, handler)
     assert code == 130
     assert capsys.readouterr().err == (
-        f'convert: complete are morning_000, in {tmp_path / "bags"}; the others are not there\n\n'
-        'convert: stopped; nothing is half written\n')
+        f'convert: complete are morning_000, in {tmp_path / "bags"}; the others were not written\n'
+        '\nconvert: stopped; nothing is half written\n')
     assert [each.name for each in (tmp_path / 'bags').iterdir()] == ['morning_000']
 
 
