@@ -8,7 +8,8 @@ import sys
 
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
-    find_graph, in_words, positive, refuse_given, robot_settings, run_tool, settings_of, STOPPED)
+    find_graph, in_words, open_graph, positive, refuse_given, robot_settings, run_tool,
+    settings_of, STOPPED)
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
@@ -150,6 +151,8 @@ def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
 
 def jobs_of(arguments: argparse.Namespace) -> list[PolicyJob]:
     """Return a job for every pattern, or one for the policy to begin with."""
+    if arguments.graph:
+        open_graph(str(arguments.graph))
     output, allow = arguments.output, tuple(arguments.allow)
     if arguments.init:
         initial = initial_of(arguments)

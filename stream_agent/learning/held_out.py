@@ -57,7 +57,8 @@ def split(episodes: Sequence[RecordedEpisode], share: float
             frames[unit] += len(episode)
         chosen = nearest_sum(frames, share * total, total // 2)
         found = sum(frames[unit] for unit in chosen)
-        if share * total / TOLERANCE <= found <= share * total * TOLERANCE:
+        near = share * total / TOLERANCE <= found <= share * total * TOLERANCE
+        if found and (near or max(map(len, episodes)) == 1):
             held = [episode for unit, episode in zip(units, episodes) if unit in chosen]
             learnt = [episode for unit, episode in zip(units, episodes) if unit not in chosen]
             listed = in_list(episode.name for episode in held)
@@ -85,18 +86,23 @@ def part(episode: RecordedEpisode, frames: slice) -> RecordedEpisode:
 
 
 def nearest_sum(sizes: Mapping, wanted: float, most: int) -> set:
-    """Return the keys whose sizes add up to what is nearest to a number, at most to ``most``."""
+    """
+    Return the keys whose sizes add up to what is nearest to a number; none if all are too large.
+
+    :param most: The largest sum.
+    """
     # By which key every sum was reached first: its other keys come before that one.
     reached_by = np.full(most + 1, -1)
     reached_by[0] = len(sizes)
     keys = sorted(sizes, key=lambda key: (-sizes[key], str(key)))
     for i, key in enumerate(keys):
-        if reached_by[min(round(wanted), most)] >= 0:
+        if reached_by[min(max(1, round(wanted)), most)] >= 0:
             break
         size = sizes[key]
         sums = np.flatnonzero(reached_by[:max(0, most + 1 - size)] >= 0) + size
         reached_by[sums[reached_by[sums] < 0]] = i
     sums = np.flatnonzero(reached_by >= 0)
+    sums = sums[sums > 0] if len(sums) > 1 else sums
     left, chosen = int(sums[np.abs(sums - wanted).argmin()]), set()
     while left:
         key = keys[reached_by[left]]

@@ -11,6 +11,7 @@ from stream_agent.learning.cloning import rounded_up
 from stream_agent.network.checkpoint import (
     check_weights, CheckpointError, CommandScale, load_policy, Policy)
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.network.shapes import infer_shapes
 from stream_agent.theory.patterns import (
     InvalidRolloutError, pattern_from_streams, streaming_edges)
 
@@ -90,16 +91,16 @@ def load_initial(path: Path, graph: Path | None) -> InitialPolicy:
     policy = load_policy(path)
     if graph is None:
         return InitialPolicy(path, digest, policy, policy.network)
-    found = load_graph(graph)
+    found = infer_shapes(load_graph(graph))
+    before, now = ({node.name: node.shape for node in each.nodes}
+                   for each in (policy.network.graph, found))
     try:
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
+                raise InitError(f"the node '{name}' has {shape_of(before, name)} in the policy "
+                                f'and {shape_of(now, name)} in the graph')
         network = RolloutNetwork(found, pattern_from_streams(
             found, streaming_edges(policy.network.pattern)))
-        if network.shapes != policy.network.shapes:
-            theirs = policy.network.shapes
-            name = next(name for name in {**theirs, **network.shapes}
-                        if theirs.get(name) != network.shapes.get(name))
-            raise InitError(f"the node '{name}' has {shape_of(theirs, name)} in the policy and "
-                            f'{shape_of(network.shapes, name)} in the graph')
         weights = policy.network.state_dict()
         check_weights(network, weights)
     except (CheckpointError, InitError, InvalidRolloutError) as error:
@@ -111,7 +112,7 @@ def load_initial(path: Path, graph: Path | None) -> InitialPolicy:
 
 def shape_of(shapes: dict, name: str) -> str:
     """Write a node's shape for people."""
-    return f'the shape {list(shapes[name])}' if name in shapes else 'no place'
+    return f'the shape {list(shapes[name])}' if name in shapes else 'no shape'
 
 
 def name_after(path: Path) -> str:

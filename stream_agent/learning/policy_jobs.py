@@ -151,8 +151,10 @@ def train(job: PolicyJob) -> Result:
     except OSError as error:
         if error.filename is None:
             raise
-        left = (f"the same command resumes from '{job.folder}'" if can_resume(job)
-                else 'nothing was saved before')
+        left = f"the same command resumes from '{job.folder}'"
+        if not can_resume(job):
+            remove_unfinished([job])
+            left = 'nothing was saved before'
         raise TrainingError(f"'{error.filename}': {error.strerror}; make room, or give another "
                             f'--output; {left}') from error
 

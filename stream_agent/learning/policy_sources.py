@@ -182,6 +182,6 @@ def check_folder(option: str, folder: Path, needed: int = 0) -> None:
                             f'({error.strerror}); give another folder') from None
     free = shutil.disk_usage(there).free
     if needed > free:
-        raise TrainingError(f"{option} '{folder}': at least {needed / 1e6:,.1f} MB will be "
-                            f'written, and {free / 1e6:,.1f} MB are free; make room, or give '
+        raise TrainingError(f"{option} '{folder}': at least {needed / 1e6:,.3g} MB will be "
+                            f'written, and {free / 1e6:,.3g} MB are free; make room, or give '
                             'another folder')

@@ -149,8 +149,8 @@ def check_room(folder: Path, needed: int) -> None:
     """Refuse so many bytes of decoded frames if there is no room, before hours of decoding."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise CacheError(f"'{folder.parent}': the decoded frames take {needed / 1e6:,.1f} MB, and "
-                         f'{free / 1e6:,.1f} MB are free; {REMEDY}')
+        raise CacheError(f"'{folder.parent}': the decoded frames take {needed / 1e6:,.3g} MB, and "
+                         f'{free / 1e6:,.3g} MB are free; {REMEDY}')
 
 
 def write_header(file, shape: tuple[int, ...]) -> None:
