@@ -64,7 +64,7 @@ def split(episodes: Sequence[RecordedEpisode], share: float
             listed = in_list(episode.name for episode in held)
             return learnt, HeldOut(held, listed if units is names
                                    else f'{len(held)} of the episodes of {listed}')
-    return ended(episodes, max(1, round(share * total)))
+    return ended(episodes, max(1, min(round(share * total), total // 2)))
 
 
 def ended(episodes: Sequence[RecordedEpisode], count: int

@@ -66,17 +66,19 @@ class InitialPolicy:
         """
         own, before = self.policy.steering, self.policy.limits
         if own and own != steering:
-            raise InitError(f"--init: '{self.path}' steers by the {own}, and this training would "
-                            f'learn the {steering}; give data of the same kind (--wheelbase turns '
-                            'steering angles into yaw rates), or train without --init')
+            raise InitError(f"--init: '{self.path}' steers by {own}, and the new data by "
+                            f'{steering or "an unknown quantity"}; give data of the same kind '
+                            '(--wheelbase turns steering angles into yaw rates), or train without '
+                            '--init')
         limits = CommandScale(max_speed or before.max_speed, max_yaw_rate or before.max_yaw_rate)
         for option, limit, most in (('--max-speed', limits.max_speed, needed.max_speed),
                                     ('--max-yaw-rate', limits.max_yaw_rate, needed.max_yaw_rate)):
             if most > limit * (1 + 1e-6):
-                what = remedy or (f'give {option} {rounded_up(most):g}, by which all of its '
-                                  'outputs mean more')
-                raise InitError(f"--init: '{self.path}' reaches {option[2:]} {limit:g}, and what "
-                                f'is to be learnt has {most:.3g}; {what}, or train without --init')
+                what = remedy or (f'give {option} {rounded_up(most):g}, which scales up all that '
+                                  'it commands')
+                raise InitError(f"--init: '{self.path}' is limited to {option[2:]} {limit:g}, and "
+                                f'the new data go up to {most:.3g}; {what}, or train without '
+                                '--init')
         return limits
 
 

@@ -248,8 +248,8 @@ def keep_unfinished(jobs: Sequence[PolicyJob]) -> None:
         if job.overwrite or not can_resume(job):
             remove_unfinished([job])
         else:
-            print(f"{job.label}: keeps the stopped training as '{set_aside(job.folder)}'; it "
-                  f"resumes if that is called '{job.folder.name}' again")
+            print(f"{job.label}: keeps the stopped training as '{set_aside(job.folder)}'; "
+                  f"renamed to '{job.folder.name}', it resumes")
             if job.stopped.exists():
                 set_aside(job.stopped)
 

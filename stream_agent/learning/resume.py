@@ -149,7 +149,7 @@ def is_same_policy(one: Path, other: Path) -> bool:
             size = int.from_bytes(data[:8], 'little')
             header = json.loads(data[8:8 + size])
             training = json.loads(header['__metadata__'].pop('training'))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OSError, TypeError, ValueError):
             return False
         parts.append((header, {**training, 'date': '', 'duration_s': 0}, data[8 + size:]))
     return parts[0] == parts[1]

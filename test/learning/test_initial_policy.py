@@ -135,17 +135,17 @@ def test_commands_that_the_policy_cannot_reach_are_refused(trained, tmp_path, ca
     common = ['--bag', str(tmp_path / 'fast'), '--cache', str(tmp_path / 'cache'), '--epochs', '0']
     assert train(trained, tmp_path, *common) == 1
     assert capsys.readouterr().err == (
-        f"train: --init: '{path}' reaches max-speed 0.63, and what is to be learnt has 0.99; give "
-        '--max-speed 0.99, by which all of its outputs mean more, or train without --init\n')
+        f"train: --init: '{path}' is limited to max-speed 0.63, and the new data go up to 0.99; "
+        'give --max-speed 0.99, which scales up all that it commands, or train without --init\n')
     assert train(trained, tmp_path, *common, '--max-speed', '0.99') == 1
-    assert capsys.readouterr().err.startswith(f"train: --init: '{path}' reaches max-yaw-rate 2.3, "
-                                              'and what is to be learnt has 5.9; give ')
+    assert capsys.readouterr().err.startswith(
+        f"train: --init: '{path}' is limited to max-yaw-rate 2.3, and the new data go up to 5.9; ")
     assert train(trained, tmp_path, *common, '--max-speed', '0.99', '--max-yaw-rate', '5.9') == 0
     assert load_policy(tmp_path / 'small_sequential.safetensors').limits == CommandScale(0.99, 5.9)
     # The expert of the simulator drives 0.8 m/s, at most.
     assert train(trained, tmp_path, *SIMULATOR) == 1
     assert capsys.readouterr().err == (
-        f"train: --init: '{path}' reaches max-speed 0.63, and what is to be learnt has 0.8; "
+        f"train: --init: '{path}' is limited to max-speed 0.63, and the new data go up to 0.8; "
         'choose a slower --robot, or train without --init\n')
 
 
@@ -154,9 +154,9 @@ def test_another_kind_of_steering_is_refused(trained, tmp_path, capsys):
     assert train(trained, tmp_path, '--bag', str(tmp_path / 'tub'), '--cache',
                  str(tmp_path / 'cache')) == 1
     assert capsys.readouterr().err == (
-        f"train: --init: '{trained / 'small_sequential.safetensors'}' steers by the yaw rate, and "
-        'this training would learn the steering; give data of the same kind (--wheelbase turns '
-        'steering angles into yaw rates), or train without --init\n')
+        f"train: --init: '{trained / 'small_sequential.safetensors'}' steers by yaw rate, and "
+        'the new data by steering; give data of the same kind (--wheelbase turns steering angles '
+        'into yaw rates), or train without --init\n')
 
 
 def test_a_training_resumes_with_its_own_initial_policy_alone(

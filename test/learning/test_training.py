@@ -192,8 +192,8 @@ def test_ctrl_c_reaches_all_workers_and_leaves_policies(endless, tmp_path, capsy
                  '--rounds', '1', '--updates', '1', '--last-updates', '0', '--environments', '1',
                  '--frames', '30']) == 0
     assert capsys.readouterr().out.splitlines()[0] == (
-        "streaming: keeps the stopped training as 'small_streaming.1.unfinished'; it resumes if "
-        "that is called 'small_streaming.unfinished' again")
+        "streaming: keeps the stopped training as 'small_streaming.1.unfinished'; renamed to "
+        "'small_streaming.unfinished', it resumes")
     assert {path.name for path in tmp_path.glob('*streaming*')} == {
         'small_streaming.safetensors', 'small_streaming.1.unfinished',
         'small_streaming.stopped.1.safetensors'}
