@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.bounded_settings import BoundedSettings, choice, quantity
-from stream_agent.recordings.recording import BadRecordingError, Commands, NS, StampedFrames
+from stream_agent.recordings.recording import (
+    BadRecordingError, BREAK_NS, camera_period, clock_set_back, Commands, NS, PAUSE_NS,
+    said_of_falls, StampedFrames, without_falls)
 
 # Rates that differ by more are those of another camera.
 RATE_TOLERANCE = 0.1
@@ -26,11 +28,19 @@ class Alignment(BoundedSettings):
         'periods')
     oldest_command: float = quantity(
         0.5, 's', 0.0, 1e6, 'age up to which a command is in force')
+    hold_commands: bool = choice(
+        False, 'let a command stay in force until the next one, however old it is, as a driver '
+        'that sends commands only when they change means it')
     rate: float = quantity(
         0.0, 'Hz', 0.0, 1e4, 'rate of all cameras; 0: that of the first recording')
     resample: float = quantity(
         0.0, 'Hz', 0.0, 1e4, 'rate to which frames are picked by time; 0: refuse other rates')
     shortest: int = quantity(2, 'frames', 1, 10**6, 'frames that an episode has at least')
+
+    def gap(self, stamps: np.ndarray) -> float:
+        """Return the longest time [ns] between two frames of an episode, of two at least."""
+        period, in_bursts = camera_period(stamps)
+        return self.longest_gap * NS or max(3 * period, PAUSE_NS if in_bursts else 0)
 
 
 class Span(NamedTuple):
@@ -64,7 +74,8 @@ def commands_at(commands: Commands, times: np.ndarray, alignment: Alignment
         share = np.clip(since / distance, 0, 1)[:, np.newaxis]
         values += np.where(share > 0, share * (commands.values[after] - values), 0)
     values[early] = np.nan
-    return values, early, ~early & (since > alignment.oldest_command * NS)
+    longest = BREAK_NS if alignment.hold_commands else alignment.oldest_command * NS
+    return values, early, ~early & (since > longest)
 
 
 def cut(stamps: np.ndarray, commands: Commands, alignment: Alignment, skipped: Counter[str]
@@ -83,8 +94,7 @@ def cut(stamps: np.ndarray, commands: Commands, alignment: Alignment, skipped: C
     skipped[f'frames whose command is older than {alignment.oldest_command:g} s'] += int(old.sum())
     skipped['frames whose command is NaN or infinite'] += int((~early & ~old & ~finite).sum())
     usable = np.flatnonzero(finite & ~old)
-    longest = alignment.longest_gap * NS or 3 * float(np.median(np.diff(stamps)))
-    ends = np.flatnonzero(np.diff(stamps[usable]) > longest) + 1
+    ends = np.flatnonzero(np.diff(stamps[usable]) > alignment.gap(stamps)) + 1
     spans = []
     for frames in np.split(usable, ends):
         picked = pick(stamps[frames], alignment.resample) if alignment.resample else np.s_[:]
@@ -126,8 +136,15 @@ def check_rates(recordings: Sequence[StampedFrames], alignment: Alignment) -> No
                 'recording out')
 
 
-# Where headers and the recorder's clock differ by more, they are different clocks.
-OTHER_CLOCK_NS = 5 * NS
+# A latency that a camera's driver may have; headers of more are on another clock [ns].
+USUAL_LATENCY_NS = NS // 10
+# Clocks that differ by a larger share run at another speed; so much faster than the recorder's,
+# none does.
+OTHER_SPEED, NO_CLOCK = 0.03, 100.0
+# Share of a recording's parts that may disagree, and of headers that may be out of order.
+PARTS_DISAGREE, OUT_OF_ORDER = 0.08, 0.1
+# Parts of a recording whose clocks are compared.
+PARTS = 20
 
 
 class TopicTimes(NamedTuple):
@@ -143,25 +160,197 @@ class TopicTimes(NamedTuple):
     headers: np.ndarray | None
     received: np.ndarray
 
+    def stamps(self) -> tuple[np.ndarray, str]:
+        """Return headers, or else the times of reception, and which they are."""
+        return (self.received, 'receive') if self.headers is None else (self.headers, 'header')
 
-def choose_stamps(topics: Sequence[TopicTimes], wanted: str) -> list[tuple[np.ndarray, str]]:
-    """
-    Choose the stamps of both topics, of images and commands.
+    def only(self, kept: np.ndarray) -> 'TopicTimes':
+        """Return the times of some of the messages."""
+        return TopicTimes(self.topic, None if self.headers is None else self.headers[kept],
+                          self.received[kept])
 
-    :param wanted: 'header', 'receive', or 'auto': headers where they are set, but both of the
-        recorder's clock if only one topic has headers, and these are on another clock.
-    :returns: Of each, the stamps [ns], and where they are from: 'header' or 'receive'.
-    :raises BadRecordingError: If headers are wanted that are not set; without the file.
+
+class StampChoice(NamedTuple):
     """
-    by_header = [wanted != 'receive' and times.headers is not None and (times.headers > 0).all()
-                 for times in topics]
-    for times, header in zip(topics, by_header):
-        if wanted == 'header' and times.headers is not None and not header:
-            raise BadRecordingError(f"topic '{times.topic}': headers without a stamp; give "
-                                    '--stamps receive')
-    if wanted == 'auto' and sum(by_header) == 1:
-        times = next(times for times, header in zip(topics, by_header) if header)
-        if abs(np.median(times.headers - times.received)) > OTHER_CLOCK_NS:
-            by_header = [False, False]
-    return [(times.received, 'receive') if times.headers is None or not header else
-            (times.headers, 'header') for times, header in zip(topics, by_header)]
+    The stamps of images and commands [ns], and where they are from: 'header' or 'receive'.
+
+    :param remarks: What is odd about the clocks, a sentence each.
+    """
+
+    frames: tuple[np.ndarray, str]
+    commands: tuple[np.ndarray, str]
+    remarks: list[str]
+
+
+def choose_stamps(images: TopicTimes, commands: TopicTimes, wanted: str) -> StampChoice:
+    """
+    Choose the stamps of images and commands.
+
+    :param wanted: 'header', 'receive', or 'auto': headers where they are set, unless they are
+        further from the other topic's than a latency, in which case both go by reception.
+    :raises BadRecordingError: If headers are wanted that are not set, or the clocks cannot be
+        brought together; without the file.
+    """
+    if wanted == 'receive':
+        return StampChoice((images.received, wanted), (commands.received, wanted), [])
+    remarks: list[str] = []
+    images, commands = (set_headers(times, wanted, remarks) for times in (images, commands))
+    both = images.headers is not None and commands.headers is not None
+    speeds = [clock_speed(times) for times in (images, commands)]
+    # Written all at once, messages have been received at no time that means anything.
+    apart = 0.0 if both and max(speeds) > NO_CLOCK else clocks_apart(images, commands)
+    for times, speed in zip((images, commands), speeds):
+        if speed != 1:
+            remarks.append(said_of_speed(times, speed))
+            break
+    else:
+        if apart and wanted == 'auto':
+            return StampChoice((images.received, 'receive'), (commands.received, 'receive'),
+                               [*remarks, said_apart(images, commands, apart)])
+    set_back = images.headers is not None and len(clock_set_back(images.headers))
+    # By reception, a simulator at a third of real time would have a third of its rate.
+    if set_back or not both and (apart or max(speeds) != 1 or min(speeds) != 1):
+        return on_one_clock(images, commands, remarks)
+    if both and apart and wanted == 'auto':
+        return on_one_clock(images, commands._replace(headers=None), remarks)
+    return StampChoice(images.stamps(), commands.stamps(), remarks)
+
+
+def set_headers(times: TopicTimes, wanted: str, remarks: list[str]) -> TopicTimes:
+    """
+    Return a topic's times without its headers if they are not set, and say if some are not.
+
+    :raises BadRecordingError: If headers are wanted.
+    """
+    if times.headers is None:
+        return times
+    are_set = times.headers > 0
+    if are_set.all():
+        return times
+    if wanted == 'header':
+        raise BadRecordingError(f"topic '{times.topic}': headers without a stamp; give "
+                                '--stamps receive')
+    if 2 * are_set.sum() < len(are_set):
+        if are_set.any():
+            remarks.append(f"only {are_set.sum()} of {len(are_set)} headers of '{times.topic}' "
+                           'have a stamp: it goes by reception')
+        return times._replace(headers=None)
+    remarks.append(f"{(~are_set).sum()} of {len(are_set)} headers of '{times.topic}' have no "
+                   'stamp: theirs follow from reception')
+    headers = times.headers.copy()
+    headers[~are_set] = translated(times.received[~are_set], times.received[are_set],
+                                   times.headers[are_set])
+    return times._replace(headers=headers)
+
+
+def translated(times: np.ndarray, received: np.ndarray, headers: np.ndarray) -> np.ndarray:
+    """
+    Return times of reception on the clock of headers [ns]: lines between pairs of both.
+
+    :param received: (N,) of the pairs, ascending; beyond them, their mean speed continues.
+    """
+    base, clock = received[0], headers[0]
+    pairs = received - base, np.maximum.accumulate(headers) - clock
+    speed = pairs[1][-1] / pairs[0][-1] if pairs[0][-1] > 0 else 1.0
+    since = times - base
+    after = np.maximum(since - pairs[0][-1], 0) + np.minimum(since, 0)
+    return clock + np.rint(np.interp(since, *pairs) + speed * after).astype(np.int64)
+
+
+def parts_of(times: TopicTimes, most: int = PARTS) -> list[np.ndarray]:
+    """Divide the messages of a topic into consecutive parts."""
+    return np.array_split(np.arange(len(times.received)), min(most, len(times.received)))
+
+
+def offsets_of(times: TopicTimes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middle of every part and its clock's offset from the recorder's [ns]."""
+    offsets = (np.zeros(len(times.received)) if times.headers is None else
+               times.headers - times.received)
+    return tuple(np.array([np.median(values[part]) for part in parts_of(times)])  # type: ignore
+                 for values in (times.received, offsets))
+
+
+def clocks_apart(images: TopicTimes, commands: TopicTimes) -> float:
+    """
+    Return by how much the clocks of two topics differ, at most [s]; 0 if it may be a latency.
+
+    A topic without headers is on the recorder's clock. What differs in one part of the recording
+    alone is a delay in transport.
+    """
+    if images.headers is None and commands.headers is None:
+        return 0.0
+    topics = [offsets_of(times) for times in (images, commands)]
+    first, last = max(at[0] for at, _ in topics), min(at[-1] for at, _ in topics)
+    probes = np.concatenate([at[(first <= at) & (at <= last)] for at, _ in topics])
+    if not len(probes):
+        probes = np.array([first])
+    base = probes[0]
+    one, other = (np.interp(probes - base, at - base, offsets) for at, offsets in topics)
+    far = np.abs(one - other) > tolerance_of(images)
+    return float((one - other)[np.abs(one - other).argmax()]) / NS if (
+        far.mean() > PARTS_DISAGREE) else 0.0
+
+
+def tolerance_of(times: TopicTimes) -> float:
+    """Return the latency that a topic may have: that of a driver, or two periods [ns]."""
+    if len(times.received) < 2:
+        return USUAL_LATENCY_NS
+    return max(USUAL_LATENCY_NS, 2 * float(np.median(np.diff(times.received))))
+
+
+def clock_speed(times: TopicTimes) -> float:
+    """Return how fast the clock of headers runs by the recorder's; 1 if that is about the same."""
+    span = np.ptp(times.received)
+    if times.headers is None or len(times.received) < 4 or not span:
+        return 1.0
+    parts = parts_of(times, min(PARTS, len(times.received) // 4))
+    speed = float(np.median([(times.headers[part[-1]] - times.headers[part[0]])
+                             / max(1, times.received[part[-1]] - times.received[part[0]])
+                             for part in parts]))
+    unequal = abs(speed - 1) > OTHER_SPEED and abs(speed - 1) * span > tolerance_of(times)
+    return speed if unequal else 1.0
+
+
+def on_one_clock(images: TopicTimes, commands: TopicTimes, remarks: list[str]) -> StampChoice:
+    """
+    Take the headers of one topic, and translate the reception of the other to their clock.
+
+    :raises BadRecordingError: If the headers are not in the order of reception.
+    """
+    leader, other = (commands, images) if images.headers is None else (images, commands)
+    assert leader.headers is not None
+    starts = clock_set_back(leader.headers)
+    stamps = without_falls(leader.headers, starts)
+    if len(starts):
+        remarks.append(said_of_falls(leader.headers, starts))
+    if (np.diff(stamps) < 0).mean() > OUT_OF_ORDER:
+        raise BadRecordingError(
+            f"topic '{leader.topic}': headers are neither on the recorder's clock nor in the "
+            'order of reception, so frames and commands cannot be brought together; give '
+            '--stamps receive, or leave the recording out')
+    follows = translated(other.received, leader.received, stamps)
+    if other.headers is not None:
+        # Both have headers: what one is later by is its own latency.
+        follows += round(float(np.median(offsets_of(other)[1]) - np.median(offsets_of(leader)[1])))
+    found = (stamps, 'header'), (follows, "receive, on the headers' clock")
+    return StampChoice(*(found if leader is images else found[::-1]), remarks)
+
+
+def said_of_speed(times: TopicTimes, speed: float) -> str:
+    """Say that headers are of a simulator that is slower or faster than real time."""
+    count = len(times.received) - 1
+    rates = (count * NS / max(1, np.ptp(column)) for column in (times.headers, times.received))
+    return (f"the clock of the headers of '{times.topic}' runs {speed:.2f} times as fast as the "
+            'recorder\'s ({:.1f} Hz by header, {:.1f} Hz by reception): frames and commands go by '
+            'the headers\' clock'.format(*rates))
+
+
+def said_apart(images: TopicTimes, commands: TopicTimes, apart: float) -> str:
+    """Say by how much the clocks of two topics differ [s]."""
+    of_both = images.headers is not None and commands.headers is not None
+    headers = images if images.headers is not None else commands
+    seconds = apart if headers is images else -apart
+    other = (f"those of '{commands.topic}'" if of_both else
+             "the recorder's clock, which is all that the other topic has")
+    return (f"the headers of '{headers.topic}' are up to {abs(seconds):.2f} s "
+            f"{'ahead of' if seconds > 0 else 'behind'} {other}: both go by reception")

@@ -11,6 +11,7 @@ from stream_agent.bounded_settings import printable
 from stream_agent.images import (
     compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
 from stream_agent.recordings.alignment import choose_stamps, TopicTimes
+from stream_agent.recordings.publishers import drivers_commands
 from stream_agent.recordings.recording import (
     BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, own_file, Reading, Recording,
     STAMPED, steering_of, values_of)
@@ -119,13 +120,17 @@ class BagRecording(Recording):
             images = choose_topic(bag, reading.image_topic, 'image', tuple(DECODERS))
             orders = choose_topic(bag, reading.command_topic, 'command', COMMAND_TYPES)
             command_times, values, broken = read_commands(bag, orders, reading)
-            (frame_stamps, source), (stamps, stamps_from) = choose_stamps(
-                (read_times(bag, images), command_times), reading.stamps)
+            of_driver, remarks = drivers_commands(command_times, values, reading.publishers)
+            chosen = choose_stamps(read_times(bag, images), command_times.only(of_driver),
+                                   reading.stamps)
             self._image_type = bag.topics[images].msgtype
             steering = steering_of(bag.topics[orders].msgtype, reading)
+        (frame_stamps, source), (stamps, stamps_from) = chosen.frames, chosen.commands
         super().__init__(path, images, frame_stamps, source,
-                         Commands(stamps, values, steering, stamps_from))
+                         Commands(stamps, values[of_driver], steering, stamps_from),
+                         remarks + chosen.remarks)
         self.skipped['commands that cannot be read'] += broken
+        self.skipped['commands of a second publisher'] += int((~of_driver).sum())
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
         with opened(self.path) as bag:
