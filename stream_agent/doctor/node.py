@@ -1,7 +1,7 @@
 """Command line: check a robot before its first drive, and say how to fix what is wrong."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import json
 import os
 import shutil
@@ -24,6 +24,7 @@ from stream_agent.doctor.findings import (
 from stream_agent.doctor.options import parse
 from stream_agent.doctor.parameters import check_parameters, make_settings, usable_settings
 from stream_agent.doctor.policy_probe import examine_policy
+from stream_agent.doctor.recordings import check_recordings
 from stream_agent.doctor.topics import (
     check_command_topic, check_image_topic, check_wheels, DRIVE, Endpoint, IMAGE_TYPES,
     OdometryMotion, reason_not_to, SILENCE, SPEED)
@@ -271,6 +272,9 @@ def examine_base(watch: TopicWatch, setup: Setup, options: argparse.Namespace, c
 def main(args: list[str]) -> int:
     """Check a robot and report; returns 1 if there is an error, and 130 if it was stopped."""
     options = parse(args)
+    if options.bag:
+        return report(check_recordings(options.bag, options.image_topic or '',
+                                       options.cmd_vel_topic or ''), options.json)
 
     def leave(*_: object) -> None:
         # A second signal must not prevent the wheels from being stopped.
@@ -288,6 +292,11 @@ def main(args: list[str]) -> int:
         return 130
     finally:
         rclpy.try_shutdown()
-    print(json.dumps(to_data(findings), indent=1) if options.json else table(findings))
+    return report(findings, options.json)
+
+
+def report(findings: Sequence[Finding], as_json: bool) -> int:
+    """Print the findings, and return the exit code."""
+    print(json.dumps(to_data(findings), indent=1) if as_json else table(findings))
     sys.stdout.flush()
     return exit_code(findings)

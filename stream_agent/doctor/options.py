@@ -10,7 +10,7 @@ from rclpy.exceptions import NameValidationException
 from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_topic_name import validate_topic_name
-from stream_agent.bounded_settings import choice, file_path, free_text, quantity
+from stream_agent.bounded_settings import choice, file_path, free_text, quantity, several
 from stream_agent.cli.arguments import add_settings
 from stream_agent.share import find_robot, InstallationError, ParameterFileError, share_folder
 
@@ -47,6 +47,8 @@ class DoctorOptions:
     seconds: float = quantity(5.0, 's', 0.5, 3600.0, 'how long to watch the camera')
     wait: float = quantity(10.0, 's', 0.5, 3600.0, 'for frames, a base or odometry that are not '
                            'there yet')
+    bag: tuple[Path, ...] = several((), 'examine recordings (rosbag2, DonkeyCar tubs, or folders '
+                                    'of them) instead of a robot', 'DIR', Path)
     wheels_up: bool = choice(False, 'the wheels are off the ground and may turn: find out whether '
                              'the base stops by itself')
     json: bool = choice(False, 'print it for a program')

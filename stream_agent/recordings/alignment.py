@@ -74,7 +74,7 @@ def commands_at(commands: Commands, times: np.ndarray, alignment: Alignment
         share = np.clip(since / distance, 0, 1)[:, np.newaxis]
         values += np.where(share > 0, share * (commands.values[after] - values), 0)
     values[early] = np.nan
-    longest = BREAK_NS if alignment.hold_commands else alignment.oldest_command * NS
+    longest = BREAK_NS // 2 if alignment.hold_commands else alignment.oldest_command * NS
     return values, early, ~early & (since > longest)
 
 
@@ -142,7 +142,10 @@ USUAL_LATENCY_NS = NS // 10
 # none does.
 OTHER_SPEED, NO_CLOCK = 0.03, 100.0
 # Share of a recording's parts that may disagree, and of headers that may be out of order.
-PARTS_DISAGREE, OUT_OF_ORDER = 0.08, 0.1
+PARTS_DISAGREE, OUT_OF_ORDER = 0.06, 0.1
+LET_SET = 'let the driver set them'
+# Seconds a second.
+STEEP = 10.0
 # Parts of a recording whose clocks are compared.
 PARTS = 20
 
@@ -174,12 +177,12 @@ class StampChoice(NamedTuple):
     """
     The stamps of images and commands [ns], and where they are from: 'header' or 'receive'.
 
-    :param remarks: What is odd about the clocks, a sentence each.
+    :param notes: What is odd about the clocks, a sentence each.
     """
 
     frames: tuple[np.ndarray, str]
     commands: tuple[np.ndarray, str]
-    remarks: list[str]
+    notes: list[str]
 
 
 def choose_stamps(images: TopicTimes, commands: TopicTimes, wanted: str) -> StampChoice:
@@ -193,53 +196,56 @@ def choose_stamps(images: TopicTimes, commands: TopicTimes, wanted: str) -> Stam
     """
     if wanted == 'receive':
         return StampChoice((images.received, wanted), (commands.received, wanted), [])
-    remarks: list[str] = []
-    images, commands = (set_headers(times, wanted, remarks) for times in (images, commands))
+    notes: list[str] = []
+    images, commands = (set_headers(times, wanted, notes) for times in (images, commands))
     both = images.headers is not None and commands.headers is not None
     speeds = [clock_speed(times) for times in (images, commands)]
     # Written all at once, messages have been received at no time that means anything.
     apart = 0.0 if both and max(speeds) > NO_CLOCK else clocks_apart(images, commands)
     for times, speed in zip((images, commands), speeds):
         if speed != 1:
-            remarks.append(said_of_speed(times, speed))
+            notes.append(said_of_speed(times, speed))
             break
     else:
         if apart and wanted == 'auto':
             return StampChoice((images.received, 'receive'), (commands.received, 'receive'),
-                               [*remarks, said_apart(images, commands, apart)])
+                               [*notes, said_apart(images, commands, apart)])
     set_back = images.headers is not None and len(clock_set_back(images.headers))
     # By reception, a simulator at a third of real time would have a third of its rate.
     if set_back or not both and (apart or max(speeds) != 1 or min(speeds) != 1):
-        return on_one_clock(images, commands, remarks)
+        return on_one_clock(images, commands, notes)
     if both and apart and wanted == 'auto':
-        return on_one_clock(images, commands._replace(headers=None), remarks)
-    return StampChoice(images.stamps(), commands.stamps(), remarks)
+        return on_one_clock(images, commands._replace(headers=None), notes)
+    return StampChoice(images.stamps(), commands.stamps(), notes)
 
 
-def set_headers(times: TopicTimes, wanted: str, remarks: list[str]) -> TopicTimes:
+def set_headers(times: TopicTimes, wanted: str, notes: list[str]) -> TopicTimes:
     """
-    Return a topic's times without its headers if they are not set, and say if some are not.
+    Return a topic's times without its headers if they tell nothing, and say if some do not.
 
-    :raises BadRecordingError: If headers are wanted.
+    :raises BadRecordingError: If headers are wanted that are not set.
     """
-    if times.headers is None:
+    headers, received, topic = times.headers, times.received, times.topic
+    if headers is None:
         return times
-    are_set = times.headers > 0
-    if are_set.all():
-        return times
-    if wanted == 'header':
-        raise BadRecordingError(f"topic '{times.topic}': headers without a stamp; give "
-                                '--stamps receive')
-    if 2 * are_set.sum() < len(are_set):
+    are_set, count = headers > 0, len(headers)
+    if not are_set.all() and wanted == 'header':
+        raise BadRecordingError(f"topic '{topic}': headers without a stamp; give --stamps receive")
+    if 2 * are_set.sum() < count:
         if are_set.any():
-            remarks.append(f"only {are_set.sum()} of {len(are_set)} headers of '{times.topic}' "
-                           'have a stamp: it goes by reception')
+            notes.append(f"only {are_set.sum()} of {count} headers of '{topic}' have a stamp: it "
+                         f'goes by reception; {LET_SET}')
         return times._replace(headers=None)
-    remarks.append(f"{(~are_set).sum()} of {len(are_set)} headers of '{times.topic}' have no "
-                   'stamp: theirs follow from reception')
-    headers = times.headers.copy()
-    headers[~are_set] = translated(times.received[~are_set], times.received[are_set],
-                                   times.headers[are_set])
+    if not are_set.all():
+        notes.append(f"{count - are_set.sum()} of {count} headers of '{topic}' have no stamp: "
+                     f'theirs follow from reception; {LET_SET}')
+        headers = headers.copy()
+        headers[~are_set] = translated(received[~are_set], received[are_set], headers[are_set])
+    repeated = int((np.diff(headers) == 0).sum())
+    if wanted == 'auto' and 2 * repeated > count > 2 * (np.diff(received) == 0).sum():
+        notes.append(f"{repeated} of {count} headers of '{topic}' repeat the stamp before: it "
+                     f'goes by reception; {LET_SET} finely')
+        return times._replace(headers=None)
     return times._replace(headers=headers)
 
 
@@ -247,11 +253,12 @@ def translated(times: np.ndarray, received: np.ndarray, headers: np.ndarray) -> 
     """
     Return times of reception on the clock of headers [ns]: lines between pairs of both.
 
-    :param received: (N,) of the pairs, ascending; beyond them, their mean speed continues.
+    :param received: (N,) of the pairs, ascending; beyond them, their usual speed continues.
     """
     base, clock = received[0], headers[0]
     pairs = received - base, np.maximum.accumulate(headers) - clock
-    speed = pairs[1][-1] / pairs[0][-1] if pairs[0][-1] > 0 else 1.0
+    speed = (float(np.median(np.diff(pairs[1])) / max(1.0, np.median(np.diff(pairs[0]))))
+             if len(received) > 1 else 1.0)
     since = times - base
     after = np.maximum(since - pairs[0][-1], 0) + np.minimum(since, 0)
     return clock + np.rint(np.interp(since, *pairs) + speed * after).astype(np.int64)
@@ -286,9 +293,17 @@ def clocks_apart(images: TopicTimes, commands: TopicTimes) -> float:
         probes = np.array([first])
     base = probes[0]
     one, other = (np.interp(probes - base, at - base, offsets) for at, offsets in topics)
-    far = np.abs(one - other) > tolerance_of(images)
-    return float((one - other)[np.abs(one - other).argmax()]) / NS if (
-        far.mean() > PARTS_DISAGREE) else 0.0
+    # Next to where both clocks were set back, the latency of one shows either time.
+    steady = np.logical_and(*(~is_steep(at, offsets, probes) for at, offsets in topics))
+    apart = np.where(steady, one - other, 0)
+    far = (np.abs(apart) > tolerance_of(images)).sum() / max(1, steady.sum())
+    return float(apart[np.abs(apart).argmax()]) / NS if far > PARTS_DISAGREE else 0.0
+
+
+def is_steep(at: np.ndarray, offsets: np.ndarray, probes: np.ndarray) -> np.ndarray:
+    """Tell at which times offsets change faster than a clock that runs at another speed."""
+    steep = np.concatenate([[False], np.abs(np.diff(offsets)) > STEEP * np.diff(at), [False]])
+    return np.logical_or(*(steep[np.searchsorted(at, probes, side)] for side in ('left', 'right')))
 
 
 def tolerance_of(times: TopicTimes) -> float:
@@ -311,7 +326,7 @@ def clock_speed(times: TopicTimes) -> float:
     return speed if unequal else 1.0
 
 
-def on_one_clock(images: TopicTimes, commands: TopicTimes, remarks: list[str]) -> StampChoice:
+def on_one_clock(images: TopicTimes, commands: TopicTimes, notes: list[str]) -> StampChoice:
     """
     Take the headers of one topic, and translate the reception of the other to their clock.
 
@@ -322,27 +337,30 @@ def on_one_clock(images: TopicTimes, commands: TopicTimes, remarks: list[str]) -
     starts = clock_set_back(leader.headers)
     stamps = without_falls(leader.headers, starts)
     if len(starts):
-        remarks.append(said_of_falls(leader.headers, starts))
+        notes.append(f'{said_of_falls(leader.headers, starts)}: an episode ends there; set clocks '
+                     'before a recording')
     if (np.diff(stamps) < 0).mean() > OUT_OF_ORDER:
         raise BadRecordingError(
             f"topic '{leader.topic}': headers are neither on the recorder's clock nor in the "
             'order of reception, so frames and commands cannot be brought together; give '
             '--stamps receive, or leave the recording out')
-    follows = translated(other.received, leader.received, stamps)
-    if other.headers is not None:
-        # Both have headers: what one is later by is its own latency.
-        follows += round(float(np.median(offsets_of(other)[1]) - np.median(offsets_of(leader)[1])))
+    # Both have headers: what one is received later by is its own latency.
+    sooner = 0 if other.headers is None else round(float(
+        np.median(offsets_of(other)[1]) - np.median(offsets_of(leader)[1])))
+    follows = translated(other.received + sooner, leader.received, stamps)
     found = (stamps, 'header'), (follows, "receive, on the headers' clock")
-    return StampChoice(*(found if leader is images else found[::-1]), remarks)
+    return StampChoice(*(found if leader is images else found[::-1]), notes)
 
 
 def said_of_speed(times: TopicTimes, speed: float) -> str:
     """Say that headers are of a simulator that is slower or faster than real time."""
-    count = len(times.received) - 1
-    rates = (count * NS / max(1, np.ptp(column)) for column in (times.headers, times.received))
-    return (f"the clock of the headers of '{times.topic}' runs {speed:.2f} times as fast as the "
-            'recorder\'s ({:.1f} Hz by header, {:.1f} Hz by reception): frames and commands go by '
-            'the headers\' clock'.format(*rates))
+    assert times.headers is not None
+    by_header, by_reception = ((len(column) - 1) * NS / max(1, np.ptp(column))
+                               for column in (times.headers, times.received))
+    return (f"the clock of the headers of '{times.topic}' runs {speed:.2f} times as fast as that "
+            f'of the recorder ({by_header:.1f} Hz by header, {by_reception:.1f} Hz by reception): '
+            "frames and commands go by the headers' clock; give --stamps receive if the "
+            "recorder's is right")
 
 
 def said_apart(images: TopicTimes, commands: TopicTimes, apart: float) -> str:
@@ -353,4 +371,5 @@ def said_apart(images: TopicTimes, commands: TopicTimes, apart: float) -> str:
     other = (f"those of '{commands.topic}'" if of_both else
              "the recorder's clock, which is all that the other topic has")
     return (f"the headers of '{headers.topic}' are up to {abs(seconds):.2f} s "
-            f"{'ahead of' if seconds > 0 else 'behind'} {other}: both go by reception")
+            f"{'ahead of' if seconds > 0 else 'behind'} {other}: both go by reception; "
+            'synchronise the clocks (chrony), or give --stamps header if the headers are right')

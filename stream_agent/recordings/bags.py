@@ -120,7 +120,7 @@ class BagRecording(Recording):
             images = choose_topic(bag, reading.image_topic, 'image', tuple(DECODERS))
             orders = choose_topic(bag, reading.command_topic, 'command', COMMAND_TYPES)
             command_times, values, broken = read_commands(bag, orders, reading)
-            of_driver, remarks = drivers_commands(command_times, values, reading.publishers)
+            of_driver, notes = drivers_commands(command_times, values, reading.publishers)
             chosen = choose_stamps(read_times(bag, images), command_times.only(of_driver),
                                    reading.stamps)
             self._image_type = bag.topics[images].msgtype
@@ -128,7 +128,7 @@ class BagRecording(Recording):
         (frame_stamps, source), (stamps, stamps_from) = chosen.frames, chosen.commands
         super().__init__(path, images, frame_stamps, source,
                          Commands(stamps, values[of_driver], steering, stamps_from),
-                         remarks + chosen.remarks)
+                         notes + chosen.notes)
         self.skipped['commands that cannot be read'] += broken
         self.skipped['commands of a second publisher'] += int((~of_driver).sum())
 

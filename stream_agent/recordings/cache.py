@@ -42,7 +42,7 @@ class CachedRecording(StampedFrames):
         self._read = about['summary']
         self._unread = about['left_out']
         self.skipped = Counter()
-        self.remarks, self.shapes = about['odd']['remarks'], Counter(about['odd']['shapes'])
+        self.notes, self.shapes = about['odd']['notes'], Counter(about['odd']['shapes'])
         #: (N, C, H, W) uint8; pages are read as they are touched, and dropped if memory is short.
         self.pixels = np.load(folder / 'pixels.npy', mmap_mode='r')
         self.frame_stamps, stamps, values = (np.load(folder / f'{part}.npy') for part in PARTS)
@@ -133,7 +133,7 @@ def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.
         'format': FORMAT, 'path': str(recording.path), 'name': recording.name,
         'topic': recording.topic, 'steering': commands.steering,
         'summary': recording.summary(), 'left_out': recording.left_out,
-        'odd': {'remarks': recording.remarks, 'shapes': recording.shapes}}, indent=1))
+        'odd': {'notes': recording.notes, 'shapes': recording.shapes}}, indent=1))
 
 
 def write_header(file, shape: tuple[int, ...]) -> None:

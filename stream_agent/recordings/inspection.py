@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from stream_agent.recordings.alignment import Alignment, commands_at, cut
 from stream_agent.recordings.recording import (
-    camera_period, COLOUR, Commands, GREY, NS, StampedFrames)
+    BREAK_NS, camera_period, COLOUR, Commands, GREY, NS, StampedFrames)
 
 # Seconds for which a driver may hold a joystick still.
 HELD_STILL = 20.0
@@ -16,6 +16,9 @@ MOSTLY_USED, MOSTLY_ZERO, MANY_TWICE = 0.8, 0.5, 0.1
 # Of the distances of commands, the share above the oldest command's age that tells of a driver
 # that speaks only on change.
 ON_CHANGE = 0.15
+CHECK_UNITS = 'check the units, and what its driver publishes'
+# Hz.
+FASTEST_CAMERA = 200.0
 # The largest that vehicles of this size do: m/s and rad/s, or radians at the wheels.
 FASTEST = 50.0
 LARGEST = {'yaw rate': (20.0, 'rad/s', 'degrees per second'),
@@ -29,12 +32,13 @@ def oddities(recording: StampedFrames, alignment: Alignment = Alignment()) -> li
 
     Sizes and colours are those of the frames decoded so far.
     """
-    found = [*recording.remarks, *odd_frames(recording), *odd_commands(recording.commands),
-             *odd_use(recording, alignment), *odd_shapes(recording.shapes)]
+    found = [*recording.notes, *odd_frames(recording, alignment),
+             *odd_commands(recording.commands), *odd_use(recording, alignment),
+             *odd_shapes(recording.shapes)]
     return [f'{recording.name}: {sentence}' for sentence in found]
 
 
-def odd_frames(recording: StampedFrames) -> Iterator[str]:
+def odd_frames(recording: StampedFrames, alignment: Alignment) -> Iterator[str]:
     """Tell of stamps in bursts, of frames that share a stamp, and of gaps."""
     if len(recording) < 2:
         return
@@ -42,11 +46,22 @@ def odd_frames(recording: StampedFrames) -> Iterator[str]:
     period, in_bursts = camera_period(recording.frame_stamps)
     if in_bursts:
         yield (f'stamps come in bursts or frames are missing: {NS / np.median(distances):.1f} Hz '
-               f'by the median distance, {NS / period:.1f} Hz by their number, which counts')
+               f'by the median distance, {NS / period:.1f} Hz by their number, which counts; let '
+               'the driver of the camera set the stamps')
+    elif NS / period > FASTEST_CAMERA:
+        yield (f'{NS / period:.0f} Hz is faster than cameras are: these may be the times of a '
+               'conversion; convert the source again with its own times, as the policy will meet '
+               'frames at another rate')
+    # Where a clock was set back, the notes say so.
+    distances = distances[distances < BREAK_NS // 2]
+    gaps = distances > alignment.gap(recording.frame_stamps)
+    if gaps.any():
+        yield (f'{gaps.sum()} times frames are missing, for up to {distances.max() / NS:.1f} s: '
+               'an episode ends at each; give --longest-gap SECONDS to bridge them')
     twice = recording.skipped['frames that came twice']
     if twice > MANY_TWICE * (twice + len(recording)):
-        yield (f'{twice} of {twice + len(recording)} frames have the stamp of the frame before and '
-               'are left out: the clock is too coarse, or frames were recorded twice')
+        yield (f'{twice} of {twice + len(recording)} frames have the stamp of the frame before '
+               'and are left out; let the driver of the camera set finer stamps')
 
 
 def odd_commands(commands: Commands) -> Iterator[str]:
@@ -59,7 +74,7 @@ def odd_commands(commands: Commands) -> Iterator[str]:
                'drove, give the topic of its commands by --command-topic')
     elif zero > MOSTLY_ZERO * count:
         yield (f'{zero} of {count} commands ({zero / count:.0%}) are zero: a policy learns above '
-               'all to stand still')
+               'all to stand still; leave out where the robot waits')
     yield from held_commands(commands)
     if not finite.any():
         return
@@ -68,13 +83,13 @@ def odd_commands(commands: Commands) -> Iterator[str]:
     if commands.steering == 'steering':
         if max(speed, steering) > limit * 1.001:
             yield (f'shares of up to {max(speed, steering):g}, where 1 is all there is: these may '
-                   f'be {other}')
+                   f'be {other}; {CHECK_UNITS}')
         return
     if speed > FASTEST:
-        yield f'speeds of up to {speed:g} m/s: these may be {other.split()[0]} of another unit'
+        yield f'speeds of up to {speed:g} m/s: these may be of another unit; {CHECK_UNITS}'
     if steering > limit:
         yield (f'a {commands.steering} of up to {steering:g} {unit}: these may be {other}, where '
-               'radians are expected')
+               f'radians are expected; {CHECK_UNITS}')
 
 
 def held_commands(commands: Commands) -> Iterator[str]:
@@ -90,8 +105,8 @@ def held_commands(commands: Commands) -> Iterator[str]:
         times = f', and {int((seconds > HELD_STILL).sum()) - 1} more times' if (
             (seconds > HELD_STILL).sum() > 1) else ''
         yield (f'{speed:g}, {steering:g} is repeated for {seconds[longest]:.0f} s '
-               f'({ends[longest] - starts[longest] + 1} commands){times}: if that was a joystick '
-               'that got stuck, leave that part out')
+               f'({ends[longest] - starts[longest] + 1} commands){times}; leave that part out '
+               'if a joystick got stuck there')
 
 
 def odd_use(recording: StampedFrames, alignment: Alignment) -> Iterator[str]:
@@ -103,34 +118,30 @@ def odd_use(recording: StampedFrames, alignment: Alignment) -> Iterator[str]:
     if used >= MOSTLY_USED * count or alignment.resample:
         return
     causes = ', '.join(f'{number} {kind}' for kind, number in skipped.items() if number)
-    yield (f'{used} of {count} frames ({used / max(1, count):.0%}) are used; not used: '
-           f'{causes or "too few frames"}' + remedy_for_age(recording, alignment))
+    yield (f'{used} of {count} frames ({used / max(1, count):.0%}) are used, without '
+           f'{causes or "those of short episodes"}; {remedy_for_age(recording, alignment)}')
 
 
 def remedy_for_age(recording: StampedFrames, alignment: Alignment) -> str:
-    """Return what helps if a driver speaks only on change; empty if that is not so."""
-    stamps, commands = recording.frame_stamps, recording.commands
+    """Return what helps if most frames have no command in force."""
+    commands = recording.commands
+    times = recording.frame_stamps + round(alignment.delay * NS)
     distances = np.diff(commands.stamps) / NS
-    if not len(distances) or (distances > alignment.oldest_command).mean() < ON_CHANGE:
-        return ''
-    times = stamps + round(alignment.delay * NS)
-    _, early, old = commands_at(commands, times, alignment)
-    between = times <= commands.stamps[-1]
-    if not (old & between).any():
-        return ''
-    last = np.searchsorted(commands.stamps, times, side='right') - 1
-    ages = (times - commands.stamps[last])[~early & between] / NS
-    enough = np.ceil(ages.max() * 10) / 10
-    return (f'. Commands seem to be sent only when they change: --oldest-command {enough:g} would '
-            f'give {(old & between).sum()} more of them one, and --hold-commands all after the '
-            'first command')
+    *_, old = commands_at(commands, times, alignment)
+    between = old & (times <= commands.stamps[-1])
+    if not between.any() or (distances > alignment.oldest_command).mean() < ON_CHANGE:
+        return 'check that frames and commands were recorded at the same time'
+    last = np.searchsorted(commands.stamps, times[between], side='right') - 1
+    enough = np.ceil((times[between] - commands.stamps[last]).max() / NS * 10) / 10
+    return ('the driver seems to send commands only when they change, so give --oldest-command '
+            f'{enough:g} ({between.sum()} frames more), or --hold-commands ({old.sum()} more)')
 
 
 def odd_shapes(shapes: Counter[str]) -> Iterator[str]:
     """Tell of frames of several sizes, or some in colour and some not."""
     if len(shapes) > 1:
         listed = ', '.join(f'{count} of {shape}' for shape, count in shapes.most_common())
-        yield f'frames differ: {listed}; if these are several cameras, record them on topics each'
+        yield f'frames differ: {listed}; record every camera on a topic of its own'
 
 
 def odd_colours(recordings: Sequence[StampedFrames], channels: int) -> list[str]:
@@ -148,5 +159,6 @@ def odd_colours(recordings: Sequence[StampedFrames], channels: int) -> list[str]
                      'record in colour')
     if len({frozenset(recording.shapes) for recording in recordings}) > 1:
         found.append('the recordings differ in the size or colour of frames: ' + ', '.join(
-            f'{count} frames of {shape}' for shape, count in shapes.most_common()))
+            f'{count} of {shape}' for shape, count in shapes.most_common())
+            + '; all are brought to the same size, so check that they show the same')
     return found

@@ -66,8 +66,8 @@ def drivers_commands(times: TopicTimes, values: np.ndarray, wanted: str
             'leave these out, or --publishers all to take all of them')
     if not any(value):
         second &= ~own_zeros(times.received, second)
-    return ~second, [f'{both} that are always {value[0]:g}, {value[1]:g}; {second.sum()} are left '
-                     'out (--publishers all takes them)']
+    return ~second, [f'{both} that are always {value[0]:g}, {value[1]:g}: {second.sum()} are left '
+                     'out; stop the second one, or give --publishers all to take them']
 
 
 def rate_of(received: np.ndarray) -> float:
@@ -117,9 +117,10 @@ def is_interleaved(received: np.ndarray, second: np.ndarray, both: bool = False)
 
 def nearest_of_two(values: np.ndarray) -> np.ndarray:
     """Follow two sequences of commands; returns which messages are of the second, (M,)."""
-    scaled = np.nan_to_num(values / np.maximum(np.abs(values).max(axis=0, initial=0.0,
-                                                                  where=np.isfinite(values)), 1e-9))
-    last, second = [scaled[0], None], np.zeros(len(values), bool)
+    finite = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    scaled = finite / np.maximum(np.abs(finite).max(axis=0), 1e-9)
+    last: list = [scaled[0], None]
+    second = np.zeros(len(values), bool)
     for number, value in enumerate(scaled):
         far = [np.inf if one is None else np.abs(value - one).max() for one in last]
         if last[1] is None:

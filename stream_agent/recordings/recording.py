@@ -85,7 +85,7 @@ def clock_set_back(stamps: np.ndarray) -> np.ndarray:
         start = found[-1] if found else 0
         newest = stamps[start:index].max()
         after = stamps[index:index + FRAMES_BACK]
-        if (after < newest - TIME_JUMP_NS).all():
+        if (after < newest).all():
             found.append(int(index))
     return np.array(found, int)
 
@@ -142,7 +142,7 @@ class StampedFrames:
     :ivar topic: Of the images, for messages; of a tub, its folder of images.
     :ivar frame_stamps: Of the frames that are in order, (N,) int64 [ns].
     :ivar skipped: Frames and commands left out so far, by kind.
-    :ivar remarks: What was odd when it was read, a sentence each.
+    :ivar notes: What was odd when it was read, a sentence each.
     :ivar shapes: How many frames were decoded so far of each size and kind.
     """
 
@@ -152,7 +152,7 @@ class StampedFrames:
     frame_stamps: np.ndarray
     commands: Commands
     skipped: Counter[str]
-    remarks: list[str]
+    notes: list[str]
     shapes: Counter[str]
 
     def __len__(self) -> int:
@@ -176,50 +176,33 @@ class Recording(StampedFrames, ABC):
     :param path: File or folder.
     :param stamps: Of all frames as they were recorded [ns].
     :param stamps_from: 'header' (when a frame was captured) or 'receive' (when it was written).
-    :param remarks: What is odd about the times or the commands, a sentence each.
+    :param notes: What is odd about the times or the commands, a sentence each.
     """
 
     def __init__(self, path: Path, topic: str, stamps: np.ndarray, stamps_from: str,
-                 commands: Commands, remarks: Sequence[str] = ()) -> None:
+                 commands: Commands, notes: Sequence[str] = ()) -> None:
         self.path = path
         self.name = printable(path.stem if path.is_file() else path.resolve().name)
         self.topic = topic
         self.stamps_from = stamps_from
         self.skipped, self.shapes = Counter(), Counter()
-        self.remarks = list(remarks)
+        self.notes = [*getattr(self, 'notes', ()), *notes]
         #: Why the first frame that cannot be decoded could not be.
         self.first_fault = ''
-        recorded, (stamps, commands) = stamps, self._ascending(stamps, commands)
         order = np.argsort(commands.stamps, kind='stable')
         self.commands = replace(commands, stamps=commands.stamps[order],
                                 values=commands.values[order])
+        if len(starts := clock_set_back(stamps)):
+            other = '--stamps header' if stamps_from == 'receive' else '--stamps receive'
+            remedy = f'give {other}, or ' if topic.startswith('/') else ''
+            raise BadRecordingError(f"'{path}': topic '{topic}': {said_of_falls(stamps, starts)}; "
+                                    f'{remedy}leave the recording out')
         back = np.maximum.accumulate(stamps)[:-1] - stamps[1:]
         self.skipped['frames out of order'] += int((back > 0).sum())
         self.skipped['frames that came twice'] += int((back == 0).sum())
         #: Which frames are newer than all before them.
         self._kept = np.concatenate([[True], back < 0])[:len(stamps)]
         self.frame_stamps = stamps[self._kept]
-        #: Of the same frames, as their clock showed them: these may fall back.
-        self.recorded_stamps = recorded[self._kept]
-
-    def _ascending(self, stamps: np.ndarray, commands: Commands) -> tuple[np.ndarray, Commands]:
-        """
-        Let stamps go on where the clock was set back; frames and commands part there.
-
-        :raises BadRecordingError: If it is not certain which commands are of which part.
-        """
-        starts = clock_set_back(stamps)
-        if not len(starts):
-            return stamps, commands
-        fall = (stamps[:starts[0]].max() - stamps[starts[0]]) / NS
-        if not np.array_equal(stamps, commands.stamps):
-            other = 'header' if self.stamps_from == 'receive' else 'receive'
-            raise BadRecordingError(
-                f"'{self.path}': topic '{self.topic}': the stamps fall back by {fall:.1f} s at "
-                f'frame {starts[0]}; give --stamps {other}, or leave the recording out')
-        self.remarks.append(said_of_falls(stamps, starts))
-        stamps = without_falls(stamps, starts)
-        return stamps, replace(commands, stamps=stamps)
 
     @abstractmethod
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
@@ -267,8 +250,7 @@ def said_of_falls(stamps: np.ndarray, starts: np.ndarray) -> str:
     """Say where a clock was set back, and first by how much."""
     more = f', and {len(starts) - 1} times more' if len(starts) > 1 else ''
     fall = (stamps[:starts[0]].max() - stamps[starts[0]]) / NS
-    return (f'the clock was set back by {fall:.1f} s at frame {starts[0]}{more}: an episode ends '
-            'there')
+    return f'the clock was set back by {fall:.1f} s at frame {starts[0]}{more}'
 
 
 def shape_of(pixels: np.ndarray) -> str:

@@ -181,7 +181,7 @@ def test_a_clock_that_was_set_back_ends_an_episode(tmp_path):
         in (('/camera', lambda stamp, i: raw(stamp, picture(i))),
             ('/cmd', lambda stamp, i: twist_stamped(stamp, 0.5, i / 10)))))
     recording = opened(path)
-    assert recording.remarks == ['the clock was set back by 1.2 s at frame 5: an episode ends there']
+    assert recording.notes == ['the clock was set back by 1.2 s at frame 5: an episode ends there']
     spans = cut(recording.frame_stamps, recording.commands, Alignment(), Counter())
     assert [span.frames.tolist() for span in spans] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
     np.testing.assert_allclose(np.concatenate([span.commands for span in spans])[:, 1],
