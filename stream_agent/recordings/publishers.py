@@ -38,24 +38,38 @@ class Mixture(NamedTuple):
     value: tuple[float, float] | None
 
 
-def drivers_commands(times: TopicTimes, values: np.ndarray, wanted: str
+def drivers_commands(times: TopicTimes, values: np.ndarray, wanted: str, publishers: int = 0
                      ) -> tuple[np.ndarray, list[str]]:
     """
     Find the driver's commands where a second publisher sends others in between.
 
     :param values: (M, 2).
     :param wanted: As ``Reading.publishers``.
+    :param publishers: How many there were, as the file says; 0 if it does not.
     :returns: Which of the commands are the driver's, (M,), and what is odd about them.
     :raises BadRecordingError: If it is not certain which are the driver's; without the file.
     """
     everything = np.ones(len(values), bool)
-    found = mixture(times.received, values) if wanted != 'all' else None
-    if found is None:
+    if wanted == 'all':
         return everything, []
+    # Reception may come in bursts, and headers may be on two clocks.
+    for clock in (times.received, times.headers):
+        if clock is not None and (found := mixture(clock, values)):
+            kept, note = without_second(times.topic, clock, found, wanted)
+            return kept, [note]
+    if publishers > 1:
+        return everything, [f"{publishers} publishers were there for '{times.topic}', and what "
+                            'they sent cannot be told apart; check that only the driver did']
+    return everything, []
+
+
+def without_second(topic: str, clock: np.ndarray, found: Mixture, wanted: str
+                   ) -> tuple[np.ndarray, str]:
+    """Return which commands are the driver's, as ``drivers_commands`` does, and what to say."""
     second, value = found
-    both = (f"two publishers sent commands on '{times.topic}': {(~second).sum()} "
-            f'({rate_of(times.received[~second]):.1f} Hz) and {second.sum()} '
-            f'({rate_of(times.received[second]):.1f} Hz)')
+    both = (f"two publishers sent commands on '{topic}': {(~second).sum()} "
+            f'({rate_of(clock[~second]):.1f} Hz) and {second.sum()} '
+            f'({rate_of(clock[second]):.1f} Hz)')
     if value is None:
         raise BadRecordingError(
             f'{both} that differ; give another topic by --command-topic, record what a '
@@ -65,9 +79,9 @@ def drivers_commands(times: TopicTimes, values: np.ndarray, wanted: str
             f'{both} that are always {value[0]:g}, {value[1]:g}; give --publishers changing to '
             'leave these out, or --publishers all to take all of them')
     if not any(value):
-        second &= ~own_zeros(times.received, second)
-    return ~second, [f'{both} that are always {value[0]:g}, {value[1]:g}: {second.sum()} are left '
-                     'out; stop the second one, or give --publishers all to take them']
+        second &= ~own_zeros(clock, second)
+    return ~second, (f'{both} that are always {value[0]:g}, {value[1]:g}: {second.sum()} are left '
+                     'out; stop the second one, or give --publishers all to take them')
 
 
 def rate_of(received: np.ndarray) -> float:
@@ -76,21 +90,24 @@ def rate_of(received: np.ndarray) -> float:
 
 
 def median_distance(received: np.ndarray) -> float:
-    """Return the median distance of messages [ns]; 0 if there are none."""
-    return float(np.median(np.diff(received))) if len(received) > 1 else 0.0
+    """Return the median distance of messages in time [ns]; 0 if there are none."""
+    return float(np.median(np.diff(np.sort(received)))) if len(received) > 1 else 0.0
 
 
 def mixture(received: np.ndarray, values: np.ndarray) -> Mixture | None:
     """Find two publishers; None if the messages may well be of one."""
     if len(values) < FEWEST or not np.isfinite(values).any():
         return None
+    order = np.argsort(received, kind='stable')
+    back = np.argsort(order, kind='stable')
+    received, values = received[order], values[order]
     repeated, counts = np.unique(values, axis=0, return_counts=True)
     for value in (np.zeros(2), repeated[counts.argmax()]):
         second = (values == value).all(axis=1)
         if is_interleaved(received, second):
-            return Mixture(second, (float(value[0]), float(value[1])))
+            return Mixture(second[back], (float(value[0]), float(value[1])))
     second = nearest_of_two(values)
-    return Mixture(second, None) if is_interleaved(received, second, both=True) else None
+    return Mixture(second[back], None) if is_interleaved(received, second, both=True) else None
 
 
 def is_interleaved(received: np.ndarray, second: np.ndarray, both: bool = False) -> bool:
@@ -140,11 +157,12 @@ def own_zeros(received: np.ndarray, zero: np.ndarray) -> np.ndarray:
 
     :param zero: Which of the messages are zeros.
     """
-    driving = received[~zero]
+    driving = np.sort(received[~zero])
     period = median_distance(driving)
-    ends = np.concatenate([[received[0] - 1], driving, [received[-1] + 1]])
+    ends = np.concatenate([[received.min() - 1], driving, [received.max() + 1]])
     rests = np.flatnonzero(np.diff(ends) > max(3 * period, REST_NS))
-    zeros = received[zero]
+    order = np.argsort(received[zero], kind='stable')
+    zeros = received[zero][order]
     # Of the second publisher alone: while the driver drives.
     part = np.searchsorted(driving, zeros)
     alone = ~np.isin(part, rests)
@@ -158,5 +176,5 @@ def own_zeros(received: np.ndarray, zero: np.ndarray) -> np.ndarray:
             # The driver's first zero comes a period after what it sent last.
             kept |= inside & (zeros >= ends[rest] + period)
     found = np.zeros(len(zero), bool)
-    found[zero] = kept
+    found[np.flatnonzero(zero)[order]] = kept
     return found

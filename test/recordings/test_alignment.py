@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 from stream_agent.bounded_settings import SettingsError
@@ -161,6 +161,7 @@ def test_headers_that_agree_are_taken():
     assert (stamps == TIMES - 10**15).all() and (others == stamps).all() and not notes
 
 
+@settings(deadline=None)
 @given(offset=st.one_of(st.integers(-10**8, -15), st.integers(15, 10**8)).map(
     lambda hundredths: 10 * hundredths + 7))
 def test_headers_that_differ_from_those_of_the_other_topic_are_not_taken(offset):
@@ -178,6 +179,7 @@ def test_headers_that_differ_from_those_of_the_other_topic_are_not_taken(offset)
                            f'{side} ')
 
 
+@settings(deadline=None)
 @given(percent=st.one_of(st.floats(-2.9, -1.5), st.floats(1.5, 2.9)))
 def test_clocks_that_drift_apart(percent):
     drifted = TIMES + np.rint((TIMES - START) * percent / 100).astype(np.int64)
@@ -187,6 +189,7 @@ def test_clocks_that_drift_apart(percent):
     assert (stamps == drifted).all() and (others == drifted).all() and not notes
 
 
+@settings(deadline=None)
 @given(at=st.integers(30, 165), jump=st.sampled_from([-60_000, -700, 700, 60_000]))
 def test_one_clock_that_jumps(at, jump):
     jumped = TIMES + jump * MS * (np.arange(200) >= at)
@@ -195,6 +198,7 @@ def test_one_clock_that_jumps(at, jump):
     held_against_reception(jumped, None)
 
 
+@settings(deadline=None)
 @given(at=st.integers(5, 195), back=st.integers(600, 10**6))
 def test_a_clock_of_both_that_is_set_back_ends_an_episode(at, back):
     fallen = TIMES - back * MS * (np.arange(200) >= at)
@@ -209,6 +213,7 @@ def test_a_clock_of_both_that_is_set_back_ends_an_episode(at, back):
         assert span.commands[:, 0].tolist() == span.frames.tolist()
 
 
+@settings(deadline=None)
 @given(speed=st.sampled_from([0.1, 1 / 3, 0.9, 1.3, 5.0]), headers=st.booleans(),
        wanders=st.booleans())
 def test_a_simulator_that_is_slower_or_faster_than_real_time(speed, headers, wanders):
@@ -270,6 +275,7 @@ def test_headers_without_any_order_are_refused():
         chosen(headers, None, 'header')
 
 
+@settings(deadline=None)
 @given(size=st.integers(2, 6), within=st.integers(1, 5), period=st.sampled_from([33, 50, 80]),
        count=st.integers(150, 250), pauses=st.booleans())
 def test_the_rate_of_stamps_in_bursts_is_that_of_their_number(size, within, period, count, pauses):
@@ -284,6 +290,7 @@ def test_the_rate_of_stamps_in_bursts_is_that_of_their_number(size, within, peri
         [size * 10, count - size * 10] if pauses else [count])
 
 
+@settings(deadline=None)
 @given(jitter=st.integers(0, 10), lost=st.integers(0, 3), seed=st.integers(0, 99))
 def test_jitter_pauses_and_lost_frames_are_no_bursts(jitter, lost, seed):
     random = np.random.default_rng(seed)

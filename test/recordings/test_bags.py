@@ -175,13 +175,13 @@ def test_a_joystick_without_axes(tmp_path):
 
 def test_a_clock_that_was_set_back_ends_an_episode(tmp_path):
     times = [*stamps(5), *(t - 10**9 for t in stamps(5))]
-    received = stamps(10)
-    path = write(tmp_path / 'bag', *((topic, [
-        (at, make(stamp, i)) for i, (at, stamp) in enumerate(zip(received, times))]) for topic, make
-        in (('/camera', lambda stamp, i: raw(stamp, picture(i))),
-            ('/cmd', lambda stamp, i: twist_stamped(stamp, 0.5, i / 10)))))
+    both = list(enumerate(zip(stamps(10), times)))
+    path = write(
+        tmp_path / 'bag', ('/camera', [(at, raw(stamp, picture(i))) for i, (at, stamp) in both]),
+        ('/cmd', [(at, twist_stamped(stamp, 0.5, i / 10)) for i, (at, stamp) in both]))
     recording = opened(path)
-    assert recording.notes == ['the clock was set back by 1.2 s at frame 5: an episode ends there']
+    assert recording.notes == ['the clock was set back by 1.2 s at frame 5: an episode ends '
+                               'there; set clocks before a recording']
     spans = cut(recording.frame_stamps, recording.commands, Alignment(), Counter())
     assert [span.frames.tolist() for span in spans] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
     np.testing.assert_allclose(np.concatenate([span.commands for span in spans])[:, 1],
