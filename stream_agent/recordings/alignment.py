@@ -143,6 +143,8 @@ USUAL_LATENCY_NS = NS // 10
 OTHER_SPEED, NO_CLOCK = 0.03, 100.0
 # Share of a recording's parts that may disagree, and of headers that may be out of order.
 PARTS_DISAGREE, OUT_OF_ORDER = 0.06, 0.1
+# Clocks of computers show more, those of simulators begin at 0 [ns].
+SIMULATED_NS = 10**17
 LET_SET = 'let the driver set them'
 # Seconds a second.
 STEEP = 10.0
@@ -202,20 +204,20 @@ def choose_stamps(images: TopicTimes, commands: TopicTimes, wanted: str) -> Stam
     speeds = [clock_speed(times) for times in (images, commands)]
     # Written all at once, messages have been received at no time that means anything.
     apart = 0.0 if both and max(speeds) > NO_CLOCK else clocks_apart(images, commands)
-    for times, speed in zip((images, commands), speeds):
-        if speed != 1:
-            notes.append(said_of_speed(times, speed))
-            break
-    else:
-        if apart and wanted == 'auto':
-            return StampChoice((images.received, 'receive'), (commands.received, 'receive'),
-                               [*notes, said_apart(images, commands, apart)])
-    set_back = images.headers is not None and len(clock_set_back(images.headers))
-    # By reception, a simulator at a third of real time would have a third of its rate.
-    if set_back or not both and (apart or max(speeds) != 1 or min(speeds) != 1):
-        return on_one_clock(images, commands, notes)
-    if both and apart and wanted == 'auto':
-        return on_one_clock(images, commands._replace(headers=None), notes)
+    other_speed = next((speed for speed in speeds if speed != 1), None)
+    if other_speed:
+        notes.append(said_of_speed((images, commands)[speeds.index(other_speed)], other_speed))
+    shown = images.headers if images.headers is not None else images.received
+    set_back = len(clock_set_back(shown)) > 0
+    # By reception, a simulator at a third of real time would have a third of its rate, and one
+    # that was started anew would go on where it was.
+    own_time = other_speed or set_back and (not apart or shown.max() < SIMULATED_NS)
+    if apart and wanted == 'auto' and not own_time:
+        notes.append(said_apart(images, commands, apart))
+        return StampChoice((images.received, 'receive'), (commands.received, 'receive'), notes)
+    if set_back or not both and (apart or other_speed) or apart and wanted == 'auto':
+        headers = None if both and apart else commands.headers
+        return on_one_clock(images, commands._replace(headers=headers), notes)
     return StampChoice(images.stamps(), commands.stamps(), notes)
 
 

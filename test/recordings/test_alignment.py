@@ -228,6 +228,20 @@ def test_a_simulator_that_is_slower_or_faster_than_real_time(speed, headers, wan
     assert 'times as fast as that of the recorder (30.' in note
 
 
+@settings(deadline=None)
+@given(at=st.integers(12, 195))
+def test_a_simulator_that_was_started_anew_ends_an_episode(at):
+    simulated = 5 * 10**9 + T * np.concatenate([np.arange(at), np.arange(200 - at)])
+    # The first command of each part is lost if it came between the parts, without a header.
+    stamps, others, notes = chosen(simulated, None, commands=TIMES - 20 * MS)
+    assert [note.partition(' by ')[0] for note in notes] == ['the clock was set back']
+    (first, second) = cut(stamps, Commands(others, numbered(200), ''), Alignment(), Counter())
+    assert first.frames.tolist() == list(range(at))
+    assert second.frames.tolist() == list(range(at + 1, 200))
+    assert np.concatenate([first.commands, second.commands])[:, 0].tolist() == [
+        *range(at), *range(at + 1, 200)]
+
+
 def test_headers_that_are_set_in_part_follow_from_reception():
     headers = TIMES - 10**15
     headers[::3] = 0

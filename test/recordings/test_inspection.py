@@ -213,6 +213,7 @@ def test_stamps_in_bursts_and_gaps(tmp_path):
         'their number, which counts; let the driver of the camera set the stamps',
         '1 times frames are missing, for up to 3.1 s: an episode ends at each; give --longest-gap '
         'SECONDS to bridge them']
+    assert len(said(path, Alignment(longest_gap=4.0))) == 1
 
 
 def test_times_of_a_conversion_and_frames_that_came_twice(tmp_path):
