@@ -67,9 +67,18 @@ class CachedRecording(StampedFrames):
 
 
 def key_of(recording: Recording, reading: Reading, preparation: dict[str, Any]) -> str:
-    """Return a name for all that the cached frames follow from."""
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns)
-             for path in recording.files()]
+    """
+    Return a name for all that the cached frames follow from.
+
+    Files count by size and times, also that of their last change, which no copy takes along.
+
+    :raises ValueError: If there are no files, as the name would be that of other recordings, too.
+    """
+    files = [(path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+             for path in recording.files() for stat in [path.stat()]]
+    if not files:
+        raise ValueError(f"'{recording.path}': {type(recording).__name__} names no files that it "
+                         'was read from')
     text = json.dumps([str(recording.path.resolve()), files, asdict(reading),
                        recording.topic, preparation], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

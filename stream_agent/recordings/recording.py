@@ -111,6 +111,10 @@ class Reading(BoundedSettings):
     command_topic: str = free_text(
         '', 'commands: Twist, TwistStamped, AckermannDrive, AckermannDriveStamped or Joy; without '
         'it, the only such topic there is', 'TOPIC')
+    image_type: str = free_text(
+        '', 'type of the frames, such as CompressedImage, where their topic has several', 'TYPE')
+    command_type: str = free_text(
+        '', 'type of the commands, such as TwistStamped, where their topic has several', 'TYPE')
     publishers: str = choice(
         'auto', 'commands of several publishers on one topic: auto leaves out those of one that '
         'sends only zeros, and refuses others; changing leaves out the one value that a publisher '
