@@ -120,8 +120,7 @@ class BagRecording(Recording):
             images = choose_topic(bag, reading.image_topic, 'image', tuple(DECODERS))
             orders = choose_topic(bag, reading.command_topic, 'command', COMMAND_TYPES)
             command_times, values, broken = read_commands(bag, orders, reading)
-            of_driver, notes = drivers_commands(command_times, values, reading.publishers,
-                                                publishers_of(bag, orders))
+            of_driver, notes = drivers_commands(command_times, values, reading.publishers)
             chosen = choose_stamps(read_times(bag, images), command_times.only(of_driver),
                                    reading.stamps)
             self._image_type = bag.topics[images].msgtype
@@ -140,12 +139,6 @@ class BagRecording(Recording):
 
     def files(self) -> list[Path]:
         return storages(self.path)
-
-
-def publishers_of(bag, topic: str) -> int:
-    """Return how many publishers there were, as the file says; 0 if it does not."""
-    return sum(len(getattr(connection.ext, 'offered_qos_profiles', None) or ())
-               for connection in bag.topics[topic].connections)
 
 
 def decode(data: bytes, message_type: str) -> np.ndarray:
