@@ -38,14 +38,13 @@ class Mixture(NamedTuple):
     value: tuple[float, float] | None
 
 
-def drivers_commands(times: TopicTimes, values: np.ndarray, wanted: str, publishers: int = 0
+def drivers_commands(times: TopicTimes, values: np.ndarray, wanted: str
                      ) -> tuple[np.ndarray, list[str]]:
     """
     Find the driver's commands where a second publisher sends others in between.
 
     :param values: (M, 2).
     :param wanted: As ``Reading.publishers``.
-    :param publishers: How many there were, as the file says; 0 if it does not.
     :returns: Which of the commands are the driver's, (M,), and what is odd about them.
     :raises BadRecordingError: If it is not certain which are the driver's; without the file.
     """
@@ -57,9 +56,6 @@ def drivers_commands(times: TopicTimes, values: np.ndarray, wanted: str, publish
         if clock is not None and (found := mixture(clock, values)):
             kept, note = without_second(times.topic, clock, found, wanted)
             return kept, [note]
-    if publishers > 1:
-        return everything, [f"{publishers} publishers were there for '{times.topic}', and what "
-                            'they sent cannot be told apart; check that only the driver did']
     return everything, []
 
 

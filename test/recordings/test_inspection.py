@@ -104,10 +104,7 @@ def test_a_driver_that_stops_itself_does_stop(driver, other, phase):
 def test_zeros_are_told_apart_by_headers_where_reception_comes_in_bursts():
     times, values, sender = received(source(20, winding), source(50, zeros, phase=0.3))
     bursts = times.received // 10**8 * 10**8 + 10**8 + np.arange(len(values)) * 1000
-    reception = TopicTimes('/cmd_vel', None, bursts)
-    assert drivers_commands(reception, values, 'auto', publishers=2)[1] == [
-        "2 publishers were there for '/cmd_vel', and what they sent cannot be told apart; check "
-        'that only the driver did']
+    assert drivers_commands(TopicTimes('/cmd_vel', None, bursts), values, 'auto')[0].all()
     kept, (note,) = drivers_commands(
         TopicTimes('/cmd_vel', times.received, bursts), values, 'auto')
     assert (kept == (sender == 0)).all() and '(20.0 Hz) and' in note
