@@ -62,6 +62,8 @@ class RecordNode(Node):
         self._image_topic = self.resolve_topic_name(self._image_topic)
         self._command_topic = self.resolve_topic_name('cmd_vel')
         self._bag: LiveBag | None = None
+        self.finished = False
+        self.exit_code = 0
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._look_timer = self.create_timer(LOOK_PERIOD, self.look, clock=steady)
         self._say_timer = self.create_timer(SAY_PERIOD, self.say, clock=steady)
@@ -108,7 +110,9 @@ class RecordNode(Node):
             self.get_logger().warning(f"nobody publishes commands on '{self._command_topic}'")
             return
         if self._bag.error:
-            raise RuntimeError(f"'{self._path}' cannot be written: {self._bag.error}")
+            # stop() says why.
+            self.finished = True
+            return
         if len(drivers := publishers(self, self._command_topic)) > 1:
             self.get_logger().warning(
                 f"{len(drivers)} publishers send commands on '{self._command_topic}', "
@@ -131,8 +135,9 @@ class RecordNode(Node):
             return
         complete = self._bag.close(CLOSE_TIMEOUT)
         if not complete:
-            self.get_logger().error(f"'{self._path}' is not complete: "
-                                    f'{self._bag.error or "the disk is too slow"}')
+            self.exit_code = 1
+            self.get_logger().error('the recording ended early: ' + str(
+                self._bag.error or f"'{self._path}': the disk is too slow"))
         else:
             dropped = (f'; {self._bag.dropped} dropped, as the disk was too slow'
                        if self._bag.dropped else '')

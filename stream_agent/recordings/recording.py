@@ -129,6 +129,9 @@ class Reading(BoundedSettings):
     steering_sign: str = choice(
         'usual', 'side to which steering of a Joy (usually left) or a tub (usually right) is '
         'positive', ('usual', 'left', 'right'))
+    tub_rate: float = quantity(
+        0.0, 'Hz', 0.0, 1e3, "rate of a tub's records, in place of times that are missing or not "
+        'those of the drive; 0: times')
     wheelbase: float = quantity(
         0.0, 'm', 0.0, 100.0, 'distance of the axles, which turns steering angles of Ackermann '
         'commands into yaw rates; 0: angles stay angles')

@@ -12,6 +12,7 @@ from stream_agent.nodes.messages import (
 from stream_agent.nodes.record_bag_node import RecordNode
 from stream_agent.recordings.recording import Reading
 from stream_agent.recordings.sources import open_recordings
+from stream_agent.recordings.writing import LiveBag
 
 pytestmark = pytest.mark.real_time
 
@@ -119,3 +120,18 @@ def test_without_a_driver_there_is_no_recording(make_node, tmp_path, capfd):
 def test_a_recording_that_is_there_is_not_touched(refusal, tmp_path):
     assert refusal(RecordNode, output=str(tmp_path.parent), name=tmp_path.name) == (
         f"name: '{tmp_path}' already exists; give another name")
+
+
+@pytest.mark.any_time
+def test_a_recording_that_cannot_be_written_ends_the_process_with_an_error(
+        make_node, tmp_path, capfd):
+    record = make_node(RecordNode, output=str(tmp_path), name='drive')
+    (tmp_path / 'drive').mkdir()
+    record._bag = LiveBag(tmp_path / 'drive', {'/cmd_vel': 'geometry_msgs/msg/Twist'})
+    assert not record._bag.close(10.0)
+    record.say()
+    assert record.finished
+    record.stop()
+    assert record.exit_code == 1
+    assert f"the recording ended early: '{tmp_path / 'drive'}' already exists" in (
+        capfd.readouterr().err)
