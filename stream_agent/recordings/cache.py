@@ -8,6 +8,7 @@ and how pixels were prepared. Commands are kept as recorded; aligning them takes
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +24,12 @@ from stream_agent.recordings.recording import Commands, Reading, Recording, Stam
 FORMAT = 3
 MANIFEST = 'manifest.json'
 PARTS = ('frame_stamps', 'command_stamps', 'command_values')
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REMEDY = 'make room, or give another folder by --cache'
+
+
+class CacheError(ValueError):
+    """Decoded frames that cannot be kept; the message says where, why, and what to do."""
 
 
 class CachedRecording(StampedFrames):
@@ -112,9 +119,12 @@ def remember(recording: Recording, reading: Reading, cache: Path, preparation: d
     try:
         write(unfinished, recording, pixels)
         unfinished.rename(folder)
-    except OSError:
+    except OSError as error:
         # Another process may have been first.
         if not (folder / MANIFEST).exists():
+            if error.errno in NO_ROOM:
+                raise CacheError(f"'{folder}': the decoded frames cannot be written "
+                                 f'({error.strerror}); {REMEDY}') from error
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -129,6 +139,7 @@ def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.
         for index, image in recording.images():
             frame = np.ascontiguousarray(pixels(image))
             if not decoded:
+                check_room(folder, len(recording) * frame.nbytes)
                 write_header(file, (len(recording), *frame.shape))
             file.write(frame.data)
             decoded.append(index)
@@ -143,6 +154,14 @@ def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.
         'topic': recording.topic, 'steering': commands.steering,
         'summary': recording.summary(), 'left_out': recording.left_out,
         'odd': {'notes': recording.notes, 'shapes': recording.shapes}}, indent=1))
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse so many bytes of decoded frames if there is no room, before hours of decoding."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise CacheError(f"'{folder.parent}': the decoded frames take {needed / 1e6:,.3g} MB, and "
+                         f'{free / 1e6:,.3g} MB are free; {REMEDY}')
 
 
 def write_header(file, shape: tuple[int, ...]) -> None:
