@@ -1,6 +1,7 @@
 """What is odd about a recording is said with its amount, and put right where that is certain."""
 
 from collections import Counter
+import json
 
 from hypothesis import given, settings, strategies as st
 import numpy as np
@@ -13,7 +14,8 @@ from stream_agent.recordings.publishers import drivers_commands
 from stream_agent.recordings.recording import BadRecordingError, NS, Reading
 from stream_agent.recordings.sources import open_recordings
 from support.recordings_files import (
-    compressed, drive, joy, picture, raw, stamps, START, twist, twist_stamped, write)
+    compressed, drive, joy, picture, raw, stamps, START, tub, twist, twist_stamped,
+    write)
 
 
 def opened(path, **reading):
@@ -259,6 +261,15 @@ def test_commands_that_say_nothing_or_too_much(tmp_path, commands, begins):
     assert line.startswith(begins)
 
 
+def test_a_tub_in_which_nobody_drove(tmp_path):
+    path = tub(tmp_path / 'tub', 20)
+    for file in path.glob('*.catalog'):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text(''.join(json.dumps(line | {'user/angle': 0.0, 'user/throttle': 0.0}) + '\n'
+                                for line in lines))
+    assert said(path) == ['all 20 commands are zero, so there is nothing to learn; leave it out']
+
+
 def test_a_joystick_that_repeats_one_value_for_a_minute(tmp_path):
     commands = [(t, 0.4, 0.25 if i > 100 else i / 100) for i, t in enumerate(stamps(1400))]
     assert said(bag(tmp_path / 'bag', stamps(1400), commands)) == [
@@ -275,8 +286,8 @@ def test_frames_that_differ_in_size_and_colour(tmp_path):
             return raw(stamp, pixels[..., :1].copy(), 'mono8')
         return raw(stamp, pixels)
     path = bag(tmp_path / 'bag', stamps(200), usual(), image=mixed)
-    assert said(path) == ['frames differ: 100 of 16x12 grey, 100 of 16x12 colour; record every '
-                          'camera on a topic of its own']
+    assert said(path) == ['frames differ: 100 of 16x12 grey, 100 of 16x12 colour; record '
+                          'each camera by itself']
 
 
 @pytest.mark.parametrize('channels, said_of_grey', [(3, 2), (1, 1)])
