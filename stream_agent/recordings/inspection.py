@@ -98,7 +98,7 @@ def odd_commands(recording: StampedFrames) -> Iterator[str]:
 def held_commands(commands: Commands) -> Iterator[str]:
     """Tell of the longest time in which one command other than zero was repeated."""
     values, stamps = commands.values, commands.stamps
-    changes = np.flatnonzero((np.diff(values, axis=0) != 0).any(axis=1)) + 1
+    changes = np.flatnonzero((values[1:] != values[:-1]).any(axis=1)) + 1
     starts = np.concatenate([[0], changes])
     ends = np.concatenate([changes, [len(values)]]) - 1
     seconds = np.where((values[starts] != 0).any(axis=1), (stamps[ends] - stamps[starts]) / NS, 0)
