@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from stream_agent.bounded_settings import printable
+from stream_agent.cli.arguments import settings_of
 from stream_agent.command import Command, STOP
 from stream_agent.doctor.camera import ArrivedFrame, check_disk, check_frames, existing
 from stream_agent.doctor.findings import (
@@ -35,6 +36,8 @@ from stream_agent.images import ImageError
 from stream_agent.nodes.messages import (
     as_callback, COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type,
     name_of_node, received_ns, stamp_to_ns, type_name, WATCH_FRAME_QOS)
+from stream_agent.recordings.alignment import Alignment
+from stream_agent.recordings.recording import Reading
 from stream_agent.share import ParameterFileError, ParameterFiles, share_folder
 
 # Seconds until the ends of topics have discovered each other, and their names are known.
@@ -273,8 +276,9 @@ def main(args: list[str]) -> int:
     """Check a robot and report; returns 1 if there is an error, and 130 if it was stopped."""
     options = parse(args)
     if options.bag:
-        return report(check_recordings(options.bag, options.image_topic or '',
-                                       options.cmd_vel_topic or ''), options.json)
+        reading = settings_of(options, Reading, image_topic=options.image_topic or '')
+        return report(check_recordings(options.bag, reading, settings_of(options, Alignment)),
+                      options.json)
 
     def leave(*_: object) -> None:
         # A second signal must not prevent the wheels from being stopped.

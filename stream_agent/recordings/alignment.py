@@ -72,7 +72,9 @@ def commands_at(commands: Commands, times: np.ndarray, alignment: Alignment
         after = np.minimum(last + 1, len(commands.stamps) - 1)
         distance = np.maximum(commands.stamps[after] - commands.stamps[last], 1)
         share = np.clip(since / distance, 0, 1)[:, np.newaxis]
-        values += np.where(share > 0, share * (commands.values[after] - values), 0)
+        # A line to or from what is not finite is not finite, either.
+        with np.errstate(all='ignore'):
+            values += np.where(share > 0, share * (commands.values[after] - values), 0)
     values[early] = np.nan
     longest = BREAK_NS // 2 if alignment.hold_commands else alignment.oldest_command * NS
     return values, early, ~early & (since > longest)
@@ -145,6 +147,8 @@ OTHER_SPEED, NO_CLOCK = 0.03, 100.0
 PARTS_DISAGREE, OUT_OF_ORDER = 0.06, 0.1
 # Clocks of computers show more, those of simulators begin at 0 [ns].
 SIMULATED_NS = 10**17
+# Of what is added to a stamp [ns].
+LATEST_NS = 2**61
 LET_SET = 'let the driver set them'
 # Seconds a second.
 STEEP = 10.0
@@ -263,7 +267,9 @@ def translated(times: np.ndarray, received: np.ndarray, headers: np.ndarray) -> 
              if len(received) > 1 else 1.0)
     since = times - base
     after = np.maximum(since - pairs[0][-1], 0) + np.minimum(since, 0)
-    return clock + np.rint(np.interp(since, *pairs) + speed * after).astype(np.int64)
+    # Within what a stamp can hold, whatever the clocks are.
+    found = np.clip(np.interp(since, *pairs) + speed * after, -LATEST_NS, LATEST_NS)
+    return clock + np.rint(found).astype(np.int64)
 
 
 def parts_of(times: TopicTimes, most: int = PARTS) -> list[np.ndarray]:
@@ -341,7 +347,7 @@ def on_one_clock(images: TopicTimes, commands: TopicTimes, notes: list[str]) -> 
     if len(starts):
         notes.append(f'{said_of_falls(leader.headers, starts)}: an episode ends there; set clocks '
                      'before a recording')
-    if (np.diff(stamps) < 0).mean() > OUT_OF_ORDER:
+    if (np.diff(stamps) < 0).sum() > OUT_OF_ORDER * len(stamps):
         raise BadRecordingError(
             f"topic '{leader.topic}': headers are neither on the recorder's clock nor in the "
             'order of reception, so frames and commands cannot be brought together; give '

@@ -16,7 +16,7 @@ MOSTLY_USED, MOSTLY_ZERO, MANY_TWICE = 0.8, 0.5, 0.1
 # Of the distances of commands, the share above the oldest command's age that tells of a driver
 # that speaks only on change.
 ON_CHANGE = 0.15
-CHECK_UNITS = 'check the units, and what its driver publishes'
+CHECK_UNITS = 'check the units of the driver'
 # Hz.
 FASTEST_CAMERA = 200.0
 # The largest that vehicles of this size do: m/s and rad/s, or radians at the wheels.
@@ -33,7 +33,7 @@ def oddities(recording: StampedFrames, alignment: Alignment = Alignment()) -> li
     Sizes and colours are those of the frames decoded so far.
     """
     found = [*recording.notes, *odd_frames(recording, alignment),
-             *odd_commands(recording.commands), *odd_use(recording, alignment),
+             *odd_commands(recording), *odd_use(recording, alignment),
              *odd_shapes(recording.shapes)]
     return [f'{recording.name}: {sentence}' for sentence in found]
 
@@ -64,14 +64,17 @@ def odd_frames(recording: StampedFrames, alignment: Alignment) -> Iterator[str]:
                'and are left out; let the driver of the camera set finer stamps')
 
 
-def odd_commands(commands: Commands) -> Iterator[str]:
+def odd_commands(recording: StampedFrames) -> Iterator[str]:
     """Tell of commands that are zero, stay the same for long, or are larger than vehicles do."""
+    commands = recording.commands
     values, count = commands.values, len(commands.values)
     finite = np.isfinite(values).all(axis=1)
     zero = int((values == 0).all(axis=1).sum())
     if zero == count:
-        yield (f'all {count} commands are zero, so there is nothing to learn; if the driver '
-               'drove, give the topic of its commands by --command-topic')
+        # A tub has no topics.
+        remedy = ('if the driver drove, give the topic of its commands by --command-topic'
+                  if recording.topic.startswith('/') else 'leave it out')
+        yield f'all {count} commands are zero, so there is nothing to learn; {remedy}'
     elif zero > MOSTLY_ZERO * count:
         yield (f'{zero} of {count} commands ({zero / count:.0%}) are zero: a policy learns above '
                'all to stand still; leave out where the robot waits')
@@ -95,7 +98,7 @@ def odd_commands(commands: Commands) -> Iterator[str]:
 def held_commands(commands: Commands) -> Iterator[str]:
     """Tell of the longest time in which one command other than zero was repeated."""
     values, stamps = commands.values, commands.stamps
-    changes = np.flatnonzero((np.diff(values, axis=0) != 0).any(axis=1)) + 1
+    changes = np.flatnonzero((values[1:] != values[:-1]).any(axis=1)) + 1
     starts = np.concatenate([[0], changes])
     ends = np.concatenate([changes, [len(values)]]) - 1
     seconds = np.where((values[starts] != 0).any(axis=1), (stamps[ends] - stamps[starts]) / NS, 0)
@@ -141,7 +144,7 @@ def odd_shapes(shapes: Counter[str]) -> Iterator[str]:
     """Tell of frames of several sizes, or some in colour and some not."""
     if len(shapes) > 1:
         listed = ', '.join(f'{count} of {shape}' for shape, count in shapes.most_common())
-        yield f'frames differ: {listed}; record every camera on a topic of its own'
+        yield f'frames differ: {listed}; record each camera by itself'
 
 
 def odd_colours(recordings: Sequence[StampedFrames], channels: int) -> list[str]:

@@ -258,8 +258,8 @@ def test_what_is_odd_about_a_recording_is_said(tmp_path, capsys, without_plots):
     assert capsys.readouterr().err.splitlines() == [
         'bag: all 30 commands are zero, so there is nothing to learn; if the driver drove, give '
         'the topic of its commands by --command-topic',
-        'bag: frames differ: 15 of 32x24 colour, 15 of 16x12 colour; record every camera on a '
-        'topic of its own']
+        'bag: frames differ: 15 of 32x24 colour, 15 of 16x12 colour; record each camera by '
+        'itself']
 
 
 def test_delay_and_resampling_are_those_of_a_training(tmp_path):

@@ -57,5 +57,11 @@ def test_the_command_needs_no_robot(tmp_path, capsys, monkeypatch, form):
         assert [one['level'] for one in json.loads(out)['findings']] == ['OK', 'WARN']
     else:
         assert out.endswith('\n1 warning\n')
+    # What is proposed can be tried.
+    assert main(['--bag', str(path), '--publishers', 'all']) == 0
+    assert '350 commands (yaw rate' in ' '.join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit):
+        main(['--publishers', 'all'])
+    assert '--publishers: this has an effect only with --bag' in capsys.readouterr().err
     assert main(['--bag', str(path), '--image-topic', '/front']) == 1
     assert "there is no topic '/front'" in ' '.join(capsys.readouterr().out.split())

@@ -1,19 +1,23 @@
 """What is odd about a recording is said with its amount, and put right where that is certain."""
 
 from collections import Counter
+import json
+from pathlib import Path
 
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 from stream_agent.learning.cloning import cut_recordings, decoded_recordings
 from stream_agent.network.preprocessing import Preprocessing
-from stream_agent.recordings.alignment import Alignment, cut, TopicTimes
+from stream_agent.recordings.alignment import Alignment, choose_stamps, cut, TopicTimes
 from stream_agent.recordings.inspection import odd_colours, oddities
 from stream_agent.recordings.publishers import drivers_commands
-from stream_agent.recordings.recording import BadRecordingError, NS, Reading
+from stream_agent.recordings.recording import (
+    BadRecordingError, Commands, NS, Reading, Recording)
 from stream_agent.recordings.sources import open_recordings
 from support.recordings_files import (
-    compressed, drive, joy, picture, raw, stamps, START, twist, twist_stamped, write)
+    compressed, drive, joy, picture, raw, stamps, START, tub, twist, twist_stamped,
+    write)
 
 
 def opened(path, **reading):
@@ -259,6 +263,15 @@ def test_commands_that_say_nothing_or_too_much(tmp_path, commands, begins):
     assert line.startswith(begins)
 
 
+def test_a_tub_in_which_nobody_drove(tmp_path):
+    path = tub(tmp_path / 'tub', 20)
+    for file in path.glob('*.catalog'):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text(''.join(json.dumps(line | {'user/angle': 0.0, 'user/throttle': 0.0}) + '\n'
+                                for line in lines))
+    assert said(path) == ['all 20 commands are zero, so there is nothing to learn; leave it out']
+
+
 def test_a_joystick_that_repeats_one_value_for_a_minute(tmp_path):
     commands = [(t, 0.4, 0.25 if i > 100 else i / 100) for i, t in enumerate(stamps(1400))]
     assert said(bag(tmp_path / 'bag', stamps(1400), commands)) == [
@@ -275,8 +288,8 @@ def test_frames_that_differ_in_size_and_colour(tmp_path):
             return raw(stamp, pixels[..., :1].copy(), 'mono8')
         return raw(stamp, pixels)
     path = bag(tmp_path / 'bag', stamps(200), usual(), image=mixed)
-    assert said(path) == ['frames differ: 100 of 16x12 grey, 100 of 16x12 colour; record every '
-                          'camera on a topic of its own']
+    assert said(path) == ['frames differ: 100 of 16x12 grey, 100 of 16x12 colour; record '
+                          'each camera by itself']
 
 
 @pytest.mark.parametrize('channels, said_of_grey', [(3, 2), (1, 1)])
@@ -308,3 +321,48 @@ def test_what_was_odd_when_it_was_read_is_remembered_with_the_pixels(tmp_path):
         cut_recordings(recordings, Alignment(), lines.append)
         assert [line.partition(';')[0] for line in lines] == [
             'bag: all 200 commands are zero, so there is nothing to learn']
+
+
+class Timed(Recording):
+    """A recording of times alone."""
+
+    def recorded_frames(self):
+        yield from ()
+
+    def files(self):
+        return []
+
+
+def odd_times(random, count):
+    """Return times of reception, and headers that may be wrong in any way."""
+    times = START + np.cumsum(random.choice([0, 10**7, 5 * 10**7, 10**9, 10**12], count,
+                                            p=[0.1, 0.3, 0.5, 0.05, 0.05]))
+    headers = times + random.choice([0, -10**7, 15 * 10**8, -10**15])
+    return times, [None, headers, headers - random.choice([0, 10**9, 10**10], count),
+                   np.where(random.random(count) < random.random(), 0, headers),
+                   (times - times[0]) // 3 + 1, random.permutation(headers)][random.integers(6)]
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10**6), wanted=st.sampled_from(['auto', 'header', 'receive']),
+       sizes=st.tuples(*[st.sampled_from([1, 2, 3, 20, 60])] * 2))
+@pytest.mark.filterwarnings('error')
+def test_whatever_the_clocks_are_frames_ascend_or_it_is_refused(seed, wanted, sizes):
+    random = np.random.default_rng(seed)
+    (frames, headers), (sent, stamped) = (odd_times(random, size) for size in sizes)
+    values = random.choice([0.0, 0.0, 0.5, -0.5, np.nan, np.inf, 1e300], (sizes[1], 2))
+    try:
+        orders = TopicTimes('/cmd_vel', stamped, sent)
+        kept, notes = drivers_commands(orders, values, 'auto')
+        chosen = choose_stamps(TopicTimes('/camera', headers, frames), orders.only(kept), wanted)
+        recording = Timed(
+            Path('bag'), '/camera', *chosen.frames,
+            Commands(chosen.commands[0], values[kept], 'yaw rate'), notes + chosen.notes)
+    except BadRecordingError as error:
+        assert '; give ' in str(error)
+        return
+    assert (np.diff(recording.frame_stamps) > 0).all()
+    assert (np.diff(recording.commands.stamps) >= 0).all()
+    assert len(recording.commands.stamps) == kept.sum()
+    for alignment in (Alignment(), Alignment(hold_commands=True, interpolation='linear')):
+        assert all('; ' in line for line in oddities(recording, alignment))
