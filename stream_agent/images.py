@@ -33,7 +33,7 @@ CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
 LONGEST_NAME = 4096
 # Encodings that are not read: what they are, and what to do.
 UNREAD = (
-    ('bayer', "it is a sensor's raw mosaic; take what image_proc's debayer_node makes of it"),
+    ('bayer', "it is a sensor's raw mosaic; take what image_proc's DebayerNode makes of it"),
     ('yuv|yuy|yvy|nv12|nv21|nv16|nv24|i420', 'it is YUV; let the driver convert it to rgb8, as '
      'usb_cam does by pixel_format: yuyv2rgb'),
     ('16|32|64', 'it is depth, or has over 8 bits a colour; take a topic of pictures of 8 bits'),

@@ -275,7 +275,7 @@ RAW = SimpleNamespace(height=2, width=2, step=8, data=bytes(16), is_bigendian=0)
     ('yuv422_yuy2', 'it is YUV; let the driver convert it to rgb8, as usb_cam does by'),
     ('yuv422', 'it is YUV; '), ('uyvy', 'it is YUV; '), ('yuyv', 'it is YUV; '),
     ('nv12', 'it is YUV; '), ('nv21', 'it is YUV; '), ('NV24', 'it is YUV; '),
-    ('bayer_rggb8', "it is a sensor's raw mosaic; take what image_proc's debayer_node makes"),
+    ('bayer_rggb8', "it is a sensor's raw mosaic; take what image_proc's DebayerNode makes"),
     ('bayer_gbrg16', "it is a sensor's raw mosaic; "),
     ('16UC1', 'it is depth, or has over 8 bits a colour; take a topic of pictures of 8 bits'),
     ('mono16', 'it is depth, or'), ('rgba16', 'it is depth, or'), ('32FC1', 'it is depth, or'),
@@ -311,7 +311,7 @@ def test_what_drivers_call_the_format_does_not_matter(name):
 def test_a_mosaic_that_was_compressed_is_no_grey_picture():
     grey = jpeg(PIXELS[..., 0])
     message = SimpleNamespace(format='bayer_rggb8; jpeg compressed ', data=grey)
-    with pytest.raises(ImageError, match="raw mosaic; take what image_proc's debayer_node"):
+    with pytest.raises(ImageError, match="raw mosaic; take what image_proc's DebayerNode"):
         images.compressed_to_array(message)
     message.format = 'mono8; jpeg compressed '
     assert images.compressed_to_array(message).shape == PIXELS.shape[:2]

@@ -65,6 +65,9 @@ class TubContents:
         it is the one of the image that is there.
         """
         numbers = [number_of(record.get(INDEX)) for record in self.records]
+        if not any(number is not None for number in numbers):
+            # Then donkeycar counts.
+            numbers = list(range(len(numbers)))
         order = (sorted(range(len(numbers)), key=lambda i: numbers[i] or 0.0)
                  if None not in numbers else range(len(numbers)))
         seen: set = set()

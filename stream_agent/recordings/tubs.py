@@ -67,11 +67,13 @@ class TubRecording(Recording):
         super().__init__(path, IMAGE, stamps, stamps_from,
                          Commands(stamps, values, 'steering', stamps_from))
         self.skipped.update(source.skipped)
+        #: The places of ``frame_stamps`` among the records.
+        self._places = np.flatnonzero(self._kept)
 
     @property
     def recorded_stamps(self) -> np.ndarray:
         """The stamps of the frames by the car's own clock, which may fall back [ns]."""
-        return self.frame_stamps - self._shifts[self._kept]
+        return self.frame_stamps - self._shifts[self._places]
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
         for name in self._images:
@@ -79,7 +81,7 @@ class TubRecording(Recording):
 
     def image_bytes(self, index: int) -> bytes:
         """Return the image of one of ``frame_stamps`` as it was recorded, or raise ImageError."""
-        return bytes_of(self._folder, self._images[self._kept.nonzero()[0][index]])
+        return bytes_of(self._folder, self._images[self._places[index]])
 
     def files(self) -> list[Path]:
         images = (self._folder / name for name in self._images)
@@ -170,17 +172,19 @@ def times_of(path: Path, source: TubContents, records: Sequence[dict[str, Any]],
                 for time in since], True
     times = [time_of(record, source.start_ns) for record in records]
     known = np.array([time for time in times if time is not None], np.int64)
+    # Between pauses, and the mean one, as records of a drive may be written in bursts.
     steps = np.diff(known)
-    usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else math.inf
+    steps = steps[(steps >= 0) & (steps <= TIME_JUMP_NS)]
+    usual = float(steps.mean()) if len(steps) else math.inf
     if not source.converted and usual >= NS / FASTEST:
         return times, False
     written = [clock_of(record.get('timestamp')) for record in records]
     if None not in written:
         return written, False
     raise BadRecordingError(
-        f"'{path}': its times are those of a conversion ({NS / usual:.0f} Hz), not of the drive, "
-        f"as donkeycar's convert_to_tub_v2.py leaves them; give the tub of version 1 that it was "
-        f'made from, or {TUB_RATE}')
+        f"'{path}': its times are those of a conversion ({NS / max(usual, 1.0):.0f} Hz), not of "
+        "the drive, as donkeycar's convert_to_tub_v2.py leaves them; give the tub of version 1 "
+        f'that it was made from, or {TUB_RATE}')
 
 
 def time_of(record: dict[str, Any], start_ns: int = 0) -> int | None:

@@ -147,6 +147,17 @@ def test_times_of_a_conversion_are_not_those_of_the_drive(tmp_path):
     assert told(recording).startswith('tub: 8 frames at 20.0 Hz (stamps: rate)')
 
 
+def test_records_that_were_written_in_bursts_keep_their_times(tmp_path):
+    path = tub(tmp_path / 'tub', count=8)
+    times = [START // 10**6 + 150 * (i // 3) + 3 * (i % 3) for i in range(8)]
+    for number in range(2):
+        catalog = path / f'catalog_{number}.catalog'
+        records = [json.loads(line) for line in catalog.read_text().splitlines()]
+        catalog.write_text('\n'.join(json.dumps(record | {
+            '_timestamp_ms': times[record['_index']]}) for record in records))
+    assert (opened(path).frame_stamps // 10**6).tolist() == times
+
+
 def test_without_any_time_the_rate_is_asked_for(tmp_path):
     path = version_1(tmp_path, milliseconds=None)
     assert 'leave the tub out, or give the rate of the drive by --tub-rate HZ' in fault_of(path)
@@ -203,6 +214,15 @@ def test_deleted_indexes_of_any_kind(tmp_path, deleted, left):
     assert len(recording) == left
     assert ('1 deletions cannot be read, such as' in told(recording)) == (
         isinstance(deleted, dict) or 'x' in (deleted or ()) if deleted != 3 else False)
+
+
+def test_without_indexes_deleted_records_are_counted_from_the_first(tmp_path):
+    path = tub(tmp_path / 'tub', deleted=[1, 4])
+    for catalog in path.glob('*.catalog'):
+        catalog.write_text(catalog.read_text().replace('"_index"', '"index"'))
+        # What a catalog's own manifest says of its lines does not matter, as nobody needs it.
+        catalog.with_suffix('.catalog_manifest').write_text('{"line_lengths": [1, 2]}\n')
+    assert opened(path).frame_stamps.tolist() == [START + i * PERIOD for i in (0, 2, 3, 5)]
 
 
 NAMES = ('cam/image_array', 'user/angle', 'user/throttle', '_timestamp_ms')
