@@ -218,16 +218,15 @@ def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment,
     return found
 
 
-def largest_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> CommandScale:
-    """Return the largest commands, but no less than of a robot that moves."""
-    largest = np.max([np.abs(span.commands).max(0) for _, span in episodes], axis=0)
-    return CommandScale(*(max(float(value), LEAST_LIMIT) for value in largest))
+def largest_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> tuple[float, float]:
+    """Return the largest speed and the largest steering, whatever their signs."""
+    speed, steering = np.max([np.abs(span.commands).max(0) for _, span in episodes], axis=0)
+    return float(speed), float(steering)
 
 
 def limits_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> CommandScale:
     """Return limits that hold every command, rounded up to two digits."""
-    largest = largest_of(episodes)
-    return CommandScale(rounded_up(largest.max_speed), rounded_up(largest.max_yaw_rate))
+    return CommandScale(*(rounded_up(max(value, LEAST_LIMIT)) for value in largest_of(episodes)))
 
 
 def rounded_up(value: float) -> float:

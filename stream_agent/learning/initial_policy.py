@@ -53,12 +53,12 @@ class InitialPolicy:
             raise InitError(f"{option} {given}: '{self.path}' has {own}, with which --init "
                             'continues; leave the option out, or train without --init')
 
-    def limits_for(self, needed: CommandScale, steering: str, max_speed: float = 0.0,
+    def limits_for(self, needed: tuple[float, float], steering: str, max_speed: float = 0.0,
                    max_yaw_rate: float = 0.0, remedy: str = '') -> CommandScale:
         """
         Return the limits of the new policy: those that are given, or else those that it had.
 
-        :param needed: The largest commands of the new data.
+        :param needed: The largest speed and yaw rate of the new data.
         :param steering: Quantity that these steer by, as in ``Commands.steering``.
         :param max_speed: 0 for that of the policy, as the maximal yaw rate.
         :param remedy: What helps against limits that are too small; an option, if empty.
@@ -71,8 +71,8 @@ class InitialPolicy:
                             '(--wheelbase turns steering angles into yaw rates), or train without '
                             '--init')
         limits = CommandScale(max_speed or before.max_speed, max_yaw_rate or before.max_yaw_rate)
-        for option, limit, most in (('--max-speed', limits.max_speed, needed.max_speed),
-                                    ('--max-yaw-rate', limits.max_yaw_rate, needed.max_yaw_rate)):
+        for option, limit, most in zip(('--max-speed', '--max-yaw-rate'),
+                                       (limits.max_speed, limits.max_yaw_rate), needed):
             if most > limit * (1 + 1e-6):
                 what = remedy or (f'give {option} {rounded_up(most):g}, which scales up all that '
                                   'it commands')
@@ -89,8 +89,8 @@ def load_initial(path: Path, graph: Path | None) -> InitialPolicy:
     :param graph: File of another graph of the same names and shapes; None for the policy's own.
     :raises InitError: If the other graph does not fit.
     """
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     policy = load_policy(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if graph is None:
         return InitialPolicy(path, digest, policy, policy.network)
     found = infer_shapes(load_graph(graph))

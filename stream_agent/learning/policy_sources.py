@@ -88,7 +88,7 @@ class FromExpert:
         limits = limits_for(simulation)
         if initial:
             # Without the margins that these limits have.
-            needed = CommandScale(0.8 * limits.max_speed, 0.75 * limits.max_yaw_rate)
+            needed = 0.8 * limits.max_speed, 0.75 * limits.max_yaw_rate
             limits = initial.limits_for(needed, 'yaw rate', remedy='choose a slower --robot')
         collector = Collector(
             simulation, preprocessing_of(network, self.crop), limits,

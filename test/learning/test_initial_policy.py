@@ -180,7 +180,7 @@ def test_damaged_files_are_said(tmp_path, capsys):
     (tmp_path / 'damaged.safetensors').write_bytes(b'{}')
     assert main(['--init', str(tmp_path / 'damaged.safetensors')]) == 1
     assert capsys.readouterr().err.startswith(
-        f"train: {tmp_path / 'damaged.safetensors'}: not a safetensors file (")
+        f"train: {tmp_path / 'damaged.safetensors'}: not a safetensors file")
 
 
 @pytest.mark.parametrize('name, stem', [
