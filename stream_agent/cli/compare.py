@@ -32,6 +32,7 @@ from stream_agent.measurement.traces import read_run
 from stream_agent.network.checkpoint import load_policy, Policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment, check_rates
+from stream_agent.recordings.inspection import odd_colours, odd_shapes, oddities
 from stream_agent.recordings.recording import BadRecordingError, NS, Reading, Recording
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.share import policy_file
@@ -238,6 +239,8 @@ def usable(recordings: Sequence[Recording], alignment: Alignment) -> list[Record
     if short:
         print(f'{plural(len(short), "recording")} of under 2 frames left out: '
               + ', '.join(recording.name for recording in short), file=sys.stderr)
+    for sentence in chain.from_iterable(oddities(each, alignment) for each in left):
+        print(sentence, file=sys.stderr)
     check_rates(left, alignment)
     return left
 
@@ -256,6 +259,9 @@ def replay(recordings: Sequence[Recording], players: Sequence[Player], record: R
         start_ns = playback.end_ns
         if recording.left_out:
             print(recording.summary(), file=sys.stderr)
+        channels = max(player.policy.preprocessing.shape[0] for player in players)
+        for sentence in (*odd_shapes(recording.shapes), *odd_colours([recording], channels)):
+            print(f'{recording.name}: {sentence}', file=sys.stderr)
         if stop.requested:
             record.stopped(len(recordings))
             break

@@ -12,8 +12,9 @@ import sys
 from stream_agent.bounded_settings import choice, free_text, quantity, several
 from stream_agent.cli.arguments import add_settings, run_tool, settings_of, STOPPED
 from stream_agent.recordings.alignment import Alignment, cut
+from stream_agent.recordings.inspection import oddities
 from stream_agent.recordings.recording import BadRecordingError, Reading
-from stream_agent.recordings.sources import read_archive
+from stream_agent.recordings.sources import open_recordings, read_archive
 from stream_agent.recordings.tubs import is_tub, TubRecording
 from stream_agent.recordings.writing import check_new, new_folder, RecordedDrive, write_bag
 
@@ -97,6 +98,10 @@ def run(arguments: argparse.Namespace) -> None:
                   f'{arguments.output}; the others were not written', file=sys.stderr)
         raise
     tell(arguments, drives.values(), counts)
+    reading = Reading(arguments.image_topic, arguments.command_topic)
+    for recording in open_recordings(list(counts), reading):
+        for said in oddities(recording):
+            print(said)
 
 
 def tell(arguments: argparse.Namespace, drives: Iterable[RecordedDrive], counts: dict[Path, int]

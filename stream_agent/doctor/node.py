@@ -1,7 +1,7 @@
 """Command line: check a robot before its first drive, and say how to fix what is wrong."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import json
 import os
 import shutil
@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from stream_agent.bounded_settings import printable
+from stream_agent.cli.arguments import settings_of
 from stream_agent.command import Command, STOP
 from stream_agent.doctor.camera import ArrivedFrame, check_disk, check_frames, existing
 from stream_agent.doctor.findings import (
@@ -24,6 +25,7 @@ from stream_agent.doctor.findings import (
 from stream_agent.doctor.options import parse
 from stream_agent.doctor.parameters import check_parameters, make_settings, usable_settings
 from stream_agent.doctor.policy_probe import examine_policy
+from stream_agent.doctor.recordings import check_recordings
 from stream_agent.doctor.topics import (
     check_command_topic, check_image_topic, check_wheels, DRIVE, Endpoint, IMAGE_TYPES,
     OdometryMotion, reason_not_to, SILENCE, SPEED)
@@ -34,6 +36,8 @@ from stream_agent.images import ImageError
 from stream_agent.nodes.messages import (
     as_callback, COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type,
     name_of_node, received_ns, stamp_to_ns, type_name, WATCH_FRAME_QOS)
+from stream_agent.recordings.alignment import Alignment
+from stream_agent.recordings.recording import Reading
 from stream_agent.share import ParameterFileError, ParameterFiles, share_folder
 
 # Seconds until the ends of topics have discovered each other, and their names are known.
@@ -271,6 +275,10 @@ def examine_base(watch: TopicWatch, setup: Setup, options: argparse.Namespace, c
 def main(args: list[str]) -> int:
     """Check a robot and report; returns 1 if there is an error, and 130 if it was stopped."""
     options = parse(args)
+    if options.bag:
+        reading = settings_of(options, Reading, image_topic=options.image_topic or '')
+        return report(check_recordings(options.bag, reading, settings_of(options, Alignment)),
+                      options.json)
 
     def leave(*_: object) -> None:
         # A second signal must not prevent the wheels from being stopped.
@@ -288,6 +296,11 @@ def main(args: list[str]) -> int:
         return 130
     finally:
         rclpy.try_shutdown()
-    print(json.dumps(to_data(findings), indent=1) if options.json else table(findings))
+    return report(findings, options.json)
+
+
+def report(findings: Sequence[Finding], as_json: bool) -> int:
+    """Print the findings, and return the exit code."""
+    print(json.dumps(to_data(findings), indent=1) if as_json else table(findings))
     sys.stdout.flush()
     return exit_code(findings)

@@ -24,6 +24,7 @@ from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.recordings.alignment import Alignment, check_rates, Span
 from stream_agent.recordings.cache import CachedRecording, remember
+from stream_agent.recordings.inspection import odd_colours, oddities
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.theory.graph import graph_to_data, GraphSpec
@@ -187,26 +188,32 @@ def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: P
     recordings = open_recordings(paths, reading)
     say(f'{len(recordings)} recordings, {sum(map(len, recordings)):,} frames; decoded ones are '
         f"kept in '{cache}'")
-    return [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels, say)
-            for recording in recordings]
+    found = [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels, say)
+             for recording in recordings]
+    for sentence in odd_colours(found, preprocessing.shape[0]):
+        say(sentence)
+    return found
 
 
-def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment
-                   ) -> list[tuple[CachedRecording, Span]]:
+def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment,
+                   say: Callable[[str], None] = print) -> list[tuple[CachedRecording, Span]]:
     """
-    Cut recordings into episodes.
+    Cut recordings into episodes, and say what is odd about them.
 
     :raises BadRecordingError: If rates differ, or nothing is left of a recording.
     """
     check_rates(recordings, alignment)
     found = []
     for recording in recordings:
+        for sentence in oddities(recording, alignment):
+            say(sentence)
         spans = recording.episodes(alignment)
         if not spans:
             raise BadRecordingError(
                 f"'{recording.path}': no episode is left of topic '{recording.topic}' "
-                f'({recording.summary()}); leave the recording out, or check that both topics '
-                'were recorded at the same time (--stamps)')
+                f'({recording.summary()}); leave the recording out'
+                + (', or check that both topics were recorded at the same time (--stamps)'
+                   if recording.topic.startswith('/') else ''))
         found += [(recording, span) for span in spans]
     return found
 

@@ -13,6 +13,7 @@ from stream_agent.images import (
     compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
 from stream_agent.recordings.alignment import choose_stamps, TopicTimes
 from stream_agent.recordings.mcap_file import DamagedError, full_type, unzstd, ZSTD_MAGIC
+from stream_agent.recordings.publishers import drivers_commands
 from stream_agent.recordings.recording import (
     BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, NS, Reading, Recording,
     STAMPED, steering_of, values_of)
@@ -238,13 +239,15 @@ class BagRecording(Recording):
             bag.check_counts([self._images, orders])
             image_times, command_times, values, broken = read_topics(
                 bag, self._images, orders, reading)
-            (frame_stamps, source), (stamps, stamps_from) = choose_stamps(
-                (image_times, command_times), reading.stamps)
+            of_driver, notes = drivers_commands(command_times, values, reading.publishers)
+            chosen = choose_stamps(image_times, command_times.only(of_driver), reading.stamps)
             steering = steering_of(orders.type, reading)
-            self.notes = bag.notes
+        (frame_stamps, source), (stamps, stamps_from) = chosen.frames, chosen.commands
         super().__init__(path, self._images.topic, frame_stamps, source,
-                         Commands(stamps, values, steering, stamps_from))
+                         Commands(stamps, values[of_driver], steering, stamps_from),
+                         [*bag.notes, *notes, *chosen.notes])
         self.skipped['commands that cannot be read'] += broken
+        self.skipped['commands of a second publisher'] += int((~of_driver).sum())
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
         with opened(self.path) as bag:

@@ -21,7 +21,7 @@ from stream_agent.recordings.alignment import Alignment, cut, Span
 from stream_agent.recordings.recording import Commands, Reading, Recording, StampedFrames
 
 # Of the files below; what another version wrote is decoded anew.
-FORMAT = 2
+FORMAT = 3
 MANIFEST = 'manifest.json'
 PARTS = ('frame_stamps', 'command_stamps', 'command_values')
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -49,6 +49,7 @@ class CachedRecording(StampedFrames):
         self._read = about['summary']
         self._unread = about['left_out']
         self.skipped = Counter()
+        self.notes, self.shapes = about['odd']['notes'], Counter(about['odd']['shapes'])
         #: (N, C, H, W) uint8; pages are read as they are touched, and dropped if memory is short.
         self.pixels = np.load(folder / 'pixels.npy', mmap_mode='r')
         self.frame_stamps, stamps, values = (np.load(folder / f'{part}.npy') for part in PARTS)
@@ -151,7 +152,8 @@ def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.
     (folder / MANIFEST).write_text(json.dumps({
         'format': FORMAT, 'path': str(recording.path), 'name': recording.name,
         'topic': recording.topic, 'steering': commands.steering,
-        'summary': recording.summary(), 'left_out': recording.left_out}, indent=1))
+        'summary': recording.summary(), 'left_out': recording.left_out,
+        'odd': {'notes': recording.notes, 'shapes': recording.shapes}}, indent=1))
 
 
 def check_room(folder: Path, needed: int) -> None:
