@@ -16,7 +16,8 @@ class PurePursuit:
     """
     Steers on a circle towards a point of the centre line some way ahead.
 
-    Its commands depend on the pose alone, so a single image shows what it does.
+    Its commands depend on the pose alone, and on the plate ahead where there are any, so a
+    single image shows what it does.
 
     :param target_speed: [m/s], everywhere.
     :param look_ahead: Distance of that point along the centre line [m].
@@ -27,14 +28,19 @@ class PurePursuit:
     look_ahead: float = 0.5
     max_yaw_rate: float = 1.5
 
-    def command(self, course: Course, pose: Pose, arc_length: float) -> Command:
-        """Steer back to the course, whose point nearest to the pose is at an arc length [m]."""
+    def command(self, course: Course, pose: Pose, arc_length: float,
+                speed: float | None = None) -> Command:
+        """
+        Steer back to the course, whose point nearest to the pose is at an arc length [m].
+
+        :param speed: That is commanded there [m/s]; the target speed if None.
+        """
+        speed = self.target_speed if speed is None else speed
         x, y, _ = course.pose_at((arc_length + self.look_ahead) % course.length)
         dx, dy = x - pose.x, y - pose.y
         left = dy * math.cos(pose.yaw) - dx * math.sin(pose.yaw)
         curvature = 2.0 * left / (dx * dx + dy * dy)
-        return Command(self.target_speed,
-                       limited(self.target_speed * curvature, self.max_yaw_rate))
+        return Command(speed, limited(speed * curvature, self.max_yaw_rate))
 
 
 # Enough for images that are late by a second among poses at a kilohertz.
