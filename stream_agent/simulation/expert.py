@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from stream_agent.command import Command
 from stream_agent.simulation.course import Course
+from stream_agent.simulation.signs import Signs
 from stream_agent.simulation.vehicle import limited, Pose
 
 
@@ -64,11 +65,16 @@ class Judgement(NamedTuple):
 
 
 class Observer:
-    """Matches images and true poses that come with stamps of one clock, in any order."""
+    """
+    Matches images and true poses that come with stamps of one clock, in any order.
 
-    def __init__(self, course: Course, expert: PurePursuit) -> None:
+    :param signs: That the expert obeys, the same in every lap.
+    """
+
+    def __init__(self, course: Course, expert: PurePursuit, signs: Signs | None = None) -> None:
         self._course = course
         self._expert = expert
+        self._signs = signs
         self._poses: deque[tuple[int, Pose]] = deque(maxlen=MOST_POSES)
         self._frames: deque[int] = deque(maxlen=MOST_FRAMES)
         self._arc_length: float | None = None
@@ -101,7 +107,8 @@ class Observer:
                 self._progress += math.remainder(arc_length - self._arc_length,
                                                  self._course.length)
             self._arc_length = arc_length
-            yield Judgement(stamp_ns, self._expert.command(self._course, pose, arc_length),
+            speed = self._signs.command(arc_length).speed if self._signs else None
+            yield Judgement(stamp_ns, self._expert.command(self._course, pose, arc_length, speed),
                             self._progress, lateral_error)
 
     def _pose_at(self, stamp_ns: int) -> Pose | None:

@@ -92,6 +92,11 @@ class Signs:
         first = max(1, math.ceil((along + NEAREST) / SPACING))
         return [plate for index in range(last, first - 1, -1) for plate in self.plates_at(index)]
 
+    def first_lap(self) -> list[Plate]:
+        """Return all plates of the first lap, which stand for good where a world is built."""
+        count = math.floor(self._course.length / SPACING)
+        return [plate for index in range(1, count + 1) for plate in self._draw(index)]
+
     def plates_at(self, index: int) -> list[Plate]:
         """Return the plate, and the distractor opposite if there is one, at a multiple of 1 m."""
         if index not in self._plates:
@@ -142,37 +147,36 @@ def sprites_of(glyph: str, value: float, ground: float) -> tuple[np.ndarray, ...
                  for one in sprites)
 
 
+# Corners of glyphs: 0 is near the left or upper edge of a plate, 2 near the right or lower one.
+LINES = {
+    'cross': [[(0, 0), (2, 2)], [(0, 2), (2, 0)]], 'slash': [[(0, 2), (2, 0)]],
+    'plus': [[(1, 0), (1, 2)], [(0, 1), (2, 1)]], 'tee': [[(1, 0), (1, 2)], [(0, 0), (2, 0)]],
+    'bars': [[(0, 0), (0, 2)], [(2, 0), (2, 2)]], 'lines': [[(0, 0), (2, 0)], [(0, 2), (2, 2)]],
+    'frame': [[(0, 0), (2, 0), (2, 2), (0, 2), (0, 0)]],
+    'diamond': [[(1, 0), (2, 1), (1, 2), (0, 1), (1, 0)]], 'chevron': [[(0, 2), (1, 0), (2, 2)]]}
+AREAS = {'triangle': [(1, 0), (2, 2), (0, 2)], 'wedge': [(0, 0), (2, 0), (1, 2)]}
+# In degrees, clockwise from the right.
+ARCS = {'ring': 360, 'half ring': 180}
+
+
 @cache
 def glyph_mask(glyph: str) -> np.ndarray:
     """Return a glyph or a distractor by its name, uint8, (SPRITE_PX, SPRITE_PX), 255 where ink."""
     # Drawn twice as large, for smooth edges.
     side = 2 * SPRITE_PX
     mask = np.zeros((side, side), np.uint8)
-    low, middle, high, thick = (round(part * side) for part in (0.2, 0.5, 0.8, 0.14))
+    thick = round(0.14 * side)
 
-    def line(*points: tuple[int, int]) -> None:
-        cv2.polylines(mask, [np.array(points)], False, 255, thick)
+    def pixels(corners: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        return [np.rint((0.2 + 0.3 * np.array(corners)) * side).astype(np.int32)]
 
-    def shape(*points: tuple[int, int]) -> None:
-        cv2.fillPoly(mask, [np.array(points)], 255)
-
-    centre, radius = (middle, middle), round(0.28 * side)
-    drawings = {
-        'ring': lambda: cv2.circle(mask, centre, radius, 255, thick),
-        'half ring': lambda: cv2.ellipse(mask, centre, (radius, radius), 0, 0, 180, 255, thick),
-        'cross': lambda: (line((low, low), (high, high)), line((low, high), (high, low))),
-        'slash': lambda: line((low, high), (high, low)),
-        'triangle': lambda: shape((middle, low), (high, high), (low, high)),
-        'wedge': lambda: shape((low, low), (high, low), (middle, high)),
-        'plus': lambda: (line((middle, low), (middle, high)), line((low, middle), (high, middle))),
-        'tee': lambda: (line((middle, low), (middle, high)), line((low, low), (high, low))),
-        'bars': lambda: (line((low, low), (low, high)), line((high, low), (high, high))),
-        'lines': lambda: (line((low, low), (high, low)), line((low, high), (high, high))),
-        'frame': lambda: line((low, low), (high, low), (high, high), (low, high), (low, low)),
-        'diamond': lambda: line((middle, low), (high, middle), (middle, high), (low, middle),
-                                (middle, low)),
-        'chevron': lambda: line((low, high), (middle, low), (high, high))}
-    drawings[glyph]()
+    for corners in LINES.get(glyph, []):
+        cv2.polylines(mask, pixels(corners), False, 255, thick)
+    if glyph in AREAS:
+        cv2.fillPoly(mask, pixels(AREAS[glyph]), 255)
+    if glyph in ARCS:
+        radius = round(0.28 * side)
+        cv2.ellipse(mask, (side // 2, side // 2), (radius, radius), 0, 0, ARCS[glyph], 255, thick)
     return cv2.resize(mask, (SPRITE_PX, SPRITE_PX), interpolation=cv2.INTER_AREA)
 
 
@@ -189,7 +193,7 @@ def draw_plates(image: np.ndarray, camera: Camera, pose: Pose, plates: Sequence[
             continue
         corners = (seen @ camera.matrix.T)[:, :2] / seen[:, 2:]
         # The turned-away back of a plate shows nothing of its front.
-        if cv2.contourArea(np.float32(corners), oriented=True) > 0:
+        if cv2.contourArea(corners.astype(np.float32), oriented=True) > 0:
             draw_plate(image, corners, plate.sprites)
 
 
@@ -208,8 +212,8 @@ def draw_plate(image: np.ndarray, corners: np.ndarray, sprites: Sequence[np.ndar
     sprite = next((one for one in reversed(sprites) if one.shape[0] - 2 >= width), sprites[0])
     edge = sprite.shape[0] - 1.5
     # Pixel coordinates are those of centres; the margin is a pixel wide.
-    inside = np.float32([(0.5, 0.5), (edge, 0.5), (edge, edge), (0.5, edge)])
-    to_image = cv2.getPerspectiveTransform(inside, np.float32(corners - first))
+    inside = np.array([(0.5, 0.5), (edge, 0.5), (edge, edge), (0.5, edge)], np.float32)
+    to_image = cv2.getPerspectiveTransform(inside, (corners - first).astype(np.float32))
     width_px, height_px = (last - first).tolist()
     painted = cv2.warpPerspective(sprite, to_image, (width_px, height_px))
     part = image[first[1]:last[1], first[0]:last[0]]
