@@ -45,8 +45,11 @@ NAME = re.compile(r'[A-Za-z_]\w*')
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number; true and false are not."""
-    return type(value) in (int, float) and isfinite(value)
+    """Return whether a value is a number that a float can be; true and false are not."""
+    try:
+        return type(value) in (int, float) and isfinite(value)
+    except OverflowError:
+        return False
 
 
 def is_shape(value: Any) -> bool:

@@ -294,7 +294,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path, capsys, monkeypatch
         "export: policy 'lane': no such file; shipped policies are lane_sequential, "
         'lane_streaming\n')
     assert said(capsys, tmp_path / 'file', '--output', folder).startswith(
-        f'export: {tmp_path}/file: not a safetensors file (')
+        f'export: {tmp_path}/file: an empty file; copy it again')
     monkeypatch.setattr('stream_agent.engine.backends.find_spec', lambda name: name != 'onnx')
     assert said(capsys, 'lane_streaming', '--output', folder) == (
         'export: this machine lacks onnx; pip install onnx\n')
