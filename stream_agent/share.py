@@ -196,12 +196,11 @@ def policy_file(given: str | Path) -> Path:
     :raises InstallationError: If there is no such file.
     """
     path = Path(given).expanduser()
-    shipped = share_folder() / 'config' / 'policies' / f'{given}.safetensors'
-    for found in (path, shipped):
-        if found.is_file():
-            return found.resolve()
-    if path.exists():  # whoever reads it says what it is instead
+    if path.is_file():
         return path.resolve()
+    shipped = share_folder() / 'config' / 'policies' / f'{given}.safetensors'
+    if shipped.is_file() or path.exists():  # whoever reads another thing says what it is
+        return (shipped if shipped.is_file() else path).resolve()
     kind, names = 'shipped policies', [file.stem for file in shipped.parent.glob('*.safetensors')]
     if path.suffix and (beside := list(map(str, path.parent.glob('*.safetensors')))):
         kind, names = 'policies there', beside

@@ -191,6 +191,10 @@ def infer_shapes(graph: GraphSpec) -> GraphSpec:
 
     :raises GraphError: If a shape can neither be read nor be inferred, or edges contradict.
     """
+    if len(graph.nodes) + len(graph.edges) > MOST_PARTS:
+        raise GraphError(f'{graph.place}: {len(graph.nodes)} nodes and {len(graph.edges)} edges '
+                         f'are too many for a network; {MOST_PARTS} together are the most. Merge '
+                         'layers: one of many features is faster than many of few')
     for node in map(graph.node, graph.inputs):
         if not node.shape:
             raise GraphError(f'{where(node)}: the shape of an input cannot be inferred; '
@@ -272,10 +276,6 @@ def check_memory(graph: GraphSpec) -> None:
     :param graph: With the shapes of all nodes.
     :raises GraphError: With the amount, what takes most of it, and what to reduce.
     """
-    if len(graph.nodes) + len(graph.edges) > MOST_PARTS:
-        raise GraphError(f'{graph.place}: {len(graph.nodes)} nodes and {len(graph.edges)} edges '
-                         f'are too many for a network; {MOST_PARTS} together are the most. Merge '
-                         'layers: one of many features is faster than many of few')
     shapes = {node.name: taken_shape(node, node.shape or ()) for node in graph.nodes}
     needs = {f"the node '{name}', {list(shape)}": COPIES * 4 * prod(shape)
              for name, shape in shapes.items()}
