@@ -157,7 +157,8 @@ def write_graph(path: Path, candidate: Candidate) -> None:
     """Write the graph of a candidate, with its schedule and without what it leaves out."""
     text = yaml.safe_dump(graph_to_data(candidate.rollout.graph), sort_keys=False,
                           default_flow_style=None, width=99)
-    write_file(path, f'# {candidate.kind}: {description(candidate)}; by stream_agent plan.\n{text}')
+    write_file(path, f'# {candidate.kind}: {description(candidate)}; by stream_agent plan.\n'
+                     f'{text}')
 
 
 def draw(path: Path, plan: Plan, title: str) -> None:

@@ -98,6 +98,7 @@ def table(data: dict[str, Any]) -> str:
     low, high = data['valid_patterns_bounds']
     response, count = data['first_response'], data['valid_patterns']
     steps = data['steps_per_frame_pipelined']
+    pipelined = 'unknown' if steps is None else f'{steps:g}'
     lines = [
         ('graph', f"{plural(data['nodes'], 'node')}, {plural(data['edges'], 'edge')}; "
                   f"{' and '.join(data['inputs'])} -> {data['output']}"),
@@ -105,7 +106,7 @@ def table(data: dict[str, Any]) -> str:
                            f'(Lemma 1: {large(low)} to {large(high)})'),
         ('streaming edges', ', '.join(data['streams']) or 'none'),
         ('inference factor', f"{plural(data['inference_factor'], 'update step')} a frame; if "
-                             f'frames are pipelined {"unknown" if steps is None else f"{steps:g}"}'),
+                             f'frames are pipelined {pipelined}'),
         ('first response', f"frame {response['frame']}, update step {response['update_step']}"
          + ('' if str(response['frame']) in data['images'] else ', beyond the window below')),
         ('response cone', ', '.join(data['response_cone'])),
