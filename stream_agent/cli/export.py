@@ -180,8 +180,8 @@ def write(folder: Path, manifest: dict[str, Any], models: dict[str, bytes],
     earlier = earlier_export(folder)
     unfinished = Path(mkdtemp(prefix='.unfinished-', dir=folder))
     try:
-        files = {**models, INITIAL: packed.getvalue(),
-                 MANIFEST: json.dumps(manifest, indent=2) + '\n'}
+        files: dict[str, bytes | str] = {
+            **models, INITIAL: packed.getvalue(), MANIFEST: json.dumps(manifest, indent=2) + '\n'}
         for name, content in files.items():
             write_file(unfinished / name, content)
         for path in earlier:

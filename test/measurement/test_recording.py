@@ -206,7 +206,7 @@ def test_reading_what_is_not_a_recording(tmp_path):
         read_rows(tmp_path)
     assert str(error.value) == (
         f"'{path}': the first line names the columns a,b; a recording has "
-        f"{HEADERS[ROWS_FILE]}. Give the file as the recorder wrote it")
+        f'{HEADERS[ROWS_FILE]}. Give the file as the recorder wrote it')
     path.write_text('')
     with pytest.raises(RecordingError, match='the first line is missing; a recording has'):
         read_rows(tmp_path)
