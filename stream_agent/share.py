@@ -198,10 +198,11 @@ def policy_file(given: str | Path) -> Path:
     path = Path(given).expanduser()
     if path.is_file():
         return path.resolve()
-    shipped = share_folder() / 'config' / 'policies' / f'{given}.safetensors'
+    folder = share_folder() / 'config' / 'policies'
+    shipped = folder / f'{given}.safetensors'
     if shipped.is_file() or path.exists():  # whoever reads another thing says what it is
         return (shipped if shipped.is_file() else path).resolve()
-    kind, names = 'shipped policies', [file.stem for file in shipped.parent.glob('*.safetensors')]
+    kind, names = 'shipped policies', [file.stem for file in folder.glob('*.safetensors')]
     if path.suffix and (beside := list(map(str, path.parent.glob('*.safetensors')))):
         kind, names = 'policies there', beside
     raise InstallationError(f"policy '{given}': no such file; "
