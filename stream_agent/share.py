@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from stream_agent.graph_files.located_yaml import read_yaml
-from stream_agent.theory.checks import GraphError
+from stream_agent.theory.checks import GraphError, nearest
 import yaml
 
 
@@ -189,16 +189,38 @@ def find_robot(name: str, folder: Path) -> Path:
     return file
 
 
-def policy_file(given: Path) -> Path:
+def policy_file(given: str | Path) -> Path:
     """
     Return the file of a policy, given the file itself or a name in ``config/policies``.
 
     :raises InstallationError: If there is no such file.
     """
-    shipped = share_folder() / 'config' / 'policies' / f'{given}.safetensors'
-    for path in (given.expanduser(), shipped):
-        if path.is_file():
-            return path.resolve()
-    names = ', '.join(sorted(path.stem for path in shipped.parent.glob('*.safetensors')))
-    raise InstallationError(f"policy '{given}': no such file; shipped policies are "
-                            f"{names or 'none'}")
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path.resolve()
+    folder = share_folder() / 'config' / 'policies'
+    shipped = folder / f'{given}.safetensors'
+    if shipped.is_file() or path.exists():  # whoever reads another thing says what it is
+        return (shipped if shipped.is_file() else path).resolve()
+    kind, names = 'shipped policies', [file.stem for file in folder.glob('*.safetensors')]
+    if path.suffix and (beside := list(map(str, path.parent.glob('*.safetensors')))):
+        kind, names = 'policies there', beside
+    raise InstallationError(f"policy '{given}': no such file; "
+                            + nearest(str(given), sorted(names), kind))
+
+
+def write_file(path: str | Path, content: bytes | str) -> None:
+    """
+    Write a file so that a reader sees the old one or the new one; half of it is never left.
+
+    :raises OSError: With the path, if it cannot be written.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f'.{path.name}.part')
+    try:
+        unfinished.write_bytes(content if isinstance(content, bytes) else content.encode())
+        unfinished.replace(path)
+    except OSError as error:
+        # What is there of it would take the last of a full disk.
+        unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -85,6 +85,10 @@ def find_graph(text: str) -> Path:
 def open_graph(text: str) -> GraphSpec:
     """Read a graph file, or a shipped graph of that name; GraphError if it cannot be used."""
     path = find_graph(text)
+    policies = share_folder() / 'config' / 'policies'
+    if path.suffix == '.safetensors' or (policies / f'{text}.safetensors').exists():
+        raise GraphError(f"'{text}' is a policy, and a graph is asked for; "
+                         + nearest(path.stem, shipped_graphs(), 'shipped graphs'))
     if not path.exists():
         raise GraphError(f"there is no file '{text}', and no shipped graph of that name; "
                          + nearest(text, shipped_graphs(), 'shipped graphs'))

@@ -25,7 +25,7 @@ from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.transforms import allow_transforms
-from stream_agent.share import share_folder
+from stream_agent.share import policy_file, share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
@@ -132,7 +132,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
     parser = argparse.ArgumentParser(prog='evaluate', description=__doc__)
     parser.add_argument('policies', nargs='*', type=Path, default=shipped,
-                        help='checkpoints; the shipped ones by default')
+                        help='policy files, or names of shipped ones; all of those by default')
     add_allowed(parser)
     add_robot(parser)
     add_settings(parser, EvaluateOptions)
@@ -152,6 +152,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Drive, draw if that is asked for, and print."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     check_folder(arguments.plot)
+    # All of them are looked at before the first drive, which takes a while.
+    arguments.policies = [policy_file(path) for path in arguments.policies]
+    allow_transforms(arguments.allow)
+    for path in arguments.policies:
+        load_policy(path)
     computer, settings = computer_of(arguments), robot_settings(arguments.robot)
     # Courses that no training has seen.
     seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + arguments.courses)

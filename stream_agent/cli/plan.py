@@ -17,6 +17,7 @@ from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
 from stream_agent.engine.layer_profiler import check_forecasts, measure_costs
 from stream_agent.graph_files.cost_file import load_costs, save_costs
 from stream_agent.network.transforms import allow_transforms
+from stream_agent.share import write_file
 from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.patterns import sequential_pattern
 from stream_agent.theory.planning.candidates import Candidate, EXECUTIONS, SERIAL
@@ -156,7 +157,8 @@ def write_graph(path: Path, candidate: Candidate) -> None:
     """Write the graph of a candidate, with its schedule and without what it leaves out."""
     text = yaml.safe_dump(graph_to_data(candidate.rollout.graph), sort_keys=False,
                           default_flow_style=None, width=99)
-    path.write_text(f'# {candidate.kind}: {description(candidate)}; by stream_agent plan.\n{text}')
+    write_file(path, f'# {candidate.kind}: {description(candidate)}; by stream_agent plan.\n'
+                     f'{text}')
 
 
 def draw(path: Path, plan: Plan, title: str) -> None:

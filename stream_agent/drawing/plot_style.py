@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
+from stream_agent.share import write_file
 
 # Okabe and Ito's colours: told apart by colour-blind readers. In print it is dashes, markers
 # and lightness that tell things apart.
@@ -99,14 +101,16 @@ def save(figure: Figure, path: Path) -> None:
 
     :raises OSError: If the file cannot be written.
     """
+    picture = BytesIO()
     with rc_context(PICTURE_STYLE):
         if path.suffix == '.svg':
-            figure.savefig(path, format='svg', metadata={
+            figure.savefig(picture, format='svg', metadata={
                 'Title': figure.get_label(), 'Date': None, 'Creator': None, 'Format': None,
                 'Type': None})
         else:
-            figure.savefig(path, format='png', dpi=DPI, metadata={
+            figure.savefig(picture, format='png', dpi=DPI, metadata={
                 'Title': figure.get_label(), 'Software': None})
+    write_file(path, picture.getvalue())
 
 
 def legend_outside(figure: Figure, place: str, **settings: Any) -> None:

@@ -311,7 +311,7 @@ def test_a_policy_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
     assert policy_file(own) == own
     with pytest.raises(InstallationError) as caught:
         policy_file(Path('lain'))
-    assert str(caught.value) == "policy 'lain': no such file; shipped policies are lane"
+    assert str(caught.value) == "policy 'lain': no such file; did you mean 'lane'?"
 
 
 def test_the_baseline_drives_in_the_shadow():

@@ -728,8 +728,10 @@ def test_diagnostics_tell_robots_apart(start, peer, checkpoint):
     ({}, 'configure: checkpoint is empty; give the file of a policy, such as '
          '-p checkpoint:=lane_streaming.safetensors'),
     ({'checkpoint': '/nowhere/policy.safetensors'},
-     "configure: [Errno 2] No such file or directory: '/nowhere/policy.safetensors'"),
-    ({'checkpoint': __file__}, f'configure: {__file__}: not a safetensors file ('),
+     "configure: policy '/nowhere/policy.safetensors': no such file; shipped policies are lane_"),
+    ({'checkpoint': 'lane_stremaing'}, "configure: policy 'lane_stremaing': no such file; did you "
+     "mean 'lane_streaming'?"),
+    ({'checkpoint': __file__}, f'configure: {__file__}: not a safetensors file; a policy is'),
     ({'checkpoint': 'GOOD', 'device': 'cuda:99'},
      "configure: device 'cuda:99' is not available ("),
     ({'checkpoint': 'GOOD', 'backend': 'abacus'},
