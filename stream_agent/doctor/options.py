@@ -12,7 +12,9 @@ from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_topic_name import validate_topic_name
 from stream_agent.bounded_settings import choice, file_path, free_text, quantity
 from stream_agent.cli.arguments import add_settings
-from stream_agent.share import find_robot, InstallationError, ParameterFileError, share_folder
+from stream_agent.nodes.process import ros_fault
+from stream_agent.share import (
+    check_parameter_files, find_robot, InstallationError, ParameterFileError, share_folder)
 
 PURPOSE = 'Say before the first drive what is wrong with a robot, and how to fix it.'
 
@@ -64,10 +66,12 @@ def parse(args: list[str]) -> argparse.Namespace:
                         help='odometry, for --wheels-up (%(default)s)')
     parser.add_argument('--namespace', type=namespace, default='', help='of the robot')
     try:
+        check_parameter_files(args)
         options = parser.parse_args(remove_ros_args(['doctor', *args])[1:])
         options.robot_file = (share_folder() / 'config' / 'robot.yaml' if options.robot == 'none'
                               else find_robot(options.robot, share_folder() / 'config' / 'robots'))
-    except (InstallationError, ParameterFileError, RuntimeError) as fault:
-        # ROS's own arguments make a RuntimeError.
+    except (InstallationError, ParameterFileError) as fault:
         parser.error(str(fault))
+    except RuntimeError as fault:
+        parser.error(ros_fault(fault))
     return options

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from stream_agent.bounded_settings import printable
+from stream_agent.graph_files.located_yaml import refuse_expansion
 from stream_agent.images import (
     compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
 from stream_agent.recordings.alignment import choose_stamps, TopicTimes
@@ -66,6 +67,9 @@ def opened(path: Path) -> Iterator:
     check_rosbags('read')
     from rosbags.rosbag2 import Reader
     try:
+        if path.is_dir():
+            refuse_expansion((path / 'metadata.yaml').read_text(), 'metadata.yaml',
+                             BadRecordingError)
         with Reader(path) as bag:
             yield bag
     except BadRecordingError as error:
