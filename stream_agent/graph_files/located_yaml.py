@@ -99,6 +99,9 @@ def read_by(kind: type['Reader'], text: str, file: str) -> Any:
     except yaml.MarkedYAMLError as error:
         lines = text.splitlines() or ['']
         line = min((error.problem_mark or error.context_mark).line, len(lines) - 1)
+        if 'nesting' in str(error.problem):
+            raise GraphError(f'{file}:{line + 1}: nested over {MAX_DEPTH} deep; write it flat'
+                             ) from None
         raise GraphError(f'{file}:{line + 1}: not YAML: {error.problem}'
                          + remedy(lines[line])) from None
     except yaml.reader.ReaderError:

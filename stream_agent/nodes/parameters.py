@@ -3,7 +3,6 @@
 from collections.abc import Container, Sequence
 from dataclasses import Field
 from difflib import get_close_matches
-from functools import cache
 import os
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,15 +107,9 @@ def read_settings(node: Node, kind: type[Settings], changes: Sequence[Parameter]
                    for item in settings_fields(kind)})
 
 
-@cache
-def read_arguments(args: tuple[str, ...]) -> ParameterFiles:
-    """Read the parameters in a process's arguments once for all of its uses."""
-    return ParameterFiles.of_arguments(args)
-
-
 def given_parameters(node: Node) -> dict[str, Given]:
     """Return the values from command line and parameter files, declared or not, by name."""
-    known = read_arguments(tuple(arguments)).given(node.get_fully_qualified_name())
+    known = ParameterFiles.of_arguments(arguments).given(node.get_fully_qualified_name())
     found = {}
     # rclpy offers them only by declaring them all, which would hide the misspelt ones.
     for name, parameter in node._parameter_overrides.items():
@@ -141,7 +134,7 @@ def refuse_unknown(node: Node) -> None:
 
     :raises ValueError: For the first of them.
     """
-    given, files = given_parameters(node), read_arguments(tuple(arguments))
+    given, files = given_parameters(node), ParameterFiles.of_arguments(arguments)
     process, space = node.get_fully_qualified_name(), node.get_namespace().rstrip('/')
     for sentence in files.ignored(process):
         raise ValueError(f'{node.get_name()}: {sentence}')

@@ -24,6 +24,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
 from rclpy.waitable import NumberOfEntities
+from rosgraph_msgs.msg import Clock
 from stream_agent.bounded_settings import range_of, settings_fields
 from stream_agent.nodes import parameters
 from stream_agent.share import check_parameter_files, ParameterFileError, share_folder
@@ -32,6 +33,8 @@ from stream_agent.share import check_parameter_files, ParameterFileError, share_
 WAKE_UP_PERIOD = 0.1
 # A node that is told to end has this long to come back to its loop [s].
 PATIENCE = 1.0
+# A message of /clock takes 0.1 to 0.4 ms of a core; more of them a second are warned of.
+FASTEST_CLOCK, CLOCKS_COUNTED = 300.0, 500
 # The kinds of entities that an executor waits for, and those that are left to rclpy.
 KINDS = ('subscription', 'guard_condition', 'timer', 'client', 'service')
 LEFT_TO_RCLPY = ('guard_condition', 'client', 'service')
@@ -142,6 +145,36 @@ def fire(timer: Timer) -> None:
         # rclpy 9 has the first only.
         (getattr(timer.handle, 'call_timer_with_info', None) or timer.handle.call_timer)()
     timer.callback()
+
+
+class ClockLoad:
+    """
+    Counts the messages of simulated time, and warns once if they cost much of a core.
+
+    :param node: A ROS node that has ``use_sim_time``, or has it not.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node, self._since, self._count = node, time.monotonic(), 0
+        for subscription in node.subscriptions:
+            if subscription.msg_type is Clock:
+                self._pass_on = subscription.callback
+                subscription.callback = self.on_clock
+
+    def on_clock(self, msg: Clock) -> None:
+        """Pass a message on to rclpy, which sets the node's clock by it."""
+        self._pass_on(msg)
+        self._count += 1
+        if self._count != CLOCKS_COUNTED:
+            return
+        rate = self._count / (time.monotonic() - self._since)
+        self._since, self._count = time.monotonic(), 0
+        if rate > FASTEST_CLOCK:
+            self._count = CLOCKS_COUNTED  # it is said once
+            self._node.get_logger().warning(
+                f'/clock comes at {rate:.0f} Hz, which alone costs each process a tenth of a core '
+                'or more; throttle it, as by `ros2 run topic_tools throttle messages /clock 100 '
+                '/slow_clock`, and start our processes with -r /clock:=/slow_clock')
 
 
 class PromptEnd:
@@ -294,6 +327,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
     node = None
     try:
         node = make_node()
+        ClockLoad(node)
         executor = PromptExecutor()
         executor.add_node(node)
         while not leave and not getattr(node, 'finished', False):
