@@ -102,7 +102,8 @@ def ros_node(executable, name, action=Node, parameters=None, remappings=(), **op
             PathJoinSubstitution([CONFIG, 'robot.yaml']),
             LaunchConfiguration('robot_file'),
             LaunchConfiguration('params_file'),
-            {'use_sim_time': LaunchConfiguration('use_sim_time'), **(parameters or {})},
+            {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool),
+             **(parameters or {})},
         ],
         remappings=[*TOPICS, *remappings],
         # Enclaves mean something where SROS2 is switched on; that of `ros2 launch` is not theirs.
