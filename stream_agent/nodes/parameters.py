@@ -83,7 +83,9 @@ def start_value(node: Node, item: Field, given: dict[str, Given]) -> Any:
         node.get_logger().warning(f"the parameter '{name}' is called '{item.name}' now; rename "
                                   'it, as the next release refuses the old name')
     value = meant(item, given[name].value, given[name].text)
-    if given[name].value is None or not is_allowed(item, value):
+    # Whoever uses a word knows which ones there are, and says so.
+    is_word = isinstance(item.default, str) and isinstance(value, str)
+    if given[name].value is None or not (is_word or is_allowed(item, value)):
         raise SettingsError(fault_of(item, value))
     return value
 

@@ -71,17 +71,16 @@ def test_a_value_is_taken_as_it_is_meant(node, tmp_path, kind, name, text, value
     ('max_speed:=1_0.0', "max_speed is '1_0.0'; set it to a number from 0 to 20 m/s"),
     ('max_speed:=true', 'max_speed is True; set it to a number from 0 to 20 m/s'),
     ('max_speed:=[1.0]', 'max_speed is [1.0]; set it to a number from 0 to 20 m/s'),
-    ('stop_input:=1', 'stop_input is 1; set it to true or false'),
-    ('command_type:=5', "command_type is '5'; set it to twist_stamped or twist or ackermann")])
+    ('stop_input:=1', 'stop_input is 1; set it to true or false')])
 def test_another_value_is_a_sentence(node, doctor, rule, said):
     with pytest.raises(ValueError) as refused:
         node(GateNode, '-p', rule)
     assert str(refused.value).startswith(said)
-    (finding,) = [one for one in doctor(OWN.format(rule.replace(':=', ': ')))
-                  if 'effect' not in one.said and 'recorder' not in one.said] or [None]
+    findings = doctor(OWN.format(rule.replace(':=', ': ')))
     # What cannot override the shipped file's value is told as such.
-    assert finding is None or finding.level is ERROR and said.startswith(
-        finding.said.removeprefix('gate: '))
+    assert all(one.level is ERROR and (said.startswith(one.said.removeprefix('gate: '))
+                                       or 'has no effect' in one.said) for one in findings)
+    assert findings
 
 
 def test_a_list_of_numbers_is_a_list_of_texts(node, tmp_path):
