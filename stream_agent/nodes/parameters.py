@@ -152,7 +152,7 @@ def refuse_unknown(node: Node) -> None:
         if node.has_parameter(name) or known_otherwise:
             continue
         (nearest, *_) = get_close_matches(name, known, 1, 0.0)
-        place = f' ({value.place})' if value.place else ''
+        place = f' ({value.place})' if value.place[:3] not in ('', '-p ') else ''
         sentence = (f"{node.get_name()}: there is no parameter '{name}'{place}; "
                     f"the nearest is '{nearest}'")
         if not all(is_for_everybody(one) for one in files.sources(process, name) or [value]):

@@ -114,11 +114,11 @@ def test_names_of_others_in_own_sections_are_refused(node, doctor, tmp_path):
 
 def test_names_of_others_by_a_launch_are_warned_of(node, monkeypatch, capfd):
     words = ['-p', 'robot_name:=x']
-    with pytest.raises(ValueError, match=r"no parameter 'robot_name' \(-p robot_name:=x\); the"):
+    with pytest.raises(ValueError, match="there is no parameter 'robot_name'; the nearest is"):
         node(GateNode, *words)
     monkeypatch.setattr(parameters, 'started_by_launch', lambda: True)
     node(GateNode, *words)
-    assert "gate: there is no parameter 'robot_name' (-p" in capfd.readouterr().err
+    assert "gate: there is no parameter 'robot_name'; the" in capfd.readouterr().err
     with pytest.raises(ValueError, match='there is no parameter'):
         node(GateNode, '-p', 'gate:robot_name:=x')
 
