@@ -19,8 +19,9 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
-import yaml
+from stream_agent.gazebo.world_folder import read_world
 
 SHARE = FindPackageShare('stream_agent')
 PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
@@ -82,7 +83,7 @@ def gazebo(context):
     check_installed()
     folder = Path(LaunchConfiguration('world').perform(context)).expanduser().resolve()
     check_world(folder)
-    start = yaml.safe_load((folder / 'scene.yaml').read_text())['start']
+    start = read_world(folder).start._asdict()
     headless = LaunchConfiguration('headless').perform(context) == 'true'
     # Without a shell, and with a second signal: its server now and then sleeps through the first.
     server = ExecuteProcess(
@@ -130,7 +131,8 @@ def generate_launch_description():
     expert = Node(
         package='stream_agent', executable='expert', name='expert', output='screen',
         namespace=LaunchConfiguration('namespace'),
-        parameters=[{'world': LaunchConfiguration('world'), 'use_sim_time': True}])
+        parameters=[{'world': ParameterValue(LaunchConfiguration('world'), value_type=str),
+                     'use_sim_time': True}])
     return LaunchDescription([
         *OVERRIDES,
         *ARGUMENTS,

@@ -12,9 +12,11 @@ from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_topic_name import validate_topic_name
 from stream_agent.bounded_settings import choice, file_path, free_text, quantity, several
 from stream_agent.cli.arguments import add_settings, refuse_given
+from stream_agent.nodes.process import ros_fault
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
-from stream_agent.share import find_robot, InstallationError, ParameterFileError, share_folder
+from stream_agent.share import (
+    check_parameter_files, find_robot, InstallationError, ParameterFileError, share_folder)
 
 PURPOSE = 'Say before the first drive what is wrong with a robot, and how to fix it.'
 
@@ -75,12 +77,14 @@ def parse(args: list[str]) -> argparse.Namespace:
     for title, kind in ALSO.items():
         add_settings(parser.add_argument_group(f'{title}, with --bag'), kind, without=OWN)
     try:
+        check_parameter_files(args)
         options = parser.parse_args(remove_ros_args(['doctor', *args])[1:])
         options.robot_file = (share_folder() / 'config' / 'robot.yaml' if options.robot == 'none'
                               else find_robot(options.robot, share_folder() / 'config' / 'robots'))
-    except (InstallationError, ParameterFileError, RuntimeError) as fault:
-        # ROS's own arguments make a RuntimeError.
+    except (InstallationError, ParameterFileError) as fault:
         parser.error(str(fault))
+    except RuntimeError as fault:
+        parser.error(ros_fault(fault))
     if not options.bag:
         for kind in ALSO.values():
             refuse_given(parser, options, kind, 'this has an effect only with --bag', OWN)

@@ -9,6 +9,7 @@ import numpy as np
 from stream_agent.gazebo.meshes import beyond_mesh, ground_mesh, horizon_mesh, plates_mesh
 from stream_agent.gazebo.robots import robot_file
 from stream_agent.gazebo.world import world_file
+from stream_agent.graph_files.located_yaml import read_yaml
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.environment import make_vehicle
 from stream_agent.simulation.settings import SimulationSettings, VEHICLES
@@ -95,7 +96,7 @@ def read_world(folder: Path) -> World:
     :raises WorldError: If it is damaged.
     """
     try:
-        scene = yaml.safe_load((folder / SCENE_FILE).read_text())
+        scene = read_yaml((folder / SCENE_FILE).read_text(), str(folder / SCENE_FILE))
         lane_width, length = float(scene['lane_width']), float(scene['length'])
         start = Pose(**{name: float(value) for name, value in scene['start'].items()})
         settings, seed = SimulationSettings(**scene['settings']), int(scene['seed'])
