@@ -16,6 +16,7 @@ import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_settings, plural, renamed, run_tool, settings_of, STOPPED)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.cli.replay import (
     Answer, PACE_REMARKS, PACES, Playback, Player, QUANTITIES, remark_on_steering, remarks_on,
     UNIT_REMARKS)
@@ -211,7 +212,7 @@ class CompareOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='compare', description=__doc__)
+    parser = CommandParser('compare', __doc__)
     parser.add_argument('--bag', nargs='+', action='extend', type=Path, required=True,
                         metavar='DIR', help='rosbag2 recordings, DonkeyCar tubs, or folders of '
                         'them')

@@ -15,6 +15,8 @@ from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, check_computer, check_folder,
     check_picture, command, computer_of, robot_settings, settings_of)
+from stream_agent.cli.command_parser import CommandParser
+from stream_agent.cli.process_group import end_with_parent
 from stream_agent.drawing.drives_picture import draw_drives
 from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import ComputeModel, HANDOVER
@@ -25,7 +27,7 @@ from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.transforms import allow_transforms
-from stream_agent.share import share_folder
+from stream_agent.share import policy_file, share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
@@ -73,7 +75,6 @@ def evaluate(arguments: argparse.Namespace, settings: SimulationSettings, seeds:
 def evaluate_emulated(arguments: argparse.Namespace, settings: SimulationSettings,
                       seeds: Sequence[int], pool: ProcessPoolExecutor) -> list[dict]:
     """Drive all courses with all policies under the timing of a computer that is not there."""
-    allow_transforms(arguments.allow)
     policies = timed(list(map(str, arguments.policies)), settings_of(arguments, ComputeModel),
                      settings.period)
     trial = Trial(settings, tuple(seeds),
@@ -127,12 +128,18 @@ class EmulatedOptions:
     plot: Path | None = file_path(None, 'draw the figures: .svg or .png')
 
 
+def begin_worker() -> None:
+    """Let a worker end with the command, which alone is told of Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(signal.SIGKILL)
+
+
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
     shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
-    parser = argparse.ArgumentParser(prog='evaluate', description=__doc__)
+    parser = CommandParser('evaluate', __doc__)
     parser.add_argument('policies', nargs='*', type=Path, default=shipped,
-                        help='checkpoints; the shipped ones by default')
+                        help='policy files, or names of shipped ones; all of these by default')
     add_allowed(parser)
     add_robot(parser)
     add_settings(parser, EvaluateOptions)
@@ -150,14 +157,26 @@ def parse(args: list[str]) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Drive, draw if that is asked for, and print."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     check_folder(arguments.plot)
     computer, settings = computer_of(arguments), robot_settings(arguments.robot)
+    allow_transforms(arguments.allow)
+    arguments.policies = [policy_file(path) for path in arguments.policies]
+    # Before any worker starts, which takes seconds each.
+    for path in arguments.policies:
+        load_policy(path)
     # Courses that no training has seen.
     seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + arguments.courses)
     # torch does not survive a fork.
-    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn')) as pool:
-        rows = (evaluate_emulated if computer else evaluate)(arguments, settings, seeds, pool)
+    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn'),
+                             begin_worker) as pool:
+        try:
+            rows = (evaluate_emulated if computer else evaluate)(arguments, settings, seeds, pool)
+        except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            raise
     how = (f'lockstep under an emulated {computer}' if computer else
            'real time' if arguments.real_time else 'lockstep')
     if arguments.plot:

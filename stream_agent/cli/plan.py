@@ -12,6 +12,7 @@ from stream_agent.bounded_settings import choice, file_path, free_text, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_graph, add_settings, check_folder, check_picture, command, find_graph,
     open_graph)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.drawing.plot_style import save
 from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
 from stream_agent.engine.layer_profiler import check_forecasts, measure_costs
@@ -195,7 +196,7 @@ class PlanOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='plan', description=__doc__)
+    parser = CommandParser('plan', __doc__)
     add_graph(parser)
     add_allowed(parser)
     costs = 'costs', 'save_costs'

@@ -9,6 +9,7 @@ import sys
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
     find_graph, in_words, positive, refuse_given, robot_settings, settings_of, STOPPED)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
@@ -56,7 +57,7 @@ def tell(jobs: Sequence[PolicyJob], results: Sequence[Result | None], finished: 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
     """Read the command line; defaults are those of the shipped policies."""
-    parser = argparse.ArgumentParser(prog='train', description=__doc__)
+    parser = CommandParser('train', __doc__)
     parser.add_argument('--graph', type=find_graph, default='lane',
                         help='graph file, or the name of one that is shipped (%(default)s)')
     add_allowed(parser)
