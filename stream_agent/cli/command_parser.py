@@ -20,7 +20,7 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, command: str, description: str | None = None) -> None:
         super().__init__(prog=command, description=description, allow_abbrev=False)
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+    def parse_args(self, args=None, namespace=None):
         """Read the words of a command line, after a look whether all its options exist."""
         words = list(sys.argv[1:] if args is None else args)
         # Before anything else is missed, which a misspelt option may be the reason for.

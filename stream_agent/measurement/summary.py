@@ -160,7 +160,7 @@ def remarks(comparison: Comparison) -> list[str]:
     topics = description.get('policies', {})
     said += [f"Policy '{name}' answered no frame on the topic '{topics.get(name, 'unknown')}'; "
              'check that its agent is active and its log is free of errors.'
-             for name in comparison.silent]
+             for name in comparison.silent if name not in description.get('absent', [])]
     if comparison.start_up and comparison.figures:
         said.append(f'The first {comparison.start_up} frames are left out: until then not every '
                     'policy had answered one.')

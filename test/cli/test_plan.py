@@ -120,16 +120,19 @@ def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
 @pytest.mark.parametrize('arguments, sentence', [
     (['lan'], "plan: there is no file 'lan', and no shipped graph of that name; did you mean "
      "'lane'?"),
-    (['lane', '--costs', 'nowhere.yaml'], "plan: 'nowhere.yaml': No such file or directory"),
+    (['lane', '--costs', 'nowhere.yaml'], "plan: 'nowhere.yaml': No such file or "
+     'directory; check the path'),
     (['lane', '--threads', '999'], f'plan: --threads: this machine has {os.cpu_count()} cores, '
      'not 999'),
-    (['lane', '--write', '/'], "plan: '/' cannot be written: it is a folder"),
+    (['lane', '--write', '/'], "plan: '/' cannot be written: it is a folder; give the name of "
+     'a file in it'),
     (['mnist_sr', '--costs', '{costs}'],
      "plan: {costs}: the node 'h1' has no cost; give one for each of h1, h2, out"),
     (['lane', '--execution', 'parallel', '--check'], 'plan: --check: the engine computes one node '
      'after the other; leave --execution parallel out'),
     (['lane', '--costs', '{costs}', '--draw', '/nowhere/plan.svg'],
-     "plan: '/nowhere/plan.svg' cannot be written: there is no folder '/nowhere'")])
+     "plan: '/nowhere/plan.svg' cannot be written: there is no folder '/nowhere'; make it, or give "
+     'another path')])
 def test_mistakes(capsys, costs, arguments, sentence):
     assert main([argument.format(costs=costs) for argument in arguments]) == 1
     assert capsys.readouterr().err.strip() == sentence.format(costs=costs)
