@@ -87,9 +87,10 @@ def evaluate_emulated(arguments: argparse.Namespace, settings: SimulationSetting
 
 def table(rows: list[dict]) -> str:
     """Lay the summaries out for people."""
-    lines = [f'{"driver":<20} {"laps":>6} {"lateral RMS":>12} {"largest":>8} {"departures":>11} '
-             f'{"unanswered":>11}']
-    lines += [f'{row["driver"]:<20} {row["laps"]:>6.1f} {row["lateral_rms"]:>10.4f} m '
+    width = max(20, *(len(row['driver']) for row in rows))
+    lines = [f'{"driver":<{width}} {"laps":>6} {"lateral RMS":>12} {"largest":>8} '
+             f'{"departures":>11} {"unanswered":>11}']
+    lines += [f'{row["driver"]:<{width}} {row["laps"]:>6.1f} {row["lateral_rms"]:>10.4f} m '
               f'{row["largest_lateral_error"]:>6.3f} m {row["departures"]:>11} '
               f'{row["unanswered"] / row["frames"]:>11.2%}' for row in rows]
     return '\n'.join([*lines, f'half a lane is {rows[0]["half_lane"]:.2f} m'])
@@ -97,12 +98,14 @@ def table(rows: list[dict]) -> str:
 
 def timing_table(rows: list[dict]) -> str:
     """Lay out when policies answer, on what, and how they compare with the first of them."""
-    lines = [f'{"":<20} {"latency":>9} {"newest":>9} {"deep":>9} {"rate":>8}   RMS relative to '
-             f'the first    departures a course more']
+    width = max(20, *(len(row['driver']) for row in rows))
+    lines = [f'{"":<{width}} {"latency":>9} {"newest":>9} {"deep":>9} {"rate":>8}   RMS relative '
+             f'to the first    departures a course more']
     for row in rows:
         ratio, more = (written(row[name]) for name in ('rms_ratio', 'more_departures'))
         ages = ' '.join(f'{row[name] * 1e3:>6.1f} ms' for name in ('latency', 'newest', 'deep'))
-        lines.append(f'{row["driver"]:<20} {ages} {row["rate"]:>5.1f} Hz   {ratio:<27} {more}')
+        lines.append(f'{row["driver"]:<{width}} {ages} {row["rate"]:>5.1f} Hz   '
+                     f'{ratio:<27} {more}')
     return '\n'.join([*lines, 'newest, deep: mean age of the information in the command in '
                       'force; in brackets: 95 %, paired over courses'])
 

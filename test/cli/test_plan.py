@@ -132,8 +132,8 @@ def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
     (['lane', '--execution', 'parallel', '--check'], 'plan: --check: the engine computes one node '
      'after the other; leave --execution parallel out'),
     (['lane', '--costs', '{costs}', '--draw', '/nowhere/plan.svg'],
-     "plan: '/nowhere/plan.svg' cannot be written: there is no folder '/nowhere'; make it, or give "
-     'another path')])
+     "plan: '/nowhere/plan.svg' cannot be written: there is no folder '/nowhere'; make it, or "
+     'give another path')])
 def test_mistakes(capsys, costs, arguments, sentence):
     assert main([argument.format(costs=costs) for argument in arguments]) == 1
     assert capsys.readouterr().err.strip() == sentence.format(costs=costs)
