@@ -82,13 +82,13 @@ def shipped_graphs() -> list[str]:
 def find_graph(text: str) -> Path:
     """Return the path of a graph file, or of a shipped graph of that name."""
     shipped = share_folder() / 'config' / 'graphs' / f'{text}.yaml'
-    return shipped if not Path(text).exists() and shipped.exists() else Path(text)
+    return shipped if not os.path.exists(text) and shipped.exists() else Path(text)
 
 
 def open_graph(text: str) -> GraphSpec:
     """Read a graph file, or a shipped graph of that name; GraphError if it cannot be used."""
     path = find_graph(text)
-    if not path.exists():
+    if not os.path.exists(path):
         raise GraphError(f"there is no file '{text}', and no shipped graph of that name; "
                          + nearest(text, shipped_graphs(), 'shipped graphs'))
     return load_graph(path)
@@ -296,9 +296,20 @@ def check_folder(path: Path | None) -> None:
         raise ValueError(f"'{path}' cannot be written: " + (
             'it is a folder; give the name of a file in it' if path.is_dir() else
             f"there is no folder '{path.parent}'; make it, or give another path"))
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if not path.exists():
+        check_writable(path.parent)
+    elif not os.access(path, os.W_OK):
         raise ValueError(f"'{path}' cannot be written: there is no permission to; give a path "
                          'that is yours')
+
+
+def check_writable(folder: Path) -> None:
+    """Raise an OSError that names a folder if no file can be written into it."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        # It names a file that nobody has asked for.
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def make_output(folder: Path) -> Path:
@@ -309,11 +320,7 @@ def make_output(folder: Path) -> Path:
     """
     folder = folder.expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        # It names a file that nobody has asked for.
-        raise OSError(error.errno, error.strerror, str(folder)) from error
+    check_writable(folder)
     return folder
 
 

@@ -278,10 +278,10 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     torch.set_num_threads(max(1, arguments.threads))
     allow_transforms(arguments.allow)
     paths = [policy_file(path) for path in arguments.policy]
-    recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
-                        settings_of(arguments, Alignment))
     files = dict(zip(labels_of(paths), paths))
     policies = {name: load_policy(path) for name, path in files.items()}
+    recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
+                        settings_of(arguments, Alignment))
     check_steering({files[name]: policy for name, policy in policies.items()}, recordings)
     players = [Player(name, policy, Engine(
         policy.network, arguments.device, policy.updates_per_frame, backend=arguments.backend,

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 import json
 import multiprocessing
@@ -172,14 +173,18 @@ def run(arguments: argparse.Namespace) -> None:
     # Courses that no training has seen.
     seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + arguments.courses)
     # torch does not survive a fork.
-    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn'),
-                             begin_worker) as pool:
-        try:
-            rows = (evaluate_emulated if computer else evaluate)(arguments, settings, seeds, pool)
-        except KeyboardInterrupt:
-            for worker in multiprocessing.active_children():
-                worker.kill()
-            raise
+    pool = ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn'),
+                               initializer=begin_worker)
+    try:
+        rows = (evaluate_emulated if computer else evaluate)(arguments, settings, seeds, pool)
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        raise
+    finally:
+        # It waits for threads, one of which may be just about to start.
+        with suppress(RuntimeError):
+            pool.shutdown(cancel_futures=True)
     how = (f'lockstep under an emulated {computer}' if computer else
            'real time' if arguments.real_time else 'lockstep')
     if arguments.plot:

@@ -355,6 +355,18 @@ def check_files(options: Namespace) -> None:
     """
     options.checkpoint = policy_file(options.checkpoint)
     options.baseline = [policy_file(path) for path in options.baseline]
-    options.params_file = [path.expanduser().resolve() for path in options.params_file]
+    for path in (options.checkpoint, *options.baseline):
+        check_policy(path)
+    options.params_file = [Path(os.path.abspath(path.expanduser()))
+                           for path in options.params_file]
     ParameterFiles(options.params_file)
     options.output = make_output(options.output).resolve()
+
+
+def check_policy(path: Path) -> None:
+    """Refuse what cannot be a policy, without torch, which takes seconds to import."""
+    with open(path, 'rb') as file:
+        length = int.from_bytes(file.read(8), 'little')
+        if not file.read(1) == b'{' or length > path.stat().st_size - 8:
+            raise ValueError(f"policy '{path}' is not a whole safetensors file; copy it again, or "
+                             'train one: python -m stream_agent train')

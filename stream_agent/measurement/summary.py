@@ -27,8 +27,8 @@ def sentences(comparison: Comparison) -> list[str]:
             found.append(said[difference.quantity](difference, *pair))
     if len(comparison.figures) == 1:
         (only,) = comparison.figures.values()
-        found.append(f'{only.label} answered after {ms(only.latency["p50"])} ms at the median; '
-                     'there was no other policy to compare it with.')
+        found.append(
+            f'{only.label} answered after {ms(only.latency["p50"])} ms at the median.')
     return found
 
 
