@@ -246,7 +246,7 @@ class CameraNode(Node):
         """Stamp the image that has been grabbed, decode it, and publish it."""
         stamp_ns = max(self.get_clock().now().nanoseconds, self._last_ns + 1)
         decoded, pixels = self._capture.retrieve()
-        if not decoded:
+        if not decoded or pixels is None:
             return
         if pixels.ndim == 3:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
