@@ -57,7 +57,8 @@ class RunOptions:
     checkpoint: Path = file_path(
         Path('lane_streaming'), 'policy that drives: a file, or a name in config/policies')
     baseline: tuple[Path, ...] = several(
-        (Path('lane_sequential'),), "policies that it is compared with, or 'none'", 'FILE', Path)
+        (Path('lane_sequential'),), "policies that it is compared with; 'none': with none of "
+        'those before', 'FILE', Path)
     rate: float | None = quantity(
         None, 'Hz', 10.0, 120.0, "images of the camera a second; without it, the robot's",
         whole=False)
@@ -150,11 +151,9 @@ def parse(args: list[str] | None = None) -> Namespace:
     add_settings(parser, RunOptions)
     add_robot(parser)
     options = parser.parse_args(args)
-    if NO_POLICY in options.baseline:
-        if len(options.baseline) > 1:
-            parser.error("--baseline: 'none' is not a policy to compare with others; leave it "
-                         'out, or the others')
-        options.baseline = []
+    while NO_POLICY in options.baseline:
+        # Of those before it none is wanted any more, as with options that are given twice.
+        options.baseline = options.baseline[options.baseline.index(NO_POLICY) + 1:]
     return options
 
 

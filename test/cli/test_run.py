@@ -334,6 +334,13 @@ def test_without_a_baseline_the_simulation_waits_for_one_less():
     assert said_by(commands['recorder'])['policies'] == ['agent=policy_command']
 
 
+@pytest.mark.parametrize('args, baselines', [
+    ([], ['lane_sequential']), (['--baseline', 'none'], []),
+    (['--baseline', 'a', '--baseline', 'none'], []), (['--baseline', 'none', 'b'], ['b'])])
+def test_no_baseline_is_none_of_those_before(args, baselines):
+    assert list(map(str, parse(args).baseline)) == baselines
+
+
 CONFIG = ROOT / 'config'
 
 
