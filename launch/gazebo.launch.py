@@ -15,8 +15,9 @@ from ament_index_python.packages import get_package_share_directory, PackageNotF
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction,
-    RegisterEventHandler, Shutdown)
+    RegisterEventHandler, Shutdown, TimerAction)
 from launch.event_handlers import OnProcessExit
+from launch.logging import get_logger
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -28,6 +29,8 @@ PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 VEHICLES = ('differential', 'bicycle')
 # As ours do by themselves: what is left behind by `ros2 launch` ends.
 END_WITH_PARENT = ['setpriv', '--pdeathsig', 'INT'] if shutil.which('setpriv') else []
+# `create` waits for Gazebo for ever, and says nothing [s].
+PATIENCE = 10.0
 REMEDY = 'sudo apt install ros-${ROS_DISTRO}-ros-gz'
 # What differs from agent.launch.py.
 OVERRIDES = [
@@ -97,7 +100,19 @@ def gazebo(context):
                    *(word for flag, name in (('-x', 'x'), ('-y', 'y'), ('-Y', 'yaw'))
                      for word in (flag, str(start[name])))])
     return [server, spawn, *bridges(folder),
+            TimerAction(period=PATIENCE, actions=[
+                OpaqueFunction(function=warn_of_waiting, args=[spawn])]),
             RegisterEventHandler(OnProcessExit(target_action=server, on_exit=end))]
+
+
+def warn_of_waiting(context, spawn):
+    """Say that the robot is not on the course yet, and what may be the reason."""
+    if spawn.return_code is None:
+        get_logger('gazebo').warning(
+            f'the robot is not on the course after {PATIENCE:g} s, as `create` waits for Gazebo: '
+            "see above whether 'gazebo' has loaded the world; if it has, the two do not hear each "
+            'other: start again with GZ_IP=127.0.0.1 set, and without another Gazebo '
+            "(`pgrep -a -f 'gz sim'` lists them)")
 
 
 def end(event, context):

@@ -269,11 +269,24 @@ def test_gazebo_gets_the_world_and_leaves_nothing_running(launch, gazebo):
     wait_for(lambda: job.said.count('/parameter_bridge') >= 2 and job.said.count(CONFIGURED) == 2)
     wait_for(lambda: {'agent', 'baseline', 'gate', 'expert', 'bridge', 'camera_bridge'} <= set(
         job.nodes()))
+    assert 'not on the course' not in job.said
     children = [*job.nodes().values(), *processes_of(world)]
     assert len(processes_of(world)) == 1
     job.popen.send_signal(signal.SIGINT)
     assert job.popen.wait(60) == 0, job.said
     assert not any(is_running(pid) for pid in children)
+
+
+@real_launch
+def test_a_robot_that_does_not_come_onto_the_course_is_said_once(launch, gazebo):
+    create = gazebo.parent / 'gazebo' / 'lib' / 'ros_gz_sim' / 'create'
+    create.write_text(create.read_text().replace('seconds = 0', 'seconds = 600'))
+    job = launch(f'world:={gazebo}', 'baseline:=none', 'record:=false', file='gazebo.launch.py')
+    said = 'the robot is not on the course after 10 s, as `create` waits for Gazebo'
+    wait_for(lambda: said in job.said)
+    job.popen.send_signal(signal.SIGINT)
+    job.popen.wait(60)
+    assert job.said.count(said) == 1
 
 
 @real_launch

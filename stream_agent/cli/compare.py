@@ -16,6 +16,7 @@ import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_settings, plural, renamed, run_tool, settings_of, STOPPED)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.cli.replay import (
     Answer, PACE_REMARKS, PACES, Playback, Player, QUANTITIES, remark_on_steering, remarks_on,
     UNIT_REMARKS)
@@ -212,7 +213,7 @@ class CompareOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='compare', description=__doc__)
+    parser = CommandParser('compare', __doc__)
     parser.add_argument('--bag', nargs='+', action='extend', type=Path, required=True,
                         metavar='DIR', help='rosbag2 recordings, DonkeyCar tubs, or folders of '
                         'them')
@@ -283,10 +284,10 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     torch.set_num_threads(max(1, arguments.threads))
     allow_transforms(arguments.allow)
     paths = [policy_file(path) for path in arguments.policy]
-    recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
-                        settings_of(arguments, Alignment))
     files = dict(zip(labels_of(paths), paths))
     policies = {name: load_policy(path) for name, path in files.items()}
+    recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
+                        settings_of(arguments, Alignment))
     check_steering({files[name]: policy for name, policy in policies.items()}, recordings)
     players = [Player(name, policy, Engine(
         policy.network, arguments.device, policy.updates_per_frame, backend=arguments.backend,

@@ -11,6 +11,7 @@ import sys
 
 from stream_agent.bounded_settings import choice, free_text, quantity, several
 from stream_agent.cli.arguments import add_settings, run_tool, settings_of, STOPPED
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.recordings.alignment import Alignment, cut
 from stream_agent.recordings.inspection import oddities
 from stream_agent.recordings.recording import BadRecordingError, Reading
@@ -43,7 +44,7 @@ class ConvertOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='convert', description=__doc__)
+    parser = CommandParser('convert', __doc__)
     parser.add_argument('source', type=Path, help='folder of a tub, or an .npz archive')
     parser.add_argument('--output', type=Path, required=True, metavar='FOLDER',
                         help='gets a folder for every sequence')

@@ -17,6 +17,7 @@ from zipfile import ZipFile
 import numpy as np
 from stream_agent.bounded_settings import choice, quantity
 from stream_agent.cli.arguments import add_allowed, add_settings, command
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.engine.backends import lacks
 from stream_agent.engine.compiled import (
     carry, frame_modules, FrameModule, FrameModules, initial_values, key_of, OPSET, to_onnx)
@@ -270,7 +271,7 @@ class ExportOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='export', description=__doc__)
+    parser = CommandParser('export', __doc__)
     parser.add_argument('policy', type=Path, help='policy file, or the name of a shipped one')
     parser.add_argument('--output', type=Path, required=True, metavar='FOLDER',
                         help='for the models, their initial values and their manifest')

@@ -12,6 +12,7 @@ from typing import Any
 from stream_agent.bounded_settings import choice, quantity
 from stream_agent.cli.arguments import (
     add_graph, add_rollout, add_settings, command, plural, read_graph, read_pattern)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.theory.checks import GraphError
 from stream_agent.theory.counting import count_bounds, count_valid_patterns, CountError
 from stream_agent.theory.cycles import steps_per_frame_pipelined
@@ -191,7 +192,7 @@ class RolloutOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='rollouts', description=__doc__)
+    parser = CommandParser('rollouts', __doc__)
     add_graph(parser)
     add_rollout(parser)
     add_settings(parser, RolloutOptions)

@@ -10,6 +10,7 @@ from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
     find_graph, in_words, open_graph, positive, refuse_given, robot_settings, run_tool,
     settings_of, STOPPED)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
@@ -67,7 +68,7 @@ def tell(jobs: Sequence[PolicyJob], results: Sequence[Outcome], finished: bool) 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
     """Read the command line; defaults are those of the shipped policies."""
-    parser = argparse.ArgumentParser(prog='train', description=__doc__)
+    parser = CommandParser('train', __doc__)
     parser.add_argument('--graph', type=find_graph,
                         help='graph file, or the name of one that is shipped (lane)')
     add_allowed(parser)

@@ -12,6 +12,7 @@ from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_topic_name import validate_topic_name
 from stream_agent.bounded_settings import choice, file_path, free_text, quantity, several
 from stream_agent.cli.arguments import add_settings, refuse_given
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.nodes.process import ros_fault
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
@@ -65,7 +66,7 @@ class DoctorOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Parse the command line without the arguments that are for ROS."""
-    parser = argparse.ArgumentParser(prog='doctor', description=PURPOSE)
+    parser = CommandParser('doctor', PURPOSE)
     add_settings(parser, DoctorOptions)
     topic = partial(valid, validate_topic_name)
     parser.add_argument('--image-topic', type=topic, help="frames (the robot's, or image)")

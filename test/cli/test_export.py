@@ -306,7 +306,8 @@ def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path, capsys, monkeypatch
     assert said(capsys, 'lane_streaming', '--output', tmp_path / 'file') == (
         f"export: --output: '{tmp_path}/file' is a file; name a folder\n")
     assert said(capsys, 'lane_streaming', '--output', tmp_path / 'file' / 'made') == (
-        f"export: '{tmp_path}/file/made': Not a directory\n")
+        f"export: '{tmp_path}/file/made': Not a directory; a part of the path is a file; give a "
+        'folder there\n')
     assert said(capsys, 'lane', '--output', folder) == (
         "export: policy 'lane': no such file; shipped policies are lane_sequential, "
         'lane_streaming\n')

@@ -23,7 +23,7 @@ from stream_agent.measurement.plots import (
 from stream_agent.measurement.recording import RecordingError, Writer
 from stream_agent.measurement.report import html, main, PLOTS, text, tiles
 from stream_agent.measurement.rows import AT_ARRIVAL, WHEN_TAKEN
-from stream_agent.measurement.summary import figure_rows, plain, RULE, sentences
+from stream_agent.measurement.summary import figure_rows, plain, remarks, RULE, sentences
 from stream_agent.measurement.traces import make_run, read_run
 from support.recordings import ns, PERIOD, winding_road
 from support.strategies import examples
@@ -227,8 +227,7 @@ def test_no_difference_is_said_in_words():
 def test_a_single_policy_is_not_compared():
     description = {**DESCRIPTION, 'policies': {'agent': 'policy_command'}}
     assert sentences(comparison_of({'agent': {'latency': 3e-3}}, 5.0, description)) == [
-        'agent (streaming) answered after 3.00 ms at the median; there was no other policy to '
-        'compare it with.']
+        'agent (streaming) answered after 3.00 ms at the median.']
 
 
 def test_a_short_recording_says_that_it_is_too_short():
@@ -260,6 +259,12 @@ def test_little_or_nothing_makes_a_page_too(rows):
     reader = read(html(comparison))
     assert ("Policy 'baseline' answered no frame on the topic 'baseline/policy_command'; check "
             'that its agent is active and its log is free of errors.') in reader.words
+
+
+def test_a_policy_that_nobody_started_is_not_missed():
+    rows, changes = winding_road({'agent': {'latency': 1e-3}}, 1.0)
+    run = make_run(rows, changes, {**DESCRIPTION, 'absent': ['baseline']})
+    assert not any('baseline' in remark for remark in remarks(compare(run)))
 
 
 def test_dropped_rows_and_strangers_are_reported():
