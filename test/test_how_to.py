@@ -43,6 +43,12 @@ def test_parameter_files_of_the_page_hold(text, tmp_path):
                 if not one.is_shared} <= what_it_takes(section)
 
 
+def test_parameters_that_are_changed_while_driving_are_there():
+    named = re.findall(r'ros2 param \w+ /(?:\w+/)?(\w+) (\w+)', PAGE)
+    assert len(named) >= 3
+    assert all(f'  {name}' in what_it_takes(process) for process, name in named)
+
+
 def write_rows(folder: Path) -> None:
     """Write 100 frames of two policies: one errs by 0.1 rad/s, one answers half of them."""
     lines = [','.join(Row._fields)]
