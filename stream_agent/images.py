@@ -66,6 +66,14 @@ def stamp_of_serialized(data: bytes) -> int:
             + int.from_bytes(data[8:12], order))
 
 
+def check_encoding(data: bytes) -> None:
+    """Refuse what is not plain CDR, by an ImageError."""
+    if len(data) < 4 or data[0] or data[1] > 1:
+        kind = ' (XCDR2)' if data[:1] == b'\0' and 6 <= data[1] <= 11 else ''
+        raise ImageError(f'serialized message begins with {data[:2].hex() or "nothing"}{kind}; '
+                         'only plain CDR (0000 or 0001) is read')
+
+
 class SerializedReader:
     """
     Reads the fields of a serialized message in their order, without a copy of its pixels.
@@ -77,9 +85,9 @@ class SerializedReader:
     """
 
     def __init__(self, data: bytes) -> None:
-        if len(data) < 12 or data[0] or data[1] > 1:
-            raise ImageError(f'serialized message begins with {data[:2].hex() or "nothing"}; '
-                             'only plain CDR (0000 or 0001) is read')
+        check_encoding(data)
+        if len(data) < 12:
+            raise ImageError(f'serialized message has {len(data)} bytes, less than a header')
         self._body = memoryview(data)[4:]
         self._word = struct.Struct('<I' if data[1] else '>I')
         self.stamp_ns = stamp_of_serialized(data)

@@ -300,7 +300,14 @@ def find_robot(name: str, folder: Path) -> Path:
         raise ParameterFileError(
             f"robot: there is no '{name}'; shipped robots are {', '.join(shipped)}; the path of "
             'another such file may be given too')
+    refuse_empty(file)
     return file
+
+
+def refuse_empty(file: Path) -> None:
+    """Refuse an empty file, which ROS takes: whoever gives it means some limits."""
+    if file.is_file() and not file.read_bytes().strip():
+        raise ParameterFileError(f"'{file}' is empty, so no limit would be set; copy it again")
 
 
 def policy_file(given: str | Path) -> Path:

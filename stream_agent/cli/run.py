@@ -30,7 +30,7 @@ from stream_agent.cli.command_parser import CommandParser
 from stream_agent.cli.own_domain import keep_to_itself, RunMark, take_domain
 from stream_agent.cli.process_group import begin, ProcessGroup
 from stream_agent.share import (
-    find_robot, installed_share, ParameterFiles, policy_file, share_folder)
+    find_robot, installed_share, ParameterFiles, policy_file, refuse_empty, share_folder)
 from stream_agent.simulation.session import SessionSchedule
 from stream_agent.simulation.settings import SimulationSettings
 
@@ -358,6 +358,8 @@ def check_files(options: Namespace) -> None:
         check_policy(path)
     options.params_file = [Path(os.path.abspath(path.expanduser()))
                            for path in options.params_file]
+    for path in options.params_file:
+        refuse_empty(path)
     ParameterFiles(options.params_file)
     options.output = make_output(options.output).resolve()
 

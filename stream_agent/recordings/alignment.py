@@ -281,8 +281,9 @@ def offsets_of(times: TopicTimes) -> tuple[np.ndarray, np.ndarray]:
     """Return the middle of every part and its clock's offset from the recorder's [ns]."""
     offsets = (np.zeros(len(times.received)) if times.headers is None else
                times.headers - times.received)
-    return tuple(np.array([np.median(values[part]) for part in parts_of(times)])  # type: ignore
-                 for values in (times.received, offsets))
+    middles, apart = (np.array([np.median(values[part]) for part in parts_of(times)])
+                      for values in (times.received, offsets))
+    return middles, apart
 
 
 def clocks_apart(images: TopicTimes, commands: TopicTimes) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from stream_agent.bounded_settings import printable
 from stream_agent.images import (
-    compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
+    check_encoding, compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
 from stream_agent.recordings.alignment import choose_stamps, TopicTimes
 from stream_agent.recordings.mcap_file import DamagedError, full_type, unzstd, ZSTD_MAGIC
 from stream_agent.recordings.publishers import drivers_commands
@@ -268,6 +268,7 @@ def decode(data: bytes, message_type: str) -> np.ndarray:
 
 def deserialized(data: bytes, message_type: str):
     """Return a message; raises ImageError if the bytes are not one of that type."""
+    check_encoding(data)
     try:
         return types().deserialize_cdr(data, message_type)
     except Exception as error:  # generated code, which meets any bytes
@@ -283,23 +284,24 @@ def read_topics(bag: Bag, images: Stream, orders: Stream, reading: Reading
         cannot be read.
     :raises BadRecordingError: If none can be read, or one lacks an axis; without the file.
     """
-    frames, times, values, broken = [], [], [], 0
+    frames, times, values, faults = [], [], [], list[str]()
     for stream, received, data in bag.messages([images, orders]):
         if stream == images:
             frames.append((stamp_of_serialized(data), received))
             continue
         try:
             message = deserialized(data, stream.type)
-        except ImageError:
-            broken += 1
+        except ImageError as error:
+            faults.append(str(error))
             continue
         values.append(values_of(message, stream.type, reading))
         stamp = message.header.stamp if stream.type in STAMPED else None
         times.append((stamp.sec * NS + stamp.nanosec if stamp else 0, received))
     if not values:
-        raise BadRecordingError(f"topic '{orders.topic}': no message is a {orders.type}; give "
-                                'another topic by --command-topic')
+        raise BadRecordingError(f"topic '{orders.topic}': no message is a {orders.type} "
+                                f'({faults[0]}); record the topic again through ROS 2, or give '
+                                'another one by --command-topic')
     headers, received = np.array(times, np.int64).T
     command_times = TopicTimes(orders.topic, headers if orders.type in STAMPED else None, received)
     return (TopicTimes(images.topic, *np.array(frames, np.int64).T), command_times,
-            np.array(values, np.float64), broken)
+            np.array(values, np.float64), len(faults))

@@ -335,4 +335,5 @@ def test_nothing_is_written_where_one_of_several_is_there_already(tmp_path, caps
     assert [each.name for each in output.iterdir()] == ['evening_007']
     (tmp_path / 'file').touch()
     assert fault(capsys, tmp_path / 'a.npz', '--output', tmp_path / 'file') == (
-        f"convert: '{tmp_path / 'file'}': File exists\n")
+        f"convert: '{tmp_path / 'file'}': File exists; a file is there already; give a folder, or "
+        'another path\n')

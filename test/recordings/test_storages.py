@@ -405,3 +405,13 @@ def test_a_storage_that_is_not_of_a_recording(tmp_path):
     path = write(tmp_path / 'empty', ('/camera', 'sensor_msgs/msg/Image'), (
         '/cmd', [(START, twist(START, 1.0, 0.0))]), storage=SQLITE3)
     assert fault_of(path).startswith("topic '/camera' has no messages; ")
+
+
+def test_messages_in_another_form_of_cdr_are_named(tmp_path):
+    path = mcap(tmp_path / 'bag.mcap', [
+        (topic, kind, stamp, data if 'Image' in kind else b'\0\7' + data[2:])
+        for topic, kind, stamp, data in streams()])
+    assert fault_of(path).startswith(
+        "topic '/cmd_vel': no message is a geometry_msgs/msg/TwistStamped (serialized message "
+        'begins with 0007 (XCDR2); only plain CDR (0000 or 0001) is read); record the topic again '
+        'through ROS 2')
