@@ -14,6 +14,10 @@ from stream_agent.recordings.recording import (
 from stream_agent.recordings.tubs import is_tub, LATEST_MS, TubRecording
 from stream_agent.recordings.writing import RecordedDrive
 
+# What becomes a recording by another command.
+OTHER_KINDS = {'.npz': '`python -m stream_agent convert` makes recordings of an archive',
+               '.bag': 'a bag of ROS 1 becomes one by `rosbags-convert --src FILE --dst FOLDER`'}
+
 
 def open_recordings(paths: Sequence[Path], reading: Reading) -> list[Recording]:
     """
@@ -48,8 +52,7 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
             raise BadRecordingError(
                 f"'{path}': neither a rosbag2 recording (a folder with metadata.yaml, an .mcap "
                 'or .db3 file), nor a DonkeyCar tub (manifest.json or record_*.json), nor a '
-                'folder of them' + '; `python -m stream_agent convert` makes recordings of an '
-                'archive' * (path.suffix == '.npz'))
+                f"folder of them; {OTHER_KINDS.get(path.suffix, 'give the path of one of these')}")
         found += inside
     return found
 
