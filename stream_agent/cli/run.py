@@ -360,7 +360,7 @@ def check_files(options: Namespace) -> None:
                            for path in options.params_file]
     for path in options.params_file:
         refuse_empty(path)
-    for stray in ParameterFiles(options.params_file).strays():
+    for stray in ParameterFiles(options.params_file).strays(''):
         if stray.meant:
             raise ValueError(str(stray))
     options.output = make_output(options.output).resolve()

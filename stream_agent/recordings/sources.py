@@ -11,6 +11,7 @@ from stream_agent.bounded_settings import printable
 from stream_agent.recordings.bags import BagRecording, is_bag
 from stream_agent.recordings.recording import (
     BadRecordingError, NS, own_file, Reading, Recording, TIME_JUMP_NS)
+from stream_agent.recordings.storages import LFS_START, POINTER
 from stream_agent.recordings.tubs import is_tub, LATEST_MS, TubRecording
 from stream_agent.recordings.writing import RecordedDrive
 
@@ -143,6 +144,9 @@ def load(path: Path) -> dict[str, np.ndarray]:
         raise BadRecordingError(f"'{path}': cannot be read ({error}); copy it again") from None
     # A damaged file raises whatever its readers meet: zipfile's errors, zlib's, NumPy's.
     except Exception as error:
+        with open(path, 'rb') as file:
+            if file.read(len(LFS_START)) == LFS_START:
+                raise BadRecordingError(f"'{path}' is {POINTER}") from None
         said = printable(str(error) or type(error).__name__)
         raise BadRecordingError(f"'{path}': not a NumPy archive, or truncated ({said}); copy it "
                                 'again') from None
