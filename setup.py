@@ -56,8 +56,8 @@ setup(
         # Runtimes that the engine can let step a network; `export` needs the first.
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'openvino': ['onnx', 'openvino'],
-        # Compiled recurrences on CPUs, and recordings by rosbag2.
-        'learning': ['numba', 'rosbags'],
+        # Compiled recurrences on CPUs, and recordings by rosbag2 with their compressions.
+        'learning': ['numba', 'rosbags', 'lz4', 'backports.zstd; python_version < "3.14"'],
         # Curves of a training: `train --tensorboard`.
         'tensorboard': ['tensorboard'],
         'test': [

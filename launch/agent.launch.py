@@ -18,13 +18,16 @@ from launch.conditions import IfCondition, UnlessCondition
 from launch.event_handlers import OnProcessExit, OnShutdown
 from launch.events import matches_action
 from launch.events.process import SignalProcess
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 from lifecycle_msgs.msg import Transition
-from stream_agent.share import find_robot, ParameterFiles
+from stream_agent.share import find_robot, ParameterFileError, ParameterFiles
 
 CONFIG = PathJoinSubstitution([FindPackageShare('stream_agent'), 'config'])
 
@@ -99,7 +102,8 @@ def ros_node(executable, name, action=Node, parameters=None, remappings=(), **op
             PathJoinSubstitution([CONFIG, 'robot.yaml']),
             LaunchConfiguration('robot_file'),
             LaunchConfiguration('params_file'),
-            {'use_sim_time': LaunchConfiguration('use_sim_time'), **(parameters or {})},
+            {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool),
+             **(parameters or {})},
         ],
         remappings=[*TOPICS, *remappings],
         # Enclaves mean something where SROS2 is switched on; that of `ros2 launch` is not theirs.
@@ -117,14 +121,35 @@ def ros_node(executable, name, action=Node, parameters=None, remappings=(), **op
 
 
 def choose_robot(context):
-    """Find the robot's file, and take topics from it that were not given."""
+    """Find the robot's file, take topics from it that were not given, and check all files."""
     name = LaunchConfiguration('robot').perform(context)
     config = Path(CONFIG.perform(context))
     file = config / 'robot.yaml' if name == 'none' else find_robot(name, config / 'robots')
+    given = LaunchConfiguration('params_file').perform(context)
+    check_files(ParameterFiles([config / 'robot.yaml', file, *([Path(given)] if given else [])]),
+                context)
     defaults = {'params_file': str(file), **ParameterFiles([file]).topics()}
     return [SetLaunchConfiguration('robot_file', str(file)), *(
         SetLaunchConfiguration(name, value) for name, value in defaults.items()
         if not LaunchConfiguration(name).perform(context))]
+
+
+def check_files(files, context):
+    """
+    Refuse parameters that would silently have no effect, as a limit of the gate must not.
+
+    Sections that are for none of our processes, nor seem to be, are only warned of.
+    """
+    space = make_namespace_absolute(prefix_namespace(
+        context.launch_configurations.get('ros_namespace'),
+        LaunchConfiguration('namespace').perform(context))).rstrip('/')
+    for process in ('agent', 'baseline', 'gate', 'recorder'):
+        for sentence in files.ignored(f'{space}/{process}'):
+            raise ParameterFileError(f'{process}: {sentence}')
+    for stray in files.strays(space):
+        if stray.meant:
+            raise ParameterFileError(str(stray))
+        get_logger('stream_agent').warning(str(stray))
 
 
 def end(event, context):
@@ -148,6 +173,11 @@ def pass_sigint_on(event, context):
         process_matcher=lambda action: 'pid' in (action.process_details or {})))
 
 
+def text(argument):
+    """Return an argument as text, which launch would take for a number if it looks like one."""
+    return ParameterValue(argument, value_type=str)
+
+
 def policy(name, checkpoint, remappings=(), **parameters):
     """
     Start an agent process under a name, and bring it up if that is wanted.
@@ -156,7 +186,7 @@ def policy(name, checkpoint, remappings=(), **parameters):
     """
     agent, end_with_it = ros_node(
         'agent', name, LifecycleNode, remappings=remappings, prefix=LaunchConfiguration('prefix'),
-        parameters={'checkpoint': checkpoint, 'device': LaunchConfiguration('device'),
+        parameters={'checkpoint': text(checkpoint), 'device': text(LaunchConfiguration('device')),
                     **parameters})
     autostart = IfCondition(LaunchConfiguration('autostart'))
     return [agent, end_with_it, GroupAction(bring_up(agent, name), condition=autostart)]
@@ -204,6 +234,6 @@ def generate_launch_description():
         # It sees the last commands of the others, and then needs time for its report.
         GroupAction(
             ros_node('recorder', 'recorder', sigterm_timeout='300',
-                     parameters={'output': LaunchConfiguration('output')}),
+                     parameters={'output': text(LaunchConfiguration('output'))}),
             condition=IfCondition(LaunchConfiguration('record'))),
     ])

@@ -15,18 +15,22 @@ from ament_index_python.packages import get_package_share_directory, PackageNotF
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction,
-    RegisterEventHandler, Shutdown)
+    RegisterEventHandler, Shutdown, TimerAction)
 from launch.event_handlers import OnProcessExit
+from launch.logging import get_logger
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
-import yaml
+from stream_agent.gazebo.world_folder import read_world
 
 SHARE = FindPackageShare('stream_agent')
 PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 VEHICLES = ('differential', 'bicycle')
 # As ours do by themselves: what is left behind by `ros2 launch` ends.
 END_WITH_PARENT = ['setpriv', '--pdeathsig', 'INT'] if shutil.which('setpriv') else []
+# `create` waits for Gazebo for ever, and says nothing [s].
+PATIENCE = 10.0
 REMEDY = 'sudo apt install ros-${ROS_DISTRO}-ros-gz'
 # What differs from agent.launch.py.
 OVERRIDES = [
@@ -82,7 +86,7 @@ def gazebo(context):
     check_installed()
     folder = Path(LaunchConfiguration('world').perform(context)).expanduser().resolve()
     check_world(folder)
-    start = yaml.safe_load((folder / 'scene.yaml').read_text())['start']
+    start = read_world(folder).start._asdict()
     headless = LaunchConfiguration('headless').perform(context) == 'true'
     # Without a shell, and with a second signal: its server now and then sleeps through the first.
     server = ExecuteProcess(
@@ -96,7 +100,19 @@ def gazebo(context):
                    *(word for flag, name in (('-x', 'x'), ('-y', 'y'), ('-Y', 'yaw'))
                      for word in (flag, str(start[name])))])
     return [server, spawn, *bridges(folder),
+            TimerAction(period=PATIENCE, actions=[
+                OpaqueFunction(function=warn_of_waiting, args=[spawn])]),
             RegisterEventHandler(OnProcessExit(target_action=server, on_exit=end))]
+
+
+def warn_of_waiting(context, spawn):
+    """Say that the robot is not on the course yet, and what may be the reason."""
+    if spawn.return_code is None:
+        get_logger('gazebo').warning(
+            f'the robot is not on the course after {PATIENCE:g} s, as `create` waits for Gazebo: '
+            "see above whether 'gazebo' has loaded the world; if it has, the two do not hear each "
+            'other: start again with GZ_IP=127.0.0.1 set, and without another Gazebo '
+            "(`pgrep -a -f 'gz sim'` lists them)")
 
 
 def end(event, context):
@@ -130,7 +146,8 @@ def generate_launch_description():
     expert = Node(
         package='stream_agent', executable='expert', name='expert', output='screen',
         namespace=LaunchConfiguration('namespace'),
-        parameters=[{'world': LaunchConfiguration('world'), 'use_sim_time': True}])
+        parameters=[{'world': ParameterValue(LaunchConfiguration('world'), value_type=str),
+                     'use_sim_time': True}])
     return LaunchDescription([
         *OVERRIDES,
         *ARGUMENTS,

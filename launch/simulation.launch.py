@@ -15,6 +15,7 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import (
     EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution, PythonExpression)
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 SHARE = FindPackageShare('stream_agent')
@@ -68,7 +69,8 @@ def generate_launch_description():
             LaunchConfiguration('params_file'),
             {'duration': LaunchConfiguration('duration'),
              'course_seed': LaunchConfiguration('course_seed'),
-             'allow_foreign_listeners': LaunchConfiguration('allow_foreign_listeners'),
+             'allow_foreign_listeners': ParameterValue(
+                 LaunchConfiguration('allow_foreign_listeners'), value_type=bool),
              'start_subscribers': WATCHERS},
         ],
         remappings=[

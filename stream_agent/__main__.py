@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 
+from stream_agent.theory.checks import nearest
+
 COMMANDS = {
     'agent': ('stream_agent.nodes.agent_node', 'steps a policy on every camera frame'),
     'gate': ('stream_agent.nodes.gate_node', 'guards the wheels: limits, watchdog, faults'),
@@ -43,8 +45,34 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """
+    Run a command, given its name and its own arguments, and print what it has to say.
+
+    :returns: The exit code: 2 for a command line that is wrong, 1 after an error, 130 for a tool
+        that was stopped, otherwise 0.
+    """
+    try:
+        try:
+            return run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            # Here, where it can be said; the interpreter ends with a traceback and another code.
+            if sys.stdout:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads what is printed has seen enough.
+        fault = ''
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        fault = f'the output cannot be written: {error.strerror}'
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if fault:
+        print(f'stream_agent: {fault}', file=sys.stderr)
+    return 1
+
+
+def run(arguments: list[str]) -> int:
     """Run a command, given its name and its own arguments; return the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ('-h', '--help'):
         print(usage())
         return 0 if arguments else 2
@@ -55,8 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
         rest += ['--ros-args', '-r', f'__node:={name}']
         name = OLD_COMMANDS[name]
     if name not in COMMANDS:
-        unknown = f"stream_agent: no command '{name}'; commands are {', '.join(COMMANDS)}"
-        print(f'stream_agent {name}: {MOVED[name]}' if name in MOVED else unknown, file=sys.stderr)
+        remedy = nearest(name, COMMANDS, 'commands')
+        if not remedy.startswith('did you mean'):
+            remedy = f"commands are {', '.join(COMMANDS)}"
+        print(f'stream_agent {name}: {MOVED[name]}' if name in MOVED else
+              f"stream_agent: no command '{name}'; {remedy}", file=sys.stderr)
         return 2
     module, _ = COMMANDS[name]
     # Imports take seconds. Until a node exists there is nothing to stop, so exit immediately; a
@@ -75,10 +106,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f'stream_agent {name}: OpenCV cannot be imported ({error}); install it by `pip '
               'install opencv-python-headless`, or by apt as python3-opencv', file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # Whoever reads what is printed has seen enough; the interpreter need not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

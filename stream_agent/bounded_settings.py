@@ -97,6 +97,25 @@ class BoundedSettings:
         check(self)
 
 
+def meant(item: Field, value: Any, text: str | list[str]) -> Any:
+    """
+    Return a parameter's value as the kind of value that a field has, where it can be meant so.
+
+    :param value: As ROS reads it: 1 may be meant as 1.0, and 2.0 as 2.
+    :param text: As it is written, which a text is: '007' is read as 7. A list of texts for a list.
+    """
+    usual = item.default
+    if isinstance(usual, float) and type(value) is int:
+        return float(value)
+    if type(usual) is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if item.metadata.get('several') and item.metadata['type'] is str:
+        return tuple(text if isinstance(text, list) else [text])
+    if isinstance(usual, str) and isinstance(text, str):
+        return text
+    return value
+
+
 def is_allowed(item: Field, value: Any) -> bool:
     """Tell whether a field may have a value."""
     about = item.metadata

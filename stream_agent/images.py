@@ -31,6 +31,17 @@ NO_MORE = b'\xff\x00' * 8
 # What of a PNG is decoded; no animation, no text, no colour profile.
 CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
 LONGEST_NAME = 4096
+# Encodings that are not read: what they are, and what to do.
+UNREAD = (
+    ('bayer', "it is a sensor's raw mosaic; take what image_proc's DebayerNode makes of it"),
+    ('yuv|yuy|yvy|nv12|nv21|nv16|nv24|i420', 'it is YUV; let the driver convert it to rgb8, as '
+     'usb_cam does by pixel_format: yuyv2rgb'),
+    ('16|32|64', 'it is depth, or has over 8 bits a colour; take a topic of pictures of 8 bits'),
+    ('8[us]c', 'it does not say its colours; publish it as mono8, rgb8 or bgr8'))
+# What begins so is neither JPEG nor PNG.
+OTHER_FILES = ((b'GIF8', 'a GIF'), (b'RIFF', 'a WebP'), (b'BM', 'a BMP'), (b'II*\0', 'a TIFF'),
+               (b'MM\0*', 'a TIFF'), (b'\0\0\0\x0cjP', 'a JPEG 2000'),
+               (b'\0\0\0\1', 'a part of a video'), (b'\0\0\1', 'a part of a video'))
 # A picture of so many pixels is decoded as soon as nothing.
 SMALL = 64 * 64
 
@@ -169,7 +180,7 @@ def image_to_array(msg) -> np.ndarray:
     """
     if msg.encoding not in CHANNELS:
         raise ImageError(f"image encoding is '{printable(msg.encoding)}'; supported are "
-                         f"{', '.join(CHANNELS)}")
+                         f"{', '.join(CHANNELS)}{remedy_for(msg.encoding)}")
     check_size(msg.height, msg.width)
     channels = CHANNELS[msg.encoding]
     if msg.step < msg.width * channels or msg.step * msg.height > MAX_BYTES:
@@ -184,14 +195,34 @@ def image_to_array(msg) -> np.ndarray:
     return pixels[:, :, TO_RGB[msg.encoding]]
 
 
+def remedy_for(encoding: str) -> str:
+    """Say what an encoding that is not read is, and what to do; empty if that is not known."""
+    known = (said for names, said in UNREAD if re.search(names, encoding, re.IGNORECASE))
+    return '; ' * bool(said := next(known, '')) + said
+
+
 def compressed_to_array(msg) -> np.ndarray:
     """
     Decode a JPEG or PNG message.
 
     :returns: uint8, (H, W, 3) in RGB order, or (H, W) if the file is grey.
-    :raises ImageError: If it is neither, the file is broken, or a side exceeds 4096.
+    :raises ImageError: If it is neither, the file is broken, a side exceeds 4096, or its pixels
+        are no picture: compressed_image_transport names what it was given before a semicolon, and
+        sends a sensor's mosaic as if it were grey.
     """
-    return decoded(bytes(msg.data), msg.format)
+    pixels = decoded(bytes(msg.data), msg.format)
+    if pixels.ndim == 2 and msg.format.startswith('bayer_'):
+        raise ImageError(f"compressed image of format '{printable(msg.format)}'"
+                         f'{remedy_for(msg.format)}')
+    return pixels
+
+
+def what_else(data: bytes, name: str) -> str:
+    """Say what a file is that is neither JPEG nor PNG, and what to do."""
+    if 'compressedDepth' in name:
+        return 'is neither JPEG nor PNG but depth; take a topic of pictures'
+    kind = next((kind for start, kind in OTHER_FILES if data.startswith(start)), '')
+    return 'is neither JPEG nor PNG' + f' but {kind}; publish it as one of them' * bool(kind)
 
 
 def decoded(data: bytes, name: str) -> np.ndarray:
@@ -203,8 +234,11 @@ def decoded(data: bytes, name: str) -> np.ndarray:
     """
     kind = 'PNG' if data.startswith(PNG) else 'JPEG'
     try:
+        if data.startswith(b'\xff\xff'):
+            # Fill bytes may go before the first marker, too.
+            data = b'\xff' + data.lstrip(b'\xff')
         if not data.startswith((JPEG, PNG)):
-            raise ImageError('is neither JPEG nor PNG')
+            raise ImageError(what_else(data, name))
         checked = checked_png(data) if kind == 'PNG' else checked_jpeg(data)
         pixels = decode(checked)
         if pixels is None or pixels.dtype != np.uint8:
@@ -263,7 +297,8 @@ def checked_png(data: bytes) -> bytes:
     width, height, depth = struct.unpack('>IIB', chunks[1][8:17])
     check_size(height, width)
     if depth > 8:
-        raise ImageError(f'has {depth} bits a colour; at most 8 are read')
+        raise ImageError(f'has {depth} bits a colour; at most 8 are read, so take a topic of '
+                         'pictures of 8 bits')
     # Most have nothing else, and need no copy.
     return data if sum(map(len, chunks)) == len(data) else b''.join(chunks)
 

@@ -19,9 +19,10 @@ from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.cloning import (
-    assign_folds, CloningLearner, cut_recordings, decoded_recordings, episodes_for, limits_of,
-    predict, r2_score)
-from stream_agent.learning.policy_jobs import usual_cache
+    CloningLearner, cut_recordings, decoded_recordings, episodes_for, limits_of, predict,
+    r2_score)
+from stream_agent.learning.held_out import assign_folds
+from stream_agent.learning.policy_sources import usual_cache
 from stream_agent.learning.settings import CloningSchedule, TrainerOptions
 from stream_agent.learning.trainer import Trainer
 from stream_agent.learning.window_sampler import RecordedEpisode

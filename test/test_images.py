@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+from types import SimpleNamespace
 import zlib
 
 import cv2
@@ -52,6 +53,8 @@ RESTARTS = jpeg(PIXELS, cv2.IMWRITE_JPEG_RST_INTERVAL, 3)
     (jpeg(PIXELS[..., 0]), None),
     (JPEG.replace(b'\xff\xc0', b'\xff\xff\xff\xc0', 1), JPEG),
     (JPEG[:-2] + b'\xff\xff' + JPEG[-2:], JPEG),
+    (b'\xff\xff' + JPEG, JPEG),
+    (RESTARTS.replace(b'\xff\xd0', b'\xff\xff\xff\xd0'), RESTARTS),
     (JPEG[:2] + THUMBNAIL + JPEG[2:], JPEG),
     (JPEG[:SOF] + segment(0xFE, b'\xff\xc0\xff\xd9') + JPEG[SOF:], JPEG),
     (JPEG + bytes(4096), JPEG),
@@ -61,8 +64,9 @@ RESTARTS = jpeg(PIXELS, cv2.IMWRITE_JPEG_RST_INTERVAL, 3)
     (by_pillow('CMYK', 'JPEG').replace(b'Adobe\0d\0\0\0\0\0', b'Adobe\0d\0\0\0\0\2'), None),
     (jpeg(PIXELS[:1, :1]), None),
     (jpeg(np.zeros((4096, 8), np.uint8)), None)],
-    ids=['colour', 'grey', 'fill bytes', 'fill bytes at the end', 'thumbnail', 'comment',
-         'padded', 'restarts', 'as in videos', 'CMYK', 'YCCK', 'one pixel', 'flat'])
+    ids=['colour', 'grey', 'fill bytes', 'fill bytes at the end', 'fill bytes first',
+         'fill bytes before a restart', 'thumbnail', 'comment', 'padded', 'restarts',
+         'as in videos', 'CMYK', 'YCCK', 'one pixel', 'flat'])
 def test_whole_jpegs_are_what_opencv_makes_of_them(data, same_as):
     np.testing.assert_array_equal(decoded(data, 'jpeg'), by_opencv(same_as or data))
 
@@ -262,3 +266,66 @@ def test_names_from_outside_are_printed_on_one_line_and_cut():
     assert len(printable('x' * 10**6)) == len(printable('\n' * 150)) == 200
     with pytest.raises(ImageError, match=r"of format 'jpeg\\n\\x1b' is neither"):
         decoded(b'', 'jpeg\n\x1b')
+
+
+RAW = SimpleNamespace(height=2, width=2, step=8, data=bytes(16), is_bigendian=0)
+
+
+@pytest.mark.parametrize('encoding, said', [
+    ('yuv422_yuy2', 'it is YUV; let the driver convert it to rgb8, as usb_cam does by'),
+    ('yuv422', 'it is YUV; '), ('uyvy', 'it is YUV; '), ('yuyv', 'it is YUV; '),
+    ('nv12', 'it is YUV; '), ('nv21', 'it is YUV; '), ('NV24', 'it is YUV; '),
+    ('bayer_rggb8', "it is a sensor's raw mosaic; take what image_proc's DebayerNode makes"),
+    ('bayer_gbrg16', "it is a sensor's raw mosaic; "),
+    ('16UC1', 'it is depth, or has over 8 bits a colour; take a topic of pictures of 8 bits'),
+    ('mono16', 'it is depth, or'), ('rgba16', 'it is depth, or'), ('32FC1', 'it is depth, or'),
+    ('64FC3', 'it is depth, or'), ('8UC3', 'it does not say its colours; publish it as mono8'),
+    ('8UC1', 'it does not say its colours; '), ('RGB8', None), ('', None)])
+def test_encodings_that_are_not_read_are_told_from_damage(encoding, said):
+    with pytest.raises(ImageError) as error:
+        images.image_to_array(SimpleNamespace(**vars(RAW) | {'encoding': encoding}))
+    assert str(error.value).startswith(
+        f"image encoding is '{encoding}'; supported are rgb8, bgr8, rgba8, bgra8, mono8"
+        + (f'; {said}' if said else ''))
+
+
+def test_the_order_of_bytes_does_not_matter_to_single_bytes():
+    messages = [SimpleNamespace(**vars(RAW) | {
+        'encoding': 'rgb8', 'data': bytearray(range(16)), 'is_bigendian': value})
+        for value in (0, 1, 255)]
+    for message in messages:
+        np.testing.assert_array_equal(images.image_to_array(message), [
+            [[0, 1, 2], [3, 4, 5]], [[8, 9, 10], [11, 12, 13]]])
+
+
+@pytest.mark.parametrize('name', [
+    'jpeg', 'jpg', 'rgb8; jpeg compressed bgr8', 'bgr8; jpeg compressed bgr8', 'mono8; jpeg '
+    'compressed ', 'bayer_rggb8; jpeg compressed bgr8', 'yuv422_yuy2; jpeg compressed bgr8', '',
+    'rgb8; png compressed '])
+def test_what_drivers_call_the_format_does_not_matter(name):
+    for data in (JPEG, by_pillow('RGB', 'PNG')):
+        np.testing.assert_array_equal(
+            images.compressed_to_array(SimpleNamespace(format=name, data=data)), by_opencv(data))
+
+
+def test_a_mosaic_that_was_compressed_is_no_grey_picture():
+    grey = jpeg(PIXELS[..., 0])
+    message = SimpleNamespace(format='bayer_rggb8; jpeg compressed ', data=grey)
+    with pytest.raises(ImageError, match="raw mosaic; take what image_proc's DebayerNode"):
+        images.compressed_to_array(message)
+    message.format = 'mono8; jpeg compressed '
+    assert images.compressed_to_array(message).shape == PIXELS.shape[:2]
+
+
+@pytest.mark.parametrize('name, data, said', [
+    ('16UC1; compressedDepth png', bytes(12) + png(depth=16), 'but depth; take a topic of'),
+    ('32FC1; compressedDepth rvl', bytes(40), 'but depth; take a topic of pictures'),
+    ('h264', b'\0\0\0\1\x67', 'but a part of a video; publish it as one of them'),
+    ('webp', b'RIFF\0\0\0\0WEBP', 'but a WebP; publish it as one of them'),
+    ('tiff', b'II*\0', 'but a TIFF; '), ('bmp', b'BM', 'but a BMP; '),
+    ('jpeg', b'\0' * 40, "format 'jpeg' is neither JPEG nor PNG"),
+    ('16UC1; png compressed ', png(depth=16), 'at most 8 are read, so take a topic of pictures')])
+def test_other_files_are_named(name, data, said):
+    with pytest.raises(ImageError) as error:
+        images.compressed_to_array(SimpleNamespace(format=name, data=data))
+    assert said in str(error.value)

@@ -125,6 +125,67 @@ def test_a_robot_that_there_is_not_is_a_sentence(agent):
 
 
 @real_launch
+@pytest.mark.parametrize('section, namespace, said', [
+    ('gate', 'one', "mine.yaml:1: the section 'gate' is for none of our processes, the nearest of "
+     "which is '/one/gate'; if that is meant, write '/**/gate'"),
+    ('/**/gatte', '', "mine.yaml:1: the section '/**/gatte' is for none of our processes, the "
+     "nearest of which is '/gate'; if that is meant, write '/**/gate'"),
+    ('/**', '', 'gate: {}/mine.yaml:1: max_speed 0.1 has no effect, as ROS takes 0.5 of '),
+    (None, '', "'{}/mine.yaml': No such file or directory; give the path of a parameter file")])
+def test_parameters_without_effect_end_the_launch(agent, tmp_path, section, namespace, said):
+    if section:
+        (tmp_path / 'mine.yaml').write_text(f'{section}: {{ros__parameters: {{max_speed: 0.1}}}}')
+    job = agent(f'params_file:={tmp_path}/mine.yaml',
+                *([f'namespace:={namespace}'] if namespace else []))
+    assert job.popen.wait(60) == 1
+    assert said.format(tmp_path) in job.said
+    assert 'process started' not in job.said
+
+
+@real_launch
+def test_what_is_for_others_is_warned_of(agent, tmp_path):
+    (tmp_path / 'shared.yaml').write_text(
+        '/**: {ros__parameters: {robot_name: x}}\n/amcl: {ros__parameters: {alpha1: 0.2}}')
+    job = agent(f'params_file:={tmp_path}/shared.yaml')
+    wait_for(lambda: CONFIGURED in job.said)
+    assert "shared.yaml:2: the section '/amcl' is for none of our processes" in job.said
+    for name in ('agent', 'gate'):
+        assert f"{name}: there is no parameter 'robot_name' ({tmp_path}/shared.yaml:1)" in job.said
+
+
+@real_launch
+def test_a_launch_may_set_parameters_for_everybody(tmp_path):
+    file = tmp_path / 'all.launch.py'
+    file.write_text(
+        'from launch import LaunchDescription\n'
+        'from launch_ros.actions import Node, SetParameter\n'
+        'def generate_launch_description():\n'
+        "    return LaunchDescription([SetParameter('robot_name', 'x'), Node(\n"
+        "        package='stream_agent', executable='gate', parameters=[{'max_speed': 1}])])\n")
+    job = Job(['ros2', 'launch', str(file)], tmp_path)
+    try:
+        wait_for(lambda: "gate: there is no parameter 'robot_name'; the nearest" in job.said)
+        # It goes on, where a refusal would have ended it.
+        with pytest.raises(AssertionError):
+            wait_for(lambda: 'process has' in job.said, timeout=2.0)
+    finally:
+        job.close()
+
+
+@real_launch
+def test_arguments_are_taken_as_they_are_written(launch, tmp_path):
+    job = Job(['ros2', 'launch', 'stream_agent', 'agent.launch.py', 'checkpoint:=007',
+               'output:=20260730', 'device:=0', 'use_sim_time:=True'], tmp_path)
+    try:
+        assert job.popen.wait(60) == 1
+        assert "configure: [Errno 2] No such file or directory: '007'" in job.said or (
+            "policy '007'" in job.said)
+        assert (tmp_path / '20260730').is_dir()
+    finally:
+        job.close()
+
+
+@real_launch
 def test_a_policy_that_cannot_be_configured_ends_the_launch_with_an_error(launch):
     job = launch('baseline:=/nowhere')
     assert job.popen.wait(60) == 1
@@ -208,11 +269,24 @@ def test_gazebo_gets_the_world_and_leaves_nothing_running(launch, gazebo):
     wait_for(lambda: job.said.count('/parameter_bridge') >= 2 and job.said.count(CONFIGURED) == 2)
     wait_for(lambda: {'agent', 'baseline', 'gate', 'expert', 'bridge', 'camera_bridge'} <= set(
         job.nodes()))
+    assert 'not on the course' not in job.said
     children = [*job.nodes().values(), *processes_of(world)]
     assert len(processes_of(world)) == 1
     job.popen.send_signal(signal.SIGINT)
     assert job.popen.wait(60) == 0, job.said
     assert not any(is_running(pid) for pid in children)
+
+
+@real_launch
+def test_a_robot_that_does_not_come_onto_the_course_is_said_once(launch, gazebo):
+    create = gazebo.parent / 'gazebo' / 'lib' / 'ros_gz_sim' / 'create'
+    create.write_text(create.read_text().replace('seconds = 0', 'seconds = 600'))
+    job = launch(f'world:={gazebo}', 'baseline:=none', 'record:=false', file='gazebo.launch.py')
+    said = 'the robot is not on the course after 10 s, as `create` waits for Gazebo'
+    wait_for(lambda: said in job.said)
+    job.popen.send_signal(signal.SIGINT)
+    job.popen.wait(60)
+    assert job.said.count(said) == 1
 
 
 @real_launch

@@ -45,8 +45,7 @@ def test_sections_hold_for_the_processes_that_ros_gives_them(files, texts, name,
 
 @pytest.mark.parametrize('text, said', [
     ('gate: [', '0.yaml:1: not YAML: '),
-    ('', 'has no section with ros__parameters; config/robot.yaml shows what'),
-    ('- 1', 'has no section with ros__parameters'),
+    ('- 1', 'has no section with ros__parameters; config/robot.yaml shows what'),
     ('max_speed: 0.5', "'max_speed' is not in a section; put it below the name of a process")])
 def test_what_is_no_parameter_file_is_a_sentence(files, text, said):
     with pytest.raises(ParameterFileError) as fault:
@@ -68,7 +67,6 @@ SECTION = 'gate:\n  ros__parameters:\n    max_speed: 0.5\n'
     ('a: ' + '[' * 50 + ']' * 50, ':1: nested over 40 deep; write it flat'),
     (SECTION + '#' * 2**20, 'is over 1 MiB; give a file of parameters alone'),
     (SECTION + '#é' * (2**19 - 10), 'is over 1 MiB; give a file of parameters alone'),
-    (SECTION + '    day: 2026-02-30\n', 'is not valid YAML: day'),
     (b'gate: \xff', "is not valid YAML: 'utf-8' codec"),
     (SECTION.replace('0.5', '\x1b'), "character '\\x1b' is not allowed; write plain text")])
 def test_what_can_be_read_in_two_ways_is_refused_at_its_place(tmp_path, text, said):
@@ -91,9 +89,88 @@ def test_all_files_of_a_process_are_checked_and_nothing_else(tmp_path):
             ['--ros-args', '--params-file', str(good), '-r', 'a:=b', '--params-file', str(bad)])
 
 
-def test_numbers_are_those_that_ros_reads(files):
-    assert files('a: {ros__parameters: {b: 1e-3, c: [1e3, 2.0], d: x1e3}}').of('/a') == {
-        'b': 0.001, 'c': [1000.0, 2.0], 'd': 'x1e3'}
+def test_values_are_those_that_ros_reads(files):
+    assert files('a: {ros__parameters: {b: 1e-3, c: [1e3, 2.0], d: x1e3, e: 010, f: 1_0, g: on, '
+                 'h: 2026-02-30, i: []}}').of('/a') == {
+        'b': 0.001, 'c': [1000.0, 2.0], 'd': 'x1e3', 'e': 8, 'f': '1_0', 'g': True,
+        'h': '2026-02-30', 'i': None}
+
+
+def test_a_value_is_known_as_it_is_written_with_its_place(files):
+    read = files('# A robot.\n/**/gate:\n  ros__parameters:\n    a: 007')
+    (given,) = read.given('/gate').values()
+    assert (given.value, given.text, given.section) == (7, '007', '/**/gate')
+    assert given.place.endswith('0.yaml:4') and not given.is_shared
+
+
+@pytest.mark.parametrize('texts, said', [
+    ([GATE, ALL], None),
+    # By its place in the first file the shared section comes first.
+    ([ALL + GATE, ALL.replace('0.9', '0.1')],
+     '1.yaml:1: max_speed 0.1 has no effect, as ROS takes 0.5 of {}/0.yaml:2 (section '
+     "'/**/gate'); put it into the section '/**/gate'"),
+    ([ALL + GATE, ALL.replace('0.9', '0.50')], None),
+    ([GATE.replace('0.5', '1'), GATE],
+     '1.yaml:1: max_speed 0.5 has no effect, as ROS takes 1 of {}/0.yaml:1 (section '
+     "'/**/gate'); write that one with a decimal point"),
+    ([GATE, GATE.replace('0.5', '1_0.0')],
+     '1.yaml:1: max_speed 1_0.0 has no effect, as ROS takes 0.5 of {}/0.yaml:1 (section '
+     "'/**/gate'); write a number with a decimal point, which 1_0.0 is not to ROS")])
+def test_a_value_that_cannot_override_an_earlier_one_is_told(files, tmp_path, texts, said):
+    assert [*files(*texts).ignored('/gate')] == (
+        [f'{tmp_path}/{said.format(tmp_path)}'] if said else [])
+
+
+@pytest.mark.parametrize('process, remedy', [
+    ('/gate', 'write -p gate:max_speed:=0.2'),
+    ('/one/gate', "put it into the section '/**/gate'")])
+def test_an_argument_that_a_section_overrides_is_told(tmp_path, process, remedy):
+    path = tmp_path / 'robot.yaml'
+    path.write_text(ALL + GATE)
+
+    def read(*more):
+        return ParameterFiles.of_arguments(
+            ['--ros-args', '--params-file', str(path), '-p', 'max_speed:=0.2', *more])
+
+    (said,) = read().ignored(process)
+    assert said == (f'-p max_speed:=0.2: max_speed 0.2 has no effect, as ROS takes 0.5 of '
+                    f"{path}:2 (section '/**/gate'); {remedy}")
+    # The remedy helps.
+    mine = tmp_path / 'mine.yaml'
+    mine.write_text(GATE.replace('0.5', '0.2'))
+    remedied = (read('-p', 'gate:max_speed:=0.2') if process == '/gate'
+                else read('--params-file', str(mine)))
+    assert remedied.of(process)['max_speed'] == 0.2
+    assert not [*remedied.ignored(process)]
+
+
+@pytest.mark.parametrize('text, space, section, nearest, meant', [
+    (GATE.replace('/**/gate', 'gate'), '/one', 'gate', '/one/gate', True),
+    (GATE.replace('gate', 'gatte'), '', '/**/gatte', '/gate', True),
+    (GATE.replace('gate', 'Gate'), '', '/**/Gate', '/gate', True),
+    (GATE.replace('/**/gate', '/two/gate'), '/one', '/two/gate', '/one/gate', True),
+    # A file for two robots.
+    (GATE.replace('/**/gate', '/two/gate') + GATE.replace('/**/gate', '/one/gate'), '/one',
+     '/two/gate', '/one/gate', False),
+    (GATE.replace('gate', 'simulator'), '', '/**/simulator', '/simulation', True),
+    (GATE.replace('gate', 'amcl'), '', '/**/amcl', '/baseline', False),
+    ('/two/**: {ros__parameters: {a: 1}}', '/one', '/two/**', None, False)])
+def test_a_section_for_none_of_our_processes_is_named(
+        files, tmp_path, text, space, section, nearest, meant):
+    (stray,) = files(text).strays(space)
+    assert (stray.section, stray.place, stray.meant) == (section, f'{tmp_path}/0.yaml:1', meant)
+    if nearest:
+        name = nearest.rpartition('/')[2]
+        assert str(stray).endswith(
+            f"the section '{section}' is for none of our processes, the nearest of which is "
+            f"'{nearest}'; if that is meant, write '/**/{name}'")
+        assert not files(text.replace(section, f'/**/{name}', 1)).strays(space) or not meant
+
+
+@pytest.mark.parametrize('text', [
+    GATE, ALL, '/*: {ros__parameters: {a: 1}}', '/**/baseline_2: {ros__parameters: {a: 1}}', ''])
+def test_sections_of_our_processes_are_no_strays(files, text):
+    assert files(text).strays('') == []
 
 
 def test_shipped_files_are_read_in_one_way():

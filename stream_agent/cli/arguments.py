@@ -8,14 +8,17 @@ Meaning, unit, range and default of a number are in a settings dataclass (bounde
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, replace
+import errno
 import math
 import os
 from pathlib import Path
 import sys
+import tempfile
 from typing import Any
 
 from stream_agent.bounded_settings import (
     is_within, numbers_allowed, printable, quantity, range_of, settings_fields)
+from stream_agent.cli.command_parser import Collect
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.share import find_robot, share_folder
@@ -79,13 +82,17 @@ def shipped_graphs() -> list[str]:
 def find_graph(text: str) -> Path:
     """Return the path of a graph file, or of a shipped graph of that name."""
     shipped = share_folder() / 'config' / 'graphs' / f'{text}.yaml'
-    return shipped if not Path(text).exists() and shipped.exists() else Path(text)
+    return shipped if not os.path.exists(text) and shipped.exists() else Path(text)
 
 
 def open_graph(text: str) -> GraphSpec:
     """Read a graph file, or a shipped graph of that name; GraphError if it cannot be used."""
     path = find_graph(text)
-    if not path.exists():
+    policies = share_folder() / 'config' / 'policies'
+    if path.suffix == '.safetensors' or os.path.exists(policies / f'{text}.safetensors'):
+        raise GraphError(f"'{text}' is a policy, and a graph is asked for; "
+                         + nearest(path.stem, shipped_graphs(), 'shipped graphs'))
+    if not os.path.exists(path):
         raise GraphError(f"there is no file '{text}', and no shipped graph of that name; "
                          + nearest(text, shipped_graphs(), 'shipped graphs'))
     return load_graph(path)
@@ -184,7 +191,7 @@ def add_setting(parser: argparse._ActionsContainer, item: Field, default: Any, o
     elif 'type' in about:
         kind |= {'type': about['type'], 'metavar': about['kind']}
         if about.get('several'):
-            kind |= {'nargs': '+'} | ({} if default else {'action': 'extend', 'default': []})
+            kind |= {'nargs': '+', 'action': Collect}
     elif not about['among']:
         kind['action'] = 'store_false' if default else 'store_true'
     if about.get('among'):
@@ -287,10 +294,38 @@ def computer_of(arguments: argparse.Namespace) -> ComputeModel | None:
 
 def check_folder(path: Path | None) -> None:
     """Refuse a file to be written whose folder is not there, before work is done for it."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise ValueError(f"'{path}' cannot be written: "
-                         + ('it is a folder' if path.is_dir() else
-                            f"there is no folder '{path.parent}'"))
+    if path is None:
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"'{path}' cannot be written: " + (
+            'it is a folder; give the name of a file in it' if path.is_dir() else
+            f"there is no folder '{path.parent}'; make it, or give another path"))
+    if not path.exists():
+        check_writable(path.parent)
+    elif not os.access(path, os.W_OK):
+        raise ValueError(f"'{path}' cannot be written: there is no permission to; give a path "
+                         'that is yours')
+
+
+def check_writable(folder: Path) -> None:
+    """Raise an OSError that names a folder if no file can be written into it."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        # It names a file that nobody has asked for.
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+def make_output(folder: Path) -> Path:
+    """
+    Make the folder that results are written to, before work is done for them.
+
+    :raises OSError: If it cannot be made, or nothing can be written into it.
+    """
+    folder = folder.expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
+    return folder
 
 
 def check_picture(parser: argparse.ArgumentParser, option: str, path: Path | None) -> None:
@@ -304,7 +339,11 @@ def command(name: str, parse: Callable[[list[str]], argparse.Namespace],
     """Return a command's ``main``, which reads its arguments, works, and returns the exit code."""
     def main(args: list[str]) -> int:
         arguments = parse(args)
-        return run_tool(name, lambda: work(arguments))
+        try:
+            return run_tool(name, lambda: work(arguments))
+        except KeyboardInterrupt:
+            print(f'\n{name}: stopped', file=sys.stderr)
+            return STOPPED
 
     return main
 
@@ -313,7 +352,8 @@ def run_tool(name: str, work: Callable[[], None]) -> int:
     """Do what a command line asks for, or say why not; returns the exit code."""
     try:
         work()
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
@@ -332,8 +372,19 @@ def plural(count: int, noun: str) -> str:
     return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
 
 
+#: What helps where a file or folder cannot be read or written.
+REMEDIES = {
+    errno.ENOENT: 'check the path', errno.EISDIR: 'it is a folder; give a file',
+    errno.ENOTDIR: 'a part of the path is a file; give a folder there',
+    errno.EEXIST: 'a file is there already; give a folder, or another path',
+    errno.EACCES: 'give a path that is yours, or change its permissions',
+    errno.EPERM: 'give a path that is yours, or change its permissions',
+    errno.EROFS: 'give a path on another disk', errno.ENOSPC: 'make room, or give another path'}
+
+
 def in_words(error: Exception) -> str:
-    """Write what the system says of a file as a sentence of ours."""
+    """Write what the system says of a file as a sentence of ours, with what helps."""
     if isinstance(error, OSError) and error.filename is not None:
-        return f"'{error.filename}': {error.strerror}"
+        remedy = REMEDIES.get(error.errno or 0)
+        return f"'{error.filename}': {error.strerror}" + (f'; {remedy}' if remedy else '')
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

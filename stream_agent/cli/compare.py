@@ -16,6 +16,7 @@ import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_settings, plural, renamed, run_tool, settings_of, STOPPED)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.cli.replay import (
     Answer, PACE_REMARKS, PACES, Playback, Player, QUANTITIES, remark_on_steering, remarks_on,
     UNIT_REMARKS)
@@ -32,6 +33,7 @@ from stream_agent.measurement.traces import read_run
 from stream_agent.network.checkpoint import load_policy, Policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment, check_rates
+from stream_agent.recordings.inspection import odd_colours, odd_shapes, oddities
 from stream_agent.recordings.recording import BadRecordingError, NS, Reading, Recording
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.share import policy_file
@@ -211,7 +213,7 @@ class CompareOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='compare', description=__doc__)
+    parser = CommandParser('compare', __doc__)
     parser.add_argument('--bag', nargs='+', action='extend', type=Path, required=True,
                         metavar='DIR', help='rosbag2 recordings, DonkeyCar tubs, or folders of '
                         'them')
@@ -238,6 +240,8 @@ def usable(recordings: Sequence[Recording], alignment: Alignment) -> list[Record
     if short:
         print(f'{plural(len(short), "recording")} of under 2 frames left out: '
               + ', '.join(recording.name for recording in short), file=sys.stderr)
+    for sentence in chain.from_iterable(oddities(each, alignment) for each in left):
+        print(sentence, file=sys.stderr)
     check_rates(left, alignment)
     return left
 
@@ -256,6 +260,9 @@ def replay(recordings: Sequence[Recording], players: Sequence[Player], record: R
         start_ns = playback.end_ns
         if recording.left_out:
             print(recording.summary(), file=sys.stderr)
+        channels = max(player.policy.preprocessing.shape[0] for player in players)
+        for sentence in (*odd_shapes(recording.shapes), *odd_colours([recording], channels)):
+            print(f'{recording.name}: {sentence}', file=sys.stderr)
         if stop.requested:
             record.stopped(len(recordings))
             break
@@ -277,10 +284,10 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     torch.set_num_threads(max(1, arguments.threads))
     allow_transforms(arguments.allow)
     paths = [policy_file(path) for path in arguments.policy]
-    recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
-                        settings_of(arguments, Alignment))
     files = dict(zip(labels_of(paths), paths))
     policies = {name: load_policy(path) for name, path in files.items()}
+    recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
+                        settings_of(arguments, Alignment))
     check_steering({files[name]: policy for name, policy in policies.items()}, recordings)
     players = [Player(name, policy, Engine(
         policy.network, arguments.device, policy.updates_per_frame, backend=arguments.backend,

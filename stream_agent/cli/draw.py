@@ -8,6 +8,7 @@ from pathlib import Path
 from stream_agent.bounded_settings import file_path, quantity, several
 from stream_agent.cli.arguments import (
     add_graph, add_rollout, add_settings, command, read_graph, read_pattern)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.drawing.graph_picture import draw_graph, name_of
 from stream_agent.drawing.plot_style import save
 from stream_agent.drawing.steps_animation import animate_update_steps
@@ -81,7 +82,7 @@ class DrawOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='draw', description=__doc__)
+    parser = CommandParser('draw', __doc__)
     add_graph(parser)
     add_rollout(parser)
     add_settings(parser, DrawOptions)

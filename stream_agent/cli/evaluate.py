@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 import json
 import multiprocessing
@@ -15,6 +16,8 @@ from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, check_computer, check_folder,
     check_picture, command, computer_of, robot_settings, settings_of)
+from stream_agent.cli.command_parser import CommandParser
+from stream_agent.cli.process_group import end_with_parent
 from stream_agent.drawing.drives_picture import draw_drives
 from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import ComputeModel, HANDOVER
@@ -25,7 +28,7 @@ from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.transforms import allow_transforms
-from stream_agent.share import share_folder
+from stream_agent.share import policy_file, share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
@@ -73,7 +76,6 @@ def evaluate(arguments: argparse.Namespace, settings: SimulationSettings, seeds:
 def evaluate_emulated(arguments: argparse.Namespace, settings: SimulationSettings,
                       seeds: Sequence[int], pool: ProcessPoolExecutor) -> list[dict]:
     """Drive all courses with all policies under the timing of a computer that is not there."""
-    allow_transforms(arguments.allow)
     policies = timed(list(map(str, arguments.policies)), settings_of(arguments, ComputeModel),
                      settings.period)
     trial = Trial(settings, tuple(seeds),
@@ -86,9 +88,10 @@ def evaluate_emulated(arguments: argparse.Namespace, settings: SimulationSetting
 
 def table(rows: list[dict]) -> str:
     """Lay the summaries out for people."""
-    lines = [f'{"driver":<20} {"laps":>6} {"lateral RMS":>12} {"largest":>8} {"departures":>11} '
-             f'{"unanswered":>11}']
-    lines += [f'{row["driver"]:<20} {row["laps"]:>6.1f} {row["lateral_rms"]:>10.4f} m '
+    width = max(20, *(len(row['driver']) for row in rows))
+    lines = [f'{"driver":<{width}} {"laps":>6} {"lateral RMS":>12} {"largest":>8} '
+             f'{"departures":>11} {"unanswered":>11}']
+    lines += [f'{row["driver"]:<{width}} {row["laps"]:>6.1f} {row["lateral_rms"]:>10.4f} m '
               f'{row["largest_lateral_error"]:>6.3f} m {row["departures"]:>11} '
               f'{row["unanswered"] / row["frames"]:>11.2%}' for row in rows]
     return '\n'.join([*lines, f'half a lane is {rows[0]["half_lane"]:.2f} m'])
@@ -96,12 +99,14 @@ def table(rows: list[dict]) -> str:
 
 def timing_table(rows: list[dict]) -> str:
     """Lay out when policies answer, on what, and how they compare with the first of them."""
-    lines = [f'{"":<20} {"latency":>9} {"newest":>9} {"deep":>9} {"rate":>8}   RMS relative to '
-             f'the first    departures a course more']
+    width = max(20, *(len(row['driver']) for row in rows))
+    lines = [f'{"":<{width}} {"latency":>9} {"newest":>9} {"deep":>9} {"rate":>8}   RMS relative '
+             f'to the first    departures a course more']
     for row in rows:
         ratio, more = (written(row[name]) for name in ('rms_ratio', 'more_departures'))
         ages = ' '.join(f'{row[name] * 1e3:>6.1f} ms' for name in ('latency', 'newest', 'deep'))
-        lines.append(f'{row["driver"]:<20} {ages} {row["rate"]:>5.1f} Hz   {ratio:<27} {more}')
+        lines.append(f'{row["driver"]:<{width}} {ages} {row["rate"]:>5.1f} Hz   '
+                     f'{ratio:<27} {more}')
     return '\n'.join([*lines, 'newest, deep: mean age of the information in the command in '
                       'force; in brackets: 95 %, paired over courses'])
 
@@ -127,12 +132,18 @@ class EmulatedOptions:
     plot: Path | None = file_path(None, 'draw the figures: .svg or .png')
 
 
+def begin_worker() -> None:
+    """Let a worker end with the command, which alone is told of Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(signal.SIGKILL)
+
+
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
     shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
-    parser = argparse.ArgumentParser(prog='evaluate', description=__doc__)
+    parser = CommandParser('evaluate', __doc__)
     parser.add_argument('policies', nargs='*', type=Path, default=shipped,
-                        help='checkpoints; the shipped ones by default')
+                        help='policy files, or names of shipped ones; all of those by default')
     add_allowed(parser)
     add_robot(parser)
     add_settings(parser, EvaluateOptions)
@@ -150,14 +161,30 @@ def parse(args: list[str]) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Drive, draw if that is asked for, and print."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     check_folder(arguments.plot)
+    # All of them are looked at before the first drive, which takes a while.
+    arguments.policies = [policy_file(path) for path in arguments.policies]
+    allow_transforms(arguments.allow)
+    for path in arguments.policies:
+        load_policy(path)
     computer, settings = computer_of(arguments), robot_settings(arguments.robot)
     # Courses that no training has seen.
     seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + arguments.courses)
     # torch does not survive a fork.
-    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn')) as pool:
+    pool = ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn'),
+                               initializer=begin_worker)
+    try:
         rows = (evaluate_emulated if computer else evaluate)(arguments, settings, seeds, pool)
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        raise
+    finally:
+        # It waits for threads, one of which may be just about to start.
+        with suppress(RuntimeError):
+            pool.shutdown(cancel_futures=True)
     how = (f'lockstep under an emulated {computer}' if computer else
            'real time' if arguments.real_time else 'lockstep')
     if arguments.plot:

@@ -3,10 +3,13 @@
 import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import cycle, tee
 import json
 from pathlib import Path
 import re
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 from xml.etree import ElementTree
 from zipfile import ZipFile
@@ -14,6 +17,7 @@ from zipfile import ZipFile
 import numpy as np
 from stream_agent.bounded_settings import choice, quantity
 from stream_agent.cli.arguments import add_allowed, add_settings, command
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.engine.backends import lacks
 from stream_agent.engine.compiled import (
     carry, frame_modules, FrameModule, FrameModules, initial_values, key_of, OPSET, to_onnx)
@@ -21,7 +25,7 @@ from stream_agent.network.checkpoint import load_policy, Policy
 from stream_agent.network.preprocessing import MOST_VALUES_BY_AREA, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import allow_transforms
-from stream_agent.share import policy_file, share_folder
+from stream_agent.share import policy_file, share_folder, write_file
 from stream_agent.theory.information import frames_unanswered
 from stream_agent.theory.patterns import streaming_edges
 import torch
@@ -167,17 +171,30 @@ def open_folder(folder: Path, force: bool) -> None:
 
 def write(folder: Path, manifest: dict[str, Any], models: dict[str, bytes],
           initial: dict[str, np.ndarray]) -> None:
-    """Replace what the folder holds of an export; the manifest comes last, when all is there."""
-    for path in earlier_export(folder):
-        path.unlink()
-    for name, model in models.items():
-        (folder / name).write_bytes(model)
+    """Replace what the folder holds of an export by the whole new one, or by nothing of it."""
+    packed = BytesIO()
     # As np.savez does it, which cannot take a node that is called 'file'.
-    with ZipFile(folder / INITIAL, 'w') as archive:
+    with ZipFile(packed, 'w') as archive:
         for name, value in initial.items():
             with archive.open(f'{name}.npy', 'w') as file:
                 np.save(file, value)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
+    earlier = earlier_export(folder)
+    unfinished = Path(mkdtemp(prefix='.unfinished-', dir=folder))
+    try:
+        files: dict[str, bytes | str] = {
+            **models, INITIAL: packed.getvalue(), MANIFEST: json.dumps(manifest, indent=2) + '\n'}
+        for name, content in files.items():
+            write_file(unfinished / name, content)
+        for path in earlier:
+            path.unlink()
+        # The manifest comes last, when all is there.
+        for name in files:
+            (unfinished / name).replace(folder / name)
+    except OSError as error:
+        raise ExportError(f"'{folder}' cannot be written ({error.strerror}); make room, or name "
+                          'another folder. What was there is unchanged') from error
+    finally:
+        rmtree(unfinished, ignore_errors=True)
 
 
 TOLERANCE = 1e-4
@@ -254,7 +271,7 @@ class ExportOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='export', description=__doc__)
+    parser = CommandParser('export', __doc__)
     parser.add_argument('policy', type=Path, help='policy file, or the name of a shipped one')
     parser.add_argument('--output', type=Path, required=True, metavar='FOLDER',
                         help='for the models, their initial values and their manifest')

@@ -6,17 +6,21 @@ import json
 import os
 from pathlib import Path
 import shlex
+import sys
 from typing import Any
 
 from stream_agent.bounded_settings import choice, file_path, free_text, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_graph, add_settings, check_folder, check_picture, command, find_graph,
     open_graph)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.drawing.plot_style import save
 from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
 from stream_agent.engine.layer_profiler import check_forecasts, measure_costs
 from stream_agent.graph_files.cost_file import load_costs, save_costs
+from stream_agent.measurement.machine import core_times, disturbance
 from stream_agent.network.transforms import allow_transforms
+from stream_agent.share import write_file
 from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.patterns import sequential_pattern
 from stream_agent.theory.planning.candidates import Candidate, EXECUTIONS, SERIAL
@@ -152,11 +156,24 @@ def training(candidate: Candidate, graph: GraphSpec, arguments: argparse.Namespa
     return f'to train it: {shlex.join(words)}'
 
 
+WRITTEN_BY = 'by stream_agent plan.'
+
+
+def check_graph_file(path: Path | None) -> None:
+    """Refuse to write over a graph file that somebody else has written."""
+    check_folder(path)
+    if path is not None and path.exists():
+        with open(path, 'rb') as file:
+            if WRITTEN_BY.encode() not in file.readline(1000):
+                raise ValueError(f"--write: '{path}' is there already, and was not written by "
+                                 'plan; give another name, or remove it')
+
+
 def write_graph(path: Path, candidate: Candidate) -> None:
     """Write the graph of a candidate, with its schedule and without what it leaves out."""
     text = yaml.safe_dump(graph_to_data(candidate.rollout.graph), sort_keys=False,
                           default_flow_style=None, width=99)
-    path.write_text(f'# {candidate.kind}: {description(candidate)}; by stream_agent plan.\n{text}')
+    write_file(path, f'# {candidate.kind}: {description(candidate)}; {WRITTEN_BY}\n{text}')
 
 
 def draw(path: Path, plan: Plan, title: str) -> None:
@@ -195,7 +212,7 @@ class PlanOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='plan', description=__doc__)
+    parser = CommandParser('plan', __doc__)
     add_graph(parser)
     add_allowed(parser)
     costs = 'costs', 'save_costs'
@@ -212,18 +229,21 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError('--check: the engine computes one node after the other; leave '
                          f'--execution {arguments.execution} out')
     allow_transforms(arguments.allow)
-    for path in (arguments.write, arguments.draw, arguments.save_costs):
+    check_graph_file(arguments.write)
+    for path in (arguments.draw, arguments.save_costs):
         check_folder(path)
     if arguments.threads > (os.cpu_count() or 1):
         raise ValueError(f'--threads: this machine has {os.cpu_count()} cores, not '
                          f'{arguments.threads}')
     graph = open_graph(arguments.graph)
+    before = core_times()
     plan = make_plan(graph, costs_of(arguments, graph), 1 / arguments.rate, arguments.execution,
                      arguments.updates_per_frame)
     checks = check_forecasts({
         f'recommended ({plan.recommended.kind})': plan.recommended.rollout,
         **{name: candidate.rollout for name, candidate in plan.named.items()}
     }, arguments.device) if arguments.check else []
+    busy = disturbance(before) if checks or not arguments.costs else ''
     if arguments.write:
         write_graph(arguments.write, plan.recommended)
     if arguments.draw:
@@ -231,7 +251,8 @@ def run(arguments: argparse.Namespace) -> None:
              f'execution, camera at {arguments.rate:g} Hz')
     if arguments.json:
         print(json.dumps(plan_as_data(plan) | {'checks': [
-            vars(check) | {'error': check.error} for check in checks]}, indent=2))
+            vars(check) | {'error': check.error} for check in checks],
+            'measured_while_busy': busy}, indent=2))
         return
     print(table(plan, arguments.rows))
     print(training(plan.recommended, graph, arguments))
@@ -240,6 +261,8 @@ def run(arguments: argparse.Namespace) -> None:
             f'  {check.name:<26} {check.part:<8} forecast {check.forecast * 1e3:8.3f}  '
             f'measured {check.measured * 1e3:8.3f}  {check.error:+.1%}' for check in checks),
             sep='\n')
+    if busy:
+        print(f'plan: {busy}', file=sys.stderr)
 
 
 main = command('plan', parse, run)

@@ -43,17 +43,19 @@ class Process:
     :param name: For people.
     :param prefix: Precedes every line that is passed on.
     :param hear: Called with every line.
+    :param show: Called with every line that is passed on.
     :param number: The signal that stops it. SIGTERM ends an interpreter that is just starting,
         which may swallow SIGINT; but ``ros2 launch`` would leave its processes behind.
     """
 
     def __init__(self, name: str, command: list[str], prefix: str,
-                 hear: Callable[[str], object], number: int) -> None:
+                 hear: Callable[[str], object], show: Callable[[str], object], number: int
+                 ) -> None:
         self.name = name
         self.number = number
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
         self._prefix = prefix
-        self._hear = hear
+        self._hear, self._show = hear, show
         self._rest = b''
         # In a session of its own, so that Ctrl-C reaches it only from here, in the right order.
         self.popen = subprocess.Popen(
@@ -91,7 +93,7 @@ class Process:
             for line in lines:
                 self.lines.append(line.decode(errors='replace').rstrip())
                 self._hear(self.lines[-1])
-                print(self._prefix + self.lines[-1], flush=True)
+                self._show(self._prefix + self.lines[-1])
             if not data:
                 return False
 
@@ -117,9 +119,14 @@ class ProcessGroup:
     The processes of a job; for one thread.
 
     ``failures`` has a sentence for each that crashed, ended early, or would not be stopped.
+
+    :param show: Called with every line that one of them says.
+    :param tick: Called again and again while they run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, show: Callable[[str], object] = partial(print, flush=True),
+                 tick: Callable[[], object] = bool) -> None:
+        self._show, self._tick = show, tick
         self.failures: list[str] = []
         self._processes: dict[str, Process] = {}
         self._selector = selectors.DefaultSelector()
@@ -136,7 +143,8 @@ class ProcessGroup:
         """Start a process, unless the job is about to end; see ``Process``."""
         if self.interrupted:
             return
-        self._processes[name] = process = Process(name, command, prefix, hear, number)
+        self._processes[name] = process = Process(
+            name, command, prefix, hear, self._show, number)
         self._selector.register(process.output, selectors.EVENT_READ, process)
 
     def leave(self) -> None:
@@ -215,6 +223,7 @@ class ProcessGroup:
         self._forget(process)
 
     def _pass_on(self) -> None:
+        self._tick()
         for key, _ in self._selector.select(WAKE_UP_PERIOD):
             if not key.data.pass_on():
                 self._selector.unregister(key.fileobj)

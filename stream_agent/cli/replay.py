@@ -46,7 +46,7 @@ class Playback:
     def __init__(self, recording: Recording, alignment: Alignment, start_ns: int,
                  most_frames: int = 0, stopped: Callable[[], bool] = lambda: False) -> None:
         stamps = recording.frame_stamps
-        longest = alignment.longest_gap * NS or 3 * float(np.median(np.diff(stamps)))
+        longest = alignment.gap(stamps)
         stamps = stamps[:most_frames or None]
         ends = np.flatnonzero(np.diff(stamps) > longest) + 1
         parts = [part[pick(stamps[part], alignment.resample)] if alignment.resample else part

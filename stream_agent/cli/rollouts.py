@@ -12,6 +12,8 @@ from typing import Any
 from stream_agent.bounded_settings import choice, quantity
 from stream_agent.cli.arguments import (
     add_graph, add_rollout, add_settings, command, plural, read_graph, read_pattern)
+from stream_agent.cli.command_parser import CommandParser
+from stream_agent.theory.checks import GraphError
 from stream_agent.theory.counting import count_bounds, count_valid_patterns, CountError
 from stream_agent.theory.cycles import steps_per_frame_pipelined
 from stream_agent.theory.enumeration import (
@@ -23,7 +25,8 @@ from stream_agent.theory.patterns import (
 from stream_agent.theory.rollout import inference_factor, inference_tableau, response_cone
 from stream_agent.theory.windows import window_components
 
-PATIENCE = 10.0
+# Nodes times edges of a graph whose patterns are listed, and seconds to look for each.
+MOST_LISTED, PATIENCE = 10_000_000, 3.0
 # Images that the nodes of a window depend on, all together.
 MOST_IMAGES = 2_000_000
 LISTS: dict = {'valid': valid_patterns,
@@ -34,14 +37,14 @@ LISTS: dict = {'valid': valid_patterns,
 def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, Any]:
     """Return what ``--json`` prints, in a window up to the first response if no size is given."""
     response = first_response(graph, pattern)
-    size = max(4, response.frame) if size is None else size
-    if size > (largest := math.isqrt(MOST_IMAGES // len(graph.nodes))):
+    largest = math.isqrt(MOST_IMAGES // len(graph.nodes))
+    size = min(largest, max(4, response.frame)) if size is None else size
+    if size > largest:
         raise ValueError(f'--window: {size} frames of {len(graph.nodes)} nodes are too many; '
                          f'{largest} are the most')
     tableau = inference_tableau(graph, pattern, size)
     seen = images_seen(graph, pattern, size)
     cones = [response_cone(graph, pattern, frame) for frame in range(graph.hyperperiod)]
-    pipelined = steps_per_frame_pipelined(graph, pattern)
     return {
         'nodes': len(graph.nodes),
         'edges': len(graph.edges),
@@ -51,8 +54,7 @@ def describe(graph: GraphSpec, pattern: Pattern, size: int | None) -> dict[str, 
         'valid_patterns_bounds': list(count_bounds(graph)),
         'streams': streaming_edges(pattern),
         'inference_factor': inference_factor(graph, pattern),
-        'steps_per_frame_pipelined': (
-            int(pipelined) if pipelined.denominator == 1 else float(pipelined)),
+        'steps_per_frame_pipelined': steps_pipelined(graph, pattern),
         'first_response': response._asdict(),
         'information_age': ages(graph, pattern),
         'response_cone': [name for name in update_order(graph, pattern)
@@ -75,6 +77,15 @@ def exact_count(graph: GraphSpec) -> int | None:
         return None
 
 
+def steps_pipelined(graph: GraphSpec, pattern: Pattern) -> float | None:
+    """Return the update steps of a pipelined frame; None where finding them takes too long."""
+    try:
+        steps = steps_per_frame_pipelined(graph, pattern)
+    except GraphError:
+        return None
+    return int(steps) if steps.denominator == 1 else float(steps)
+
+
 def ages(graph: GraphSpec, pattern: Pattern) -> dict[str, int] | None:
     """Return the ages of an answer's information; None if no edge of a cycle is marked."""
     try:
@@ -87,6 +98,8 @@ def table(data: dict[str, Any]) -> str:
     """Write a description for people."""
     low, high = data['valid_patterns_bounds']
     response, count = data['first_response'], data['valid_patterns']
+    steps = data['steps_per_frame_pipelined']
+    pipelined = 'unknown' if steps is None else f'{steps:g}'
     lines = [
         ('graph', f"{plural(data['nodes'], 'node')}, {plural(data['edges'], 'edge')}; "
                   f"{' and '.join(data['inputs'])} -> {data['output']}"),
@@ -94,8 +107,9 @@ def table(data: dict[str, Any]) -> str:
                            f'(Lemma 1: {large(low)} to {large(high)})'),
         ('streaming edges', ', '.join(data['streams']) or 'none'),
         ('inference factor', f"{plural(data['inference_factor'], 'update step')} a frame; if "
-                             f"frames are pipelined {data['steps_per_frame_pipelined']:g}"),
-        ('first response', f"frame {response['frame']}, update step {response['update_step']}"),
+                             f'frames are pipelined {pipelined}'),
+        ('first response', f"frame {response['frame']}, update step {response['update_step']}"
+         + ('' if str(response['frame']) in data['images'] else ', beyond the window below')),
         ('response cone', ', '.join(data['response_cone'])),
         ('training', training(data['training_windows']))]
     if data['information_age']:
@@ -140,6 +154,9 @@ def spans(images: list[int]) -> str:
 
 def print_list(graph: GraphSpec, which: str, limit: int, as_json: bool) -> None:
     """Print patterns of a kind by their streaming edges, and those found before an error too."""
+    if len(graph.nodes) * len(graph.edges) > MOST_LISTED:
+        raise EnumerationError(f'--list: {len(graph.nodes)} nodes and {len(graph.edges)} edges '
+                               'are too many to list patterns of; without --list they are counted')
     streams, fault = [], None
     try:
         for pattern in islice(LISTS[which](graph), limit + 1):
@@ -175,7 +192,7 @@ class RolloutOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='rollouts', description=__doc__)
+    parser = CommandParser('rollouts', __doc__)
     add_graph(parser)
     add_rollout(parser)
     add_settings(parser, RolloutOptions)

@@ -8,18 +8,25 @@ import sys
 
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
-    find_graph, in_words, positive, refuse_given, robot_settings, settings_of, STOPPED)
+    find_graph, in_words, open_graph, positive, refuse_given, robot_settings, run_tool,
+    settings_of, STOPPED)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
+from stream_agent.learning.initial_policy import InitialPolicy, load_initial
 from stream_agent.learning.policy_jobs import (
-    FromExpert, FromRecordings, PolicyJob, remove_unfinished, Result, train_all)
+    Outcome, pattern_of, PolicyJob, remove_unfinished, Result, train_all)
+from stream_agent.learning.policy_sources import FromExpert, FromRecordings
 from stream_agent.learning.settings import (
     CloningSchedule, FrameCrop, ImitationSchedule, RecordingsChoice, SIMULATOR_CROP,
     TrainerOptions)
+from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
+from stream_agent.share import policy_file
 
+PATTERNS = ('streaming', 'sequential')
 SIMULATOR, RECORDINGS = 'in the simulator', 'from recordings'
 # What both ways to learn have, with a default of its own each.
 SHARED = ('window', 'learning_rate', 'updates_per_frame')
@@ -35,32 +42,40 @@ def labels_of(pattern_names: Sequence[str]) -> list[str]:
     return labels
 
 
-def tell(jobs: Sequence[PolicyJob], results: Sequence[Result | None], finished: bool) -> None:
+def tell(jobs: Sequence[PolicyJob], results: Sequence[Outcome], finished: bool) -> None:
     """Say which files there are now, and tidy up if no more are to come."""
     for job, result in zip(jobs, results):
         if result is None:
             print(f'{job.label}: not started')
+        elif not isinstance(result, Result):
+            print(f'train: {job.label}: {in_words(result)}', file=sys.stderr)
         elif result.outcome.finished:
             print(f'wrote {result.path}')
         else:
             print(f'{job.label}: stopped at step {result.outcome.step} of {result.steps}; wrote '
                   f'{result.path}, the policy as it is now')
-        if result and result.verdict:
-            print(f'  {result.verdict}')
+        if isinstance(result, Result):
+            for path in result.kept:
+                print(f'  an earlier one is kept as {path}')
+            if result.verdict:
+                print(f'  {result.verdict}')
     if finished:
         # Not before: whoever repeats a stopped command has no finished policy trained again.
         remove_unfinished(jobs)
-    else:
+    elif not all(isinstance(result, Exception) for result in results):
         print('the same command resumes from there; with --fresh it starts anew')
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
     """Read the command line; defaults are those of the shipped policies."""
-    parser = argparse.ArgumentParser(prog='train', description=__doc__)
-    parser.add_argument('--graph', type=find_graph, default='lane',
-                        help='graph file, or the name of one that is shipped (%(default)s)')
+    parser = CommandParser('train', __doc__)
+    parser.add_argument('--graph', type=find_graph,
+                        help='graph file, or the name of one that is shipped (lane)')
     add_allowed(parser)
-    parser.add_argument('--pattern', nargs='+', default=['streaming', 'sequential'],
+    parser.add_argument('--init', type=Path, metavar='FILE|NAME', help='begin with a trained '
+                        'policy, or a shipped one, instead of weights drawn at random: graph, '
+                        'pattern, preprocessing and limits are its own')
+    parser.add_argument('--pattern', nargs='+',
                         help="'streaming', 'sequential', or the edges that stream: 'a->b,b->b' "
                         '(streaming sequential)')
     parser.add_argument('--output', type=Path, default=Path('policies'), metavar='DIR',
@@ -68,7 +83,11 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--workers', type=positive, default=2, metavar='N',
                         help='policies trained side by side (%(default)s)')
     parser.add_argument('--fresh', action='store_true',
-                        help='start anew, even if an earlier training could be resumed')
+                        help='start anew, even if an earlier training could be resumed, which '
+                        'is set aside')
+    parser.add_argument('--replace', action='store_true', help='write over an earlier policy of '
+                        'that name (and --fresh over a stopped training), instead of keeping it '
+                        'as NAME.1.safetensors')
     add_settings(parser, TrainerOptions, without=['learning_rate'])
     add_shared(parser, SHARED, {SIMULATOR: ImitationSchedule, RECORDINGS: CloningSchedule})
     add_shared(parser, (), {SIMULATOR: SIMULATOR_CROP, RECORDINGS: FrameCrop})
@@ -114,14 +133,51 @@ def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
         RecordingsChoice, Reading, Alignment, CloningSchedule, Augmentation, FrameCrop)))
 
 
+def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
+    """Read the policy to begin with, and take options from it; InitError if others contradict."""
+    allow_transforms(arguments.allow)
+    initial = load_initial(policy_file(arguments.init), arguments.graph)
+    own = initial.policy
+    for pattern in arguments.pattern or ():
+        if pattern_of(initial.network.graph, pattern) != initial.network.pattern:
+            initial.check_option('--pattern', pattern, f"the pattern '{own.pattern_name}'")
+    for name, usual, value in (('crop_top', None, own.preprocessing.crop_top),
+                               ('crop_bottom', 0.0, own.preprocessing.crop_bottom),
+                               ('updates_per_frame', 1, own.updates_per_frame)):
+        if getattr(arguments, name) != usual:
+            initial.check_option(f"--{name.replace('_', '-')}", getattr(arguments, name), value)
+        setattr(arguments, name, value)
+    return initial
+
+
 def jobs_of(arguments: argparse.Namespace) -> list[PolicyJob]:
-    """Return a job for every pattern."""
-    source = source_of(arguments)
+    """Return a job for every pattern, or one for the policy to begin with."""
+    if arguments.graph:
+        open_graph(str(arguments.graph))
+    output, allow = arguments.output, tuple(arguments.allow)
+    if arguments.init:
+        initial = initial_of(arguments)
+        source = source_of(arguments)
+        return [PolicyJob(arguments.graph, '', initial.label, source, output,
+                          settings_of(arguments, TrainerOptions, steps=0), allow, initial.path,
+                          arguments.replace)]
+    source, patterns = source_of(arguments), arguments.pattern or PATTERNS
     return [PolicyJob(
-        arguments.graph, pattern, label, source, arguments.output,
-        settings_of(arguments, TrainerOptions, steps=0, position=position), tuple(arguments.allow))
-        for position, (pattern, label) in enumerate(zip(
-            arguments.pattern, labels_of(arguments.pattern)))]
+        arguments.graph or find_graph('lane'), pattern, label, source, output,
+        settings_of(arguments, TrainerOptions, steps=0, position=position), allow,
+        overwrite=arguments.replace)
+        for position, (pattern, label) in enumerate(zip(patterns, labels_of(patterns)))]
+
+
+def work(arguments: argparse.Namespace) -> int:
+    """Train, and say where the policies are; returns the exit code."""
+    jobs = jobs_of(arguments)
+    results = train_all(jobs, arguments.workers, arguments.fresh)
+    finished = all(isinstance(result, Result) and result.outcome.finished for result in results)
+    if distributed.rank() == 0:
+        tell(jobs, results, finished)
+    failed = any(isinstance(result, Exception) for result in results)
+    return 0 if finished else 1 if failed else STOPPED
 
 
 def main(args: list[str] | None = None) -> int:
@@ -129,17 +185,11 @@ def main(args: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     arguments = parse(args)
+    codes: list[int] = []
     try:
-        jobs = jobs_of(arguments)
-        results = train_all(jobs, arguments.workers, arguments.fresh)
+        failed = run_tool('train', lambda: codes.append(work(arguments)))
     except KeyboardInterrupt:
         print('\ntrain: stopped immediately; what was trained is as it was last saved',
               file=sys.stderr)
         return STOPPED
-    except (OSError, ValueError) as error:
-        print(f'train: {in_words(error)}', file=sys.stderr)
-        return 1
-    finished = all(result and result.outcome.finished for result in results)
-    if distributed.rank() == 0:
-        tell(jobs, results, finished)
-    return 0 if finished else STOPPED
+    return failed or codes[0]

@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 
 from stream_agent.cli.arguments import add_robot, add_settings, command, robot_settings
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.gazebo.world_folder import write_world
 from stream_agent.simulation.session import SessionSchedule
 
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog='world', description=__doc__)
+    parser = CommandParser('world', __doc__)
     add_settings(parser, SessionSchedule, only=['course_seed'], course_seed='seed')
     add_robot(parser)
     parser.add_argument('--output', type=Path, required=True, metavar='DIR',

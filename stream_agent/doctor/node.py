@@ -1,7 +1,7 @@
 """Command line: check a robot before its first drive, and say how to fix what is wrong."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import json
 import os
 import shutil
@@ -17,13 +17,17 @@ from rclpy.node import Node
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from stream_agent.bounded_settings import printable
+from stream_agent.cli.arguments import settings_of
 from stream_agent.command import Command, STOP
 from stream_agent.doctor.camera import ArrivedFrame, check_disk, check_frames, existing
 from stream_agent.doctor.findings import (
-    exit_code, Finding, from_sentence, not_checked, table, to_data, warning)
+    exit_code, Finding, from_sentence, not_checked, Severity, table, to_data, warning)
 from stream_agent.doctor.options import parse
-from stream_agent.doctor.parameters import check_parameters, make_settings, usable_settings
+from stream_agent.doctor.parameters import (
+    AGENT, check_parameters, check_process, GATE, judge_files, make_settings, RosSettings,
+    usable_settings, values_of)
 from stream_agent.doctor.policy_probe import examine_policy
+from stream_agent.doctor.recordings import check_recordings
 from stream_agent.doctor.topics import (
     check_command_topic, check_image_topic, check_wheels, DRIVE, Endpoint, IMAGE_TYPES,
     OdometryMotion, reason_not_to, SILENCE, SPEED)
@@ -34,6 +38,10 @@ from stream_agent.images import ImageError
 from stream_agent.nodes.messages import (
     as_callback, COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type,
     name_of_node, received_ns, stamp_to_ns, type_name, WATCH_FRAME_QOS)
+from stream_agent.nodes.process import ros_fault
+from stream_agent.nodes.recorder_node import RecorderSettings
+from stream_agent.recordings.alignment import Alignment
+from stream_agent.recordings.recording import Reading
 from stream_agent.share import ParameterFileError, ParameterFiles, share_folder
 
 # Seconds until the ends of topics have discovered each other, and their names are known.
@@ -43,6 +51,10 @@ BURST = 0.3
 COMMAND_PERIOD = 0.05
 LAST_ZEROS = 5
 UNKNOWN = '_UNKNOWN_'
+# The settings of the processes that a launch starts.
+KINDS: dict[str, tuple[type, ...]] = {
+    'agent': AGENT, 'baseline': AGENT, 'gate': GATE,
+    'recorder': (RecorderSettings, BaseSettings, RosSettings)}
 
 
 class TopicWatch:
@@ -195,13 +207,18 @@ class Setup:
             self.findings.append(from_sentence('parameters', fault))
             files = ParameterFiles([usual])
         space = options.namespace
-        agent, gate, recorder = (files.of(f'{space}/{name}')
-                                 for name in ('agent', 'gate', 'recorder'))
+        agent, baseline, gate, recorder = (
+            values_of(files, f'{space}/{name}', kinds) for name, kinds in KINDS.items())
         if options.device:
             agent['device'] = options.device
         if not self.findings:
             names = ', '.join(path.name for path in files.paths)
-            self.findings += check_parameters(agent, gate, recorder, names)
+            self.findings += [*judge_files(files, space, KINDS),
+                              *check_process('baseline', baseline, AGENT),
+                              *check_process('recorder', recorder, KINDS['recorder'])]
+            judged = check_parameters(agent, gate, recorder, names)
+            self.findings += [one for one in judged
+                              if one.level is not Severity.OK or not self.findings]
         self.findings += [warning('parameters', f"agent: '{old}' is called '{new}' now",
                                   f"rename it to '{new}', as the next release refuses '{old}'")
                           for old, new in files.old_names(f'{space}/agent').items()]
@@ -271,6 +288,10 @@ def examine_base(watch: TopicWatch, setup: Setup, options: argparse.Namespace, c
 def main(args: list[str]) -> int:
     """Check a robot and report; returns 1 if there is an error, and 130 if it was stopped."""
     options = parse(args)
+    if options.bag:
+        reading = settings_of(options, Reading, image_topic=options.image_topic or '')
+        return report(check_recordings(options.bag, reading, settings_of(options, Alignment)),
+                      options.json)
 
     def leave(*_: object) -> None:
         # A second signal must not prevent the wheels from being stopped.
@@ -279,7 +300,11 @@ def main(args: list[str]) -> int:
         raise KeyboardInterrupt
 
     # rclpy's own handlers invalidate the context before the wheels can be stopped.
-    rclpy.init(args=['doctor', *args], signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=['doctor', *args], signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:
+        print(f'doctor: {ros_fault(error)}', file=sys.stderr)
+        return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
     try:
@@ -288,6 +313,11 @@ def main(args: list[str]) -> int:
         return 130
     finally:
         rclpy.try_shutdown()
-    print(json.dumps(to_data(findings), indent=1) if options.json else table(findings))
+    return report(findings, options.json)
+
+
+def report(findings: Sequence[Finding], as_json: bool) -> int:
+    """Print the findings, and return the exit code."""
+    print(json.dumps(to_data(findings), indent=1) if as_json else table(findings))
     sys.stdout.flush()
     return exit_code(findings)

@@ -6,11 +6,12 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from stream_agent.bounded_settings import (
-    allowed_values, choice, is_allowed, settings_fields, SettingsError)
+    allowed_values, choice, is_allowed, meant, settings_fields, SettingsError)
 from stream_agent.doctor.findings import error, Finding, from_sentence, ok, warning
 from stream_agent.engine.frame_filter import FrameFilterSettings
 from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.gate.settings import BaseSettings, GateSettings
+from stream_agent.share import ParameterFiles
 
 CHECK = 'parameters'
 
@@ -35,6 +36,51 @@ def check_parameters(agent: Mapping[str, Any], gate: Mapping[str, Any],
     return found or [ok(CHECK, f'{files}: readable and consistent')]
 
 
+def judge_files(files: ParameterFiles, space: str, kinds: Mapping[str, Sequence[type]]
+                ) -> list[Finding]:
+    """
+    Report what has no effect in parameter files, or another one than it seems to have.
+
+    :param space: The namespace of the robot.
+    :param kinds: The settings of every process, by its name.
+    """
+    found = [from_sentence(CHECK, f'{process}: {sentence}')
+             for process in kinds for sentence in files.ignored(f'{space}/{process}')]
+    for stray in files.strays(space):
+        finding = from_sentence(CHECK, str(stray))
+        found.append(finding if stray.meant else warning(*finding[1:]))
+    unknown: dict[str, list[str]] = {}
+    for process, classes in kinds.items():
+        for name in foreign(files, f'{space}/{process}', classes):
+            unknown.setdefault(name, []).append(process)
+    known = parameters_of([kind for classes in kinds.values() for kind in classes])
+    for name, processes in unknown.items():
+        if name in known:
+            continue
+        (given, *_) = files.sources(f'{space}/{processes[0]}', name)
+        nearest = get_close_matches(name, known, 1, 0.0)[0]
+        found.append(warning(
+            CHECK, f"{given.place}: {', '.join(processes)} have no parameter '{name}'",
+            f"leave it if it is for others; the nearest name is '{nearest}'"))
+    return found
+
+
+def foreign(files: ParameterFiles, process: str, kinds: Sequence[type]) -> list[str]:
+    """Return names that a process does not know, and that only sections for all give it."""
+    known = parameters_of(kinds)
+    return [name for name in files.renamed(process) if name not in known
+            and not name.startswith('qos_overrides')
+            and all(given.is_shared for given in files.sources(process, name))]
+
+
+def values_of(files: ParameterFiles, process: str, kinds: Sequence[type]) -> dict[str, Any]:
+    """Return what a process is given as it takes it, without what is for others."""
+    known, others = parameters_of(kinds), foreign(files, process, kinds)
+    return {name: meant(known[name], given.value, given.text) if name in known and
+            given.value is not None else given.value
+            for name, given in files.renamed(process).items() if name not in others}
+
+
 def parameters_of(kinds: Sequence[type]) -> dict[str, Field]:
     """Return the parameters that settings are made of, by their names."""
     return {item.name: item for kind in kinds for item in settings_fields(kind)}
@@ -51,11 +97,9 @@ def check_process(process: str, given: Mapping[str, Any], kinds: Sequence[type]
                 found.append(error(CHECK, f"{process}: there is no parameter '{name}'",
                                    'the nearest name is '
                                    f"'{get_close_matches(name, known, 1, 0.0)[0]}'"))
-        elif isinstance(known[name].default, float) and type(value) is int:
-            found.append(error(CHECK, f'{process}: {name} is {value}, where ROS needs a decimal '
-                               'point', f'write {float(value)}'))
-        elif not is_allowed(known[name], value):
-            found.append(error(CHECK, f'{process}: {name} is {value!r}',
+        elif value is None or not is_allowed(known[name], value):
+            shown = '[]' if value is None else repr(value)
+            found.append(error(CHECK, f'{process}: {name} is {shown}',
                                f'set it to {allowed_values(known[name])}'))
     if not found:
         try:

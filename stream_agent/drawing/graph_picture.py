@@ -12,13 +12,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.path import Path
 import numpy as np
+from stream_agent.drawing.layers import check_places
 from stream_agent.drawing.layout import Box, Curve, lay_out
 from stream_agent.drawing.plot_style import (
     BLUE, canvas, CONE, FAINT, INK, PICTURE_STYLE, text_width)
 from stream_agent.theory.graph import GraphSpec, NodeSpec
 from stream_agent.theory.information import first_response
 from stream_agent.theory.patterns import (
-    InvalidRolloutError, newest_image_pattern, Pattern, sequential_pattern, streaming_pattern)
+    edges_of, InvalidRolloutError, newest_image_pattern, Pattern, sequential_pattern,
+    streaming_pattern)
 from stream_agent.theory.rollout import inference_factor, response_cone
 
 NAME_SIZE, DETAIL_SIZE = 9, 7.5
@@ -117,6 +119,8 @@ def draw_graph(graph: GraphSpec, pattern: Pattern, name: str = '') -> Figure:
     :param name: The graph's name, for the title.
     :raises DrawingError: If the graph is too large.
     """
+    # Every edge takes a place at least, which is known before texts are measured.
+    check_places(graph, len(graph.nodes) + sum(u != v for u, v in edges_of(graph)))
     with rc_context(PICTURE_STYLE):
         layout = lay_out(graph, sizes(graph))
         cones = [set(response_cone(graph, pattern, frame))

@@ -61,14 +61,18 @@ class Layers(NamedTuple):
     chains: dict[Edge, list[Stop]]
 
 
-def arrange(graph: GraphSpec) -> Layers:
-    """Put nodes into layers, and order them so that few edges cross."""
-    layer = layers_of(graph)
-    places = len(layer) + sum(abs(layer[v] - layer[u]) for u, v in edges_of(graph))
+def check_places(graph: GraphSpec, places: int) -> None:
+    """Refuse a drawing of too many places."""
     if places > MOST_PLACES:
         raise DrawingError(
             f'graph: {len(graph.nodes)} nodes and {len(graph.edges)} edges take {places} places '
             f'in a drawing, over {MOST_PLACES}; draw a smaller graph')
+
+
+def arrange(graph: GraphSpec) -> Layers:
+    """Put nodes into layers, and order them so that few edges cross."""
+    layer = layers_of(graph)
+    check_places(graph, len(layer) + sum(abs(layer[v] - layer[u]) for u, v in edges_of(graph)))
     chains = {edge: chain(edge, layer) for edge in edges_of(graph)}
     links = links_of(chains)
     items = dict.fromkeys([(layer[name], name) for name in layer] + [

@@ -1,7 +1,8 @@
 """How plots and pictures look, and how they become files that are the same every time."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
+from stream_agent.share import write_file
 
 # Okabe and Ito's colours: told apart by colour-blind readers. In print it is dashes, markers
 # and lightness that tell things apart.
@@ -21,6 +23,8 @@ INK, FAINT = '#222222', '#8a8a8a'
 STYLE: dict[Any, Any] = {
     # Text stays text: it can be searched, and the reader's own fonts draw it.
     'svg.fonttype': 'none', 'svg.hashsalt': 'stream_agent',
+    # Names are not formulas, whatever they look like.
+    'text.parse_math': False,
     'font.family': ['DejaVu Sans', 'sans-serif'],
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.edgecolor': FAINT,
     'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'text.color': INK,
@@ -29,6 +33,8 @@ HELD, CONE, SEEN = '#dcdcdc', '#FBD38B', '#A9D5F2'
 PICTURE_STYLE = {**STYLE, 'font.size': 9, 'legend.fontsize': 8.5,
                  'figure.facecolor': 'white', 'savefig.facecolor': 'white'}
 MARGIN, LINE, TITLE_SIZE = 0.15, 0.2, 10.5
+# Letters are set on whole pixels, and a reader's font may be a little wider.
+WIDER = 1.04
 DPI = 150
 # Agg draws up to 2^16 pixels.
 MOST_INCHES = 2 ** 16 / DPI - 1
@@ -40,9 +46,10 @@ class DrawingError(ValueError):
 
 @cache
 def text_width(text: str, size: float, bold: bool = False) -> float:
-    """Return the width [inches] of a line of text in the font of the pictures."""
+    """Return the width [inches] that a line of text in the font of the pictures needs."""
     font = FontProperties(family='DejaVu Sans', weight='bold' if bold else 'normal')
-    return TextPath((0, 0), text, size, prop=font).get_extents().width / 72 if text else 0.0
+    width = TextPath((0, 0), text, size, prop=font).get_extents().width if text else 0.0
+    return WIDER * width / 72
 
 
 def wrapped(title: str, width: float) -> list[str]:
@@ -66,9 +73,11 @@ def canvas(width: float, height: float, title: str, legend: Iterable[Artist]
     :raises DrawingError: If it is too large for a file.
     """
     handles = list(legend)
-    whole = max(width, 4.6) + 2 * MARGIN
-    lines = wrapped(title, whole - 2 * MARGIN)
     entries = [0.62 + text_width(handle.get_label(), 8.5) for handle in handles]
+    # No word of the title and no entry of the legend is broken.
+    whole = max(width, 4.6, *entries, *(
+        text_width(word, TITLE_SIZE, bold=True) for word in title.split())) + 2 * MARGIN
+    lines = wrapped(title, whole - 2 * MARGIN)
     columns = (len(handles) if sum(entries) < whole
                else min(len(handles), max(1, int(whole / max(entries)))))
     below = MARGIN + LINE * -(-len(handles) // columns) + 0.05
@@ -99,14 +108,26 @@ def save(figure: Figure, path: Path) -> None:
 
     :raises OSError: If the file cannot be written.
     """
+    picture = BytesIO()
     with rc_context(PICTURE_STYLE):
         if path.suffix == '.svg':
-            figure.savefig(path, format='svg', metadata={
+            figure.savefig(picture, format='svg', metadata={
                 'Title': figure.get_label(), 'Date': None, 'Creator': None, 'Format': None,
                 'Type': None})
         else:
-            figure.savefig(path, format='png', dpi=DPI, metadata={
+            figure.savefig(picture, format='png', dpi=DPI, metadata={
                 'Title': figure.get_label(), 'Software': None})
+    write_file(path, picture.getvalue())
+
+
+def shortened(names: Sequence[str], longest: int) -> list[str]:
+    """Shorten long names in the middle, or elsewhere if that is where they differ."""
+    for tail in (longest // 2, *range(longest)):
+        short = [name if len(name) <= longest else
+                 f'{name[:longest - 1 - tail]}…{name[len(name) - tail:]}' for name in names]
+        if len(set(short)) == len(short):
+            break
+    return short
 
 
 def legend_outside(figure: Figure, place: str, **settings: Any) -> None:

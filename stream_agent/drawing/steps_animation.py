@@ -1,6 +1,7 @@
 """Update steps one after the other, as an animation: what is there after each of them."""
 
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -12,6 +13,7 @@ from stream_agent.drawing.plot_style import (
     BLUE, canvas, DrawingError, FAINT, INK, PICTURE_STYLE, SEEN)
 from stream_agent.drawing.window_picture import (
     draw_held, draw_labels, draw_nodes, draw_output_borders, edge_curves, Grid, held_spans, panels)
+from stream_agent.share import write_file
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import images_seen
 from stream_agent.theory.patterns import Pattern
@@ -117,5 +119,7 @@ def write_gif(images: list[Image.Image], path: Path) -> None:
     colours[(colours > 244).all(axis=1)] = 255
     middle.putpalette(colours.ravel().tolist())
     frames = [image.quantize(palette=middle, dither=Image.Dither.NONE) for image in images]
-    frames[0].save(path, format='GIF', save_all=True, append_images=frames[1:], loop=0,
+    animation = BytesIO()
+    frames[0].save(animation, format='GIF', save_all=True, append_images=frames[1:], loop=0,
                    duration=[STEP_MS] * (len(frames) - 1) + [PAUSE_MS], optimize=True)
+    write_file(path, animation.getvalue())

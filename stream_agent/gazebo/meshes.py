@@ -1,10 +1,13 @@
 """A scene as textured meshes: the ground, and the surroundings."""
 
+from collections.abc import Sequence
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from stream_agent.simulation.signs import Plate
 from stream_agent.simulation.texture import GroundTexture
 from stream_agent.simulation.view import PIXELS_PER_RADIAN, TOP
 
@@ -15,6 +18,8 @@ HORIZON_DISTANCE = 200.0
 GROUND_SIDE, LOWER = 400.0, 0.002
 # Circles are straight edges between this many corners.
 AZIMUTHS, ELEVATIONS = 96, 12
+# Around what is on a plate in the picture of all, so that neighbours do not mix in the distance.
+PLATE_MARGIN_PX = 16
 
 
 class Mesh(NamedTuple):
@@ -76,6 +81,26 @@ def rectangle(x: tuple[float, float], y: tuple[float, float], z: float, pixels: 
     return Mesh(np.array([[left, near, z], [right, near, z], [right, far, z], [left, far, z]]),
                 np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]]),
                 np.array([[0, 1, 2, 3]]), pixels)
+
+
+def plates_mesh(plates: Sequence[Plate]) -> Mesh:
+    """Return plates, seen from the front only, with a picture that has all of them in a square."""
+    across = math.ceil(math.sqrt(len(plates)))
+    cells = [np.pad(plate.sprites[0][1:-1, 1:-1, 0], PLATE_MARGIN_PX, 'edge') for plate in plates]
+    side = len(cells[0])
+    pixels = np.zeros((across * side, across * side), np.uint8)
+    texture = []
+    for i, cell in enumerate(cells):
+        row, column = divmod(i, across)
+        pixels[row * side:(row + 1) * side, column * side:(column + 1) * side] = np.rint(cell)
+        left, right = column * side + PLATE_MARGIN_PX, (column + 1) * side - PLATE_MARGIN_PX
+        top, bottom = row * side + PLATE_MARGIN_PX, (row + 1) * side - PLATE_MARGIN_PX
+        texture += [(x / len(pixels), 1.0 - y / len(pixels)) for x, y in (
+            (left, top), (right, top), (right, bottom), (left, bottom))]
+    # Corners go clockwise as seen from the front.
+    faces = np.arange(4 * len(plates)).reshape(-1, 4)[:, ::-1]
+    return Mesh(np.concatenate([plate.corners for plate in plates]), np.array(texture), faces,
+                pixels)
 
 
 def horizon_mesh(panorama: np.ndarray, height: float) -> Mesh:

@@ -57,17 +57,22 @@ STEP = 0.004
 GRIP = 1.2
 
 
-def world_file(sky: Colour) -> str:
+def world_file(sky: Colour, signs: bool) -> str:
     """
     Return the world without a robot, as SDF; it shows the meshes ``write_world`` puts beside it.
 
     :param sky: Colour above the surroundings.
+    :param signs: Whether there are plates beside the lane.
     """
     flat = {'plane': {'normal': (0, 0, 1), 'size': (GROUND_SIDE, GROUND_SIDE)}}
     ground = {
         'collision': {'@name': 'plane', 'geometry': flat, 'surface': {'friction': {
             'ode': {'mu': GRIP, 'mu2': GRIP}}}},
         'visual': [visual('beyond', 'beyond'), visual('course', 'ground')]}
+    links: list[tuple[str, Content]] = [
+        ('ground', ground), ('horizon', {'visual': visual('surroundings', 'horizon')})]
+    if signs:
+        links.append(('signs', {'visual': visual('plates', 'plates')}))
     return document({'world': {
         '@name': NAME,
         'physics': {'@name': 'fixed_step', '@type': 'ode', 'max_step_size': STEP,
@@ -83,9 +88,7 @@ def world_file(sky: Colour) -> str:
                   'direction': (0.0, 0.0, -1.0), 'diffuse': (0.4, 0.4, 0.4),
                   'specular': (0.0, 0.0, 0.0)},
         'model': [{'@name': name, 'static': True, 'link': {'@name': 'link', **link}}
-                  for name, link in (
-                      ('ground', ground),
-                      ('horizon', {'visual': visual('surroundings', 'horizon')}))]}})
+                  for name, link in links]}})
 
 
 def visual(name: str, mesh: str) -> Content:

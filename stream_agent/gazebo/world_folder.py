@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.gazebo.meshes import beyond_mesh, ground_mesh, horizon_mesh
+from stream_agent.gazebo.meshes import beyond_mesh, ground_mesh, horizon_mesh, plates_mesh
 from stream_agent.gazebo.robots import robot_file
 from stream_agent.gazebo.world import world_file
+from stream_agent.graph_files.located_yaml import read_yaml
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.environment import make_vehicle
 from stream_agent.simulation.settings import SimulationSettings, VEHICLES
+from stream_agent.simulation.signs import Signs
 from stream_agent.simulation.vehicle import Pose
 from stream_agent.simulation.view import Scene
 import yaml
@@ -45,6 +47,11 @@ class World(NamedTuple):
     start: Pose
     seed: int
 
+    @property
+    def signs(self) -> Signs | None:
+        """The plates along the course, those of the first lap in every lap; None without signs."""
+        return Signs(self.course, self.seed) if self.settings.signs else None
+
 
 class WorldError(ValueError):
     """A world folder that cannot be used; the message says which file, and what to do."""
@@ -62,7 +69,9 @@ def write_world(settings: SimulationSettings, seed: int, folder: Path) -> None:
     ground_mesh(scene.ground).write(folder, 'ground')
     beyond_mesh(scene.ground).write(folder, 'beyond')
     horizon_mesh(scene.panorama, scene.camera.height).write(folder, 'horizon')
-    (folder / 'world.sdf').write_text(world_file(scene.look.sky))
+    if scene.signs:
+        plates_mesh(scene.signs.first_lap()).write(folder, 'plates')
+    (folder / 'world.sdf').write_text(world_file(scene.look.sky, settings.signs))
     for name in VEHICLES:
         vehicle = make_vehicle(replace(settings, vehicle=name))
         (folder / f'{name}.sdf').write_text(robot_file(settings.rate, scene.camera, vehicle))
@@ -87,7 +96,7 @@ def read_world(folder: Path) -> World:
     :raises WorldError: If it is damaged.
     """
     try:
-        scene = yaml.safe_load((folder / SCENE_FILE).read_text())
+        scene = read_yaml((folder / SCENE_FILE).read_text(), str(folder / SCENE_FILE))
         lane_width, length = float(scene['lane_width']), float(scene['length'])
         start = Pose(**{name: float(value) for name, value in scene['start'].items()})
         settings, seed = SimulationSettings(**scene['settings']), int(scene['seed'])

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stream_agent.graph_files.located_yaml import plain, read_yaml
+from stream_agent.share import write_file
 from stream_agent.theory.checks import GraphError
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.planning.costs import check_costs, CostError, NodeCosts
@@ -40,8 +41,8 @@ def load_costs(path: str | Path, graph: GraphSpec) -> NodeCosts:
 
 def save_costs(path: str | Path, costs: NodeCosts) -> None:
     """Write a file that ``load_costs`` reads."""
-    Path(path).write_text(
-        '# Seconds of every node; `stream_agent plan --costs` reads it.\n' + yaml.safe_dump(
+    write_file(
+        path, '# Seconds of every node; `stream_agent plan --costs` reads it.\n' + yaml.safe_dump(
             {'source': costs.source, 'overhead': float(costs.overhead),
              'nodes': {name: float(value) for name, value in costs.nodes.items()}},
             sort_keys=False))

@@ -5,15 +5,16 @@ Truncated BPTT with the state carried over: a stream walks through an episode wi
 and the network starts every window with the state in which the window before ended.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
+from stream_agent.learning.held_out import HeldOut, verdict_on
 from stream_agent.learning.settings import CloningSchedule
 from stream_agent.learning.trainer import DrivingLearner
 from stream_agent.learning.window_sampler import RecordedEpisode, WindowSampler, WindowSlice
@@ -23,17 +24,18 @@ from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.recordings.alignment import Alignment, check_rates, Span
 from stream_agent.recordings.cache import CachedRecording, remember
+from stream_agent.recordings.inspection import odd_colours, oddities
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
+from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.information import frames_unanswered
+from stream_agent.theory.patterns import streaming_edges
 import torch
 from torch import Tensor
 
 
 # Of a robot that never moves in its recordings.
 LEAST_LIMIT = 0.1
-# Recordings that are listed by name.
-MOST_NAMES = 5
 
 
 class CloningLearner(DrivingLearner):
@@ -41,7 +43,7 @@ class CloningLearner(DrivingLearner):
     One training on recorded episodes.
 
     :param network: Trained in place.
-    :param held_out: Episodes that show how good the policy is.
+    :param held_out: What shows how good the policy is.
     :param steering: Quantity that is learned, as in ``Commands.steering``; empty if unknown.
     :raises ValueError: If there is no episode, or windows do not fit the graph's schedule.
     """
@@ -49,18 +51,15 @@ class CloningLearner(DrivingLearner):
     def __init__(self, network: RolloutNetwork, preprocessing: Preprocessing,
                  limits: CommandScale, episodes: Sequence[RecordedEpisode],
                  schedule: CloningSchedule, augmentation: Augmentation | None, seed: int,
-                 label: str = 'cloning', held_out: Sequence[RecordedEpisode] = (),
+                 label: str = 'cloning', held_out: HeldOut = HeldOut(),
                  steering: str = '') -> None:
-        period = network.graph.hyperperiod
-        if schedule.window * schedule.updates_per_frame % period:
-            raise ValueError(f'--window {schedule.window}: the graph repeats itself every '
-                             f'{period} update steps; use a multiple of {period}')
+        check_window(network.graph, schedule)
         if not episodes:
             raise ValueError('there is no episode to learn from; give recordings')
         self.network = network
         self.label = label
         self.preprocessing, self.limits = preprocessing, limits
-        self.episodes, self.held_out = list(episodes), list(held_out)
+        self.episodes, self.held_out = list(episodes), held_out
         self.frames = sum(map(len, self.episodes))
         self.steps, self.learning_rate = schedule.steps(self.frames), schedule.learning_rate
         self.updates_per_frame = schedule.updates_per_frame
@@ -126,34 +125,37 @@ class CloningLearner(DrivingLearner):
         return {'epoch': self._sampler.epoch}
 
     def initial_settings(self) -> dict[str, Any]:
+        # Recordings of the same names and lengths may be others.
+        commands = hashlib.sha256(b''.join(
+            episode.targets.tobytes() for episode in self.episodes)).hexdigest()
+        return {'graph': graph_to_data(self.network.graph),
+                'pattern': streaming_edges(self.network.pattern),
+                'preprocessing': asdict(self.preprocessing), 'limits': asdict(self.limits),
+                'recordings': sorted({episode.name for episode in self.episodes}),
+                'set of commands': commands, **self._about()}
+
+    def _about(self) -> dict[str, Any]:
         return {'lengths': list(map(len, self.episodes)), 'schedule': asdict(self._schedule),
                 'augmentation': self._augmentation and asdict(self._augmentation),
                 'steering': self._steering}
 
     def provenance(self) -> dict[str, Any]:
-        about = {**self.initial_settings(), 'frames': self.frames}
-        if self.held_out:
-            about['held_out'] = sorted({episode.name for episode in self.held_out})
+        about = {**self._about(), 'frames': self.frames}
+        if self.held_out.episodes:
+            about['held_out'] = sorted({episode.name for episode in self.held_out.episodes})
+            about['held_out_frames'] = self.held_out.frames
             about['held_out_r2'] = self.scores()
         return about
 
     def verdict(self, provenance: dict[str, Any]) -> str:
-        if not self.held_out:
-            return 'no recording was held out to measure how well it answers; see --held-out'
-        scores, names = provenance['held_out_r2'], provenance['held_out']
-        steering, speed = (f'{scores[name]:.3f}' if name in scores else 'unknown (it never varies)'
-                           for name in ('steering', 'speed'))
-        listed = ', '.join(names) if len(names) <= MOST_NAMES else f'{len(names)} recordings'
-        if {episode.name for episode in self.episodes} & set(names):
-            listed = f'{len(self.held_out)} of the episodes of {listed}'
-        return (f'R2 of the steering {steering}, of the speed {speed}, on '
-                f'{sum(map(len, self.held_out)):,} frames held out: {listed}')
+        scores = provenance.get('held_out_r2')
+        return '' if scores is None else verdict_on(scores, self.held_out)
 
     def scores(self) -> dict[str, float]:
         """Return R2 of speed and steering over the held-out episodes, each from its start."""
-        targets = np.concatenate([episode.targets for episode in self.held_out])
+        targets = np.concatenate([episode.targets for episode in self.held_out.episodes])
         outputs = np.concatenate([predict(self.network, episode, self.updates_per_frame)
-                                  for episode in self.held_out])
+                                  for episode in self.held_out.episodes])
         return {name: round(float(value), 4) for name, value in zip(
             ('speed', 'steering'), r2_score(targets, outputs)) if np.isfinite(value)}
 
@@ -167,6 +169,14 @@ class CloningLearner(DrivingLearner):
                             data['frame']) if tensors else None
 
 
+def check_window(graph: GraphSpec, schedule: CloningSchedule) -> None:
+    """Refuse windows that do not fit the graph's schedule."""
+    period = graph.hyperperiod
+    if schedule.window * schedule.updates_per_frame % period:
+        raise ValueError(f'--window {schedule.window}: the graph repeats itself every {period} '
+                         f'update steps; use a multiple of {period}')
+
+
 def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: Preprocessing,
                        cache: Path, say: Callable[[str], None] = print) -> list[CachedRecording]:
     """
@@ -178,34 +188,45 @@ def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: P
     recordings = open_recordings(paths, reading)
     say(f'{len(recordings)} recordings, {sum(map(len, recordings)):,} frames; decoded ones are '
         f"kept in '{cache}'")
-    return [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels, say)
-            for recording in recordings]
+    found = [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels, say)
+             for recording in recordings]
+    for sentence in odd_colours(found, preprocessing.shape[0]):
+        say(sentence)
+    return found
 
 
-def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment
-                   ) -> list[tuple[CachedRecording, Span]]:
+def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment,
+                   say: Callable[[str], None] = print) -> list[tuple[CachedRecording, Span]]:
     """
-    Cut recordings into episodes.
+    Cut recordings into episodes, and say what is odd about them.
 
     :raises BadRecordingError: If rates differ, or nothing is left of a recording.
     """
     check_rates(recordings, alignment)
     found = []
     for recording in recordings:
+        for sentence in oddities(recording, alignment):
+            say(sentence)
         spans = recording.episodes(alignment)
         if not spans:
             raise BadRecordingError(
                 f"'{recording.path}': no episode is left of topic '{recording.topic}' "
-                f'({recording.summary()}); leave the recording out, or check that both topics '
-                'were recorded at the same time (--stamps)')
+                f'({recording.summary()}); leave the recording out'
+                + (', or check that both topics were recorded at the same time (--stamps)'
+                   if recording.topic.startswith('/') else ''))
         found += [(recording, span) for span in spans]
     return found
 
 
+def largest_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> tuple[float, float]:
+    """Return the largest speed and the largest steering, whatever their signs."""
+    speed, steering = np.max([np.abs(span.commands).max(0) for _, span in episodes], axis=0)
+    return float(speed), float(steering)
+
+
 def limits_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> CommandScale:
     """Return limits that hold every command, rounded up to two digits."""
-    largest = np.max([np.abs(span.commands).max(0) for _, span in episodes], axis=0)
-    return CommandScale(*(rounded_up(max(float(value), LEAST_LIMIT)) for value in largest))
+    return CommandScale(*(rounded_up(max(value, LEAST_LIMIT)) for value in largest_of(episodes)))
 
 
 def rounded_up(value: float) -> float:
@@ -231,30 +252,6 @@ def episodes_for(episodes: Sequence[tuple[CachedRecording, Span]], limits: Comma
     return [RecordedEpisode(recording.name, recording.pixels, span.frames,
                             (span.commands / scale).astype(np.float32))
             for recording, span in episodes]
-
-
-def assign_folds(names: Sequence[str], lengths: Sequence[int], count: int) -> np.ndarray:
-    """
-    Assign every recording to a fold, so that all folds have about as many frames.
-
-    Consecutive frames are nearly equal, so whole recordings are held out.
-
-    :param names: Of the recording of every episode; those of one stay together.
-    :param lengths: Frames of every episode.
-    :returns: The fold of every episode, 0 ... count - 1.
-    :raises ValueError: If there are fewer recordings than folds.
-    """
-    frames: Counter[str] = Counter()
-    for name, length in zip(names, lengths):
-        frames[name] += length
-    if len(frames) < count:
-        raise ValueError(f'{len(frames)} recordings cannot be divided into {count} folds; give '
-                         'more recordings, or ask for fewer folds')
-    totals, fold_of = np.zeros(count, int), {}
-    for name in sorted(frames, key=lambda each: (-frames[each], each)):
-        fold_of[name] = int(totals.argmin())
-        totals[fold_of[name]] += frames[name]
-    return np.array([fold_of[name] for name in names])
 
 
 def predict(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame: int = 1,

@@ -6,6 +6,7 @@ import multiprocessing
 from multiprocessing.synchronize import Event
 from pathlib import Path
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -14,15 +15,33 @@ from stream_agent.learning import distributed
 from tqdm import tqdm
 
 SECONDS_BETWEEN_RATES = 1.0
+# Where there is no terminal, such as in the log of a service.
+SECONDS_BETWEEN_LINES = 30.0
 
 
 class ProgressError(ValueError):
     """Progress that cannot be shown; the message says what to do."""
 
 
+def curve_writer() -> Any:
+    """
+    Return TensorBoard's class that writes curves.
+
+    :raises ProgressError: If TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ProgressError('--tensorboard: TensorBoard is not installed; '
+                            "pip install 'stream_agent[tensorboard]'") from None
+    return SummaryWriter
+
+
 class Progress(AbstractContextManager):
     """
     Shows the loss, frames/s, the time left, and a learner's figures.
+
+    A terminal has a bar; any other output of errors gets a line now and then, and at the end.
 
     :param first: The first gradient step, where a training was resumed; earlier curves of it are
         cut off there.
@@ -35,15 +54,13 @@ class Progress(AbstractContextManager):
     def __init__(self, label: str, first: int, steps: int, frames: int, position: int | None,
                  tensorboard: Path | None) -> None:
         self._bar = tqdm(total=steps, initial=first, desc=label, position=position, unit='step',
-                         disable=position is None)
+                         disable=None if position is not None else True)
+        self._in_lines = position is not None and self._bar.disable
+        self._label, self._first, self._steps = label, first, steps
+        self._begun = self._told = time.perf_counter()
         self._writer = None
         if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise ProgressError('--tensorboard: TensorBoard is not installed; '
-                                    "pip install 'stream_agent[tensorboard]'") from None
-            self._writer = SummaryWriter(str(tensorboard / label), purge_step=first)
+            self._writer = curve_writer()(str(tensorboard / label), purge_step=first)
         self._frames = frames
         self._rate = 0.0
         self._since = (time.perf_counter(), first)
@@ -65,6 +82,10 @@ class Progress(AbstractContextManager):
         if now - start >= SECONDS_BETWEEN_RATES or not self._rate:
             self._rate = (step + 1 - first) * self._frames / (now - start)
             self._since = now, step + 1
+        if self._in_lines and (now - self._told >= SECONDS_BETWEEN_LINES
+                               or step + 1 == self._steps):
+            self._told = now
+            self._print_line(step + 1, now, {'loss': f'{loss:.5f}', **figures})
         self._bar.set_postfix({'loss': f'{loss:.5f}', 'frames/s': f'{self._rate:.0f}', **figures},
                               refresh=False)
         self._bar.update()
@@ -72,6 +93,12 @@ class Progress(AbstractContextManager):
             for name, value in {'loss': loss, 'frames/s': self._rate, **figures}.items():
                 if isinstance(value, (int, float)):
                     self._writer.add_scalar(name, value, step)
+
+    def _print_line(self, done: int, now: float, figures: Mapping[str, Any]) -> None:
+        left = (now - self._begun) / (done - self._first) * (self._steps - done)
+        shown = ', '.join(f'{name} {value}' for name, value in figures.items())
+        print(f'{self._label}: step {done} of {self._steps}, {shown}, {self._rate:.0f} frames/s, '
+              f'{left:.0f} s left', file=sys.stderr, flush=True)
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

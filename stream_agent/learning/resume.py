@@ -1,6 +1,8 @@
-"""The file from which a stopped training resumes: safetensors, written as a whole."""
+"""Files of trainings: from which a stopped one resumes; written as a whole, and never lost."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +15,8 @@ import torch
 from torch import Tensor
 
 FORMAT = 'stream_agent resume 1'
+# What is half written of a file has this suffix instead of its own.
+PART = '.part'
 # Longer values are not printed.
 LONGEST_SHOWN = 60
 
@@ -109,10 +113,46 @@ class ResumeFile:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file; an older one of that name is replaced only once the new one is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix('.part')
-    unfinished.write_bytes(data)
-    unfinished.replace(path)
+    with written_whole(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(PART)
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[None]:
+    """Name a file that cannot be written, and remove what is half written of it."""
+    try:
+        yield
+    except OSError as error:
+        try:
+            path.with_suffix(PART).unlink(missing_ok=True)
+        except OSError:
+            pass  # its folder is none
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder to ``NAME.1.SUFFIX``, or the next number that is free."""
+    free = next(aside for number in count(1)
+                if not (aside := path.with_name(f'{path.stem}.{number}{path.suffix}')).exists())
+    return path.rename(free)
+
+
+def is_same_policy(one: Path, other: Path) -> bool:
+    """Tell whether two files hold one policy that was trained in one way, at whatever time."""
+    parts = []
+    for path in (one, other):
+        try:
+            data = path.read_bytes()
+            size = int.from_bytes(data[:8], 'little')
+            header = json.loads(data[8:8 + size])
+            training = json.loads(header['__metadata__'].pop('training'))
+        except (KeyError, OSError, TypeError, ValueError):
+            return False
+        parts.append((header, {**training, 'date': '', 'duration_s': 0}, data[8 + size:]))
+    return parts[0] == parts[1]
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:

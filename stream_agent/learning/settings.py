@@ -132,8 +132,8 @@ class CloningSchedule(BoundedSettings):
     updates_per_frame: int = updates_per_frame()
 
     def steps(self, frames: int) -> int:
-        """Return the gradient steps for so many frames."""
-        return max(1, math.ceil(self.epochs * frames / (self.streams * self.window)))
+        """Return the gradient steps for so many frames; none for no epoch."""
+        return math.ceil(self.epochs * frames / (self.streams * self.window))
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,6 @@ class RecordingsChoice(BoundedSettings):
         0.0, '', 0.0, 1e6, 'yaw rate, or what else steers, at an output of 1; 0: the largest '
         'recorded')
     held_out: float = quantity(
-        0.2, '', 0.0, 0.5, 'share of the frames, held out by whole recordings (or episodes, if '
-        'there are too few) to tell how good the policy is')
+        0.2, '', 0.0, 0.5, 'share of the frames, held out by whole recordings (or episodes, or '
+        'the end of one, if there are too few) to tell how good the policy is; 0: none')
     augmentation: bool = choice(True, 'change brightness, contrast and sides at random')

@@ -35,6 +35,7 @@ class Learner(ABC):
     :ivar device: Where the network is; set by the trainer.
     :ivar segment: Frames of a window whose values are kept for the gradients at a time; None for
         all. Set by the trainer.
+    :ivar origin: Names the policy that the weights are from; empty if they were drawn.
     """
 
     network: nn.Module
@@ -42,6 +43,7 @@ class Learner(ABC):
     frames_per_step: int
     device: torch.device = torch.device('cpu')
     segment: int | None = None
+    origin: str = ''
 
     @abstractmethod
     def loss(self, step: int) -> Tensor:
@@ -138,12 +140,14 @@ class TrainingOutcome:
     :param step: Gradient steps taken, including those before it was resumed.
     :param losses: Of every gradient step, over the joint batch.
     :param seconds: Without the time between being stopped and resumed.
+    :param resumed: Whether it began where an earlier one had stopped.
     """
 
     finished: bool
     step: int
     losses: list[float]
     seconds: float
+    resumed: bool = False
 
 
 class LossOf(nn.Module):
@@ -187,10 +191,13 @@ class Trainer:
             self._loss_of = DistributedDataParallel(self._loss_of, find_unused_parameters=True)
         self._file = None if folder is None else ResumeFile(
             folder / f'{learner.label}.resume.safetensors', {
+                # Last what follows from the rest, such as steps.
+                'initial policy': learner.origin or None, **learner.initial_settings(),
                 **{name: value for name, value in asdict(options).items() if name not in FREE},
-                'processes': distributed.world_size(), **learner.initial_settings()})
+                'processes': distributed.world_size()})
         self._losses: list[float] = []
         self._earlier = 0.0
+        self._resumed = False
 
     def run(self, report: Callable[[int, float], None] | None = None) -> TrainingOutcome:
         """
@@ -223,7 +230,7 @@ class Trainer:
             seconds = time.perf_counter() - start
             self._save(seconds)
         return TrainingOutcome(len(self._losses) == self.options.steps, len(self._losses),
-                               list(self._losses), self._earlier + seconds)
+                               list(self._losses), self._earlier + seconds, self._resumed)
 
     def discard(self) -> None:
         """Remove the file to resume from: what was trained is now kept elsewhere."""
@@ -303,3 +310,7 @@ class Trainer:
             raise ResumeError(f'{self._file.path}: the file does not fit this network ({error}); '
                               'to start anew, add --fresh') from None
         self.learner.load_state_dict(*state.learner)
+        self._resumed = True
+        if distributed.rank() == 0 and not self.options.quiet:
+            print(f'{self.learner.label}: resumes at step {len(self._losses)} of '
+                  f"{self.options.steps}, from '{self._file.path}'", flush=True)

@@ -1,6 +1,6 @@
 """The plots of the report, each a self-contained piece of SVG."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import io
 import math
 import re
@@ -9,7 +9,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 import numpy as np
 from stream_agent.drawing.plot_style import (
-    BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PURPLE, SKY, STYLE, VERMILION, YELLOW)
+    BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PURPLE, shortened, SKY, STYLE, VERMILION,
+    YELLOW)
 from stream_agent.measurement.bootstrap import paired_interval
 from stream_agent.measurement.comparison import (
     arrived, Comparison, diagnostics_of, in_effect, late_limits, settled_effect)
@@ -18,6 +19,10 @@ from stream_agent.measurement.traces import RunTraces
 LONGEST_NAME = 34
 # As a share of the figure's width; the reader's font may be a little wider than the measured one.
 WIDEST = 0.96
+# Rows of a legend that a figure has room for, and the height of every other one [inches].
+USUAL_ROWS, ROW_HEIGHT = 3, 0.2
+# Names are told from each other by their places beside a curve only as long as they are few.
+MOST_MEDIANS = 5
 
 
 def labels_of(comparison: Comparison, longest: int = LONGEST_NAME) -> dict[str, str]:
@@ -28,18 +33,8 @@ def labels_of(comparison: Comparison, longest: int = LONGEST_NAME) -> dict[str, 
             for name, short in zip(figures, shortened(list(figures), longest))}
 
 
-def shortened(names: Sequence[str], longest: int) -> list[str]:
-    """Shorten long names in the middle, or elsewhere if that is where they differ."""
-    for tail in (longest // 2, *range(longest)):
-        short = [name if len(name) <= longest else
-                 f'{name[:longest - 1 - tail]}…{name[len(name) - tail:]}' for name in names]
-        if len(set(short)) == len(short):
-            break
-    return short
-
-
 def legend_above(figure: Figure) -> None:
-    """Draw a legend above the axes, in as few rows as its width allows."""
+    """Draw a legend above the axes, in as few rows as its width allows, and make room for it."""
     count = sum(len(axes.get_legend_handles_labels()[1]) for axes in figure.axes)
     for columns in range(max(1, count), 0, -1):
         legend = figure.legend(ncols=columns)
@@ -47,15 +42,16 @@ def legend_above(figure: Figure) -> None:
         legend.remove()
         if width < WIDEST * figure.bbox.width:
             break
+    rows = -(-count // columns)
+    figure.set_figheight(figure.get_figheight() + ROW_HEIGHT * max(0, rows - USUAL_ROWS))
     legend_outside(figure, 'upper right', ncols=columns)
 
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE)
 DASHES = ('-', (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
-# Names are not formulas, whatever they look like.
-REPORT_STYLE = {**STYLE, 'text.parse_math': False, 'font.size': 9.5, 'xtick.major.size': 3,
-                'ytick.major.size': 3, 'grid.linewidth': 0.7}
+REPORT_STYLE = {**STYLE, 'font.size': 9.5, 'xtick.major.size': 3, 'ytick.major.size': 3,
+                'grid.linewidth': 0.7}
 WIDE, NARROW = (10.2, 4.3), (5.0, 3.1)
 MOST_POINTS = 450
 NARROW_NAME = 24
@@ -107,11 +103,12 @@ def latency_distribution(figure: Figure, comparison: Comparison) -> None:
                   drawstyle='steps-post', linewidth=2, label=labels[name], **style)
         median = figures.latency['p50'] * 1e3
         right = median < 0.6 * high
-        # Medians may be equal, so their texts are placed one below the other.
-        axes.annotate(f'{median:.1f} ms', (median, 50), (6 if right else -6, 7 - 14 * i),
-                      textcoords='offset points', ha='left' if right else 'right',
-                      va='center', fontweight='bold', color=style['color'])
         axes.plot(median, 50, marker='o', markersize=5, color=style['color'])
+        if i < MOST_MEDIANS:
+            # Medians may be equal, so their texts are placed one below the other.
+            axes.annotate(f'{median:.1f} ms', (median, 50), (6 if right else -6, 7 - 14 * i),
+                          textcoords='offset points', ha='left' if right else 'right',
+                          va='center', fontweight='bold', color=style['color'])
     for limit, title in ((late, 'late'), (too_late, 'too late')):
         if limit * 1e3 < high:
             axes.axvline(limit * 1e3, color=FAINT, linewidth=1, linestyle=':')
@@ -247,6 +244,7 @@ def stage_split(figure: Figure, comparison: Comparison) -> None:
     axes = figure.subplots()
     labels = [label.replace(' (', '\n(')
               for label in labels_of(comparison, NARROW_NAME).values()]
+    figure.set_figheight(max(figure.get_figheight(), 1.2 + 0.45 * len(labels)))
     for row, figures in enumerate(comparison.figures.values()):
         said = diagnostics_of(comparison.run, figures.name)
         left, median = 0.0, figures.latency['p50'] * 1e3

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from pathlib import Path
+import re
 import shlex
 import threading
 import time
@@ -234,9 +235,10 @@ def read_rows(folder: Path) -> list[Row]:
     path, rows = folder / ROWS_FILE, list[Row]()
     lines = csv.reader(whole_lines(path))
     try:
-        if next(lines, None) != list(Row._fields):
-            raise RecordingError(f"'{path}': the first line is not the recorder's; "
-                                 'give the folder of a recording')
+        if (found := next(lines, None)) != list(Row._fields):
+            named = f'names the columns {printable(",".join(found))}' if found else 'is missing'
+            raise RecordingError(f"'{path}': the first line {named}; a recording has "
+                                 f'{HEADERS[ROWS_FILE]}. Give the file as the recorder wrote it')
         rows.extend(map(line_to_row, lines))
     except (TypeError, ValueError, csv.Error) as error:
         if isinstance(error, RecordingError):
@@ -263,25 +265,37 @@ def read_text(path: Path) -> str:
                              'the folder of a recording') from error
 
 
+def whole(text: str) -> int:
+    """Read a count, or a time in ns of 64 bits, as in ROS; other numbers overflow in sums."""
+    if not re.fullmatch('[0-9]{1,19}', text) or int(text) >= 2**63:
+        raise ValueError(f"'{printable(text)}' is not a whole number from 0 to 2^63 - 1")
+    return int(text)
+
+
 # How a field is read, by the type of its column; an empty field is an unknown value.
-READERS: dict = {str: printable, int: int, float: lambda text: float(text or 'nan'),
-                 int | None: lambda text: int(text) if text else None}
+READERS: dict = {str: printable, int: whole, float: lambda text: float(text or 'nan'),
+                 int | None: lambda text: whole(text) if text else None}
 
 
 def line_to_row(fields: list[str]) -> Row:
     """Read a row from its fields; the inverse of ``row_to_line``."""
     kinds = Row.__annotations__.values()
-    return Row(*(READERS[kind](field) for kind, field in zip(kinds, fields, strict=True)))
+    if len(fields) != len(kinds):
+        raise ValueError(f'{len(fields)} columns instead of {len(kinds)}')
+    return Row(*(READERS[kind](field) for kind, field in zip(kinds, fields)))
 
 
 def read_changes(folder: Path) -> list[int]:
     """Return the stamps of the scene changes [ns]; RecordingError if a line is not a number."""
-    path = folder / CHANGES_FILE
-    for number, line in enumerate(lines := whole_lines(path)[1:], start=2):
-        if not line.isdecimal() or len(line) > 19:
-            raise RecordingError(f"'{path}' line {number}: not a stamp in ns "
-                                 f"('{printable(line)}'); remove the line")
-    return list(map(int, lines))
+    path, stamps = folder / CHANGES_FILE, list[int]()
+    try:
+        stamps.extend(map(whole, whole_lines(path)[1:]))
+    except RecordingError:
+        raise
+    except ValueError as error:
+        raise RecordingError(f"'{path}' line {len(stamps) + 2}: not a stamp in ns ({error}); "
+                             'remove the line') from error
+    return stamps
 
 
 # What the entries of ``run.json`` are that a report is made of.

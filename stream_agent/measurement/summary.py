@@ -27,8 +27,8 @@ def sentences(comparison: Comparison) -> list[str]:
             found.append(said[difference.quantity](difference, *pair))
     if len(comparison.figures) == 1:
         (only,) = comparison.figures.values()
-        found.append(f'{only.label} answered after {ms(only.latency["p50"])} ms at the median; '
-                     'there was no other policy to compare it with.')
+        found.append(
+            f'{only.label} answered after {ms(only.latency["p50"])} ms at the median.')
     return found
 
 
@@ -160,7 +160,7 @@ def remarks(comparison: Comparison) -> list[str]:
     topics = description.get('policies', {})
     said += [f"Policy '{name}' answered no frame on the topic '{topics.get(name, 'unknown')}'; "
              'check that its agent is active and its log is free of errors.'
-             for name in comparison.silent]
+             for name in comparison.silent if name not in description.get('absent', [])]
     if comparison.start_up and comparison.figures:
         said.append(f'The first {comparison.start_up} frames are left out: until then not every '
                     'policy had answered one.')

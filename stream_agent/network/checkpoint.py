@@ -1,9 +1,8 @@
 """One safetensors file: weights, and in its metadata graph, pattern, preprocessing, limits."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 import json
-from math import inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import infer_shapes
-from stream_agent.theory.graph import graph_to_data, GraphError, GraphSpec
+from stream_agent.share import write_file
+from stream_agent.theory.checks import is_number, nearest, show
+from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.patterns import Pattern, pattern_from_streams, streaming_edges
 import torch
 
@@ -24,6 +25,24 @@ FORMAT = 'stream_agent 1'
 MAX_BYTES = 2**30
 MAX_UPDATES = 100
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# What float16 holds; no training gives a larger one, and sums of such overflow.
+LARGEST_WEIGHT = 65504.0
+# Of speeds and yaw rates, in whatever unit a recording has them.
+LEAST_LIMIT, MOST_LIMIT = 1e-6, 1e6
+#: What the second output of a policy may be, as in ``Commands.steering``; empty if unknown.
+STEERINGS = ('', 'yaw rate', 'steering angle', 'steering')
+COPY_AGAIN = 'copy it again from where it comes from, or train again'
+TRAIN_ONE = ('a policy is a .safetensors file, which `ros2 run stream_agent train` writes; '
+             'lane_streaming is one that is shipped')
+# What people give instead of a policy, by how the file begins.
+OTHER_FILES = {
+    b'version https://git-lfs': 'a Git LFS pointer, which stands for the file; fetch the file '
+                                'itself with `git lfs pull`',
+    b'<': 'a page of HTML or XML, as browsers and curl save it from a link to a page; download '
+          'the file itself (on GitHub by "raw")',
+    b'PK\x03\x04': f'a ZIP archive, as torch.save writes .pt and .pth files; {TRAIN_ONE}',
+    b'\x80': f'a pickle, as Python and old versions of torch write it; {TRAIN_ONE}',
+    b'\x08': f'an ONNX model or another protocol buffer; {TRAIN_ONE}'}
 
 
 class CheckpointError(ValueError):
@@ -44,8 +63,9 @@ class CommandScale:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not isinstance(value, (int, float)) or value is True or not 0 < value < inf:
-                raise ValueError(f'{name} is {value!r}; it is a number above 0')
+            if not is_number(value) or not LEAST_LIMIT <= value <= MOST_LIMIT:
+                raise ValueError(f'{name} is {show(value)}; it is a number from {LEAST_LIMIT:g} '
+                                 f'to {MOST_LIMIT:g}')
 
     def command(self, output: np.ndarray) -> Command:
         """Return the policy command of the output node's two values."""
@@ -93,110 +113,212 @@ def save_policy(path: str | Path, policy: Policy) -> None:
     weights = {name: value.detach().cpu().contiguous()
                for name, value in network.state_dict().items()}
     metadata = {'format': FORMAT, **{key: json.dumps(value) for key, value in manifest.items()}}
-    unfinished = Path(path).with_suffix('.part')
-    unfinished.write_bytes(save(weights, metadata))
-    unfinished.replace(path)
+    write_file(path, save(weights, metadata))
 
 
 def load_policy(path: str | Path) -> Policy:
     """
     Read a policy; nothing in the file is executed.
 
-    :raises OSError: If the file cannot be read.
-    :raises CheckpointError: If it is not a checkpoint, is too large, or holds wrong tensors.
+    :raises CheckpointError: With file, place, fault and remedy, if it cannot be read, is not a
+        policy, is too large, or if anything in it does not fit the rest.
     """
     path = Path(path)
-    if path.stat().st_size > MAX_BYTES:
-        raise CheckpointError(f'{path}: over 1 GiB, more than a policy may take')
     try:
+        check_file(path)
         with safe_open(str(path), framework='pt') as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise CheckpointError(f'{path}: not a safetensors file ({printable(error)}); '
-                              'train one with `ros2 run stream_agent train`') from None
-    try:
         return make_policy(metadata, weights)
+    except SafetensorError as error:
+        raise CheckpointError(f'{path}: not a whole safetensors file ({printable(error)}); '
+                              f'{COPY_AGAIN}') from None
+    except OSError as error:
+        raise CheckpointError(f'{path}: {error.strerror or error}; give the file of a policy '
+                              'that can be read') from None
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {printable(error, 2000)}') from None
 
 
+def check_file(path: Path) -> None:
+    """Refuse what is not a safetensors file by what it is instead."""
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob('*.safetensors'))
+        raise CheckpointError('a folder; ' + (f'give a file in it: {", ".join(inside[:5])}'
+                                              if inside else TRAIN_ONE))
+    size = path.stat().st_size
+    if not path.is_file():
+        raise CheckpointError(f'not a file; {TRAIN_ONE}')
+    if size > MAX_BYTES:
+        raise CheckpointError('over 1 GiB, more than a policy may take; '
+                              'train one of a smaller graph')
+    with path.open('rb') as file:
+        start = file.read(32)
+    if not start:
+        raise CheckpointError(f'an empty file; {COPY_AGAIN}')
+    # A header's length would begin like a page or a pickle only by chance: the JSON tells.
+    if start[8:9] != b'{':
+        for beginning, what in OTHER_FILES.items():
+            if start.lstrip().startswith(beginning):
+                raise CheckpointError(what)
+        raise CheckpointError(f'not a safetensors file; {TRAIN_ONE}')
+
+
 def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> Policy:
-    """Build a policy from a file's parts, and check that they fit together."""
-    if metadata.get('format') != FORMAT:
-        raise CheckpointError(f"the metadata's format is '{metadata.get('format')}', "
-                              f"'{FORMAT}' is read; train a policy with this version")
+    """Build a policy from a file's parts, once all of them are known to fit together."""
+    parts = read_metadata(metadata)
     try:
-        parts = {key: json.loads(metadata[key]) for key in
-                 ('graph', 'pattern', 'preprocessing', 'limits', 'training')}
         graph = infer_shapes(graph_from_data(parts['graph']))
-        pattern = pattern_from_streams(graph, parts['pattern']['streams'])
-        check_memory(graph, pattern, weights)
+    except (RecursionError, ValueError) as error:
+        raise CheckpointError(f'its graph cannot be built: {error}') from None
+    pattern = read_pattern(graph, parts['pattern'])
+    preprocessing = made('preprocessing', Preprocessing, parts['preprocessing'])
+    limits = made('limits', CommandScale, parts['limits'])
+    check_ends(graph, preprocessing)
+    network = make_network(graph, pattern, weights)
+    return Policy(network, preprocessing, limits, printable(parts['pattern']['name']),
+                  parts['training'], parts['pattern'].get('updates_per_frame', 1))
+
+
+def read_metadata(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the parts of the metadata, each an object with the keys that it needs to have."""
+    if metadata.get('format') != FORMAT:
+        said = metadata.get('format')
+        raise CheckpointError(
+            'the metadata does not say what the weights are for, as that of a policy does; '
+            f'{TRAIN_ONE}' if said is None else
+            f"the metadata's format is {show(said)}, '{FORMAT}' is read; train a policy with "
+            'this version')
+    names = ('graph', 'pattern', 'preprocessing', 'limits', 'training')
+    check_keys('metadata', metadata, ('format', *names))
+    parts = {name: read_json(name, metadata[name]) for name in names}
+    check_keys('pattern', parts['pattern'], ('name', 'streams'), ('updates_per_frame',))
+    for name, kind in (('preprocessing', Preprocessing), ('limits', CommandScale)):
+        check_keys(name, parts[name], [field.name for field in fields(kind)])
+    steering = parts['training'].get('steering', '')
+    if steering not in STEERINGS:
+        raise CheckpointError(f'training.steering is {show(steering)}; it is '
+                              f"{', '.join(STEERINGS[1:])}, or left out; {COPY_AGAIN}")
+    return parts
+
+
+def read_json(name: str, text: str) -> dict[str, Any]:
+    """Return the JSON object that a part of the metadata is."""
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError('a key is defined twice')
+        return found
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique)
+    except (RecursionError, ValueError) as error:
+        raise CheckpointError(f'{name} is not valid JSON ({error}); {COPY_AGAIN}') from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f'{name} is {show(value)}, not an object {{...}}; {COPY_AGAIN}')
+    return value
+
+
+def check_keys(name: str, found: Iterable[str], needed: Iterable[str],
+               optional: Iterable[str] = ()) -> None:
+    """Refuse a part of the metadata that lacks a key, or has one that nobody reads."""
+    known = (*needed, *optional)
+    for key in needed:
+        if key not in found:
+            raise CheckpointError(f'{name}.{key} is missing; {COPY_AGAIN}')
+    for key in found:
+        if key not in known:
+            raise CheckpointError(f"{name}.{key} is not known ({nearest(key, known, 'keys')}); "
+                                  'train with this version, or remove the key')
+
+
+def made(name: str, kind: type, values: Mapping[str, Any]) -> Any:
+    """Make what a part of the metadata stands for."""
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value
+                       for key, value in values.items()})
+    except ValueError as error:
+        raise CheckpointError(f"{name}: {str(error).removeprefix(f'{name}: ')}; {COPY_AGAIN}"
+                              ) from None
+
+
+def read_pattern(graph: GraphSpec, part: Mapping[str, Any]) -> Pattern:
+    """Return the rollout pattern of a policy; its update steps and name are checked besides."""
+    name, streams, updates = (part['name'], part['streams'],
+                              # Files from before there was a choice have one update step.
+                              part.get('updates_per_frame', 1))
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(f'pattern.name is {show(name)}; it is a text such as streaming; '
+                              f'{COPY_AGAIN}')
+    if type(updates) is not int or not 1 <= updates <= MAX_UPDATES:
+        raise CheckpointError(f'pattern.updates_per_frame is {show(updates)}; it is a whole '
+                              f'number from 1 to {MAX_UPDATES}; {COPY_AGAIN}')
+    if not isinstance(streams, list) or not all(isinstance(edge, str) for edge in streams) or (
+            len({*streams}) < len(streams)):
+        raise CheckpointError(f'pattern.streams is {show(streams)}; it is a list of edges, each '
+                              f"once, as 'source->target'; {COPY_AGAIN}")
+    try:
+        return pattern_from_streams(graph, streams)
+    except ValueError as error:
+        raise CheckpointError(f'pattern.streams: {error}; {COPY_AGAIN}') from None
+
+
+def make_network(graph: GraphSpec, pattern: Pattern, weights: Mapping[str, torch.Tensor]
+                 ) -> RolloutNetwork:
+    """Make the network, of whose weights none is allocated before they are known to fit (M2)."""
+    try:
+        try:
+            with torch.device('meta'):
+                check_weights(RolloutNetwork(graph, pattern), weights)
+        except CheckpointError:
+            raise
+        except Exception:
+            # Code from outside may need real numbers; another fault is said when these are used.
+            pass
         network = RolloutNetwork(graph, pattern)
-        # Files from before there was a choice have one update step an image.
-        updates = parts['pattern'].get('updates_per_frame', 1)
-        if type(updates) is not int or not 1 <= updates <= MAX_UPDATES:
-            raise ValueError(f'updates_per_frame is {updates!r}; it is 1 to {MAX_UPDATES}')
-        shape = tuple(parts['preprocessing'].pop('shape'))
-        policy = Policy(network, Preprocessing(shape, **parts['preprocessing']),
-                        CommandScale(**parts['limits']), printable(parts['pattern']['name']),
-                        dict(parts['training']), updates)
+        check_weights(network, weights)
+        network.load_state_dict(weights)
     except CheckpointError:
         raise
-    except GraphError as error:
+    except ValueError as error:
         raise CheckpointError(f'its graph cannot be built: {error}') from None
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise CheckpointError(f'the metadata is damaged: {error!s}') from None
-    check_weights(network, weights)
-    check_ends(policy)
-    network.load_state_dict(weights)
-    network.eval()
-    return policy
-
-
-def check_memory(graph: GraphSpec, pattern: Pattern, weights: Mapping[str, torch.Tensor]) -> None:
-    """
-    Refuse a graph that needs more memory than the file has weights for, before it is taken (M2).
-
-    :param graph: With the shapes of all nodes.
-    """
-    needed = 4 * sum(prod(node.shape) for node in graph.nodes if node.shape)
-    if needed > MAX_BYTES:
-        raise CheckpointError(f'its nodes need {needed / 2**30:.3g} GiB, and 1 GiB is what a '
-                              'policy may take')
-    try:
-        with torch.device('meta'):
-            network = RolloutNetwork(graph, pattern)
-    except Exception:
-        # Code from outside may need real numbers; another fault is said when these are used.
-        return
-    check_weights(network, weights)
+    return network.eval()
 
 
 def check_weights(network: RolloutNetwork, weights: Mapping[str, torch.Tensor]) -> None:
-    """Refuse missing, unknown, misshapen or non-finite tensors (safetensors accepts NaN)."""
+    """Refuse missing, unknown, misshapen, non-finite or overflowing tensors."""
     expected = network.state_dict()
     for name in sorted(expected.keys() ^ weights.keys()):
         found = 'is missing' if name in expected else 'is not part of the graph'
-        raise CheckpointError(f"the tensor '{name}' {found}; graph and weights differ")
+        raise CheckpointError(f"the tensor '{name}' {found}; graph and weights differ, so "
+                              f'{COPY_AGAIN}')
     for name, value in weights.items():
         if value.shape != expected[name].shape:
-            raise CheckpointError(f"the tensor '{name}' has the shape {list(value.shape)}; "
-                                  f'the graph needs {list(expected[name].shape)}')
+            raise CheckpointError(f"the tensor '{name}' has the shape {list(value.shape)}; the "
+                                  f'graph needs {list(expected[name].shape)}, so {COPY_AGAIN}')
         if value.dtype not in FLOATS:
             raise CheckpointError(f"the tensor '{name}' holds {value.dtype}, which is not a type "
                                   'of weights; train again')
         if not torch.isfinite(value).all():
             raise CheckpointError(f"the tensor '{name}' holds NaN or infinity; train again")
+        if value.numel() and (largest := float(value.abs().max())) > LARGEST_WEIGHT:
+            raise CheckpointError(f"the tensor '{name}' holds {largest:.3g}, and weights over "
+                                  f'{LARGEST_WEIGHT:g} overflow when they are used; train again, '
+                                  'with a lower learning rate')
 
 
-def check_ends(policy: Policy) -> None:
-    """Refuse a network whose input the preprocessing does not give, or without a command."""
-    network, given = policy.network, policy.preprocessing.shape
-    taken, output = network.shapes[network.input], network.shapes[network.graph.output]
-    if taken != given:
-        raise CheckpointError(f'the preprocessing gives {list(given)}, the node '
-                              f"'{network.input}' takes {list(taken)}")
+def check_ends(graph: GraphSpec, preprocessing: Preprocessing) -> None:
+    """Refuse a graph whose input the preprocessing does not give, or without a command."""
+    if len(graph.inputs) != 1:
+        raise CheckpointError(f'graph: inputs are {", ".join(graph.inputs)}; a policy takes one '
+                              'image')
+    (name,) = graph.inputs
+    taken, output = graph.node(name).shape, graph.node(graph.output).shape
+    if taken != preprocessing.shape:
+        raise CheckpointError(
+            f"preprocessing.shape is {list(preprocessing.shape)}, and the node '{name}' takes "
+            f'{list(taken or ())}; {COPY_AGAIN}')
     if output != (2,):
-        raise CheckpointError(f"the output '{network.graph.output}' has the shape {list(output)}; "
-                              'a command is [2]: speed, yaw rate')
+        raise CheckpointError(
+            f"graph.output: '{graph.output}' has the shape {list(output or ())}; a command is "
+            '[2]: speed, yaw rate. Train a graph that ends in such a node')

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from stream_agent.network.shapes import carries, infer_shapes, make_transform, taken_shape, where
+from stream_agent.network.shapes import (
+    carries, check_memory, infer_shapes, make_transform, taken_shape, where)
 from stream_agent.network.transforms import (
     ACTIVATIONS, CELLS, chain, look_up, make_normalisation, NamedModules)
 from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
@@ -99,6 +100,7 @@ class Modules(nn.Module):
         if len(graph.inputs) != 1:
             raise GraphError(f'inputs are {", ".join(graph.inputs)}; a network takes one image')
         self.graph = infer_shapes(graph)
+        check_memory(self.graph)
         self.pattern = dict(pattern)
         (self.input,) = graph.inputs
         #: What edges read of nodes, and what these take from their edges, without batch.

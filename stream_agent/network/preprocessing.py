@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from stream_agent.theory.checks import is_number, is_shape, show
 
 TO_GREY = {'RGB': cv2.COLOR_RGB2GRAY, 'BGR': cv2.COLOR_BGR2GRAY,
            'RGBA': cv2.COLOR_RGBA2GRAY, 'BGRA': cv2.COLOR_BGRA2GRAY}
@@ -12,6 +13,8 @@ TO_RGB = {'RGBA': cv2.COLOR_RGBA2RGB, 'BGRA': cv2.COLOR_BGRA2RGB}
 # OpenCV's average over areas costs about 1 ns a value, bilinear weights a fifth of that, and
 # averages of 2x2 pixels less than a tenth.
 MOST_VALUES_BY_AREA = 20_000
+# Of the network's input, a side; and the share of rows that may be cut off.
+MOST_PIXELS, MOST_CROP = 8192, 0.99
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,9 @@ class Preprocessing:
     Crops rows, converts the colours, resizes, and scales to -0.5 ... 0.5.
 
     :param shape: (C, H, W) of the network's input; C is 1 (grey) or 3 (RGB).
-    :param crop_top: Share of the image's rows that is cut off above, 0 ... 1.
-    :param crop_bottom: The same below.
+    :param crop_top: Share of the image's rows that is cut off above, 0 ... 0.99.
+    :param crop_bottom: The same below; of both together a hundredth of the rows is left at least.
+    :raises ValueError: If these cannot be.
     """
 
     shape: tuple[int, ...]
@@ -29,14 +33,17 @@ class Preprocessing:
     crop_bottom: float = 0.0
 
     def __post_init__(self) -> None:
-        if (len(self.shape) != 3 or self.shape[0] not in (1, 3)
-                or not all(type(size) is int for size in self.shape)):
-            raise ValueError(f'preprocessing: the input node has the shape {list(self.shape)}; '
-                             'an image is [1, height, width] or [3, height, width]')
-        if (not (self.crop_top >= 0 and self.crop_bottom >= 0)
-                or self.crop_top + self.crop_bottom >= 1):
-            raise ValueError(f'preprocessing: crop_top {self.crop_top} and crop_bottom '
-                             f'{self.crop_bottom} leave no row; both are shares of the height')
+        shape = self.shape
+        if (not is_shape(shape) or shape is None or len(shape) != 3 or shape[0] not in (1, 3)
+                or max(shape) > MOST_PIXELS):
+            raise ValueError(f'preprocessing: the input node has the shape {show(shape)}; an '
+                             'image is [1, height, width] or [3, height, width], of at most '
+                             f'{MOST_PIXELS} pixels a side')
+        crops = self.crop_top, self.crop_bottom
+        if not all(is_number(crop) and crop >= 0 for crop in crops) or sum(crops) > MOST_CROP:
+            raise ValueError(f'preprocessing: crop_top {show(self.crop_top)} and crop_bottom '
+                             f'{show(self.crop_bottom)} leave no picture; both are shares of the '
+                             f'height, together at most {MOST_CROP}')
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """

@@ -2,11 +2,13 @@
 The shapes of all nodes, from what the graph says and what its edges give.
 
 Shapes are tried, not computed: what a transform gives is seen from a module that is made and
-run on torch's meta device, where nothing is allocated.
+run on torch's meta device, where nothing is allocated. So is the memory that a network needs.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
+import os
 from typing import Any
 
 from stream_agent.network.transforms import (
@@ -15,6 +17,17 @@ from stream_agent.network.transforms import (
 from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
 import torch
 from torch import nn, Tensor
+
+
+MEMORY = 'STREAM_AGENT_MEMORY_GIB'
+GIB = 2**30
+MOST_MEMORY = 2 * GIB
+# A node's value is there for this frame and for the last one, and its sum is on the way.
+COPIES = 3
+# Convolutions on a CPU pad channels to a multiple of this.
+BLOCK = 16
+#: Nodes and edges together that a network may have: each is a module and a few calls a frame.
+MOST_PARTS = 4000
 
 
 def where(spec: EdgeSpec | NodeSpec) -> str:
@@ -71,6 +84,9 @@ def attempt_on_meta(maker: Maker, source: Shape, target: Wanted, options: Mappin
     except GraphError:
         raise
     except Exception:  # the same again tells what is wrong, if it was not the device
+        if maker in TRANSFORMS.values():
+            raise
+        check_size('its source', source)
         with torch.random.fork_rng(devices=[]):
             return attempt(maker, source, target, options)
 
@@ -116,6 +132,7 @@ class Inference:
                 name = edge.target
                 if (edge.source == source and name not in self.shapes
                         and (shape := self._shape_by(edge))):
+                    check_size(where(self._graph.node(name)), shape)
                     self.shapes[name], self._decided_by[name] = shape, edge
                     new.append(name)
 
@@ -174,10 +191,16 @@ def infer_shapes(graph: GraphSpec) -> GraphSpec:
 
     :raises GraphError: If a shape can neither be read nor be inferred, or edges contradict.
     """
+    if len(graph.nodes) + len(graph.edges) > MOST_PARTS:
+        raise GraphError(f'{graph.place}: {len(graph.nodes)} nodes and {len(graph.edges)} edges '
+                         f'are too many for a network; {MOST_PARTS} together are the most. Merge '
+                         'layers: one of many features is faster than many of few')
     for node in map(graph.node, graph.inputs):
         if not node.shape:
             raise GraphError(f'{where(node)}: the shape of an input cannot be inferred; '
                              "write 'shape: [channels, height, width]'")
+    for node in graph.nodes:
+        check_size(where(node), node.shape or ())
     if all(node.shape for node in graph.nodes):
         return graph
     inference = Inference(graph)
@@ -187,3 +210,87 @@ def infer_shapes(graph: GraphSpec) -> GraphSpec:
     return replace(graph, nodes=tuple(
         node if node.shape else replace(node, shape=inference.shapes[node.name], channels=0)
         for node in graph.nodes))
+
+
+def memory_limit() -> int:
+    """
+    Return how many bytes a network may take.
+
+    :returns: What the environment says, in GiB; else a quarter of the machine's memory, at most
+        2 GiB: a policy comes from elsewhere, and other programs run beside it.
+    :raises GraphError: If the environment says no positive number.
+    """
+    if text := os.environ.get(MEMORY, ''):
+        try:
+            limit = int(float(text) * GIB)
+        except (OverflowError, ValueError):
+            limit = 0
+        if limit <= 0:
+            raise GraphError(f"{MEMORY} is '{text}'; set it to a number of GiB above 0, or unset "
+                             'it')
+        return limit
+    return min(MOST_MEMORY, os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 4)
+
+
+def in_gib(size: int) -> str:
+    """Write a number of bytes."""
+    return f'{size / GIB:.3g} GiB'
+
+
+def check_size(place: str, shape: Shape) -> None:
+    """Refuse a value that alone takes more memory than a network may take."""
+    needed, limit = 4 * prod(shape), memory_limit()
+    if needed > limit:
+        raise GraphError(f'{place}: a value of the shape {list(shape)} takes {in_gib(needed)}, '
+                         f'and a network may take {in_gib(limit)}; reduce its size, or set '
+                         f'{MEMORY} where there is more memory')
+
+
+def weights_of(module: nn.Module) -> int:
+    """Return the bytes of a module's weights."""
+    return 4 * sum(tensor.numel() for tensor in (*module.parameters(), *module.buffers()))
+
+
+def edge_memory(graph: GraphSpec, edge: EdgeSpec) -> tuple[int, int]:
+    """Return the bytes of an edge's weights, and of what it needs while it is computed."""
+    source, target = graph.node(edge.source), graph.node(edge.target)
+    shapes = source.shape or (), taken_shape(target, target.shape or ())
+    space = sum(4 * prod((-(-shape[0] // BLOCK) * BLOCK, *shape[1:])) for shape in shapes
+                if len(shape) == 3)
+    maker = find_maker(where(edge), edge.transform)
+    check_options(where(edge), edge.transform, maker, edge.options)
+    try:
+        with torch.device('meta'):
+            return weights_of(maker(*shapes, **edge.options)), space
+    except Exception:  # what is wrong is said when it is made, and code from outside may need
+        return 0, space  # real numbers
+
+
+def check_memory(graph: GraphSpec) -> None:
+    """
+    Refuse a network that needs too much memory, before any of it is allocated.
+
+    Everything that builds a network asks here. Counted are weights, the values of two frames and
+    the sum between them, and the largest transform's own space; not what training adds.
+
+    :param graph: With the shapes of all nodes.
+    :raises GraphError: With the amount, what takes most of it, and what to reduce.
+    """
+    shapes = {node.name: taken_shape(node, node.shape or ()) for node in graph.nodes}
+    needs = {f"the node '{name}', {list(shape)}": COPIES * 4 * prod(shape)
+             for name, shape in shapes.items()}
+    seen, space = set(), 0
+    for edge in graph.edges:
+        if edge.share in seen or carries(graph, edge):
+            continue
+        seen |= {edge.share} - {''}
+        weights, own = edge_memory(graph, edge)
+        needs[f"the {edge.transform} of '{edge.name}'"] = weights
+        space = max(space, own)
+    total, limit = sum(needs.values()) + space, memory_limit()
+    if total > limit:
+        most = max(needs, key=needs.__getitem__)
+        raise GraphError(
+            f'{graph.place}: the network needs {in_gib(total)}, and it may take {in_gib(limit)}; '
+            f'most of it, {in_gib(needs[most])}, is for {most}. Reduce its shape, its channels or '
+            f'its kernel, or set {MEMORY} where there is more memory')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import gc
-from pathlib import Path
 import time
 import traceback
 from typing import Any
@@ -31,6 +30,7 @@ from stream_agent.nodes.messages import (
     as_callback, ask_for_stop, COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist,
     watch_gate)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
+from stream_agent.share import policy_file
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
 import torch
@@ -132,7 +132,7 @@ class AgentNode(LifecycleNode):
         allow_transforms(names_in(value['allow']))
         self.frame_filter = FrameFilter(read_settings(self, FrameFilterSettings))
         self.camera = CameraWatch(self.frame_filter.settings, lambda: self.frame_filter.period)
-        self.policy = load_policy(Path(value['checkpoint']).expanduser())
+        self.policy = load_policy(policy_file(value['checkpoint']))
         network = self.policy.network
         self.engine = self._make_engine(value)
         torch.set_num_threads(self.engine.threads or 1)
@@ -158,7 +158,7 @@ class AgentNode(LifecycleNode):
                 self.get_logger().warning(f'{error}. allow_cpu_fallback is set: the CPU does it')
                 how['device'] = 'cpu'
         if value['ranks'] > 1:
-            job = make_job(value['ranks'], str(Path(value['checkpoint']).expanduser()),
+            job = make_job(value['ranks'], str(policy_file(value['checkpoint'])),
                            allow=names_in(value['allow']), partition=value['partition'], **how)
             engine = start_ranks(job, self.policy.network)
             if not isinstance(engine, str):

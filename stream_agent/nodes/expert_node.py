@@ -55,7 +55,7 @@ class ExpertNode(Node):
                              'write a world with `stream_agent world --output DIR`') from error
         settings = self._world.settings
         self._observer = Observer(self._world.course, PurePursuit(
-            settings.target_speed, settings.look_ahead, settings.max_yaw_rate))
+            settings.target_speed, settings.look_ahead, settings.max_yaw_rate), self._world.signs)
         self._heard = {'ground_truth': False, 'camera_info': False}
         self._count, self._errors, self._progress = 0, 0.0, 0.0
         self._reference_pub = self.create_publisher(TwistStamped, 'reference', WATCH_COMMAND_QOS)

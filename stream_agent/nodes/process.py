@@ -7,6 +7,7 @@ from dataclasses import Field
 from difflib import get_close_matches
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ import time
 import traceback
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
@@ -22,13 +24,17 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
 from rclpy.waitable import NumberOfEntities
+from rosgraph_msgs.msg import Clock
 from stream_agent.bounded_settings import range_of, settings_fields
+from stream_agent.nodes import parameters
 from stream_agent.share import check_parameter_files, ParameterFileError, share_folder
 
 # Long enough to cost nothing, short enough to react to a signal well within 2 s.
 WAKE_UP_PERIOD = 0.1
 # A node that is told to end has this long to come back to its loop [s].
 PATIENCE = 1.0
+# A message of /clock takes 0.1 to 0.4 ms of a core; more of them a second are warned of.
+FASTEST_CLOCK, CLOCKS_COUNTED = 300.0, 500
 # The kinds of entities that an executor waits for, and those that are left to rclpy.
 KINDS = ('subscription', 'guard_condition', 'timer', 'client', 'service')
 LEFT_TO_RCLPY = ('guard_condition', 'client', 'service')
@@ -141,6 +147,36 @@ def fire(timer: Timer) -> None:
     timer.callback()
 
 
+class ClockLoad:
+    """
+    Counts the messages of simulated time, and warns once if they cost much of a core.
+
+    :param node: A ROS node that has ``use_sim_time``, or has it not.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node, self._since, self._count = node, time.monotonic(), 0
+        for subscription in node.subscriptions:
+            if subscription.msg_type is Clock:
+                self._pass_on = subscription.callback
+                subscription.callback = self.on_clock
+
+    def on_clock(self, msg: Clock) -> None:
+        """Pass a message on to rclpy, which sets the node's clock by it."""
+        self._pass_on(msg)
+        self._count += 1
+        if self._count != CLOCKS_COUNTED:
+            return
+        rate = self._count / (time.monotonic() - self._since)
+        self._since, self._count = time.monotonic(), 0
+        if rate > FASTEST_CLOCK:
+            self._count = CLOCKS_COUNTED  # it is said once
+            self._node.get_logger().warning(
+                f'/clock comes at {rate:.0f} Hz, which alone costs each process a tenth of a core '
+                'or more; throttle it, as by `ros2 run topic_tools throttle messages /clock 100 '
+                '/slow_clock`, and start our processes with -r /clock:=/slow_clock')
+
+
 class PromptEnd:
     """
     Ends the process, with exit code 0, if its loop does not come back after a signal.
@@ -218,13 +254,20 @@ def described(item: Field) -> str:
 
 def plain_arguments(args: list[str], settings: Iterable[type]) -> int | None:
     """
-    Answer a call for help, and refuse arguments that ROS would leave unread.
+    Answer a call for help, and refuse arguments that ROS would refuse, or leave unread.
 
     :returns: The exit code; None if the process may start.
     """
-    plain = remove_ros_args(args)
+    try:
+        # First, as ROS's parser does not survive every file.
+        check_parameter_files(args)
+        plain = remove_ros_args(args)
+    except ParameterFileError as error:
+        return refuse(str(error))
+    except RuntimeError as error:
+        return refuse(ros_fault(error))
     if not plain:
-        return refused_files(args)
+        return None
     if {'-h', '--help'} & {*plain}:
         print(parameter_help(settings))
         return 0
@@ -235,14 +278,18 @@ def plain_arguments(args: list[str], settings: Iterable[type]) -> int | None:
     return 2
 
 
-def refused_files(args: list[str]) -> int | None:
-    """Return the exit code for a parameter file that can be read in two ways; None if none can."""
-    try:
-        check_parameter_files(args)
-    except ParameterFileError as error:
-        print(f'{sys.argv[0]}: {error}', file=sys.stderr)
-        return 2
-    return None
+def refuse(sentence: str) -> int:
+    """Say why the process does not start, and return its exit code."""
+    print(f'{sys.argv[0]}: {sentence}', file=sys.stderr)
+    return 2
+
+
+def ros_fault(error: Exception) -> str:
+    """Return in a sentence why ROS does not take its arguments, without places in its source."""
+    said = re.sub(r',? at \S+\.(c|cpp|h|hpp):\d+|^Failed to parse ROS arguments: |'
+                  r' Error: Expect(ed lexeme|ing token).*', '', str(error))
+    return (f"ROS refuses the arguments: {' '.join(said.split()).rstrip('.')}; after --ros-args "
+            'write -p NAME:=VALUE, -r FROM:=TO, or --params-file FILE')
 
 
 def run(make_node: Callable[[], Node], args: list[str] | None = None,
@@ -263,19 +310,24 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None,
     if (code := plain_arguments(args or [], settings)) is not None:
         return code
     keep_memory_of_images()
+    parameters.arguments[:] = args or []
     leave, prompt, code = [], PromptEnd(), 0
 
     def on_signal(*_) -> None:
         leave.append(True)
         prompt.asked()
     # rclpy's own handlers invalidate the context before a stop can be published.
-    rclpy.init(args=[sys.argv[0], *(args or [])],
-               signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=[sys.argv[0], *(args or [])],
+                   signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:
+        return refuse(ros_fault(error))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     node = None
     try:
         node = make_node()
+        ClockLoad(node)
         executor = PromptExecutor()
         executor.add_node(node)
         while not leave and not getattr(node, 'finished', False):
@@ -309,6 +361,9 @@ def report_error(node: Node | None, error: Exception) -> None:
     logger = node.get_logger() if node else rclpy.logging.get_logger('stream_agent')
     if isinstance(error, ValueError) and node is None:
         logger.fatal(str(error))
+    elif isinstance(error, ParameterException) and node is None:
+        # Of the truth values that rclpy declares for every node, such as use_sim_time.
+        logger.fatal(f"{' '.join(str(error).split())}; set it to true or false")
     else:
         logger.fatal('stopped by an error\n' + ''.join(traceback.format_exception(error)))
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+import threading
 import time
 
 from rclpy.clock import Clock, ClockType
@@ -11,16 +12,19 @@ from rclpy.node import Node
 from stream_agent.bounded_settings import free_text
 from stream_agent.images import image_transport
 from stream_agent.nodes import process
-from stream_agent.nodes.messages import image_source, type_name, WATCH_COMMAND_QOS, WATCH_FRAME_QOS
+from stream_agent.nodes.messages import (
+    image_source, publishers, type_name, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 from stream_agent.recordings.bags import check_rosbags
-from stream_agent.recordings.recording import COMMAND_TYPES
+from stream_agent.recordings.inspection import oddities
+from stream_agent.recordings.recording import COMMAND_TYPES, Reading
+from stream_agent.recordings.sources import open_recordings
 from stream_agent.recordings.writing import LiveBag, new_folder
 
 LOOK_PERIOD = 0.2
 SAY_PERIOD = 5.0
 # Less than the 10 s that a launch waits for a process to end.
-CLOSE_TIMEOUT = 6.0
+CLOSE_TIMEOUT, INSPECT_TIMEOUT = 6.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class RecordNode(Node):
         self._image_topic = self.resolve_topic_name(self._image_topic)
         self._command_topic = self.resolve_topic_name('cmd_vel')
         self._bag: LiveBag | None = None
+        self.finished = False
+        self.exit_code = 0
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._look_timer = self.create_timer(LOOK_PERIOD, self.look, clock=steady)
         self._say_timer = self.create_timer(SAY_PERIOD, self.say, clock=steady)
@@ -104,7 +110,14 @@ class RecordNode(Node):
             self.get_logger().warning(f"nobody publishes commands on '{self._command_topic}'")
             return
         if self._bag.error:
-            raise RuntimeError(f"'{self._path}' cannot be written: {self._bag.error}")
+            # stop() says why.
+            self.finished = True
+            return
+        if len(drivers := publishers(self, self._command_topic)) > 1:
+            self.get_logger().warning(
+                f"{len(drivers)} publishers send commands on '{self._command_topic}', "
+                f"{', '.join(drivers)}: all of them are recorded, mixed; stop all but the driver, "
+                'or record what a multiplexer (twist_mux) passes on')
         missing = [topic for topic, count in self._bag.counts.items() if not count]
         said = self._counts(self._bag)
         if missing:
@@ -122,12 +135,37 @@ class RecordNode(Node):
             return
         complete = self._bag.close(CLOSE_TIMEOUT)
         if not complete:
-            self.get_logger().error(f"'{self._path}' is not complete: "
-                                    f'{self._bag.error or "the disk is too slow"}')
+            self.exit_code = 1
+            self.get_logger().error('the recording ended early: ' + str(
+                self._bag.error or f"'{self._path}': the disk is too slow"))
         else:
             dropped = (f'; {self._bag.dropped} dropped, as the disk was too slow'
                        if self._bag.dropped else '')
             self.get_logger().info(f"wrote '{self._path}': {self._counts(self._bag)}{dropped}")
+            self._inspect()
+
+    def _inspect(self) -> None:
+        """Log what is odd about the recording, unless that takes longer than a launch waits."""
+        found: list[str] = []
+
+        def inspect() -> None:
+            try:
+                # Which axis of a joystick steers does not matter to what is found.
+                (recording,) = open_recordings([self._path], Reading(
+                    image_topic=self._image_topic, command_topic=self._command_topic,
+                    steering_axis=0))
+                found.extend(['', *oddities(recording)])
+            except ValueError as error:
+                found.extend(['', str(error)])
+
+        thread = threading.Thread(target=inspect, daemon=True)
+        thread.start()
+        thread.join(INSPECT_TIMEOUT)
+        for sentence in found[1:]:
+            self.get_logger().warning(sentence)
+        if not found:
+            self.get_logger().info('it is too long to be examined now: '
+                                   f'ros2 run stream_agent doctor --bag {self._path}')
 
 
 def main(args: list[str] | None = None) -> int:

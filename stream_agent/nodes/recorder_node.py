@@ -41,13 +41,16 @@ REST = 0.6
 PROBE_TOPIC, PROBE_PERIOD, PROBE_PAUSE = '~/arrival_probe', 0.1, 0.02
 
 
+USUAL_POLICIES = 'agent=policy_command', 'baseline=baseline/policy_command'
+
+
 @dataclass(frozen=True)
 class RecorderSettings:
     """What the recorder compares, and where it writes to."""
 
     policies: tuple[str, ...] = several(
-        ('agent=policy_command', 'baseline=baseline/policy_command'),
-        "policies to compare, each 'name=topic'; the first is compared with the others")
+        USUAL_POLICIES, "policies to compare, each 'name=topic'; the first is compared with the "
+        'others')
     driving: str = free_text(
         'agent', 'name of the policy whose commands go through the gate; empty: none')
     camera_period: float = quantity(1 / 30, 's', 1e-3, 10.0, 'time between two frames')
@@ -84,6 +87,9 @@ class RecorderNode(Node):
         self._rows = FrameMatcher(self.policies, self.driving)
         self._diagnostics: dict[str, dict[str, str]] = {}
         self._heard: set[str] = set()
+        # Nothing is missed of a policy that is listened to by default, and that nobody starts.
+        self._absent = {name for name, topic in self.policies.items()
+                        if f'{name}={topic}' in USUAL_POLICIES and name != self.driving}
         self._said = ''
         self._conditions = {
             'date': time.strftime('%Y-%m-%d %H:%M'), 'machine': machine(),
@@ -209,8 +215,15 @@ class RecorderNode(Node):
                                     'again' if error else 'rows can be written again')
         # Copied, as the writer reads it in its own thread.
         self._writer.describe({
-            **self._conditions, 'silent': self.silent(), 'dropped': self._writer.dropped,
+            **self._conditions, 'silent': self.silent(), 'absent': self.absent(),
+            'dropped': self._writer.dropped,
             'without_frame': self._rows.without_frame, 'diagnostics': dict(self._diagnostics)})
+
+    def absent(self) -> list[str]:
+        """Return the policies by default that have had no publisher, so that none was wanted."""
+        self._absent -= {name for name in self._absent
+                         if self.count_publishers(self.resolve_topic_name(self.policies[name]))}
+        return sorted(self._absent)
 
     def silent(self) -> list[str]:
         """Return which topics have had no message, and what to check."""

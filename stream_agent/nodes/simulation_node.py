@@ -223,7 +223,12 @@ class SimulationNode(Node):
             frame.progress, frame.lateral_error, self._session.environment.course.lane_width,
             stamp_ns, 'odom'))
         self._odom_pub.publish(odometry(frame.now, now_ns))
-        self._published += self._session.phase in (Phase.DRIVING, Phase.OVER)
+        if self._session.phase in (Phase.DRIVING, Phase.OVER):
+            if not self._published:
+                duration = self._schedule.duration
+                self.get_logger().info(
+                    f'driving for {duration:g} s' if duration else 'driving until it is stopped')
+            self._published += 1
 
     def _now_ns(self, frame: SimulatedFrame) -> int:
         """Return the time by which messages are stamped; publish it on /clock, if that is ours."""

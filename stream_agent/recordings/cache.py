@@ -8,6 +8,7 @@ and how pixels were prepared. Commands are kept as recorded; aligning them takes
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+import errno
 import hashlib
 import json
 import os
@@ -20,9 +21,15 @@ from stream_agent.recordings.alignment import Alignment, cut, Span
 from stream_agent.recordings.recording import Commands, Reading, Recording, StampedFrames
 
 # Of the files below; what another version wrote is decoded anew.
-FORMAT = 2
+FORMAT = 3
 MANIFEST = 'manifest.json'
 PARTS = ('frame_stamps', 'command_stamps', 'command_values')
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REMEDY = 'make room, or give another folder by --cache'
+
+
+class CacheError(ValueError):
+    """Decoded frames that cannot be kept; the message says where, why, and what to do."""
 
 
 class CachedRecording(StampedFrames):
@@ -42,6 +49,7 @@ class CachedRecording(StampedFrames):
         self._read = about['summary']
         self._unread = about['left_out']
         self.skipped = Counter()
+        self.notes, self.shapes = about['odd']['notes'], Counter(about['odd']['shapes'])
         #: (N, C, H, W) uint8; pages are read as they are touched, and dropped if memory is short.
         self.pixels = np.load(folder / 'pixels.npy', mmap_mode='r')
         self.frame_stamps, stamps, values = (np.load(folder / f'{part}.npy') for part in PARTS)
@@ -66,9 +74,18 @@ class CachedRecording(StampedFrames):
 
 
 def key_of(recording: Recording, reading: Reading, preparation: dict[str, Any]) -> str:
-    """Return a name for all that the cached frames follow from."""
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns)
-             for path in recording.files()]
+    """
+    Return a name for all that the cached frames follow from.
+
+    Files count by size and times, also that of their last change, which no copy takes along.
+
+    :raises ValueError: If there are no files, as the name would be that of other recordings, too.
+    """
+    files = [(path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+             for path in recording.files() for stat in [path.stat()]]
+    if not files:
+        raise ValueError(f"'{recording.path}': {type(recording).__name__} names no files that it "
+                         'was read from')
     text = json.dumps([str(recording.path.resolve()), files, asdict(reading),
                        recording.topic, preparation], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -102,9 +119,12 @@ def remember(recording: Recording, reading: Reading, cache: Path, preparation: d
     try:
         write(unfinished, recording, pixels)
         unfinished.rename(folder)
-    except OSError:
+    except OSError as error:
         # Another process may have been first.
         if not (folder / MANIFEST).exists():
+            if error.errno in NO_ROOM:
+                raise CacheError(f"'{folder}': the decoded frames cannot be written "
+                                 f'({error.strerror}); {REMEDY}') from error
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -119,6 +139,7 @@ def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.
         for index, image in recording.images():
             frame = np.ascontiguousarray(pixels(image))
             if not decoded:
+                check_room(folder, len(recording) * frame.nbytes)
                 write_header(file, (len(recording), *frame.shape))
             file.write(frame.data)
             decoded.append(index)
@@ -131,7 +152,16 @@ def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.
     (folder / MANIFEST).write_text(json.dumps({
         'format': FORMAT, 'path': str(recording.path), 'name': recording.name,
         'topic': recording.topic, 'steering': commands.steering,
-        'summary': recording.summary(), 'left_out': recording.left_out}, indent=1))
+        'summary': recording.summary(), 'left_out': recording.left_out,
+        'odd': {'notes': recording.notes, 'shapes': recording.shapes}}, indent=1))
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse so many bytes of decoded frames if there is no room, before hours of decoding."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise CacheError(f"'{folder.parent}': the decoded frames take {needed / 1e6:,.3g} MB, and "
+                         f'{free / 1e6:,.3g} MB are free; {REMEDY}')
 
 
 def write_header(file, shape: tuple[int, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 import math
@@ -16,6 +16,13 @@ from stream_agent.images import ImageError
 NS = 10**9
 # A stamp that falls back further is not a late frame, but a clock that was set back.
 TIME_JUMP_NS = NS // 2
+# Frames that are still older, one after the other, where a clock was set back: not late ones.
+FRAMES_BACK = 3
+# Between what was recorded before and after a clock was set back: no episode reaches over it.
+BREAK_NS = 3600 * NS
+# A longer time between two frames is a pause, whatever the camera's rate.
+PAUSE_NS = NS // 2
+GREY, COLOUR = 'grey', 'colour'
 UNREADABLE = 'frames that cannot be decoded'
 
 
@@ -55,6 +62,46 @@ class Commands:
     stamps_from: str = 'header'
 
 
+def camera_period(stamps: np.ndarray) -> tuple[float, bool]:
+    """
+    Return the time between two frames [ns], and whether stamps come in bursts.
+
+    It is the median distance. Where stamps come in bursts, this is the distance within them and
+    says nothing: then it is the mean one between pauses.
+
+    :param stamps: Ascending, two at least.
+    """
+    distances = np.diff(stamps)
+    median = float(np.median(distances))
+    mean = float(distances[distances <= max(PAUSE_NS, 3 * median)].mean())
+    in_bursts = len(distances) > 3 and not 0.75 * median <= mean <= 2 * median
+    return (mean if in_bursts else median), in_bursts
+
+
+def clock_set_back(stamps: np.ndarray) -> np.ndarray:
+    """Return the indices at which a clock was set back; older frames that came late are none."""
+    found: list[int] = []
+    for index in np.flatnonzero(np.diff(stamps) < -TIME_JUMP_NS) + 1:
+        start = found[-1] if found else 0
+        newest = stamps[start:index].max()
+        after = stamps[index:index + FRAMES_BACK]
+        if (after < newest).all():
+            found.append(int(index))
+    return np.array(found, int)
+
+
+def without_falls(stamps: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """
+    Let stamps go on by ``BREAK_NS`` where a clock was set back.
+
+    :param starts: As ``clock_set_back`` returns them.
+    """
+    shifted = stamps.copy()
+    for index in starts:
+        shifted[index:] += shifted[:index].max() + BREAK_NS - shifted[index]
+    return shifted
+
+
 @dataclass(frozen=True)
 class Reading(BoundedSettings):
     """Which topics of a recording are read, and what they mean."""
@@ -64,6 +111,14 @@ class Reading(BoundedSettings):
     command_topic: str = free_text(
         '', 'commands: Twist, TwistStamped, AckermannDrive, AckermannDriveStamped or Joy; without '
         'it, the only such topic there is', 'TOPIC')
+    image_type: str = free_text(
+        '', 'type of the frames, such as CompressedImage, where their topic has several', 'TYPE')
+    command_type: str = free_text(
+        '', 'type of the commands, such as TwistStamped, where their topic has several', 'TYPE')
+    publishers: str = choice(
+        'auto', 'commands of several publishers on one topic: auto leaves out those of one that '
+        'sends only zeros, and refuses others; changing leaves out the one value that a publisher '
+        'repeats; all takes all as they were recorded', ('auto', 'changing', 'all'))
     stamps: str = choice(
         'auto', "times of the messages: their headers', those of the recorder, or headers' where "
         'they are set', ('auto', 'header', 'receive'))
@@ -74,6 +129,9 @@ class Reading(BoundedSettings):
     steering_sign: str = choice(
         'usual', 'side to which steering of a Joy (usually left) or a tub (usually right) is '
         'positive', ('usual', 'left', 'right'))
+    tub_rate: float = quantity(
+        0.0, 'Hz', 0.0, 1e3, "rate of a tub's records, in place of times that are missing or not "
+        'those of the drive; 0: times')
     wheelbase: float = quantity(
         0.0, 'm', 0.0, 100.0, 'distance of the axles, which turns steering angles of Ackermann '
         'commands into yaw rates; 0: angles stay angles')
@@ -91,6 +149,8 @@ class StampedFrames:
     :ivar topic: Of the images, for messages; of a tub, its folder of images.
     :ivar frame_stamps: Of the frames that are in order, (N,) int64 [ns].
     :ivar skipped: Frames and commands left out so far, by kind.
+    :ivar notes: What was odd when it was read, a sentence each.
+    :ivar shapes: How many frames were decoded so far of each size and kind.
     """
 
     path: Path
@@ -99,14 +159,16 @@ class StampedFrames:
     frame_stamps: np.ndarray
     commands: Commands
     skipped: Counter[str]
+    notes: list[str]
+    shapes: Counter[str]
 
     def __len__(self) -> int:
         return len(self.frame_stamps)
 
     @property
     def rate(self) -> float:
-        """Frames per second, by the median distance; 0 if there is only one frame."""
-        return NS / float(np.median(np.diff(self.frame_stamps))) if len(self) > 1 else 0.0
+        """Frames per second, as ``camera_period`` finds it; 0 if there is only one frame."""
+        return NS / camera_period(self.frame_stamps)[0] if len(self) > 1 else 0.0
 
     @property
     def left_out(self) -> str:
@@ -121,27 +183,28 @@ class Recording(StampedFrames, ABC):
     :param path: File or folder.
     :param stamps: Of all frames as they were recorded [ns].
     :param stamps_from: 'header' (when a frame was captured) or 'receive' (when it was written).
+    :param notes: What is odd about the times or the commands, a sentence each.
     """
 
     def __init__(self, path: Path, topic: str, stamps: np.ndarray, stamps_from: str,
-                 commands: Commands) -> None:
+                 commands: Commands, notes: Sequence[str] = ()) -> None:
         self.path = path
         self.name = printable(path.stem if path.is_file() else path.resolve().name)
         self.topic = topic
         self.stamps_from = stamps_from
+        self.skipped, self.shapes = Counter(), Counter()
+        self.notes = [*getattr(self, 'notes', ()), *notes]
+        #: Why the first frame that cannot be decoded could not be.
+        self.first_fault = ''
         order = np.argsort(commands.stamps, kind='stable')
         self.commands = replace(commands, stamps=commands.stamps[order],
                                 values=commands.values[order])
-        self.skipped = Counter()
-        #: Why the first frame that cannot be decoded could not be.
-        self.first_fault = ''
-        newest = np.maximum.accumulate(stamps)[:-1]
-        back = newest - stamps[1:]
-        if back.size and back.max() > TIME_JUMP_NS:
-            raise BadRecordingError(
-                f"'{self.path}': topic '{self.topic}': the stamps fall back by "
-                f'{back.max() / NS:.1f} s at frame {int(back.argmax()) + 1}; give '
-                '--stamps receive, or split the recording there (`ros2 bag convert`)')
+        if len(starts := clock_set_back(stamps)):
+            other = '--stamps header' if stamps_from == 'receive' else '--stamps receive'
+            remedy = f'give {other}, or ' if topic.startswith('/') else ''
+            raise BadRecordingError(f"'{path}': topic '{topic}': {said_of_falls(stamps, starts)}; "
+                                    f'{remedy}leave the recording out')
+        back = np.maximum.accumulate(stamps)[:-1] - stamps[1:]
         self.skipped['frames out of order'] += int((back > 0).sum())
         self.skipped['frames that came twice'] += int((back == 0).sum())
         #: Which frames are newer than all before them.
@@ -164,6 +227,7 @@ class Recording(StampedFrames, ABC):
         :raises BadRecordingError: If the file ends early, or no frame can be decoded.
         """
         self.skipped[UNREADABLE] = 0
+        self.shapes.clear()
         for index, decode in enumerate(compress(self.recorded_frames(), self._kept)):
             try:
                 pixels = decode()
@@ -171,6 +235,7 @@ class Recording(StampedFrames, ABC):
                 self.skipped[UNREADABLE] += 1
                 self.first_fault = self.first_fault or f'frame {index}: {error}'
                 continue
+            self.shapes[shape_of(pixels)] += 1
             yield index, pixels
         if self.skipped[UNREADABLE] == len(self):
             raise BadRecordingError(
@@ -186,6 +251,18 @@ class Recording(StampedFrames, ABC):
         if self.left_out:
             line += f'; left out: {self.left_out}'
         return line + (f' (first: {self.first_fault})' if self.first_fault else '')
+
+
+def said_of_falls(stamps: np.ndarray, starts: np.ndarray) -> str:
+    """Say where a clock was set back, and first by how much."""
+    more = f', and {len(starts) - 1} times more' if len(starts) > 1 else ''
+    fall = (stamps[:starts[0]].max() - stamps[starts[0]]) / NS
+    return f'the clock was set back by {fall:.1f} s at frame {starts[0]}{more}'
+
+
+def shape_of(pixels: np.ndarray) -> str:
+    """Return width, height, and whether there is colour, in words."""
+    return f'{pixels.shape[1]}x{pixels.shape[0]} {GREY if pixels.ndim == 2 else COLOUR}'
 
 
 TWIST = 'geometry_msgs/msg/Twist'

@@ -1,17 +1,22 @@
 """Drives written as rosbag2 recordings (MCAP), which `ros2 bag` reads like its own."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+import errno
+from itertools import chain
 import os
 from pathlib import Path
 import queue
+import shutil
 import threading
 from typing import NamedTuple
 
 import numpy as np
 from stream_agent.bounded_settings import printable
+from stream_agent.images import decoded, ImageError
 from stream_agent.recordings.bags import check_rosbags, types
-from stream_agent.recordings.recording import BadRecordingError, TWIST_STAMPED
+from stream_agent.recordings.recording import BadRecordingError, TWIST_STAMPED, UNREADABLE
 
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
@@ -20,14 +25,31 @@ class RecordedDrive(NamedTuple):
     """
     Consecutive frames, each with the command that was given at its time.
 
-    :param images: The bytes of JPEG or PNG files.
+    :param images: Each gives the bytes of a JPEG or PNG file, or raises ImageError.
     :param stamps: (N,) int64 [ns].
     :param commands: (N, 2): speed and steering, positive to the left.
+    :param skipped: Frames left out so far, by kind.
+    :param faults: What is wrong with the first of them, and else with the source.
     """
 
-    images: Iterable[bytes]
+    images: Iterable[Callable[[], bytes]]
     stamps: np.ndarray
     commands: np.ndarray
+    skipped: Counter[str]
+    faults: list[str]
+
+    def frames(self) -> Iterator[tuple[bytes, int, np.ndarray]]:
+        """Yield image, stamp and command of what can be decoded; count what cannot."""
+        for image, stamp, command in zip(self.images, self.stamps, self.commands):
+            try:
+                data = image()
+                decoded(data, 'jpeg')
+            except ImageError as error:
+                self.skipped[UNREADABLE] += 1
+                if self.skipped[UNREADABLE] == 1:
+                    self.faults.append(f'first of the {UNREADABLE}: {error}')
+            else:
+                yield data, int(stamp), command
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -44,19 +66,31 @@ def new_folder(parent: Path, name: str) -> Path:
 
 
 def write_bag(path: Path, drive: RecordedDrive, image_topic: str = '/camera/image_raw/compressed',
-              command_topic: str = '/cmd_vel') -> None:
+              command_topic: str = '/cmd_vel') -> int:
     """
     Write one drive: CompressedImage and TwistStamped, by their own stamps.
 
+    :returns: How many frames were written; if none can be decoded, there is no recording.
     :raises BadRecordingError: If the path exists, or the package that writes bags is missing.
     """
+    found = drive.frames()
+    if (first := next(found, None)) is None:
+        return 0
     with new_bag(path) as writer:
         frames = writer.add_connection(image_topic, COMPRESSED, typestore=types())
         orders = writer.add_connection(command_topic, TWIST_STAMPED, typestore=types())
-        for image, stamp, (speed, steering) in zip(drive.images, drive.stamps, drive.commands):
-            stamp = int(stamp)
+        count = 0
+        for image, stamp, (speed, steering) in chain([first], found):
             writer.write(frames, stamp, serialized_image(image, stamp))
             writer.write(orders, stamp, serialized_command(float(speed), float(steering), stamp))
+            count += 1
+    return count
+
+
+def check_new(path: Path) -> None:
+    """Refuse to write where something is already."""
+    if path.exists():
+        raise BadRecordingError(f"'{path}' already exists; remove it, or give another folder")
 
 
 @contextmanager
@@ -64,18 +98,27 @@ def new_bag(path: Path) -> Iterator:
     """
     Open a folder to be written by the ``Writer`` yielded; it has its name only once complete.
 
+    Whatever ends the writing early leaves nothing.
+
     :raises BadRecordingError: If the path exists, or the package that writes bags is missing.
+    :raises OSError: If it cannot be written, with its path.
     """
     check_rosbags('written')
     from rosbags.rosbag2 import StoragePlugin, Writer
-    if path.exists():
-        raise BadRecordingError(f"'{path}' already exists; remove it, or give another folder")
+    check_new(path)
     # The storage is named after its folder, so only the one above says that it is unfinished.
-    unfinished = path.parent / f'{path.name}.{os.getpid()}.part' / path.name
-    with Writer(unfinished, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        yield writer
-    unfinished.rename(path)
-    unfinished.parent.rmdir()
+    unfinished = path.parent / f'{path.name}.{os.getpid()}.part'
+    # In a container a process that was killed had the same number.
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        with Writer(unfinished / path.name, version=9,
+                    storage_plugin=StoragePlugin.MCAP) as writer:
+            yield writer
+        (unfinished / path.name).rename(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def header(stamp: int, frame_id: str):
@@ -103,6 +146,8 @@ def serialized_command(speed: float, steering: float, stamp: int) -> bytes:
 
 
 MOST_WAITING = 256 * 2**20
+# What is left of a disk, for a recording to be completed in, and how often that is looked at.
+SPARED, CHECKED_EVERY = 16 * 2**20, 4 * 2**20
 
 
 class LiveBag:
@@ -151,8 +196,16 @@ class LiveBag:
             with new_bag(self.path) as writer:
                 connections = {topic: writer.add_connection(topic, kind, typestore=types())
                                for topic, kind in self._topics.items()}
+                unchecked = CHECKED_EVERY
                 while (item := self._queue.get()) is not None:
                     topic, received_ns, data = item
+                    if (unchecked := unchecked + len(data)) >= CHECKED_EVERY:
+                        unchecked = 0
+                        if shutil.disk_usage(self.path.parent).free < SPARED + len(data):
+                            self.error = OSError(
+                                errno.ENOSPC, 'the disk is almost full, so the recording ends '
+                                'here; it is complete so far', str(self.path))
+                            break
                     writer.write(connections[topic], received_ns, data)
                     with self._lock:
                         self.counts[topic] += 1

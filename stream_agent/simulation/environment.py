@@ -9,11 +9,13 @@ from stream_agent.command import Command, STOP
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.expert import PurePursuit
 from stream_agent.simulation.settings import SimulationSettings
+from stream_agent.simulation.signs import SpeedCommand
 from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Motion, Pose
 from stream_agent.simulation.view import Scene
 
 # Instants nearer than this [s] are the same: far above rounding, far below all that matters.
 SAME_INSTANT = 1e-9
+NO_SIGN = SpeedCommand(0, None, math.inf)
 
 
 class CommandError(ValueError):
@@ -33,6 +35,9 @@ class Moment:
     :param progress: Driven along the course since the reset [m].
     :param laps: The progress in lengths of the course.
     :param departed: Whether the vehicle's pose is beyond a border.
+    :param along: Place along the course [m], laps included; it grows where the vehicle is put.
+    :param sign: Number of the speed command in force, 0 without signs.
+    :param since_sign: Driven since that came into force [m]; infinite without signs.
     """
 
     time: float
@@ -44,6 +49,9 @@ class Moment:
     progress: float
     laps: float
     departed: bool
+    along: float
+    sign: int
+    since_sign: float
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ class DrivingEnvironment:
         self._command = STOP
         self._commands: deque[tuple[float, Command]] = deque()
         self._vehicle = make_vehicle(self.settings)
-        self._arc_length = self._progress = 0.0
+        self._arc_length = self._along = self._progress = 0.0
         self.place()
         self.now = self._observe(0.0)
         self._captures_ahead = int(self.settings.camera_delay * self.settings.rate + 1e-6)
@@ -131,6 +139,9 @@ class DrivingEnvironment:
         x, y, yaw = self.course.pose_at(along)
         side = np.array([-np.sin(yaw), np.cos(yaw)]) * lateral
         self._vehicle.place(Pose(x + float(side[0]), y + float(side[1]), yaw + heading), speed)
+        if arc_length is not None:
+            # Signs that were passed are not met again.
+            self._along += (along - self._along) % self.course.length
         self._arc_length = along
 
     def send(self, command: Command, after: float = 0.0) -> None:
@@ -195,17 +206,23 @@ class DrivingEnvironment:
         motion = self._vehicle.motion
         arc_length, lateral_error = self.course.locate(motion.pose[:2], self._arc_length)
         length = self.course.length
-        self._progress += (arc_length - self._arc_length + 0.5 * length) % length - 0.5 * length
+        passed = (arc_length - self._arc_length + 0.5 * length) % length - 0.5 * length
+        self._progress += passed
+        self._along += passed
         self._arc_length = arc_length
-        reference = self._expert.command(self.course, motion.pose, arc_length)
+        sign = self.scene.signs.command(self._along) if self.scene.signs else NO_SIGN
+        reference = self._expert.command(self.course, motion.pose, arc_length, sign.speed)
         return Moment(time, *motion, reference, lateral_error, self._progress,
                       self._progress / length,
-                      abs(lateral_error) > 0.5 * self.course.lane_width)
+                      abs(lateral_error) > 0.5 * self.course.lane_width,
+                      self._along, sign.number, sign.since)
 
     def _picture(self, moment: Moment) -> SimulatedFrame:
         """Render what the camera saw at a moment."""
-        image = self.scene.view.expose(Motion(moment.pose, moment.speed, moment.yaw_rate),
-                                       0.0 if self.quiet else self.settings.exposure)
+        image = self.scene.view.expose(
+            Motion(moment.pose, moment.speed, moment.yaw_rate),
+            0.0 if self.quiet else self.settings.exposure,
+            self.scene.signs.plates_ahead(moment.along) if self.scene.signs else ())
         image = self.scene.sensor.take(image, moment.time, self.quiet)
         return SimulatedFrame(**vars(moment), image=image, now=self.now)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from stream_agent.command import Command
 from stream_agent.simulation.course import Course
+from stream_agent.simulation.signs import Signs
 from stream_agent.simulation.vehicle import limited, Pose
 
 
@@ -16,7 +17,8 @@ class PurePursuit:
     """
     Steers on a circle towards a point of the centre line some way ahead.
 
-    Its commands depend on the pose alone, so a single image shows what it does.
+    Its commands depend on the pose alone, and on the plate ahead where there are any, so a
+    single image shows what it does.
 
     :param target_speed: [m/s], everywhere.
     :param look_ahead: Distance of that point along the centre line [m].
@@ -27,14 +29,19 @@ class PurePursuit:
     look_ahead: float = 0.5
     max_yaw_rate: float = 1.5
 
-    def command(self, course: Course, pose: Pose, arc_length: float) -> Command:
-        """Steer back to the course, whose point nearest to the pose is at an arc length [m]."""
+    def command(self, course: Course, pose: Pose, arc_length: float,
+                speed: float | None = None) -> Command:
+        """
+        Steer back to the course, whose point nearest to the pose is at an arc length [m].
+
+        :param speed: That is commanded there [m/s]; the target speed if None.
+        """
+        speed = self.target_speed if speed is None else speed
         x, y, _ = course.pose_at((arc_length + self.look_ahead) % course.length)
         dx, dy = x - pose.x, y - pose.y
         left = dy * math.cos(pose.yaw) - dx * math.sin(pose.yaw)
         curvature = 2.0 * left / (dx * dx + dy * dy)
-        return Command(self.target_speed,
-                       limited(self.target_speed * curvature, self.max_yaw_rate))
+        return Command(speed, limited(speed * curvature, self.max_yaw_rate))
 
 
 # Enough for images that are late by a second among poses at a kilohertz.
@@ -58,11 +65,16 @@ class Judgement(NamedTuple):
 
 
 class Observer:
-    """Matches images and true poses that come with stamps of one clock, in any order."""
+    """
+    Matches images and true poses that come with stamps of one clock, in any order.
 
-    def __init__(self, course: Course, expert: PurePursuit) -> None:
+    :param signs: That the expert obeys, the same in every lap.
+    """
+
+    def __init__(self, course: Course, expert: PurePursuit, signs: Signs | None = None) -> None:
         self._course = course
         self._expert = expert
+        self._signs = signs
         self._poses: deque[tuple[int, Pose]] = deque(maxlen=MOST_POSES)
         self._frames: deque[int] = deque(maxlen=MOST_FRAMES)
         self._arc_length: float | None = None
@@ -95,7 +107,8 @@ class Observer:
                 self._progress += math.remainder(arc_length - self._arc_length,
                                                  self._course.length)
             self._arc_length = arc_length
-            yield Judgement(stamp_ns, self._expert.command(self._course, pose, arc_length),
+            speed = self._signs.command(arc_length).speed if self._signs else None
+            yield Judgement(stamp_ns, self._expert.command(self._course, pose, arc_length, speed),
                             self._progress, lateral_error)
 
     def _pose_at(self, stamp_ns: int) -> Pose | None:

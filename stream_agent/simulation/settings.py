@@ -50,6 +50,9 @@ class SimulationSettings:
     light: float = quantity(1.0, '', 0.0, 2.0, 'factor on uneven and changing light; 0: none')
     clutter: float = quantity(
         1.0, '', 0.0, 5.0, 'factor on patches, stains and things on the horizon; 0: none')
+    signs: bool = choice(
+        False, 'plates beside the lane command the speed, which the expert obeys instead of '
+        'target_speed')
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,5 +1,6 @@
 """What a camera sees of a course, its ground and its surroundings, all made from seeds."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 import math
@@ -10,6 +11,7 @@ import numpy as np
 from stream_agent.simulation.camera import Camera
 from stream_agent.simulation.course import Course, random_course
 from stream_agent.simulation.settings import SimulationSettings
+from stream_agent.simulation.signs import draw_plates, Plate, Signs
 from stream_agent.simulation.texture import (
     Appearance, as_ink, draw_ground, GroundTexture, random_appearance, tinted)
 from stream_agent.simulation.vehicle import Motion, Pose
@@ -86,8 +88,12 @@ class View:
         self.column_offsets = np.float32(-azimuths * PIXELS_PER_RADIAN)
         self.row_map = np.float32((TOP - elevations) * PIXELS_PER_RADIAN)
 
-    def render(self, pose: Pose) -> np.ndarray:
-        """Return the image at a pose of the vehicle: uint8, (H, W) or (H, W, 3)."""
+    def render(self, pose: Pose, plates: Sequence[Plate] = ()) -> np.ndarray:
+        """
+        Return the image at a pose of the vehicle: uint8, (H, W) or (H, W, 3).
+
+        :param plates: That stand there, the farthest first.
+        """
         image = np.empty(self.shape, np.uint8)
         if self.sky_rows:
             # Above the horizon, azimuth and elevation tell what is seen.
@@ -103,18 +109,20 @@ class View:
                 band.texture.pixels, band.texture.from_world @ to_ground @ band.shift,
                 (target.shape[1], target.shape[0]), target, LINEAR, cv2.BORDER_CONSTANT,
                 band.texture.beyond)
+        draw_plates(image, self.camera, pose, plates)
         return image
 
-    def expose(self, motion: Motion, exposure: float) -> np.ndarray:
+    def expose(self, motion: Motion, exposure: float, plates: Sequence[Plate] = ()
+               ) -> np.ndarray:
         """Return the mean of what is seen during an exposure [s] that ends now."""
         turned = abs(motion.yaw_rate) * exposure
         rolled = abs(motion.speed) * exposure / self.camera.height
         moved_px = self.camera.focal_length_px * (turned + 0.5 * rolled)
         # About as many more pictures as show the motion without gaps.
         more = min(MOST_EXPOSURES - 1, math.ceil(moved_px)) if moved_px >= 0.25 else 0
-        mean = self.render(motion.pose)
+        mean = self.render(motion.pose, plates)
         for i in range(1, more + 1):
-            image = self.render(motion.before(exposure * i / more))
+            image = self.render(motion.before(exposure * i / more), plates)
             mean = cv2.addWeighted(mean, 1.0 - 1.0 / (i + 1), image, 1.0 / (i + 1), 0.0)
         return mean
 
@@ -195,11 +203,12 @@ cached_course = lru_cache(maxsize=256)(random_course)
 
 
 class Scene:
-    """A course, and how it is seen; each has its own seed."""
+    """A course with its signs, if there are any, and how it is seen; each has its own seed."""
 
     def __init__(self, settings: SimulationSettings, seed: int, look_seed: int) -> None:
         rng = np.random.default_rng([look_seed, 1])
         self.course: Course = cached_course(seed, settings.lane_width)
+        self.signs = Signs(self.course, seed) if settings.signs else None
         look, camera = Appearance(), settings.camera
         if settings.randomized:
             look = random_appearance(rng)

@@ -41,12 +41,17 @@ def nearest(name: str, choices: Iterable[str], kind: str, cutoff: float = 0.6) -
 
 
 MAX_HYPERPERIOD = 1000
+# Nodes and edges times frames: what is counted frame by frame takes seconds beyond.
+MOST_WORK = 3_000_000
 NAME = re.compile(r'[A-Za-z_]\w*')
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number; true and false are not."""
-    return type(value) in (int, float) and isfinite(value)
+    """Return whether a value is a number that a float can be; true and false are not."""
+    try:
+        return type(value) in (int, float) and isfinite(value)
+    except OverflowError:
+        return False
 
 
 def is_shape(value: Any) -> bool:
@@ -154,6 +159,20 @@ def check_fed(graph: Any, fed: set[str]) -> None:
                 'there are no inputs, which are the nodes without incoming edges')
             raise GraphError(f"{node.place}: '{node.name}' is not reachable from an input; add an "
                              f'edge that leads to it ({inputs})')
+
+
+def check_work(graph: Any, frames: int) -> None:
+    """
+    Refuse to follow a graph through so many frames that it would take over a few seconds.
+
+    :raises GraphError: With what would do.
+    """
+    size = len(graph.nodes) + len(graph.edges)
+    if frames * size > MOST_WORK:
+        raise GraphError(
+            f'{graph.place}: {frames} frames of {len(graph.nodes)} nodes and {len(graph.edges)} '
+            f'edges are too many to count; {MOST_WORK // size} are the most. Let fewer edges '
+            'stream (--pattern sequential), take shorter periods, or a smaller graph')
 
 
 def check_rates(graph: Any) -> None:

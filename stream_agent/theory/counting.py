@@ -21,6 +21,10 @@ from stream_agent.theory.patterns import Edge, edges_of
 
 # 3^14 pairs of disjoint node sets are 4.8 million: half a second to two seconds.
 MAX_NODES = 14
+# Edges in which the bounds look for cycles, summed over these.
+MOST_LOOKED_AT = 100_000
+# Edges of a part for which orders are tried: beyond, each relation would have to be unique.
+MOST_EDGES = 2000
 # The most relations, summed over all edges, of the first try of every order and of the final try
 # of the best order; a relation takes about three microseconds.
 SHORT_TRY, LONG_TRY = 40_000, 1_000_000
@@ -74,11 +78,15 @@ def count_bounds(graph: GraphSpec) -> tuple[int, int]:
     The lower one is the product of both of the paper's, for short cycles that share no node.
     """
     edges = edges_of(graph)
+    component = components(edges)
     left = {(u, v) for u, v in edges if u != v}
-    high, cycles = 2**len(left), []
-    while cycle := shortest_cycle(left):
+    high, cycles, most = 2**len(left), [], MOST_LOOKED_AT
+    left = {(u, v) for u, v in left if component[u] == component[v]}
+    # Any such cycles give a bound, and all of a large graph would take long.
+    while left and (most := most - len(left)) > 0 and (cycle := shortest_cycle(left)):
         cycles.append([u for u, _ in cycle])
-        left = {(u, v) for u, v in left if not {u, v} & set(cycles[-1])}
+        used = set(cycles[-1])
+        left = {(u, v) for u, v in left if u not in used and v not in used}
     return lower_bound(edges, cycles), high
 
 
@@ -207,6 +215,8 @@ def pairs_of_sets(edges: Numbered) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def sum_over_relations(edges: Numbered) -> int | None:
     """Return the weighted number of acyclic subsets, or None if there are too many relations."""
+    if len(edges) > MOST_EDGES:
+        return None
     decided = {}
     for order in edge_orders(edges):
         total, number = sum_in_order(edges, order, SHORT_TRY)
@@ -275,13 +285,13 @@ def edge_orders(edges: Numbered) -> Iterator[EdgeOrder]:
 def node_order(near: Mapping[int, list[int]], start: int) -> list[int]:
     """Begin at a node, and continue with the neighbour that leaves the fewest nodes unfinished."""
     left = {v: len(near[v]) for v in near}
-    order: list[int] = []
+    order: dict[int, None] = {}
     reached = {start}
     while len(order) < len(near):
-        v = min(reached or near.keys() - set(order), key=lambda v: (
+        v = min(reached or near.keys() - order.keys(), key=lambda v: (
             (left[v] > 0) - sum(left[u] == 1 for u in near[v] if u in order), v))
-        order.append(v)
+        order[v] = None
         for u in near[v]:
             left[u] -= 1
-        reached = (reached | {*near[v]}) - set(order)
-    return order
+        reached = (reached | {*near[v]}) - order.keys()
+    return list(order)

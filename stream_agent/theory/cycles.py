@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import count
 
+import networkx as nx
 import numpy as np
+from stream_agent.theory.checks import check_work, GraphError
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern, update_order
 from stream_agent.theory.rollout import sources_of
+
+# Edges times steps of the search for a cycle, a second's work.
+MOST_STEPS = 20_000_000
 
 
 def steps_per_frame_pipelined(graph: GraphSpec, pattern: Pattern) -> Fraction:
@@ -22,10 +27,12 @@ def steps_per_frame_pipelined(graph: GraphSpec, pattern: Pattern) -> Fraction:
     With a schedule, the cycles are those of the updates in a hyperperiod.
 
     :raises InvalidRolloutError: If the pattern is not valid.
+    :raises GraphError: If the cycles are too long to be compared in a few seconds.
     """
     update_order(graph, pattern)
+    check_work(graph, graph.hyperperiod)
     ratio = Fraction(0)
-    if edges := unfold(graph, pattern):
+    if edges := cyclic(unfold(graph, pattern)):
         reads = UpdateGraph(edges)
         while (better := reads.ratio_above(ratio)) is not None:
             ratio = better
@@ -53,6 +60,14 @@ def unfold(graph: GraphSpec, pattern: Pattern) -> list[tuple[int, int, int]]:
     return edges
 
 
+def cyclic(edges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return the edges that lie in cycles."""
+    network = nx.DiGraph((u, v) for u, v, _ in edges)
+    part = {v: i for i, nodes in enumerate(nx.strongly_connected_components(network))
+            for v in nodes}
+    return [(u, v, frames) for u, v, frames in edges if part[u] == part[v]]
+
+
 class UpdateGraph:
     """Updates and what they read, as from ``unfold``, to search for a cycle of a large ratio."""
 
@@ -76,6 +91,9 @@ class UpdateGraph:
         value = np.zeros(self._size, np.int64)
         last = np.full(self._size, -1)
         for step in count(1):
+            if step * len(weight) > MOST_STEPS:
+                raise GraphError('graph: the cycles are too long and too many to compare; take '
+                                 'a smaller graph')
             reached = value[self._sources] + weight
             best = np.maximum.reduceat(reached, self._first)
             grown = best > value[self._read]

@@ -1,6 +1,6 @@
 """Valid rollout patterns one after the other, without trying the invalid ones."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import count
 import math
 import time
@@ -128,7 +128,7 @@ def cyclic_parts(edges: Iterable[Edge]) -> list[list[Edge]]:
 def smallest_sets(edges: Iterable[Edge], patience: Patience) -> Iterator[EdgeSet]:
     """Yield the smallest sets of edges that meet every cycle."""
     edges = frozenset(edges)
-    for most in count(disjoint_cycles(edges)):
+    for most in count(disjoint_cycles(edges, patience)):
         found = False
         for streams in minimal_sets(edges, patience, most):
             found = True
@@ -156,7 +156,7 @@ def minimal_sets(edges: Iterable[Edge], patience: Patience, most: int | None = N
         if not cycle:
             yield streams
             return
-        if most is not None and len(streams) + disjoint_cycles(left) > most:
+        if most is not None and len(streams) + disjoint_cycles(left, patience) > most:
             return
         for i, edge in enumerate(cycle):
             if edge in out:
@@ -172,26 +172,54 @@ def minimal_sets(edges: Iterable[Edge], patience: Patience, most: int | None = N
 def shortest_cycle(edges: Iterable[Edge]) -> list[Edge]:
     """Return the edges of a shortest cycle, or none; always the same one for the same edges."""
     targets: dict[str, list[str]] = {}
+    sources: dict[str, list[str]] = {}
     for u, v in sorted(edges):
         targets.setdefault(u, []).append(v)
+        sources.setdefault(v, []).append(u)
     best: list[str] = []
+    gone: set[str] = set()
+    remove_ends(targets, sources, [*targets, *sources], gone)
     for start in targets:
-        path = shortest_round(targets, start)
-        if path and (not best or len(path) < len(best)):
-            best = path
-            if len(best) <= 3:
+        if start not in gone:
+            best = shortest_round(targets, start, gone, len(best)) or best
+            if 0 < len(best) <= 3:
                 break
+            # A shorter one does not pass through here; what then leads nowhere is in none.
+            gone.add(start)
+            remove_ends(targets, sources, [*targets[start], *sources[start]], gone)
     return list(zip(best, best[1:]))
 
 
-def shortest_round(targets: dict[str, list[str]], start: str) -> list[str]:
-    """Return the nodes of a shortest way from a node to itself, or none."""
+def remove_ends(targets: Mapping[str, list[str]], sources: Mapping[str, list[str]],
+                names: Iterable[str], gone: set[str]) -> None:
+    """Add to those that are gone what is then not both entered and left, beginning with names."""
+    new = list(names)
+    while new:
+        v = new.pop()
+        if v not in gone and not all(any(u not in gone for u in ends.get(v, ()))
+                                     for ends in (targets, sources)):
+            gone.add(v)
+            new += (*targets.get(v, ()), *sources.get(v, ()))
+
+
+def shortest_round(targets: Mapping[str, list[str]], start: str, gone: Collection[str],
+                   most: int) -> list[str]:
+    """
+    Return the nodes of a shortest way from a node to itself, or none.
+
+    :param gone: Nodes through which no way leads.
+    :param most: Ways of so many nodes, the first one twice, and longer ones are left out, if any.
+    """
     before: dict[str, str] = {}
+    steps = {start: 0}
     reached = [start]
     for u in reached:
-        for v in targets.get(u, ()):
-            if v not in before:
+        if most and steps[u] + 2 >= most:
+            break
+        for v in targets[u]:
+            if v not in before and v not in gone:
                 before[v] = u
+                steps.setdefault(v, steps[u] + 1)
                 reached.append(v)
         if start in before:
             path = [start, before[start]]
@@ -201,10 +229,11 @@ def shortest_round(targets: dict[str, list[str]], start: str) -> list[str]:
     return []
 
 
-def disjoint_cycles(edges: EdgeSet) -> int:
+def disjoint_cycles(edges: EdgeSet, patience: Patience) -> int:
     """Count cycles that share no edge, greedily; each needs a streaming edge of its own."""
     number = 0
     while cycle := shortest_cycle(edges):
+        patience.check()
         edges = edges - set(cycle)
         number += 1
     return number

@@ -85,14 +85,15 @@ def nodes_after_the_image(graph: GraphSpec, pattern: Pattern, cone: list[str]) -
 def terms(graph: GraphSpec, name: str) -> tuple[Edge, ...]:
     """Return the edges that a node sums, in the graph's order; a cell's self-edge is none."""
     carries = bool(graph.node(name).cell)
-    return tuple((edge.source, name) for edge in graph.edges
-                 if edge.target == name and not (carries and edge.source == name))
+    return tuple((edge.source, name) for edge in graph.incoming[name]
+                 if not (carries and edge.source == name))
 
 
 def edges_that_wait(graph: GraphSpec, edges: tuple[Edge, ...], pattern: Pattern, late: set[str]
                     ) -> tuple[Edge, ...]:
     """Return the edges into a node whose terms need the image; all factors of a product do."""
-    product = {(edge.source, edge.target): edge.product for edge in graph.edges}
+    product = {(edge.source, edge.target): edge.product
+               for _, name in edges[:1] for edge in graph.incoming[name]}
     waiting = {edge for edge in edges if not pattern[edge] and edge[0] in late}
     products = {product[edge] for edge in waiting} - {''}
     return tuple(edge for edge in edges if edge in waiting or product[edge] in products)

@@ -128,6 +128,14 @@ class GraphSpec:
         return self.by_name[name]
 
     @cached_property
+    def incoming(self) -> Mapping[str, tuple['EdgeSpec', ...]]:
+        """The edges into every node, in the order of the file."""
+        found: dict[str, list[EdgeSpec]] = {node.name: [] for node in self.nodes}
+        for edge in self.edges:
+            found[edge.target].append(edge)
+        return {name: tuple(edges) for name, edges in found.items()}
+
+    @cached_property
     def hyperperiod(self) -> int:
         """Frames after which the schedule of all nodes repeats; 1 without one."""
         return lcm(*(node.period for node in self.nodes))

@@ -4,11 +4,13 @@ What an output knows: which images it depends on, from when on, and how old they
 The frames are those of a rollout window: frame 0 holds initial states, and image 0.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
 import math
 from typing import Any, NamedTuple
 
+from stream_agent.theory.checks import check_work
 from stream_agent.theory.graph import GraphSpec, reachable
 from stream_agent.theory.patterns import (
     Edge, edges_of, Pattern, sequential_pattern, update_order)
@@ -62,6 +64,8 @@ def frames_until_response(graph: GraphSpec, pattern: Pattern) -> int:
 
     With a schedule it is the worst of all images.
     """
+    if graph.hyperperiod == 1:
+        return least_delay(graph, pattern)[0]
     return max(ages[graph.output] for ages in settled_ages(graph, pattern, min))
 
 
@@ -72,8 +76,39 @@ def frames_unanswered(graph: GraphSpec, pattern: Pattern) -> int:
 
 def newest_images(graph: GraphSpec, pattern: Pattern) -> Iterator[int]:
     """Yield the index of the newest image that the output of frame 1, 2, ... depends on, or -1."""
+    if graph.hyperperiod == 1:
+        delay, knows_image_0 = least_delay(graph, pattern)
+        yield from (i - delay if i > delay or i == delay and knows_image_0 else -1
+                    for i in count(1))
     for i, ages in enumerate(ages_of_nodes(graph, pattern, min), 1):
         yield -1 if ages[graph.output] > i else i - ages[graph.output]
+
+
+def least_delay(graph: GraphSpec, pattern: Pattern) -> tuple[int, bool]:
+    """
+    Return the frames from an image to the output by the path with the least delay.
+
+    :param graph: Without a schedule.
+    :returns: The delay, and whether such a path may begin at image 0: only if its first edge
+        streams, as all other nodes of frame 0 hold initial states.
+    """
+    sources = sources_of(graph, pattern)
+    delays = {graph.output: 0}
+    begun: dict[int, bool] = {}
+    # The next node has the least delay of those that wait: R is 0 or 1.
+    waiting = deque([(graph.output, 0)])
+    while waiting:
+        v, delay = waiting.popleft()
+        if delay > delays[v]:
+            continue
+        for u, r in sources[v]:
+            if u in graph.inputs:
+                begun[delay + r] = begun.get(delay + r, False) or bool(r)
+            elif delay + r < delays.get(u, math.inf):
+                delays[u] = delay + r
+                (waiting.append if r else waiting.appendleft)((u, delay + r))
+    least = min(begun)
+    return least, begun[least]
 
 
 def information_ages(graph: GraphSpec, pattern: Pattern) -> Ages:
@@ -95,12 +130,24 @@ def information_ages(graph: GraphSpec, pattern: Pattern) -> Ages:
 
 def settled_ages(graph: GraphSpec, pattern: Pattern, choose: Callable) -> list[dict[str, int]]:
     """Return the ``ages_of_nodes`` in the frames of a hyperperiod, once they repeat."""
+    if graph.hyperperiod == 1 and choose is max:
+        return [longest_delays(graph, pattern)]
     past: list[dict[str, int]] = []
     following = ages_of_nodes(graph, pattern, choose)
     # A frame depends on the one before and on its place in the schedule alone.
     while len(past) <= graph.hyperperiod or past[-1] != past[-1 - graph.hyperperiod]:
+        check_work(graph, len(past))
         past.append(next(following))
     return past[-graph.hyperperiod:]
+
+
+def longest_delays(graph: GraphSpec, pattern: Pattern) -> dict[str, int]:
+    """Return the largest sum of R on a path to every node, of a pattern without any cycle."""
+    sources = sources_of(graph, pattern)
+    ages: dict[str, int] = {}
+    for v in update_order(graph, dict.fromkeys(pattern, 0)):
+        ages[v] = max((ages[u] + r for u, r in sources[v]), default=0)
+    return ages
 
 
 def ages_of_nodes(graph: GraphSpec, pattern: Pattern, choose: Callable

@@ -109,8 +109,11 @@ def update_order(graph: GraphSpec, pattern: Pattern) -> list[str]:
                 heapq.heappush(ready, index[v])
     if len(order) < len(names):
         left = set(names) - set(order)
-        cycle = find_cycle({v: [u for (u, w), r in pattern.items() if w == v and not r
-                                and u in left] for v in names if v in left})
+        sources: dict[str, list[str]] = {v: [] for v in names if v in left}
+        for (u, v), r in pattern.items():
+            if not r and {u, v} <= left:
+                sources[v].append(u)
+        cycle = find_cycle(sources)
         raise InvalidRolloutError(
             f"edges with R = 0 form the cycle {' -> '.join(cycle)}; one of them has to stream "
             '(streams: true in the graph file, or among the streaming edges of the pattern)')
@@ -119,7 +122,9 @@ def update_order(graph: GraphSpec, pattern: Pattern) -> list[str]:
 
 def find_cycle(sources: Mapping[str, list[str]]) -> list[str]:
     """Return a cycle, first node repeated at the end; every node has a source."""
-    path = [next(iter(sources))]
-    while path[-1] not in path[:-1]:
-        path.append(sources[path[-1]][0])
-    return path[path.index(path[-1]):][::-1]
+    path, v = dict[str, None](), next(iter(sources))
+    while v not in path:
+        path[v] = None
+        v = sources[v][0]
+    names = [*path, v]
+    return names[names.index(v):][::-1]

@@ -8,6 +8,7 @@ everything is as in the paper.
 
 from collections.abc import Mapping
 
+from stream_agent.theory.checks import check_work
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern, update_order
 
@@ -64,7 +65,9 @@ def inference_tableau(graph: GraphSpec, pattern: Pattern, size: int) -> dict[Fra
     :param size: W; the window has the frames 0, ..., W.
     :returns: T((i, v)) for every frame i and node v; 0 for inputs and for frame 0; that of the
         last update for a node that is held.
+    :raises GraphError: If the window is too large to be counted in a few seconds.
     """
+    check_work(graph, size)
     sources = sources_of(graph, pattern)
     tableau = {(0, node.name): 0 for node in graph.nodes}
     order = update_order(graph, pattern)
@@ -84,6 +87,7 @@ def inference_factor(graph: GraphSpec, pattern: Pattern) -> int:
     Theorem 1 it is 1 exactly for the patterns that are as model-parallel as the streaming
     rollout. With a schedule it is the largest over all frames of the hyperperiod.
     """
+    check_work(graph, graph.hyperperiod)
     return max(max(depths(graph, pattern, frame).values())
                for frame in range(1, graph.hyperperiod + 1))
 

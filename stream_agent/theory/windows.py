@@ -8,6 +8,7 @@ stream; so many frames can be computed together.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import networkx as nx
@@ -16,6 +17,9 @@ from stream_agent.theory.patterns import Edge, Pattern, update_order
 
 # Orders of the nodes that are tried in a component; each is a first node's.
 MOST_ORDERS = 16
+# Nodes times edges of a component for which orders are tried, a second's work; a larger one is
+# computed frame by frame.
+MOST_TRIED = 100_000
 
 
 class Component(NamedTuple):
@@ -57,14 +61,18 @@ def window_components(graph: GraphSpec, pattern: Pattern) -> list[Component]:
             if parts[i][0] not in graph.inputs]
 
 
-def component(graph: GraphSpec, pattern: Pattern, nodes: Sequence[str]) -> Component:
+def component(graph: GraphSpec, pattern: Pattern, names: Sequence[str]) -> Component:
     """Say how a strongly connected component is computed; its nodes are in an update order."""
+    nodes = dict.fromkeys(names)
     # What a cell reads of itself is left to its scan.
-    edges = {(u, v): r for (u, v), r in pattern.items()
-             if u in nodes and v in nodes and not (u == v and is_linear(graph.node(v)))}
+    edges = {(edge.source, v): pattern[edge.source, v] for v in nodes
+             for edge in graph.incoming[v]
+             if edge.source in nodes and not (edge.source == v and is_linear(graph.node(v)))}
     if not edges:
-        return Component(tuple(nodes), None, (0,), is_linear(graph.node(nodes[0])))
+        return Component(tuple(nodes), None, (0,), is_linear(graph.node(names[0])))
     best, most = Component(tuple(nodes), 1, (0,) * len(nodes)), 1
+    if len(nodes) * len(edges) > MOST_TRIED:
+        return best
     for order in orders(nodes, edges):
         for frames in range(shortest_cycle(edges), most, -1):
             lead = leads(order, edges, frames)
@@ -87,13 +95,13 @@ def shortest_cycle(edges: dict[Edge, int]) -> int:
     return min(r + back[v][u] for (u, v), r in edges.items())
 
 
-def orders(nodes: Sequence[str], edges: Iterable[Edge]) -> list[tuple[str, ...]]:
+def orders(nodes: Iterable[str], edges: Iterable[Edge]) -> list[tuple[str, ...]]:
     """Return orders in which few edges lead back: depth first from each of the nodes."""
     network = nx.DiGraph()
     network.add_nodes_from(nodes)
     network.add_edges_from(edges)
     return [tuple(reversed([*nx.dfs_postorder_nodes(network, first)]))
-            for first in nodes[:MOST_ORDERS]]
+            for first in islice(nodes, MOST_ORDERS)]
 
 
 def leads(order: Sequence[str], edges: dict[Edge, int], frames: int) -> tuple[int, ...] | None:

@@ -15,6 +15,7 @@ from stream_agent.cli import (
     compare, convert, draw, evaluate, export, plan, rollouts, run, train, world)
 from stream_agent.cli.arguments import (
     add_settings, add_shared, option_of, refuse_given, renamed, settings_of)
+from stream_agent.cli.command_parser import CommandParser
 from stream_agent.doctor import options as doctor
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.engine.settings import EngineSettings
@@ -41,7 +42,7 @@ COMMANDS: list[tuple[type, Callable, list[str], tuple[str, ...]]] = [
     (export.ExportOptions, export.parse, ['a', '--output', 'b'], ()),
     (plan.PlanOptions, plan.parse, ['lane'], ()),
     (rollouts.RolloutOptions, rollouts.parse, ['lane'], ()),
-    (run.RunOptions, lambda args: run.parser().parse_args(args), [], ()),
+    (run.RunOptions, run.parse, [], ()),
     (doctor.DoctorOptions, doctor.parse, [], ())]
 OPTIONS = [(item, parse, args) for kind, parse, args, without in COMMANDS
            for item in settings_fields(kind) if item.name not in without]
@@ -123,7 +124,7 @@ def test_a_number_outside_its_range_is_refused_by_a_sentence_with_the_range(item
             parse([*args, *([f'{option_of(item)}={value}'] if count == 1 else
                             [option_of(item), *[f' {value}'] * count])])
         assert stop.value.code == 2
-        said = ' '.join(capsys.readouterr().err.split())
+        said = capsys.readouterr().err.splitlines()[0]
         assert said.endswith(f"error: argument {option_of(item)}: '{value}' is not "
                              f'{numbers_allowed(item)}' if count == 1 else numbers_allowed(item))
 
@@ -132,10 +133,10 @@ def test_a_number_outside_its_range_is_refused_by_a_sentence_with_the_range(item
     one for one in OPTIONS if one[0].metadata.get('among')], ids=described)
 def test_another_word_is_refused(item, parse, args, capsys):
     with pytest.raises(SystemExit) as stop:
-        parse([*args, option_of(item), 'nonsense'])
+        parse([*args, option_of(item), 'qqq'])
     assert stop.value.code == 2
     said = capsys.readouterr().err
-    assert "invalid choice: 'nonsense'" in said
+    assert "invalid choice: 'qqq'" in said
     assert all(word in said for word in item.metadata['among'])
 
 
@@ -201,6 +202,48 @@ def test_a_value_that_is_not_allowed_is_refused(given):
     assert str(error.value).startswith(f'{name} is {value!r}; set it to ')
 
 
+@pytest.mark.parametrize('args, said', [
+    (['--lenght', '3'], "there is no option '--lenght'; did you mean '--length'?"),
+    (['--lenght=3'], "there is no option '--lenght'; did you mean '--length'?"),
+    # A part of a name is refused, too: a new option would give it another meaning.
+    (['--len', '3'], "there is no option '--len'; did you mean '--length'?"),
+    (['--no_stable'], "there is no option '--no_stable'; did you mean '--no-stable'?"),
+    (['--shape', 'dleta'], "argument --shape: invalid choice: 'dleta'; did you mean 'delta'?"),
+    (['--zzz'], "there is no option '--zzz'; options are --help, --length, --tails, --corner, "
+     '--wind, --shape, --no-stable, --lit, --name, --plan, --colours'),
+    (['--length'], 'argument --length: expected one argument')])
+def test_a_mistake_is_a_sentence_before_all_else(args, said, capsys):
+    parser = CommandParser('fly')
+    add_settings(parser, Kite)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(args)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        f'fly: error: {said}\nwith --help instead, all options are listed\n')
+
+
+def test_a_misspelt_option_is_named_and_not_what_is_missing_for_it(capsys):
+    with pytest.raises(SystemExit):
+        world.parse(['--ouptut', 'a'])
+    assert capsys.readouterr().err.startswith(
+        "world: error: there is no option '--ouptut'; did you mean '--output'?\n")
+
+
+def test_what_only_looks_like_an_option_is_taken():
+    parser = CommandParser('fly')
+    add_settings(parser, Kite)
+    parser.add_argument('rest', nargs='*')
+    given = parser.parse_args(['--name', '--no option', '--tails', '3', '--', '--tail'])
+    assert (given.name, given.tails, given.rest) == ('--no option', 3, ['--tail'])
+
+
+def test_several_values_may_come_together_or_one_by_one_instead_of_the_default():
+    assert kite_of('--colours', 'red', 'blue') == kite_of('--colours', 'red', '--colours', 'blue')
+    assert run.parse([]).baseline == (Path('lane_sequential'),)
+    assert run.parse(['--baseline', 'a', '--baseline', 'b', 'c']).baseline == [
+        Path('a'), Path('b'), Path('c')]
+
+
 def test_a_default_of_each_way_is_said_and_taken():
     parser = argparse.ArgumentParser()
     ways = {'at sea': Kite(length=50.0), 'on land': Kite}
@@ -214,13 +257,13 @@ def test_a_default_of_each_way_is_said_and_taken():
 
 
 def test_options_that_mean_nothing_are_refused(capsys):
-    parser = argparse.ArgumentParser(prog='fly')
+    parser = CommandParser('fly')
     add_settings(parser, Kite)
     refuse_given(parser, parser.parse_args([]), Kite, 'no wind')
     for args in (['--tails', '3'], ['--no-stable'], ['--colours', 'red']):
         with pytest.raises(SystemExit):
             refuse_given(parser, parser.parse_args(args), Kite, 'no wind')
-        assert capsys.readouterr().err.endswith(f'fly: error: {args[0]}: no wind\n')
+        assert capsys.readouterr().err.startswith(f'fly: error: {args[0]}: no wind\n')
 
 
 def test_both_ways_to_learn_have_a_crop_of_their_own():
@@ -231,7 +274,7 @@ def test_both_ways_to_learn_have_a_crop_of_their_own():
 
 def test_run_and_world_take_the_course_of_the_simulation():
     assert world.parse(['--output', 'a']).course_seed == SessionSchedule.course_seed
-    given = run.parser().parse_args(['--seed', '7'])
+    given = run.parse(['--seed', '7'])
     assert (given.course_seed, given.duration) == (7, 45.0)
 
 

@@ -247,6 +247,21 @@ def test_what_is_left_out_is_counted_and_foreign_units_are_named(tmp_path):
     assert 'one cannot ask for what the driver did in 13.8% of the frames' in said
 
 
+def test_what_is_odd_about_a_recording_is_said(tmp_path, capsys, without_plots):
+    save_policy(tmp_path / 'one.safetensors', policy_of(PLAIN, sequential_pattern))
+    times = stamps(30)
+    path = write(tmp_path / 'bag', ('/camera', [(t, raw(t, picture(i) if i % 2 else picture(
+        i, (24, 32, 3)))) for i, t in enumerate(times)]),
+        ('/cmd_vel', [(t, twist_stamped(t, 0.0, 0.0)) for t in times]))
+    assert main(['--bag', str(path), '--policy', str(tmp_path / 'one.safetensors'), '--output',
+                 str(tmp_path / 'results'), *EAGER]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        'bag: all 30 commands are zero, so there is nothing to learn; if the driver drove, give '
+        'the topic of its commands by --command-topic',
+        'bag: frames differ: 15 of 32x24 colour, 15 of 16x12 colour; record each camera by '
+        'itself']
+
+
 def test_delay_and_resampling_are_those_of_a_training(tmp_path):
     path = drive(tmp_path / 'drive', 12)
     playback = playback_of(path, Alignment(delay=0.1, resample=10))

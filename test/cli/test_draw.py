@@ -52,5 +52,6 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path, capsys):
     file = tmp_path / 'file'
     file.write_text('mine')
     assert main(['lane', '--output', str(file)]) == 1
-    assert capsys.readouterr().err == f"draw: '{file}': File exists\n"
+    assert capsys.readouterr().err == (
+        f"draw: '{file}': File exists; a file is there already; give a folder, or another path\n")
     assert file.read_text() == 'mine'

@@ -4,6 +4,7 @@ from dataclasses import replace
 import json
 from pathlib import Path
 import re
+import resource
 import subprocess
 import sys
 
@@ -283,18 +284,35 @@ def test_an_earlier_export_is_replaced_only_on_request(tmp_path, capsys):
         'initial.npz', 'manifest.json', 'notes.txt', 'respond.onnx', 'settle.onnx']
 
 
+def test_a_full_disk_leaves_the_earlier_export(tmp_path, capsys):
+    folder = tmp_path / 'made'
+    exported('lane_streaming', folder)
+    before = {item.name: item.read_bytes() for item in folder.iterdir()}
+    capsys.readouterr()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        assert said(capsys, 'lane_sequential', '--output', folder, '--force') == (
+            f"export: '{folder}' cannot be written (File too large); make room, or name another "
+            'folder. What was there is unchanged\n')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {item.name: item.read_bytes() for item in folder.iterdir()} == before
+
+
 def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path, capsys, monkeypatch):
     (tmp_path / 'file').write_text('')
     folder = tmp_path / 'made'
     assert said(capsys, 'lane_streaming', '--output', tmp_path / 'file') == (
         f"export: --output: '{tmp_path}/file' is a file; name a folder\n")
     assert said(capsys, 'lane_streaming', '--output', tmp_path / 'file' / 'made') == (
-        f"export: '{tmp_path}/file/made': Not a directory\n")
+        f"export: '{tmp_path}/file/made': Not a directory; a part of the path is a file; give a "
+        'folder there\n')
     assert said(capsys, 'lane', '--output', folder) == (
         "export: policy 'lane': no such file; shipped policies are lane_sequential, "
         'lane_streaming\n')
     assert said(capsys, tmp_path / 'file', '--output', folder).startswith(
-        f'export: {tmp_path}/file: not a safetensors file (')
+        f'export: {tmp_path}/file: an empty file; copy it again')
     monkeypatch.setattr('stream_agent.engine.backends.find_spec', lambda name: name != 'onnx')
     assert said(capsys, 'lane_streaming', '--output', folder) == (
         'export: this machine lacks onnx; pip install onnx\n')

@@ -8,6 +8,7 @@ import pytest
 from stream_agent.cli.plan import main
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning.policy_jobs import pattern_of
+from stream_agent.measurement.machine import core_times, CoreTimes, disturbance
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.patterns import streaming_edges
 
@@ -120,16 +121,19 @@ def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
 @pytest.mark.parametrize('arguments, sentence', [
     (['lan'], "plan: there is no file 'lan', and no shipped graph of that name; did you mean "
      "'lane'?"),
-    (['lane', '--costs', 'nowhere.yaml'], "plan: 'nowhere.yaml': No such file or directory"),
+    (['lane', '--costs', 'nowhere.yaml'], "plan: 'nowhere.yaml': No such file or "
+     'directory; check the path'),
     (['lane', '--threads', '999'], f'plan: --threads: this machine has {os.cpu_count()} cores, '
      'not 999'),
-    (['lane', '--write', '/'], "plan: '/' cannot be written: it is a folder"),
+    (['lane', '--write', '/'], "plan: '/' cannot be written: it is a folder; give the name of "
+     'a file in it'),
     (['mnist_sr', '--costs', '{costs}'],
      "plan: {costs}: the node 'h1' has no cost; give one for each of h1, h2, out"),
     (['lane', '--execution', 'parallel', '--check'], 'plan: --check: the engine computes one node '
      'after the other; leave --execution parallel out'),
     (['lane', '--costs', '{costs}', '--draw', '/nowhere/plan.svg'],
-     "plan: '/nowhere/plan.svg' cannot be written: there is no folder '/nowhere'")])
+     "plan: '/nowhere/plan.svg' cannot be written: there is no folder '/nowhere'; make it, or "
+     'give another path')])
 def test_mistakes(capsys, costs, arguments, sentence):
     assert main([argument.format(costs=costs) for argument in arguments]) == 1
     assert capsys.readouterr().err.strip() == sentence.format(costs=costs)
@@ -147,3 +151,44 @@ def test_a_rate_that_no_camera_has(capsys, rate):
         main(['lane', f'--rate={rate}'])
     assert stop.value.code == 2
     assert f"'{rate}' is not a number from 0.001 to 10000 Hz" in capsys.readouterr().err
+
+
+def test_a_graph_of_somebody_else_is_not_written_over(capsys, costs, tmp_path):
+    path = tmp_path / 'mine.yaml'
+    path.write_text('# mine\n')
+    assert main(['lane', '--costs', str(costs), '--write', str(path)]) == 1
+    assert capsys.readouterr().err == (
+        f"plan: --write: '{path}' is there already, and was not written by plan; give another "
+        'name, or remove it\n')
+    assert path.read_text() == '# mine\n'
+
+
+# Of 100 s on two cores: idle, stolen, and used by the process that measures.
+@pytest.mark.parametrize('idle, stolen, own, said', [
+    (100.0, 0.0, 99.0, ''),
+    (80.0, 3.0, 100.0, ''),
+    (40.0, 0.0, 100.0, 'others used 0.6 of 2 cores, and its host took 0% of the time; do not '
+     'trust what was measured'),
+    (90.0, 10.0, 100.0, 'others used 0.0 of 2 cores, and its host took 5% of the time')])
+def test_a_busy_machine_is_said_with_its_figures(idle, stolen, own, said, monkeypatch):
+    monkeypatch.setattr('os.cpu_count', lambda: 2)
+    monkeypatch.setattr('stream_agent.measurement.machine.core_times',
+                        lambda: CoreTimes(1200.0, idle + 7, stolen + 5, own + 3))
+    found = disturbance(CoreTimes(1000.0, 7.0, 5.0, 3.0))
+    assert said in found
+    assert bool(said) == bool(found)
+
+
+def test_a_machine_that_tells_nothing_is_not_called_busy(monkeypatch, tmp_path):
+    monkeypatch.setattr('stream_agent.measurement.machine.KERNEL_TIMES', tmp_path / 'none')
+    assert core_times() is None
+    assert disturbance(None) == ''
+
+
+def test_what_was_measured_on_a_busy_machine_is_marked(capsys, costs, monkeypatch):
+    monkeypatch.setattr('stream_agent.cli.plan.disturbance', lambda before: 'very busy')
+    for given, said in (([], 'plan: very busy\n'), (['--costs', str(costs)], '')):
+        assert main(['lane', *given]) == 0
+        assert capsys.readouterr().err == said
+    assert main(['lane', '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['measured_while_busy'] == 'very busy'

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import time
 
 import pytest
 from stream_agent.cli.rollouts import main, spans
@@ -147,6 +148,50 @@ def test_a_file_that_is_not_there(capsys):
     assert 'nowhere.yaml' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('given', ['lane_streaming', 'policies/lane_streaming.safetensors'])
+def test_a_policy_is_not_a_graph(capsys, given):
+    assert main([given]) == 1
+    assert capsys.readouterr().err.startswith(
+        f"rollouts: '{given}' is a policy, and a graph is asked for; shipped graphs are ")
+
+
 def test_spans():
     assert [spans(images) for images in ([], [3], [0, 1, 2, 5, 7, 8])] == [
         'none', '3', '0 to 2, 5, 7 to 8']
+
+
+def chain(*rest, nodes=10_000):
+    """Return a graph file of a chain, and whatever edges are added to it."""
+    names = [f'n{i}' for i in range(nodes)]
+    return f"edges: [{', '.join([f'{u}->{v}' for u, v in zip(names, names[1:])] + [*rest])}]\n"
+
+
+WIDE = 'edges: [' + ', '.join(f'i->n{k}, n{k}->o' for k in range(4999)) + ']'
+
+
+@pytest.mark.parametrize('text, arguments, said', [
+    (chain(), [], 'rollouts: {}:1: 9999 frames of 10000 nodes and 9999 edges are too many to '
+     'count; 150 are the most. Let fewer edges stream (--pattern sequential), take shorter '
+     'periods, or a smaller graph'),
+    (chain(), ['--pattern', 'sequential'], 'inference factor  9999 update steps a frame; if '
+     'frames are pipelined 0'),
+    (chain(), ['--pattern', 'sequential', '--window', '14'], 'first response    frame 1, update '
+     'step 9999'),
+    (chain(), ['--list', 'valid'], 'rollouts: --list: 10000 nodes and 9999 edges are too many to '
+     'list patterns of; without --list they are counted'),
+    (chain('{source: n8998, target: n1, streams: true}', nodes=9000) + 'output: n8999\n',
+     ['--pattern', 'sequential'], 'inference factor  8999 update steps a frame; if frames are '
+     'pipelined unknown'),
+    (WIDE, [], 'first response    frame 2, update step 2'),
+    (chain(nodes=1000), [], 'first response    frame 999, update step 999, beyond the window '
+     'below')])
+def test_large_graphs_are_answered_or_refused_within_five_seconds(tmp_path, capsys, text,
+                                                                  arguments, said):
+    path = tmp_path / 'graph.yaml'
+    path.write_text(text)
+    start = time.process_time()
+    code = main([str(path), *arguments])
+    assert time.process_time() - start < 5
+    printed = capsys.readouterr()
+    assert said.format(path) in (printed.err if code else printed.out)
+    assert code == said.startswith('rollouts:')

@@ -1,5 +1,6 @@
 """The main job without launch tools: real processes, their ends and crashes."""
 
+import io
 import os
 from pathlib import Path
 import re
@@ -11,10 +12,11 @@ import pytest
 from stream_agent import share
 from stream_agent.cli import run
 from stream_agent.cli.process_group import ProcessGroup
-from stream_agent.cli.run import node_commands, parser, Report
+from stream_agent.cli.run import node_commands, parse, Progress, Report
 from stream_agent.measurement.recording import read_rows
 from stream_agent.share import InstallationError, policy_file
 from support.jobs import DOMAIN, is_running, Job, ROOT, save_untrained, wait_for
+import yaml
 
 pytestmark = pytest.mark.real_time
 
@@ -311,18 +313,127 @@ def test_a_policy_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
     assert policy_file(own) == own
     with pytest.raises(InstallationError) as caught:
         policy_file(Path('lain'))
-    assert str(caught.value) == "policy 'lain': no such file; shipped policies are lane"
+    assert str(caught.value) == "policy 'lain': no such file; did you mean 'lane'?"
 
 
 def test_the_baseline_drives_in_the_shadow():
-    commands = node_commands(parser().parse_args([]), Path('config'))
+    commands = node_commands(parse([]), CONFIG)
     assert 'policy_command:=baseline/policy_command' in commands['baseline']
     assert 'policy_command:=baseline/policy_command' not in commands['agent']
     assert not any('robot.yaml' in word for word in commands['simulation'])
+    assert said_by(commands['recorder'])['policies'] == [
+        'agent=policy_command', 'baseline=baseline/policy_command']
 
 
 def test_without_a_baseline_the_simulation_waits_for_one_less():
-    commands = node_commands(parser().parse_args(['--baseline', 'none']), Path('config'))
+    commands = node_commands(parse(['--baseline', 'none']), CONFIG)
     assert list(commands) == ['recorder', 'gate', 'agent', 'simulation']
-    assert commands['simulation'][-1] == 'start_subscribers:=2'
-    assert 'allow_foreign_listeners:=false' in commands['simulation']
+    assert said_by(commands['simulation'])['start_subscribers'] == 2
+    assert said_by(commands['simulation'])['allow_foreign_listeners'] is False
+    # Nothing is said to be missing that was not wanted.
+    assert said_by(commands['recorder'])['policies'] == ['agent=policy_command']
+
+
+@pytest.mark.parametrize('args, baselines', [
+    ([], ['lane_sequential']), (['--baseline', 'none'], []),
+    (['--baseline', 'a', '--baseline', 'none'], []), (['--baseline', 'none', 'b'], ['b'])])
+def test_no_baseline_is_none_of_those_before(args, baselines):
+    assert list(map(str, parse(args).baseline)) == baselines
+
+
+CONFIG = ROOT / 'config'
+
+
+def said_by(command):
+    """Return the parameters that a command gives to its process, as YAML reads them."""
+    given = [word.split(':', 1)[1].split(':=', 1) for option, word in zip(command, command[1:])
+             if option == '-p']
+    return {name: yaml.safe_load(value) for name, value in given}
+
+
+def test_every_baseline_gets_a_process_and_a_place_in_the_report():
+    commands = node_commands(parse(['--baseline', 'a', 'b', '--baseline', 'c']), CONFIG)
+    names = ['baseline', 'baseline_2', 'baseline_3']
+    assert list(commands) == ['recorder', 'gate', 'agent', *names, 'simulation']
+    for name, path in zip(names, 'abc'):
+        assert said_by(commands[name])['checkpoint'] == path
+        assert f'__node:={name}' in commands[name]
+        assert f'policy_command:={name}/policy_command' in commands[name]
+    assert said_by(commands['recorder'])['policies'] == ['agent=policy_command', *(
+        f'{name}={name}/policy_command' for name in names)]
+    assert said_by(commands['simulation'])['start_subscribers'] == 5
+
+
+def test_a_rate_holds_for_all_that_need_to_know_it():
+    commands = node_commands(parse(['--rate', '20']), CONFIG)
+    assert said_by(commands.pop('simulation'))['rate'] == 20.0
+    assert [said_by(command)['camera_period'] for command in commands.values()] == [0.05] * 4
+
+
+def test_a_robot_is_simulated_with_its_limits(tmp_path):
+    commands = node_commands(parse(['--robot', 'donkeycar']), CONFIG)
+    simulation = said_by(commands['simulation'])
+    assert (simulation['vehicle'], simulation['rate']) == ('bicycle', 20.0)
+    for name in ('agent', 'baseline', 'gate', 'recorder'):
+        files = [word for word in commands[name] if word.endswith('.yaml')]
+        assert [Path(file).name for file in files] == ['robot.yaml', 'donkeycar.yaml']
+    # Its own base hears another type, and the simulator this one.
+    assert said_by(commands['gate'])['command_type'] == 'twist_stamped'
+
+
+def test_files_and_transforms_of_the_user_reach_every_process():
+    commands = node_commands(parse(['--params-file', 'a.yaml', 'b.yaml', '--allow', 'm.f', 'm.g']),
+                             CONFIG)
+    for command in commands.values():
+        assert [word for word in command if word.endswith('.yaml')][-2:] == ['a.yaml', 'b.yaml']
+    assert [said_by(commands[name])['allow'] for name in ('agent', 'baseline')] == ['m.f,m.g'] * 2
+
+
+@pytest.mark.parametrize('args, said', [
+    (['--checkpoint', 'nowhere'], "policy 'nowhere': no such file"),
+    (['--baseline', 'lane_sequential', 'nowhere'], "policy 'nowhere': no such file"),
+    (['--robot', 'nowhere'], "robot: there is no 'nowhere'"),
+    (['--params-file', 'nowhere'], "nowhere': No such file"),
+    (['--output', 'a_file'], "'a_file': File exists; a file is there already")])
+def test_what_cannot_be_used_is_said_before_anything_starts(args, said, tmp_path, monkeypatch,
+                                                            capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, 'choose_domain', None)
+    Path('a_file').touch()
+    assert run.main(args) == 1
+    found = capsys.readouterr().err
+    assert found.startswith('stream_agent run: ')
+    assert said in found
+
+
+@pytest.mark.parametrize('text', ['007', '20260730', 'y', 'null', '1e3', 'a: b', '# no', '[', ''])
+def test_text_stays_text_on_its_way_to_a_process(text):
+    assert yaml.safe_load(run.in_yaml(text)) == text
+
+
+class Stream(io.StringIO):
+    """Where progress is written."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.isatty = lambda: terminal
+
+
+@pytest.mark.parametrize('terminal, said', [
+    (False, 'stream_agent run: starting, 16 s\nstream_agent run: driving, 8 of 45 s\n'),
+    (True, '\r\x1b[Kstream_agent run: starting, 8 s\r\x1b[Kstream_agent run: starting, 16 s'
+     '\r\x1b[K\r\x1b[Kstream_agent run: driving, 0 of 45 s'
+     '\r\x1b[Kstream_agent run: driving, 8 of 45 s\r\x1b[K')])
+def test_progress_is_a_line_on_a_terminal_and_lines_now_and_then_elsewhere(terminal, said,
+                                                                           capsys):
+    stream, now = Stream(terminal), [0.0]
+    progress = Progress(45.0, stream, lambda: now[0])
+    for now[0] in (0.2, 8.0, 16.0):
+        progress.tick()
+    now[0] = 24.0
+    progress.show('[INFO] [simulation]: driving for 45 s')
+    for now[0] in (24.5, 32.0):
+        progress.tick()
+    progress.clear()
+    assert stream.getvalue() == said
+    assert capsys.readouterr().out == '[INFO] [simulation]: driving for 45 s\n'

@@ -9,8 +9,9 @@ from matplotlib.text import Annotation, Text
 import numpy as np
 from PIL import Image
 import pytest
+from stream_agent.drawing.drives_picture import draw_drives
 from stream_agent.drawing.graph_picture import draw_graph, headline
-from stream_agent.drawing.plot_style import CONE, DrawingError, save, SEEN
+from stream_agent.drawing.plot_style import CONE, DPI, DrawingError, save, SEEN
 from stream_agent.drawing.steps_animation import animate_update_steps, update_states
 from stream_agent.drawing.tradeoff import draw_tradeoff, KINDS, TradeoffPoint
 from stream_agent.drawing.window_picture import (
@@ -349,3 +350,55 @@ def test_a_plan_that_cannot_be_drawn_is_refused(given, sentence):
 def test_kinds_differ_without_colours():
     assert len({marker for marker, _ in KINDS.values()}) == len(KINDS)
     assert SEEN != CONE
+
+
+LONG = 'a_very_long_name_that_somebody_has_chosen_for_a_layer'
+CHAIN = bare_graph(f'{LONG}_0->{LONG}_1 {LONG}_1->{LONG}_2', f'{LONG}_2')
+
+
+def inside(figure, text):
+    """Return whether a text is not cut off at the border of its picture, in the bits of a PNG."""
+    box, whole = text.get_window_extent(), figure.bbox
+    return whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+
+
+@pytest.mark.parametrize('draw', [
+    draw_graph, lambda *args: draw_window(*args[:2], 3, *args[2:]),
+    lambda graph, pattern, name: draw_influence(graph, {'streaming': pattern}, 1, 3, name)])
+@pytest.mark.parametrize('title', ['tiny', f'my_${LONG}$_and_{LONG}'])
+def test_nothing_is_cut_off_however_long_the_names_are(draw, title):
+    for one in (CHAIN, bare_graph('a->b', 'b')):
+        figure = draw(one, streaming_pattern(one), title)
+        figure.set_dpi(DPI)
+        figure.draw_without_rendering()
+        texts = [*figure.texts, *figure.legends[0].texts, *figure.axes[0].texts]
+        assert all(inside(figure, text) for text in texts)
+        # As it is called, and not a formula.
+        assert title in figure.texts[0].get_text()
+        assert not figure.texts[0].get_parse_math()
+
+
+def test_a_layer_s_name_ends_before_its_first_box():
+    figure = draw_window(CHAIN, streaming_pattern(CHAIN), 2)
+    figure.set_dpi(DPI)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    ends = [text.get_window_extent().x1 for text in axes.texts if LONG in text.get_text()]
+    first = min(text.get_window_extent().x0 for text in axes.texts if text.get_text() == '0')
+    assert len(ends) == 3
+    assert max(ends) < first
+
+
+def test_drives_of_policies_with_long_names_leave_room_for_the_bars():
+    rows = [{'driver': f'{LONG}_{i}', 'lateral_rms': 0.01, 'departures': 0, 'laps': 3.0,
+             'latency': 0.0, 'newest': 0.1, 'deep': 0.2, 'rate': 30.0, 'rms_ratio': (1, 0.9, 1.1)}
+            for i in range(7)]
+    figure = draw_drives(rows, f'lockstep with costs from {LONG} and {LONG}, and more than that')
+    figure.draw_without_rendering()
+    widths = [axes.get_position().width for axes in figure.axes]
+    assert min(widths) > 0.1
+    assert inside(figure, figure._suptitle)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(set(labels)) == 7
+    # Nothing of all of them is still an axis that begins at zero.
+    assert figure.axes[1].get_xlim() == (0.0, 1.0)

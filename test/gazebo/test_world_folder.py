@@ -154,6 +154,25 @@ def test_the_surroundings_are_seen_in_the_same_directions(folder, scene):
     assert (inwards < 0).all(), 'the surroundings are seen from outside'
 
 
+def test_plates_show_what_they_show_in_the_embedded_simulator(tmp_path):
+    settings = SimulationSettings(camera_pitch=0.15, signs=True)
+    write_world(settings, SEED, tmp_path)
+    signs = read_world(tmp_path).signs
+    assert signs.command(7.0) == Scene(settings, SEED, SEED).signs.command(7.0)
+    assert 'plates.obj' in (tmp_path / 'world.sdf').read_text()
+    vertices, pixels, faces, picture = read_mesh(tmp_path, 'plates')
+    plates = signs.first_lap()
+    assert len(faces) == len(plates) > read_world(tmp_path).course.length - 1
+    for face, plate in zip(faces, plates):
+        # From the lower left, counterclockwise as seen from the front.
+        assert np.abs(vertices[face] - plate.corners[::-1]).max() < 1e-5
+        corners = pixels[face][::-1]
+        assert np.ptp(corners, axis=0) == pytest.approx([64, 64], abs=0.01)
+        left, top = np.rint(corners[0] + 0.5).astype(int)
+        shown = picture[top:top + 64, left:left + 64, 1]
+        assert np.abs(shown - plate.sprites[0][1:-1, 1:-1, 0]).max() <= 0.5
+
+
 @pytest.mark.parametrize('name', VEHICLES)
 def test_the_camera_does_not_see_its_robot(folder, name):
     model = ElementTree.parse(folder / f'{name}.sdf')

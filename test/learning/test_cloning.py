@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.learning.augmentation import Augmentation, sideways
-from stream_agent.learning.cloning import assign_folds, CloningLearner, predict, r2_score
+from stream_agent.learning.cloning import CloningLearner, predict, r2_score
+from stream_agent.learning.held_out import assign_folds
 from stream_agent.learning.settings import CloningSchedule, TrainerOptions
 from stream_agent.learning.trainer import Trainer
 from stream_agent.learning.window_sampler import RecordedEpisode, WindowSampler

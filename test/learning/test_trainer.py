@@ -1,11 +1,13 @@
 """The loop of every training: the same by several processes, and after it was killed."""
 
 from dataclasses import replace
+import io
 import json
 import math
 import multiprocessing
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import sys
 import numpy as np
 import pytest
 from stream_agent.bounded_settings import SettingsError
-from stream_agent.learning import distributed
+from stream_agent.learning import distributed, progress
 from stream_agent.learning.progress import ProgressError
 from stream_agent.learning.resume import ResumeError
 from stream_agent.learning.settings import TrainerOptions, TrainingError
@@ -237,14 +239,36 @@ def test_the_line_of_progress_and_the_curves(tmp_path, capsys):
     options = replace(OPTIONS, quiet=False, tensorboard=tmp_path / 'curves')
     Trainer(Summing(), options, tmp_path).run(stop(5))
     losses = Trainer(Summing(), options, tmp_path).run().losses
-    line = capsys.readouterr().err.rsplit('\r', 1)[-1]
-    assert line.startswith('sum: 100%') and '30/30 [' in line
-    assert f'loss={losses[-1]:.5f}, frames/s=' in line
+    out, err = capsys.readouterr()
+    assert out == f"sum: resumes at step 7 of 30, from '{tmp_path / 'sum.resume.safetensors'}'\n"
+    assert re.fullmatch(rf'sum: step 30 of 30, loss {losses[-1]:.5f}, \d+ frames/s, 0 s left\n',
+                        err)
     read = event_accumulator.EventAccumulator(str(tmp_path / 'curves' / 'sum'))
     read.Reload()
     points = read.Scalars('loss')
     assert [point.step for point in points] == list(range(OPTIONS.steps))
     np.testing.assert_allclose([point.value for point in points], losses, rtol=1e-6)
+
+
+class Terminal(io.StringIO):
+    """An output of errors that is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_has_a_bar_and_anything_else_lines_now_and_then(monkeypatch):
+    monkeypatch.setattr(progress, 'SECONDS_BETWEEN_LINES', 0.0)
+    said = []
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, 'stderr', stream)
+        Trainer(Summing(), replace(OPTIONS, quiet=False), None).run()
+        said.append(stream.getvalue())
+    last = said[0].rsplit('\r', 1)[-1]
+    assert last.startswith('sum: 100%') and '30/30 [' in last and 'frames/s=' in last
+    lines = said[1].splitlines()
+    assert '\r' not in said[1] and len(lines) == OPTIONS.steps
+    assert all(line.startswith(f'sum: step {i} of 30, loss ') for i, line in enumerate(lines, 1))
 
 
 def test_curves_without_tensorboard_say_what_to_install(tmp_path, monkeypatch):

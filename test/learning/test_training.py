@@ -17,7 +17,8 @@ from stream_agent.driving.evaluation import timed
 from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.learning.imitation import (
     Collector, filled, Imitation, imitation_loss, lengthened)
-from stream_agent.learning.policy_jobs import limits_for, pattern_of
+from stream_agent.learning.policy_jobs import pattern_of
+from stream_agent.learning.policy_sources import limits_for
 from stream_agent.learning.resume import LearnerState, ResumeError, ResumeFile, TrainingState
 from stream_agent.learning.settings import ImitationSchedule, TrainerOptions
 from stream_agent.learning.trainer import Trainer
@@ -143,7 +144,7 @@ def test_recordings_are_learnt_from_instead_of_the_simulator(tmp_path, capsys):
             (['--epochs', '3'], '--epochs: this has an effect only with --bag')):
         with pytest.raises(SystemExit):
             main(options)
-        assert capsys.readouterr().err.endswith(f'train: error: {remedy}\n')
+        assert f'train: error: {remedy}\n' in capsys.readouterr().err
 
 
 def test_no_policy_overwrites_another():
@@ -185,12 +186,19 @@ def test_ctrl_c_reaches_all_workers_and_leaves_policies(endless, tmp_path, capsy
     assert main(['--graph', 'small.yaml', '--output', '.', '--pattern', 'streaming']) == 1
     assert capsys.readouterr().err == (
         'train: small_streaming.unfinished/streaming.resume.safetensors: the training in it began '
-        'with steps = 100240, and this one has steps = 960; give the same options as then to '
-        'resume it; to start anew, add --fresh\n')
+        'with rounds = 1, and this one has rounds = 12; give the same options as then to resume '
+        'it; to start anew, add --fresh\n')
     assert main(['--graph', 'small.yaml', '--output', '.', '--pattern', 'streaming', '--fresh',
                  '--rounds', '1', '--updates', '1', '--last-updates', '0', '--environments', '1',
                  '--frames', '30']) == 0
-    assert {path.name for path in tmp_path.glob('*streaming*')} == {'small_streaming.safetensors'}
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "streaming: keeps the stopped training as 'small_streaming.1.unfinished'; renamed to "
+        "'small_streaming.unfinished', it resumes")
+    assert {path.name for path in tmp_path.glob('*streaming*')} == {
+        'small_streaming.safetensors', 'small_streaming.1.unfinished',
+        'small_streaming.stopped.1.safetensors'}
+    assert {path.name for path in tmp_path.glob('*streaming.1.unfinished/*')} == {
+        'streaming.resume.safetensors', 'streaming.round1.safetensors'}
 
 
 PLANNED = """
@@ -334,9 +342,8 @@ def test_what_cannot_be_emulated_is_said_before_anything_is_trained(tmp_path, ca
     assert [path.name for path in tmp_path.iterdir()] == ['small.yaml']
     with pytest.raises(SystemExit):
         parse(['--pipelined'])
-    assert capsys.readouterr().err.endswith(
-        'train: error: --pipelined: this is of an emulated computer; add --pass-periods or '
-        '--costs\n')
+    assert ('train: error: --pipelined: this is of an emulated computer; add --pass-periods or '
+            '--costs\n') in capsys.readouterr().err
 
 
 def test_code_from_outside_needs_to_be_allowed(tmp_path, capsys, monkeypatch):

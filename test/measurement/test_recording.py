@@ -8,7 +8,7 @@ import time
 
 import pytest
 from stream_agent.measurement.recording import (
-    line_to_row, make_folder, read_changes, read_description, read_rows, RecordingError,
+    HEADERS, line_to_row, make_folder, read_changes, read_description, read_rows, RecordingError,
     row_to_line, ROWS_FILE, Writer)
 from support.recordings import ns, winding_road
 
@@ -204,8 +204,12 @@ def test_reading_what_is_not_a_recording(tmp_path):
     path.write_text('a,b\n')
     with pytest.raises(RecordingError) as error:
         read_rows(tmp_path)
-    assert str(error.value) == (f"'{path}': the first line is not the recorder's; "
-                                'give the folder of a recording')
+    assert str(error.value) == (
+        f"'{path}': the first line names the columns a,b; a recording has "
+        f'{HEADERS[ROWS_FILE]}. Give the file as the recorder wrote it')
+    path.write_text('')
+    with pytest.raises(RecordingError, match='the first line is missing; a recording has'):
+        read_rows(tmp_path)
 
 
 def test_a_broken_line_is_named(tmp_path, rows):
@@ -217,7 +221,7 @@ def test_a_broken_line_is_named(tmp_path, rows):
     with pytest.raises(RecordingError) as error:
         read_rows(tmp_path)
     assert str(error.value) == (
-        f"'{path}' line 4: not a row (invalid literal for int() with base 10: 'x'); "
+        f"'{path}' line 4: not a row ('x' is not a whole number from 0 to 2^63 - 1); "
         'remove the line')
 
 

@@ -3,8 +3,11 @@ from html.parser import HTMLParser
 import json
 from pathlib import Path
 import re
+import resource
+from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
 
+from hypothesis import given, strategies as st
 from matplotlib import rc_context
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -17,12 +20,13 @@ from stream_agent.measurement.comparison import (
 from stream_agent.measurement.plots import (
     COLOURS, draw, error_against_latency, first_responses, labels_of, latency_distribution,
     NARROW, REPORT_STYLE, shortened, stage_split, style_of)
-from stream_agent.measurement.recording import Writer
+from stream_agent.measurement.recording import RecordingError, Writer
 from stream_agent.measurement.report import html, main, PLOTS, text, tiles
 from stream_agent.measurement.rows import AT_ARRIVAL, WHEN_TAKEN
-from stream_agent.measurement.summary import figure_rows, plain, RULE, sentences
-from stream_agent.measurement.traces import make_run
+from stream_agent.measurement.summary import figure_rows, plain, remarks, RULE, sentences
+from stream_agent.measurement.traces import make_run, read_run
 from support.recordings import ns, PERIOD, winding_road
+from support.strategies import examples
 
 STAGES = {'arrival p50': '0.0004', 'convert p50': '0.0003', 'respond p50': '0.0012',
           'publish p50': '0.0002', 'settle p50': '0.009'}
@@ -223,8 +227,7 @@ def test_no_difference_is_said_in_words():
 def test_a_single_policy_is_not_compared():
     description = {**DESCRIPTION, 'policies': {'agent': 'policy_command'}}
     assert sentences(comparison_of({'agent': {'latency': 3e-3}}, 5.0, description)) == [
-        'agent (streaming) answered after 3.00 ms at the median; there was no other policy to '
-        'compare it with.']
+        'agent (streaming) answered after 3.00 ms at the median.']
 
 
 def test_a_short_recording_says_that_it_is_too_short():
@@ -256,6 +259,12 @@ def test_little_or_nothing_makes_a_page_too(rows):
     reader = read(html(comparison))
     assert ("Policy 'baseline' answered no frame on the topic 'baseline/policy_command'; check "
             'that its agent is active and its log is free of errors.') in reader.words
+
+
+def test_a_policy_that_nobody_started_is_not_missed():
+    rows, changes = winding_road({'agent': {'latency': 1e-3}}, 1.0)
+    run = make_run(rows, changes, {**DESCRIPTION, 'absent': ['baseline']})
+    assert not any('baseline' in remark for remark in remarks(compare(run)))
 
 
 def test_dropped_rows_and_strangers_are_reported():
@@ -327,11 +336,15 @@ def test_a_report_is_written_into_its_folder_only(tmp_path, capsys):
 
 @pytest.mark.parametrize('file, old, new, sentence', [
     ('rows.csv', 'agent,0,', 'agent,first,',
-     "line 2: not a row (invalid literal for int() with base 10: 'first'); remove the line"),
-    ('rows.csv', 'stamp_ns', 'stamp', "the first line is not the recorder's; give the folder of "
-                                      'a recording'),
+     "line 2: not a row ('first' is not a whole number from 0 to 2^63 - 1); remove the line"),
+    ('rows.csv', 'agent,0,', f'agent,{10**30},', f"line 2: not a row ('{10**30}' is not a whole "
+     'number from 0 to 2^63 - 1); remove the line'),
+    ('rows.csv', 'agent,0,', 'agent,0,7,', 'line 2: not a row (15 columns instead of 14); remove '
+     'the line'),
+    ('rows.csv', 'stamp_ns', 'stamp', 'the first line names the columns stamp,policy,'),
     ('rows.csv', 'agent,0,', 'agent,0\0,', 'line 2: not a row'),
-    ('scene_changes.csv', '\n', '\nsoon\n', "line 2: not a stamp in ns ('soon'); remove the line"),
+    ('scene_changes.csv', '\n', '\nsoon\n', "line 2: not a stamp in ns ('soon' is not a "
+     'whole number from 0 to 2^63 - 1); remove the line'),
     ('run.json', '"camera_period": 0.03', '"camera_period": "fast", "x": 0.03',
      'camera_period is "fast" where a number of seconds is expected; correct or remove the entry'),
     ('run.json', '"camera_period": 0.03', '"camera_period": -0.03',
@@ -502,3 +515,50 @@ def test_short_names_stay_and_long_ones_lose_what_they_share(many):
     labels = labels_of(many, 24)
     assert list(labels) == NAMES and len(set(labels.values())) == 4
     assert all(re.fullmatch(r'.{24} \(streaming\)', label) for label in labels.values())
+
+
+ODD = ('', '-1', '10', f'{10**30}', f'-{10**30}', f'{2**63 - 1}', 'nan', 'inf', '1e300', '1e999',
+       'x', '"', '1_0', ' 5', '5.0', '٣', '\0', '1e-320', '1' * 5000)
+
+
+@examples(40)
+@given(data=st.data())
+def test_any_odd_value_anywhere_is_a_sentence_or_a_report(recorded, data):
+    """Nothing that is written into a recording by hand ends in a traceback."""
+    name = data.draw(st.sampled_from(['rows.csv', 'scene_changes.csv']))
+    lines = (recorded / name).read_text().split('\n')
+    for _ in range(data.draw(st.integers(1, 3))):
+        line = data.draw(st.integers(0, len(lines) - 1))
+        fields = lines[line].split(',')
+        fields[data.draw(st.integers(0, len(fields) - 1))] = data.draw(st.sampled_from(ODD))
+        lines[line] = ','.join(fields)
+    with TemporaryDirectory() as name_of_copy:
+        copy = Path(name_of_copy)
+        for file in recorded.iterdir():
+            (copy / file.name).write_text(file.read_text())
+        (copy / name).write_text('\n'.join(lines))
+        try:
+            assert text(compare(read_run(copy)))
+        except RecordingError as error:
+            assert str(error).startswith(f"'{copy / name}'")
+
+
+@pytest.fixture(scope='module')
+def recorded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('recorded')
+    record(folder, ['agent', 'baseline'], 1.0)
+    return folder
+
+
+def test_a_full_disk_leaves_no_report(tmp_path, capsys):
+    record(tmp_path, ['agent', 'baseline'], 1.0)
+    before = sorted(tmp_path.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        assert main([str(tmp_path)]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"report: '{tmp_path / 'report.html'}': File too large; make room" in (
+        capsys.readouterr().err)
+    assert sorted(tmp_path.iterdir()) == before

@@ -213,11 +213,12 @@ def test_a_frame_outlives_the_image(shape):
 
 @pytest.mark.parametrize('arguments, sentence', [
     (((2, 8, 8),), 'preprocessing: the input node has the shape [2, 8, 8]; an image is '
-                   '[1, height, width] or [3, height, width]'),
-    (((1, 8, 8), 0.6, 0.4), 'preprocessing: crop_top 0.6 and crop_bottom 0.4 leave no row; '
-                            'both are shares of the height'),
-    (((1, 8, 8), float('nan')), 'preprocessing: crop_top nan and crop_bottom 0.0 leave no row; '
-                                'both are shares of the height')])
+                   '[1, height, width] or [3, height, width], of at most 8192 pixels a side'),
+    (((1, 8, 8), 0.6, 0.4), 'preprocessing: crop_top 0.6 and crop_bottom 0.4 leave no '
+                            'picture; both are shares of the height, together at most 0.99'),
+    (((1, 8, 8), float('nan')), 'preprocessing: crop_top NaN and crop_bottom 0.0 leave '
+                                'no picture; both are shares of the height, together at most '
+                                '0.99')])
 def test_what_cannot_be_an_image(arguments, sentence):
     with pytest.raises(ValueError) as error:
         Preprocessing(*arguments)

@@ -1,12 +1,15 @@
 """Shapes that a graph leaves out, against those that it could have said and those of values."""
 
 from dataclasses import replace
+import os
 from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.network.shapes import infer_shapes
+from stream_agent.network.shapes import check_memory, infer_shapes, memory_limit
 from stream_agent.theory.graph import GraphError, NodeSpec
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern
 from support.graphs import EVERY_LAYER
@@ -75,12 +78,88 @@ def test_inference_goes_round_cycles_and_against_the_order_of_the_file():
         'image': (3, 32, 48), 'a': (3, 32, 48), 'b': (3, 8, 12), 'c': (3, 4, 6), 'out': (6,)}
 
 
-def test_inference_allocates_nothing():
+def test_inference_allocates_nothing(monkeypatch):
     """The image alone would take 64 TiB, the weights 4 TiB."""
+    monkeypatch.setenv('STREAM_AGENT_MEMORY_GIB', '1e6')
     graph = infer_shapes(graph_of(
         {'image': {'shape': [2**20, 2**12, 2**12]}, 'out': {'channels': 2**20}},
         ('image', 'a', 'pooling', {}), ('a', 'out', 'pointwise', {})))
     assert graph.node('out').shape == (2**20, 2**11, 2**11)
+
+
+@pytest.mark.parametrize('nodes, edges, said', [
+    ({}, [('image', 'a', 'upsampling', {'factor': 100}), ('a', 'out', 'keypoints', {})],
+     'nodes.a: a value of the shape [1, 204800, 204800] takes 156 GiB, and a network may take '
+     '0.5 GiB; reduce its size, or set STREAM_AGENT_MEMORY_GIB where there is more memory'),
+    # 512 MiB of it are for two values of 16 channels, to which torch's convolutions pad one.
+    ({'a': {'channels': 1}},
+     [('image', 'a', 'convolution', {}), ('a', 'out', 'keypoints', {})],
+     'the network needs 0.594 GiB, and it may take 0.5 GiB'),
+    ({'a': {'shape': [100_000]}},
+     [('image', 'a', 'readout', {'kernel': 4}), ('a', 'out', 'identity', {})],
+     "most of it, 97.7 GiB, is for the readout of 'image->a'"),
+    ({}, [edge for i in range(20) for edge in (('image', f'a{i}', 'identity', {}),
+                                               (f'a{i}', 'out', 'keypoints', {}))],
+     "most of it, 0.0469 GiB, is for the node 'image', [1, 2048, 2048]. Reduce its shape")])
+def test_memory_is_estimated_before_it_is_taken(monkeypatch, nodes, edges, said):
+    monkeypatch.setenv('STREAM_AGENT_MEMORY_GIB', '0.5')
+    graph = graph_of({'image': {'shape': [1, 2048, 2048]}, **nodes}, *edges)
+    with pytest.raises(GraphError) as error:
+        RolloutNetwork(graph, streaming_pattern(graph))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize('text', ['0', '-1', 'nan', 'inf', '1e400', 'much'])
+def test_the_limit_of_memory_is_a_number(monkeypatch, text):
+    monkeypatch.setenv('STREAM_AGENT_MEMORY_GIB', text)
+    with pytest.raises(GraphError) as error:
+        memory_limit()
+    assert str(error.value) == (f"STREAM_AGENT_MEMORY_GIB is '{text}'; set it to a number of GiB "
+                                'above 0, or unset it')
+
+
+def test_the_usual_limit_is_a_part_of_the_machine_s_memory(monkeypatch):
+    monkeypatch.delenv('STREAM_AGENT_MEMORY_GIB', raising=False)
+    monkeypatch.setattr(os, 'sysconf', lambda name: {'SC_PAGE_SIZE': 4096}.get(name, 2**19))
+    assert memory_limit() == 2**29
+    monkeypatch.setattr(os, 'sysconf', lambda name: {'SC_PAGE_SIZE': 4096}.get(name, 2**24))
+    assert memory_limit() == 2**31
+
+
+@pytest.mark.child_process
+def test_what_networks_take_is_below_the_estimate(tmp_path, monkeypatch):
+    """A chain of maps, measured in a process of its own, needs no more than is estimated."""
+    text = """
+nodes: {image: {shape: [1, 1024, 1024]}, a: {channels: 1}, b: {channels: 4}, out: {shape: [2]}}
+edges:
+  - {source: image, target: a, transform: convolution, dilation: 8}
+  - {source: a, target: b, transform: convolution, kernel: 5, normalisation: layer}
+  - {source: b, target: out, transform: readout, kernel: 64}
+"""
+    (tmp_path / 'graph.yaml').write_text(text)
+    script = r"""
+import re, sys, torch
+from stream_agent.graph_files.graph_file import load_graph
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.patterns import streaming_pattern
+torch.set_num_threads(1)
+peak = lambda: 1024 * int(re.search(r'VmHWM:\s*(\d+)', open('/proc/self/status').read())[1])
+torch.nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 8, 8))
+before = peak()
+graph = load_graph(sys.argv[1])
+network = RolloutNetwork(graph, streaming_pattern(graph)).eval()
+with torch.inference_mode():
+    state = network.initial_state()
+    for _ in range(3):
+        _, state = network.step(torch.zeros(1, 1, 1024, 1024), state)
+print(peak() - before)
+"""
+    taken = int(subprocess.run([sys.executable, '-c', script, str(tmp_path / 'graph.yaml')],
+                               check=True, capture_output=True, text=True).stdout)
+    graph = infer_shapes(load_graph(tmp_path / 'graph.yaml'))
+    monkeypatch.setenv('STREAM_AGENT_MEMORY_GIB', str(taken / 2**30))
+    with pytest.raises(GraphError, match='the network needs'):
+        check_memory(graph)
 
 
 IMAGE = {'image': {'shape': [3, 8, 8]}}

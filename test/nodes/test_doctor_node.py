@@ -187,7 +187,7 @@ def test_a_gate_that_runs_keeps_the_wheels_from_turning(robot_is_there, doctor):
     (['--image-topic', 'a b'], 'argument --image-topic: Invalid topic name'),
     (['--namespace', '1'], 'argument --namespace: Invalid namespace'),
     (['--ros-args', '-p', 'x'], "Couldn't parse parameter override rule"),
-    (['--wheel-up?'], 'unrecognized arguments: --wheel-up?')])
+    (['--wheel-up?'], "there is no option '--wheel-up?'; did you mean '--wheels-up'?")])
 @pytest.mark.any_time
 def test_bad_arguments_end_with_two(capfd, options, said):
     with pytest.raises(SystemExit) as ended:

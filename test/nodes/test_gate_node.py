@@ -341,7 +341,10 @@ def test_an_exception_in_a_callback_stops_the_robot_and_is_logged_with_its_place
      '(greatest speed passed on, forward and backward)'),
     ('max_yaw_rate:=.nan', 'max_yaw_rate is nan; set it to a number from 0 to 20 rad/s '
      '(greatest yaw rate passed on, to the left and to the right)'),
-    ('max_speed:=1', 'max_speed is 1; write it as 1.0'),
+    ('max_speed:=25', 'max_speed is 25.0; set it to a number from 0 to 20 m/s '
+     '(greatest speed passed on, forward and backward)'),
+    ('max_speed:=[]', 'max_speed is []; set it to a number from 0 to 20 m/s '
+     '(greatest speed passed on, forward and backward)'),
     ('release_after_stop:=maybe', "release_after_stop is 'maybe'; set it to true or false"),
     ('command_timeout:=0.05', 'command_timeout is 0.05 s with a camera_period of 0.0333333 s; '
      'set it to at least two periods, 0.0666667 s'),
@@ -358,7 +361,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest_one(start, tmp_pat
     gate = start('-m', 'stream_agent', 'gate', '--ros-args', '--params-file', str(path))
     assert gate.wait() == 1
     assert gate.output.rstrip().endswith(
-        "]: gate: there is no parameter 'max_yawrate'; the nearest is 'max_yaw_rate'")
+        f"]: gate: there is no parameter 'max_yawrate' ({path}:1); the nearest is 'max_yaw_rate'")
     assert 'Traceback' not in gate.output
 
 
@@ -370,6 +373,8 @@ def test_parameters_change_while_driving_all_together_or_not_at_all(robot, start
         result = robot.peer.set_parameters('gate', **values)
         return result.successful or result.reason
 
+    # A whole number is one, too.
+    assert change(max_speed=1) is True
     assert change(max_speed=0.2, max_yaw_rate=0.1) is True
     robot.drive(DRIVE)
     assert robot.commands[-1] == (0.2, 0.1)
@@ -381,8 +386,9 @@ def test_parameters_change_while_driving_all_together_or_not_at_all(robot, start
     for value in (math.nan, -1.0, 20.1):
         assert change(max_speed=value) == (
             f'Parameter max_speed out of range Min: 0.0, Max: 20.0, value: {value}')
-    assert change(max_speed='fast') == (
-        "Wrong parameter type, expected 'Type.DOUBLE' got 'Type.STRING'")
+    # The types by name, or by number from rclpy 9 on.
+    assert re.fullmatch(r"Wrong parameter type, expected '(Type.DOUBLE|3)' got '(Type.STRING|4)'",
+                        change(max_speed='fast'))
     assert change(camera_period=0.1) == 'Trying to set a read-only parameter: camera_period.'
     robot.drive(DRIVE)
     assert robot.commands[-1] == (0.2, 0.1)

@@ -64,8 +64,8 @@ def test_an_old_name_is_unknown_where_nothing_was_called_so(ros):
 
 
 def test_a_wrong_value_by_the_old_name_is_refused(ros):
-    with pytest.raises(ValueError, match='backend is 5; set it to a text'):
-        AgentNode(cli_args=['--ros-args', '-p', 'executor:=5'])
+    with pytest.raises(ValueError, match=r'backend is \[5\]; set it to a text'):
+        AgentNode(cli_args=['--ros-args', '-p', 'executor:=[5]'])
 
 
 def test_the_recorder_of_bags_has_the_name_of_its_command(ros, tmp_path):

@@ -12,6 +12,7 @@ from stream_agent.nodes.messages import (
 from stream_agent.nodes.record_bag_node import RecordNode
 from stream_agent.recordings.recording import Reading
 from stream_agent.recordings.sources import open_recordings
+from stream_agent.recordings.writing import LiveBag
 
 pytestmark = pytest.mark.real_time
 
@@ -73,6 +74,35 @@ def test_whatever_the_driver_s_type_is_it_is_found_out(make_node, peer, tmp_path
     assert f"wrote '{tmp_path}/drive': 0 of /image, 5 of /cmd_vel" in said
 
 
+def test_a_second_publisher_is_named_and_what_is_odd_is_said(make_node, peer, tmp_path, capfd):
+    record = make_node(RecordNode, output=str(tmp_path), name='drive')
+    drivers = [peer.node.create_publisher(TwistStamped, 'cmd_vel', COMMAND_QOS) for _ in range(2)]
+    camera = peer.node.create_publisher(Image, 'image', WATCH_FRAME_QOS)
+
+    def after_a_turn(condition):
+        rclpy.spin_once(record, timeout_sec=0.02)
+        return condition()
+
+    peer.spin_until(lambda: after_a_turn(lambda: camera.get_subscription_count() and all(
+        driver.get_subscription_count() for driver in drivers)))
+    for sent in range(1, 21):
+        stamp = peer.node.get_clock().now().to_msg()
+        msg, frame = TwistStamped(), Image(height=2, width=2, encoding='mono8', step=2)
+        msg.header.stamp = frame.header.stamp = stamp
+        frame.data = bytes(4)
+        camera.publish(frame)
+        drivers[sent % 2].publish(msg)
+        peer.spin_until(lambda: after_a_turn(lambda: record._bag.counts['/cmd_vel'] == sent))
+    peer.spin_until(lambda: after_a_turn(lambda: record._bag.counts['/image'] >= 2))
+    record.say()
+    record.stop()
+    said = capfd.readouterr().err
+    name = peer.node.get_fully_qualified_name()
+    assert (f"2 publishers send commands on '/cmd_vel', {name}, {name}: all of them are recorded, "
+            'mixed; stop all but the driver') in said
+    assert 'drive: all 20 commands are zero, so there is nothing to learn' in said
+
+
 @pytest.mark.any_time
 def test_without_a_driver_there_is_no_recording(make_node, tmp_path, capfd):
     record = make_node(RecordNode, output=str(tmp_path))
@@ -90,3 +120,18 @@ def test_without_a_driver_there_is_no_recording(make_node, tmp_path, capfd):
 def test_a_recording_that_is_there_is_not_touched(refusal, tmp_path):
     assert refusal(RecordNode, output=str(tmp_path.parent), name=tmp_path.name) == (
         f"name: '{tmp_path}' already exists; give another name")
+
+
+@pytest.mark.any_time
+def test_a_recording_that_cannot_be_written_ends_the_process_with_an_error(
+        make_node, tmp_path, capfd):
+    record = make_node(RecordNode, output=str(tmp_path), name='drive')
+    (tmp_path / 'drive').mkdir()
+    record._bag = LiveBag(tmp_path / 'drive', {'/cmd_vel': 'geometry_msgs/msg/Twist'})
+    assert not record._bag.close(10.0)
+    record.say()
+    assert record.finished
+    record.stop()
+    assert record.exit_code == 1
+    assert f"the recording ended early: '{tmp_path / 'drive'}' already exists" in (
+        capfd.readouterr().err)

@@ -249,8 +249,20 @@ def test_silence_is_explained_and_no_error(peer, start_node, tmp_path):
     said = finish(recorder)
     assert ("No message on '/front/image_raw'; check that the camera or simulation runs, and the "
             'remapping.') in said
-    assert ("Policy 'baseline' answered no frame on the topic 'baseline/policy_command'; check "
-            'that its agent is active and its log is free of errors.') in said
+    assert ("Policy 'agent' answered no frame on the topic 'policy_command'; check that its agent "
+            'is active and its log is free of errors.') in said
+    # Nobody has started a baseline, so that none is missed.
+    assert "Policy 'baseline'" not in said
+
+
+@pytest.mark.any_time
+def test_only_a_baseline_by_default_that_nobody_starts_is_not_missed(peer, recorder):
+    asked = recorder(policies=['agent=policy_command', 'baseline=second/policy_command'])
+    assert asked.absent() == []
+    node = recorder()
+    assert node.absent() == ['baseline']
+    peer.node.create_publisher(TwistStamped, 'baseline/policy_command', 1)
+    peer.spin_until(lambda: node.absent() == [])
 
 
 @pytest.mark.parametrize('parameters, sentence', [

@@ -345,7 +345,7 @@ def test_a_second_one_of_ours_and_one_of_another_namespace_are_foreign(make_node
 
 @pytest.mark.parametrize('parameters, sentence', [
     ({'rate': 500.0}, 'rate is 500.0; set it to a number from 10 to 120 Hz (images per second)'),
-    ({'rate': 30}, 'rate is 30; write it as 30.0'),
+    ({'rate': 500}, 'rate is 500.0; set it to a number from 10 to 120 Hz (images per second)'),
     ({'width_px': 160.5},
      'width_px is 160.5; set it to a whole number from 32 to 640 (columns of an image)'),
     ({'pacing': 'fast'}, "pacing is 'fast'; set it to realtime or lockstep"),

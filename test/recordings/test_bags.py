@@ -1,9 +1,11 @@
 """Bags: both storages, every type of image and command, and every fault with its sentence."""
 
+from collections import Counter
 import sys
 
 import numpy as np
 import pytest
+from stream_agent.recordings.alignment import Alignment, cut
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
 from support.recordings_files import (
@@ -159,8 +161,9 @@ def test_an_encoding_that_is_not_read(tmp_path):
                  ('/cmd', [(START, twist(START, 1.0, 0.0))]))
     assert fault_of(path) == (
         "topic '/camera': no frame can be decoded (frame 0: image encoding is '16UC1'; supported "
-        'are rgb8, bgr8, rgba8, bgra8, mono8); record one of the supported kinds, or choose '
-        'another topic by --image-topic')
+        'are rgb8, bgr8, rgba8, bgra8, mono8; it is depth, or has over 8 bits a colour; take a '
+        'topic of pictures of 8 bits); record one of the supported kinds, or choose another topic '
+        'by --image-topic')
 
 
 def test_a_joystick_without_axes(tmp_path):
@@ -171,33 +174,28 @@ def test_a_joystick_without_axes(tmp_path):
         '--throttle-axis 3: the joystick has the axes 0 to 2')
 
 
-def test_a_clock_that_was_set_back(tmp_path):
-    frames = [(START + i, raw(stamp, picture(i)))
-              for i, stamp in enumerate([START + 2 * 10**9, START])]
-    path = write(tmp_path / 'bag', ('/camera', frames),
-                 ('/cmd', [(START, twist_stamped(START, 1.0, 0.0))]))
-    assert fault_of(path) == (
-        "topic '/camera': the stamps fall back by 2.0 s at frame 1; give --stamps receive, or "
-        'split the recording there (`ros2 bag convert`)')
+def test_a_clock_that_was_set_back_ends_an_episode(tmp_path):
+    times = [*stamps(5), *(t - 10**9 for t in stamps(5))]
+    both = list(enumerate(zip(stamps(10), times)))
+    path = write(
+        tmp_path / 'bag', ('/camera', [(at, raw(stamp, picture(i))) for i, (at, stamp) in both]),
+        ('/cmd', [(at, twist_stamped(stamp, 0.5, i / 10)) for i, (at, stamp) in both]))
+    recording = opened(path)
+    assert recording.notes == ['the clock was set back by 1.2 s at frame 5: an episode ends '
+                               'there; set clocks before a recording']
+    spans = cut(recording.frame_stamps, recording.commands, Alignment(), Counter())
+    assert [span.frames.tolist() for span in spans] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    np.testing.assert_allclose(np.concatenate([span.commands for span in spans])[:, 1],
+                               np.arange(10) / 10, atol=1e-6)
 
 
-@pytest.mark.parametrize('storage, reason, remedy', [
-    (MCAP, 'File end magic is invalid.', 'recover it by `mcap recover`'),
-    (SQLITE3, '', 'recover it by `sqlite3 .recover`')])
-def test_a_truncated_file(tmp_path, storage, reason, remedy):
-    path = drive(tmp_path / 'bag', count=60, storage=storage)
-    (file,) = path.glob('bag.*')
+def test_a_truncated_file(tmp_path):
+    path = drive(tmp_path / 'bag', count=60)
+    file = path / 'bag.mcap'
     file.write_bytes(file.read_bytes()[:-9000])
     fault = fault_of(path)
-    assert fault.startswith(f'the file is truncated or damaged ({reason}')
-    assert fault.endswith(f'); {remedy}, or leave it out')
-
-
-def test_a_recording_that_was_not_finished(tmp_path):
-    path = drive(tmp_path / 'bag')
-    (path / 'metadata.yaml').unlink()
-    assert fault_of(path) == ('metadata.yaml is missing, so the recording was not finished; run '
-                              f'`ros2 bag reindex {path}`')
+    assert fault.startswith('the file is truncated or damaged: no message is whole; it breaks off')
+    assert fault.endswith(' before its end; copy it again, or leave it out')
 
 
 def test_what_is_no_recording(tmp_path):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from stream_agent.learning.cloning import cut_recordings
 from stream_agent.recordings.alignment import Alignment
+from stream_agent.recordings.bags import BagRecording
 from stream_agent.recordings.cache import remember
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
-from support.recordings_files import compressed, drive, picture, raw, START, twist_stamped, write
+from support.recordings_files import (
+    compressed, drive, MCAP, picture, raw, SQLITE3, START, twist_stamped, write)
 
 HALF = {'rows': 'half'}
 
@@ -50,6 +52,30 @@ def test_the_second_start_decodes_nothing_and_any_change_does_all(tmp_path):
     os.utime(storage, ns=(1, 1))
     with pytest.raises(AssertionError):
         cached(path, folder, pixels=not_again)
+
+
+@pytest.mark.parametrize('storage, compression', [
+    (MCAP, 'none'), (SQLITE3, 'none'), (MCAP, 'file'), (SQLITE3, 'file'), (MCAP, 'message')])
+def test_what_is_recorded_anew_under_its_name_is_decoded_anew(tmp_path, storage, compression):
+    options = {'storage': storage, 'compression': compression}
+    path = drive(tmp_path / 'bag', **options)
+    (file,) = path.glob('bag.*')
+    for source in (path, file):
+        first = cached(source, tmp_path / 'cache')
+        assert first.pixels[3, 0, 0, 0] == 30
+    times = file.stat()
+    path.rename(tmp_path / 'old')
+    drive(path, image=lambda stamp, pixels: raw(stamp, pixels + 1), **options)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as rsync may keep it
+    for source in (path, file):
+        assert cached(source, tmp_path / 'cache').pixels[3, 0, 0, 0] == 31
+
+
+def test_a_name_made_of_no_file_is_impossible(tmp_path, monkeypatch):
+    path = drive(tmp_path / 'bag')
+    monkeypatch.setattr(BagRecording, 'files', lambda self: [])
+    with pytest.raises(ValueError, match='BagRecording names no files that it was read from'):
+        cached(path, tmp_path / 'cache')
 
 
 def test_what_is_half_written_is_not_used(tmp_path):

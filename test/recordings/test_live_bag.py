@@ -1,5 +1,10 @@
 """Recordings that are written while the messages come."""
 
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from stream_agent.recordings.recording import BadRecordingError, Reading
@@ -73,3 +78,50 @@ def test_a_recording_without_a_topic_s_messages_says_so_when_it_is_read(tmp_path
     assert bag.close(10.0)
     with pytest.raises(BadRecordingError, match='message'):
         open_recordings([tmp_path / 'drive'], Reading())
+
+
+def test_a_recording_ends_before_the_disk_is_full(tmp_path, monkeypatch):
+    frames = list(messages(40))
+    used = iter([0, 0])
+    monkeypatch.setattr('stream_agent.recordings.writing.CHECKED_EVERY', 4000)
+    monkeypatch.setattr('shutil.disk_usage', lambda path: SimpleNamespace(
+        free=10**9 if next(used, None) == 0 else 10**6))
+    bag = LiveBag(tmp_path / 'drive', TOPICS)
+    for message in frames:
+        bag.put(*message)
+    assert not bag.close(10.0)
+    assert str(bag.error) == (
+        '[Errno 28] the disk is almost full, so the recording ends here; it is complete so far: '
+        f"'{tmp_path / 'drive'}'")
+    assert 0 < bag.counts['/image/compressed'] < 40
+    (recording,) = open_recordings([tmp_path / 'drive'], Reading())
+    assert len(recording) == bag.counts['/image/compressed']
+    assert [path.name for path in tmp_path.iterdir()] == ['drive']
+
+
+PROGRAM = """
+import pathlib, resource, sys
+from stream_agent.recordings.writing import COMPRESSED, LiveBag
+resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 2**20, resource.RLIM_INFINITY))
+bag = LiveBag(pathlib.Path(sys.argv[1]), {'/image': COMPRESSED})
+for stamp in range(1, 60):
+    bag.put('/image', stamp, bytes(10**5))
+print(bag.close(60.0), bag.error)
+"""
+
+
+@pytest.mark.child_process
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path):
+    said = subprocess.run([sys.executable, '-c', PROGRAM, tmp_path / 'drive'], text=True,
+                          capture_output=True, timeout=120)
+    assert said.stdout == f"False [Errno 27] File too large: '{tmp_path / 'drive'}'\n"
+    assert (said.returncode, said.stderr, list(tmp_path.iterdir())) == (0, '', [])
+
+
+def test_what_a_process_of_the_same_number_left_is_no_hindrance(tmp_path):
+    (tmp_path / f'drive.{os.getpid()}.part' / 'drive').mkdir(parents=True)
+    bag = LiveBag(tmp_path / 'drive', TOPICS)
+    for message in messages(2):
+        bag.put(*message)
+    assert bag.close(10.0)
+    assert [path.name for path in tmp_path.iterdir()] == ['drive']

@@ -5,6 +5,7 @@ import math
 import pytest
 from stream_agent.simulation.course import random_course
 from stream_agent.simulation.expert import Observer, PurePursuit
+from stream_agent.simulation.signs import Signs
 from stream_agent.simulation.vehicle import Pose
 
 EXPERT = PurePursuit()
@@ -88,3 +89,15 @@ def test_a_clock_that_goes_back_starts_anew(course, observer):
     (found,) = observer.judgements()
     assert found.stamp_ns == 10 * MS
     assert found.progress == 0
+
+
+def test_the_expert_obeys_signs_that_are_the_same_in_every_lap():
+    course = random_course(1)
+    signs = Signs(course, 1)
+    observer = Observer(course, EXPERT, signs)
+    for i, along in enumerate((2.0, 7.0, 2.0 + course.length)):
+        observer.add_pose(i, Pose(*course.pose_at(along % course.length)))
+        observer.add_frame(i)
+    speeds = [judgement.reference.speed for judgement in observer.judgements()]
+    first, second = (signs.command(along).speed for along in (2.0, 7.0))
+    assert speeds == [first, second, first] and first != second

@@ -1,10 +1,14 @@
 """Bags and tubs, written by the library and by hand, to be read again."""
 
 import json
+import struct
+import zlib
 
+from backports import zstd
 import cv2
+import lz4.frame
 import numpy as np
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from stream_agent.recordings.bags import types
 
 START = 1_700_000_000_000_000_000
@@ -69,14 +73,17 @@ def joy(stamp, speed, steering):
                 np.array([steering, 0.5, speed], np.float32), np.zeros(2, np.int32))
 
 
-def write(path, *topics, storage=MCAP, late=0):
+def write(path, *topics, storage=MCAP, late=0, compression='none'):
     """
     Write a bag.
 
     :param topics: Each a name and its messages, as (stamp, message); or a name and a type.
     :param late: Nanoseconds from a stamp to the reception.
+    :param compression: What is compressed by zstd: 'file', 'message', or 'storage', its chunks.
     """
-    with Writer(path, version=9, storage_plugin=storage) as writer:
+    writer = Writer(path, version=9, storage_plugin=storage)
+    writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
+    with writer:
         messages = []
         for name, stamped in topics:
             kind = stamped if isinstance(stamped, str) else stamped[0][1].__msgtype__
@@ -100,6 +107,71 @@ def drive(path, count=8, image=raw, command=twist_stamped, period=PERIOD, **opti
     return write(path, ('/camera', [(t, image(t, picture(i))) for i, t in enumerate(times)]),
                  ('/cmd_vel', [(t, command(t, 0.5, i / 10)) for i, t in enumerate(times)]),
                  **options)
+
+
+def text(value):
+    data = value if isinstance(value, bytes) else value.encode()
+    return struct.pack('<I', len(data)) + data
+
+
+def record(kind, content):
+    return struct.pack('<BQ', kind, len(content)) + content
+
+
+def chunk(records, compression='', size=None, checksum=None):
+    """Make the record of a chunk, which may claim another size or checksum than it has."""
+    packed = {'': bytes, 'zstd': zstd.compress, 'lz4': lz4.frame.compress}[compression](records)
+    checksum = zlib.crc32(records) if checksum is None else checksum
+    return record(6, struct.pack('<QQQI', 0, 0, len(records) if size is None else size, checksum)
+                  + text(compression) + struct.pack('<Q', len(packed)) + packed)
+
+
+def streams(count=8):
+    """Return the messages of ``drive`` as (topic, type, time, bytes), by time."""
+    return [(topic, message.__msgtype__, stamp, bytes(types().serialize_cdr(
+        message, message.__msgtype__))) for i, stamp in enumerate(stamps(count))
+        for topic, message in (('/camera', raw(stamp, picture(i))),
+                               ('/cmd_vel', twist_stamped(stamp, 0.5, i / 10)))]
+
+
+def mcap(path, messages, profile='ros2', per_chunk=4, compression='', summary='channels',
+         encoding='cdr', schema_encoding='ros2msg', finished=True):
+    """
+    Write an MCAP file by its specification, with what that leaves open left open.
+
+    :param messages: As of ``streams``, in the order of the file.
+    :param per_chunk: Messages of a chunk; 0 for none of chunks.
+    :param summary: Repeats 'channels' and counts, or only 'counts'; or there is 'none'.
+    """
+    about, known, counts = b'', {}, {}
+    parts, body = [], b''
+    for topic, kind, stamp, data in messages:
+        if (topic, kind) not in known:
+            number = known[topic, kind] = len(known) + 1
+            new = record(3, struct.pack('<H', number) + text(kind) + text(schema_encoding) + text(
+                'definition')) + record(4, struct.pack('<HH', number, number) + text(topic)
+                                        + text(encoding) + text(b''))
+            about, body = about + new, body + new
+        number = known[topic, kind]
+        counts[number] = counts.get(number, 0) + 1
+        body += record(5, struct.pack('<HIQQ', number, 0, stamp, stamp) + data)
+        if per_chunk and sum(counts.values()) % per_chunk == 0:
+            parts, body = [*parts, chunk(body, compression)], b''
+    if body:
+        parts.append(chunk(body, compression) if per_chunk else body)
+    magic = b'\x89MCAP0\r\n'
+    file = magic + record(1, text(profile) + text('by hand')) + b''.join(parts)
+    if finished:
+        file += record(15, bytes(4))
+        start = len(file) if summary != 'none' else 0
+        file += about * (summary == 'channels')
+        if start:
+            file += record(11, struct.pack(
+                '<QHIIIIQQ', len(messages), len(known), len(known), 0, 0, 0, 0, 0)
+                + text(b''.join(struct.pack('<HQ', *each) for each in counts.items())))
+        file += record(2, struct.pack('<QQI', start, 0, 0)) + magic
+    path.write_bytes(file)
+    return path
 
 
 def tub(path, count=6, deleted=(), **changes):

@@ -1,0 +1,187 @@
+"""What policies learn from: the expert in the simulator, or recordings of a driver."""
+
+from dataclasses import dataclass, replace
+import os
+from pathlib import Path
+import shutil
+import tempfile
+from typing import Any
+
+from stream_agent.driving.compute_model import (
+    ComputeModel, EmulatedRollout, EmulatedTiming, HANDOVER, timings)
+from stream_agent.learning.augmentation import Augmentation
+from stream_agent.learning.cloning import (
+    check_limits, check_window, CloningLearner, cut_recordings, decoded_recordings, episodes_for,
+    largest_of, limits_of)
+from stream_agent.learning.held_out import share_in_words, split
+from stream_agent.learning.imitation import Collector, filled, Imitation, lengthened
+from stream_agent.learning.initial_policy import InitialPolicy
+from stream_agent.learning.settings import (
+    CloningSchedule, FrameCrop, ImitationSchedule, RecordingsChoice, SIMULATOR_CROP,
+    TrainingError)
+from stream_agent.network.checkpoint import CommandScale
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.recordings.alignment import Alignment
+from stream_agent.recordings.recording import Reading
+from stream_agent.recordings.sources import find_recordings
+from stream_agent.simulation.settings import SimulationSettings
+from stream_agent.theory.graph import GraphSpec
+
+# Emulated drives are this many times as long as others: the expert drives a part of them, and a
+# slow computer takes only a part of the images. All last equally long, whatever they take.
+EMULATED_DRIVES = 3
+
+
+@dataclass(frozen=True)
+class FromExpert:
+    """
+    Learns in the simulator, from what the expert would do.
+
+    :param robot: Name of the camera and vehicle simulated; empty for the usual ones.
+    :param computer: Under whose timing the policy drives; None if it takes no time.
+    """
+
+    simulation: SimulationSettings = SimulationSettings()
+    robot: str = ''
+    computer: ComputeModel | None = None
+    schedule: ImitationSchedule = ImitationSchedule()
+    crop: FrameCrop = SIMULATOR_CROP
+
+    def timing_of(self, label: str, graph: GraphSpec, pattern: dict) -> EmulatedTiming | None:
+        """Return when a policy answers; None if no computer is emulated."""
+        if self.computer is None:
+            return None
+        rollout = EmulatedRollout(label, graph, pattern, self.schedule.updates_per_frame)
+        return timings([rollout], self.computer, self.simulation.period)[0]
+
+    def check(self, label: str, network: RolloutNetwork, initial: InitialPolicy | None
+              ) -> None:
+        """Refuse what cannot be trained, before anything is driven."""
+        self.learner(network, label, 0, None, initial)
+
+    def learner(self, network: RolloutNetwork, label: str, seed: int, folder: Path | None,
+                initial: InitialPolicy | None = None) -> Imitation:
+        """
+        Return what trains a network.
+
+        :param folder: Of the rounds that were driven; None to keep none.
+        :param initial: Policy that the network is from; None if its weights were drawn.
+        :raises TimingError: If the network cannot run on the emulated computer.
+        :raises InitError: If the policy could not drive this robot as the expert does.
+        """
+        graph, pattern, simulation = network.graph, network.pattern, self.simulation
+        # A slower robot drives more frames, to come as far.
+        slower = max(1.0, SimulationSettings().target_speed / simulation.target_speed)
+        schedule = replace(self.schedule, frames=round(self.schedule.frames * slower))
+        timing = self.timing_of(label, graph, pattern)
+        emulated: dict[str, Any] = {}
+        if timing:
+            seconds = EMULATED_DRIVES * schedule.frames * simulation.period
+            schedule = filled(replace(schedule, frames=timing.timeline.images_within(seconds)),
+                              graph, pattern)
+            # Answers are right for the middle of the time that they are in force.
+            emulated = {'timeline': timing.timeline, 'aim': 0.5 / timing.figures.rate,
+                        'handover': HANDOVER}
+        else:
+            schedule = lengthened(schedule, graph, pattern)
+        limits = limits_for(simulation)
+        if initial:
+            # Without the margins that these limits have.
+            needed = 0.8 * limits.max_speed, 0.75 * limits.max_yaw_rate
+            limits = initial.limits_for(needed, 'yaw rate', remedy='choose a slower --robot')
+        collector = Collector(
+            simulation, preprocessing_of(network, self.crop), limits,
+            schedule.environments, schedule.frames, schedule.updates_per_frame, **emulated)
+        return Imitation(network, collector, schedule, seed, label, folder, self.computer)
+
+
+def preprocessing_of(network: RolloutNetwork, crop: FrameCrop) -> Preprocessing:
+    """Return how images become a network's input."""
+    return Preprocessing(network.shapes[network.input], crop.crop_top, crop.crop_bottom)
+
+
+def limits_for(simulation: SimulationSettings) -> CommandScale:
+    """
+    Return the largest commands of a policy, of which it learns shares.
+
+    The speed is a quarter above the expert's, the yaw rate what steering needs at that speed.
+    """
+    return CommandScale(max_speed=simulation.target_speed / 0.8,
+                        max_yaw_rate=min(simulation.max_yaw_rate / 0.75,
+                                         2.5 * simulation.target_speed))
+
+
+@dataclass(frozen=True)
+class FromRecordings:
+    """Learns from recordings of a driver."""
+
+    chosen: RecordingsChoice
+    reading: Reading = Reading()
+    alignment: Alignment = Alignment()
+    schedule: CloningSchedule = CloningSchedule()
+    augmentation: Augmentation = Augmentation()
+    crop: FrameCrop = FrameCrop()
+
+    def check(self, label: str, network: RolloutNetwork, initial: InitialPolicy | None
+              ) -> None:
+        """Refuse what cannot be trained, before anything is decoded."""
+        preprocessing_of(network, self.crop)
+        check_window(network.graph, self.schedule)
+        find_recordings(self.chosen.bag)
+        check_folder('--cache', self.chosen.cache or usual_cache())
+
+    def learner(self, network: RolloutNetwork, label: str, seed: int, folder: Path | None = None,
+                initial: InitialPolicy | None = None) -> CloningLearner:
+        """Return what trains a network, and say what the recordings hold."""
+        preprocessing, chosen = preprocessing_of(network, self.crop), self.chosen
+        recordings = decoded_recordings(chosen.bag, self.reading, preprocessing,
+                                        chosen.cache or usual_cache())
+        found = cut_recordings(recordings, self.alignment)
+        for recording in recordings:
+            if recording.left_out:
+                print(recording.summary())
+        frames = sum(len(span.frames) for _, span in found)
+        print(f'{frames:,} frames with a command in {len(found)} episodes of {len(recordings)} '
+              'recordings')
+        steering = recordings[0].commands.steering
+        if initial:
+            limits = initial.limits_for(largest_of(found), steering, chosen.max_speed,
+                                        chosen.max_yaw_rate)
+        else:
+            least = limits_of(found)
+            limits = CommandScale(chosen.max_speed or least.max_speed,
+                                  chosen.max_yaw_rate or least.max_yaw_rate)
+            check_limits(found, limits)
+        episodes, held_out = split(episodes_for(found, limits), chosen.held_out)
+        if held_out.episodes:
+            print(share_in_words(held_out, frames))
+        return CloningLearner(
+            network, preprocessing, limits, episodes, self.schedule,
+            self.augmentation if chosen.augmentation else None, seed, label, held_out, steering)
+
+
+def usual_cache() -> Path:
+    """Return where decoded frames are kept unless the user names a folder."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'stream_agent'
+
+
+def check_folder(option: str, folder: Path, needed: int = 0) -> None:
+    """
+    Refuse a folder that cannot be written to, before work is done for what it will hold.
+
+    :param needed: Bytes that will be written there at least.
+    :raises TrainingError: With the option to change.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise TrainingError(f"{option} '{folder}': nothing can be written to '{there}' "
+                            f'({error.strerror}); give another folder') from None
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise TrainingError(f"{option} '{folder}': at least {needed / 1e6:,.3g} MB will be "
+                            f'written, and {free / 1e6:,.3g} MB are free; make room, or give '
+                            'another folder')
