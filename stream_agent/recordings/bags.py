@@ -1,7 +1,7 @@
 """Recordings by rosbag2, MCAP or SQLite, read without ROS."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, ExitStack
 from functools import cache, partial
 from importlib.util import find_spec
@@ -12,7 +12,8 @@ from stream_agent.bounded_settings import printable
 from stream_agent.images import (
     compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
 from stream_agent.recordings.alignment import choose_stamps, TopicTimes
-from stream_agent.recordings.mcap_file import DamagedError, full_type, unzstd, ZSTD_MAGIC
+from stream_agent.recordings.mcap_file import (
+    DamagedError, full_type, SetBack, unzstd, ZSTD_MAGIC)
 from stream_agent.recordings.publishers import drivers_commands
 from stream_agent.recordings.recording import (
     BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, NS, Reading, Recording,
@@ -63,6 +64,7 @@ class Bag:
     :ivar counts: Messages that are whole, of every stream that can be read.
     :ivar unread: Topics that cannot be read, with the reason.
     :ivar faults, notes: What is damaged, and all that is odd about the files.
+    :ivar set_backs: Of the recorder's clock, among the messages that were read.
     """
 
     def __init__(self, storages: list[Storage], metadata: Metadata | None) -> None:
@@ -70,6 +72,7 @@ class Bag:
         self.metadata = metadata
         self.counts: Counter[Stream] = Counter()
         self.unread: list[str] = []
+        self.set_backs: list[SetBack] = []
         self.faults = [fault for storage in storages for fault in storage.faults]
         self.notes = [f'{fault}; what is whole is read' for fault in self.faults]
         #: What metadata.yaml counts, or else the files themselves.
@@ -128,6 +131,7 @@ class Bag:
             numbers = [number for number, stream in streams.items() if stream in wanted]
             for number, time, data in storage.messages(numbers):
                 yield streams[number], time, unpacked(data)
+            self.set_backs += storage.set_backs
 
 
 def unpacked(data: bytes) -> bytes:
@@ -202,9 +206,10 @@ def choose_stream(bag: Bag, reading: Reading, what: str, fitting_types: tuple[st
     filled = [stream for stream in fitting if bag.counts[stream] + bag.stated[stream]]
     topics = {stream.topic for stream in filled or fitting}
     if len(topics) != 1:
-        count = 'several topics are' if topics else 'no topic is'
-        raise BadRecordingError(f'{count} of a type for {what}s, {fits}; '
-                                f'give one by {option}. Topics are: {bag.listed}')
+        count, remedy = ('several topics are', f'give one by {option}') if topics else (
+            'no topic is', 'record one, or leave the recording out')
+        raise BadRecordingError(f'{count} of a type for {what}s, {fits}; {remedy}. Topics are: '
+                                f'{bag.listed}')
     (topic,) = topics
     meant = [stream for stream in filled
              if not stated or f'/{stream.type}'.endswith(f'/{full_type(stated)}')]
@@ -235,7 +240,7 @@ class BagRecording(Recording):
     def __init__(self, path: Path, reading: Reading) -> None:
         with opened(path) as bag:
             self._images = choose_stream(bag, reading, 'image', tuple(DECODERS))
-            orders = choose_stream(bag, reading, 'command', COMMAND_TYPES)
+            self._orders = orders = choose_stream(bag, reading, 'command', COMMAND_TYPES)
             bag.check_counts([self._images, orders])
             image_times, command_times, values, broken = read_topics(
                 bag, self._images, orders, reading)
@@ -251,8 +256,10 @@ class BagRecording(Recording):
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
         with opened(self.path) as bag:
-            for stream, _, data in bag.messages([self._images]):
-                yield partial(decode, data, stream.type)
+            # With the commands, which tell where the recorder's clock was set back, as before.
+            for stream, _, data in bag.messages([self._images, self._orders]):
+                if stream == self._images:
+                    yield partial(decode, data, stream.type)
 
     def files(self) -> list[Path]:
         storages = storages_at(self.path)
@@ -299,7 +306,23 @@ def read_topics(bag: Bag, images: Stream, orders: Stream, reading: Reading
     if not values:
         raise BadRecordingError(f"topic '{orders.topic}': no message is a {orders.type}; give "
                                 'another topic by --command-topic')
-    headers, received = np.array(times, np.int64).T
-    command_times = TopicTimes(orders.topic, headers if orders.type in STAMPED else None, received)
-    return (TopicTimes(images.topic, *np.array(frames, np.int64).T), command_times,
-            np.array(values, np.float64), broken)
+    bag.notes += [f"the recorder's clock was set back by {back.by / NS:.2f} s: the messages after "
+                  'that follow those before; set clocks before a recording'
+                  for back in bag.set_backs]
+    image_times, command_times = (
+        without_set_backs(TopicTimes(topic, *np.array(found, np.int64).T), bag.set_backs)
+        for topic, found in ((images.topic, frames), (orders.topic, times)))
+    if orders.type not in STAMPED:
+        command_times = command_times._replace(headers=None)
+    return image_times, command_times, np.array(values, np.float64), broken
+
+
+def without_set_backs(times: TopicTimes, set_backs: Sequence[SetBack]) -> TopicTimes:
+    """Let headers that are on the recorder's clock ascend, too, where it was set back."""
+    assert times.headers is not None
+    headers = times.headers.copy()
+    for start, by in set_backs:
+        first = int(np.searchsorted(times.received, start))
+        if 0 < first < len(headers) and headers[first] < headers[first - 1]:
+            headers[first:] += np.where(headers[first:] > 0, by, 0)
+    return times._replace(headers=headers)
