@@ -40,7 +40,7 @@ class OddFile(NamedTuple):
     format: str
     fault: str
     path: Path                        # what a reader is given
-    value: dict                       # what is in it: frame to its command, or name to value
+    value: dict                       # frame to its command, None if lost; or name to value
     verdicts: tuple[str, ...] = ANY   # those that are right
     least: int = 0                    # entries of ``value`` that no reader has a reason to miss
 
@@ -129,12 +129,12 @@ def encoded(m: Message) -> bytes:
 
 
 def drive(image: str = 'jpeg', command: str = 'stamped') -> list[Message]:
-    """Return a drive: each frame 2 ms after its command, both received 5 ms after their stamp."""
+    """Return a drive: each frame 2 ms after its command, both received 1 ms after their stamp."""
     messages = []
     for i in range(FRAMES):
         at = START_NS + i * PERIOD_NS
-        messages += [Message(COMMANDS, at + 3_000_000, at - 2_000_000, i, command),
-                     Message(IMAGES, at + 5_000_000, at, i, image)]
+        messages += [Message(COMMANDS, at - 1_000_000, at - 2_000_000, i, command),
+                     Message(IMAGES, at + 1_000_000, at, i, image)]
     return messages
 
 
@@ -318,7 +318,7 @@ def old_tub(folder: Path) -> Path:
         (folder / f'record_{i}.json').write_text(json.dumps({
             'cam/image_array': f'{i}_cam-image_array_.jpg', 'user/angle': r['user/angle'],
             'user/throttle': r['user/throttle'], 'user/mode': 'user',
-            'milliseconds': r['_timestamp_ms']}))
+            'milliseconds': i * PERIOD_NS // 10 ** 6}))
     (folder / 'meta.json').write_text(json.dumps({
         'inputs': ['cam/image_array', 'user/angle', 'user/throttle', 'user/mode', 'milliseconds'],
         'types': ['image_array', 'float', 'float', 'str', 'int'], 'start': 1.7e9}))
