@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, ExitStack
 from functools import cache, partial
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from stream_agent.images import (
     compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
 from stream_agent.recordings.alignment import choose_stamps, TopicTimes
 from stream_agent.recordings.mcap_file import (
-    DamagedError, full_type, SetBack, unzstd, ZSTD_MAGIC)
+    DamagedError, full_type, NEXT_NS, SetBack, unzstd, ZSTD_MAGIC)
 from stream_agent.recordings.publishers import drivers_commands
 from stream_agent.recordings.recording import (
     BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, NS, Reading, Recording,
@@ -22,6 +23,8 @@ from stream_agent.recordings.storages import (
     check_order, files_to_read, logs_of, METADATA, Metadata, opened_storage, read_metadata,
     stems_of, Storage, storages_at, Stream, WITHOUT)
 
+# By so much the messages of one part of a recording may be older than those of the part before.
+MOST_OVERLAP_NS = NS // 10
 DECODERS = {'sensor_msgs/msg/Image': image_to_array,
             'sensor_msgs/msg/CompressedImage': compressed_to_array}
 
@@ -60,7 +63,7 @@ class Bag:
     """
     The messages of a recording, in all of its storages.
 
-    :param storages: In any order.
+    :param storages: In the order of their names, or that of metadata.yaml.
     :ivar counts: Messages that are whole, of every stream that can be read.
     :ivar unread: Topics that cannot be read, with the reason.
     :ivar faults, notes: What is damaged, and all that is odd about the files.
@@ -69,6 +72,10 @@ class Bag:
 
     def __init__(self, storages: list[Storage], metadata: Metadata | None) -> None:
         self.storages = sorted(storages, key=lambda storage: storage.first)
+        if any(before.last - after.first > MOST_OVERLAP_NS
+               for before, after in pairwise(self.storages)):
+            # The clock was set back from one part to the next.
+            self.storages = storages
         self.metadata = metadata
         self.counts: Counter[Stream] = Counter()
         self.unread: list[str] = []
@@ -124,14 +131,29 @@ class Bag:
                                   f'{METADATA}; check that all of them are meant')
 
     def messages(self, wanted: Collection[Stream]) -> Iterator[tuple[Stream, int, bytes]]:
-        """Yield stream, time of reception [ns], and bytes of some streams, by time."""
+        """
+        Yield stream, time of reception [ns], and bytes of some streams, by time.
+
+        Where the recorder's clock was set back, the order is that of the recording, and times
+        ascend.
+        """
+        shift, newest = 0, None
         for storage in self.storages:
             streams = {number: Stream(topic, kind) for number, (topic, kind, encoding)
                        in storage.channels.items() if encoding == 'cdr'}
             numbers = [number for number, stream in streams.items() if stream in wanted]
+            # Others are not parts of a recording, but have a topic each.
+            is_part = {streams[number] for number in numbers if storage.counts.get(number)} == {
+                *wanted}
+            start = storage.first + shift
+            if is_part and newest is not None and newest - start > MOST_OVERLAP_NS:
+                shift += (by := newest - start + NEXT_NS)
+                self.set_backs.append(SetBack(start + by, by))
             for number, time, data in storage.messages(numbers):
-                yield streams[number], time, unpacked(data)
-            self.set_backs += storage.set_backs
+                if is_part:
+                    newest = max(newest or 0, time + shift)
+                yield streams[number], time + shift, unpacked(data)
+            self.set_backs += [SetBack(start + shift, by) for start, by in storage.set_backs]
 
 
 def unpacked(data: bytes) -> bytes:

@@ -32,7 +32,9 @@ LOGS = ('-wal', '-journal')
 
 def storages_at(path: Path) -> list[Path]:
     """Return the storages in a folder, or the one that a path is, by their names alone."""
-    files = [path] if path.is_file() else sorted(path.glob('*'))
+    # Part 10 comes after part 9.
+    files = [path] if path.is_file() else sorted(
+        path.glob('*'), key=lambda file: (len(file.name), file.name))
     return [file for file in files if file.is_file() and NAME.fullmatch(file.name)]
 
 

@@ -267,16 +267,19 @@ def metadata(files: dict[str, list[Message]], storage: str, **changes) -> bytes:
 
 
 def bag(folder: Path, messages: list[Message] | None = None, storage: str = 'mcap',
-        changes: dict | None = None, **options) -> Path:
-    """Write a recording: a folder of metadata.yaml and one file."""
+        changes: dict | None = None, split: int | None = None, **options) -> Path:
+    """Write a recording: a folder of metadata.yaml and one file, or two from a message on."""
     messages = drive() if messages is None else messages
     folder.mkdir(parents=True)
-    name = 'drive_0.' + ('mcap' if storage == 'mcap' else 'db3')
-    if storage == 'mcap':
-        (folder / name).write_bytes(mcap(messages, **options)[0])
-    else:
-        db3(folder / name, messages, **options)
-    (folder / 'metadata.yaml').write_bytes(metadata({name: messages}, storage, **(changes or {})))
+    groups = [messages] if split is None else [messages[:split], messages[split:]]
+    files = {f'drive_{i}.' + ('mcap' if storage == 'mcap' else 'db3'): group
+             for i, group in enumerate(groups)}
+    for name, group in files.items():
+        if storage == 'mcap':
+            (folder / name).write_bytes(mcap(group, **options)[0])
+        else:
+            db3(folder / name, group, **options)
+    (folder / 'metadata.yaml').write_bytes(metadata(files, storage, **(changes or {})))
     return folder
 
 
