@@ -1,9 +1,12 @@
 """The documentation: commands print what the pages say, and what they name is there."""
 
 import ast
+from contextlib import redirect_stdout, suppress
 from dataclasses import fields
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 import re
 import shlex
@@ -19,6 +22,9 @@ PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'benchmark' / 'REA
          ROOT / 'studies' / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 COLUMNS = 120
+# Its language, or none, and its lines.
+BLOCK = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+LAUNCHED = re.compile(r"DeclareLaunchArgument\(\s*'(\w+)'")
 # A block that begins with a command and goes on with what it prints.
 EXAMPLE = re.compile(r'^```\n\$ python -m stream_agent (.*)\n((?:.*\n)*?)```$', re.MULTILINE)
 EXAMPLES = [(path.name, command, output) for path in PAGES
@@ -60,6 +66,61 @@ def test_commands_that_a_page_names_are_there(path):
     assert set(re.findall(r'python -m studies ([a-z][\w-]*)', text)) <= set(STUDIES)
     scripts = re.findall(r'python ((?:benchmark|studies)/[\w/]+\.py)', text)
     assert [script for script in scripts if not (ROOT / script).exists()] == []
+
+
+def commands_of(page):
+    """Return the words of every command in a page that runs something of this package."""
+    found = []
+    for language, block in BLOCK.findall(page.read_text()):
+        for line in block.splitlines() if not language else ():
+            for part in re.split(r' && | &(?:$| )', line.partition(' #')[0]):
+                if re.match(r'(\$ )?(python -m|ros2 run|ros2 launch) stream_agent ', part):
+                    words = shlex.split(part)
+                    found.append(words[words.index('stream_agent') - 1:])
+    return found
+
+
+@cache
+def what_it_takes(command):
+    """Return the options and parameters that a command's help names."""
+    with redirect_stdout(StringIO()) as said, suppress(SystemExit):
+        main([command, '--help'])
+    return set(re.findall(r'--\w[\w-]*|^  [a-z]\w+', said.getvalue(), re.MULTILINE))
+
+
+@cache
+def launch_arguments(file):
+    names = {name for name in (file, 'agent.launch.py')
+             for name in LAUNCHED.findall((ROOT / 'launch' / name).read_text())}
+    assert len(names) > 10
+    return names
+
+
+@pytest.mark.parametrize('path', PAGES, ids=NAMES)
+def test_what_commands_of_a_page_are_given_is_there(path):
+    for how, _, name, *words in commands_of(path):
+        if how == 'launch':
+            unknown = {word.partition(':=')[0] for word in words} - launch_arguments(name)
+        else:
+            given = {word.partition('=')[0] for word in words
+                     if word.startswith('--')} - {'--ros-args', '--params-file'}
+            given |= {'  ' + value.partition(':=')[0].rpartition(':')[2]
+                      for word, value in zip(words, words[1:]) if word == '-p'}
+            unknown = given - what_it_takes(name) if given else set()
+        assert unknown == set(), f'{name} {" ".join(words)}'
+        for flag, robot in zip(words, words[1:]):
+            if flag == '--robot' and not robot.endswith('.yaml'):
+                assert (ROOT / 'config' / 'robots' / f'{robot}.yaml').exists()
+
+
+def test_a_page_with_an_option_that_there_is_not_is_found(tmp_path):
+    page = tmp_path / 'page.md'
+    for line in ('python -m stream_agent draw lane --whatever all',
+                 'ros2 run stream_agent gate --ros-args -p gate:max_sped:=1.0 &',
+                 'ros2 launch stream_agent agent.launch.py robbot:=turtlebot4   # a comment'):
+        page.write_text(f'```yaml\na: b\n```\n\n```\n{line}\n```\n')
+        with pytest.raises(AssertionError):
+            test_what_commands_of_a_page_are_given_is_there(page)
 
 
 @pytest.mark.parametrize('path', PAGES, ids=NAMES)

@@ -16,6 +16,8 @@ from stream_agent.bounded_settings import (
 from stream_agent.share import Given, OLD_PARAMETERS, ParameterFiles
 
 Settings = TypeVar('Settings')
+# What our files give to everybody, although simulation, camera and expert do without.
+FOR_ALL_OF_OURS = ('camera_period',)
 # Of this process, which rclpy keeps to itself; it tells values, but not where they come from.
 arguments: list[str] = []
 
@@ -158,7 +160,8 @@ def refuse_unknown(node: Node) -> None:
                     f"the nearest is '{nearest}'")
         if not all(is_for_everybody(one) for one in files.sources(process, name) or [value]):
             raise ValueError(sentence)
-        node.get_logger().warning(sentence)
+        if name not in FOR_ALL_OF_OURS:
+            node.get_logger().warning(sentence)
 
 
 def is_for_everybody(given: Given) -> bool:

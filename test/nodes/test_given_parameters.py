@@ -114,6 +114,13 @@ def test_names_of_others_in_shared_sections_are_warned_of(node, doctor, tmp_path
         finding.said)
 
 
+def test_the_camera_period_of_all_is_not_warned_of_where_it_is_not_needed(node, capfd):
+    node(SimulationNode, text=SHARED.format('camera_period: 0.02'))
+    assert 'camera_period' not in capfd.readouterr().err
+    with pytest.raises(ValueError, match="simulation: there is no parameter 'camera_period'"):
+        node(SimulationNode, text='/**/simulation: {ros__parameters: {camera_period: 0.02}}')
+
+
 def test_names_of_others_in_own_sections_are_refused(node, doctor, tmp_path):
     for text in (OWN.format('robot_name: x'),
                  SHARED.format('robot_name: y') + '\n' + OWN.format('robot_name: x')):
