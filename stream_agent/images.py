@@ -69,7 +69,7 @@ def stamp_of_serialized(data: bytes) -> int:
 def check_encoding(data: bytes) -> None:
     """Refuse what is not plain CDR, by an ImageError."""
     if len(data) < 4 or data[0] or data[1] > 1:
-        kind = ' (XCDR2)' if data[:1] == b'\0' and 6 <= data[1] <= 11 else ''
+        kind = ' (XCDR2)' if b'\0\6' <= data[:2] <= b'\0\x0b' else ''
         raise ImageError(f'serialized message begins with {data[:2].hex() or "nothing"}{kind}; '
                          'only plain CDR (0000 or 0001) is read')
 

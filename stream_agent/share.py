@@ -121,6 +121,8 @@ class ParameterFiles:
 
     def __init__(self, paths: Iterable[Path] = ()) -> None:
         self.paths: list[Path] = []
+        #: Those without a parameter, as a power loss leaves them.
+        self.empty: list[Path] = []
         # Of every section the parameters, in ROS's order, with all values that they were given.
         self._sections: dict[str, list[tuple[str, list[Given]]]] = {}
         self._places: list[tuple[str, str]] = []
@@ -149,8 +151,11 @@ class ParameterFiles:
         """Read another file, whose values override what was read before it."""
         if path not in self.paths:
             self.paths.append(path)
+        sections = read_sections(path)
+        if not any(section.entries for section in sections):
+            self.empty.append(path)
         seen = dict[tuple[str, str], str]()
-        for section in read_sections(path):
+        for section in sections:
             self._places.append((section.name, section.place))
             for entry in section.entries:
                 key = section.name.lstrip('/'), entry.name

@@ -243,6 +243,7 @@ def test_both_byte_orders_are_read(end):
 
 @pytest.mark.parametrize('data, said', [
     (b'', 'begins with nothing'),
+    (b'\0', 'begins with 00; only plain CDR'),
     (b'\0\1\0\0' + bytes(3), 'has 7 bytes, less than a header'),
     (b'\0\3' + serialized()[2:], 'begins with 0003; only plain CDR'),
     (serialized(frame_id=bytes(5000)), 'has a name of 5000 bytes; at most 4096 are read'),

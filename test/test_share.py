@@ -46,7 +46,7 @@ def test_sections_hold_for_the_processes_that_ros_gives_them(files, texts, name,
 
 @pytest.mark.parametrize('text, said', [
     ('gate: [', '0.yaml:1: not YAML: '),
-    ('- 1', 'has no section with ros__parameters; config/robot.yaml shows what'),
+    ('- 1', 'has no section with ros__parameters; write it as config/robot.yaml'),
     ('max_speed: 0.5', "'max_speed' is not in a section; put it below the name of a process")])
 def test_what_is_no_parameter_file_is_a_sentence(files, text, said):
     with pytest.raises(ParameterFileError) as fault:

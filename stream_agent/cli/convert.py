@@ -62,7 +62,7 @@ def drives_of(arguments: argparse.Namespace) -> Iterator[tuple[str, RecordedDriv
         yield from read_archive(source, arguments.run, sign)
     else:
         raise BadRecordingError(f"'{source}': neither a tub (a folder with manifest.json or "
-                                'record_*.json) nor an .npz archive')
+                                'record_*.json) nor an .npz archive; give one of these')
 
 
 def drives_of_tub(tub: TubRecording) -> Iterator[tuple[str, RecordedDrive]]:

@@ -24,8 +24,8 @@ from stream_agent.doctor.findings import (
     exit_code, Finding, from_sentence, not_checked, Severity, table, to_data, warning)
 from stream_agent.doctor.options import parse
 from stream_agent.doctor.parameters import (
-    AGENT, check_parameters, check_process, GATE, judge_files, make_settings, RosSettings,
-    usable_settings, values_of)
+    AGENT, check_parameters, check_process, GATE, judge_files, make_settings, places_of,
+    RosSettings, usable_settings, values_of)
 from stream_agent.doctor.policy_probe import examine_policy
 from stream_agent.doctor.recordings import check_recordings
 from stream_agent.doctor.topics import (
@@ -213,10 +213,12 @@ class Setup:
             agent['device'] = options.device
         if not self.findings:
             names = ', '.join(path.name for path in files.paths)
+            places = places_of(files, space, KINDS)
             self.findings += [*judge_files(files, space, KINDS),
-                              *check_process('baseline', baseline, AGENT),
-                              *check_process('recorder', recorder, KINDS['recorder'])]
-            judged = check_parameters(agent, gate, recorder, names)
+                              *check_process('baseline', baseline, AGENT, places),
+                              *check_process('recorder', recorder, KINDS['recorder'],
+                                             places)]
+            judged = check_parameters(agent, gate, recorder, names, places)
             self.findings += [one for one in judged
                               if one.level is not Severity.OK or not self.findings]
         self.findings += [warning('parameters', f"agent: '{old}' is called '{new}' now",

@@ -1,6 +1,6 @@
 """Whether the parameters of agent, gate and recorder are right, and agree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, Field
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -26,12 +26,17 @@ class RosSettings:
 GATE = (GateSettings, BaseSettings, RosSettings)
 AGENT = (FrameFilterSettings, AgentSettings, EngineSettings, RosSettings)
 Settings = TypeVar('Settings')
+# By process and parameter: file and line.
+Places = Mapping[str, Mapping[str, str]]
+NO_PLACES: Places = {}
 
 
 def check_parameters(agent: Mapping[str, Any], gate: Mapping[str, Any],
-                     recorder: Mapping[str, Any], files: str) -> list[Finding]:
+                     recorder: Mapping[str, Any], files: str, places: Places = NO_PLACES
+                     ) -> list[Finding]:
     """Judge the parameters of the three processes; ``files`` names their sources in messages."""
-    found = [*check_process('gate', gate, GATE), *check_process('agent', agent, AGENT),
+    found = [*check_process('gate', gate, GATE, places),
+             *check_process('agent', agent, AGENT, places),
              *check_agreement(agent, gate, recorder)]
     return found or [ok(CHECK, f'{files}: readable and consistent')]
 
@@ -49,6 +54,8 @@ def judge_files(files: ParameterFiles, space: str, kinds: Mapping[str, Sequence[
     for stray in files.strays(space):
         finding = from_sentence(CHECK, str(stray))
         found.append(finding if stray.meant else warning(*finding[1:]))
+    found += [warning(CHECK, f"'{path}' has no parameters",
+                      'check that it is the file that is meant') for path in files.empty]
     unknown: dict[str, list[str]] = {}
     for process, classes in kinds.items():
         for name in foreign(files, f'{space}/{process}', classes):
@@ -86,20 +93,33 @@ def parameters_of(kinds: Sequence[type]) -> dict[str, Field]:
     return {item.name: item for kind in kinds for item in settings_fields(kind)}
 
 
-def check_process(process: str, given: Mapping[str, Any], kinds: Sequence[type]
-                  ) -> list[Finding]:
-    """Report which parameters a process would refuse at its start, by the settings it makes."""
+def places_of(files: ParameterFiles, space: str, processes: Iterable[str]) -> Places:
+    """Return where the parameters of processes are given."""
+    return {process: {name: given.place
+                      for name, given in files.renamed(f'{space}/{process}').items()}
+            for process in processes}
+
+
+def check_process(process: str, given: Mapping[str, Any], kinds: Sequence[type],
+                  places: Places = NO_PLACES) -> list[Finding]:
+    """
+    Report which parameters a process would refuse at its start, by the settings it makes.
+
+    :param places: As of ``places_of``, for messages.
+    """
     known = parameters_of(kinds)
     found = []
     for name, value in given.items():
+        place = places.get(process, {}).get(name)
+        at = f'{process}: {place}' if place else process
         if name not in known:
             if not name.startswith('qos_overrides'):
-                found.append(error(CHECK, f"{process}: there is no parameter '{name}'",
+                found.append(error(CHECK, f"{at}: there is no parameter '{name}'",
                                    'the nearest name is '
                                    f"'{get_close_matches(name, known, 1, 0.0)[0]}'"))
         elif value is None or not is_allowed(known[name], value):
             shown = '[]' if value is None else repr(value)
-            found.append(error(CHECK, f'{process}: {name} is {shown}',
+            found.append(error(CHECK, f'{at}: {name} is {shown}',
                                f'set it to {allowed_values(known[name])}'))
     if not found:
         try:

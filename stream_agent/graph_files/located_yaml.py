@@ -289,8 +289,8 @@ def sections_of(text: str, file: str) -> list[Section]:
     if data is None:
         return []
     if not isinstance(data, PlacedMap):
-        raise GraphError(f"'{file}' has no section with {PARAMETERS}; config/robot.yaml shows "
-                         'what a parameter file of ROS 2 looks like')
+        raise GraphError(f"'{file}' has no section with {PARAMETERS}; write it as "
+                         'config/robot.yaml is written')
     return list(walk(data, '', f'{file}:1'))
 
 

@@ -225,8 +225,18 @@ def largest_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> tuple[float,
 
 
 def limits_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> CommandScale:
-    """Return limits that hold every command, rounded up to two digits."""
-    return CommandScale(*(rounded_up(max(value, LEAST_LIMIT)) for value in largest_of(episodes)))
+    """
+    Return limits that hold every command, rounded up to two digits.
+
+    :raises BadRecordingError: If a command is larger than any robot's.
+    """
+    largest = largest_of(episodes)
+    try:
+        return CommandScale(*(rounded_up(max(value, LEAST_LIMIT)) for value in largest))
+    except ValueError as error:
+        (recording, _) = max(episodes, key=lambda each: np.abs(each[1].commands).max())
+        raise BadRecordingError(f"'{recording.path}': commands are up to {max(largest):g} "
+                                f'({error}); leave the recording out, or that part') from None
 
 
 def rounded_up(value: float) -> float:

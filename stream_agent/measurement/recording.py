@@ -248,6 +248,11 @@ def read_rows(folder: Path) -> list[Row]:
     return rows
 
 
+def is_cut(folder: Path) -> bool:
+    """Tell whether the rows of a recording break off within a line."""
+    return not read_text(folder / ROWS_FILE).endswith('\n')
+
+
 def whole_lines(path: Path) -> list[str]:
     """Return the complete lines of a file."""
     return read_text(path).split('\n')[:-1]
@@ -256,7 +261,8 @@ def whole_lines(path: Path) -> list[str]:
 def read_text(path: Path) -> str:
     """Read a file of a recording; RecordingError if that cannot be done."""
     try:
-        return path.read_text('utf-8')
+        # Some editors put a byte order mark at the start.
+        return path.read_text('utf-8-sig')
     except OSError as error:
         raise RecordingError(f"'{path}': {error.strerror}; give the folder of a recording"
                              ) from error

@@ -181,6 +181,9 @@ def remarks(comparison: Comparison) -> list[str]:
     if run.strays:
         said.append(f'{frames(run.strays)} left out: stamped over 2 s from when the others come; '
                     "check the camera's clock.")
+    if run.cut_after is not None:
+        said.append(f'rows.csv breaks off after {run.cut_after} rows: the recorder was killed, or '
+                    'the file was cut; what followed is missing.')
     if run.set_backs:
         said.append(f'The clock was set back, or frames came again, {run.set_backs} times; what '
                     'came then follows what came before.')

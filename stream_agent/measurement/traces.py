@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from stream_agent.measurement.recording import read_changes, read_description, read_rows
+from stream_agent.measurement.recording import (
+    is_cut, read_changes, read_description, read_rows)
 from stream_agent.measurement.rows import Row
 
 # A stamp this far [ns] from where it belongs is that of another clock.
@@ -47,6 +48,7 @@ class RunTraces:
     :param description: The content of ``run.json``.
     :param strays: Frames left out because their stamps are far from when they came.
     :param set_backs: How often the clock was set back.
+    :param cut_after: After how many rows the file breaks off; None if it does not.
     """
 
     stamps: np.ndarray
@@ -57,6 +59,7 @@ class RunTraces:
     description: dict = field(default_factory=dict)
     strays: int = 0
     set_backs: int = 0
+    cut_after: int | None = None
 
     @property
     def period(self) -> float:
@@ -71,7 +74,9 @@ def read_run(folder: Path) -> RunTraces:
 
     :raises RecordingError: If the folder is not a recording.
     """
-    return make_run(read_rows(folder), read_changes(folder), read_description(folder))
+    rows = read_rows(folder)
+    run = make_run(rows, read_changes(folder), read_description(folder))
+    return replace(run, cut_after=len(rows)) if is_cut(folder) else run
 
 
 def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: dict | None = None

@@ -88,13 +88,14 @@ def start_value(node: Node, item: Field, given: dict[str, Given]) -> Any:
     # Whoever uses a word knows which ones there are, and says so.
     is_word = isinstance(item.default, str) and isinstance(value, str)
     if given[name].value is None or not (is_word or is_allowed(item, value)):
-        raise SettingsError(fault_of(item, value))
+        raise SettingsError(fault_of(item, value, given[name].place))
     return value
 
 
-def fault_of(item: Field, value: Any) -> str:
-    """Say what is wrong with a value that is not allowed."""
-    return f"{item.name} is {'[]' if value is None else repr(value)}; set it to " + (
+def fault_of(item: Field, value: Any, place: str = '') -> str:
+    """Say what is wrong with a value that is not allowed, and in which file."""
+    where = f'{place}: ' if place and not place.startswith('-p ') else ''
+    return f"{where}{item.name} is {'[]' if value is None else repr(value)}; set it to " + (
         allowed_values(item))
 
 

@@ -1,10 +1,11 @@
 """Recordings by rosbag2, MCAP or SQLite, read without ROS."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, ExitStack
 from functools import cache, partial
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from stream_agent.bounded_settings import printable
 from stream_agent.images import (
     check_encoding, compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
 from stream_agent.recordings.alignment import choose_stamps, TopicTimes
-from stream_agent.recordings.mcap_file import DamagedError, full_type, unzstd, ZSTD_MAGIC
+from stream_agent.recordings.mcap_file import (
+    DamagedError, full_type, NEXT_NS, SetBack, unzstd, ZSTD_MAGIC)
 from stream_agent.recordings.publishers import drivers_commands
 from stream_agent.recordings.recording import (
     BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, NS, Reading, Recording,
@@ -21,6 +23,8 @@ from stream_agent.recordings.storages import (
     check_order, files_to_read, logs_of, METADATA, Metadata, opened_storage, read_metadata,
     stems_of, Storage, storages_at, Stream, WITHOUT)
 
+# By so much the messages of one part of a recording may be older than those of the part before.
+MOST_OVERLAP_NS = NS // 10
 DECODERS = {'sensor_msgs/msg/Image': image_to_array,
             'sensor_msgs/msg/CompressedImage': compressed_to_array}
 
@@ -59,17 +63,23 @@ class Bag:
     """
     The messages of a recording, in all of its storages.
 
-    :param storages: In any order.
+    :param storages: In the order of their names, or that of metadata.yaml.
     :ivar counts: Messages that are whole, of every stream that can be read.
     :ivar unread: Topics that cannot be read, with the reason.
     :ivar faults, notes: What is damaged, and all that is odd about the files.
+    :ivar set_backs: Of the recorder's clock, among the messages that were read.
     """
 
     def __init__(self, storages: list[Storage], metadata: Metadata | None) -> None:
         self.storages = sorted(storages, key=lambda storage: storage.first)
+        if any(before.last - after.first > MOST_OVERLAP_NS
+               for before, after in pairwise(self.storages)):
+            # The clock was set back from one part to the next.
+            self.storages = storages
         self.metadata = metadata
         self.counts: Counter[Stream] = Counter()
         self.unread: list[str] = []
+        self.set_backs: list[SetBack] = []
         self.faults = [fault for storage in storages for fault in storage.faults]
         self.notes = [f'{fault}; what is whole is read' for fault in self.faults]
         #: What metadata.yaml counts, or else the files themselves.
@@ -121,13 +131,29 @@ class Bag:
                                   f'{METADATA}; check that all of them are meant')
 
     def messages(self, wanted: Collection[Stream]) -> Iterator[tuple[Stream, int, bytes]]:
-        """Yield stream, time of reception [ns], and bytes of some streams, by time."""
+        """
+        Yield stream, time of reception [ns], and bytes of some streams, by time.
+
+        Where the recorder's clock was set back, the order is that of the recording, and times
+        ascend.
+        """
+        shift, newest = 0, None
         for storage in self.storages:
             streams = {number: Stream(topic, kind) for number, (topic, kind, encoding)
                        in storage.channels.items() if encoding == 'cdr'}
             numbers = [number for number, stream in streams.items() if stream in wanted]
+            # Others are not parts of a recording, but have a topic each.
+            is_part = {streams[number] for number in numbers if storage.counts.get(number)} == {
+                *wanted}
+            start = storage.first + shift
+            if is_part and newest is not None and newest - start > MOST_OVERLAP_NS:
+                shift += (by := newest - start + NEXT_NS)
+                self.set_backs.append(SetBack(start + by, by))
             for number, time, data in storage.messages(numbers):
-                yield streams[number], time, unpacked(data)
+                if is_part:
+                    newest = max(newest or 0, time + shift)
+                yield streams[number], time + shift, unpacked(data)
+            self.set_backs += [SetBack(start + shift, by) for start, by in storage.set_backs]
 
 
 def unpacked(data: bytes) -> bytes:
@@ -202,9 +228,10 @@ def choose_stream(bag: Bag, reading: Reading, what: str, fitting_types: tuple[st
     filled = [stream for stream in fitting if bag.counts[stream] + bag.stated[stream]]
     topics = {stream.topic for stream in filled or fitting}
     if len(topics) != 1:
-        count = 'several topics are' if topics else 'no topic is'
-        raise BadRecordingError(f'{count} of a type for {what}s, {fits}; '
-                                f'give one by {option}. Topics are: {bag.listed}')
+        count, remedy = ('several topics are', f'give one by {option}') if topics else (
+            'no topic is', 'record one, or leave the recording out')
+        raise BadRecordingError(f'{count} of a type for {what}s, {fits}; {remedy}. Topics are: '
+                                f'{bag.listed}')
     (topic,) = topics
     meant = [stream for stream in filled
              if not stated or f'/{stream.type}'.endswith(f'/{full_type(stated)}')]
@@ -235,7 +262,7 @@ class BagRecording(Recording):
     def __init__(self, path: Path, reading: Reading) -> None:
         with opened(path) as bag:
             self._images = choose_stream(bag, reading, 'image', tuple(DECODERS))
-            orders = choose_stream(bag, reading, 'command', COMMAND_TYPES)
+            self._orders = orders = choose_stream(bag, reading, 'command', COMMAND_TYPES)
             bag.check_counts([self._images, orders])
             image_times, command_times, values, broken = read_topics(
                 bag, self._images, orders, reading)
@@ -251,8 +278,10 @@ class BagRecording(Recording):
 
     def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
         with opened(self.path) as bag:
-            for stream, _, data in bag.messages([self._images]):
-                yield partial(decode, data, stream.type)
+            # With the commands, which tell where the recorder's clock was set back, as before.
+            for stream, _, data in bag.messages([self._images, self._orders]):
+                if stream == self._images:
+                    yield partial(decode, data, stream.type)
 
     def files(self) -> list[Path]:
         storages = storages_at(self.path)
@@ -301,7 +330,23 @@ def read_topics(bag: Bag, images: Stream, orders: Stream, reading: Reading
         raise BadRecordingError(f"topic '{orders.topic}': no message is a {orders.type} "
                                 f'({faults[0]}); record the topic again through ROS 2, or give '
                                 'another one by --command-topic')
-    headers, received = np.array(times, np.int64).T
-    command_times = TopicTimes(orders.topic, headers if orders.type in STAMPED else None, received)
-    return (TopicTimes(images.topic, *np.array(frames, np.int64).T), command_times,
-            np.array(values, np.float64), len(faults))
+    bag.notes += [f"the recorder's clock was set back by {back.by / NS:.2f} s: the messages after "
+                  'that follow those before; set clocks before a recording'
+                  for back in bag.set_backs]
+    image_times, command_times = (
+        without_set_backs(TopicTimes(topic, *np.array(found, np.int64).T), bag.set_backs)
+        for topic, found in ((images.topic, frames), (orders.topic, times)))
+    if orders.type not in STAMPED:
+        command_times = command_times._replace(headers=None)
+    return image_times, command_times, np.array(values, np.float64), len(faults)
+
+
+def without_set_backs(times: TopicTimes, set_backs: Sequence[SetBack]) -> TopicTimes:
+    """Let headers that are on the recorder's clock ascend, too, where it was set back."""
+    assert times.headers is not None
+    headers = times.headers.copy()
+    for start, by in set_backs:
+        first = int(np.searchsorted(times.received, start))
+        if 0 < first < len(headers) and headers[first] < headers[first - 1]:
+            headers[first:] += np.where(headers[first:] > 0, by, 0)
+    return times._replace(headers=headers)

@@ -15,13 +15,16 @@ import zlib
 
 import numpy as np
 from stream_agent.bounded_settings import printable
-from stream_agent.recordings.recording import BadRecordingError
+from stream_agent.recordings.recording import BadRecordingError, NS
 
 MAGIC = b'\x89MCAP0\r\n'
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 # In bytes. No recorder writes larger chunks or messages: what claims more is damage, or an attack.
 LARGEST = 2**30
 UNKNOWN = 2**62
+# Of a clock that was set back: messages of a channel that tell of it, how often that may be, and
+# how often messages before and after alternate by time; between the two of its step [ns].
+FEWEST, MOST_FALLS, LEAST_MIXED, NEXT_NS = 12, 5, 3, NS // 1000
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, STATISTICS = 1, 2, 3, 4, 5, 6, 11
 START = struct.Struct('<BQ')
 MESSAGE_START = struct.Struct('<HIQQ')
@@ -44,6 +47,18 @@ class Channel(NamedTuple):
     topic: str
     type: str
     encoding: str
+
+
+class SetBack(NamedTuple):
+    """
+    Where the recorder's clock was set back.
+
+    :param start: Time of the first message after that, ascending [ns].
+    :param by: What was added to its time and those after it [ns].
+    """
+
+    start: int
+    by: int
 
 
 def full_type(name: str) -> str:
@@ -145,6 +160,7 @@ class McapFile:
     :ivar counts: Messages that are whole, by channel.
     :ivar stated: Messages that the file itself counts, by channel; empty if it does not.
     :ivar faults: What was found damaged, in words.
+    :ivar set_backs: Of the recorder's clock, among the messages that were read last.
     :ivar first, last: Times of messages [ns].
     """
 
@@ -157,6 +173,7 @@ class McapFile:
         self.profile = ''
         self.stated: dict[int, int] = {}
         self.faults: list[str] = []
+        self.set_backs: list[SetBack] = []
         self._chunk = lru_cache(maxsize=2)(self._read_chunk)
         self._scan()
         self.channels = {
@@ -256,22 +273,79 @@ class McapFile:
             self.stated = dict(COUNT.iter_unpack(fields.exactly(fields.number(4))))
 
     def messages(self, wanted: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
-        """Yield channel, time [ns] and bytes of every message of some channels, by time."""
+        """
+        Yield channel, time [ns] and bytes of every message of some channels, by time.
+
+        Where the recorder's clock was set back, times are those of ``unfolded``.
+        """
         numbers = [number for number in wanted if number in self._index]
         if not numbers:
             return
         index = np.concatenate([np.frombuffer(self._index[number], np.uint64).reshape(-1, 4)
                                 for number in numbers])
         channels = np.repeat(numbers, [self.counts[number] for number in numbers])
-        times, chunks, places, sizes = index.T
-        for row in np.lexsort((places, chunks, times)):
-            time, chunk, place, size = map(int, index[row])
+        as_written = np.lexsort((index[:, 2], index[:, 1]))
+        index, channels = index[as_written], channels[as_written]
+        times, self.set_backs = unfolded(index[:, 0].astype(np.int64), channels)
+        for row in np.argsort(times, kind='stable'):
+            time, (_, chunk, place, size) = int(times[row]), map(int, index[row])
             if chunk:
                 data = self._chunk(chunk)[place:place + size]
             else:
                 self._file.seek(place)
                 data = self._file.read(size)
             yield int(channels[row]), time, data
+
+
+def unfolded(times: np.ndarray, channels: np.ndarray) -> tuple[np.ndarray, list[SetBack]]:
+    """
+    Let the times of reception ascend where the recorder's clock was set back.
+
+    By time, what was recorded after that would be mixed with what was recorded before.
+
+    :param times: In the order in which the messages were written, (N,) int64 [ns].
+    :param channels: Of each, (N,).
+    """
+    times, found = times.copy(), list[SetBack]()
+    for place in falls(times, channels):
+        by = int(times[:place].max() - times[place]) + NEXT_NS
+        times[place:] += by
+        found.append(SetBack(int(times[place]), by))
+    return times, found
+
+
+def falls(times: np.ndarray, channels: np.ndarray) -> list[int]:
+    """
+    Return which messages are the first after the recorder's clock was set back.
+
+    A recorder writes the messages of a channel as it receives them, so then, and never else, the
+    times of all channels fall, and go through what was before again. Other files may be in any
+    order.
+    """
+    places = [np.flatnonzero(channels == channel) for channel in np.unique(channels)]
+    found: list[tuple[int, int]] = []
+    for number, of_channel in enumerate(places):
+        each = times[of_channel]
+        back = (np.flatnonzero(np.diff(each) < 0) + 1).tolist()
+        if len(each) < FEWEST or len(back) > MOST_FALLS:
+            return []
+        found += [(int(of_channel[i]), number) for i in back if comes_again(each, i)]
+    starts, seen = list[int](), set[int]()
+    for place, number in sorted(found):
+        starts += [] if seen else [place]
+        seen.add(number)
+        if len(seen) == len(places):
+            seen.clear()
+    return [] if seen else starts
+
+
+def comes_again(times: np.ndarray, start: int) -> bool:
+    """Tell whether the times from one message on go through those before it again."""
+    before, after = times[:start], times[start:]
+    before, after = before[before > after[0]], after[after < before.max()]
+    later = np.repeat([False, True], [len(before), len(after)])
+    mixed = later[np.argsort(np.concatenate([before, after]), kind='stable')]
+    return int((mixed[1:] != mixed[:-1]).sum()) > LEAST_MIXED
 
 
 def records_of(data: bytes) -> Iterator[tuple[int, int, int]]:

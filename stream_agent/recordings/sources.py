@@ -43,7 +43,10 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
     found = []
     for path in paths:
         if not path.exists():
-            raise BadRecordingError(f"'{path}': there is no such file or folder")
+            what = 'leads to what is not there' if path.is_symlink() else (
+                'there is no such file or folder')
+            raise BadRecordingError(f"'{path}': {what}; give the path of a recording, or of a "
+                                    'folder of them')
         if is_recording(path):
             found.append(path)
             continue
@@ -53,7 +56,7 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
             raise BadRecordingError(
                 f"'{path}': neither a rosbag2 recording (a folder with metadata.yaml, an .mcap "
                 'or .db3 file), nor a DonkeyCar tub (manifest.json or record_*.json), nor a '
-                f"folder of them; {OTHER_KINDS.get(path.suffix, 'give the path of one of these')}")
+                f"folder of them; {OTHER_KINDS.get(path.suffix, 'give one of these')}")
         found += inside
     return found
 
@@ -71,7 +74,7 @@ KINDS = {'jpeg': 'u', 'offsets': 'iu', 'steering': 'iuf', 'throttle': 'iuf',
 OPTIONAL = ('run_id', 'run_names')
 # JPEGs cannot be compressed, so an archive that unfolds to much more is not one of them.
 MOST_UNFOLDED, ALWAYS_UNFOLDED = 2, 64 * 2**20
-SEE_PAGE = 'docs/recordings.md says what an archive has'
+SEE_PAGE = 'write it as docs/recordings.md describes archives'
 
 
 def read_archive(path: Path, runs: Sequence[str], sign: int

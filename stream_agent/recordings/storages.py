@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, ExitStack, suppress
+from itertools import pairwise
 import os
 from pathlib import Path
 import re
@@ -11,10 +12,12 @@ import sqlite3
 from tempfile import gettempdir, TemporaryDirectory
 from typing import BinaryIO, cast, NamedTuple
 
+import numpy as np
 from stream_agent.bounded_settings import printable
 from stream_agent.graph_files.located_yaml import read_yaml
 from stream_agent.recordings.mcap_file import (
-    Channel, full_type, MAGIC as MCAP_MAGIC, McapFile, UNKNOWN, ZSTD_MAGIC, zstd_module)
+    Channel, full_type, MAGIC as MCAP_MAGIC, McapFile, SetBack, unfolded, UNKNOWN,
+    ZSTD_MAGIC, zstd_module)
 from stream_agent.recordings.recording import BadRecordingError, own_file, TIME_JUMP_NS
 
 SQLITE_MAGIC = b'SQLite format 3\0'
@@ -30,7 +33,9 @@ LOGS = ('-wal', '-journal')
 
 def storages_at(path: Path) -> list[Path]:
     """Return the storages in a folder, or the one that a path is, by their names alone."""
-    files = [path] if path.is_file() else sorted(path.glob('*'))
+    # Part 10 comes after part 9.
+    files = [path] if path.is_file() else sorted(
+        path.glob('*'), key=lambda file: (len(file.name), file.name))
     return [file for file in files if file.is_file() and NAME.fullmatch(file.name)]
 
 
@@ -69,6 +74,7 @@ class SqliteFile:
             raise BadRecordingError('the file has no tables of topics and messages, so it is not '
                                     'of a recording; leave it out')
         self.faults: list[str] = []
+        self.set_backs: list[SetBack] = []
         self.stated: dict[int, int] = {}
         self._source = self._whole() if missing_bytes(path) else 'messages'
         self.channels = {
@@ -94,11 +100,22 @@ class SqliteFile:
         return f'(SELECT * FROM messages NOT INDEXED WHERE id <= {last} ORDER BY id LIMIT {count})'
 
     def messages(self, wanted: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
-        """Yield channel, time [ns] and bytes of every message of some channels, by time."""
+        """Yield channel, time [ns] and bytes of messages, as ``McapFile.messages`` does."""
         marks = ', '.join('?' * len(wanted))
-        yield from self._base.execute(
-            f'SELECT topic_id, timestamp, data FROM {self._source} WHERE topic_id IN ({marks}) '
-            'ORDER BY timestamp, id', tuple(wanted))
+        some = f'FROM {self._source} WHERE topic_id IN ({marks})'
+        by_time = self._base.execute(f'SELECT id FROM {self._source} ORDER BY timestamp, id')
+        if all(one < other for one, other in pairwise(by_time)):
+            yield from self._base.execute(
+                f'SELECT topic_id, timestamp, data {some} ORDER BY timestamp, id', tuple(wanted))
+            return
+        ids, channels, times = np.array(self._base.execute(
+            f'SELECT id, topic_id, timestamp {some} ORDER BY id', tuple(wanted)
+            ).fetchall(), np.int64).reshape(-1, 3).T
+        times, self.set_backs = unfolded(times, channels)
+        for row in np.argsort(times, kind='stable'):
+            (data,) = self._base.execute(f'SELECT data FROM {self._source} WHERE id = ?',
+                                         (int(ids[row]),)).fetchone()
+            yield int(channels[row]), int(times[row]), data
 
     def close(self) -> None:
         self._base.close()
@@ -225,6 +242,8 @@ def read_metadata(path: Path) -> Metadata | None:
         about = read_yaml(file.read_text(), METADATA)['rosbag2_bagfile_information']
         files = list(dict.fromkeys(re.split(r'[/\\]', name)[-1]
                                    for name in about['relative_file_paths']))
+        if not isinstance(about['relative_file_paths'], list):
+            raise TypeError
         for each in about['topics_with_message_count']:
             topic = each['topic_metadata']
             if topic.get('serialization_format', 'cdr') != 'cdr':

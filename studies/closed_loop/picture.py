@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogFormatter, NullLocator
 import numpy as np
 from stream_agent.drawing.plot_style import (
     BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PICTURE_STYLE, PURPLE, save, SKY, VERMILION,
@@ -81,6 +81,8 @@ def draw_timing(axes: Axes, cells: Sequence[SchemeResult], name: str, title: str
     axes.set_yscale('linear' if name == 'rate' else 'log')
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     if name != 'rate':
+        # The usual one writes formulas.
+        axes.yaxis.set_minor_formatter(LogFormatter())
         axes.set_ylabel('camera periods', fontsize=8)
 
 

@@ -44,7 +44,7 @@ def test_the_course_is_the_same(written):
 
 
 def test_what_cannot_be_used_is_a_sentence(tmp_path, capsys):
-    for text, said in (('- 1', 'has no section with ros__parameters; config/robot.yaml shows'),
+    for text, said in (('- 1', 'has no section with ros__parameters; write it as config/'),
                        ('/**/simulation: {ros__parameters: {rate: 0.5}}', 'rate is 0.5; set it'),
                        ('{', ':1: not YAML: ')):
         (tmp_path / 'params.yaml').write_text(text)

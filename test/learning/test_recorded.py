@@ -69,7 +69,8 @@ def test_the_command_trains_on_recordings_and_says_how_well(tmp_path, capsys):
         'unknown (it never varies), on 20 frames held out: drive_0')
     assert main(['--bag', str(tmp_path / 'nothing'), '--pattern', 'sequential']) == 1
     assert capsys.readouterr().err == (
-        f"train: '{tmp_path / 'nothing'}': there is no such file or folder\n")
+        f"train: '{tmp_path / 'nothing'}': there is no such file or folder; give the path "
+        'of a recording, or of a folder of them\n')
 
 
 def test_what_is_left_out_is_said(tmp_path, capsys):

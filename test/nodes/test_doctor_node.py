@@ -85,7 +85,7 @@ def test_nobody_is_there(doctor, params):
         'response': NOT_CHECKED, 'step': NOT_CHECKED, 'image topic': ERROR, 'rate': NOT_CHECKED,
         'image': NOT_CHECKED, 'stamps': NOT_CHECKED, 'base': WARN, 'rivals': OK,
         'wheels': NOT_CHECKED, 'disk': OK}
-    assert found['parameters'].said.startswith('gate: max_speed is 99.0')
+    assert found['parameters'].said == f'gate: {params}:4: max_speed is 99.0'
     assert found['device'].said.startswith("device 'cuda:77' is not available")
     assert found['base'].said == "nobody subscribes to '/cmd_vel'"
 

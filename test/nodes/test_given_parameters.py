@@ -72,15 +72,26 @@ def test_a_value_is_taken_as_it_is_meant(node, tmp_path, kind, name, text, value
     ('max_speed:=true', 'max_speed is True; set it to a number from 0 to 20 m/s'),
     ('max_speed:=[1.0]', 'max_speed is [1.0]; set it to a number from 0 to 20 m/s'),
     ('stop_input:=1', 'stop_input is 1; set it to true or false')])
-def test_another_value_is_a_sentence(node, doctor, rule, said):
+def test_another_value_is_a_sentence(node, doctor, tmp_path, rule, said):
     with pytest.raises(ValueError) as refused:
         node(GateNode, '-p', rule)
     assert str(refused.value).startswith(said)
-    findings = doctor(OWN.format(rule.replace(':=', ': ')))
+    place, text = f'{tmp_path}/mine.yaml:1: ', OWN.format(rule.replace(':=', ': '))
+    with pytest.raises(ValueError) as refused:
+        node(GateNode, text=text)
+    assert str(refused.value).startswith(place + said)
+    findings = doctor(text)
     # What cannot override the shipped file's value is told as such.
-    assert all(one.level is ERROR and (said.startswith(one.said.removeprefix('gate: '))
+    assert all(one.level is ERROR and (said.startswith(one.said.removeprefix(f'gate: {place}'))
                                        or 'has no effect' in one.said) for one in findings)
     assert findings
+
+
+def test_a_file_without_parameters_is_warned_of(doctor, tmp_path):
+    for text in ('', '# nothing', '/**/gate: {}', '/**/gate: {ros__parameters: {}}'):
+        (finding,) = doctor(text)
+        assert finding.level is WARN
+        assert finding.said == f"'{tmp_path}/mine.yaml' has no parameters"
 
 
 def test_a_list_of_numbers_is_a_list_of_texts(node, tmp_path):
@@ -116,7 +127,8 @@ def test_names_of_others_in_own_sections_are_refused(node, doctor, tmp_path):
         with pytest.raises(ValueError, match="gate: there is no parameter 'robot_name' "):
             node(GateNode, text=text)
         assert [one.said for one in doctor(text) if one.level is ERROR] == [
-            "gate: there is no parameter 'robot_name'"]
+            f'gate: {tmp_path}/mine.yaml:{text.count(chr(10)) + 1}: there is no parameter '
+            "'robot_name'"]
 
 
 def test_names_of_others_by_a_launch_are_warned_of(node, monkeypatch, capfd):

@@ -144,8 +144,8 @@ def test_a_topic_is_chosen_only_where_there_is_one(tmp_path):
         f'several topics are of a type for images, {IMAGES}; give one by --image-topic. Topics '
         'are: /left (sensor_msgs/msg/Image), /right (sensor_msgs/msg/Image)')
     assert fault_of(path, image_topic='/left') == (
-        f'no topic is of a type for commands, {COMMANDS}; give one by --command-topic. Topics '
-        'are: /left (sensor_msgs/msg/Image), /right (sensor_msgs/msg/Image)')
+        f'no topic is of a type for commands, {COMMANDS}; record one, or leave the recording out. '
+        'Topics are: /left (sensor_msgs/msg/Image), /right (sensor_msgs/msg/Image)')
 
 
 def test_a_topic_without_messages(tmp_path):
@@ -201,12 +201,15 @@ def test_a_truncated_file(tmp_path):
 def test_what_is_no_recording(tmp_path):
     assert fault_of(tmp_path) == (
         'neither a rosbag2 recording (a folder with metadata.yaml, an .mcap or .db3 file), nor a '
-        'DonkeyCar tub (manifest.json or record_*.json), nor a folder of them; give the path of '
-        'one of these')
+        'DonkeyCar tub (manifest.json or record_*.json), nor a folder of them; give one of '
+        'these')
     (tmp_path / 'old.bag').write_bytes(b'#ROSBAG V2.0\n')
     assert fault_of(tmp_path / 'old.bag').endswith(
         '; a bag of ROS 1 becomes one by `rosbags-convert --src FILE --dst FOLDER`')
-    assert fault_of(tmp_path / 'nothing') == 'there is no such file or folder'
+    assert fault_of(tmp_path / 'nothing') == (
+        'there is no such file or folder; give the path of a recording, or of a folder of them')
+    (tmp_path / 'link.mcap').symlink_to('gone.mcap')
+    assert fault_of(tmp_path / 'link.mcap').startswith('leads to what is not there; give ')
 
 
 def test_different_ways_to_steer_are_not_mixed(tmp_path):

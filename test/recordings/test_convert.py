@@ -97,14 +97,14 @@ def test_faults(tmp_path, capsys):
     assert fault(capsys, path, '--run', 'noon', *output) == (
         f"convert: '{path}': no run 'noon'; runs are morning, evening\n")
     assert fault(capsys, archive(path, offsets=None, steering=None), *output) == (
-        f"convert: '{path}': lacks offsets, steering; docs/recordings.md says what an archive "
-        'has\n')
+        f"convert: '{path}': lacks offsets, steering; write it as docs/recordings.md "
+        'describes archives\n')
     assert fault(capsys, archive(path, throttle=np.zeros(3)), *output) == (
         f"convert: '{path}': throttle does not have the length that 8 frames need, by offsets; "
         'write the archive again\n')
     assert fault(capsys, tmp_path, *output) == (
         f"convert: '{tmp_path}': neither a tub (a folder with manifest.json or record_*.json) nor "
-        'an .npz archive\n')
+        'an .npz archive; give one of these\n')
     archive(path)
     assert main([str(path), *map(str, output)]) == 0
     capsys.readouterr()
@@ -131,7 +131,7 @@ def with_entry(path, name, content, **options):
 
 
 WRONG = {
-    'objects': ({'steering': np.array([None] * 8)}, 'steering is object of the shape (8,); docs/'),
+    'objects': ({'steering': np.array([None] * 8)}, 'steering is object of the shape (8,); '),
     'texts for numbers': ({'throttle': np.array(['0.5'] * 8)}, 'throttle is <U3 of the shape'),
     'complex': ({'throttle': np.zeros(8, complex)}, 'throttle is complex128'),
     'truth': ({'seq_id': np.zeros(8, bool)}, 'seq_id is bool'),
@@ -209,7 +209,7 @@ def test_a_member_that_unfolds_to_much_more_is_refused_before(tmp_path, capsys):
     assert path.stat().st_size < 2**20
     with memory_of(2**20 * 32):
         said = fault(capsys, path, '--output', tmp_path / 'bags')
-    assert 'claims to hold 128 MiB in a file of 0.1 MiB, which JPEGs never do; docs/' in said
+    assert 'claims to hold 128 MiB in a file of 0.1 MiB, which JPEGs never do; write it' in said
 
 
 def test_a_member_that_unfolds_to_more_than_it_claims_takes_no_memory(tmp_path, capsys):
@@ -227,7 +227,7 @@ def test_a_member_that_unfolds_to_more_than_it_claims_takes_no_memory(tmp_path, 
     assert 'compressed by a method that NumPy does not use' in fault(
         capsys, path, '--output', tmp_path / 'bags')
     with_entry(path, 'offsets.npy', b'\x93NUMPY\2\0' + b'\xff' * 4 + entry())
-    assert 'offsets is of the .npy version (2, 0); docs' in fault(
+    assert 'offsets is of the .npy version (2, 0); write' in fault(
         capsys, path, '--output', tmp_path / 'bags')
 
 

@@ -1,19 +1,24 @@
 """Storages: the same messages, whatever a recorder leaves open; nothing is lost unsaid."""
 
+from collections import Counter
+from pathlib import Path
 import re
 import shutil
 import sqlite3
 import struct
+from tempfile import TemporaryDirectory
 
 from backports import zstd
-from hypothesis import given, HealthCheck, settings, strategies
+from hypothesis import assume, given, HealthCheck, settings, strategies
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
+from stream_agent.recordings.alignment import Alignment, cut
 from stream_agent.recordings.bags import opened
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.recordings.storages import logs_of
+from support import odd_formats
 from support.recordings_files import (
     chunk, drive, MCAP, mcap, picture, raw, record, SQLITE3, stamps, START, streams, twist,
     types, write)
@@ -64,6 +69,31 @@ def test_what_an_mcap_leaves_open_changes_nothing(tmp_path, packed, order, finis
     assert [time for *_, time, _ in found] == sorted(time for *_, time, _ in found)
 
 
+@settings(deadline=None, max_examples=30)
+@given(storage=strategies.sampled_from(['mcap', 'sqlite3']),
+       command=strategies.sampled_from(['stamped', 'twist']), by_ms=strategies.integers(180, 5000),
+       own_clock=strategies.booleans(), frame=strategies.integers(5, 19),
+       in_parts=strategies.booleans())
+def test_a_recorders_clock_that_is_set_back_mixes_nothing(storage, command, by_ms, own_clock,
+                                                          frame, in_parts):
+    # Where one part ends as the other begins, a message or two may be of either.
+    assume(not 1040 < by_ms < 1250)
+    by = by_ms * 10**6
+    messages = [m if m.index < frame else m._replace(
+        log=m.log - by, header=m.header - by * (not own_clock)) for m in odd_formats.drive(
+            command=command)]
+    with TemporaryDirectory() as folder:
+        path = odd_formats.bag(Path(folder) / 'bag', messages, storage,
+                               split=2 * frame if in_parts else None)
+        (recording,) = open_recordings([path], Reading())
+        shown = [round(float(pixels.mean()) / 10) for _, pixels in recording.images()]
+        spans = cut(recording.frame_stamps, recording.commands, Alignment(), Counter())
+    turns = np.concatenate([span.commands[:, 1] for span in spans])
+    used = [shown[i] for span in spans for i in span.frames]
+    assert len(used) >= odd_formats.FRAMES - 1 and len(set(used)) == len(used)
+    np.testing.assert_allclose(turns, 0.01 * (np.array(used) + 1))
+
+
 @pytest.mark.parametrize('storage, compression', [
     (MCAP, 'none'), (MCAP, 'storage'), (MCAP, 'message'), (MCAP, 'file'), (SQLITE3, 'none'),
     (SQLITE3, 'message'), (SQLITE3, 'file')])
@@ -84,9 +114,9 @@ def test_types_without_msg_and_topics_that_are_not_read(tmp_path):
     check_whole(mcap(tmp_path / 'short.mcap', short))
     path = mcap(tmp_path / 'one.mcap', streams(), profile='ros1', encoding='ros1')
     assert fault_of(path).endswith(
-        "give one by --image-topic. Topics are: /camera (sensor_msgs/msg/Image; encoded as 'ros1',"
-        " profile 'ros1': not read), /cmd_vel (geometry_msgs/msg/TwistStamped; encoded as 'ros1', "
-        "profile 'ros1': not read)")
+        'record one, or leave the recording out. Topics are: /camera (sensor_msgs/msg/Image; '
+        "encoded as 'ros1', profile 'ros1': not read), /cmd_vel (geometry_msgs/msg/TwistStamped; "
+        "encoded as 'ros1', profile 'ros1': not read)")
     assert fault_of(path, image_topic='/camera').startswith(
         "there is no topic '/camera' that is read; give another by --image-topic. Topics are: ")
 
