@@ -46,9 +46,9 @@ def test_a_faultless_drive_scores_one():
 
 
 def test_the_bands_are_8_cm_and_a_fifth_of_a_metre_a_second():
-    assert drive(lambda now: ({'lateral_error': -0.079}, False)).score == 1.0
-    assert drive(lambda now: ({'lateral_error': 0.081}, False)).score == 0.0
-    assert drive(lambda now: ({'speed': 1.39}, False)).score == 1.0
+    assert share(drive(lambda now: ({'lateral_error': -0.079}, False)).right) == 1.0
+    assert share(drive(lambda now: ({'lateral_error': 0.081}, False)).right) == 0.0
+    assert share(drive(lambda now: ({'speed': 1.39}, False)).right) == 1.0
     slow = drive(lambda now: ({'speed': 0.99}, False))
     assert share(slow.right) == 0.0 and share(slow.obeyed) == 0.0
     assert not slow.seconds_until_obeyed
