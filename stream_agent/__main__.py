@@ -19,7 +19,7 @@ COMMANDS = {
     'rollouts': ('stream_agent.cli.rollouts', 'tells all about a rollout of a graph'),
     'plan': ('stream_agent.cli.plan', 'finds the rollout to run on a device and camera'),
     'draw': ('stream_agent.cli.draw', 'draws a graph, its windows, and its update steps'),
-    'train': ('stream_agent.cli.train', 'trains a driving policy in the simulator'),
+    'train': ('stream_agent.cli.train', 'trains policies, in the simulator or on recordings'),
     'evaluate': ('stream_agent.cli.evaluate', 'drives policies on held-out courses'),
     'compare': ('stream_agent.cli.compare', 'replays recordings to several policies'),
     'convert': ('stream_agent.cli.convert', 'writes tubs and archives as recordings'),

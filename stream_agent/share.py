@@ -216,6 +216,11 @@ class ParameterFiles:
 
     def ignored(self, process: str) -> Iterator[str]:
         """Say of every value that was given last for a process, but does not count, why."""
+        for section, entries in self._sections.items():
+            for name, values in entries:
+                if values[-1].place.startswith('-p ') and not matches(section, process):
+                    yield (f"{values[-1].place} has no effect, as this process is '{process}'; "
+                           f'write -p {name}:={values[-1]}')
         for name, counts in self.given(process).items():
             last = self.sources(process, name)[-1]
             if last is counts or last.value == counts.value:

@@ -1,6 +1,7 @@
 """Parameter files: found, merged as ROS merges them, and refused with a sentence."""
 
 from pathlib import Path
+import re
 
 import pytest
 from stream_agent.share import (
@@ -142,6 +143,18 @@ def test_an_argument_that_a_section_overrides_is_told(tmp_path, process, remedy)
                 else read('--params-file', str(mine)))
     assert remedied.of(process)['max_speed'] == 0.2
     assert not [*remedied.ignored(process)]
+
+
+@pytest.mark.parametrize('rule, process, refused', [
+    ('gatte:max_speed:=0.2', '/gate', True), ('agent:max_speed:=0.2', '/gate', True),
+    ('gate:max_speed:=0.2', '/left/gate', True), ('gate:max_speed:=0.2', '/gate', False),
+    ('third:checkpoint:=a', '/third', False), ('max_speed:=0.2', '/left/gate', False)])
+def test_an_argument_for_another_process_is_told(rule, process, refused):
+    remedy = re.sub(r'^\w+:(?!=)', '', rule)
+    said = [*ParameterFiles.of_arguments(['--ros-args', '-p', rule]).ignored(process)]
+    assert said == ([f"-p {rule} has no effect, as this process is '{process}'; write "
+                     f'-p {remedy}'] if refused else [])
+    assert not [*ParameterFiles.of_arguments(['--ros-args', '-p', remedy]).ignored(process)]
 
 
 @pytest.mark.parametrize('text, space, section, nearest, meant', [

@@ -379,7 +379,8 @@ REMEDIES = {
     errno.EEXIST: 'a file is there already; give a folder, or another path',
     errno.EACCES: 'give a path that is yours, or change its permissions',
     errno.EPERM: 'give a path that is yours, or change its permissions',
-    errno.EROFS: 'give a path on another disk', errno.ENOSPC: 'make room, or give another path'}
+    errno.EROFS: 'give a path on another disk',
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), 'make room, or give another path')}
 
 
 def in_words(error: Exception) -> str:

@@ -17,8 +17,11 @@ class CommandParser(argparse.ArgumentParser):
     changes no command line that was right before.
     """
 
-    def __init__(self, command: str, description: str | None = None) -> None:
-        super().__init__(prog=command, description=description, allow_abbrev=False)
+    def __init__(self, command: str, description: str = '') -> None:
+        # Of a module's docstring, without what is for readers of its source.
+        said = description.removeprefix('Command line: ').replace('``', '`')
+        super().__init__(prog=command, description=said[:1].upper() + said[1:],
+                         allow_abbrev=False)
 
     def parse_args(self, args=None, namespace=None):
         """Read the words of a command line, after a look whether all its options exist."""

@@ -360,7 +360,9 @@ def check_files(options: Namespace) -> None:
                            for path in options.params_file]
     for path in options.params_file:
         refuse_empty(path)
-    ParameterFiles(options.params_file)
+    for stray in ParameterFiles(options.params_file).strays(''):
+        if stray.meant:
+            raise ValueError(str(stray))
     options.output = make_output(options.output).resolve()
 
 
@@ -369,5 +371,5 @@ def check_policy(path: Path) -> None:
     with open(path, 'rb') as file:
         length = int.from_bytes(file.read(8), 'little')
         if not file.read(1) == b'{' or length > path.stat().st_size - 8:
-            raise ValueError(f"policy '{path}' is not a whole safetensors file; copy it again, or "
-                             'train one: python -m stream_agent train')
+            from stream_agent.network.checkpoint import load_policy
+            load_policy(path)  # says what it is instead

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
+import re
 import textwrap
 from typing import Any, NamedTuple
 
@@ -48,8 +49,13 @@ error = partial(Finding, Severity.ERROR)
 
 def from_sentence(check: str, sentence: Exception | str) -> Finding:
     """Report an exception's sentence as an error; its remedy follows the last semicolon."""
-    said, _, remedy = str(sentence).rpartition('; ')
-    return error(check, said or remedy, remedy if said else '')
+    return error(check, *split_remedy(str(sentence)))
+
+
+def split_remedy(sentence: str) -> tuple[str, str]:
+    """Return what is wrong and the remedy, which follows the last semicolon outside brackets."""
+    found = re.fullmatch(r'(.*); ((?:[^()]|\([^()]*\))*)', sentence, re.DOTALL)
+    return (found[1], found[2]) if found else (sentence, '')
 
 
 def exit_code(findings: Sequence[Finding]) -> int:

@@ -86,7 +86,10 @@ def parse(args: list[str]) -> argparse.Namespace:
         parser.error(str(fault))
     except RuntimeError as fault:
         parser.error(ros_fault(fault))
-    if not options.bag:
+    if options.bag:
+        refuse_given(parser, options, DoctorOptions, 'this has an effect only without --bag',
+                     ('bag', 'json'))
+    else:
         for kind in ALSO.values():
             refuse_given(parser, options, kind, 'this has an effect only with --bag', OWN)
     return options

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stream_agent.doctor.findings import Finding, from_sentence, ok, warning
+from stream_agent.doctor.findings import Finding, from_sentence, ok, split_remedy, warning
 from stream_agent.recordings.alignment import Alignment, check_rates
 from stream_agent.recordings.inspection import oddities
 from stream_agent.recordings.recording import BadRecordingError, Reading, Recording
@@ -50,5 +50,5 @@ def of_one(recording: Recording, alignment: Alignment) -> Iterator[Finding]:
         pass
     yield ok(CHECK, recording.summary())
     for sentence in oddities(recording, alignment):
-        said, _, remedy = sentence.rpartition('; ')
-        yield warning(CHECK, said or remedy, remedy if said else 'find out whether it matters')
+        said, remedy = split_remedy(sentence)
+        yield warning(CHECK, said, remedy or 'find out whether it matters')

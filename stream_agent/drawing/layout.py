@@ -49,7 +49,7 @@ def lay_out(graph: GraphSpec, sizes: dict[str, tuple[float, float]]) -> Layout:
     tracks = track_offsets(layers, sizes)
     place = heights(layers, tracks, sizes)
     offsets = {**tracks, **port_offsets(layers, tracks, place, sizes)}
-    columns = column_sides(layers, tracks, place, sizes)
+    columns = column_sides(layers, place, sizes)
     boxes = {item: Box(float(np.mean(columns[i])), place[item], np.ptp(columns[i]),
                        sizes[item][1])
              for i, layer in enumerate(layers.order) for item in layer if isinstance(item, str)}
@@ -139,7 +139,7 @@ def port_offsets(layers: Layers, tracks: dict, place: dict[Item, float], sizes: 
     return offsets
 
 
-def column_sides(layers: Layers, tracks: dict, place: dict[Item, float], sizes: dict
+def column_sides(layers: Layers, place: dict[Item, float], sizes: dict
                  ) -> list[tuple[float, float]]:
     """Return left and right of every layer; the steeper the edges, the wider the gap."""
     rise = [0.0] * len(layers.order)

@@ -138,16 +138,6 @@ class RoadTask(Drive):
                 self.seconds_until_obeyed.append(self._found)
         self._speed_right, self._found = [], None
 
-    @property
-    def score(self) -> float:
-        """Share of the judged images in both bands; nan if none was judged."""
-        return float(np.mean(self.right)) if self.right else math.nan
-
-    @property
-    def signs_obeyed(self) -> float:
-        """Share of the signs that were obeyed; nan if there was none."""
-        return float(np.mean(self.obeyed)) if self.obeyed else math.nan
-
 
 def drive(environment: DrivingEnvironment, driver: Driver, laps: float, real_time: bool = False
           ) -> Drive:

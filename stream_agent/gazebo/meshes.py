@@ -42,7 +42,8 @@ class Mesh(NamedTuple):
         # Always in colour: ogre2 makes no smaller copies of grey pictures for what is far away.
         picture = cv2.cvtColor(self.pixels, cv2.COLOR_GRAY2BGR if self.pixels.ndim == 2
                                else cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(folder / f'{name}.png'), picture)
+        # cv2.imwrite does not say why it fails.
+        (folder / f'{name}.png').write_bytes(cv2.imencode('.png', picture)[1].tobytes())
         (folder / f'{name}.mtl').write_text(
             f'newmtl {name}\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {name}.png\n')
         (folder / f'{name}.obj').write_text('\n'.join([

@@ -3,6 +3,7 @@
 import csv
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -61,11 +62,23 @@ def write_world(settings: SimulationSettings, seed: int, folder: Path) -> None:
     """
     Write the course and the look that follow from a seed, with both robots.
 
-    :param folder: Made if it does not exist; files of the same names are replaced.
+    :param folder: Made if it does not exist; files of the same names are replaced, all or none.
     :raises OSError: If it cannot be written.
     """
-    scene = Scene(settings, seed, seed)
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryDirectory(dir=folder) as written:
+            write_files(settings, seed, Path(written))
+            for file in Path(written).iterdir():
+                file.replace(folder / file.name)
+    except OSError as error:
+        # A full disk does not say which file.
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+def write_files(settings: SimulationSettings, seed: int, folder: Path) -> None:
+    """Write the files of a world, none of which is there yet."""
+    scene = Scene(settings, seed, seed)
     ground_mesh(scene.ground).write(folder, 'ground')
     beyond_mesh(scene.ground).write(folder, 'beyond')
     horizon_mesh(scene.panorama, scene.camera.height).write(folder, 'horizon')

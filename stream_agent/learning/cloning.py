@@ -288,8 +288,10 @@ def r2_score(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     Return R2 of every output: 1 minus the errors' share of the variance.
 
     :param targets: (N, outputs).
-    :returns: (outputs,); NaN where the targets do not vary.
+    :returns: (outputs,); NaN where the targets do not vary by more than they are rounded.
     """
+    # In float32, the mean of equal values is another one.
+    targets = targets.astype(np.float64)
     deviations = ((targets - targets.mean(0)) ** 2).sum(0)
     errors = ((targets - outputs) ** 2).sum(0)
     return np.where(deviations > 0, 1 - errors / np.where(deviations > 0, deviations, 1), np.nan)

@@ -126,7 +126,7 @@ class AgentNode(LifecycleNode):
         self._source = image_source(value['image_transport'])
         if not value['checkpoint']:
             raise ValueError('checkpoint is empty; give the file of a policy, such as '
-                             '-p checkpoint:=lane_streaming.safetensors')
+                             '-p checkpoint:=lane_streaming')
         # All that torch computes is the network's step; measuring sets its own.
         torch.set_num_threads(value['threads'] or 1)
         allow_transforms(names_in(value['allow']))

@@ -148,7 +148,8 @@ def refuse_unknown(node: Node) -> None:
             raise ValueError(f'{node.get_name()}: {stray}')
     if 'use_sim_time' in given and not isinstance(given['use_sim_time'].value, bool):
         raise ValueError(f"use_sim_time is {given['use_sim_time'].text}; set it to true or false")
-    known = list(node._parameters)
+    # rclpy's own, which nobody means.
+    known = [name for name in node._parameters if name != 'start_type_description_service']
     for name, value in given.items():
         known_otherwise = (name.startswith('qos_overrides.')
                            or OLD_PARAMETERS.get(name) in node._parameters)

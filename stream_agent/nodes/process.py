@@ -280,7 +280,7 @@ def plain_arguments(args: list[str], settings: Iterable[type]) -> int | None:
 
 def refuse(sentence: str) -> int:
     """Say why the process does not start, and return its exit code."""
-    print(f'{sys.argv[0]}: {sentence}', file=sys.stderr)
+    print(f'stream_agent: {sentence}', file=sys.stderr)
     return 2
 
 

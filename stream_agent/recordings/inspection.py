@@ -122,7 +122,17 @@ def odd_use(recording: StampedFrames, alignment: Alignment) -> Iterator[str]:
         return
     causes = ', '.join(f'{number} {kind}' for kind, number in skipped.items() if number)
     yield (f'{used} of {count} frames ({used / max(1, count):.0%}) are used, without '
-           f'{causes or "those of short episodes"}; {remedy_for_age(recording, alignment)}')
+           f'{causes or "those of short episodes"}; {remedy_for(skipped, recording, alignment)}')
+
+
+def remedy_for(skipped: Counter[str], recording: StampedFrames, alignment: Alignment) -> str:
+    """Return what helps against what leaves out most frames."""
+    (cause, count), = skipped.most_common(1) or [('', 0)]
+    if not count or cause.startswith('episodes'):
+        return 'leave the recording out, or record longer drives'
+    if 'NaN' in cause:
+        return 'let the driver of the commands send numbers, or leave the recording out'
+    return remedy_for_age(recording, alignment)
 
 
 def remedy_for_age(recording: StampedFrames, alignment: Alignment) -> str:

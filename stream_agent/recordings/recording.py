@@ -238,10 +238,12 @@ class Recording(StampedFrames, ABC):
             self.shapes[shape_of(pixels)] += 1
             yield index, pixels
         if self.skipped[UNREADABLE] == len(self):
-            raise BadRecordingError(
-                f"'{self.path}': topic '{self.topic}': no frame can be decoded "
-                f'({self.first_fault}); record one of the supported kinds, or choose another '
-                'topic by --image-topic')
+            place, remedy = (
+                (f" topic '{self.topic}':", 'record one of the supported kinds, or choose another '
+                 'topic by --image-topic') if self.topic.startswith('/') else
+                ('', 'copy the tub again with its images, or leave it out'))
+            raise BadRecordingError(f"'{self.path}':{place} no frame can be decoded "
+                                    f'({self.first_fault}); {remedy}')
 
     def summary(self) -> str:
         """Say in a line what there is and what was left out."""

@@ -11,8 +11,13 @@ from stream_agent.bounded_settings import printable
 from stream_agent.recordings.bags import BagRecording, is_bag
 from stream_agent.recordings.recording import (
     BadRecordingError, NS, own_file, Reading, Recording, TIME_JUMP_NS)
+from stream_agent.recordings.storages import LFS_START, POINTER
 from stream_agent.recordings.tubs import is_tub, LATEST_MS, TubRecording
 from stream_agent.recordings.writing import RecordedDrive
+
+# What becomes a recording by another command.
+OTHER_KINDS = {'.npz': '`python -m stream_agent convert` makes recordings of an archive',
+               '.bag': 'a bag of ROS 1 becomes one by `rosbags-convert --src FILE --dst FOLDER`'}
 
 
 def open_recordings(paths: Sequence[Path], reading: Reading) -> list[Recording]:
@@ -51,9 +56,7 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
             raise BadRecordingError(
                 f"'{path}': neither a rosbag2 recording (a folder with metadata.yaml, an .mcap "
                 'or .db3 file), nor a DonkeyCar tub (manifest.json or record_*.json), nor a '
-                'folder of them; give one of these' + (
-                    '; `python -m stream_agent convert` makes recordings of an archive'
-                    if path.suffix == '.npz' else ''))
+                f"folder of them; {OTHER_KINDS.get(path.suffix, 'give one of these')}")
         found += inside
     return found
 
@@ -144,6 +147,9 @@ def load(path: Path) -> dict[str, np.ndarray]:
         raise BadRecordingError(f"'{path}': cannot be read ({error}); copy it again") from None
     # A damaged file raises whatever its readers meet: zipfile's errors, zlib's, NumPy's.
     except Exception as error:
+        with open(path, 'rb') as file:
+            if file.read(len(LFS_START)) == LFS_START:
+                raise BadRecordingError(f"'{path}' is {POINTER}") from None
         said = printable(str(error) or type(error).__name__)
         raise BadRecordingError(f"'{path}': not a NumPy archive, or truncated ({said}); copy it "
                                 'again') from None

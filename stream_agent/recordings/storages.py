@@ -22,6 +22,7 @@ from stream_agent.recordings.recording import BadRecordingError, own_file, TIME_
 
 SQLITE_MAGIC = b'SQLite format 3\0'
 LFS_START = b'version https://git-lfs'
+POINTER = 'a pointer of Git LFS; run `git lfs pull` there'
 # A name, the number of a part of a recording that was split, and what it is.
 NAME = re.compile(r'(?P<stem>.+?)(_\d+)?(?P<suffix>\.(mcap|db3))(\.zstd)?')
 METADATA = 'metadata.yaml'
@@ -179,7 +180,7 @@ def why_unknown(path: Path, magic: bytes) -> str:
     if not magic:
         return f"'{path.name}' is empty; copy it again, or leave it out"
     if magic.startswith(LFS_START):
-        return f"'{path.name}' is a pointer of Git LFS; run `git lfs pull` there"
+        return f"'{path.name}' is {POINTER}"
     return (f"'{path.name}' begins like neither MCAP, nor SQLite, nor zstd; copy it again, or "
             'leave it out')
 

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from stream_agent.__main__ import COMMANDS
+from stream_agent.cli.command_parser import CommandParser
 from support.jobs import is_running, ROOT, wait_for
 
 # Some look what the machine is.
@@ -121,3 +122,8 @@ def test_a_command_that_is_stopped_ends_with_130_and_no_traceback(tmp_path):
     assert process.communicate(timeout=20)[1] == '\nevaluate: stopped\n'
     assert process.returncode == 130
     wait_for(lambda: not any(map(is_running, pids)))
+
+
+def test_help_is_not_for_readers_of_the_source():
+    assert CommandParser('a', 'Command line: do ``this`` and that.').description == (
+        'Do `this` and that.')

@@ -394,12 +394,18 @@ def test_files_and_transforms_of_the_user_reach_every_process():
     (['--baseline', 'lane_sequential', 'nowhere'], "policy 'nowhere': no such file"),
     (['--robot', 'nowhere'], "robot: there is no 'nowhere'"),
     (['--params-file', 'nowhere'], "nowhere': No such file"),
+    (['--params-file', 'stray.yaml'], "stray.yaml:1: the section '/**/gatte' is for none of our "
+     "processes, the nearest of which is '/gate'"),
+    (['--checkpoint', 'pointer.safetensors'], 'pointer.safetensors: a Git LFS pointer, which '
+     'stands for the file; fetch the file itself with `git lfs pull`'),
     (['--output', 'a_file'], "'a_file': File exists; a file is there already")])
 def test_what_cannot_be_used_is_said_before_anything_starts(args, said, tmp_path, monkeypatch,
                                                             capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, 'choose_domain', None)
     Path('a_file').touch()
+    Path('stray.yaml').write_text('/**/gatte: {ros__parameters: {max_speed: 0.1}}')
+    Path('pointer.safetensors').write_text('version https://git-lfs.github.com/spec/v1\n')
     assert run.main(args) == 1
     found = capsys.readouterr().err
     assert found.startswith('stream_agent run: ')

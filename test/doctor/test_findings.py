@@ -35,6 +35,9 @@ def test_the_summary_counts():
 def test_a_sentence_ends_with_its_remedy():
     found = from_sentence('policy', ValueError('a; b; do this'))
     assert (found.said, found.remedy) == ('a; b', 'do this')
+    # What is in brackets is not the remedy.
+    found = from_sentence('policy', 'a (b; c); do this, as of x (y; z)')
+    assert (found.said, found.remedy) == ('a (b; c)', 'do this, as of x (y; z)')
     found = from_sentence('policy', 'just wrong')
     assert (found.said, found.remedy) == ('just wrong', '')
 

@@ -63,5 +63,8 @@ def test_the_command_needs_no_robot(tmp_path, capsys, monkeypatch, form):
     with pytest.raises(SystemExit):
         main(['--publishers', 'all'])
     assert '--publishers: this has an effect only with --bag' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(['--bag', str(path), '--robot', 'turtlebot4'])
+    assert '--robot: this has an effect only without --bag' in capsys.readouterr().err
     assert main(['--bag', str(path), '--image-topic', '/front']) == 1
     assert "there is no topic '/front'" in ' '.join(capsys.readouterr().out.split())

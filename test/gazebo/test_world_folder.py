@@ -1,6 +1,7 @@
 """What Gazebo is told is what the embedded simulator shows: by geometry, and by pictures."""
 
 import math
+import resource
 import shutil
 import subprocess
 from xml.etree import ElementTree
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from stream_agent.bounded_settings import SettingsError
+from stream_agent.cli.world import main
 from stream_agent.gazebo.world_folder import read_world, WorldError, write_world
 from stream_agent.simulation.settings import SimulationSettings, VEHICLES
 from stream_agent.simulation.vehicle import Pose
@@ -274,3 +276,16 @@ def test_settings_that_cannot_be_simulated_are_refused_before_anything_is_writte
     with pytest.raises(SettingsError):
         write_world(SimulationSettings(camera_height=9.0), SEED, tmp_path / 'world')
     assert not (tmp_path / 'world').exists()
+
+
+def test_a_full_disk_leaves_the_earlier_world(folder, capsys):
+    before = {item.name: item.read_bytes() for item in folder.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        assert main(['--seed', '1000005', '--output', str(folder)]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capsys.readouterr().err == (
+        f"world: '{folder}': File too large; make room, or give another path\n")
+    assert {item.name: item.read_bytes() for item in folder.iterdir()} == before

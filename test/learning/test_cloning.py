@@ -218,6 +218,9 @@ def test_determination():
     targets = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
     found = r2_score(targets, np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
     assert found[0] == 0 and np.isnan(found[1])
+    # The mean of so many 0.01 in float32 is not 0.01.
+    equal = np.full((24, 2), 0.01, np.float32)
+    assert np.isnan(r2_score(equal, np.zeros_like(equal))).all()
 
 
 def test_windows_that_would_put_a_schedule_out_of_step():

@@ -726,7 +726,7 @@ def test_diagnostics_tell_robots_apart(start, peer, checkpoint):
 
 @pytest.mark.parametrize('parameters, sentence', [
     ({}, 'configure: checkpoint is empty; give the file of a policy, such as '
-         '-p checkpoint:=lane_streaming.safetensors'),
+         '-p checkpoint:=lane_streaming'),
     ({'checkpoint': '/nowhere/policy.safetensors'},
      "configure: policy '/nowhere/policy.safetensors': no such file; shipped policies are lane_"),
     ({'checkpoint': 'lane_stremaing'}, "configure: policy 'lane_stremaing': no such file; did you "

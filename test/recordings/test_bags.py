@@ -203,6 +203,9 @@ def test_what_is_no_recording(tmp_path):
         'neither a rosbag2 recording (a folder with metadata.yaml, an .mcap or .db3 file), nor a '
         'DonkeyCar tub (manifest.json or record_*.json), nor a folder of them; give one of '
         'these')
+    (tmp_path / 'old.bag').write_bytes(b'#ROSBAG V2.0\n')
+    assert fault_of(tmp_path / 'old.bag').endswith(
+        '; a bag of ROS 1 becomes one by `rosbags-convert --src FILE --dst FOLDER`')
     assert fault_of(tmp_path / 'nothing') == (
         'there is no such file or folder; give the path of a recording, or of a folder of them')
     (tmp_path / 'link.mcap').symlink_to('gone.mcap')

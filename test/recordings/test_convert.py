@@ -178,6 +178,9 @@ def test_files_that_are_no_archives(tmp_path, capsys):
         path.write_bytes(content)
         assert fault(capsys, path, *output).startswith(
             f"convert: '{path}': not a NumPy archive, or truncated (")
+    path.write_bytes(b'version https://git-lfs.github.com/spec/v1\n')
+    assert fault(capsys, path, *output) == (
+        f"convert: '{path}' is a pointer of Git LFS; run `git lfs pull` there\n")
     for content in (b'', b'garbage', entry("'nonsense'"), entry("'<i8'", '(9'),
                     entry("'<i8'", "'9'"), entry('[' * 3000)):
         said = fault(capsys, with_entry(path, 'offsets.npy', content), *output)
@@ -299,7 +302,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     assert (ended.returncode, ended.stdout) == (1, '')
     assert ended.stderr == (
         f'convert: complete are morning_000, in {output}; the others were not written\n'
-        f"convert: '{output / 'morning_003'}': File too large\n")
+        f"convert: '{output / 'morning_003'}': File too large; make room, or give another path\n")
     assert [each.name for each in output.iterdir()] == ['morning_000']
     assert len(open_recordings([output], Reading())[0]) == 4
 

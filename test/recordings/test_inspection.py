@@ -248,6 +248,16 @@ def test_topics_that_were_not_recorded_at_the_same_time(tmp_path):
                     'than 0.5 s; check that frames and commands were recorded at the same time')
 
 
+def test_what_helps_depends_on_what_leaves_frames_out(tmp_path):
+    commands = [(t, np.nan, i) for i, t in enumerate(stamps(30))]
+    assert said(bag(tmp_path / 'nan', stamps(30), commands)) == [
+        '0 of 30 frames (0%) are used, without 30 frames whose command is NaN or infinite; let '
+        'the driver of the commands send numbers, or leave the recording out']
+    assert said(bag(tmp_path / 'one', stamps(1), [(t, 0.5, 1) for t in stamps(1)])) == [
+        '0 of 1 frames (0%) are used, without those of short episodes; leave the recording out, '
+        'or record longer drives']
+
+
 @pytest.mark.parametrize('commands, begins', [
     ([(t, 0, 0) for t in stamps(200)],
      'all 200 commands are zero, so there is nothing to learn; '),

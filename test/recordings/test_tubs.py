@@ -297,3 +297,14 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     (path / 'catalog_1.catalog').unlink()
     os.mkfifo(path / 'catalog_1.catalog')
     assert '3 records that the catalogs lack' in told(opened(path))
+
+
+def test_a_tub_whose_images_were_left_behind(tmp_path):
+    folder = tub(tmp_path / 'tub')
+    for image in (folder / 'images').iterdir():
+        image.unlink()
+    with pytest.raises(BadRecordingError) as error:
+        list(opened(folder).images())
+    assert str(error.value) == (
+        f"'{folder}': no frame can be decoded (frame 0: '0_cam_image_array_.jpg': No such file or "
+        'directory); copy the tub again with its images, or leave it out')
