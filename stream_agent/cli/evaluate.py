@@ -22,7 +22,7 @@ from stream_agent.drawing.drives_picture import draw_drives
 from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import ComputeModel, HANDOVER
 from stream_agent.driving.drivers import ExpertDriver
-from stream_agent.driving.drives import Drive, drive, PolicyDriver, Trial
+from stream_agent.driving.drives import Drive, drive, PolicyDriver, RoadTask, Trial
 from stream_agent.driving.evaluation import compared, drive_all, timed, written
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
@@ -60,7 +60,15 @@ def summary(driver_name: str, drives: list[Drive]) -> dict:
         'half_lane': drives[0].lane_width / 2,
         'departures': sum(result.departures for result in drives),
         'unanswered': sum(result.unanswered for result in drives),
-        'frames': len(errors)}
+        'frames': len(errors),
+        **({'task_score': mean_of(drives, 'right'), 'signs_obeyed': mean_of(drives, 'obeyed')}
+           if isinstance(drives[0], RoadTask) else {})}
+
+
+def mean_of(drives: Sequence[Drive], name: str) -> float | None:
+    """Return the share over all drives of what is judged on a road with signs; None if nothing."""
+    judged = [value for one in drives for value in getattr(one, name)]
+    return round(float(np.mean(judged)), 4) if judged else None
 
 
 def evaluate(arguments: argparse.Namespace, settings: SimulationSettings, seeds: Sequence[int],
@@ -94,7 +102,15 @@ def table(rows: list[dict]) -> str:
     lines += [f'{row["driver"]:<{width}} {row["laps"]:>6.1f} {row["lateral_rms"]:>10.4f} m '
               f'{row["largest_lateral_error"]:>6.3f} m {row["departures"]:>11} '
               f'{row["unanswered"] / row["frames"]:>11.2%}' for row in rows]
+    lines += [f'{row["driver"]:<{width}} in lane and at the right speed '
+              f'{in_percent(row["task_score"])}, signs obeyed {in_percent(row["signs_obeyed"])}'
+              for row in rows if 'task_score' in row]
     return '\n'.join([*lines, f'half a lane is {rows[0]["half_lane"]:.2f} m'])
+
+
+def in_percent(share: float | None) -> str:
+    """Write a share; a dash if there was nothing to judge."""
+    return '-' if share is None else f'{share:.1%}'
 
 
 def timing_table(rows: list[dict]) -> str:

@@ -138,6 +138,16 @@ class RoadTask(Drive):
                 self.seconds_until_obeyed.append(self._found)
         self._speed_right, self._found = [], None
 
+    @property
+    def score(self) -> float:
+        """Share of the judged images in both bands; nan if none was judged."""
+        return float(np.mean(self.right)) if self.right else math.nan
+
+    @property
+    def signs_obeyed(self) -> float:
+        """Share of the signs that were obeyed; nan if there was none."""
+        return float(np.mean(self.obeyed)) if self.obeyed else math.nan
+
 
 def drive(environment: DrivingEnvironment, driver: Driver, laps: float, real_time: bool = False
           ) -> Drive:
@@ -148,7 +158,7 @@ def drive(environment: DrivingEnvironment, driver: Driver, laps: float, real_tim
         that come meanwhile go unanswered; otherwise the simulator waits for every command.
     """
     settings, course = environment.settings, environment.course
-    result = Drive(course.lane_width)
+    result = (RoadTask if settings.signs else Drive)(course.lane_width)
     most_images = math.ceil(4 / 3 * laps * course.length / settings.target_speed * settings.rate)
     clock = WallClock(settings.period) if real_time else EmulatedClock(immediate(settings.period))
     batch = VehicleBatch(driver, [environment], clock)

@@ -95,3 +95,19 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         found = rms_ratio(ours, theirs, seed=i)
         held += found.low <= 1.0 <= found.high
     assert 180 <= held <= 199
+
+
+@pytest.mark.child_process
+def test_a_road_with_signs_is_scored(tmp_path, capsys):
+    robot = tmp_path / 'signs.yaml'
+    robot.write_text('simulation: {ros__parameters: {signs: true, rate: 60.0, width_px: 64, '
+                     'height_px: 48, look_ahead: 0.4, max_yaw_rate: 2.5}}')
+    words = [str(STREAMING), '--robot', str(robot), '--courses', '1', '--laps', '1',
+             '--workers', '1']
+    assert main([*words, '--json']) == 0
+    expert, policy = json.loads(capsys.readouterr().out)
+    assert expert['task_score'] > 0.97 and expert['signs_obeyed'] == 1.0
+    # It knows one speed of four.
+    assert policy['task_score'] < 0.6
+    assert main(words) == 0
+    assert 'in lane and at the right speed 100.0%, signs obeyed 100.0%' in capsys.readouterr().out
