@@ -175,6 +175,7 @@ def outcomes(tmp_path_factory) -> list[tuple[OddFile, tuple[str, str, str]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', READERS)
 def test_every_file_is_read_counted_or_refused(outcomes, form):
     faults = [f'{file.fault} ({verdict}): {fault}\n    {said}'

@@ -88,6 +88,7 @@ def test_all_drive_as_long_in_training_and_bear_as_much_loss():
     assert {schedule.window - schedule.burn_in for schedule in schedules.values()} == {12}
 
 
+@pytest.mark.slow
 def test_a_row_is_trained_driven_and_laid_out(tmp_path):
     rows = {}
     for one in schemes(6.4, 'parallel', PERIOD):
@@ -132,6 +133,7 @@ def test_marks_are_missed_in_words(tmp_path):
     assert 'missed at 1.6: 1.10 of sequential, mark 1' in (tmp_path / 'picture.svg').read_text()
 
 
+@pytest.mark.slow
 def test_the_command_makes_each_row_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, 'QUICK', TINY)
     monkeypatch.setattr(command, 'run_side_by_side', lambda work, jobs, _: list(map(work, jobs)))

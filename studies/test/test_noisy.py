@@ -31,6 +31,7 @@ def call(folder, *arguments):
                  str(folder / 'results'), *SHORT, *arguments])
 
 
+@pytest.mark.slow
 def test_an_easy_task_is_learnt(tried):
     results = json.loads((tried / 'results' / 'results.json').read_text())
     curves = {curve['rollout']: curve for curve in results['curves']}
@@ -67,6 +68,7 @@ def test_matrices_count_every_test_clip(tried):
             assert (counts.sum(axis=2) == 2 * 10).all()
 
 
+@pytest.mark.slow
 def test_a_second_call_trains_what_is_missing(tried, capsys):
     kept = tried / 'results' / 'curves' / 'S_streaming_1.json'
     lost = tried / 'results' / 'curves' / 'S_streaming_2.json'

@@ -220,6 +220,7 @@ def test_tables_for_people_and_for_pages():
     assert layout(rows, markdown=True) == ['| ratio | streaming |', '|---|---|', '| 0.02 | 1 |']
 
 
+@pytest.mark.slow
 def test_what_was_measured_stands_next_to_what_was_forecast(tmp_path):
     cells = [RolloutResult(ratio, kind, candidate, True,
                            [forecasts(candidate)._replace(errors=(error,))

@@ -305,6 +305,7 @@ def stopped_at(monkeypatch, number, times=1):
     monkeypatch.setattr(Playback, 'frames', interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('pace', 'times'), [('fast', 1), ('true', 2)])
 def test_a_replay_that_is_stopped_reports_on_what_all_policies_have_seen(
         tmp_path, capsys, monkeypatch, without_plots, pace, times):

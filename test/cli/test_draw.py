@@ -4,6 +4,7 @@ import pytest
 from stream_agent.cli.draw import main
 
 
+@pytest.mark.slow
 def test_all_pictures_are_written_and_named(tmp_path, capsys):
     other = tmp_path / 'lane_notes.svg'
     other.write_text('mine')
@@ -19,6 +20,7 @@ def test_all_pictures_are_written_and_named(tmp_path, capsys):
         assert start == {'svg': b'<?xml ', 'png': b'\x89PNG\r\n', 'gif': b'GIF89a'}[name[-3:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options, name', [
     ([], 'lane_graph.svg'), (['--pattern', 'sequential'], 'lane_graph_sequential.svg'),
     (['--pattern', 'newest-image'], 'lane_graph_newest_image.svg'),

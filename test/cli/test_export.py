@@ -349,6 +349,7 @@ def own(tmp_path, name):
     return path
 
 
+@pytest.mark.slow
 def test_a_transform_that_only_the_newer_exporter_knows(outside, tmp_path):
     pytest.importorskip('onnxscript')
     path = own(tmp_path, 'rms')

@@ -112,6 +112,7 @@ def test_parallel_execution_and_held_images(capsys, costs):
     assert data['recommended']['keeps_up']
 
 
+@pytest.mark.slow
 def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
     for name in ('plan.svg', 'plan.png'):
         plan(capsys, '--costs', costs, '--draw', tmp_path / name)

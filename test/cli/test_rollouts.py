@@ -169,6 +169,7 @@ def chain(*rest, nodes=10_000):
 WIDE = 'edges: [' + ', '.join(f'i->n{k}, n{k}->o' for k in range(4999)) + ']'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('text, arguments, said', [
     (chain(), [], 'rollouts: {}:1: 9999 frames of 10000 nodes and 9999 edges are too many to '
      'count; 150 are the most. Let fewer edges stream (--pattern sequential), take shorter '

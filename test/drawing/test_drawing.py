@@ -255,6 +255,7 @@ def test_titles_say_pattern_factor_and_response(pattern, expected):
     assert headline(SR, pattern, 'SR') == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('picture', [
     lambda: draw_graph(SR, PAIR['streaming'], 'SR'),
     lambda: draw_window(SLOW, PAIR['sequential'], SIZE, 'SR'),
@@ -298,6 +299,7 @@ def names_in(axes):
             if isinstance(text, Annotation)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('count', [0, 30])
 def test_names_in_a_plan_do_not_overlap(count):
     figure = draw_tradeoff(candidates(count), 0.033)
@@ -362,6 +364,7 @@ def inside(figure, text):
     return whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('draw', [
     draw_graph, lambda *args: draw_window(*args[:2], 3, *args[2:]),
     lambda graph, pattern, name: draw_influence(graph, {'streaming': pattern}, 1, 3, name)])

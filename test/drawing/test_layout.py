@@ -106,6 +106,7 @@ def test_no_edge_crosses_a_node(name):
     check_apart(GRAPHS[name])
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(any_graph())
 def test_no_edge_crosses_a_node_whatever_the_graph(graph):

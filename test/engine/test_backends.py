@@ -167,6 +167,7 @@ def test_engines_of_different_threads_leave_torch_as_it_was():
         assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
 def test_memory_does_not_grow_by_the_frame(backend):
     network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))

@@ -158,6 +158,7 @@ def expected_outputs(network, frames):
                      for state in states_of(network, frames)[1:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
 @pytest.mark.parametrize('name', GRAPHS)
 def test_an_added_operation_is_the_same_in_every_back_end(name, backend, concatenation):

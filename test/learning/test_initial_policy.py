@@ -71,6 +71,7 @@ def test_without_a_step_it_is_the_old_policy_and_with_more_it_is_better(trained,
     assert min(further.training['held_out_r2'].values()) > 0.9
 
 
+@pytest.mark.slow
 def test_first_in_the_simulator_and_then_from_recordings(trained, tmp_path, capsys):
     for i, data in enumerate((SIMULATOR, on_bags(trained) + ['--epochs', '1', '--max-yaw-rate',
                                                              '4'])):

@@ -362,6 +362,7 @@ def test_a_wrong_graph_is_said_in_a_sentence(tmp_path, capsys):
         f"train: {tmp_path / 'graph.yaml'}:1: there are no edges; a network has at least one\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', sorted((CONFIG / 'policies').glob('*.safetensors')),
                          ids=lambda path: path.stem)
 def test_the_shipped_policies_drive_a_course_that_training_never_saw(path):

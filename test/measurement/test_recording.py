@@ -41,6 +41,7 @@ def test_what_is_written_is_read_again(tmp_path, rows):
     assert (writer.written, writer.dropped) == (len(rows) + 1, 0)
 
 
+@pytest.mark.slow
 def test_rows_reach_the_disk_within_a_second(tmp_path, rows):
     writer = Writer(tmp_path, 1000)
     writer.put_rows(rows)

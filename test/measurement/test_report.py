@@ -521,6 +521,7 @@ ODD = ('', '-1', '10', f'{10**30}', f'-{10**30}', f'{2**63 - 1}', 'nan', 'inf', 
        'x', '"', '1_0', ' 5', '5.0', '٣', '\0', '1e-320', '1' * 5000)
 
 
+@pytest.mark.slow
 @examples(40)
 @given(data=st.data())
 def test_any_odd_value_anywhere_is_a_sentence_or_a_report(recorded, data):

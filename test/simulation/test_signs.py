@@ -139,6 +139,7 @@ def test_without_signs_nothing_changes():
     assert not np.array_equal(frames[0].image, frames[1].image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seed', range(3))
 def test_the_expert_obeys_and_keeps_the_lane(seed):
     environment = DrivingEnvironment(SETTINGS, seed)

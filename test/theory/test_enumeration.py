@@ -69,6 +69,7 @@ def test_a_search_that_takes_too_long_gives_up(enumerate_):
                                 'graph meet each other')
 
 
+@pytest.mark.slow
 def test_patience_is_for_the_next_pattern_not_for_all():
     graph = bare_graph(' '.join(f'n{i}->n{i + 1} n{i + 1}->a{i} a{i}->n{i + 1}'
                                 for i in range(4)), 'n4')

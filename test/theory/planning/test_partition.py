@@ -133,6 +133,7 @@ def test_a_value_is_sent_if_it_is_read_later(graph):
             assert sent_at(graph, pattern, u, t) == ((u, t) in later)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('ranks', [2, 3, 6])
 def test_a_chain_is_cut_into_equal_pieces(ranks):
     found = partition(CHAIN, newest_image_pattern(CHAIN), costs_of(CHAIN, 1.0), ranks,
@@ -144,6 +145,7 @@ def test_a_chain_is_cut_into_equal_pieces(ranks):
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('ranks', [2, 4])
 def test_large_graphs_come_near_the_bound(ranks):
     chance = Random(ranks)
