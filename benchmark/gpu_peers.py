@@ -7,7 +7,7 @@ from gpu_report import cpu_run, FRAMES, GpuBench, LARGEST_PEER_ERROR
 from harness import alternate
 import numpy as np
 from peers import as_onnx, SequentialPass
-from stream_agent.engine.cuda.branches import Operation, plan_branches
+from stream_agent.engine.cuda.branches import Kernel, plan_branches
 from stream_agent.engine.cuda.device import Device, Half
 from stream_agent.engine.torch_globals import computing
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -93,7 +93,7 @@ class Recorded:
                 for value, result in zip(remembered, results):
                     value.copy_(result)
 
-            half = Half(plan_branches([Operation('step', (), ())]), (run,))
+            half = Half(plan_branches([Kernel('step', (), ())]), (run,))
             self.launch = device.record(half)
             for value in remembered:
                 value.zero_()

@@ -21,10 +21,10 @@ import time
 from harness import show
 import numpy as np
 from scipy.stats import linregress, t as students_t
-from stream_agent.cli.run import node_commands, parser as run_parser
+from stream_agent.cli.run import check_files, node_commands, parse as parse_run
 from stream_agent.measurement.recording import read_rows
 from stream_agent.measurement.rows import Row
-from stream_agent.share import policy_file, share_folder
+from stream_agent.share import share_folder
 
 # Until all bounded buffers are full.
 START_UP = 90.0
@@ -94,9 +94,8 @@ def unanswered(rows: list[Row], policy: str) -> int:
 
 def run(seconds: float, output: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Start the main job, watch it, and stop it; returns also what each process printed."""
-    options = run_parser().parse_args(['--output', str(output), '--duration', '100000'])
-    options.checkpoint = policy_file(options.checkpoint)
-    options.baseline = policy_file(options.baseline)
+    options = parse_run(['--output', str(output), '--duration', '100000'])
+    check_files(options)
     processes, files = {}, {}
     for name, command in node_commands(options, share_folder() / 'config').items():
         files[name] = (output / f'{name}.txt').open('w+')

@@ -2,7 +2,9 @@
 
 import ast
 from hashlib import sha256
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 import os
 from pathlib import Path
 import re
@@ -165,6 +167,20 @@ def test_package_xml_names_every_ros_package_that_is_imported():
     ros = {name for name in imported if re.fullmatch(
         r'rclpy|launch|launch_ros|ament_\w+|\w+_msgs|\w+_interfaces|std_srvs', name)}
     assert 'rclpy' in ros and ros <= declared
+
+
+def test_scripts_find_what_they_import_of_the_package():
+    """Benchmarks run rarely, so a name that was changed would be missed for long."""
+    missing = []
+    for path in sorted([*ROOT.glob('benchmark/*.py'), *ROOT.glob('launch/*.py')]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith('stream_agent'):
+                module = import_module(node.module)
+                missing += [f'{path.name}: {node.module}.{alias.name}' for alias in node.names
+                            if not hasattr(module, alias.name)
+                            and not (module.__file__.endswith('__init__.py')
+                                     and find_spec(f'{node.module}.{alias.name}'))]
+    assert not missing
 
 
 def rules_of_style() -> str:
