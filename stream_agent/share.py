@@ -1,6 +1,7 @@
 """Files of the package and of robots: where they are, and how ROS reads parameter files."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 import re
@@ -352,6 +353,7 @@ def write_file(path: str | Path, content: bytes | str) -> None:
         unfinished.write_bytes(content if isinstance(content, bytes) else content.encode())
         unfinished.replace(path)
     except OSError as error:
-        # What is there of it would take the last of a full disk.
-        unfinished.unlink(missing_ok=True)
+        # What is there of it would take the last of a full disk; its folder may be none.
+        with suppress(OSError):
+            unfinished.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from error

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from stream_agent.share import (
-    check_parameter_files, find_robot, ParameterFileError, ParameterFiles)
+    check_parameter_files, find_robot, ParameterFileError, ParameterFiles, write_file)
 
 ROBOTS = Path(__file__).parents[1] / 'config' / 'robots'
 
@@ -208,3 +208,10 @@ def test_robots_are_found_by_name_and_path():
 
 def test_without_a_robot_topics_are_the_usual_ones(files):
     assert files(GATE).topics() == {'image_topic': 'image', 'cmd_vel_topic': 'cmd_vel'}
+
+
+def test_a_file_below_a_file_is_named_itself(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(NotADirectoryError) as caught:
+        write_file(tmp_path / 'file' / 'new', 'text')
+    assert caught.value.filename == str(tmp_path / 'file' / 'new')

@@ -335,14 +335,19 @@ def check_picture(parser: argparse.ArgumentParser, option: str, path: Path | Non
 
 
 def command(name: str, parse: Callable[[list[str]], argparse.Namespace],
-            work: Callable[[argparse.Namespace], None]) -> Callable[[list[str]], int]:
-    """Return a command's ``main``, which reads its arguments, works, and returns the exit code."""
+            work: Callable[[argparse.Namespace], None], stopped: str = 'stopped'
+            ) -> Callable[[list[str]], int]:
+    """
+    Return a command's ``main``, which reads its arguments, works, and returns the exit code.
+
+    :param stopped: What is said after Ctrl-C.
+    """
     def main(args: list[str]) -> int:
         arguments = parse(args)
         try:
             return run_tool(name, lambda: work(arguments))
         except KeyboardInterrupt:
-            print(f'\n{name}: stopped', file=sys.stderr)
+            print(f'\n{name}: {stopped}', file=sys.stderr)
             return STOPPED
 
     return main

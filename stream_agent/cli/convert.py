@@ -10,7 +10,7 @@ import signal
 import sys
 
 from stream_agent.bounded_settings import choice, free_text, quantity, several
-from stream_agent.cli.arguments import add_settings, run_tool, settings_of, STOPPED
+from stream_agent.cli.arguments import add_settings, command, settings_of
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.recordings.alignment import Alignment, cut
 from stream_agent.recordings.inspection import oddities
@@ -82,6 +82,8 @@ def drives_of_tub(tub: TubRecording) -> Iterator[tuple[str, RecordedDrive]]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write all sequences, and say what there is."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     scales = arguments.max_speed, arguments.max_yaw_rate
     arguments.output.mkdir(parents=True, exist_ok=True)
     drives = {new_folder(arguments.output, name): drive for name, drive in drives_of(arguments)}
@@ -127,13 +129,4 @@ def tell(arguments: argparse.Namespace, drives: Iterable[RecordedDrive], counts:
           '(geometry_msgs/msg/TwistStamped)' + f'; left out: {said}' * bool(said))
 
 
-def main(args: list[str]) -> int:
-    """Convert; what is stopped leaves nothing half written."""
-    arguments = parse(args)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        return run_tool('convert', lambda: run(arguments))
-    except KeyboardInterrupt:
-        print('\nconvert: stopped; nothing is half written', file=sys.stderr)
-        return STOPPED
+main = command('convert', parse, run, 'stopped; nothing is half written')

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 import json
+import math
 import multiprocessing
 import os
 from pathlib import Path
@@ -61,14 +63,16 @@ def summary(driver_name: str, drives: list[Drive]) -> dict:
         'departures': sum(result.departures for result in drives),
         'unanswered': sum(result.unanswered for result in drives),
         'frames': len(errors),
-        **({'task_score': mean_of(drives, 'right'), 'signs_obeyed': mean_of(drives, 'obeyed')}
-           if isinstance(drives[0], RoadTask) else {})}
+        **task_summary([one for one in drives if isinstance(one, RoadTask)])}
 
 
-def mean_of(drives: Sequence[Drive], name: str) -> float | None:
-    """Return the share over all drives of what is judged on a road with signs; None if nothing."""
-    judged = [value for one in drives for value in getattr(one, name)]
-    return round(float(np.mean(judged)), 4) if judged else None
+def task_summary(drives: list[RoadTask]) -> dict:
+    """Return the score over all drives past signs; nothing if there are none."""
+    if not drives:
+        return {}
+    whole = RoadTask(drives[0].lane_width, right=list(chain(*(one.right for one in drives))),
+                     obeyed=list(chain(*(one.obeyed for one in drives))))
+    return {'task_score': round(whole.score, 4), 'signs_obeyed': round(whole.signs_obeyed, 4)}
 
 
 def evaluate(arguments: argparse.Namespace, settings: SimulationSettings, seeds: Sequence[int],
@@ -108,9 +112,9 @@ def table(rows: list[dict]) -> str:
     return '\n'.join([*lines, f'half a lane is {rows[0]["half_lane"]:.2f} m'])
 
 
-def in_percent(share: float | None) -> str:
+def in_percent(share: float) -> str:
     """Write a share; a dash if there was nothing to judge."""
-    return '-' if share is None else f'{share:.1%}'
+    return f'{share:.1%}' if math.isfinite(share) else '-'
 
 
 def timing_table(rows: list[dict]) -> str:

@@ -12,7 +12,7 @@ from stream_agent.learning import distributed
 from stream_agent.learning.initial_policy import InitialPolicy, load_initial, name_after
 from stream_agent.learning.policy_sources import check_folder, FromExpert, FromRecordings
 from stream_agent.learning.progress import curve_writer
-from stream_agent.learning.resume import is_same_policy, set_aside, written_whole
+from stream_agent.learning.resume import is_same_policy, set_aside
 from stream_agent.learning.settings import TrainerOptions, TrainingError
 from stream_agent.learning.trainer import DrivingLearner, Trainer, TrainingOutcome
 from stream_agent.learning.worker_pool import run_side_by_side
@@ -179,9 +179,8 @@ def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutco
             training['stopped'] = f'at step {outcome.step} of {learner.steps}'
         job.folder.mkdir(parents=True, exist_ok=True)
         whole = job.folder / path.name
-        with written_whole(whole):
-            save_policy(whole, Policy(learner.network, learner.preprocessing, learner.limits,
-                                      job.label, training, learner.updates_per_frame))
+        save_policy(whole, Policy(learner.network, learner.preprocessing, learner.limits,
+                                  job.label, training, learner.updates_per_frame))
         kept = tuple(set_aside(each) for each in earlier(job, outcome, whole))
         whole.replace(path)
         if outcome.finished:

@@ -1,7 +1,6 @@
 """Files of trainings: from which a stopped one resumes; written as a whole, and never lost."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import count
 import json
 from pathlib import Path
@@ -11,12 +10,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from stream_agent.learning import distributed
+from stream_agent.share import write_file
 import torch
 from torch import Tensor
 
 FORMAT = 'stream_agent resume 1'
-# What is half written of a file has this suffix instead of its own.
-PART = '.part'
 # Longer values are not printed.
 LONGEST_SHOWN = 60
 
@@ -113,24 +111,11 @@ class ResumeFile:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file; an older one of that name is replaced only once the new one is whole."""
-    with written_whole(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(PART)
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[None]:
-    """Name a file that cannot be written, and remove what is half written of it."""
     try:
-        yield
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        try:
-            path.with_suffix(PART).unlink(missing_ok=True)
-        except OSError:
-            pass  # its folder is none
         raise OSError(error.errno, error.strerror, str(path)) from error
+    write_file(path, data)
 
 
 def set_aside(path: Path) -> Path:
