@@ -26,6 +26,7 @@ from stream_agent.driving.compute_model import ComputeModel, HANDOVER
 from stream_agent.driving.drivers import ExpertDriver
 from stream_agent.driving.drives import Drive, drive, PolicyDriver, RoadTask, Trial
 from stream_agent.driving.evaluation import compared, drive_all, timed, written
+from stream_agent.learning.worker_pool import WorkerPool
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
 from stream_agent.network.checkpoint import load_policy
@@ -152,12 +153,6 @@ class EmulatedOptions:
     plot: Path | None = file_path(None, 'draw the figures: .svg or .png')
 
 
-def begin_worker() -> None:
-    """Let a worker end with the command, which alone is told of Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent(signal.SIGKILL)
-
-
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
     shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
@@ -192,9 +187,7 @@ def run(arguments: argparse.Namespace) -> None:
     computer, settings = computer_of(arguments), robot_settings(arguments.robot)
     # Courses that no training has seen.
     seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + arguments.courses)
-    # torch does not survive a fork.
-    pool = ProcessPoolExecutor(arguments.workers, multiprocessing.get_context('spawn'),
-                               initializer=begin_worker)
+    pool = WorkerPool(arguments.workers, end_with_parent, signal.SIGKILL)
     try:
         rows = (evaluate_emulated if computer else evaluate)(arguments, settings, seeds, pool)
     except KeyboardInterrupt:

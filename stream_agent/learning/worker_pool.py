@@ -1,14 +1,15 @@
 """Trainings side by side, in processes of their own, that stop together."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 import multiprocessing
+from multiprocessing import resource_tracker
 from multiprocessing.synchronize import Event
 import os
 import signal
 import threading
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stream_agent.learning.progress import listen_to, StopRequests
 from stream_agent.learning.settings import TrainingError
@@ -17,6 +18,30 @@ T = TypeVar('T')
 POLL_PERIOD = 0.2
 
 _idle = threading.Event()
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """
+    Workers that never hear Ctrl-C, from their interpreter's first instant on.
+
+    A terminal sends it to all processes; one that is still starting would print a traceback.
+
+    :param begin: Called in every worker with ``arguments`` before its first job.
+    """
+
+    def __init__(self, workers: int, begin: Callable, *arguments: object) -> None:
+        # A fresh interpreter each, since torch does not survive a fork.
+        super().__init__(workers, multiprocessing.get_context('spawn'), begin, arguments)
+        # Starting it would let Ctrl-C through again.
+        resource_tracker.ensure_running()
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future:
+        # New processes inherit what is blocked here; a request in between comes afterwards.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(*args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_side_by_side(work: Callable[..., T], jobs: Sequence, workers: int) -> list[T | None]:
@@ -28,14 +53,9 @@ def run_side_by_side(work: Callable[..., T], jobs: Sequence, workers: int) -> li
     :raises TrainingError: If a worker was killed.
     :raises KeyboardInterrupt: If asked to stop a second time; the workers are killed.
     """
-    # A fresh interpreter each, since torch does not survive a fork.
-    context = multiprocessing.get_context('spawn')
-    told = context.Event()
-    with ProcessPoolExecutor(workers, context, begin_worker, (told,)) as pool:
-        # Ctrl-C reaches the workers too, which inherit that it is ignored.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    told = multiprocessing.get_context('spawn').Event()
+    with WorkerPool(workers, begin_worker, told) as pool:
         futures = [pool.submit(unless_told, work, job) for job in jobs]
-        signal.signal(signal.SIGINT, before)
         try:
             with StopRequests() as stop:
                 while wait(futures, POLL_PERIOD).not_done:
