@@ -96,6 +96,7 @@ class Collector:
         where it is.
     :param most_delay: Longest delay of the actuators [s]; each course draws one, from 0 on.
     :param command_rows: How the network is told its last commands; not at all if None.
+    :param pushes: Largest yaw rate by which vehicles are pushed off their way [rad/s].
     """
 
     settings: SimulationSettings
@@ -109,6 +110,7 @@ class Collector:
     handover: float = 0.0
     most_delay: float = 0.03
     command_rows: CommandRows | None = None
+    pushes: float = 1.0
 
     def collect(self, network: RolloutNetwork, expert_drives: bool,
                 generator: np.random.Generator) -> tuple[list[Episode], int]:
@@ -131,7 +133,7 @@ class Collector:
             batch.place(i, **self._place(environment, generator))
         batch.drive(logs, lambda: batch.taken < self.frames,
                     lambda i: self._place(environments[i], generator),
-                    [VehicleDisturbance(generator, 1.0) for _ in environments])
+                    [VehicleDisturbance(generator, self.pushes) for _ in environments])
         return finished + [log.episode for log in logs], len(finished)
 
     def _new_environment(self, generator: np.random.Generator) -> DrivingEnvironment:
@@ -268,7 +270,7 @@ class Imitation(DrivingLearner):
         :param rate: Of weights with up to ``USUAL_FAN_IN`` inputs a feature.
         """
         groups: dict[float, list[Tensor]] = {}
-        for weight in self.network.parameters():
+        for weight in filter(lambda each: each.requires_grad, self.network.parameters()):
             own = rate * min(1.0, USUAL_FAN_IN / max(1, weight[0].numel()))
             groups.setdefault(own, []).append(weight)
         return [{'params': weights, 'lr': own} for own, weights in groups.items()]
