@@ -276,7 +276,7 @@ class Imitation(DrivingLearner):
         :param rate: Of weights with up to ``USUAL_FAN_IN`` inputs a feature.
         """
         groups: dict[float, list[Tensor]] = {}
-        for weight in self.network.parameters():
+        for weight in filter(lambda each: each.requires_grad, self.network.parameters()):
             own = rate * min(1.0, USUAL_FAN_IN / max(1, weight[0].numel()))
             groups.setdefault(own, []).append(weight)
         return [{'params': weights, 'lr': own} for own, weights in groups.items()]
