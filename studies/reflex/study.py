@@ -1,25 +1,32 @@
 """One training and its test drives: a row of the study of reflex and recognition."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+import fcntl
+import hashlib
 import json
 import math
 from pathlib import Path
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from stream_agent.driving.compute_model import figures_of
 from stream_agent.driving.drives import drive_trial, RoadTask, Trial
 from stream_agent.learning.imitation import filled, Imitation
-from stream_agent.learning.settings import ImitationSchedule
+from stream_agent.learning.policy_sources import limits_for
+from stream_agent.learning.recognition import learn_to_recognise, recogniser_of, softened
+from stream_agent.learning.resume import pack, unpack, write_whole
+from stream_agent.learning.settings import ImitationSchedule, RecognitionSchedule
 from stream_agent.learning.trainer import Trainer, TrainerOptions
-from stream_agent.network.checkpoint import CommandScale, load_policy, Policy, save_policy
+from stream_agent.network.checkpoint import load_policy, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.share import share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.settings import read_settings
+from stream_agent.theory.graph import graph_to_data
 from studies.reflex.drivers import AGE_ROWS, COMMANDS, LONGEST_AGE, ReflexCollector, ReflexDriver
 from studies.reflex.schemes import HEAD, operations, ReflexScheme
 import torch
@@ -29,10 +36,15 @@ SETTINGS = read_settings(share_folder() / 'config' / 'robots' / 'reflex.yaml')
 FIRST_COURSE = FIRST_HELD_OUT_SEED + 16_000
 # Those on which a training is chosen among the tries of a scheme.
 FIRST_OF_TRIES = FIRST_HELD_OUT_SEED + 15_000
-LIMITS = CommandScale(max_speed=2.5, max_yaw_rate=6.0)
+LIMITS = limits_for(SETTINGS)
 PUSHES = 2.5
 HANDOVER = 1.0
 MEMORY_STEPS = 4
+# Tried in this order.
+LEARNING_RATES = (2e-3, 4e-3, 1e-3, 8e-3)
+# A read-out that sums over wide layers begins small, and its rate rises over so many steps.
+SOFTENED, WARM_UP = 0.1, 80
+RECOGNITION_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,8 @@ class ReflexBudget:
     """
     What every scheme gets alike.
 
+    :param recognition: How layers that recognise signs learn first. All schemes and trainings
+        with the same layers begin with the same of these.
     :param schedule: Of the training, but for its frames and windows.
     :param drive: Of every environment in every round [s].
     :param loss_seconds: Of a window that bear loss, after the frames that fill the state: a
@@ -49,6 +63,7 @@ class ReflexBudget:
     :param duration: Of each test drive [s].
     """
 
+    recognition: RecognitionSchedule
     schedule: ImitationSchedule
     drive: float
     loss_seconds: float
@@ -63,10 +78,14 @@ class ReflexBudget:
             last_updates=factor * self.schedule.last_updates))
 
 
-FULL = ReflexBudget(ImitationSchedule(rounds=12, environments=8, updates=60, last_updates=480,
-                                      batch=16), 16.0, 1.0, (2e-3,), 16, 40.0)
-QUICK = ReflexBudget(ImitationSchedule(rounds=3, environments=4, updates=30, last_updates=30,
-                                       batch=8), 6.0, 0.5, (2e-3,), 4, 12.0)
+FULL = ReflexBudget(
+    RecognitionSchedule(), ImitationSchedule(rounds=12, environments=8, updates=60,
+                                             last_updates=480, batch=16),
+    16.0, 1.0, LEARNING_RATES[:1], 16, 40.0)
+QUICK = ReflexBudget(
+    RecognitionSchedule(views=2000, steps=200),
+    ImitationSchedule(rounds=3, environments=4, updates=30, last_updates=60, batch=8),
+    8.0, 0.5, LEARNING_RATES[:1], 4, 12.0)
 
 
 def schedule_of(scheme: ReflexScheme, budget: ReflexBudget) -> ImitationSchedule:
@@ -89,21 +108,38 @@ def study_id(budget: ReflexBudget) -> str:
     """Return all that rows need to have in common to be compared."""
     return json.dumps([asdict(part) for part in (SETTINGS, LIMITS, COMMANDS, budget)]
                       + [PUSHES, HANDOVER, FIRST_COURSE, MEMORY_STEPS, LONGEST_AGE,
-                         str(AGE_ROWS)], sort_keys=True)
+                         str(AGE_ROWS), SOFTENED, WARM_UP, RECOGNITION_SEED], sort_keys=True)
 
 
-def trained(scheme: ReflexScheme, seed: int, budget: ReflexBudget, rate: float,
-            trunk: Path | None) -> RolloutNetwork | None:
+class Trained(NamedTuple):
+    """
+    What a training gave.
+
+    :param recognised: Share of legible signs that the layers told apart before it drove; None
+        where there are no such layers.
+    """
+
+    network: RolloutNetwork
+    recognised: float | None
+
+
+def trained(scheme: ReflexScheme, seed: int, budget: ReflexBudget, rate: float, folder: Path,
+            trunk: Path | None) -> Trained | None:
     """
     Train a scheme under the timing that it will have; None if that was stopped.
 
+    :param folder: Of layers that recognise signs.
     :param trunk: Policy whose weights are kept, and whose read-out the head begins with.
     """
     torch.manual_seed(seed)
     rollout = scheme.candidate.rollout
     network = RolloutNetwork(rollout.graph, rollout.pattern)
     if trunk:
+        recognised = load_policy(trunk).training['recognised']
         freeze(network, load_policy(trunk).network)
+    else:
+        recognised = recognise(network, budget.recognition, folder)
+        softened(network, SOFTENED)
     schedule = schedule_of(scheme, budget)
     collector = ReflexCollector(
         SETTINGS, preprocessing_of(network), LIMITS, schedule.environments, schedule.frames,
@@ -112,8 +148,47 @@ def trained(scheme: ReflexScheme, seed: int, budget: ReflexBudget, rate: float,
         pushes=PUSHES, scheme=scheme)
     imitation = Imitation(network, collector, schedule, seed, scheme.name)
     outcome = Trainer(imitation, TrainerOptions(
-        steps=schedule.all_updates, learning_rate=rate, seed=seed, quiet=True), None).run()
-    return network if outcome.finished else None
+        steps=schedule.all_updates, learning_rate=rate, warm_up=WARM_UP, seed=seed, quiet=True),
+        None).run()
+    return Trained(network, recognised) if outcome.finished else None
+
+
+def recognise(network: RolloutNetwork, schedule: RecognitionSchedule, folder: Path
+              ) -> float | None:
+    """
+    Give a network layers that recognise signs, and freeze them; they are learnt once and kept.
+
+    :returns: The share of legible signs that they tell apart; None without such layers.
+    """
+    recogniser = recogniser_of(network)
+    if recogniser is None:
+        return None
+    about = json.dumps([asdict(SETTINGS), asdict(schedule), graph_to_data(recogniser.graph)])
+    path = folder / f'recognition-{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors'
+    weights = {name: dict(network.named_parameters())[name]
+               for name, _ in recogniser.named_parameters()}
+    with locked(path):
+        if not path.exists():
+            with torch.random.fork_rng():
+                torch.manual_seed(RECOGNITION_SEED)
+                share = learn_to_recognise(network, SETTINGS, preprocessing_of(network), schedule,
+                                           RECOGNITION_SEED)
+            write_whole(path, pack({name: weight.detach() for name, weight in weights.items()},
+                                   {'recognised': share}))
+    kept, told = unpack(path.read_bytes())
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(kept[name]).requires_grad_(False)
+    return told['recognised']
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process after the other make a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix('.lock'), 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def freeze(network: RolloutNetwork, trunk: RolloutNetwork) -> None:
@@ -180,23 +255,25 @@ def study_row(scheme: ReflexScheme, seed: int, budget: ReflexBudget, policy: Pat
     start = time.perf_counter()
     tries = []
     for rate in budget.learning_rates:
-        network = trained(scheme, seed, budget, rate, trunk)
-        if network is None:
+        found = trained(scheme, seed, budget, rate, policy.parent, trunk)
+        if found is None:
             return None
         seeds = range(FIRST_OF_TRIES, FIRST_OF_TRIES + budget.courses)
-        score = (figures_of_drives(driven(scheme, network, seeds, budget.duration))['task_score']
-                 if len(budget.learning_rates) > 1 else math.inf)
-        tries.append((score, rate, network))
-    _, rate, network = max(tries, key=lambda one: one[0])
+        score = (math.nan if len(budget.learning_rates) == 1 else figures_of_drives(
+            driven(scheme, found.network, seeds, budget.duration))['task_score'])
+        tries.append((score, rate, found))
+    # The first where there is no other.
+    _, rate, (network, recognised) = max(tries, key=lambda one: one[0])
     middle = time.perf_counter()
     seeds = range(FIRST_COURSE, FIRST_COURSE + budget.courses)
     figures = figures_of_drives(driven(scheme, network, seeds, budget.duration))
     save_policy(policy, Policy(network, preprocessing_of(network), LIMITS, scheme.kind, {
         'command': 'python -m studies reflex', 'seed': seed, 'learning_rate': rate,
-        'schedule': asdict(schedule_of(scheme, budget))}, scheme.candidate.updates_per_frame))
-    return {**told(scheme), 'seed': seed, **figures,
-            'tries': [{'learning_rate': rate, 'task_score': score if math.isfinite(score) else None}
-                      for score, rate, _ in tries],
+        'recognised': recognised, 'schedule': asdict(schedule_of(scheme, budget))},
+        scheme.candidate.updates_per_frame))
+    return {**told(scheme), 'seed': seed, **figures, 'recognised': recognised,
+            'tries': [{'learning_rate': tried, 'task_score': None if math.isnan(score) else score}
+                      for score, tried, _ in tries],
             'training_s': middle - start, 'driving_s': time.perf_counter() - middle}
 
 
@@ -206,5 +283,6 @@ def told(scheme: ReflexScheme) -> dict[str, Any]:
     figures = figures_of(scheme.candidate, scheme.timeline)
     return {'key': scheme.key, 'scheme': scheme.name, 'kind': scheme.kind,
             'device': device.execution, 'r': scheme.pass_periods,
-            'operations': operations(scheme.candidate.rollout.graph), 'newest_s': figures.newest, 'deep_s': figures.deep,
+            'operations': operations(scheme.candidate.rollout.graph),
+            'newest_s': figures.newest, 'deep_s': figures.deep,
             'latency_s': figures.latency, 'rate_hz': figures.rate}

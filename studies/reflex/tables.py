@@ -114,7 +114,8 @@ def verdicts(cells: Sequence[ReflexResult]) -> list[MarkResult]:
                     cell.scheme.inputs or cell.scheme.kind in ('frozen trunk', 'random delays'))]
         if told:
             best = max(told, key=lambda cell: cell.mean('task_score'))
-            given.append(verdict_of(ours, best, LEAD_OVER_BEST, False, 'the best that knows more, '))
+            given.append(verdict_of(ours, best, LEAD_OVER_BEST, False,
+                                    'the best that knows more, '))
         obeyed = ours.mean('signs_obeyed')
         given.append(MarkResult(device, HELD_AGAINST, f'signs obeyed by {OURS} [%]',
                                 Interval(obeyed, math.nan, math.nan), MOST_OBEYED,
