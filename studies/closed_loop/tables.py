@@ -9,7 +9,8 @@ from stream_agent.driving.compute_model import figures_of, TimingFigures
 from stream_agent.driving.evaluation import difference, rms_ratio, written
 from stream_agent.measurement.bootstrap import Interval
 from stream_agent.theory.planning.candidates import PARALLEL, SERIAL
-from studies.closed_loop.schemes import KINDS, OURS, Scheme
+from studies.chain import OURS, Scheme
+from studies.closed_loop.schemes import KINDS
 from studies.layout import layout
 
 # Lateral RMS of ours relative to the sequential rollout's, by the cost of a pass.
