@@ -31,6 +31,8 @@ STUDIES = {
                          'remember thousands of frames?'),
     'closed-loop': Study('studies.closed_loop.command',
                          'which rollout drives best on which computer?'),
+    'law': Study('studies.law', 'how does the score of a drive past signs follow from timing?',
+                 False),
     'regimes': Study('studies.regimes.command', 'when does streaming win, in real time?', False),
     'driving': Study('studies.driving', 'how well is the steering of recorded drives predicted?',
                      False),

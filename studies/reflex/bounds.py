@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from stream_agent.command import Command
-from stream_agent.driving.compute_model import figures_of, Timeline, Work
+from stream_agent.driving.compute_model import figures_of, Timeline
 from stream_agent.driving.drivers import Driver
 from stream_agent.driving.drives import drive_trial, RoadTask, Trial
 from stream_agent.simulation.environment import DrivingEnvironment, Moment, SimulatedFrame
@@ -80,17 +80,6 @@ def ages_of_answers(candidate: Candidate) -> Iterator[tuple[float, float]]:
         yield one, max(one, other)
 
 
-def staggered(candidate: Candidate, copies: int) -> Timeline:
-    """
-    Return the timeline of copies of a network that take turns at the images.
-
-    An answer comes after a whole pass, but a frame is taken as soon as any copy is free.
-    """
-    pass_time = candidate.frame_cost
-    return Timeline((Work(candidate.response_latency, pass_time / copies),),
-                    candidate.camera_period)
-
-
 class TimedScheme(NamedTuple):
     """
     A scheme on a computer.
@@ -117,21 +106,19 @@ def bound(scheme: TimedScheme, trial: Trial) -> list[RoadTask]:
 def bound_row(scheme: TimedScheme, trial: Trial) -> dict[str, Any]:
     """Return the figures of ``bound``, named as in rows of trained schemes."""
     drives = bound(scheme, trial)
-    candidate = scheme.candidate
-    figures = figures_of(candidate, scheme.timeline)
+    figures = figures_of(scheme.candidate, scheme.timeline)
     errors = [error for drive in drives for error in drive.speed_errors]
     seconds = sum(len(drive.lateral_errors) for drive in drives) / trial.settings.rate
     return {
-        'scheme': scheme.name, 'kind': candidate.kind,
-        'device': candidate.rollout.device.execution, 'r': scheme.ratio, 'reads': scheme.reads,
+        'scheme': scheme.name, 'kind': scheme.name,
+        'device': scheme.candidate.rollout.device.execution, 'r': scheme.ratio,
         'newest_s': figures.newest, 'deep_s': figures.deep, 'latency_s': figures.latency,
-        'rate_hz': figures.rate, 'pushes': trial.pushes,
-        'look_ahead': trial.settings.look_ahead, 'max_yaw_rate': trial.settings.max_yaw_rate,
+        'rate_hz': figures.rate,
         'task_score': 100 * float(np.mean([drive.score for drive in drives])),
         'lateral_rms': float(np.sqrt(np.mean([drive.lateral_rms ** 2 for drive in drives]))),
         'speed_rms': float(np.sqrt(np.mean(np.square(errors)))),
         'departures_per_minute': 60 * sum(drive.departures for drive in drives) / seconds,
-        'signs_obeyed': float(np.mean([drive.signs_obeyed for drive in drives]))}
+        'signs_obeyed': 100 * float(np.mean([drive.signs_obeyed for drive in drives]))}
 
 
 HEADER = ('r', 'device', 'scheme', 'newest ms', 'deep ms', 'answers/s', 'score %', 'RMS mm',
@@ -144,7 +131,7 @@ def bounds_table(rows: Sequence[Mapping[str, Any]], markdown: bool = False) -> s
         f"{row['r']:g}", row['device'], row['scheme'], f"{1e3 * row['newest_s']:.0f}",
         f"{1e3 * row['deep_s']:.0f}", f"{row['rate_hz']:.0f}", f"{row['task_score']:.1f}",
         f"{1e3 * row['lateral_rms']:.0f}", f"{row['departures_per_minute']:.1f}",
-        f"{100 * row['signs_obeyed']:.0f}") for row in rows)]
+        f"{row['signs_obeyed']:.0f}") for row in rows)]
     if markdown:
         return '\n'.join('| ' + ' | '.join(line) + ' |' for line in (
             lines[0], ['---'] * len(HEADER), *lines[1:]))

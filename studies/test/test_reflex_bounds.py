@@ -5,12 +5,11 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from stream_agent.driving.compute_model import timeline_of
 from stream_agent.driving.drives import Trial
 from stream_agent.simulation.settings import SimulationSettings
 from studies.closed_loop.schemes import plain_schemes
 from studies.reflex.bounds import (
-    ages_of_answers, bound, bound_row, bounds_table, PerfectLearner, staggered, TimedScheme)
+    ages_of_answers, bound, bound_row, bounds_table, PerfectLearner, TimedScheme)
 
 SETTINGS = SimulationSettings(rate=60.0, width_px=32, height_px=24, signs=True, target_speed=1.4,
                               look_ahead=0.4, max_yaw_rate=5.0, turn_time_constant=0.08)
@@ -52,15 +51,6 @@ def test_the_newest_steers_and_the_deep_sets_the_speed():
     assert answer == (1.0, 1.5)
     blind = PerfectLearner(timed('hybrid', 6.4).candidate, 1, reads=False)
     assert blind.commands([frames[1]], [[]])[0] == pytest.approx((1.4, 2.1))
-
-
-def test_copies_answer_as_late_as_one_but_more_often():
-    candidate = timed('sequential', 6.4, 'parallel').candidate
-    alone, four = (list(islice(line, 50)) for line in (
-        timeline_of(candidate), staggered(candidate, 4)))
-    assert four[5].answer - four[5].start == pytest.approx(alone[5].answer - alone[5].start)
-    assert np.diff([one.start for one in four]).mean() == pytest.approx(
-        np.diff([one.start for one in alone]).mean() / 4, rel=0.1)
 
 
 def test_both_kinds_of_information_are_worth_something():
