@@ -15,13 +15,16 @@ import sys
 from typing import NamedTuple
 
 from stream_agent.cli.arguments import check_folder, positive
+from stream_agent.driving.drives import Trial
 from stream_agent.measurement.machine import show
 from stream_agent.theory.planning.candidates import PARALLEL, SERIAL
 from studies.chain import OURS
+from studies.law import FIRST_COURSE
+from studies.reflex.bounds import bound_row, bounds_table, TimedScheme
 from studies.reflex.picture import draw
 from studies.reflex.schemes import INPUTS, KINDS, ReflexScheme, schemes
 from studies.reflex.study import (
-    FULL, LEARNING_RATES, QUICK, ReflexBudget, SETTINGS, study_id, study_row)
+    FULL, HANDOVER, LEARNING_RATES, PUSHES, QUICK, ReflexBudget, SETTINGS, study_id, study_row)
 from studies.reflex.tables import ReflexResult, tables, verdicts
 from studies.rows import add_row_options, keep, make_all, missing, row_path, RowJob
 
@@ -58,6 +61,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--tries', type=positive, default=1, metavar='N', help='learning rates '
                         'that every training tries, of which it keeps the best on courses of '
                         f'their own; at most {len(LEARNING_RATES)} (1)')
+    parser.add_argument('--bounds', action='store_true', help='train nothing: print what timing '
+                        'alone allows, the scores of a perfect learner')
     add_row_options(parser, 'results/reflex')
 
 
@@ -138,6 +143,17 @@ def complete(arguments: argparse.Namespace) -> ReflexBudget:
     return replace(budget, learning_rates=LEARNING_RATES[:arguments.tries])
 
 
+def show_bounds(found: list[Wanted], arguments: argparse.Namespace, budget: ReflexBudget) -> None:
+    """Drive the perfect learner of every scheme, on courses that are not those of the study."""
+    trial = Trial(SETTINGS, tuple(range(FIRST_COURSE, FIRST_COURSE + budget.courses)),
+                  budget.duration, PUSHES, HANDOVER)
+    rows = [bound_row(TimedScheme(scheme.name, scheme.pass_periods, scheme.candidate,
+                                  scheme.timeline, scheme.kind != 'smaller'), trial)
+            for scheme in {one.scheme.key: one.scheme for one in found}.values()
+            if not (scheme.inputs or scheme.spread)]
+    show([bounds_table(rows, arguments.markdown)], {'bounds': rows}, arguments.json)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Train and drive what is missing, and show what is there; returns the exit code."""
     check_folder(arguments.draw)
@@ -147,6 +163,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f'no such scheme on {" and ".join(arguments.devices)} device at '
                          f'{" ".join(f"{ratio:g}" for ratio in arguments.ratios)}: '
                          f'{", ".join(arguments.schemes or [])}; names are in --help')
+    if arguments.bounds:
+        show_bounds(found, arguments, budget)
+        return 0
     make_all(make, jobs_for(found, arguments, budget), arguments)
     cells = results(found, arguments, budget)
     if not cells:

@@ -45,12 +45,13 @@ LEARNING_RATES = (2e-3, 4e-3, 1e-3, 8e-3)
 # A read-out that sums over wide layers begins small, and its rate rises over so many steps.
 SOFTENED, WARM_UP = 0.1, 80
 RECOGNITION_SEED = 1
+FRAMES_PER_WINDOW = 56
 
 
 @dataclass(frozen=True)
 class ReflexBudget:
     """
-    What every scheme gets alike.
+    What every scheme gets alike: as much time of training, up to what its images cost.
 
     :param recognition: How layers that recognise signs learn first. All schemes and trainings
         with the same layers begin with the same of these.
@@ -96,7 +97,9 @@ def schedule_of(scheme: ReflexScheme, budget: ReflexBudget) -> ImitationSchedule
     schedule = replace(budget.schedule, burn_in=MEMORY_STEPS, window=MEMORY_STEPS + loss_frames,
                        frames=frames, updates_per_frame=candidate.updates_per_frame)
     schedule = filled(schedule, candidate.rollout.graph, candidate.rollout.pattern)
-    return replace(schedule, frames=schedule.frames * scheme.copies)
+    # Those that take few images have short windows, and as many more of them in the same time.
+    more = max(1, round(FRAMES_PER_WINDOW / schedule.window))
+    return replace(schedule, frames=schedule.frames * scheme.copies, batch=more * schedule.batch)
 
 
 def preprocessing_of(network: RolloutNetwork) -> Preprocessing:
@@ -108,7 +111,8 @@ def study_id(budget: ReflexBudget) -> str:
     """Return all that rows need to have in common to be compared."""
     return json.dumps([asdict(part) for part in (SETTINGS, LIMITS, COMMANDS, budget)]
                       + [PUSHES, HANDOVER, FIRST_COURSE, MEMORY_STEPS, LONGEST_AGE,
-                         str(AGE_ROWS), SOFTENED, WARM_UP, RECOGNITION_SEED], sort_keys=True)
+                         str(AGE_ROWS), SOFTENED, WARM_UP, RECOGNITION_SEED,
+                         FRAMES_PER_WINDOW], sort_keys=True)
 
 
 class Trained(NamedTuple):

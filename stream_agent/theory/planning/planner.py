@@ -86,7 +86,8 @@ def make_plan(graph: GraphSpec, costs: NodeCosts, camera_period: float, executio
     # The first of equals stays: those with a name and the simpler ones come first.
     best = unbeaten(chain(
         (*reversed(named.values()), *plain),
-        *(waves(graph, set(cone), device, LONGEST_WAVE) for cone in sorted(cones, key=sorted)),
+        *(waves(graph, set(cone), device, LONGEST_WAVE) for cone in sorted(
+            cones, key=lambda cone: (-len(cone), sorted(cone)))),
         *(held_images(candidate, most_updates(candidate, updates_per_frame))
           for candidate in [*plain, named['streaming']] if execution == PARALLEL),
         filter(None, [truncated(graph, device)])))

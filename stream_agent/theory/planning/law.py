@@ -1,0 +1,107 @@
+"""
+What score a rollout drives to, forecast from its timing alone.
+
+Where a vehicle is to keep its lane and to do what it recognises, its score is
+
+    score = (ceiling - stale * deep / steering_time) * (1 - outdated)
+            / (1 + (newest / (half * steering_time)) ** 2)
+
+Error grows with the square of the newest information's age, counted in the time in which the
+scene makes a vehicle steer. What came through the deep layers is outdated for a share of the time
+that follows from its age and from how often commands change. How well a network recognises, and
+drives with fresh information, is its family's ceiling.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import math
+from typing import NamedTuple
+
+# Networks that are not trained whole, or lack layers, have ceilings of their own.
+WHOLE, SMALLER, FROZEN = 'whole', 'smaller', 'frozen trunk'
+# Scores that differ by less are equal: what the law misses by in a left-out ratio.
+EQUAL = 2.0
+
+
+class Scene(NamedTuple):
+    """
+    How fast a scene changes.
+
+    :param steering_time: From where a vehicle is to the point that it steers to: look-ahead by
+        speed [s].
+    :param command_time: From one change of what has to be recognised to the next [s]; the score
+        counts the second half of it.
+    """
+
+    steering_time: float
+    command_time: float = math.inf
+
+
+class Timing(NamedTuple):
+    """
+    Mean ages of the information in the commands in force [s].
+
+    :param newest: Of the newest.
+    :param deep: Of what came through most layers.
+    """
+
+    newest: float
+    deep: float
+
+
+def outdated(deep: float, scene: Scene) -> float:
+    """Return the share of the time that counts in which an earlier command is still obeyed."""
+    if math.isinf(scene.command_time):
+        return 0.0
+    half = scene.command_time / 2
+    return min(1.0, max(0.0, deep - half) / half)
+
+
+def share_kept(timing: Timing, scene: Scene, half: float) -> float:
+    """
+    Return the share of its ceiling that a rollout keeps.
+
+    :param half: Age of the newest information that costs half of the score [steering times].
+    """
+    return (1 - outdated(timing.deep, scene)) / (
+        1 + (timing.newest / (half * scene.steering_time)) ** 2)
+
+
+@dataclass(frozen=True)
+class ScoreLaw:
+    """
+    The law of a task.
+
+    :param half: As in ``share_kept``.
+    :param ceilings: Score of a family with fresh information [%].
+    :param stale: Lost per steering time that the deep information is old [%].
+    :param error: Root mean square of what is missed in a ratio that was left out of the fit [%].
+    :param source: Where the rows are from that it was fitted on.
+    """
+
+    half: float
+    ceilings: Mapping[str, float]
+    stale: float = 0.0
+    error: float = math.nan
+    source: str = ''
+
+    def forecast(self, timing: Timing, scene: Scene, family: str = WHOLE) -> float | None:
+        """Return the score [%]; None for a family of which there were no rows."""
+        if family not in self.ceilings:
+            return None
+        ceiling = self.ceilings[family] - self.stale * timing.deep / scene.steering_time
+        return max(0.0, ceiling) * share_kept(timing, scene, self.half)
+
+
+class Task(NamedTuple):
+    """A task with a law, and its scene where no other is given."""
+
+    scene: Scene
+    law: ScoreLaw
+
+
+# 'signs' is what config/robots/reflex.yaml sets: 0.4 m ahead at 1.4 m/s, a command every 5 m.
+# `python -m studies law` prints these figures.
+TASKS = {'signs': Task(Scene(0.4 / 1.4, 5.0 / 1.4), ScoreLaw(
+    half=0.62, ceilings={WHOLE: 96.0, SMALLER: 30.2}, error=1.3,
+    source='the expert with aged information'))}
