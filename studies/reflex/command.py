@@ -147,10 +147,13 @@ def show_bounds(found: list[Wanted], arguments: argparse.Namespace, budget: Refl
     """Drive the perfect learner of every scheme, on courses that are not those of the study."""
     trial = Trial(SETTINGS, tuple(range(FIRST_COURSE, FIRST_COURSE + budget.courses)),
                   budget.duration, PUSHES, HANDOVER)
+    once: dict[str, ReflexScheme] = {}
+    for one in found:
+        if not (one.scheme.inputs or one.scheme.spread):
+            once.setdefault(one.scheme.key, one.scheme)
     rows = [bound_row(TimedScheme(scheme.name, scheme.pass_periods, scheme.candidate,
                                   scheme.timeline, scheme.kind != 'smaller'), trial)
-            for scheme in {one.scheme.key: one.scheme for one in found}.values()
-            if not (scheme.inputs or scheme.spread)]
+            for scheme in once.values()]
     show([bounds_table(rows, arguments.markdown)], {'bounds': rows}, arguments.json)
 
 

@@ -1,8 +1,10 @@
 """What drives in the study: one network or copies of it, told of delays or corrected for them."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from stream_agent.command import Command
@@ -24,6 +26,8 @@ LONGEST_AGE = 0.25
 AGE_ROWS = slice(-4, -2)
 # Commands that are remembered: more than a delay has.
 REMEMBERED = 64
+# Of the forecast [s].
+LONGEST_STEP = 0.02
 # Delays of training with random ones are drawn for so many frames, and repeat.
 DRAWN = 500
 
@@ -54,20 +58,18 @@ class Forecast:
         :returns: To the left [m], and turned to the left [rad], (vehicles, 2).
         """
         lags = self.settings.speed_time_constant, self.settings.turn_time_constant
+        # What is before the image counts for the lags alone.
+        instants = sorted({*np.arange(start, end, LONGEST_STEP), end,
+                           *(time for time in times if time < end)})
         speed, turn = commands[0].T
         left, turned = np.zeros_like(speed), np.zeros_like(turn)
-        for i, command in enumerate(commands):
-            until = min(end, times[i + 1]) if i + 1 < len(times) else end
-            # The lags settle before the image; from it on, the way counts.
-            for begin, stop, counts in ((times[i], min(until, start), False),
-                                        (max(times[i], start), until, True)):
-                if stop <= begin:
-                    continue
-                speed, rolled = lagged(speed, command[:, 0], lags[0], stop - begin)
-                turn, yawed = lagged(turn, command[:, 1], lags[1], stop - begin)
-                if counts:
-                    left = left + rolled * (turned + 0.5 * yawed)
-                    turned = turned + yawed
+        for begin, stop in pairwise(instants):
+            command = commands[max(0, bisect_right(times, begin) - 1)]
+            speed, rolled = lagged(speed, command[:, 0], lags[0], stop - begin)
+            turn, yawed = lagged(turn, command[:, 1], lags[1], stop - begin)
+            if begin >= start:
+                left = left + rolled * (turned + 0.5 * yawed)
+                turned = turned + yawed
         return np.stack([left, turned], axis=1)
 
     def correction(self, moved: np.ndarray, speeds: np.ndarray) -> np.ndarray:

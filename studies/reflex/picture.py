@@ -7,10 +7,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
-import numpy as np
 from stream_agent.drawing.plot_style import (
     BLUE, FAINT, GREEN, INK, ORANGE, PICTURE_STYLE, PURPLE, save, SKY, VERMILION)
-from stream_agent.driving.evaluation import difference
 from stream_agent.theory.planning.candidates import PARALLEL, SERIAL
 from studies.chain import OURS
 from studies.reflex.tables import by_name, HELD_AGAINST, names_in, ReflexResult, verdicts
@@ -54,9 +52,7 @@ def draw_scores(axes: Axes, cells: Sequence[ReflexResult]) -> None:
                    '95 %', loc='left', fontsize=10, fontweight='bold')
     ordered = sorted(cells, key=lambda cell: cell.mean('task_score'))
     for place, cell in enumerate(ordered):
-        scores = cell.by_course('task_score')
-        scores = scores[:, ~np.isnan(scores).any(axis=0)]
-        value = difference(scores, np.zeros_like(scores))
+        value = cell.score
         marker, colour = look(cell.scheme.kind)
         axes.hlines(place, value.low, value.high, color=colour, linewidth=2.5, alpha=0.45)
         axes.plot([value.estimate], [place], marker=marker, color=colour, markersize=7,

@@ -220,25 +220,24 @@ def driven(scheme: ReflexScheme, network: RolloutNetwork, seeds: Sequence[int], 
 
 
 def figures_of_drives(drives: Sequence[RoadTask]) -> dict[str, Any]:
-    """Return what is written of drives: by course, and over all of them."""
+    """
+    Return what is written of drives: by course, and over all of them.
+
+    A drive that does not come as far as the first judged image scores nothing and obeys no sign.
+    """
     courses = {
-        'task_score': [100 * drive.score for drive in drives],
+        'task_score': [100 * np.nan_to_num(drive.score) for drive in drives],
         'mean_squares': [drive.lateral_rms ** 2 for drive in drives],
         'speed_squares': [mean_of(np.square(drive.speed_errors)) for drive in drives],
-        'signs_obeyed': [100 * drive.signs_obeyed for drive in drives],
+        'signs_obeyed': [100 * np.nan_to_num(drive.signs_obeyed) for drive in drives],
         'seconds_until_obeyed': [mean_of(drive.seconds_until_obeyed) for drive in drives],
         'departures_per_minute': [60 * drive.departures * SETTINGS.rate
                                   / max(1, len(drive.lateral_errors)) for drive in drives]}
-    return {'courses': {name: [None if math.isnan(value) else value for value in values]
+    return {'courses': {name: [None if math.isnan(value) else float(value) for value in values]
                         for name, values in courses.items()},
-            'task_score': known_mean(courses['task_score']),
-            'lateral_rms': math.sqrt(known_mean(courses['mean_squares'])),
-            'signs_obeyed': known_mean(courses['signs_obeyed'])}
-
-
-def known_mean(values: Sequence[float]) -> float:
-    """Return the mean without what is nan: a short drive may pass no sign."""
-    return mean_of([value for value in values if not math.isnan(value)])
+            'task_score': mean_of(courses['task_score']),
+            'lateral_rms': math.sqrt(mean_of(courses['mean_squares'])),
+            'signs_obeyed': mean_of(courses['signs_obeyed'])}
 
 
 def mean_of(values: Sequence[float] | np.ndarray) -> float:

@@ -23,7 +23,6 @@ LEAD_OVER_BEST = 3.0
 # Leads whose interval needs to be clear of 0; the others are hoped for.
 SURE = ('sequential', 'smaller')
 MOST_OBEYED = 80.0
-UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,17 @@ class ReflexResult:
         """Return the root of the mean of squares over trainings and courses."""
         return math.sqrt(self.mean(quantity))
 
+    @property
+    def score(self) -> Interval:
+        """Return the task score with its interval."""
+        scores = self.by_course('task_score')
+        return difference(scores, np.zeros_like(scores))
+
     def lead(self, other: 'ReflexResult') -> Interval:
         """Return by how many points the task score is above another's, on the same courses."""
         if self.scheme.key == other.scheme.key:
             return Interval(0.0, 0.0, 0.0)
-        ours, theirs = self.by_course('task_score'), other.by_course('task_score')
-        known = ~(np.isnan(ours).any(axis=0) | np.isnan(theirs).any(axis=0))
-        return difference(ours[:, known], theirs[:, known]) if known.any() else UNKNOWN
+        return difference(self.by_course('task_score'), other.by_course('task_score'))
 
     def as_data(self) -> dict[str, Any]:
         """Return as JSON; what the planner's law is fitted on has these names."""
