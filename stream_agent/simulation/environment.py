@@ -76,13 +76,15 @@ class DrivingEnvironment:
     camera's delay puts before the reset has a negative time and shows that start.
 
     :param seed: Of the course and its look.
+    :param compiled: As for ``Scene``: for many images, as compiling takes seconds at first.
     :ivar quiet: Whether images have neither noise nor blur nor flicker.
     :ivar scene: The present course and its look, with the camera as it is mounted.
     :ivar now: The present moment, also where its image is not seen.
     """
 
-    def __init__(self, settings: SimulationSettings, seed: int) -> None:
+    def __init__(self, settings: SimulationSettings, seed: int, compiled: bool = False) -> None:
         self.settings = settings
+        self._compiled = compiled
         self.quiet = False
         self._seed = seed
         self._expert = PurePursuit(settings.target_speed, settings.look_ahead,
@@ -110,7 +112,7 @@ class DrivingEnvironment:
         self._seed = self._seed if seed is None else seed
         key = self._seed, self._seed if look_seed is None else look_seed
         if key != self._scene_key:
-            self.scene, self._scene_key = Scene(self.settings, *key), key
+            self.scene, self._scene_key = Scene(self.settings, *key, self._compiled), key
         self.scene.sensor.restart()
         self._steps, self._clock = 0, 0.0
         self._command = STOP
@@ -219,11 +221,10 @@ class DrivingEnvironment:
 
     def _picture(self, moment: Moment) -> SimulatedFrame:
         """Render what the camera saw at a moment."""
-        image = self.scene.view.expose(
-            Motion(moment.pose, moment.speed, moment.yaw_rate),
-            0.0 if self.quiet else self.settings.exposure,
-            self.scene.signs.plates_ahead(moment.along) if self.scene.signs else ())
-        image = self.scene.sensor.take(image, moment.time, self.quiet)
+        image = self.scene.photograph(
+            Motion(moment.pose, moment.speed, moment.yaw_rate), self.settings.exposure,
+            self.scene.signs.plates_ahead(moment.along) if self.scene.signs else (),
+            moment.time, self.quiet)
         return SimulatedFrame(**vars(moment), image=image, now=self.now)
 
 
