@@ -60,11 +60,15 @@ class CompiledView:
                 band.texture.from_world for band in view.bands)]))
         edges = cv2.copyMakeBorder(view.panorama, BEYOND_PX, BEYOND_PX, BEYOND_PX, BEYOND_PX,
                                    cv2.BORDER_REPLICATE)
-        self._sky = (np.ascontiguousarray(texels(edges, (0.0,))[
-            :, BEYOND_PX:-BEYOND_PX, BEYOND_PX:-BEYOND_PX]), view.column_offsets, view.row_map,
-            PIXELS_PER_RADIAN, float(WIDTH_PX))
+        quads_around = texels(edges, (0.0,))[:, BEYOND_PX:-BEYOND_PX, BEYOND_PX:-BEYOND_PX]
+        rows, columns = quads_around.shape[1:]
+        upper = np.floor(view.row_map)
+        starts = np.clip(upper + BEYOND_PX, 0, rows - 1) * columns + BEYOND_PX
+        self._sky = (quads_around.reshape(channels, -1), view.column_offsets,
+                     starts.astype(np.int32), view.row_map - upper, PIXELS_PER_RADIAN,
+                     float(WIDTH_PX))
         self._light, self._noise = (
-            field.reshape(*field.shape[:2], channels) for field in (sensor.light, sensor.noise))
+            field.reshape(len(field), -1) for field in (sensor.light, sensor.noise))
         self._shown: Sequence[Plate] = ()
         self._plates = packed(())
 
@@ -76,7 +80,7 @@ class CompiledView:
         taken = np.empty(self._shape, np.uint8)
         expose(self._images, np.array(poses), self._camera, self._ground, self._sky,
                self._plates, self._light, self._noise, how,
-               taken if taken.ndim == 3 else taken[:, :, None])
+               taken.reshape(len(taken), -1))
         return taken
 
 

@@ -40,8 +40,18 @@ fma: Any = intrinsic(rounded_once)
 
 
 @compiled
-def lerp(quads, across, down, line):
-    """Interpolate a row between 2 x 2 pixels each."""
+def fill(line, texture, places, across, down, quads):
+    """
+    Interpolate a row between 2 x 2 pixels each.
+
+    :param line: Becomes the row, (W,) uint8.
+    :param texture: (N,) uint32, as ``compiled.texels`` gives it.
+    :param places: Which of them every pixel sees; ``across`` and ``down`` are 0 to 1 in it.
+    :param quads: Room, (W,) uint32.
+    """
+    # Loops of one kind of work each are those that become vector instructions.
+    for x in range(len(line)):
+        quads[x] = texture[places[x]]
     for x in range(len(line)):
         quad = quads[x]
         a, b = F(quad & Q(255)), F(quad >> Q(8) & Q(255))
@@ -77,7 +87,7 @@ def draw_ground(image, pose, near, textures, whole, parts):
     """
     width = image.shape[2]
     m = np.empty((3, 3))
-    place, quads = np.empty(width, I), np.empty(width, Q)
+    places, quads = np.empty(width, Q), np.empty(width, Q)
     across, down = np.empty(width, F), np.empty(width, F)
     for band in range(len(whole)):
         first, last, offset, rows, columns = whole[band]
@@ -99,37 +109,31 @@ def draw_ground(image, pose, near, textures, whole, parts):
                 left, top = np.floor(u), np.floor(v)
                 across[x], down[x] = u - left, v - top
                 left, top = min(max(left, lowest), right), min(max(top, lowest), bottom)
-                place[x] = start + I(top) * stride + I(left)
+                places[x] = Q(start + I(top) * stride + I(left))
             for channel in range(len(image)):
-                texture = textures[channel]
-                for x in range(width):
-                    quads[x] = texture[place[x]]
-                lerp(quads, across, down, image[channel, first + y])
+                fill(image[channel, first + y], textures[channel], places, across, down, quads)
 
 
 @compiled
-def draw_sky(image, shift, panorama, columns, rows):
+def draw_sky(image, shift, panorama, columns, starts, down):
     """
     Draw what is above the horizon.
 
     :param shift: Added to the columns.
-    :param panorama: uint32, (channels, rows + 3, columns + 3), as ``compiled.texels`` gives it.
-    :param columns: Where the pixels of the upper rows look, (S, W) float32; ``rows`` likewise.
+    :param panorama: uint32, (channels, N), as ``compiled.texels`` gives it.
+    :param columns: Where the pixels of the upper rows look, (S, W) float32.
+    :param starts: Index of the panorama's column 0 in the row that each sees; ``down`` in it.
     """
-    width, bottom = image.shape[2], F(panorama.shape[1] - BEYOND_PX - 1)
-    quads, across, down = np.empty(width, Q), np.empty(width, F), np.empty(width, F)
-    places = np.empty((2, width), I)
-    for y in range(len(rows)):
+    width = image.shape[2]
+    places, quads, across = np.empty(width, Q), np.empty(width, Q), np.empty(width, F)
+    for y in range(len(columns)):
         for x in range(width):
-            u, v = columns[y, x] + shift, rows[y, x]
-            left, top = np.floor(u), np.floor(v)
-            across[x], down[x] = u - left, v - top
-            places[0, x] = I(min(max(top, F(-BEYOND_PX)), bottom)) + I(BEYOND_PX)
-            places[1, x] = I(left) + I(BEYOND_PX)
+            u = columns[y, x] + shift
+            left = np.floor(u)
+            across[x] = u - left
+            places[x] = Q(starts[y, x] + I(left))
         for channel in range(len(image)):
-            for x in range(width):
-                quads[x] = panorama[channel, places[0, x], places[1, x]]
-            lerp(quads, across, down, image[channel, y])
+            fill(image[channel, y], panorama[channel], places, across, down[y], quads)
 
 
 @compiled
@@ -271,20 +275,23 @@ def develop(image, gain, light, noise, row, column, noisy, taken):
     Apply light and noise.
 
     :param image: uint8, (channels, H, W).
-    :param light: uint8, (H, W, channels), which is multiplied by ``gain``.
+    :param light: uint8, (H, W * channels), which is multiplied by ``gain``.
     :param noise: uint8, of a larger size, cut out from a row and a column on.
-    :param taken: Becomes the result, (H, W, channels).
+    :param taken: Becomes the result, (H, W * channels).
     """
-    factor, channels = F(gain), len(image)
+    factor, channels, width = F(gain), len(image), image.shape[2]
+    line = np.empty(width * channels, U)
     for y in range(image.shape[1]):
         for channel in range(channels):
-            source, bright, out = image[channel, y], light[y], taken[y]
-            grain = noise[row + y, column:column + image.shape[2]]
-            for x in range(len(source)):
-                value = I(min(np.rint(factor * F(source[x]) * F(bright[x, channel])), F(255.0)))
-                if noisy:
-                    value = min(max(value + I(grain[x, channel]) - I(128), I(0)), I(255))
-                out[x, channel] = U(value)
+            for x in range(width):
+                line[x * channels + channel] = image[channel, y, x]
+        bright, out = light[y], taken[y]
+        grain = noise[row + y, column * channels:(column + width) * channels]
+        for x in range(len(line)):
+            value = I(min(np.rint(factor * F(line[x]) * F(bright[x])), F(255.0)))
+            if noisy:
+                value = min(max(value + I(grain[x]) - I(128), I(0)), I(255))
+            out[x] = U(value)
 
 
 @compiled
@@ -296,23 +303,23 @@ def expose(images, poses, camera, ground, sky, plates, light, noise, taking, tak
     :param poses: Of the vehicle during the exposure, (k, 3).
     :param camera: Of ``Camera``: pixels_to_near_ground, rotation_in_vehicle, matrix, mount.
     :param ground: The last three arguments of ``draw_ground``.
-    :param sky: The last three arguments of ``draw_sky``; pixels a radian, those all around.
+    :param sky: The last four arguments of ``draw_sky``; pixels a radian, those all around.
     :param plates: Corners (n, 4, 3), sprites (n, N, 2), their sides, and the least distance [m].
     :param taking: Gain, row and column of the noise, and whether there is any.
-    :param taken: Becomes the image, (H, W, channels).
+    :param taken: Becomes the image, (H, W * channels).
     """
     near, axes, matrix, mount = camera
     textures, whole, parts = ground
-    panorama, columns, rows, scale, around = sky
+    panorama, columns, starts, down, scale, around = sky
     corners, sprites, sides, nearest = plates
     seen = np.empty((4, 2))
     for k in range(len(poses)):
         image, pose = images[k], poses[k]
         draw_ground(image, pose, near, textures, whole, parts)
-        if len(rows):
+        if len(columns):
             leftmost = float(columns.min())
             shift = F((leftmost - pose[2] * scale) % around - leftmost)
-            draw_sky(image, shift, panorama, columns, rows)
+            draw_sky(image, shift, panorama, columns, starts, down)
         for i in range(len(corners)):
             if project(corners[i], pose, axes, mount, matrix, nearest, seen):
                 draw_plate(image, seen, sprites[i], sides)
