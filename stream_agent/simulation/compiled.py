@@ -10,7 +10,7 @@ from stream_agent.simulation.camera import Camera
 from stream_agent.simulation.kernels import BEYOND_PX, expose
 from stream_agent.simulation.signs import NEAREST, Plate, SIDE, sprites_of
 from stream_agent.simulation.texture import Appearance, GroundTexture
-from stream_agent.simulation.vehicle import Pose
+from stream_agent.simulation.vehicle import Motion, Pose
 from stream_agent.simulation.view import (
     Development, MOST_EXPOSURES, PIXELS_PER_RADIAN, Sensor, View, WIDTH_PX)
 
@@ -65,21 +65,22 @@ class CompiledView:
         upper = np.floor(view.row_map)
         starts = np.clip(upper + BEYOND_PX, 0, rows - 1) * columns + BEYOND_PX
         self._sky = (quads_around.reshape(channels, -1), view.column_offsets,
-                     starts.astype(np.int32), view.row_map - upper, PIXELS_PER_RADIAN,
-                     float(WIDTH_PX))
+                     starts.astype(np.int32), view.row_map - upper,
+                     view.leftmost, PIXELS_PER_RADIAN, float(WIDTH_PX))
         self._light, self._noise = (
             field.reshape(len(field), -1) for field in (sensor.light, sensor.noise))
         self._shown: Sequence[Plate] = ()
         self._plates = packed(())
 
-    def take(self, poses: Sequence[Pose], plates: Sequence[Plate], how: Development
-             ) -> np.ndarray:
+    def take(self, motion: Motion, duration: float, count: int, plates: Sequence[Plate],
+             how: Development) -> np.ndarray:
         """Return what ``Sensor.develop`` makes of what ``View.mean`` returns."""
         if plates is not self._shown:
             self._shown, self._plates = plates, packed(plates)
         taken = np.empty(self._shape, np.uint8)
-        expose(self._images, np.array(poses), self._camera, self._ground, self._sky,
-               self._plates, self._light, self._noise, how,
+        (x, y, yaw), speed, yaw_rate = motion
+        expose((x, y, yaw, speed, yaw_rate, duration, count), self._images, self._camera,
+               self._ground, self._sky, self._plates, self._light, self._noise, tuple(how),
                taken.reshape(len(taken), -1))
         return taken
 
@@ -107,13 +108,14 @@ def equals_opencv(shape: tuple[int, ...]) -> bool:
     view = View(camera, ground, rng.integers(0, 256, (232, WIDTH_PX, *channels), np.uint8))
     sensor = Sensor(shape, Appearance(gain=1.1, slope=0.1), 0)
     compiled = CompiledView(view, sensor)
-    for yaw in rng.uniform(-9.0, 9.0, 6):
+    for yaw in rng.uniform(-9.0, 9.0, 6).tolist():
         x, y = rng.uniform(-0.2, 0.2, 2).tolist()
-        poses = [Pose(x, y, yaw + turn) for turn in (0.0, 0.01, 0.02)]
+        motion = Motion(Pose(x, y, yaw), 0.8, 0.5)
         how = sensor.next_image(0.0)
-        plates = [trial_plate(poses[0], rng) for _ in range(3)]
-        if not np.array_equal(compiled.take(poses, plates, how),
-                              sensor.develop(view.mean(poses, plates), how)):
+        plates = [trial_plate(motion.pose, rng) for _ in range(3)]
+        exposed = motion, 0.02, MOST_EXPOSURES, plates
+        if not np.array_equal(compiled.take(*exposed, how),
+                              sensor.develop(view.mean(*exposed), how)):
             return False
     return True
 

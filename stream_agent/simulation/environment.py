@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, replace
 import math
+from operator import attrgetter
 
 import numpy as np
 from stream_agent.command import Command, STOP
@@ -22,7 +23,7 @@ class CommandError(ValueError):
     """A command that no vehicle can follow; the message says what it is."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Moment:
     """
     The vehicle on its course at one instant.
@@ -54,7 +55,10 @@ class Moment:
     since_sign: float
 
 
-@dataclass(frozen=True)
+fields_of = attrgetter(*Moment.__slots__)
+
+
+@dataclass(slots=True)
 class SimulatedFrame(Moment):
     """
     A camera image, with the moment of its capture.
@@ -84,6 +88,7 @@ class DrivingEnvironment:
 
     def __init__(self, settings: SimulationSettings, seed: int, compiled: bool = False) -> None:
         self.settings = settings
+        self._period = settings.period
         self._compiled = compiled
         self.quiet = False
         self._seed = seed
@@ -100,7 +105,7 @@ class DrivingEnvironment:
     @property
     def time(self) -> float:
         """Seconds since the reset."""
-        return self._steps * self.settings.period
+        return self._steps * self._period
 
     def reset(self, seed: int | None = None, look_seed: int | None = None) -> SimulatedFrame:
         """
@@ -123,7 +128,7 @@ class DrivingEnvironment:
         self.now = self._observe(0.0)
         self._captures_ahead = int(self.settings.camera_delay * self.settings.rate + 1e-6)
         self._captures = deque(
-            replace(self.now, time=i * self.settings.period - self.settings.camera_delay)
+            replace(self.now, time=i * self._period - self.settings.camera_delay)
             for i in range(self._captures_ahead + 1))
         return self._picture(self._captures.popleft())
 
@@ -178,7 +183,7 @@ class DrivingEnvironment:
         """Drive for one camera period and note the capture that falls into it."""
         self._steps += 1
         # Whatever the delay is, exactly one capture falls into every period.
-        captured = ((self._steps + self._captures_ahead) * self.settings.period
+        captured = ((self._steps + self._captures_ahead) * self._period
                     - self.settings.camera_delay)
         self._run_to(captured)
         self.now = self._observe(captured)
@@ -225,7 +230,7 @@ class DrivingEnvironment:
             Motion(moment.pose, moment.speed, moment.yaw_rate), self.settings.exposure,
             self.scene.signs.plates_ahead(moment.along) if self.scene.signs else (),
             moment.time, self.quiet)
-        return SimulatedFrame(**vars(moment), image=image, now=self.now)
+        return SimulatedFrame(*fields_of(moment), image, self.now)
 
 
 def make_vehicle(settings: SimulationSettings) -> DifferentialDrive | Bicycle:

@@ -12,6 +12,7 @@ from typing import Any
 from numba import njit
 from numba.extending import intrinsic
 import numpy as np
+from stream_agent.simulation import vehicle
 
 F, I, U, Q = np.float32, np.int32, np.uint8, np.uint32
 # Pixels around a texture in `texels` that have the colour of what is beyond it.
@@ -27,6 +28,9 @@ def compiled(function: Callable) -> Any:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no folder to keep the code in
         return njit(**options)(function)
+
+
+moved = compiled(vehicle.moved)
 
 
 def rounded_once(context, a, b, c):
@@ -295,29 +299,31 @@ def develop(image, gain, light, noise, row, column, noisy, taken):
 
 
 @compiled
-def expose(images, poses, camera, ground, sky, plates, light, noise, taking, taken):
+def expose(motion, images, camera, ground, sky, plates, light, noise, taking, taken):
     """
     Take one image.
 
-    :param images: Room for the pictures of an exposure, uint8, (K, channels, H, W).
-    :param poses: Of the vehicle during the exposure, (k, 3).
+    :param motion: x, y, yaw, speed, yaw rate; how long the exposure is, and its pictures.
+    :param images: Room for them, uint8, (pictures or more, channels, H, W).
     :param camera: Of ``Camera``: pixels_to_near_ground, rotation_in_vehicle, matrix, mount.
     :param ground: The last three arguments of ``draw_ground``.
-    :param sky: The last four arguments of ``draw_sky``; pixels a radian, those all around.
+    :param sky: The last four arguments of ``draw_sky``, least of the columns, pixels a radian, and
+        those all around.
     :param plates: Corners (n, 4, 3), sprites (n, N, 2), their sides, and the least distance [m].
     :param taking: Gain, row and column of the noise, and whether there is any.
     :param taken: Becomes the image, (H, W * channels).
     """
+    x, y, yaw, speed, yaw_rate, duration, count = motion
     near, axes, matrix, mount = camera
     textures, whole, parts = ground
-    panorama, columns, starts, down, scale, around = sky
+    panorama, columns, starts, down, leftmost, scale, around = sky
     corners, sprites, sides, nearest = plates
     seen = np.empty((4, 2))
-    for k in range(len(poses)):
-        image, pose = images[k], poses[k]
+    for k in range(count):
+        image, before = images[k], duration * k / max(1, count - 1)
+        pose = moved(x, y, yaw, -before * speed, -before * yaw_rate)
         draw_ground(image, pose, near, textures, whole, parts)
         if len(columns):
-            leftmost = float(columns.min())
             shift = F((leftmost - pose[2] * scale) % around - leftmost)
             draw_sky(image, shift, panorama, columns, starts, down)
         for i in range(len(corners)):

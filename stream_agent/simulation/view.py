@@ -89,6 +89,8 @@ class View:
                                            cv2.BORDER_WRAP)
         azimuths, elevations = camera.directions(self.sky_rows)
         self.column_offsets = np.float32(-azimuths * PIXELS_PER_RADIAN)
+        self.leftmost = float(self.column_offsets.min()) if self.sky_rows else 0.0
+        self._focal_length_px = camera.focal_length_px
         self.row_map = np.float32((TOP - elevations) * PIXELS_PER_RADIAN)
 
     def render(self, pose: Pose, plates: Sequence[Plate] = ()) -> np.ndarray:
@@ -100,10 +102,9 @@ class View:
         image = np.empty(self.shape, np.uint8)
         if self.sky_rows:
             # Above the horizon, azimuth and elevation tell what is seen.
-            leftmost = float(self.column_offsets.min())
-            first = (leftmost - pose.yaw * PIXELS_PER_RADIAN) % WIDTH_PX
+            first = (self.leftmost - pose.yaw * PIXELS_PER_RADIAN) % WIDTH_PX
             image[:self.sky_rows] = cv2.remap(
-                self.panorama, self.column_offsets + np.float32(first - leftmost), self.row_map,
+                self.panorama, self.column_offsets + np.float32(first - self.leftmost), self.row_map,
                 cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         to_ground = self.camera.pixels_to_ground(pose)
         for band in self.bands:
@@ -115,20 +116,20 @@ class View:
         draw_plates(image, self.camera, pose, plates)
         return image
 
-    def poses_during(self, motion: Motion, exposure: float) -> list[Pose]:
-        """Return where the vehicle is pictured during an exposure [s] that ends now."""
+    def count(self, motion: Motion, exposure: float) -> int:
+        """Return how many pictures make up an exposure [s]."""
         turned = abs(motion.yaw_rate) * exposure
         rolled = abs(motion.speed) * exposure / self.camera.height
-        moved_px = self.camera.focal_length_px * (turned + 0.5 * rolled)
-        # About as many more pictures as show the motion without gaps.
-        more = min(MOST_EXPOSURES - 1, math.ceil(moved_px)) if moved_px >= 0.25 else 0
-        return [motion.pose, *(motion.before(exposure * i / more) for i in range(1, more + 1))]
+        moved_px = self._focal_length_px * (turned + 0.5 * rolled)
+        # About as many as show the motion without gaps.
+        return min(MOST_EXPOSURES, 1 + math.ceil(moved_px)) if moved_px >= 0.25 else 1
 
-    def mean(self, poses: Sequence[Pose], plates: Sequence[Plate] = ()) -> np.ndarray:
-        """Return the mean of the pictures at some poses."""
-        mean = self.render(poses[0], plates)
-        for i, pose in enumerate(poses[1:], 1):
-            image = self.render(pose, plates)
+    def mean(self, motion: Motion, exposure: float, count: int, plates: Sequence[Plate] = ()
+             ) -> np.ndarray:
+        """Return the mean of pictures taken during an exposure [s] that ends now."""
+        mean = self.render(motion.pose, plates)
+        for i in range(1, count):
+            image = self.render(motion.before(exposure * i / (count - 1)), plates)
             mean = cv2.addWeighted(mean, 1.0 - 1.0 / (i + 1), image, 1.0 / (i + 1), 0.0)
         return mean
 
@@ -280,11 +281,11 @@ class Scene:
         :param time: Of the flicker [s].
         :param quiet: Without noise, flicker and motion blur.
         """
-        poses = self.view.poses_during(motion, 0.0 if quiet else exposure)
-        how = self.sensor.next_image(time, quiet)
+        exposure = 0.0 if quiet else exposure
+        count, how = self.view.count(motion, exposure), self.sensor.next_image(time, quiet)
         if self.compiled_view:
-            return self.compiled_view.take(poses, plates, how)
-        return self.sensor.develop(self.view.mean(poses, plates), how)
+            return self.compiled_view.take(motion, exposure, count, plates, how)
+        return self.sensor.develop(self.view.mean(motion, exposure, count, plates), how)
 
 
 def compiled_view(view: View, sensor: Sensor) -> 'CompiledView | None':
