@@ -1,9 +1,11 @@
 """The driving environment: commands in, camera images out, with delays, exact in time."""
 
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 import math
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from stream_agent.command import Command, STOP
@@ -55,7 +57,8 @@ class Moment:
     since_sign: float
 
 
-fields_of = attrgetter(*Moment.__slots__)
+fields_of: Callable[[Moment], tuple[Any, ...]] = attrgetter(*(
+    field.name for field in fields(Moment)))
 
 
 @dataclass(slots=True)
@@ -230,7 +233,7 @@ class DrivingEnvironment:
             Motion(moment.pose, moment.speed, moment.yaw_rate), self.settings.exposure,
             self.scene.signs.plates_ahead(moment.along) if self.scene.signs else (),
             moment.time, self.quiet)
-        return SimulatedFrame(*fields_of(moment), image, self.now)
+        return SimulatedFrame(*(*fields_of(moment), image, self.now))
 
 
 def make_vehicle(settings: SimulationSettings) -> DifferentialDrive | Bicycle:

@@ -103,9 +103,10 @@ class View:
         if self.sky_rows:
             # Above the horizon, azimuth and elevation tell what is seen.
             first = (self.leftmost - pose.yaw * PIXELS_PER_RADIAN) % WIDTH_PX
+            columns = self.column_offsets + np.float32(first - self.leftmost)
             image[:self.sky_rows] = cv2.remap(
-                self.panorama, self.column_offsets + np.float32(first - self.leftmost), self.row_map,
-                cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                self.panorama, columns, self.row_map, cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE)
         to_ground = self.camera.pixels_to_ground(pose)
         for band in self.bands:
             target = image[band.rows]
