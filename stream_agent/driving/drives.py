@@ -197,7 +197,7 @@ def drive_together(network: RolloutNetwork, preprocessing: Preprocessing, limits
                    command_rows: CommandRows | None = None) -> list[Drive]:
     """Drive all courses of a trial side by side; images that are not taken are unanswered."""
     settings, count = trial.settings, len(trial.seeds)
-    environments = [DrivingEnvironment(settings, seed) for seed in trial.seeds]
+    environments = [DrivingEnvironment(settings, seed, compiled=True) for seed in trial.seeds]
     kind = RoadTask if settings.signs else Drive
     drives = [kind(environment.course.lane_width) for environment in environments]
     driver = NetworkDriver(network, preprocessing, limits, count, updates_per_frame, command_rows)

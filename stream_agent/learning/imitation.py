@@ -142,7 +142,7 @@ class Collector:
         """Make an environment on a course of its own, with delays drawn anew."""
         seed = int(generator.integers(FIRST_HELD_OUT_SEED))
         settings = replace(self.settings, actuator_delay=generator.uniform(0.0, self.most_delay))
-        return DrivingEnvironment(settings, seed)
+        return DrivingEnvironment(settings, seed, compiled=True)
 
     def _place(self, environment: DrivingEnvironment, generator: np.random.Generator
                ) -> dict[str, float]:
