@@ -210,7 +210,7 @@ def drive_trial(driver: Driver, timeline: Timeline, trial: Trial,
     :param kind: Of the environments.
     """
     settings = trial.settings
-    environments = [kind(settings, seed) for seed in trial.seeds]
+    environments = [kind(settings, seed, compiled=True) for seed in trial.seeds]
     log = RoadTask if settings.signs else Drive
     drives = [log(environment.course.lane_width) for environment in environments]
     batch = VehicleBatch(driver, environments, EmulatedClock(timeline), trial.handover)

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 import copy
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 import math
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from stream_agent.driving.compute_model import ComputeModel, immediate, Timeline
 from stream_agent.driving.drivers import CommandRows, NetworkDriver
 from stream_agent.driving.vehicles import DriveLog, EmulatedClock, VehicleBatch
 from stream_agent.learning import distributed
+from stream_agent.learning.recognition import SignReader
 from stream_agent.learning.resume import pack, ResumeError, unpack, write_whole
 from stream_agent.learning.settings import ImitationSchedule
 from stream_agent.learning.trainer import DrivingLearner
@@ -146,7 +148,7 @@ class Collector:
         """Make an environment on a course of its own, with delays drawn anew."""
         seed = int(generator.integers(FIRST_HELD_OUT_SEED))
         settings = replace(self.settings, actuator_delay=generator.uniform(0.0, self.most_delay))
-        return DrivingEnvironment(settings, seed)
+        return DrivingEnvironment(settings, seed, compiled=True)
 
     def _place(self, environment: DrivingEnvironment, generator: np.random.Generator
                ) -> dict[str, float]:
@@ -216,12 +218,14 @@ class Imitation(DrivingLearner):
     :param network: Trained in place.
     :param folder: Of the rounds; None to keep none.
     :param compute_model: Source of the collector's timeline; None if nothing is emulated.
+    :param sign_reader: Trained with the network to tell which speed is commanded; None for none.
     """
 
     def __init__(self, network: RolloutNetwork, collector: Collector, schedule: ImitationSchedule,
                  seed: int, label: str = 'imitation', folder: Path | None = None,
-                 compute_model: ComputeModel | None = None) -> None:
-        self.network = network
+                 compute_model: ComputeModel | None = None,
+                 sign_reader: SignReader | None = None) -> None:
+        self.network, self.sign_reader = network, sign_reader
         self.label = label
         self.preprocessing, self.limits = collector.preprocessing, collector.limits
         self.steps, self.learning_rate = schedule.all_updates, schedule.learning_rate
@@ -263,9 +267,14 @@ class Imitation(DrivingLearner):
         pixels, targets = (torch.from_numpy(part[own]).to(self.device)
                            for part in self.episodes.sample(
                                schedule.batch, np.random.default_rng([self._seed, 1, step])))
-        outputs, _ = self.network(scale(pixels), self.network.initial_state(len(pixels)),
-                                  schedule.updates_per_frame, self.segment)
-        return imitation_loss(outputs.float(), targets, schedule.burn_in)
+        frames, state = scale(pixels), self.network.initial_state(len(pixels))
+        if self.sign_reader is None:
+            outputs, _ = self.network(frames, state, schedule.updates_per_frame, self.segment)
+            return imitation_loss(outputs.float(), targets, schedule.burn_in)
+        window = self.network.window(frames, state, schedule.updates_per_frame)
+        outputs = window.values(self.network.graph.output)
+        return (imitation_loss(outputs.float(), targets, schedule.burn_in)
+                + self.sign_reader.loss(window, self.limits, targets, schedule.burn_in))
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
         """
@@ -276,7 +285,10 @@ class Imitation(DrivingLearner):
         :param rate: Of weights with up to ``USUAL_FAN_IN`` inputs a feature.
         """
         groups: dict[float, list[Tensor]] = {}
-        for weight in filter(lambda each: each.requires_grad, self.network.parameters()):
+        reader = self.sign_reader.parameters() if self.sign_reader else ()
+        for weight in chain(self.network.parameters(), reader):
+            if not weight.requires_grad:
+                continue
             own = rate * min(1.0, USUAL_FAN_IN / max(1, weight[0].numel()))
             groups.setdefault(own, []).append(weight)
         return [{'params': weights, 'lr': own} for own, weights in groups.items()]
@@ -303,9 +315,12 @@ class Imitation(DrivingLearner):
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:
         # The rounds themselves are in the folder.
-        return {}, {'rounds': len(self._departures)}
+        return (self.sign_reader.state_dict() if self.sign_reader else {},
+                {'rounds': len(self._departures)})
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], data: Any) -> None:
+        if self.sign_reader:
+            self.sign_reader.load_state_dict(dict(tensors))
         for round_ in range(data['rounds']):
             path = self._path(round_)
             packed = distributed.broadcast_file(path)

@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.learning.settings import RecognitionSchedule
+from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.network.window import Window
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment, SimulatedFrame
 from stream_agent.simulation.settings import SimulationSettings
-from stream_agent.simulation.signs import DISTRACTORS, GLYPHS, plate_corners
+from stream_agent.simulation.signs import DISTRACTORS, GLYPHS, plate_corners, SPEEDS
 from stream_agent.theory.graph import GraphSpec, reachable
 from stream_agent.theory.information import memory_edges
 from stream_agent.theory.patterns import edges_of, sequential_pattern, update_order
@@ -191,3 +193,34 @@ def softened(network: RolloutNetwork, factor: float) -> None:
         for name, weight in network.named_parameters():
             if name.startswith('transforms.') and f'-{network.graph.output}.' in name:
                 weight.mul_(factor)
+
+
+class SignReader(nn.Module):
+    """
+    Tells from a network's memory which speed is commanded; thrown away after the training.
+
+    Its loss reaches the memory, which would otherwise be told the speed alone, as a number.
+
+    :param weight: Of its loss.
+    """
+
+    def __init__(self, network: RolloutNetwork, weight: float) -> None:
+        super().__init__()
+        self._nodes = sorted({v for u, v in memory_edges(network.graph)} - {network.graph.output})
+        self._weight = weight
+        features = sum(math.prod(network.shapes[name]) for name in self._nodes)
+        self._linear = nn.Linear(features, len(SPEEDS))
+
+    def loss(self, window: Window, limits: CommandScale, targets: Tensor, burn_in: int) -> Tensor:
+        """
+        Return the weighted cross-entropy of the speeds.
+
+        :param window: Of the network, with T frames.
+        :param targets: (B, T, 2), as for ``imitation_loss``.
+        """
+        memory = torch.cat([window.values(name).flatten(2) for name in self._nodes], dim=-1)
+        speeds = limits.max_speed * targets[:, burn_in:, 0]
+        classes = (speeds[..., None] - speeds.new_tensor(SPEEDS)).abs().argmin(-1)
+        scores = self._linear(memory[:, burn_in:].float())
+        return self._weight * nn.functional.cross_entropy(
+            scores.flatten(0, 1), classes.flatten())

@@ -159,12 +159,12 @@ class RolloutNetwork(Modules):
         draws = (draw_frames(frames.shape[1] * updates_per_frame)
                  if self.training and self.disturbances else None)
         if segment is None:
-            return self._compute_window(frames, state, updates_per_frame, draws)
+            return self.window(frames, state, updates_per_frame, draws).results()
         outputs = []
         for i, part in enumerate(frames.split(segment, dim=1)):
             first = i * segment * updates_per_frame
             output, state = checkpoint(
-                self._compute_window, part, state, updates_per_frame,
+                self._window_results, part, state, updates_per_frame,
                 draws and draws[first:first + part.shape[1] * updates_per_frame],
                 use_reentrant=False, preserve_rng_state=False)
             outputs.append(output)
@@ -175,8 +175,16 @@ class RolloutNetwork(Modules):
         """How windows are computed."""
         return window_components(self.graph, self.pattern)
 
-    def _compute_window(self, frames: Tensor, state: State, updates_per_frame: int,
-                        draws: Sequence[int] | None) -> tuple[Tensor, State]:
+    def _window_results(self, *arguments: Any) -> tuple[Tensor, State]:
+        return self.window(*arguments).results()
+
+    def window(self, frames: Tensor, state: State, updates_per_frame: int = 1,
+               draws: Sequence[int] | None = None) -> Window:
+        """
+        Compute a window of frames as ``forward`` does, of which every node can be read.
+
+        :param draws: What dropout and noise are drawn by; None for none.
+        """
         window = Window(self, self._ways[draws is not None].plan, frames, state,
                         updates_per_frame, draws)
         for component in self.components:
@@ -184,7 +192,7 @@ class RolloutNetwork(Modules):
                 window.compute(*component.nodes)
             else:
                 Loop(window, component).run()
-        return window.results()
+        return window
 
     def stepped(self, frames: Tensor, state: State, updates_per_frame: int = 1
                 ) -> tuple[Tensor, State]:

@@ -115,10 +115,13 @@ class Window:
 
     def results(self) -> tuple[Tensor, State]:
         """Return the output node after every image, (B, T, *shape), and the last state."""
-        frames = self.frames[self._updates_per_frame - 1::self._updates_per_frame]
-        outputs = spread(*self.tracks[self.network.graph.output].read(frames))
-        return outputs.transpose(0, 1), State(
+        return self.values(self.network.graph.output), State(
             {name: self.tracks[name].last() for name in self.initial}, self._start + self.count)
+
+    def values(self, name: str) -> Tensor:
+        """Return any node after every image, (B, T, *shape)."""
+        frames = self.frames[self._updates_per_frame - 1::self._updates_per_frame]
+        return spread(*self.tracks[name].read(frames)).transpose(0, 1)
 
     def computed(self, name: str, frames: Frames) -> Frames:
         """Return those of some frames in which a node is computed, rather than held."""

@@ -1,6 +1,7 @@
 """Closed courses: a smooth centre line, where on it something is, and random ones by seed."""
 
 from dataclasses import dataclass
+from functools import cached_property
 import math
 from typing import NamedTuple, TypeGuard
 
@@ -48,10 +49,19 @@ class Course:
     lane_width: float
     length: float
 
-    @property
+    @cached_property
     def spacing(self) -> float:
         """Distance between two samples along the centre line [m]."""
         return self.length / len(self.points)
+
+    @cached_property
+    def _most_curved(self) -> float:
+        return float(np.abs(self.curvatures).max())
+
+    @cached_property
+    def _samples(self) -> list[tuple[list[float], float, float]]:
+        """Return points, headings and curvatures as plain numbers."""
+        return list(zip(self.points.tolist(), self.headings.tolist(), self.curvatures.tolist()))
 
     def locate(self, position: tuple[float, float], hint: float | None = None) -> Location:
         """
@@ -61,6 +71,38 @@ class Course:
         :param hint: An arc length [m] near which the position was just before: the search
             stays near it, and so does not leap to another stretch. Everywhere if None.
         """
+        index = None if hint is None else self._walk(*position, int(hint / self.spacing))
+        if index is None:
+            index = self._search(position, hint)
+        (x, y), heading, curvature = self._samples[index]
+        cosine, sine = math.cos(heading), math.sin(heading)
+        dx, dy = position[0] - x, position[1] - y
+        ahead, left = dx * cosine + dy * sine, dy * cosine - dx * sine
+        # Inside a bend the centre line passes faster than the position does.
+        arc_length = index * self.spacing + ahead / max(1.0 - curvature * left, 0.1)
+        return Location(arc_length % self.length, left)
+
+    def _walk(self, x: float, y: float, start: int) -> int | None:
+        """Go from sample to sample while they get nearer; None where that may mislead."""
+        samples, count, index = self._samples, len(self._samples), start
+
+        def distance(i: int) -> float:
+            px, py = samples[i % count][0]
+            return (px - x) * (px - x) + (py - y) * (py - y)
+
+        least = distance(start)
+        step = 1 if distance(start + 1) < least else -1
+        while (following := distance(index + step)) < least:
+            least, index = following, index + step
+        # So near, the squared distance is convex over all that is searched: it has one minimum.
+        walked = abs(index - start) * self.spacing
+        if walked > 0.5 * SEARCH_RADIUS or (
+                self._most_curved * (math.sqrt(least) + SEARCH_RADIUS + 0.1) > 1.0):
+            return None
+        return index % count
+
+    def _search(self, position: tuple[float, float], hint: float | None) -> int:
+        """Compare all samples near the hint, or all there are."""
         indices = np.arange(len(self.points))
         if hint is not None:
             reach, middle = int(SEARCH_RADIUS / self.spacing), int(hint / self.spacing)
@@ -68,26 +110,18 @@ class Course:
         offsets = self.points[indices] - position
         index = int(indices[np.einsum('ij,ij->i', offsets, offsets).argmin()])
         if hint is not None and index in (indices[0], indices[-1]):
-            return self.locate(position)
-        x, y = self.points[index]
-        heading, curvature = self.headings[index], self.curvatures[index]
-        cosine, sine = math.cos(heading), math.sin(heading)
-        dx, dy = position[0] - x, position[1] - y
-        ahead, left = dx * cosine + dy * sine, dy * cosine - dx * sine
-        # Inside a bend the centre line passes faster than the position does.
-        arc_length = index * self.spacing + ahead / max(1.0 - curvature * left, 0.1)
-        return Location(float(arc_length % self.length), float(left))
+            return self._search(position, None)
+        return index
 
     def pose_at(self, arc_length: float) -> tuple[float, float, float]:
         """Return x, y [m] and heading [rad] of the centre line at an arc length [m]."""
         sample, part = divmod(arc_length / self.spacing, 1.0)
-        index = int(sample) % len(self.points)
-        (x, y), ahead = self.points[index], part * self.spacing
-        turn = ahead * float(self.curvatures[index])
-        heading = float(self.headings[index])
+        (x, y), heading, curvature = self._samples[int(sample) % len(self._samples)]
+        ahead = part * self.spacing
+        turn = ahead * curvature
         # Between samples the line is a circle; its chord points halfway between the headings.
-        return (float(x) + ahead * math.cos(heading + 0.5 * turn),
-                float(y) + ahead * math.sin(heading + 0.5 * turn), heading + turn)
+        return (x + ahead * math.cos(heading + 0.5 * turn),
+                y + ahead * math.sin(heading + 0.5 * turn), heading + turn)
 
     def border(self, lateral: float) -> np.ndarray:
         """Return the line at a distance [m] to the left of the centre line, (N, 2)."""

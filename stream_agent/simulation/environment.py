@@ -1,8 +1,11 @@
 """The driving environment: commands in, camera images out, with delays, exact in time."""
 
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 import math
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from stream_agent.command import Command, STOP
@@ -22,7 +25,7 @@ class CommandError(ValueError):
     """A command that no vehicle can follow; the message says what it is."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Moment:
     """
     The vehicle on its course at one instant.
@@ -54,7 +57,11 @@ class Moment:
     since_sign: float
 
 
-@dataclass(frozen=True)
+fields_of: Callable[[Moment], tuple[Any, ...]] = attrgetter(*(
+    field.name for field in fields(Moment)))
+
+
+@dataclass(slots=True)
 class SimulatedFrame(Moment):
     """
     A camera image, with the moment of its capture.
@@ -76,13 +83,16 @@ class DrivingEnvironment:
     camera's delay puts before the reset has a negative time and shows that start.
 
     :param seed: Of the course and its look.
+    :param compiled: As for ``Scene``: for many images, as compiling takes seconds at first.
     :ivar quiet: Whether images have neither noise nor blur nor flicker.
     :ivar scene: The present course and its look, with the camera as it is mounted.
     :ivar now: The present moment, also where its image is not seen.
     """
 
-    def __init__(self, settings: SimulationSettings, seed: int) -> None:
+    def __init__(self, settings: SimulationSettings, seed: int, compiled: bool = False) -> None:
         self.settings = settings
+        self._period = settings.period
+        self._compiled = compiled
         self.quiet = False
         self._seed = seed
         self._expert = PurePursuit(settings.target_speed, settings.look_ahead,
@@ -98,7 +108,7 @@ class DrivingEnvironment:
     @property
     def time(self) -> float:
         """Seconds since the reset."""
-        return self._steps * self.settings.period
+        return self._steps * self._period
 
     def reset(self, seed: int | None = None, look_seed: int | None = None) -> SimulatedFrame:
         """
@@ -110,7 +120,7 @@ class DrivingEnvironment:
         self._seed = self._seed if seed is None else seed
         key = self._seed, self._seed if look_seed is None else look_seed
         if key != self._scene_key:
-            self.scene, self._scene_key = Scene(self.settings, *key), key
+            self.scene, self._scene_key = Scene(self.settings, *key, self._compiled), key
         self.scene.sensor.restart()
         self._steps, self._clock = 0, 0.0
         self._command = STOP
@@ -121,7 +131,7 @@ class DrivingEnvironment:
         self.now = self._observe(0.0)
         self._captures_ahead = int(self.settings.camera_delay * self.settings.rate + 1e-6)
         self._captures = deque(
-            replace(self.now, time=i * self.settings.period - self.settings.camera_delay)
+            replace(self.now, time=i * self._period - self.settings.camera_delay)
             for i in range(self._captures_ahead + 1))
         return self._picture(self._captures.popleft())
 
@@ -176,7 +186,7 @@ class DrivingEnvironment:
         """Drive for one camera period and note the capture that falls into it."""
         self._steps += 1
         # Whatever the delay is, exactly one capture falls into every period.
-        captured = ((self._steps + self._captures_ahead) * self.settings.period
+        captured = ((self._steps + self._captures_ahead) * self._period
                     - self.settings.camera_delay)
         self._run_to(captured)
         self.now = self._observe(captured)
@@ -219,12 +229,11 @@ class DrivingEnvironment:
 
     def _picture(self, moment: Moment) -> SimulatedFrame:
         """Render what the camera saw at a moment."""
-        image = self.scene.view.expose(
-            Motion(moment.pose, moment.speed, moment.yaw_rate),
-            0.0 if self.quiet else self.settings.exposure,
-            self.scene.signs.plates_ahead(moment.along) if self.scene.signs else ())
-        image = self.scene.sensor.take(image, moment.time, self.quiet)
-        return SimulatedFrame(**vars(moment), image=image, now=self.now)
+        image = self.scene.photograph(
+            Motion(moment.pose, moment.speed, moment.yaw_rate), self.settings.exposure,
+            self.scene.signs.plates_ahead(moment.along) if self.scene.signs else (),
+            moment.time, self.quiet)
+        return SimulatedFrame(*(*fields_of(moment), image, self.now))
 
 
 def make_vehicle(settings: SimulationSettings) -> DifferentialDrive | Bicycle:

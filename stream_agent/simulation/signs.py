@@ -72,6 +72,7 @@ class Signs:
         self._course, self._seed = course, seed
         self._glyphs: list[int] = []
         self._plates: dict[int, list[Plate]] = {}
+        self._ahead: tuple[range, list[Plate]] = range(0), []
 
     def glyph(self, number: int) -> int:
         """Return the index of a stretch's glyph; its speed differs from that of the one before."""
@@ -89,10 +90,17 @@ class Signs:
                             along - number * COMMAND_LENGTH)
 
     def plates_ahead(self, along: float) -> list[Plate]:
-        """Return the plates that can be seen from a place on the course, the farthest first."""
+        """
+        Return the plates that can be seen from a place on the course, the farthest first.
+
+        :returns: The same list for as long as they are the same plates.
+        """
         last = math.floor((along + FARTHEST) / SPACING)
         first = max(1, math.ceil((along + NEAREST) / SPACING))
-        return [plate for index in range(last, first - 1, -1) for plate in self.plates_at(index)]
+        indices = range(last, first - 1, -1)
+        if indices != self._ahead[0]:
+            self._ahead = indices, [plate for index in indices for plate in self.plates_at(index)]
+        return self._ahead[1]
 
     def first_lap(self) -> list[Plate]:
         """Return all plates of the first lap, which stand for good where a world is built."""

@@ -11,6 +11,14 @@ from stream_agent.command import Command
 LONGEST_SUBSTEP = 0.005
 
 
+def moved(x: float, y: float, yaw: float, distance: float, turn: float
+          ) -> tuple[float, float, float]:
+    """Return a pose after a circular arc of a length [m] and an angle [rad]."""
+    half = 0.5 * turn
+    chord = distance * (math.sin(half) / half if abs(half) > 1e-6 else 1.0)
+    return x + chord * math.cos(yaw + half), y + chord * math.sin(yaw + half), yaw + turn
+
+
 class Pose(NamedTuple):
     """Where a vehicle's (rear) axle is in the world [m]; yaw [rad] to the left, not wrapped."""
 
@@ -20,10 +28,7 @@ class Pose(NamedTuple):
 
     def moved(self, distance: float, turn: float) -> 'Pose':
         """Return the pose after a circular arc of a length [m] and an angle [rad]."""
-        half = 0.5 * turn
-        chord = distance * (math.sin(half) / half if abs(half) > 1e-6 else 1.0)
-        return Pose(self.x + chord * math.cos(self.yaw + half),
-                    self.y + chord * math.sin(self.yaw + half), self.yaw + turn)
+        return Pose(*moved(self.x, self.y, self.yaw, distance, turn))
 
 
 class Motion(NamedTuple):
@@ -36,21 +41,6 @@ class Motion(NamedTuple):
     def before(self, duration: float) -> Pose:
         """Return the pose a duration [s] ago, had speed and yaw rate been the same."""
         return self.pose.moved(-duration * self.speed, -duration * self.yaw_rate)
-
-
-def lagged(value: float, target: float, time_constant: float, duration: float
-           ) -> tuple[float, float]:
-    """
-    Solve a first-order lag under a constant target exactly.
-
-    :param value: At the start; with a time constant [s] of 0 it becomes the target immediately.
-    :returns: The value at the end, and its integral over the duration [s].
-    """
-    if time_constant == 0.0:
-        return target, target * duration
-    decay = math.exp(-duration / time_constant)
-    return (target + (value - target) * decay,
-            target * duration + (value - target) * time_constant * (1.0 - decay))
 
 
 def limited(value: float, limit: float) -> float:
@@ -67,6 +57,8 @@ class Vehicle(ABC):
     :param max_speed: The commanded speed is limited to this [m/s], in both directions.
     """
 
+    wheel_base = 0.0
+
     def __init__(self, speed_time_constant: float = 0.1, turn_time_constant: float = 0.1,
                  max_speed: float = 2.0) -> None:
         self.speed_time_constant = speed_time_constant
@@ -77,7 +69,7 @@ class Vehicle(ABC):
     @property
     def motion(self) -> Motion:
         """Where the vehicle is now, and how it moves."""
-        return Motion(self._pose, self._speed, self._yawed(self._speed, self._turn, 1.0))
+        return Motion(self._pose, self._speed, self._yaw_rate())
 
     def place(self, pose: Pose, speed: float = 0.0) -> None:
         """Put the vehicle somewhere, rolling straight ahead at a speed [m/s]."""
@@ -85,22 +77,33 @@ class Vehicle(ABC):
 
     def step(self, command: Command, duration: float) -> Motion:
         """Follow one command for a duration [s]."""
+        x, y, yaw = self._pose
+        speed, turn, speed_lag, turn_lag = (
+            self._speed, self._turn, self.speed_time_constant, self.turn_time_constant)
+        to_speed, to_turn = limited(command.speed, self.max_speed), self._wanted_turn(command)
         parts = max(1, math.ceil(duration / LONGEST_SUBSTEP - 1e-9))
+        part = duration / parts
+        # First-order lags under a constant target have an exact solution.
+        speed_decay = math.exp(-part / speed_lag) if speed_lag else 0.0
+        turn_decay = math.exp(-part / turn_lag) if turn_lag else 0.0
         for _ in range(parts):
-            self._turn, turned = lagged(self._turn, self._wanted_turn(command),
-                                        self.turn_time_constant, duration / parts)
-            self._speed, rolled = lagged(self._speed, limited(command.speed, self.max_speed),
-                                         self.speed_time_constant, duration / parts)
-            self._pose = self._pose.moved(rolled, self._yawed(rolled, turned, duration / parts))
+            turned = to_turn * part + (turn - to_turn) * turn_lag * (1.0 - turn_decay)
+            turn = to_turn + (turn - to_turn) * turn_decay
+            rolled = to_speed * part + (speed - to_speed) * speed_lag * (1.0 - speed_decay)
+            speed = to_speed + (speed - to_speed) * speed_decay
+            if self.wheel_base:
+                turned = rolled * math.tan(turned / part) / self.wheel_base
+            x, y, yaw = moved(x, y, yaw, rolled, turned)
+        self._pose, self._speed, self._turn = Pose(x, y, yaw), speed, turn
         return self.motion
 
     @abstractmethod
     def _wanted_turn(self, command: Command) -> float:
         """Return the yaw rate [rad/s], or the steering angle [rad], that a command asks for."""
 
-    @abstractmethod
-    def _yawed(self, rolled: float, turned: float, duration: float) -> float:
-        """Return the change of yaw [rad] over a distance [m], given the integral of the turn."""
+    def _yaw_rate(self) -> float:
+        """Return the present yaw rate [rad/s]."""
+        return self._turn
 
 
 class DifferentialDrive(Vehicle):
@@ -117,9 +120,6 @@ class DifferentialDrive(Vehicle):
 
     def _wanted_turn(self, command: Command) -> float:
         return limited(command.yaw_rate, self.max_yaw_rate)
-
-    def _yawed(self, rolled: float, turned: float, duration: float) -> float:
-        return turned
 
 
 class Bicycle(Vehicle):
@@ -143,8 +143,8 @@ class Bicycle(Vehicle):
         return limited(math.atan(self.wheel_base * command.yaw_rate / command.speed),
                        self.max_steering)
 
-    def _yawed(self, rolled: float, turned: float, duration: float) -> float:
-        return rolled * math.tan(turned / duration) / self.wheel_base
+    def _yaw_rate(self) -> float:
+        return self._speed * math.tan(self._turn) / self.wheel_base
 
 
 class VehicleDisturbance:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ from stream_agent.simulation.signs import draw_plates, Plate, Signs
 from stream_agent.simulation.texture import (
     Appearance, as_ink, draw_ground, GroundTexture, random_appearance, tinted)
 from stream_agent.simulation.vehicle import Motion, Pose
+
+if TYPE_CHECKING:
+    from stream_agent.simulation.compiled import CompiledView
 
 WIDTH_PX = 1536
 PIXELS_PER_RADIAN = WIDTH_PX / (2.0 * np.pi)
@@ -86,6 +89,8 @@ class View:
                                            cv2.BORDER_WRAP)
         azimuths, elevations = camera.directions(self.sky_rows)
         self.column_offsets = np.float32(-azimuths * PIXELS_PER_RADIAN)
+        self.leftmost = float(self.column_offsets.min()) if self.sky_rows else 0.0
+        self._focal_length_px = camera.focal_length_px
         self.row_map = np.float32((TOP - elevations) * PIXELS_PER_RADIAN)
 
     def render(self, pose: Pose, plates: Sequence[Plate] = ()) -> np.ndarray:
@@ -97,11 +102,11 @@ class View:
         image = np.empty(self.shape, np.uint8)
         if self.sky_rows:
             # Above the horizon, azimuth and elevation tell what is seen.
-            leftmost = float(self.column_offsets.min())
-            first = (leftmost - pose.yaw * PIXELS_PER_RADIAN) % WIDTH_PX
+            first = (self.leftmost - pose.yaw * PIXELS_PER_RADIAN) % WIDTH_PX
+            columns = self.column_offsets + np.float32(first - self.leftmost)
             image[:self.sky_rows] = cv2.remap(
-                self.panorama, self.column_offsets + np.float32(first - leftmost), self.row_map,
-                cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                self.panorama, columns, self.row_map, cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE)
         to_ground = self.camera.pixels_to_ground(pose)
         for band in self.bands:
             target = image[band.rows]
@@ -112,17 +117,20 @@ class View:
         draw_plates(image, self.camera, pose, plates)
         return image
 
-    def expose(self, motion: Motion, exposure: float, plates: Sequence[Plate] = ()
-               ) -> np.ndarray:
-        """Return the mean of what is seen during an exposure [s] that ends now."""
+    def count(self, motion: Motion, exposure: float) -> int:
+        """Return how many pictures make up an exposure [s]."""
         turned = abs(motion.yaw_rate) * exposure
         rolled = abs(motion.speed) * exposure / self.camera.height
-        moved_px = self.camera.focal_length_px * (turned + 0.5 * rolled)
-        # About as many more pictures as show the motion without gaps.
-        more = min(MOST_EXPOSURES - 1, math.ceil(moved_px)) if moved_px >= 0.25 else 0
+        moved_px = self._focal_length_px * (turned + 0.5 * rolled)
+        # About as many as show the motion without gaps.
+        return min(MOST_EXPOSURES, 1 + math.ceil(moved_px)) if moved_px >= 0.25 else 1
+
+    def mean(self, motion: Motion, exposure: float, count: int, plates: Sequence[Plate] = ()
+             ) -> np.ndarray:
+        """Return the mean of pictures taken during an exposure [s] that ends now."""
         mean = self.render(motion.pose, plates)
-        for i in range(1, more + 1):
-            image = self.render(motion.before(exposure * i / more), plates)
+        for i in range(1, count):
+            image = self.render(motion.before(exposure * i / (count - 1)), plates)
             mean = cv2.addWeighted(mean, 1.0 - 1.0 / (i + 1), image, 1.0 / (i + 1), 0.0)
         return mean
 
@@ -149,8 +157,25 @@ def make_bands(camera: Camera, ground: GroundTexture, sky_rows: int) -> list[Ban
 # Noise is drawn once, on a larger field than an image, and cut out at random places.
 SPARE_PX = 128
 FLICKER_PERIOD = 7.0
+# Places that are drawn at a time.
+PLACES = 64
 # The grey value of as much light as drawn, and of no noise.
 NEUTRAL = 128
+
+
+class Development(NamedTuple):
+    """
+    How a clean image becomes one that looks taken.
+
+    :param gain: Of the light's field, in which ``NEUTRAL`` is as much as drawn.
+    :param row: From which on the noise is cut out; ``column`` likewise.
+    :param noisy: Whether there is noise.
+    """
+
+    gain: float
+    row: int
+    column: int
+    noisy: bool
 
 
 class Sensor:
@@ -159,6 +184,8 @@ class Sensor:
 
     :param shape: Of the images, (H, W) or (H, W, 3).
     :param seed: Of the noise.
+    :ivar light: Of that shape, uint8.
+    :ivar noise: Larger by ``SPARE_PX`` to both sides, uint8.
     """
 
     def __init__(self, shape: tuple[int, ...], look: Appearance, seed: int) -> None:
@@ -166,23 +193,23 @@ class Sensor:
         y, x = np.mgrid[-1.0:1.0:shape[0] * 1j, -1.0:1.0:shape[1] * 1j]
         light = 1.0 + look.slope * x - 0.5 * look.vignette * (x * x + y * y)
         light = np.clip(NEUTRAL * light, 0.0, 255.0).astype(np.uint8)
-        self._light = light if len(shape) == 2 else cv2.cvtColor(light, cv2.COLOR_GRAY2RGB)
+        self.light = light if len(shape) == 2 else cv2.cvtColor(light, cv2.COLOR_GRAY2RGB)
         size = (shape[0] + SPARE_PX, shape[1] + SPARE_PX, *shape[2:])
         noise = NEUTRAL + look.noise * np.random.default_rng([seed, 2]).standard_normal(
             size, np.float32)
-        self._noise = np.clip(np.rint(noise), 0.0, 255.0).astype(np.uint8)
+        self.noise = np.clip(np.rint(noise), 0.0, 255.0).astype(np.uint8)
         self.restart()
 
     def restart(self) -> None:
         """Repeat the same noise and flicker from now on."""
         self._rng = np.random.default_rng([self._seed, 3])
         self._phase = self._rng.uniform(0.0, 2.0 * math.pi)
+        self._places: list[tuple[int, int]] = []
 
-    def take(self, image: np.ndarray, time: float, quiet: bool = False) -> np.ndarray:
+    def next_image(self, time: float, quiet: bool = False) -> Development:
         """
-        Apply light and noise.
+        Return how the next image is developed.
 
-        :param image: uint8, of the sensor's shape; not modified.
         :param time: Of the flicker [s].
         :param quiet: Without what changes from image to image: flicker and noise.
         """
@@ -190,11 +217,22 @@ class Sensor:
         if not quiet:
             angle = 2.0 * math.pi * time / FLICKER_PERIOD + self._phase
             gain *= 1.0 + self.look.flicker * math.sin(angle)
-        lit = cv2.multiply(image, self._light, scale=gain / NEUTRAL)
         if quiet or not self.look.noise:
+            return Development(gain / NEUTRAL, 0, 0, False)
+        if not self._places:
+            # Many in one draw, which are the same as one by one.
+            places = self._rng.integers(0, SPARE_PX, (PLACES, 2)).tolist()
+            self._places = [(row, column) for row, column in reversed(places)]
+        row, column = self._places.pop()
+        return Development(gain / NEUTRAL, row, column, True)
+
+    def develop(self, image: np.ndarray, how: Development) -> np.ndarray:
+        """Apply light and noise to an image, uint8, of the sensor's shape; not modified."""
+        lit = cv2.multiply(image, self.light, scale=how.gain)
+        if not how.noisy:
             return lit
-        row, column = self._rng.integers(0, SPARE_PX, 2)
-        noise = self._noise[row:row + self.shape[0], column:column + self.shape[1]]
+        noise = self.noise[how.row:how.row + self.shape[0],
+                           how.column:how.column + self.shape[1]]
         return cv2.addWeighted(lit, 1.0, noise, 1.0, -NEUTRAL)
 
 
@@ -203,9 +241,14 @@ cached_course = lru_cache(maxsize=256)(random_course)
 
 
 class Scene:
-    """A course with its signs, if there are any, and how it is seen; each has its own seed."""
+    """
+    A course with its signs, if there are any, and how it is seen; each has its own seed.
 
-    def __init__(self, settings: SimulationSettings, seed: int, look_seed: int) -> None:
+    :param compiled: Take images by compiled code where numba is installed, which are the same.
+    """
+
+    def __init__(self, settings: SimulationSettings, seed: int, look_seed: int,
+                 compiled: bool = False) -> None:
         rng = np.random.default_rng([look_seed, 1])
         self.course: Course = cached_course(seed, settings.lane_width)
         self.signs = Signs(self.course, seed) if settings.signs else None
@@ -227,3 +270,29 @@ class Scene:
         self.panorama = draw_panorama(self.look, rng, settings.coloured, settings.clutter)
         self.view = View(self.camera, self.ground, self.panorama)
         self.sensor = Sensor(self.view.shape, self.look, look_seed)
+        self.compiled_view = compiled_view(self.view, self.sensor) if compiled else None
+
+    def photograph(self, motion: Motion, exposure: float, plates: Sequence[Plate], time: float,
+                   quiet: bool) -> np.ndarray:
+        """
+        Return the image that is taken of a motion: uint8, (H, W) or (H, W, 3).
+
+        :param exposure: That ends now [s].
+        :param plates: That stand there, the farthest first.
+        :param time: Of the flicker [s].
+        :param quiet: Without noise, flicker and motion blur.
+        """
+        exposure = 0.0 if quiet else exposure
+        count, how = self.view.count(motion, exposure), self.sensor.next_image(time, quiet)
+        if self.compiled_view:
+            return self.compiled_view.take(motion, exposure, count, plates, how)
+        return self.sensor.develop(self.view.mean(motion, exposure, count, plates), how)
+
+
+def compiled_view(view: View, sensor: Sensor) -> 'CompiledView | None':
+    """Return what takes the same images faster; None if numba is missing or pixels differ."""
+    try:
+        from stream_agent.simulation.compiled import CompiledView, equals_opencv
+    except ImportError:
+        return None
+    return CompiledView(view, sensor) if equals_opencv(view.shape) else None

@@ -1,0 +1,68 @@
+"""Compiled code gives the pixels that OpenCV gives."""
+
+from dataclasses import replace
+import sys
+
+import numpy as np
+import pytest
+from stream_agent.simulation.environment import DrivingEnvironment
+from stream_agent.simulation.settings import SimulationSettings
+
+ROAD = SimulationSettings(width_px=64, height_px=48, rate=60.0, camera_pitch=0.15, signs=True,
+                          look_ahead=0.4, max_yaw_rate=5.0, clutter=4.0, noise=4.0)
+
+
+def images_of(settings, seed, compiled, frames=80):
+    environment = DrivingEnvironment(settings, seed, compiled)
+    assert compiled == (environment.scene.compiled_view is not None)
+    frame = environment.reset()
+    for _ in range(frames):
+        frame = environment.step(frame.reference)
+        yield frame.image
+
+
+@pytest.mark.parametrize('settings', [
+    SimulationSettings(), SimulationSettings(coloured=True), ROAD,
+    replace(ROAD, coloured=True, exposure=0.0), replace(ROAD, width_px=96, height_px=77),
+    SimulationSettings(camera_pitch=1.0, camera_height=1.0), SimulationSettings(randomized=False)])
+@pytest.mark.parametrize('seed', [0, 5])
+def test_drives_look_the_same(settings, seed):
+    pytest.importorskip('numba')
+    for image, expected in zip(images_of(settings, seed, True), images_of(settings, seed, False)):
+        assert np.array_equal(image, expected)
+
+
+@pytest.mark.parametrize('place', [{'lateral': 3.0}, {'lateral': -9.0, 'heading': 2.0},
+                                   {'lateral': 40.0}])
+def test_so_do_places_beside_the_map(place):
+    pytest.importorskip('numba')
+    images = []
+    for compiled in (True, False):
+        environment = DrivingEnvironment(SimulationSettings(), 1, compiled)
+        environment.place(**place)
+        images.append(environment.look().image)
+    assert np.array_equal(*images)
+
+
+def test_without_numba_opencv_draws(monkeypatch):
+    expected = [*images_of(ROAD, 2, False, 5)]
+    monkeypatch.setitem(sys.modules, 'stream_agent.simulation.compiled', None)
+    environment = DrivingEnvironment(ROAD, 2, compiled=True)
+    assert environment.scene.compiled_view is None
+    frame = environment.reset()
+    for image in expected:
+        frame = environment.step(frame.reference)
+        assert np.array_equal(frame.image, image)
+
+
+def test_opencv_draws_where_its_last_columns_are_rounded_otherwise():
+    settings = replace(ROAD, width_px=100)
+    assert DrivingEnvironment(settings, 0, compiled=True).scene.compiled_view is None
+
+
+def test_where_pixels_differ_opencv_draws(monkeypatch):
+    compiled = pytest.importorskip('stream_agent.simulation.compiled')
+    monkeypatch.setattr(compiled, 'expose', lambda *arguments: arguments[-1].fill(0))
+    compiled.equals_opencv.cache_clear()
+    assert DrivingEnvironment(ROAD, 0, compiled=True).scene.compiled_view is None
+    compiled.equals_opencv.cache_clear()
