@@ -17,7 +17,7 @@ from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.environment import SimulatedFrame
 from stream_agent.simulation.settings import SimulationSettings
-from stream_agent.simulation.vehicle import lagged
+from stream_agent.simulation.vehicle import DifferentialDrive
 from studies.reflex.schemes import ReflexScheme
 
 COMMANDS = CommandRows(count=8)
@@ -58,6 +58,9 @@ class Forecast:
         :returns: To the left [m], and turned to the left [rad], (vehicles, 2).
         """
         lags = self.settings.speed_time_constant, self.settings.turn_time_constant
+        vehicle = DifferentialDrive()
+        most = np.array([vehicle.max_speed, vehicle.max_yaw_rate])
+        commands = np.clip(commands, -most, most)
         # What is before the image counts for the lags alone.
         instants = sorted({*np.arange(start, end, LONGEST_STEP), end,
                            *(time for time in times if time < end)})
@@ -82,6 +85,18 @@ class Forecast:
         yaw_rates = -2.0 * speeds / ahead * (moved[:, 1] + moved[:, 0] / ahead)
         bound = self.limits.max_yaw_rate
         return np.stack([np.zeros_like(yaw_rates), np.clip(yaw_rates / bound, -1, 1)], axis=1)
+
+
+def lagged(value: np.ndarray, target: np.ndarray, time_constant: float, duration: float
+           ) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Solve a first-order lag under a constant target exactly.
+
+    :returns: The value at the end, and its integral over the duration [s].
+    """
+    decay = np.exp(-duration / time_constant) if time_constant else 0.0
+    return (target + (value - target) * decay,
+            target * duration + (value - target) * time_constant * (1.0 - decay))
 
 
 class ReflexDriver(NetworkDriver):

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 import fcntl
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -16,8 +15,8 @@ from stream_agent.driving.compute_model import figures_of
 from stream_agent.driving.drives import drive_trial, RoadTask, Trial
 from stream_agent.learning.imitation import filled, Imitation
 from stream_agent.learning.policy_sources import limits_for
-from stream_agent.learning.recognition import learn_to_recognise, recogniser_of, softened
-from stream_agent.learning.resume import pack, unpack, write_whole
+from stream_agent.learning.progress import StopRequests
+from stream_agent.learning.recognition import Recognition, SignReader, soften
 from stream_agent.learning.settings import ImitationSchedule, RecognitionSchedule
 from stream_agent.learning.trainer import Trainer, TrainerOptions
 from stream_agent.network.checkpoint import load_policy, Policy, save_policy
@@ -26,7 +25,7 @@ from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.share import share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.settings import read_settings
-from stream_agent.theory.graph import graph_to_data
+from stream_agent.theory.information import memory_edges
 from studies.reflex.drivers import AGE_ROWS, COMMANDS, LONGEST_AGE, ReflexCollector, ReflexDriver
 from studies.reflex.schemes import HEAD, operations, ReflexScheme
 import torch
@@ -42,8 +41,6 @@ HANDOVER = 1.0
 MEMORY_STEPS = 4
 # Tried in this order.
 LEARNING_RATES = (2e-3, 4e-3, 1e-3, 8e-3)
-# A read-out that sums over wide layers begins small, and its rate rises over so many steps.
-SOFTENED, WARM_UP = 0.1, 80
 RECOGNITION_SEED = 1
 FRAMES_PER_WINDOW = 56
 
@@ -57,8 +54,6 @@ class ReflexBudget:
         with the same layers begin with the same of these.
     :param schedule: Of the training, but for its frames and windows.
     :param drive: Of every environment in every round [s].
-    :param loss_seconds: Of a window that bear loss, after the frames that fill the state: a
-        window shows the same stretch of road, however many of its images are taken.
     :param learning_rates: A try each; of the policies, the best on courses of their own is kept.
     :param courses: Held-out courses of the test drives.
     :param duration: Of each test drive [s].
@@ -67,7 +62,6 @@ class ReflexBudget:
     recognition: RecognitionSchedule
     schedule: ImitationSchedule
     drive: float
-    loss_seconds: float
     learning_rates: tuple[float, ...]
     courses: int
     duration: float
@@ -79,24 +73,24 @@ class ReflexBudget:
             last_updates=factor * self.schedule.last_updates))
 
 
-FULL = ReflexBudget(
-    RecognitionSchedule(), ImitationSchedule(rounds=12, environments=8, updates=60,
-                                             last_updates=480, batch=16),
-    16.0, 1.0, LEARNING_RATES[:1], 16, 40.0)
-QUICK = ReflexBudget(
-    RecognitionSchedule(views=2000, steps=200),
-    ImitationSchedule(rounds=3, environments=4, updates=30, last_updates=60, batch=8),
-    8.0, 0.5, LEARNING_RATES[:1], 4, 12.0)
+FULL = ReflexBudget(RecognitionSchedule(), ImitationSchedule(
+    rounds=12, environments=8, updates=60, last_updates=480, batch=16, burn_in=MEMORY_STEPS,
+    loss_time=0.75, warm_up=80, pushes=PUSHES), 16.0, LEARNING_RATES[:1], 16, 40.0)
+QUICK = ReflexBudget(RecognitionSchedule(views=2000, recognition_steps=200), ImitationSchedule(
+    rounds=3, environments=4, updates=30, last_updates=60, batch=8, burn_in=MEMORY_STEPS,
+    loss_time=0.4, warm_up=20, pushes=PUSHES), 8.0, LEARNING_RATES[:1], 4, 12.0)
 
 
 def schedule_of(scheme: ReflexScheme, budget: ReflexBudget) -> ImitationSchedule:
     """Return the schedule with windows in which oldest information arrives, and memory fills."""
     candidate, timeline = scheme.candidate, scheme.timeline
-    frames, loss_frames = (max(1, timeline.images_within(seconds) // scheme.copies)
-                           for seconds in (budget.drive, budget.loss_seconds))
-    schedule = replace(budget.schedule, burn_in=MEMORY_STEPS, window=MEMORY_STEPS + loss_frames,
-                       frames=frames, updates_per_frame=candidate.updates_per_frame)
-    schedule = filled(schedule, candidate.rollout.graph, candidate.rollout.pattern)
+    if scheme.copies > 1:
+        # What one of them takes.
+        timeline = replace(timeline, work=tuple(
+            one._replace(busy=scheme.copies * one.busy) for one in timeline.work))
+    schedule = replace(budget.schedule, frames=timeline.images_within(budget.drive),
+                       updates_per_frame=candidate.updates_per_frame)
+    schedule = filled(schedule, candidate.rollout.graph, candidate.rollout.pattern, timeline)
     # Those that take few images have short windows, and as many more of them in the same time.
     more = max(1, round(FRAMES_PER_WINDOW / schedule.window))
     return replace(schedule, frames=schedule.frames * scheme.copies, batch=more * schedule.batch)
@@ -110,21 +104,20 @@ def preprocessing_of(network: RolloutNetwork) -> Preprocessing:
 def study_id(budget: ReflexBudget) -> str:
     """Return all that rows need to have in common to be compared."""
     return json.dumps([asdict(part) for part in (SETTINGS, LIMITS, COMMANDS, budget)]
-                      + [PUSHES, HANDOVER, FIRST_COURSE, MEMORY_STEPS, LONGEST_AGE,
-                         str(AGE_ROWS), SOFTENED, WARM_UP, RECOGNITION_SEED,
-                         FRAMES_PER_WINDOW], sort_keys=True)
+                      + [PUSHES, HANDOVER, FIRST_COURSE, LONGEST_AGE, str(AGE_ROWS),
+                         RECOGNITION_SEED, FRAMES_PER_WINDOW], sort_keys=True)
 
 
 class Trained(NamedTuple):
     """
     What a training gave.
 
-    :param recognised: Share of legible signs that the layers told apart before it drove; None
+    :param recognised: Share of legible signs that the layers told apart before it drove; nan
         where there are no such layers.
     """
 
     network: RolloutNetwork
-    recognised: float | None
+    recognised: float
 
 
 def trained(scheme: ReflexScheme, seed: int, budget: ReflexBudget, rate: float, folder: Path,
@@ -138,59 +131,49 @@ def trained(scheme: ReflexScheme, seed: int, budget: ReflexBudget, rate: float, 
     torch.manual_seed(seed)
     rollout = scheme.candidate.rollout
     network = RolloutNetwork(rollout.graph, rollout.pattern)
+    reader = None
     if trunk:
-        recognised = load_policy(trunk).training['recognised']
-        freeze(network, load_policy(trunk).network)
+        policy = load_policy(trunk)
+        recognised = policy.training['recognised']
+        freeze(network, policy.network)
     else:
-        recognised = recognise(network, budget.recognition, folder)
-        softened(network, SOFTENED)
+        soften(network)
+        recognised = recognise(network, budget, folder / 'recognition')
+        if recognised is None:
+            return None
+        if memory_edges(rollout.graph):
+            reader = SignReader(network, budget.recognition.sign_loss)
     schedule = schedule_of(scheme, budget)
     collector = ReflexCollector(
         SETTINGS, preprocessing_of(network), LIMITS, schedule.environments, schedule.frames,
         schedule.updates_per_frame, scheme.timeline,
         0.5 / figures_of(scheme.candidate, scheme.timeline).rate, HANDOVER, 0.0,
-        pushes=PUSHES, scheme=scheme)
-    imitation = Imitation(network, collector, schedule, seed, scheme.name)
+        pushes=schedule.pushes, scheme=scheme)
+    imitation = Imitation(network, collector, schedule, seed, scheme.name, sign_reader=reader)
     outcome = Trainer(imitation, TrainerOptions(
-        steps=schedule.all_updates, learning_rate=rate, warm_up=WARM_UP, seed=seed, quiet=True),
-        None).run()
+        steps=schedule.all_updates, learning_rate=rate, warm_up=schedule.warm_up, seed=seed,
+        quiet=True), None).run()
     return Trained(network, recognised) if outcome.finished else None
 
 
-def recognise(network: RolloutNetwork, schedule: RecognitionSchedule, folder: Path
-              ) -> float | None:
+def recognise(network: RolloutNetwork, budget: ReflexBudget, folder: Path) -> float | None:
     """
-    Give a network layers that recognise signs, and freeze them; they are learnt once and kept.
+    Give a network layers that recognise signs, which all trainings with the same layers share.
 
-    :returns: The share of legible signs that they tell apart; None without such layers.
+    :returns: The share of legible signs that they tell apart, nan without such layers; None if
+        it was stopped.
     """
-    recogniser = recogniser_of(network)
-    if recogniser is None:
-        return None
-    about = json.dumps([asdict(SETTINGS), asdict(schedule), graph_to_data(recogniser.graph)])
-    path = folder / f'recognition-{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors'
-    weights = {name: dict(network.named_parameters())[name]
-               for name, _ in recogniser.named_parameters()}
-    with locked(path):
-        if not path.exists():
-            with torch.random.fork_rng():
-                torch.manual_seed(RECOGNITION_SEED)
-                share = learn_to_recognise(network, SETTINGS, preprocessing_of(network), schedule,
-                                           RECOGNITION_SEED)
-            write_whole(path, pack({name: weight.detach() for name, weight in weights.items()},
-                                   {'recognised': share}))
-    kept, told = unpack(path.read_bytes())
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(kept[name]).requires_grad_(False)
-    return told['recognised']
+    recognition = Recognition(network, SETTINGS, preprocessing_of(network), budget.recognition,
+                              RECOGNITION_SEED, folder)
+    with locked(folder), StopRequests() as stop:
+        return recognition.learn(lambda: bool(stop.requested))
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let one process after the other make a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix('.lock'), 'w') as lock:
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process after the other work in a folder: what the first makes, others find."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -233,11 +216,16 @@ def figures_of_drives(drives: Sequence[RoadTask]) -> dict[str, Any]:
         'seconds_until_obeyed': [mean_of(drive.seconds_until_obeyed) for drive in drives],
         'departures_per_minute': [60 * drive.departures * SETTINGS.rate
                                   / max(1, len(drive.lateral_errors)) for drive in drives]}
-    return {'courses': {name: [None if math.isnan(value) else float(value) for value in values]
+    return {'courses': {name: [known(value) for value in values]
                         for name, values in courses.items()},
             'task_score': mean_of(courses['task_score']),
-            'lateral_rms': math.sqrt(mean_of(courses['mean_squares'])),
+            'lateral_rms': known(math.sqrt(mean_of(courses['mean_squares']))),
             'signs_obeyed': mean_of(courses['signs_obeyed'])}
+
+
+def known(value: float) -> float | None:
+    """Return a number as JSON has it, which knows no nan."""
+    return None if math.isnan(value) else float(value)
 
 
 def mean_of(values: Sequence[float] | np.ndarray) -> float:
@@ -272,10 +260,10 @@ def study_row(scheme: ReflexScheme, seed: int, budget: ReflexBudget, policy: Pat
     figures = figures_of_drives(driven(scheme, network, seeds, budget.duration))
     save_policy(policy, Policy(network, preprocessing_of(network), LIMITS, scheme.kind, {
         'command': 'python -m studies reflex', 'seed': seed, 'learning_rate': rate,
-        'recognised': recognised, 'schedule': asdict(schedule_of(scheme, budget))},
+        'recognised': known(recognised), 'schedule': asdict(schedule_of(scheme, budget))},
         scheme.candidate.updates_per_frame))
-    return {**told(scheme), 'seed': seed, **figures, 'recognised': recognised,
-            'tries': [{'learning_rate': tried, 'task_score': None if math.isnan(score) else score}
+    return {**told(scheme), 'seed': seed, **figures, 'recognised': known(recognised),
+            'tries': [{'learning_rate': tried, 'task_score': known(score)}
                       for score, tried, _ in tries],
             'training_s': middle - start, 'driving_s': time.perf_counter() - middle}
 

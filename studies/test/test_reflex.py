@@ -26,7 +26,7 @@ import torch
 
 PERIOD = SETTINGS.period
 TINY = replace(QUICK, courses=2, duration=8.0, drive=2.0, recognition=RecognitionSchedule(
-    views=16, per_course=8, steps=2, batch=4), schedule=replace(
+    views=40, recognition_steps=2), schedule=replace(
         QUICK.schedule, rounds=2, environments=2, updates=2, last_updates=0, batch=2))
 
 
@@ -202,7 +202,7 @@ def test_windows_show_as_much_road_and_steps_cost_as_much():
              for one in plain_schemes(6.4, device, PERIOD)}
     loss = {name: (one.window - one.burn_in) for name, one in found.items()}
     assert (loss['sequential'], loss['multi-rate'], loss['narrower'], loss['staggered']) == (
-        10, 38, 60, 8)
+        8, 29, 45, 7)
     frames = [one.batch * one.window for one in found.values()]
     assert max(frames) < 2 * min(frames)
 
@@ -275,7 +275,7 @@ def test_the_command_makes_each_row_once_and_trunks_before(tmp_path, monkeypatch
     assert main([*asked, '--draw', str(tmp_path / 'driven.png')]) == 0
     first = capsys.readouterr()
     assert first.err.startswith('1 of 1 rows, ')
-    assert len([*tmp_path.glob('recognition-*.safetensors')]) == 1
+    assert len([*(tmp_path / 'recognition').glob('*.safetensors')]) == 1
     assert main([*asked, '--json']) == 0
     again = capsys.readouterr()
     assert not again.err
