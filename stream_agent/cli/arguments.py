@@ -265,7 +265,7 @@ def refuse_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
     """Refuse options of settings, if they are given; ``why`` says when they have an effect."""
     for item in settings_fields(settings):
         default = getattr(settings, item.name)
-        if item.name not in without and given(arguments, item) != default:
+        if item.name not in without and given(arguments, item) not in (None, default):
             parser.error(f'{option_of(item, default=default)}: {why}')
 
 

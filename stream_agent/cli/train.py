@@ -6,6 +6,7 @@ from pathlib import Path
 import signal
 import sys
 
+from stream_agent.bounded_settings import settings_fields
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
     find_graph, in_words, open_graph, positive, refuse_given, robot_settings, run_tool,
@@ -19,15 +20,15 @@ from stream_agent.learning.policy_jobs import (
     Outcome, pattern_of, PolicyJob, remove_unfinished, Result, train_all)
 from stream_agent.learning.policy_sources import FromExpert, FromRecordings
 from stream_agent.learning.settings import (
-    CloningSchedule, FrameCrop, ImitationSchedule, RecordingsChoice, SIMULATOR_CROP,
-    TrainerOptions)
+    CloningSchedule, FrameCrop, ImitationSchedule, RecognitionSchedule, RecordingsChoice,
+    SIGNS_SCHEDULE, SIMULATOR_CROP, TrainerOptions)
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
 from stream_agent.share import policy_file
 
 PATTERNS = ('streaming', 'sequential')
-SIMULATOR, RECORDINGS = 'in the simulator', 'from recordings'
+SIMULATOR, SIGNS, RECORDINGS = 'in the simulator', 'past signs', 'from recordings'
 # What both ways to learn have, with a default of its own each.
 SHARED = ('window', 'learning_rate', 'updates_per_frame')
 
@@ -89,10 +90,14 @@ def parse(args: list[str] | None) -> argparse.Namespace:
                         'that name (and --fresh over a stopped training), instead of keeping it '
                         'as NAME.1.safetensors')
     add_settings(parser, TrainerOptions, without=['learning_rate'])
-    add_shared(parser, SHARED, {SIMULATOR: ImitationSchedule, RECORDINGS: CloningSchedule})
-    add_shared(parser, (), {SIMULATOR: SIMULATOR_CROP, RECORDINGS: FrameCrop})
+    add_shared(parser, SHARED, {SIMULATOR: ImitationSchedule, SIGNS: SIGNS_SCHEDULE,
+                                RECORDINGS: CloningSchedule})
+    add_shared(parser, (), {SIMULATOR: SIMULATOR_CROP, SIGNS: FrameCrop, RECORDINGS: FrameCrop})
     group = parser.add_argument_group('learning in the simulator')
-    add_settings(group, ImitationSchedule, without=SHARED)
+    add_shared(group, [item.name for item in settings_fields(ImitationSchedule)
+                       if item.name not in SHARED],
+               {'on a plain road': ImitationSchedule, SIGNS: SIGNS_SCHEDULE})
+    add_settings(group, RecognitionSchedule)
     add_robot(group)
     add_computer(parser, 'drives in the simulator as if every node took its time, and learns what '
                  'the expert commands by then; to drive under the same timing, give the same '
@@ -112,7 +117,7 @@ def check_way(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     """Refuse options of what the policies do not learn from."""
     others: tuple[type, ...]
     if arguments.bag:
-        others, why = (ImitationSchedule, ComputeModel), 'this has an effect only without --bag'
+        others, why = (ImitationSchedule, RecognitionSchedule, ComputeModel), 'this has an effect only without --bag'
         if arguments.robot:
             parser.error(f'--robot: {why}')
     else:
@@ -126,9 +131,13 @@ def check_way(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
 def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
     """Return what the policies learn from; ValueError if settings contradict each other."""
     if not arguments.bag:
+        simulation = robot_settings(arguments.robot)
+        schedule, crop = ((SIGNS_SCHEDULE, FrameCrop()) if simulation.signs else
+                          (ImitationSchedule(), SIMULATOR_CROP))
         return FromExpert(
-            robot_settings(arguments.robot), arguments.robot or '', computer_of(arguments),
-            settings_of(arguments, ImitationSchedule), settings_of(arguments, SIMULATOR_CROP))
+            simulation, arguments.robot or '', computer_of(arguments),
+            settings_of(arguments, schedule), settings_of(arguments, crop),
+            settings_of(arguments, RecognitionSchedule))
     return FromRecordings(*(settings_of(arguments, kind) for kind in (
         RecordingsChoice, Reading, Alignment, CloningSchedule, Augmentation, FrameCrop)))
 

@@ -22,7 +22,7 @@ from stream_agent.driving.compute_model import ComputeModel, immediate, Timeline
 from stream_agent.driving.drivers import CommandRows, NetworkDriver
 from stream_agent.driving.vehicles import DriveLog, EmulatedClock, VehicleBatch
 from stream_agent.learning import distributed
-from stream_agent.learning.recognition import SignReader
+from stream_agent.learning.recognition import Recognition, SignReader
 from stream_agent.learning.resume import pack, ResumeError, unpack, write_whole
 from stream_agent.learning.settings import ImitationSchedule
 from stream_agent.learning.trainer import DrivingLearner
@@ -190,17 +190,23 @@ def lengthened(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern
     return replace(schedule, burn_in=schedule.burn_in + late, window=schedule.window + late)
 
 
-def filled(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern) -> ImitationSchedule:
+def filled(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern, timeline: Timeline
+           ) -> ImitationSchedule:
     """
     Return a schedule in which the oldest information has reached the memory before any loss.
 
-    The memory of layers that take turns has one step in a round. Only frames that are taken
+    With ``loss_time``, windows are of as much road whatever the rate: a dozen frames are a second
+    of road for one that answers rarely, and a fifth of that for another. Otherwise the memory of
+    layers that take turns has one step in a round. Only frames that are taken
     count, so neither late answers nor dropped images make windows longer.
     """
     updates = schedule.updates_per_frame
     burn_in = (information_ages(graph, pattern).oldest // updates
                + schedule.burn_in * max(1, graph.hyperperiod // updates))
     window = burn_in + schedule.window - schedule.burn_in
+    if schedule.loss_time:
+        burn_in = max(burn_in, timeline.images_within(schedule.loss_time))
+        window = burn_in + timeline.images_within(schedule.loss_time)
     return replace(schedule, burn_in=burn_in, window=window,
                    frames=max(schedule.frames, 2 * window))
 
@@ -218,18 +224,22 @@ class Imitation(DrivingLearner):
     :param network: Trained in place.
     :param folder: Of the rounds; None to keep none.
     :param compute_model: Source of the collector's timeline; None if nothing is emulated.
+    :param recognition: Trains layers that recognise signs before anything is driven; None for none.
     :param sign_reader: Trained with the network to tell which speed is commanded; None for none.
     """
 
     def __init__(self, network: RolloutNetwork, collector: Collector, schedule: ImitationSchedule,
                  seed: int, label: str = 'imitation', folder: Path | None = None,
                  compute_model: ComputeModel | None = None,
+                 recognition: Recognition | None = None,
                  sign_reader: SignReader | None = None) -> None:
-        self.network, self.sign_reader = network, sign_reader
+        self.network = network
+        self._recognition, self._recognised = recognition, math.nan if recognition is None else None
+        self._sign_reader = sign_reader
         self.label = label
         self.preprocessing, self.limits = collector.preprocessing, collector.limits
         self.steps, self.learning_rate = schedule.all_updates, schedule.learning_rate
-        self.updates_per_frame = schedule.updates_per_frame
+        self.updates_per_frame, self.warm_up = schedule.updates_per_frame, schedule.warm_up
         share = distributed.local_slice(schedule.batch)
         self.frames_per_step = (share.stop - share.start) * schedule.window
         self.episodes = Episodes(schedule.window)
@@ -237,7 +247,9 @@ class Imitation(DrivingLearner):
         self._collector, self._compute_model = collector, compute_model
         self._departures: list[int] = []
 
-    def prepare(self, step: int) -> None:
+    def prepare(self, step: int) -> bool:
+        if self._recognised is None and not self._learn_to_recognise():
+            return False
         while (round_ := len(self._departures)) < self._schedule.rounds_before(step):
             data = None
             if distributed.rank() == 0:
@@ -248,6 +260,20 @@ class Imitation(DrivingLearner):
                 if self._folder:
                     write_whole(self._path(round_), data)
             self._keep(distributed.broadcast_bytes(data))
+        return True
+
+    def _learn_to_recognise(self) -> bool:
+        """Train the layers that recognise signs; returns False if that was stopped."""
+        assert self._recognition is not None  # or there is nothing left to learn
+        if distributed.rank() == 0:
+            print(f'{self.label}: learns to recognise signs')
+            self._recognised = self._recognition.learn(self.stopped)
+        # The weights of process 0 are those of all.
+        tensors, told = unpack(distributed.broadcast_bytes(
+            pack(self.network.state_dict(), {'share': self._recognised})))
+        self.network.load_state_dict(tensors)
+        self._recognised = told['share']
+        return self._recognised is not None
 
     def _keep(self, data: bytes | None) -> None:
         """Learn from a round's episodes from now on."""
@@ -268,13 +294,13 @@ class Imitation(DrivingLearner):
                            for part in self.episodes.sample(
                                schedule.batch, np.random.default_rng([self._seed, 1, step])))
         frames, state = scale(pixels), self.network.initial_state(len(pixels))
-        if self.sign_reader is None:
+        if self._sign_reader is None:
             outputs, _ = self.network(frames, state, schedule.updates_per_frame, self.segment)
             return imitation_loss(outputs.float(), targets, schedule.burn_in)
         window = self.network.window(frames, state, schedule.updates_per_frame)
         outputs = window.values(self.network.graph.output)
         return (imitation_loss(outputs.float(), targets, schedule.burn_in)
-                + self.sign_reader.loss(window, self.limits, targets, schedule.burn_in))
+                + self._sign_reader.loss(window, self.limits, targets, schedule.burn_in))
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
         """
@@ -285,7 +311,7 @@ class Imitation(DrivingLearner):
         :param rate: Of weights with up to ``USUAL_FAN_IN`` inputs a feature.
         """
         groups: dict[float, list[Tensor]] = {}
-        reader = self.sign_reader.parameters() if self.sign_reader else ()
+        reader = self._sign_reader.parameters() if self._sign_reader else ()
         for weight in chain(self.network.parameters(), reader):
             if not weight.requires_grad:
                 continue
@@ -301,6 +327,8 @@ class Imitation(DrivingLearner):
         collector = self._collector
         about = {'schedule': asdict(self._schedule), 'frames': self.episodes.frames,
                  'steering': 'yaw rate'}
+        if self._recognised is not None and math.isfinite(self._recognised):
+            about['signs_recognised'] = round(self._recognised, 3)
         if self._compute_model and collector.timeline:
             about['emulated'] = {'computer': str(self._compute_model), 'aim': collector.aim,
                                  'handover': collector.handover, **asdict(collector.timeline)}
@@ -311,16 +339,18 @@ class Imitation(DrivingLearner):
         return {'computer': self._compute_model and str(self._compute_model),
                 **asdict(self._schedule), 'graph': graph_to_data(self.network.graph),
                 'pattern': streaming_edges(self.network.pattern),
+                'recognition': self._recognition and asdict(self._recognition.schedule),
                 'simulator': asdict(self._collector)}
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:
         # The rounds themselves are in the folder.
-        return (self.sign_reader.state_dict() if self.sign_reader else {},
-                {'rounds': len(self._departures)})
+        return (self._sign_reader.state_dict() if self._sign_reader else {},
+                {'rounds': len(self._departures), 'recognised': self._recognised})
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], data: Any) -> None:
-        if self.sign_reader:
-            self.sign_reader.load_state_dict(dict(tensors))
+        if self._sign_reader:
+            self._sign_reader.load_state_dict(dict(tensors))
+        self._recognised = data['recognised']
         for round_ in range(data['rounds']):
             path = self._path(round_)
             packed = distributed.broadcast_file(path)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning import distributed
 from stream_agent.learning.initial_policy import InitialPolicy, load_initial, name_after
-from stream_agent.learning.policy_sources import check_folder, FromExpert, FromRecordings
+from stream_agent.learning.policy_sources import (
+    check_folder, FromExpert, FromRecordings, signs_folder, UNFINISHED)
 from stream_agent.learning.progress import curve_writer
 from stream_agent.learning.resume import is_same_policy, set_aside
 from stream_agent.learning.settings import TrainerOptions, TrainingError
@@ -70,7 +71,7 @@ class PolicyJob:
     @property
     def folder(self) -> Path:
         """Folder of what a stopped training resumes from, apart from the policies."""
-        return self.output / f'{self.name}.unfinished'
+        return self.output / f'{self.name}{UNFINISHED}'
 
     def network(self) -> tuple[RolloutNetwork, InitialPolicy | None]:
         """Return the network to train, and the policy that it is from, if there is one."""
@@ -144,7 +145,8 @@ def train(job: PolicyJob) -> Result:
     learner = job.source.learner(network, job.label, job.trainer.seed, job.folder, initial)
     if initial:
         learner.origin = initial.digest
-    options = replace(job.trainer, steps=learner.steps, learning_rate=learner.learning_rate)
+    options = replace(job.trainer, steps=learner.steps, learning_rate=learner.learning_rate,
+                      warm_up=learner.warm_up)
     try:
         outcome = Trainer(learner, options, job.folder).run()
         return write_policy(job, learner, outcome, {'init': initial.origin()} if initial else {})
@@ -255,6 +257,6 @@ def keep_unfinished(jobs: Sequence[PolicyJob]) -> None:
 
 def remove_unfinished(jobs: Sequence[PolicyJob]) -> None:
     """Remove what stopped trainings would resume from."""
-    for job in jobs:
-        if job.folder.exists():
-            shutil.rmtree(job.folder)
+    for folder in {job.folder for job in jobs} | {signs_folder(job.output) for job in jobs}:
+        if folder.exists():
+            shutil.rmtree(folder)

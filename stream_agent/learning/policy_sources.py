@@ -16,9 +16,10 @@ from stream_agent.learning.cloning import (
 from stream_agent.learning.held_out import share_in_words, split
 from stream_agent.learning.imitation import Collector, filled, Imitation, lengthened
 from stream_agent.learning.initial_policy import InitialPolicy
+from stream_agent.learning.recognition import Recognition, SignReader, soften
 from stream_agent.learning.settings import (
-    CloningSchedule, FrameCrop, ImitationSchedule, RecordingsChoice, SIMULATOR_CROP,
-    TrainingError)
+    CloningSchedule, FrameCrop, ImitationSchedule, RecognitionSchedule, RecordingsChoice,
+    SIMULATOR_CROP, TrainingError)
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -28,10 +29,13 @@ from stream_agent.recordings.sources import find_recordings
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.signs import SPEEDS
 from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.information import memory_edges
 
 # Emulated drives are this many times as long as others: the expert drives a part of them, and a
 # slow computer takes only a part of the images. All last equally long, whatever they take.
 EMULATED_DRIVES = 3
+# Ends the names of folders from which trainings resume.
+UNFINISHED = '.unfinished'
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class FromExpert:
     computer: ComputeModel | None = None
     schedule: ImitationSchedule = ImitationSchedule()
     crop: FrameCrop = SIMULATOR_CROP
+    recognition: RecognitionSchedule = RecognitionSchedule()
 
     def timing_of(self, label: str, graph: GraphSpec, pattern: dict) -> EmulatedTiming | None:
         """Return when a policy answers; None if no computer is emulated."""
@@ -80,7 +85,7 @@ class FromExpert:
         if timing:
             seconds = EMULATED_DRIVES * schedule.frames * simulation.period
             schedule = filled(replace(schedule, frames=timing.timeline.images_within(seconds)),
-                              graph, pattern)
+                              graph, pattern, timing.timeline)
             # Answers are right for the middle of the time that they are in force.
             emulated = {'timeline': timing.timeline, 'aim': 0.5 / timing.figures.rate,
                         'handover': HANDOVER}
@@ -93,8 +98,22 @@ class FromExpert:
             limits = initial.limits_for(needed, 'yaw rate', remedy='choose a slower --robot')
         collector = Collector(
             simulation, preprocessing_of(network, self.crop), limits,
-            schedule.environments, schedule.frames, schedule.updates_per_frame, **emulated)
-        return Imitation(network, collector, schedule, seed, label, folder, self.computer)
+            schedule.environments, schedule.frames, schedule.updates_per_frame,
+            pushes=schedule.pushes, **emulated)
+        recognition = sign_reader = None
+        if simulation.signs and not initial:
+            soften(network)
+            recognition = Recognition(network, simulation, collector.preprocessing,
+                                      self.recognition, seed, folder and signs_folder(folder.parent))
+            if self.recognition.sign_loss and memory_edges(graph):
+                sign_reader = SignReader(network, self.recognition.sign_loss)
+        return Imitation(network, collector, schedule, seed, label, folder, self.computer,
+                         recognition, sign_reader)
+
+
+def signs_folder(output: Path) -> Path:
+    """Return where policies that are trained into a folder share how signs are recognised."""
+    return output / f'signs{UNFINISHED}'
 
 
 def preprocessing_of(network: RolloutNetwork, crop: FrameCrop) -> Preprocessing:

@@ -6,12 +6,16 @@ that the network is told is a speed. Here every cell of the deepest feature maps
 stands there, by a classifier that is thrown away afterwards.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+import hashlib
+import json
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from stream_agent.learning.resume import pack, unpack, write_whole
 from stream_agent.learning.settings import RecognitionSchedule
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
@@ -21,7 +25,7 @@ from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment, SimulatedFrame
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.signs import DISTRACTORS, GLYPHS, plate_corners, SPEEDS
-from stream_agent.theory.graph import GraphSpec, reachable
+from stream_agent.theory.graph import graph_to_data, reachable
 from stream_agent.theory.information import memory_edges
 from stream_agent.theory.patterns import edges_of, sequential_pattern, update_order
 from stream_agent.theory.planning.candidates import part_of
@@ -35,6 +39,11 @@ NOT_JUDGED = -1
 WEIGHT_OF_NOTHING = 0.15
 # Width of a plate, in cells, from which on its glyph can be told.
 LEGIBLE_CELLS = 0.75
+VIEWS_PER_COURSE = 40
+# Images in a gradient step, and the highest learning rate.
+BATCH, RATE = 64, 4e-3
+# Of the first weights of edges into the output.
+SOFTENED = 0.1
 
 
 class Views(NamedTuple):
@@ -73,18 +82,17 @@ def recogniser_of(network: RolloutNetwork) -> RolloutNetwork | None:
 
 
 def look_around(settings: SimulationSettings, preprocessing: Preprocessing,
-                size: Sequence[int], count: int, per_course: int, seed: int) -> Views:
+                size: Sequence[int], count: int, seed: int) -> Views:
     """
     See courses with signs from random places.
 
     :param size: Rows and columns of the feature maps.
-    :param per_course: Images of one course and its look.
     """
     generator = np.random.default_rng([seed, 6])
     environment = DrivingEnvironment(settings, 0)
     pixels, cells = [], []
     for i in range(count):
-        if i % per_course == 0:
+        if i % VIEWS_PER_COURSE == 0:
             environment.reset(int(generator.integers(FIRST_HELD_OUT_SEED)),
                               int(generator.integers(2**31)))
         environment.place(
@@ -120,45 +128,92 @@ def cells_of(frame: SimulatedFrame, environment: DrivingEnvironment,
     return cells
 
 
-def learn_to_recognise(network: RolloutNetwork, settings: SimulationSettings,
-                       preprocessing: Preprocessing, schedule: RecognitionSchedule, seed: int
-                       ) -> float:
+class Recognition:
     """
-    Train the layers of a network that lead to its deepest feature maps, and freeze them.
+    The training of the layers of a network that lead to its deepest feature maps.
 
-    :returns: The share of legible signs that they tell apart on courses of their own; NaN if the
-        network has no such layers, and nothing was trained.
+    They are frozen from the start, since all else learns on what they give in the end.
+
+    :param folder: Where what was learnt is kept for other trainings of the same layers; None to
+        keep nothing.
     """
-    recogniser = recogniser_of(network)
-    if recogniser is None:
-        return math.nan
-    channels, *size = recogniser.shapes[recogniser.graph.output]
-    learnt, other = (look_around(settings, preprocessing, size, count, schedule.per_course,
-                                 seed + i)
-                     for i, count in enumerate((schedule.views, max(1, schedule.views // 20))))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        classifier = nn.Conv2d(channels, len(CLASSES), 1)
-        train_recogniser(recogniser, classifier, learnt, schedule, seed)
-    weights = dict(network.named_parameters())
-    with torch.no_grad():
-        for name, value in recogniser.named_parameters():
-            weights[name].copy_(value).requires_grad_(False)
-    return share_recognised(recogniser, classifier, other)
+
+    def __init__(self, network: RolloutNetwork, settings: SimulationSettings,
+                 preprocessing: Preprocessing, schedule: RecognitionSchedule, seed: int,
+                 folder: Path | None) -> None:
+        self._network, self._settings, self._preprocessing = network, settings, preprocessing
+        self.schedule, self._seed, self._folder = schedule, seed, folder
+        self._recogniser = recogniser_of(network) if schedule.recognition_steps else None
+        for name in self._names():
+            network.get_parameter(name).requires_grad_(False)
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self._recogniser.named_parameters()] if self._recogniser else []
+
+    def learn(self, stopped: Callable[[], bool]) -> float | None:
+        """
+        Train the layers, or read what was learnt before.
+
+        :param stopped: Asked before every gradient step.
+        :returns: The share of legible signs that they tell apart on courses of their own; NaN if
+            the network has no such layers; None if it was stopped.
+        """
+        if self._recogniser is None:
+            return math.nan
+        path = self._path()
+        found = unpack(path.read_bytes()) if path and path.exists() else self._train(stopped)
+        if found is None:
+            return None
+        tensors, told = found
+        if path and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, pack(tensors, told))
+        with torch.no_grad():
+            for name, value in tensors.items():
+                self._network.get_parameter(name).copy_(value)
+        return told['share']
+
+    def _path(self) -> Path | None:
+        """Return the file of these layers, learnt like this."""
+        if self._folder is None or self._recogniser is None:
+            return None
+        told = [graph_to_data(self._recogniser.graph), *map(asdict, (
+            self._settings, self._preprocessing, self.schedule)), self._seed]
+        name = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        return self._folder / f'{name}.safetensors'
+
+    def _train(self, stopped: Callable[[], bool]) -> tuple[dict[str, Tensor], dict] | None:
+        recogniser, count = self._recogniser, self.schedule.views
+        assert recogniser is not None  # the caller has looked
+        channels, *size = recogniser.shapes[recogniser.graph.output]
+        learnt, other = (
+            look_around(self._settings, self._preprocessing, size, views, self._seed + i)
+            for i, views in enumerate((count, max(VIEWS_PER_COURSE, count // 20))))
+        with torch.random.fork_rng():
+            torch.manual_seed(self._seed)
+            recogniser.load_state_dict(RolloutNetwork(
+                recogniser.graph, recogniser.pattern).state_dict())
+            classifier = nn.Conv2d(channels, len(CLASSES), 1)
+        if not train_recogniser(recogniser, classifier, learnt, self.schedule.recognition_steps,
+                                self._seed, stopped):
+            return None
+        return ({name: value.detach() for name, value in recogniser.named_parameters()},
+                {'share': share_recognised(recogniser, classifier, other)})
 
 
-def train_recogniser(recogniser: RolloutNetwork, classifier: nn.Module, views: Views,
-                     schedule: RecognitionSchedule, seed: int) -> None:
-    """Take the gradient steps."""
+def train_recogniser(recogniser: RolloutNetwork, classifier: nn.Module, views: Views, steps: int,
+                     seed: int, stopped: Callable[[], bool]) -> bool:
+    """Take the gradient steps; returns whether all of them were taken."""
     generator = np.random.default_rng([seed, 8])
     weights = [*recogniser.parameters(), *classifier.parameters()]
-    optimiser = torch.optim.AdamW(weights, schedule.learning_rate)
-    rates = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, schedule.learning_rate, schedule.steps, pct_start=0.1)
+    optimiser = torch.optim.AdamW(weights, RATE)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
     of_class = torch.ones(len(CLASSES))
     of_class[0] = WEIGHT_OF_NOTHING
-    for _ in range(schedule.steps):
-        chosen = torch.from_numpy(generator.integers(len(views.pixels), size=schedule.batch))
+    for _ in range(steps):
+        if stopped():
+            return False
+        chosen = torch.from_numpy(generator.integers(len(views.pixels), size=BATCH))
         loss = nn.functional.cross_entropy(
             classified(recogniser, classifier, views.pixels[chosen]), views.cells[chosen],
             of_class, ignore_index=NOT_JUDGED)
@@ -167,6 +222,7 @@ def train_recogniser(recogniser: RolloutNetwork, classifier: nn.Module, views: V
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         rates.step()
+    return True
 
 
 def classified(recogniser: RolloutNetwork, classifier: nn.Module, pixels: Tensor) -> Tensor:
@@ -183,7 +239,7 @@ def share_recognised(recogniser: RolloutNetwork, classifier: nn.Module, views: V
     return float((found[signs] == views.cells[signs]).float().mean())
 
 
-def softened(network: RolloutNetwork, factor: float) -> None:
+def soften(network: RolloutNetwork) -> None:
     """
     Scale the first weights of all edges into the output.
 
@@ -192,7 +248,7 @@ def softened(network: RolloutNetwork, factor: float) -> None:
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if name.startswith('transforms.') and f'-{network.graph.output}.' in name:
-                weight.mul_(factor)
+                weight.mul_(SOFTENED)
 
 
 class SignReader(nn.Module):

@@ -46,6 +46,7 @@ class TrainerOptions(BoundedSettings):
     How a learner is trained.
 
     :param steps: Gradient steps.
+    :param warm_up: Steps in which the learning rate rises to its start.
     :param position: Line of the terminal for the progress.
     :param quiet: Show no progress.
     """
@@ -53,7 +54,6 @@ class TrainerOptions(BoundedSettings):
     steps: int
     learning_rate: float = learning_rate(1e-3)
     optimiser: str = choice('adamw', 'of the gradient steps', tuple(OPTIMISERS))
-    warm_up: int = quantity(0, 'steps', 0, MOST, 'in which the learning rate rises to its start')
     decay: str = choice('cosine', 'the learning rate falls to zero by half a cosine, or stays',
                         tuple(DECAYS))
     clip: float = quantity(1.0, '', 0.0, 1e9, 'largest norm of the gradient; 0: any')
@@ -68,6 +68,7 @@ class TrainerOptions(BoundedSettings):
     save_every: float = quantity(60.0, 's', 0.0, 1e9, 'time between two files from which a '
                                  'stopped training can resume')
     tensorboard: Path | None = file_path(None, 'folder for curves of loss and speed', 'DIR')
+    warm_up: int = 0
     position: int = 0
     quiet: bool = False
 
@@ -102,6 +103,13 @@ class ImitationSchedule(BoundedSettings):
                             'the state and bear no loss')
     learning_rate: float = learning_rate(2e-3)
     updates_per_frame: int = updates_per_frame()
+    loss_time: float = quantity(
+        0.0, 's', 0.0, 60.0, 'of road that bears loss in a window, after as long that fills the '
+        'state, whatever the rate of a slow computer; 0: windows count frames')
+    warm_up: int = quantity(0, 'gradient steps', 0, MOST, 'in which the learning rate rises to '
+                            'its start')
+    pushes: float = quantity(1.0, 'rad/s', 0.0, 3.0, 'largest yaw rate that pushes the robot off '
+                             'its way now and then')
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,15 +127,20 @@ class ImitationSchedule(BoundedSettings):
         return min(self.rounds, 1 + step // self.updates) if self.updates else self.rounds
 
 
+#: Past signs: what is driven counts in seconds, and recognition takes longer than steering.
+SIGNS_SCHEDULE = ImitationSchedule(rounds=16, frames=320, updates=80, last_updates=800,
+                                   loss_time=1.5, warm_up=80, pushes=1.5)
+
+
 @dataclass(frozen=True)
 class RecognitionSchedule(BoundedSettings):
     """How long and on what the layers that recognise signs learn, before anything is driven."""
 
-    views: int = quantity(36_000, '', 1, MOST, 'images seen from random places')
-    per_course: int = quantity(40, '', 1, MOST, 'of them on one course')
-    steps: int = quantity(5000, '', 0, MOST, 'gradient steps; 0: no such training')
-    batch: int = quantity(64, '', 1, 100_000, 'images in a gradient step')
-    learning_rate: float = learning_rate(4e-3)
+    views: int = quantity(36_000, '', 40, MOST, 'images seen from random places')
+    recognition_steps: int = quantity(5000, '', 0, MOST, 'gradient steps on them; 0: none, all '
+                                      'layers learn from drives')
+    sign_loss: float = quantity(0.4, '', 0.0, 1e3, "weight of the loss that tells a memory which "
+                                'speed is commanded; 0: none')
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Learner(ABC):
     :ivar device: Where the network is; set by the trainer.
     :ivar segment: Frames of a window whose values are kept for the gradients at a time; None for
         all. Set by the trainer.
+    :ivar stopped: Tells whether the training has been asked to stop; set by the trainer.
     :ivar origin: Names the policy that the weights are from; empty if they were drawn.
     """
 
@@ -43,6 +44,7 @@ class Learner(ABC):
     frames_per_step: int
     device: torch.device = torch.device('cpu')
     segment: int | None = None
+    stopped: Callable[[], bool] = staticmethod(lambda: False)
     origin: str = ''
 
     @abstractmethod
@@ -56,8 +58,13 @@ class Learner(ABC):
         :param step: From 0 on.
         """
 
-    def prepare(self, step: int) -> None:
-        """Do what comes before a gradient step and has no gradient, such as driving."""
+    def prepare(self, step: int) -> bool:
+        """
+        Do what comes before a gradient step and has no gradient, such as driving.
+
+        :returns: False if it was ``stopped`` in between; the next call begins anew.
+        """
+        return True
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
         """Return the weights with their learning rates, as torch's optimisers take them."""
@@ -87,6 +94,7 @@ class DrivingLearner(Learner):
     :ivar steps: Gradient steps of the whole training.
     :ivar learning_rate: At the start.
     :ivar updates_per_frame: Update steps for which every image is held.
+    :ivar warm_up: Steps in which the learning rate rises to that.
     """
 
     network: RolloutNetwork
@@ -95,6 +103,7 @@ class DrivingLearner(Learner):
     steps: int
     learning_rate: float
     updates_per_frame: int = 1
+    warm_up: int = 0
 
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
@@ -213,9 +222,12 @@ class Trainer:
         start = saved = time.perf_counter()
         stopped: float = False
         with StopRequests() as stop, self._open_progress() as progress, flushed_denormals():
+            self.learner.stopped = lambda: stop.requested
             while not stopped and len(self._losses) < self.options.steps:
                 step = len(self._losses)
                 loss = self._take(step)
+                if loss is None:
+                    break
                 due: float = time.perf_counter() - saved >= self.options.save_every
                 # Clocks and Ctrl-C may differ between processes, which need to act as one.
                 total, stopped, due = distributed.summed([loss, stop.requested, due])
@@ -244,12 +256,13 @@ class Trainer:
                         options.position if shown and not options.quiet else None,
                         options.tensorboard if shown else None)
 
-    def _take(self, step: int) -> float:
-        """Take one gradient step; returns this process's loss."""
+    def _take(self, step: int) -> float | None:
+        """Take one gradient step; returns this process's loss, None if it was stopped before."""
         # From the step alone, so that dropout after a resume is as it would have been.
         seeds = np.random.SeedSequence([self.options.seed, step, distributed.rank()])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
-        self.learner.prepare(step)
+        if not self.learner.prepare(step):
+            return None
         self.learner.network.train()
         for group, rate in zip(self._optimiser.param_groups, self._rates):
             group['lr'] = (rate * DECAYS[self.options.decay](step / self.options.steps)

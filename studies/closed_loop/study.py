@@ -78,7 +78,7 @@ def schedule_of(scheme: Scheme, budget: StudyBudget) -> ImitationSchedule:
         budget.schedule, burn_in=MEMORY_STEPS, window=MEMORY_STEPS + budget.loss_frames,
         frames=scheme.timeline.images_within(budget.drive),
         updates_per_frame=candidate.updates_per_frame)
-    return filled(schedule, candidate.rollout.graph, candidate.rollout.pattern)
+    return filled(schedule, candidate.rollout.graph, candidate.rollout.pattern, scheme.timeline)
 
 
 def trained(scheme: Scheme, seed: int, budget: StudyBudget) -> tuple[RolloutNetwork, Any]:

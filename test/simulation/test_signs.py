@@ -24,7 +24,7 @@ def plate_at(middle, yaw, sprites, side=0.45):
     """Return a plate that looks back along a heading, from another statement than the product."""
     left = np.array([-math.sin(yaw), math.cos(yaw), 0.0]) * side / 2
     up = np.array([0.0, 0.0, side / 2])
-    return Plate(np.stack([middle + left + up, middle - left + up, middle - left - up,
+    return Plate('cross', np.stack([middle + left + up, middle - left + up, middle - left - up,
                            middle + left - up]), sprites)
 
 
