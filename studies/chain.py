@@ -61,22 +61,18 @@ class Chain:
     """
     Deep nodes of equal emulated cost, the last of them a memory, and a read-out that reads all.
 
-    :param graph: Its nodes 'sight' and 'glance' take from the image what the output needs
-        immediately; they are a part of the read-out and cost nothing more.
+    :param glance: Nodes that take from the image what the output needs immediately; they are a
+        part of the read-out and cost nothing more.
     """
 
     graph: GraphSpec
+    glance: frozenset[str] = frozenset({'sight', 'glance'})
     _recommended: dict[tuple[float, str, float], Candidate] = field(default_factory=dict)
 
     @property
-    def glance(self) -> set[str]:
-        """Return the layers that are a part of the read-out."""
-        return {'sight', 'glance'}
-
-    @property
     def read_out(self) -> set[str]:
-        """Return all of the read-out."""
-        return self.glance | {self.graph.output}
+        """Return the glance and the output."""
+        return {*self.glance, self.graph.output}
 
     @cached_property
     def deep(self) -> list[str]:

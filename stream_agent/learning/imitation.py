@@ -59,19 +59,21 @@ class EpisodeLog(DriveLog):
         self._limits, self._aim = limits, aim
         self._finished = finished
         # Images whose answers are not out yet, with the times [s] for which these are meant.
-        self._waiting: deque[tuple[float, np.ndarray]] = deque()
+        self._waiting: deque[tuple[float, np.ndarray, np.ndarray]] = deque()
         self._last: Moment | None = None
 
     def before(self, now: Moment, answer: float | None) -> None:
         if answer is not None:
-            self._waiting.append((answer + self._aim, self._driver.pixels[self._index]))
+            self._waiting.append((answer + self._aim, self._driver.pixels[self._index],
+                                  self._driver.added[self._index]))
         while self._waiting and self._waiting[0][0] <= now.time + 1e-9:
-            meant_for, pixels = self._waiting.popleft()
+            meant_for, pixels, added = self._waiting.popleft()
             last = self._last or now
             passed = now.time - last.time
             share = min(1.0, (now.time - meant_for) / passed) if passed else 0.0
-            self.episode.add(pixels, self._limits.output(Command(*(
-                share * a + (1 - share) * b for a, b in zip(last.reference, now.reference)))))
+            wanted = self._limits.output(Command(*(
+                share * a + (1 - share) * b for a, b in zip(last.reference, now.reference))))
+            self.episode.add(pixels, (wanted[0] - added[0], wanted[1] - added[1]))
         self._last = now
 
     def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
@@ -96,6 +98,7 @@ class Collector:
         where it is.
     :param most_delay: Longest delay of the actuators [s]; each course draws one, from 0 on.
     :param command_rows: How the network is told its last commands; not at all if None.
+    :param pushes: Largest yaw rate by which vehicles are pushed off their way [rad/s].
     """
 
     settings: SimulationSettings
@@ -109,6 +112,7 @@ class Collector:
     handover: float = 0.0
     most_delay: float = 0.03
     command_rows: CommandRows | None = None
+    pushes: float = 1.0
 
     def collect(self, network: RolloutNetwork, expert_drives: bool,
                 generator: np.random.Generator) -> tuple[list[Episode], int]:
@@ -121,8 +125,7 @@ class Collector:
         """
         count, finished = self.environments, list[Episode]()
         environments = [self._new_environment(generator) for _ in range(count)]
-        driver = NetworkDriver(network, self.preprocessing, self.limits, count,
-                               self.updates_per_frame, self.command_rows)
+        driver = self.driver(network)
         batch = VehicleBatch(
             driver, environments, EmulatedClock(self.timeline or immediate(self.settings.period)),
             math.inf if expert_drives else self.handover)
@@ -131,8 +134,13 @@ class Collector:
             batch.place(i, **self._place(environment, generator))
         batch.drive(logs, lambda: batch.taken < self.frames,
                     lambda i: self._place(environments[i], generator),
-                    [VehicleDisturbance(generator, 1.0) for _ in environments])
+                    [VehicleDisturbance(generator, self.pushes) for _ in environments])
         return finished + [log.episode for log in logs], len(finished)
+
+    def driver(self, network: RolloutNetwork) -> NetworkDriver:
+        """Return what drives a round."""
+        return NetworkDriver(network, self.preprocessing, self.limits, self.environments,
+                             self.updates_per_frame, self.command_rows)
 
     def _new_environment(self, generator: np.random.Generator) -> DrivingEnvironment:
         """Make an environment on a course of its own, with delays drawn anew."""
@@ -268,7 +276,7 @@ class Imitation(DrivingLearner):
         :param rate: Of weights with up to ``USUAL_FAN_IN`` inputs a feature.
         """
         groups: dict[float, list[Tensor]] = {}
-        for weight in self.network.parameters():
+        for weight in filter(lambda each: each.requires_grad, self.network.parameters()):
             own = rate * min(1.0, USUAL_FAN_IN / max(1, weight[0].numel()))
             groups.setdefault(own, []).append(weight)
         return [{'params': weights, 'lr': own} for own, weights in groups.items()]

@@ -26,6 +26,7 @@ from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
 from stream_agent.recordings.sources import find_recordings
 from stream_agent.simulation.settings import SimulationSettings
+from stream_agent.simulation.signs import SPEEDS
 from stream_agent.theory.graph import GraphSpec
 
 # Emulated drives are this many times as long as others: the expert drives a part of them, and a
@@ -107,9 +108,9 @@ def limits_for(simulation: SimulationSettings) -> CommandScale:
 
     The speed is a quarter above the expert's, the yaw rate what steering needs at that speed.
     """
-    return CommandScale(max_speed=simulation.target_speed / 0.8,
-                        max_yaw_rate=min(simulation.max_yaw_rate / 0.75,
-                                         2.5 * simulation.target_speed))
+    top = max(simulation.target_speed, *SPEEDS) if simulation.signs else simulation.target_speed
+    return CommandScale(max_speed=top / 0.8,
+                        max_yaw_rate=min(simulation.max_yaw_rate / 0.75, 2.5 * top))
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class TrainerOptions(BoundedSettings):
     steps: int
     learning_rate: float = learning_rate(1e-3)
     optimiser: str = choice('adamw', 'of the gradient steps', tuple(OPTIMISERS))
+    warm_up: int = quantity(0, 'steps', 0, MOST, 'in which the learning rate rises to its start')
     decay: str = choice('cosine', 'the learning rate falls to zero by half a cosine, or stays',
                         tuple(DECAYS))
     clip: float = quantity(1.0, '', 0.0, 1e9, 'largest norm of the gradient; 0: any')
@@ -116,6 +117,17 @@ class ImitationSchedule(BoundedSettings):
     def rounds_before(self, step: int) -> int:
         """Return how many rounds have been driven when a gradient step is taken."""
         return min(self.rounds, 1 + step // self.updates) if self.updates else self.rounds
+
+
+@dataclass(frozen=True)
+class RecognitionSchedule(BoundedSettings):
+    """How long and on what the layers that recognise signs learn, before anything is driven."""
+
+    views: int = quantity(36_000, '', 1, MOST, 'images seen from random places')
+    per_course: int = quantity(40, '', 1, MOST, 'of them on one course')
+    steps: int = quantity(5000, '', 0, MOST, 'gradient steps; 0: no such training')
+    batch: int = quantity(64, '', 1, 100_000, 'images in a gradient step')
+    learning_rate: float = learning_rate(4e-3)
 
 
 @dataclass(frozen=True)

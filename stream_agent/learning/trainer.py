@@ -252,7 +252,8 @@ class Trainer:
         self.learner.prepare(step)
         self.learner.network.train()
         for group, rate in zip(self._optimiser.param_groups, self._rates):
-            group['lr'] = rate * DECAYS[self.options.decay](step / self.options.steps)
+            group['lr'] = (rate * DECAYS[self.options.decay](step / self.options.steps)
+                           * min(1.0, (step + 1) / max(1, self.options.warm_up)))
         self._optimiser.zero_grad()
         with distributed.told_in_words():
             precision = self.options.precision

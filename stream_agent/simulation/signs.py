@@ -33,12 +33,14 @@ class Plate(NamedTuple):
     """
     One plate as it stands in the world.
 
+    :param glyph: Of ``GLYPHS`` or ``DISTRACTORS``.
     :param corners: Upper left, upper right, lower right, lower left as seen from the lane [m],
         (4, 3).
     :param sprites: What is on it in falling resolution: value times opacity, and opacity, each
         (n, n, 2) float32.
     """
 
+    glyph: str
     corners: np.ndarray
     sprites: tuple[np.ndarray, ...]
 
@@ -126,8 +128,8 @@ class Signs:
         contrast = draw.uniform(*CONTRASTS)
         darker = draw.uniform(20.0, 235.0 - contrast)
         values = (darker, darker + contrast)
-        return Plate(corners, sprites_of(glyph, *(values if draw.random() < 0.5
-                                                  else values[::-1])))
+        return Plate(glyph, corners, sprites_of(glyph, *(values if draw.random() < 0.5
+                                                         else values[::-1])))
 
 
 def sprites_of(glyph: str, value: float, ground: float) -> tuple[np.ndarray, ...]:
@@ -186,15 +188,22 @@ def draw_plates(image: np.ndarray, camera: Camera, pose: Pose, plates: Sequence[
 
     :param pose: Of the vehicle that the camera is on.
     """
-    rotation, position = camera.pose_in_world(pose)
     for plate in plates:
-        seen = (plate.corners - position) @ rotation
-        if seen[:, 2].min() <= NEAREST:
-            continue
-        corners = (seen @ camera.matrix.T)[:, :2] / seen[:, 2:]
-        # The turned-away back of a plate shows nothing of its front.
-        if cv2.contourArea(corners.astype(np.float32), oriented=True) > 0:
+        corners = plate_corners(camera, pose, plate)
+        if corners is not None:
             draw_plate(image, corners, plate.sprites)
+
+
+def plate_corners(camera: Camera, pose: Pose, plate: Plate) -> np.ndarray | None:
+    """Return the corners of a plate in pixels, (4, 2); None if its front cannot be seen."""
+    rotation, position = camera.pose_in_world(pose)
+    seen = (plate.corners - position) @ rotation
+    if seen[:, 2].min() <= NEAREST:
+        return None
+    corners = (seen @ camera.matrix.T)[:, :2] / seen[:, 2:]
+    # The turned-away back of a plate shows nothing of its front.
+    front = cv2.contourArea(corners.astype(np.float32), oriented=True) > 0
+    return corners if front else None
 
 
 def draw_plate(image: np.ndarray, corners: np.ndarray, sprites: Sequence[np.ndarray]) -> None:

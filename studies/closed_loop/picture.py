@@ -14,7 +14,8 @@ from stream_agent.drawing.plot_style import (
     YELLOW)
 from studies.chain import OURS
 from studies.closed_loop.schemes import KINDS
-from studies.closed_loop.tables import by_name, MarkResult, MARKS, names_in, SchemeResult, verdicts
+from studies.closed_loop.tables import by_name, MARKS, names_in, SchemeResult, verdicts
+from studies.layout import MarkResult
 
 LOOKS = dict(zip(KINDS, (('s', VERMILION), ('X', ORANGE), ('v', YELLOW), ('o', BLUE), ('P', SKY),
                          ('D', GREEN), ('^', PURPLE), ('*', INK))))
