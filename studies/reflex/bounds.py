@@ -17,7 +17,8 @@ from stream_agent.command import Command
 from stream_agent.driving.compute_model import figures_of, Timeline
 from stream_agent.driving.drivers import Driver
 from stream_agent.driving.drives import drive_trial, RoadTask, Trial
-from stream_agent.simulation.environment import DrivingEnvironment, Moment, SimulatedFrame
+from stream_agent.simulation.environment import (
+    DrivingEnvironment, fields_of, Moment, SimulatedFrame)
 from stream_agent.simulation.signs import SPEEDS
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.planning.candidates import Candidate
@@ -33,7 +34,7 @@ class UnseenEnvironment(DrivingEnvironment):
     """Makes no images: the expert needs none, and they are most of the work."""
 
     def _picture(self, moment: Moment) -> SimulatedFrame:
-        return SimulatedFrame(**vars(moment), image=NO_IMAGE, now=self.now)
+        return SimulatedFrame(*(*fields_of(moment), NO_IMAGE, self.now))
 
 
 class PerfectLearner(Driver):

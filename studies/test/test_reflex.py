@@ -200,11 +200,11 @@ def test_random_delays_are_around_the_usual_ones():
 def test_windows_show_as_much_road_and_steps_cost_as_much():
     found = {one.name: schedule_of(one, FULL) for device in ('serial', 'parallel')
              for one in plain_schemes(6.4, device, PERIOD)}
-    loss = {name: (one.window - one.burn_in) for name, one in found.items()}
+    loss = {name: one.window - one.burn_in for name, one in found.items()}
     assert (loss['sequential'], loss['multi-rate'], loss['narrower'], loss['staggered']) == (
-        8, 29, 45, 7)
-    frames = [one.batch * one.window for one in found.values()]
-    assert max(frames) < 2 * min(frames)
+        10, 38, 60, 9)
+    assert {name: one.batch for name, one in found.items() if one.batch != FULL.schedule.batch
+            } == {'pipelined': 8, 'streaming': 8, 'planned': 8}
 
 
 def row(of, score, obeyed, seed=1):
