@@ -7,14 +7,15 @@ from stream_agent.graph_files.located_yaml import plain, read_yaml
 from stream_agent.share import write_file
 from stream_agent.theory.checks import GraphError
 from stream_agent.theory.graph import GraphSpec
-from stream_agent.theory.planning.costs import check_costs, CostError, NodeCosts
+from stream_agent.theory.planning.costs import check_costs, check_seconds, CostError, NodeCosts
 import yaml
 
 
-def load_costs(path: str | Path, graph: GraphSpec) -> NodeCosts:
+def load_costs(path: str | Path, graph: GraphSpec, part: bool = False) -> NodeCosts:
     """
     Read a file that ``save_costs`` wrote, or that was written by hand.
 
+    :param part: The graph may be a part of the one that the file is about.
     :raises OSError: If the file cannot be read.
     :raises CostError: If it does not fit the graph.
     """
@@ -28,6 +29,8 @@ def load_costs(path: str | Path, graph: GraphSpec) -> NodeCosts:
             raise CostError(f"'{min(strange)}' means nothing here; the keys are nodes, overhead, "
                             'source')
         costs = NodeCosts(data['nodes'], data.get('overhead', 0.0), str(data.get('source', '')))
+        if part:
+            costs = part_of_costs(costs, graph)
         check_costs(costs, graph)
         return replace(costs, nodes={name: float(cost) for name, cost in costs.nodes.items()})
     except UnicodeDecodeError:
@@ -37,6 +40,15 @@ def load_costs(path: str | Path, graph: GraphSpec) -> NodeCosts:
         raise CostError(str(error)) from None
     except CostError as error:
         raise CostError(f'{path}: {error}') from None
+
+
+def part_of_costs(costs: NodeCosts, graph: GraphSpec) -> NodeCosts:
+    """Return the costs of a graph's own nodes, and the sum of the others."""
+    own = {name: cost for name, cost in costs.nodes.items() if name in graph.by_name}
+    others = {name: cost for name, cost in costs.nodes.items() if name not in own}
+    for name, seconds in others.items():
+        check_seconds(f"the cost of '{name}'", seconds)
+    return replace(costs, nodes=own, elsewhere=float(sum(others.values())))
 
 
 def save_costs(path: str | Path, costs: NodeCosts) -> None:

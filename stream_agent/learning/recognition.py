@@ -89,7 +89,7 @@ def look_around(settings: SimulationSettings, preprocessing: Preprocessing,
     :param size: Rows and columns of the feature maps.
     """
     generator = np.random.default_rng([seed, 6])
-    environment = DrivingEnvironment(settings, 0)
+    environment = DrivingEnvironment(settings, 0, compiled=True)
     pixels, cells = [], []
     for i in range(count):
         if i % VIEWS_PER_COURSE == 0:
