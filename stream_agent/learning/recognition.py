@@ -39,7 +39,7 @@ NOT_JUDGED = -1
 WEIGHT_OF_NOTHING = 0.15
 # Width of a plate, in cells, from which on its glyph can be told.
 LEGIBLE_CELLS = 0.75
-VIEWS_PER_COURSE = 40
+VIEWS_PER_COURSE = 100
 # Images in a gradient step, and the highest learning rate.
 BATCH, RATE = 64, 4e-3
 # Of the first weights of edges into the output.
