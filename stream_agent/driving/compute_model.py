@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.bounded_settings import BoundedSettings, choice, file_path, quantity
-from stream_agent.graph_files.cost_file import load_costs
+from stream_agent.graph_files.graph_file import load_costs
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.patterns import Pattern
