@@ -71,10 +71,14 @@ class Timeline:
     def __iter__(self) -> Iterator[Taken]:
         free, last = 0.0, -1
         for work in cycle(self.work):
-            image = max(math.floor(free / self.camera_period + SAME_INSTANT), last + 1)
+            image = self.newest(free, last)
             start = max(free, image * self.camera_period)
             yield Taken(image, start, start + work.response)
             free, last = start + work.busy, image
+
+    def newest(self, free: float, last: int) -> int:
+        """Return which image is taken by a computer that is free from a time on [s]."""
+        return max(math.floor(free / self.camera_period + SAME_INSTANT), last + 1)
 
     def images_within(self, seconds: float) -> int:
         """Return how many images are taken of those that come before a time."""
@@ -241,7 +245,7 @@ def timings(runs: Sequence[EmulatedRollout], compute_model: ComputeModel, camera
         most = max(one.overhead + one.total() for one in costs)
         if not most:
             raise TimingError(f'{compute_model.costs}: all costs are 0 and cannot be scaled; '
-                              'leave --pass-periods out, or give the durations of the nodes')
+                              'leave pass_periods out, or give the durations of the nodes')
         factor = compute_model.pass_periods * camera_period / most
     scaled = [replace(cost, overhead=factor * cost.overhead, nodes={
         name: factor * seconds for name, seconds in cost.nodes.items()}) for cost in costs]
