@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.bounded_settings import BoundedSettings, choice, file_path, quantity
-from stream_agent.graph_files.cost_file import load_costs
+from stream_agent.graph_files.graph_file import load_costs
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.patterns import Pattern
@@ -71,10 +71,14 @@ class Timeline:
     def __iter__(self) -> Iterator[Taken]:
         free, last = 0.0, -1
         for work in cycle(self.work):
-            image = max(math.floor(free / self.camera_period + SAME_INSTANT), last + 1)
+            image = self.newest(free, last)
             start = max(free, image * self.camera_period)
             yield Taken(image, start, start + work.response)
             free, last = start + work.busy, image
+
+    def newest(self, free: float, last: int) -> int:
+        """Return which image is taken by a computer that is free from a time on [s]."""
+        return max(math.floor(free / self.camera_period + SAME_INSTANT), last + 1)
 
     def images_within(self, seconds: float) -> int:
         """Return how many images are taken of those that come before a time."""
@@ -249,7 +253,7 @@ def scaled_costs(graphs: Sequence[GraphSpec], compute_model: ComputeModel, camer
         most = max(one.overhead + one.total() + one.elsewhere for one in costs)
         if not most:
             raise TimingError(f'{compute_model.costs}: all costs are 0 and cannot be scaled; '
-                              'leave --pass-periods out, or give the durations of the nodes')
+                              'leave pass_periods out, or give the durations of the nodes')
         factor = compute_model.pass_periods * camera_period / most
     return [replace(cost, overhead=factor * cost.overhead, nodes={
         name: factor * seconds for name, seconds in cost.nodes.items()}) for cost in costs]

@@ -8,7 +8,7 @@ import pytest
 from stream_agent.cli.evaluate import main
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.driving.evaluation import difference, rms_ratio, timed
-from stream_agent.graph_files.cost_file import save_costs
+from stream_agent.graph_files.graph_file import save_costs
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.theory.planning.costs import NodeCosts
 
