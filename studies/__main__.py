@@ -31,6 +31,11 @@ STUDIES = {
                          'remember thousands of frames?'),
     'closed-loop': Study('studies.closed_loop.command',
                          'which rollout drives best on which computer?'),
+    'reflex': Study('studies.reflex.command',
+                    'who has a quick reflex and slow recognition in one drive, when a pass takes '
+                    'several camera periods?'),
+    'law': Study('studies.law', 'how does the score of a drive past signs follow from timing?',
+                 False),
     'regimes': Study('studies.regimes.command', 'when does streaming win, in real time?', False),
     'driving': Study('studies.driving', 'how well is the steering of recorded drives predicted?',
                      False),

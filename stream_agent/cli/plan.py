@@ -23,17 +23,20 @@ from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import write_file
 from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.patterns import sequential_pattern
-from stream_agent.theory.planning.candidates import Candidate, EXECUTIONS, SERIAL
+from stream_agent.theory.planning.candidates import (
+    Candidate, EXECUTIONS, FROZEN_TRUNK, PIPELINED, SERIAL, STAGGERED)
 from stream_agent.theory.planning.costs import NodeCosts
-from stream_agent.theory.planning.planner import make_plan, Plan, preference, reason
+from stream_agent.theory.planning.law import Scene, Task, TASKS
+from stream_agent.theory.planning.planner import make_plan, Plan, reason
 import torch
 import yaml
 
 MOST_STATEMENTS = 8
 HEADER = (f"  {'rollout':<12}  {'response':>8}  {'frame':>8}  {'load':>6}  {'first':>8}  "
-          f"{'newest':>8}  {'oldest':>8}  keeps up  what it is")
+          f"{'newest':>8}  {'oldest':>8}  keeps up  ")
 UNITS = (f"  {'':<12}  {'[ms]':>8}  {'[ms]':>8}  {'[%]':>6}  {'[ms]':>8}  {'[ms]':>8}  "
          f"{'[ms]':>8}")
+SCORE = ('score  ', '              [%]')
 LEGEND = """response: from a frame to its answer; frame: what it keeps the device busy;
 first: from a change to the first answer that knows it; newest, oldest: mean age of the newest
 information in effect, and of that through most layers ("deep"), half the time a command is held
@@ -42,6 +45,11 @@ in it; in "streaming", edges that leave an input are R = 0, as the agent runs it
 
 def description(candidate: Candidate) -> str:
     """Say in a few words what sets a candidate apart."""
+    if candidate.kind == PIPELINED:
+        return 'sequential, a frame follows when the most expensive node is free'
+    if candidate.kind == STAGGERED:
+        step = candidate.rollout.device.costs.overhead + candidate.rollout.step_cost
+        return f'{round(step / candidate.frame_cost)} copies of sequential take turns'
     if candidate.left_out:
         return f"sequential without {', '.join(candidate.left_out)}"
     if candidate.schedule:
@@ -55,21 +63,26 @@ def description(candidate: Candidate) -> str:
     return f'{count} of {len(candidate.rollout.pattern)} edges {verb}{images}'
 
 
-def row(candidate: Candidate, mark: str) -> str:
+def row(candidate: Candidate, plan: Plan) -> str:
     """Write a candidate as a line of the table."""
     response, frame, first, newest, oldest = (f'{value * 1e3:>8.2f}' for value in (
         candidate.response_latency, candidate.frame_cost, candidate.first_response,
         candidate.newest_age, candidate.oldest_age))
     load = 100 * candidate.frame_cost / candidate.camera_period
+    mark = '*' if candidate is plan.recommended else ' '
+    score = plan.forecast(candidate)
     return '  '.join([
         f'{mark} {candidate.kind:<12}', response, frame, f'{load:>6.1f}', first, newest, oldest,
-        f"{'yes' if candidate.keeps_up else 'no':<8}", description(candidate)])
+        f"{'yes' if candidate.keeps_up else 'no':<8}",
+        *([] if plan.task is None else [f'{score:>5.1f}' if score is not None else 5 * ' ']),
+        description(candidate)])
 
 
 def table(plan: Plan, rows: int) -> str:
     """Write a plan for people."""
     costs = plan.device.costs
-    best = sorted(plan.best, key=preference)
+    best = plan.ordered
+    score, unit = SCORE if plan.task else ('', '')
     stated = plan.bound.statements[:MOST_STATEMENTS]
     unsaid = len(plan.bound.statements) - len(stated)
     lines = [f'costs: {costs.source or "from a file"}; all nodes {costs.total() * 1e3:.3g} ms, '
@@ -82,24 +95,23 @@ def table(plan: Plan, rows: int) -> str:
              *([f'  and {unsaid} more (--json)'] if unsaid else []),
              *(['periods of the graph file: in "scheduled sequential" alone']
                if 'scheduled sequential' in plan.named else []), '',
-             HEADER, UNITS]
-    lines += [row(candidate, '*' if candidate is plan.recommended else ' ')
-              for candidate in best[:rows]]
+             f'{HEADER}{score}what it is', UNITS + unit]
+    lines += [row(candidate, plan) for candidate in best[:rows]]
     if len(best) > rows:
         lines.append(f'  and {len(best) - rows} more that nothing beats (--rows)')
     if plan.beaten:
         lines += ['  beaten, to compare with:',
-                  *(row(candidate, ' ') for candidate in plan.beaten)]
+                  *(row(candidate, plan) for candidate in plan.beaten)]
     return '\n'.join([*lines, LEGEND, '', f'* recommended: {plan.recommended.kind}, '
                       f'{description(plan.recommended)}', reason(plan)])
 
 
-def as_data(candidate: Candidate) -> dict[str, Any]:
-    """Return a candidate for ``--json``; seconds."""
+def as_data(candidate: Candidate, plan: Plan) -> dict[str, Any]:
+    """Return a candidate for ``--json``; seconds, and per cent."""
     names = ('response_latency', 'frame_cost', 'interval', 'first_response', 'newest_age',
              'oldest_age', 'keeps_up', 'updates_per_frame', 'streams')
     return {'kind': candidate.kind, **{name: getattr(candidate, name) for name in names},
-            'left_out': list(candidate.left_out),
+            'left_out': list(candidate.left_out), 'forecast_score': plan.forecast(candidate),
             'schedule': {name: {'period': period, 'offset': offset}
                          for name, (period, offset) in candidate.schedule.items()}}
 
@@ -112,9 +124,10 @@ def plan_as_data(plan: Plan) -> dict[str, Any]:
         'costs': {'nodes': dict(costs.nodes), 'overhead': costs.overhead, 'source': costs.source},
         'exact': plan.bound.exact, 'patterns_weighed': plan.bound.weighed,
         'bounds': list(plan.bound.statements),
-        'recommended': as_data(plan.recommended), 'reason': reason(plan),
-        'candidates': [as_data(candidate) for candidate in sorted(plan.best, key=preference)],
-        'compared': {name: as_data(candidate) for name, candidate in plan.named.items()}}
+        'recommended': as_data(plan.recommended, plan), 'reason': reason(plan),
+        'candidates': [as_data(candidate, plan) for candidate in plan.ordered],
+        'compared': {name: as_data(candidate, plan) for name, candidate in plan.named.items()},
+        'scene': plan.task.scene._asdict() if plan.task else None}
 
 
 def short_name(candidate: Candidate) -> str:
@@ -139,6 +152,17 @@ def costs_of(arguments: argparse.Namespace, graph: GraphSpec) -> NodeCosts:
     return costs
 
 
+def scaled_costs(costs: NodeCosts, arguments: argparse.Namespace) -> NodeCosts:
+    """Return costs of which a pass takes as many camera periods as were asked for."""
+    if arguments.pass_periods is None:
+        return costs
+    total = costs.overhead + costs.total()
+    if not total:
+        raise ValueError('--pass-periods: all costs are 0 and cannot be scaled; leave it out, or '
+                         'give the durations of the nodes')
+    return costs.scaled(arguments.pass_periods / (arguments.rate * total))
+
+
 def training(candidate: Candidate, graph: GraphSpec, arguments: argparse.Namespace) -> str:
     """Return the command that trains a candidate, or its pattern if it does not drive a robot."""
     if graph.node(graph.output).shape not in (None, (2,)):
@@ -146,6 +170,9 @@ def training(candidate: Candidate, graph: GraphSpec, arguments: argparse.Namespa
     if candidate.rollout.graph != graph and not arguments.write:
         return 'to train it, write its graph with --write FILE'
     sequential = candidate.rollout.pattern == sequential_pattern(candidate.rollout.graph)
+    if candidate.kind == FROZEN_TRUNK:
+        return ('to train it, train all nodes sequentially, freeze them, and train a copy of its '
+                'cone under this pattern')
     words = ['python', '-m', 'stream_agent', 'train', '--graph',
              str(arguments.write or arguments.graph), '--pattern',
              'sequential' if sequential else ','.join(candidate.streams)]
@@ -186,6 +213,22 @@ def draw(path: Path, plan: Plan, title: str) -> None:
     save(draw_tradeoff(points, plan.device.camera_period, title), path)
 
 
+LAWS = ('lane', *TASKS)
+
+
+def task_of(arguments: argparse.Namespace) -> Task | None:
+    """Return the task with the scene that is given; None for the rules."""
+    given = {name: getattr(arguments, name) for name in Scene._fields
+             if getattr(arguments, name) is not None}
+    if arguments.task in TASKS:
+        task = TASKS[arguments.task]
+        return task._replace(scene=task.scene._replace(**given))
+    for name in given:
+        raise ValueError(f"--{name.replace('_', '-')}: the rules for a lane do not ask for it; "
+                         'give --task signs, or leave it out')
+    return None
+
+
 @dataclass(frozen=True)
 class PlanOptions:
     """For what a rollout is found, and what is done with it."""
@@ -199,9 +242,20 @@ class PlanOptions:
     updates_per_frame: int | None = quantity(
         None, '', 1, 100, 'the most update steps for which an image may be held; without it, as '
         'many as fit', whole=True)
+    task: str = choice('lane', "what the network is to do: 'lane', by rules for the ages of "
+                       "information; 'signs', by the score that a law forecasts", LAWS)
+    steering_time: float | None = quantity(
+        None, 's', 0.01, 100.0, 'look-ahead by speed, the time to the point that the vehicle '
+        "steers to; without it, that of the task's robot")
+    command_time: float | None = quantity(
+        None, 's', 0.01, 1e6, 'between two changes of what has to be recognised; without it, that '
+        "of the task's robot")
     costs: Path | None = file_path(
         None, 'take the seconds of the nodes from a file, measure nothing')
     save_costs: Path | None = file_path(None, 'keep what was measured')
+    pass_periods: float | None = quantity(
+        None, 'camera periods', 1e-6, 1e6, 'what a pass through all nodes costs; the costs are '
+        'scaled to it', whole=False)
     rows: int = quantity(12, '', 1, 10**6, 'lines of the table')
     write: Path | None = file_path(
         None, 'write the recommended graph, with its schedule, as a graph file to train')
@@ -235,10 +289,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.threads > (os.cpu_count() or 1):
         raise ValueError(f'--threads: this machine has {os.cpu_count()} cores, not '
                          f'{arguments.threads}')
+    task = task_of(arguments)
     graph = open_graph(arguments.graph)
     before = core_times()
-    plan = make_plan(graph, costs_of(arguments, graph), 1 / arguments.rate, arguments.execution,
-                     arguments.updates_per_frame)
+    costs = scaled_costs(costs_of(arguments, graph), arguments)
+    plan = make_plan(graph, costs, 1 / arguments.rate, arguments.execution,
+                     arguments.updates_per_frame, task)
     checks = check_forecasts({
         f'recommended ({plan.recommended.kind})': plan.recommended.rollout,
         **{name: candidate.rollout for name, candidate in plan.named.items()}

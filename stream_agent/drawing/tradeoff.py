@@ -16,7 +16,9 @@ from stream_agent.drawing.plot_style import (
 
 # A marker and a colour each; the colours alone would not do in print.
 KINDS = {'streaming': ('o', BLUE), 'sequential': ('s', VERMILION), 'hybrid': ('D', GREEN),
-         'multi-rate': ('^', PURPLE), 'truncated': ('v', ORANGE), 'k updates': ('P', SKY)}
+         'multi-rate': ('^', PURPLE), 'truncated': ('v', ORANGE), 'k updates': ('P', SKY),
+         'pipelined': ('X', VERMILION), 'staggered copies': ('*', VERMILION),
+         'frozen trunk': ('h', PURPLE)}
 SIZE = (10.6, 4.9)
 MOST_LABELS = 6
 # Where a label may stand around its point, in points: beside it first, then further away.

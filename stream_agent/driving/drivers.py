@@ -83,12 +83,14 @@ class NetworkDriver(Driver):
     :param updates_per_frame: Update steps for which every image is held.
     :param command_rows: Writes the last commands into the network's input, unless None.
     :ivar pixels: The network's last input, (C, H, W) uint8 of every vehicle.
+    :ivar added: What was added to the network's last outputs, (count, 2).
     """
 
     def __init__(self, network: RolloutNetwork, preprocessing: Preprocessing,
                  limits: CommandScale, count: int, updates_per_frame: int = 1,
                  command_rows: CommandRows | None = None) -> None:
         self.pixels: list[np.ndarray] = []
+        self.added = np.zeros((count, 2))
         self.known_commands = command_rows.count if command_rows else 0
         self._network = network.eval()
         self._preprocessing = preprocessing
@@ -99,16 +101,21 @@ class NetworkDriver(Driver):
 
     def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
                  ) -> list[Command]:
-        self.pixels = [self._preprocessing.pixels(frame.image) for frame in frames]
-        if self._command_rows:
-            self.pixels = [self._command_rows.written(pixels, self._limits, commands)
-                           for pixels, commands in zip(self.pixels, known)]
+        self.pixels = [self.written(self._preprocessing.pixels(frame.image), commands)
+                       for frame, commands in zip(frames, known)]
         device = next(self._network.parameters()).device
         with torch.inference_mode():
             images = torch.from_numpy(np.stack(self.pixels)).to(device)
             output, self._state = self._network.hold(scale(images), self._state,
                                                      self._updates_per_frame)
-        return [self._limits.command(values) for values in output.float().cpu().numpy()]
+        return [self._limits.command(values) for values in output.float().cpu().numpy()
+                + self.added]
+
+    def written(self, pixels: np.ndarray, commands: Sequence[Command]) -> np.ndarray:
+        """Return an image with what the network is told besides."""
+        if self._command_rows is None:
+            return pixels
+        return self._command_rows.written(pixels, self._limits, commands)
 
     def forget(self, index: int) -> None:
         values = {name: value.clone() for name, value in self._state.values.items()}

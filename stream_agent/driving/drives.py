@@ -196,14 +196,26 @@ def drive_together(network: RolloutNetwork, preprocessing: Preprocessing, limits
                    timeline: Timeline, trial: Trial, updates_per_frame: int = 1,
                    command_rows: CommandRows | None = None) -> list[Drive]:
     """Drive all courses of a trial side by side; images that are not taken are unanswered."""
-    settings, count = trial.settings, len(trial.seeds)
-    environments = [DrivingEnvironment(settings, seed, compiled=True) for seed in trial.seeds]
-    kind = RoadTask if settings.signs else Drive
-    drives = [kind(environment.course.lane_width) for environment in environments]
-    driver = NetworkDriver(network, preprocessing, limits, count, updates_per_frame, command_rows)
+    driver = NetworkDriver(network, preprocessing, limits, len(trial.seeds), updates_per_frame,
+                           command_rows)
+    return drive_trial(driver, timeline, trial)
+
+
+def drive_trial(driver: Driver, timeline: Timeline, trial: Trial,
+                kind: type[DrivingEnvironment] = DrivingEnvironment) -> list[Drive]:
+    """
+    Drive all courses of a trial side by side, with any driver.
+
+    :param driver: Of as many vehicles as there are courses.
+    :param kind: Of the environments.
+    """
+    settings = trial.settings
+    environments = [kind(settings, seed, compiled=True) for seed in trial.seeds]
+    log = RoadTask if settings.signs else Drive
+    drives = [log(environment.course.lane_width) for environment in environments]
     batch = VehicleBatch(driver, environments, EmulatedClock(timeline), trial.handover)
-    for i in range(count):
-        batch.place(i, speed=environments[i].now.reference.speed)
+    for i, environment in enumerate(environments):
+        batch.place(i, speed=environment.now.reference.speed)
     batch.drive(drives, lambda: batch.image < round(trial.duration * settings.rate),
                 lambda i: {'speed': environments[i].now.reference.speed},
                 [VehicleDisturbance(np.random.default_rng(seed), trial.pushes)

@@ -61,19 +61,21 @@ class EpisodeLog(DriveLog):
         self._limits, self._aim = limits, aim
         self._finished = finished
         # Images whose answers are not out yet, with the times [s] for which these are meant.
-        self._waiting: deque[tuple[float, np.ndarray]] = deque()
+        self._waiting: deque[tuple[float, np.ndarray, np.ndarray]] = deque()
         self._last: Moment | None = None
 
     def before(self, now: Moment, answer: float | None) -> None:
         if answer is not None:
-            self._waiting.append((answer + self._aim, self._driver.pixels[self._index]))
+            self._waiting.append((answer + self._aim, self._driver.pixels[self._index],
+                                  self._driver.added[self._index]))
         while self._waiting and self._waiting[0][0] <= now.time + 1e-9:
-            meant_for, pixels = self._waiting.popleft()
+            meant_for, pixels, added = self._waiting.popleft()
             last = self._last or now
             passed = now.time - last.time
             share = min(1.0, (now.time - meant_for) / passed) if passed else 0.0
-            self.episode.add(pixels, self._limits.output(Command(*(
-                share * a + (1 - share) * b for a, b in zip(last.reference, now.reference)))))
+            wanted = self._limits.output(Command(*(
+                share * a + (1 - share) * b for a, b in zip(last.reference, now.reference))))
+            self.episode.add(pixels, (wanted[0] - added[0], wanted[1] - added[1]))
         self._last = now
 
     def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
@@ -125,8 +127,7 @@ class Collector:
         """
         count, finished = self.environments, list[Episode]()
         environments = [self._new_environment(generator) for _ in range(count)]
-        driver = NetworkDriver(network, self.preprocessing, self.limits, count,
-                               self.updates_per_frame, self.command_rows)
+        driver = self.driver(network)
         batch = VehicleBatch(
             driver, environments, EmulatedClock(self.timeline or immediate(self.settings.period)),
             math.inf if expert_drives else self.handover)
@@ -137,6 +138,11 @@ class Collector:
                     lambda i: self._place(environments[i], generator),
                     [VehicleDisturbance(generator, self.pushes) for _ in environments])
         return finished + [log.episode for log in logs], len(finished)
+
+    def driver(self, network: RolloutNetwork) -> NetworkDriver:
+        """Return what drives a round."""
+        return NetworkDriver(network, self.preprocessing, self.limits, self.environments,
+                             self.updates_per_frame, self.command_rows)
 
     def _new_environment(self, generator: np.random.Generator) -> DrivingEnvironment:
         """Make an environment on a course of its own, with delays drawn anew."""

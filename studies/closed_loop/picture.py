@@ -12,8 +12,10 @@ import numpy as np
 from stream_agent.drawing.plot_style import (
     BLUE, FAINT, GREEN, INK, legend_outside, ORANGE, PICTURE_STYLE, PURPLE, save, SKY, VERMILION,
     YELLOW)
-from studies.closed_loop.schemes import KINDS, OURS
-from studies.closed_loop.tables import by_name, MarkResult, MARKS, names_in, SchemeResult, verdicts
+from studies.chain import OURS
+from studies.closed_loop.schemes import KINDS
+from studies.closed_loop.tables import by_name, MARKS, names_in, SchemeResult, verdicts
+from studies.layout import MarkResult
 
 LOOKS = dict(zip(KINDS, (('s', VERMILION), ('X', ORANGE), ('v', YELLOW), ('o', BLUE), ('P', SKY),
                          ('D', GREEN), ('^', PURPLE), ('*', INK))))

@@ -18,7 +18,7 @@ from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.settings import SimulationSettings
-from studies.closed_loop.schemes import Scheme
+from studies.chain import Scheme
 import torch
 
 # Fast, through clutter and noise that deep layers see through, and with a slow actuator, so that
@@ -91,7 +91,7 @@ def trained(scheme: Scheme, seed: int, budget: StudyBudget) -> tuple[RolloutNetw
         SETTINGS, preprocessing_of(network), LIMITS, schedule.environments, schedule.frames,
         schedule.updates_per_frame, scheme.timeline,
         0.5 / figures_of(scheme.candidate, scheme.timeline).rate, HANDOVER, 0.0,
-        COMMANDS if scheme.commands else None)
+        COMMANDS if scheme.inputs else None)
     imitation = Imitation(network, collector, schedule, seed, scheme.name)
     trainer = Trainer(imitation, TrainerOptions(
         steps=schedule.all_updates, learning_rate=schedule.learning_rate, seed=seed, quiet=True),
@@ -128,7 +128,7 @@ def study_row(scheme: Scheme, seed: int, budget: StudyBudget, policy: Path | Non
                   budget.duration, PUSHES, HANDOVER)
     drives = drive_together(network, preprocessing_of(network), LIMITS, scheme.timeline, trial,
                             scheme.candidate.updates_per_frame,
-                            COMMANDS if scheme.commands else None)
+                            COMMANDS if scheme.inputs else None)
     last = outcome.losses[-60:]
     row = {'key': scheme.key, 'scheme': scheme.name, 'seed': seed,
            'mean_squares': [drive.lateral_rms ** 2 for drive in drives],

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from stream_agent.driving.compute_model import figures_of, TimingFigures
 from stream_agent.driving.evaluation import difference, rms_ratio, written
 from stream_agent.measurement.bootstrap import Interval
 from stream_agent.theory.planning.candidates import PARALLEL, SERIAL
-from studies.closed_loop.schemes import KINDS, OURS, Scheme
-from studies.layout import layout
+from studies.chain import OURS, Scheme
+from studies.closed_loop.schemes import KINDS
+from studies.layout import layout, MarkResult
 
 # Lateral RMS of ours relative to the sequential rollout's, by the cost of a pass.
 MARKS = {PARALLEL: {0.16: 1.05, 0.8: 1.03, 1.6: 1.0, 3.2: 0.90, 6.4: 0.60},
@@ -54,25 +55,6 @@ class SchemeResult:
                 'rms_of_trainings': np.sqrt(self.squares.mean(axis=1)).tolist(),
                 'departures': float(self.departures.mean()), 'more_departures': list(self.more),
                 **self.figures._asdict()}
-
-
-class MarkResult(NamedTuple):
-    """
-    Whether a mark was reached.
-
-    :param value: What was found, with its interval if there is one.
-    """
-
-    device: str
-    cost: float
-    what: str
-    value: Interval
-    mark: float
-    reached: bool
-
-    def __str__(self) -> str:
-        return (f'{"reached" if self.reached else "MISSED"}: {self.device}, {self.cost:g} periods '
-                f'a pass: {self.what} {written(self.value)}, mark {self.mark:g}')
 
 
 def cells_of(rows: Mapping[tuple[float, str, str], tuple[Scheme, list[dict]]], period: float

@@ -9,10 +9,11 @@ from stream_agent.driving.compute_model import TimingFigures
 from stream_agent.measurement.bootstrap import Interval
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import with_schedule
+from studies import rows
 from studies.__main__ import main
 from studies.closed_loop import command
 from studies.closed_loop.picture import draw
-from studies.closed_loop.schemes import costs_of, GRAPH, plain_schemes, READ_OUT, schemes, smaller
+from studies.closed_loop.schemes import CHAIN, plain_schemes, schemes
 from studies.closed_loop.study import FULL, QUICK, schedule_of, study_row
 from studies.closed_loop.tables import cells_of, SchemeResult, tables, verdicts
 import torch
@@ -73,9 +74,9 @@ def test_with_a_held_image_only_what_changed_is_computed(cost):
 
 @pytest.mark.parametrize('layers, expected', [(1, 1), (2, 2), (5, 5), (7, 7)])
 def test_a_smaller_network_costs_what_it_may(layers, expected):
-    graph = smaller(layers)
-    assert costs_of(graph, 1.0).total() == expected
-    assert READ_OUT < {node.name for node in graph.nodes} < {node.name for node in GRAPH.nodes}
+    graph = CHAIN.smaller(layers)
+    assert CHAIN.costs(graph, 1.0).total() == expected
+    assert CHAIN.read_out < {*graph.by_name} < {*CHAIN.graph.by_name}
     assert ('memory' in graph.by_name) == (layers > 1)
 
 
@@ -90,14 +91,14 @@ def test_all_drive_as_long_in_training_and_bear_as_much_loss():
 
 @pytest.mark.slow
 def test_a_row_is_trained_driven_and_laid_out(tmp_path):
-    rows = {}
+    found = {}
     for one in schemes(6.4, 'parallel', PERIOD):
         if one.name in ('sequential', 'smaller+commands'):
             row = study_row(one, 1, TINY, tmp_path / 'policy.safetensors')
             assert len(row['mean_squares']) == len(row['departures']) == 2
             assert max(row['seconds']) <= 0.5 + PERIOD
-            rows[6.4, 'parallel', one.name] = one, [row]
-    cells = cells_of(rows, PERIOD)
+            found[6.4, 'parallel', one.name] = one, [row]
+    cells = cells_of(found, PERIOD)
     sequential, other = cells
     assert sequential.ratio.estimate == 1.0
     assert other.ratio.estimate == pytest.approx(other.rms / sequential.rms)
@@ -136,18 +137,18 @@ def test_marks_are_missed_in_words(tmp_path):
 @pytest.mark.slow
 def test_the_command_makes_each_row_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, 'QUICK', TINY)
-    monkeypatch.setattr(command, 'run_side_by_side', lambda work, jobs, _: list(map(work, jobs)))
+    monkeypatch.setattr(rows, 'run_side_by_side', lambda work, jobs, _: list(map(work, jobs)))
     asked = ['closed-loop', '--quick', '--ratios', '6.4', '--devices', 'parallel', '--output',
              str(tmp_path), '--workers', '2', '--draw', str(tmp_path / 'driven.png')]
     assert main(asked) == 0
     first = capsys.readouterr()
     assert first.err.startswith('2 of 2 rows, ')
     assert '\nstreaming       0.' in first.out or '\nstreaming       1.' in first.out
-    rows = {path: path.stat().st_mtime_ns for path in tmp_path.glob('*.json')}
-    assert len(rows) == len([*tmp_path.glob('*.safetensors')]) == 2
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob('*.json')}
+    assert len(kept) == len([*tmp_path.glob('*.safetensors')]) == 2
     assert main([*asked, '--json']) == 0
     again = capsys.readouterr()
-    assert not again.err and {path: path.stat().st_mtime_ns for path in rows} == rows
+    assert not again.err and {path: path.stat().st_mtime_ns for path in kept} == kept
     assert [cell['scheme'] for cell in json.loads(again.out)['cells']] == [
         'sequential', 'streaming']
     assert main([*asked, '--seeds', '2', '--minutes', '-1']) == 0

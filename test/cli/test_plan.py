@@ -130,6 +130,8 @@ def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
      'a file in it'),
     (['mnist_sr', '--costs', '{costs}'],
      "plan: {costs}: the node 'h1' has no cost; give one for each of h1, h2, out"),
+    (['lane', '--command-time', '3'], 'plan: --command-time: the rules for a lane do not ask for '
+     'it; give --task signs, or leave it out'),
     (['lane', '--execution', 'parallel', '--check'], 'plan: --check: the engine computes one node '
      'after the other; leave --execution parallel out'),
     (['lane', '--costs', '{costs}', '--draw', '/nowhere/plan.svg'],
@@ -138,6 +140,56 @@ def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
 def test_mistakes(capsys, costs, arguments, sentence):
     assert main([argument.format(costs=costs) for argument in arguments]) == 1
     assert capsys.readouterr().err.strip() == sentence.format(costs=costs)
+
+
+def test_a_task_s_score_is_forecast_and_decides(capsys, tmp_path):
+    asked = ['reflex', '--rate', '60', '--costs', str(GRAPHS / 'reflex_costs.yaml'),
+             '--pass-periods', '6.4', '--task', 'signs']
+    assert main([*asked, '--json']) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data['scene'] == {'steering_time': pytest.approx(0.4 / 1.4),
+                             'command_time': pytest.approx(5 / 1.4)}
+    assert data['recommended'] == data['candidates'][0]
+    assert data['recommended']['forecast_score'] > (
+        data['compared']['sequential']['forecast_score'] + 20)
+    assert 'truncated' in {candidate['kind'] for candidate in data['candidates']}
+    assert main([*asked, '--steering-time', '9', '--json']) == 0
+    slow = json.loads(capsys.readouterr().out)
+    assert slow['compared']['sequential']['forecast_score'] > (
+        slow['candidates'][0]['forecast_score'] - 1)
+    assert main([*asked, '--execution', 'parallel', '--draw', str(tmp_path / 'plan.svg')]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (header,) = [line for line in lines if 'keeps up' in line and 'rollout' in line]
+    (peer,) = [line for line in lines if line.startswith('  pipelined')]
+    score = data['compared']['sequential']['forecast_score']
+    (sequential,) = [line for line in lines if line.startswith('  sequential  ')]
+    place = header.index('score')
+    assert float(sequential[place:place + 5]) == pytest.approx(score, abs=0.1)
+    assert peer.endswith('sequential, a frame follows when the most expensive node is free')
+    assert any('Forecast score: ' in line for line in lines)
+    assert 'pipelined' in (tmp_path / 'plan.svg').read_text()
+
+
+def test_costs_are_scaled_to_the_camera(capsys, costs):
+    data = json.loads(plan(capsys, '--rate', 50, '--costs', costs, '--pass-periods', 3, '--json'))
+    sequential = data['compared']['sequential']['frame_cost']
+    assert sequential == pytest.approx(3 / 50)
+    assert data['costs']['overhead'] == pytest.approx(3 / 50 * 0.0001 / 0.0481)
+
+
+def test_costs_of_nothing_are_not_scaled(capsys, tmp_path):
+    path = tmp_path / 'costs.yaml'
+    path.write_text(json.dumps({'nodes': dict.fromkeys(SLOW, 0)}))
+    assert main(['lane', '--costs', str(path), '--pass-periods', '2']) == 1
+    assert capsys.readouterr().err == (
+        'plan: --pass-periods: all costs are 0 and cannot be scaled; leave it out, or give the '
+        'durations of the nodes\n')
+
+
+def test_without_a_task_no_score_is_forecast(capsys, costs):
+    data = json.loads(plan(capsys, '--costs', costs, '--json'))
+    assert data['scene'] is None and data['recommended']['forecast_score'] is None
+    assert 'score' not in plan(capsys, '--costs', costs)
 
 
 def test_a_picture_of_another_kind(capsys):

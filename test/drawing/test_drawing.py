@@ -342,7 +342,7 @@ def test_a_plan_shows_every_candidate_and_which_are_too_slow():
     ([], 'plan: no candidates to draw'),
     ([candidates()[0]._replace(kind='fast')],
      "plan: no kind 'fast'; kinds are streaming, sequential, hybrid, multi-rate, truncated, "
-     'k updates')])
+     'k updates, pipelined, staggered copies, frozen trunk')])
 def test_a_plan_that_cannot_be_drawn_is_refused(given, sentence):
     with pytest.raises(DrawingError) as error:
         draw_tradeoff(given, 0.033)

@@ -15,6 +15,8 @@ from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.rollout import response_cone, sources_of
 
 SERIAL, PARALLEL = EXECUTIONS = ('serial', 'parallel')
+# Ways to live with a pass that is longer than a camera period, in which no edge need stream.
+PIPELINED, STAGGERED, FROZEN_TRUNK = PEERS = ('pipelined', 'staggered copies', 'frozen trunk')
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,20 @@ class Candidate:
 
     All ages and durations are the worst over the frames of the schedule, in seconds.
 
-    :param kind: 'streaming', 'sequential', 'hybrid', 'multi-rate', 'truncated' or 'k updates'.
+    :param kind: 'streaming', 'sequential', 'hybrid', 'multi-rate', 'truncated' or 'k updates';
+        or one of ``PEERS``.
     :param rollout: Its graph lacks the nodes that are left out.
     :param left_out: Nodes that the candidate does without.
     :param updates_per_frame: Update steps for which an image is held; the last one answers.
+    :param busy: Seconds until the device takes another frame, where frames overlap; None where
+        one follows the other.
     """
 
     kind: str
     rollout: Rollout
     left_out: tuple[str, ...] = ()
     updates_per_frame: int = 1
+    busy: float | None = None
 
     @property
     def response_latency(self) -> float:
@@ -107,7 +113,9 @@ class Candidate:
 
     @property
     def frame_cost(self) -> float:
-        """For which a frame keeps the device busy."""
+        """For which a frame keeps the device from taking the next."""
+        if self.busy is not None:
+            return self.busy
         return (self.rollout.device.costs.overhead
                 + self.updates_per_frame * self.rollout.step_cost)
 
@@ -237,10 +245,12 @@ def truncated(graph: GraphSpec, device: Device) -> Candidate | None:
     """
     Return the largest sequential network of the shallow nodes that fits the camera period.
 
-    The deepest nodes are left out first; None if the whole fits or no part does.
+    The deepest nodes are left out first, and none that costs nothing; None if the whole fits or
+    no part does.
     """
-    order = [v for v in update_order(graph, sequential_pattern(graph))
-             if v not in graph.inputs and v != graph.output]
+    order = sorted((v for v in update_order(graph, sequential_pattern(graph))
+                    if v not in graph.inputs and v != graph.output),
+                   key=lambda v: device.costs.nodes[v] > 0)
     for kept in range(len(order), -1, -1):
         smaller = part_of(graph, {*order[:kept], *graph.inputs, graph.output})
         if smaller is None:
@@ -253,6 +263,24 @@ def truncated(graph: GraphSpec, device: Device) -> Candidate | None:
         if candidate.keeps_up:
             return candidate if left_out else None
     return None
+
+
+def overlapping(sequential: Candidate) -> Iterator[Candidate]:
+    """
+    Yield what takes a frame before the one before it is answered, on a parallel device.
+
+    A pipeline needs a pattern that streams self-edges alone. Copies of the network, each with
+    processors of its own, take turns at the frames, as many as keep the camera's rate.
+    """
+    rollout = sequential.rollout
+    device = rollout.device
+    if device.execution != PARALLEL or sequential.keeps_up:
+        return
+    if all(u == v for (u, v), r in rollout.pattern.items() if r):
+        yield replace(sequential, kind=PIPELINED,
+                      busy=device.costs.overhead + max(device.costs.nodes.values()))
+    copies = math.ceil(sequential.frame_cost / device.camera_period)
+    yield replace(sequential, kind=STAGGERED, busy=sequential.frame_cost / copies)
 
 
 def part_of(graph: GraphSpec, names: set[str]) -> GraphSpec | None:

@@ -1,7 +1,7 @@
 """How long a device takes for every node of a graph."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stream_agent.theory.graph import GraphSpec
 
@@ -32,6 +32,11 @@ class NodeCosts:
     def total(self) -> float:
         """Return the seconds of all nodes, one after the other."""
         return sum(self.nodes.values())
+
+    def scaled(self, factor: float) -> 'NodeCosts':
+        """Return the costs on a device that takes so many times as long."""
+        return replace(self, overhead=factor * self.overhead, nodes={
+            name: factor * seconds for name, seconds in self.nodes.items()})
 
 
 def check_costs(costs: NodeCosts, graph: GraphSpec) -> None:

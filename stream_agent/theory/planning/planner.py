@@ -3,19 +3,22 @@ Which rollout to run: all that nothing else beats on a device, and the one to ta
 
 A rollout is weighed by its response latency, by what a frame costs, by its first response, and
 by the age of the oldest information in its answers. Small graphs are searched exactly, large
-ones with bounds that no pattern can pass (``planning.search``).
+ones with bounds that no pattern can pass (``planning.search``). Where a task is given whose score
+follows a law (``planning.law``), that decides, also between rollouts and what else there is.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 import math
 
 from stream_agent.theory.graph import GraphSpec, with_schedule
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 from stream_agent.theory.planning.candidates import (
-    Candidate, Device, held_images, kind_of, PARALLEL, Rollout, SERIAL, truncated, waves)
+    Candidate, Device, FROZEN_TRUNK, held_images, kind_of, overlapping, PARALLEL, Rollout, SERIAL,
+    truncated, waves)
 from stream_agent.theory.planning.costs import check_costs, NodeCosts
+from stream_agent.theory.planning.law import EQUAL, Task
 from stream_agent.theory.planning.search import best_patterns, ms, SearchBound
 from stream_agent.theory.rollout import response_cone
 
@@ -43,6 +46,7 @@ class Plan:
         periods of its own; beaten or not, to compare with.
     :param recommended: One of the best.
     :param bound: How the patterns were searched, and what no other pattern can reach.
+    :param task: Whose score decides; None for the rules of ``preference``.
     """
 
     device: Device
@@ -50,6 +54,18 @@ class Plan:
     named: Mapping[str, Candidate]
     recommended: Candidate
     bound: SearchBound
+    task: Task | None = None
+
+    @property
+    def ordered(self) -> list[Candidate]:
+        """The best candidates, the recommended one first."""
+        return sorted(self.best, key=lambda candidate: (
+            candidate is not self.recommended, -(self.forecast(candidate) or 0.0),
+            preference(candidate)))
+
+    def forecast(self, candidate: Candidate) -> float | None:
+        """Return a candidate's score in the task [%], if there is one and its law knows it."""
+        return self.task.forecast(candidate) if self.task else None
 
     @property
     def beaten(self) -> list[Candidate]:
@@ -58,7 +74,7 @@ class Plan:
 
 
 def make_plan(graph: GraphSpec, costs: NodeCosts, camera_period: float, execution: str = SERIAL,
-              updates_per_frame: int | None = None) -> Plan:
+              updates_per_frame: int | None = None, task: Task | None = None) -> Plan:
     """
     Weigh the rollouts of a graph on a device.
 
@@ -66,6 +82,7 @@ def make_plan(graph: GraphSpec, costs: NodeCosts, camera_period: float, executio
     :param execution: 'serial' or 'parallel', see ``Device``.
     :param updates_per_frame: The most update steps to hold an image for; as many as fit into a
         camera period, up to eight, if None.
+    :param task: Whose forecast score decides.
     :raises CostError: If the costs do not fit the graph.
     :raises InvalidRolloutError: If a cycle of the graph has no marked edge.
     """
@@ -86,11 +103,37 @@ def make_plan(graph: GraphSpec, costs: NodeCosts, camera_period: float, executio
     # The first of equals stays: those with a name and the simpler ones come first.
     best = unbeaten(chain(
         (*reversed(named.values()), *plain),
-        *(waves(graph, set(cone), device, LONGEST_WAVE) for cone in sorted(cones, key=sorted)),
+        *(waves(graph, set(cone), device, LONGEST_WAVE) for cone in sorted(
+            cones, key=lambda cone: (-len(cone), sorted(cone)))),
         *(held_images(candidate, most_updates(candidate, updates_per_frame))
           for candidate in [*plain, named['streaming']] if execution == PARALLEL),
-        filter(None, [truncated(graph, device)])))
-    return Plan(device, tuple(best), named, min(best, key=preference), bound)
+        filter(None, [truncated(graph, device)]),
+        overlapping(named['sequential']) if task else ()))
+    if task:
+        best += frozen_trunks(best, task)
+    return Plan(device, tuple(best), named, recommended(best, task), bound, task)
+
+
+def frozen_trunks(best: Iterable[Candidate], task: Task) -> Iterator[Candidate]:
+    """
+    Yield the candidates with a cone of their own as heads that correct a trunk.
+
+    The trunk is trained sequentially and frozen; the timing is the same. Only a law that was
+    fitted on such networks tells them apart.
+    """
+    for candidate in best:
+        frozen = replace(candidate, kind=FROZEN_TRUNK)
+        if candidate.kind in ('hybrid', 'multi-rate') and task.forecast(frozen) is not None:
+            yield frozen
+
+
+def recommended(best: Iterable[Candidate], task: Task | None) -> Candidate:
+    """Return the candidate with the highest score; the rules decide among equals."""
+    if task:
+        scores = [(candidate, task.forecast(candidate) or 0.0) for candidate in best]
+        highest = max(score for _, score in scores)
+        best = [candidate for candidate, score in scores if score >= highest - EQUAL]
+    return min(best, key=preference)
 
 
 def most_updates(candidate: Candidate, wanted: int | None) -> int:
@@ -142,8 +185,12 @@ def reason(plan: Plan) -> str:
     for name, other in plan.named.items():
         if other.figures != chosen.figures:
             parts.append(f'The {name} rollout: newest information {ages(other, plan)}.')
+    if plan.task:
+        parts.append(verdict(plan))
     if not chosen.keeps_up:
         parts.append(overload(plan))
+    elif plan.task:
+        pass
     elif chosen.newest_age > FRESH_ENOUGH * plan.device.camera_period:
         parts.append('No other has newest information that is younger by half a camera period.')
     elif chosen.oldest_age > DEEP_ENOUGH:
@@ -155,6 +202,21 @@ def reason(plan: Plan) -> str:
                      f'and deep information up to {ms(DEEP_ENOUGH)} old, whose errors hardly '
                      'differ, it has the least sum of both ages.')
     return ' '.join(parts)
+
+
+def verdict(plan: Plan) -> str:
+    """Say which scores are forecast, the best of every kind."""
+    assert plan.task
+    scores: dict[str, float] = {}
+    for candidate in (*plan.ordered, *plan.beaten):
+        score = plan.forecast(candidate)
+        if score is not None:
+            scores.setdefault(candidate.kind, score)
+    first, *others = (f'{kind} {score:.0f} %' for kind, score in scores.items())
+    return (f"Forecast score: {', '.join([first, *others])}; of those within {EQUAL:g} % of the "
+            'highest, the rules for ages decide. The law was fitted on '
+            f'{plan.task.law.source} and misses by {plan.task.law.error:.1f} % where a ratio was '
+            'left out.')
 
 
 def overload(plan: Plan) -> str:

@@ -21,6 +21,7 @@ class PatternTable:
     :param bits: R of every edge in the graph's order, (N, |E|).
     :param valid: Whether the R = 0 edges form no cycle; other columns mean nothing if not.
     :param cone: Seconds of the response cone, node after node.
+    :param nodes: Number of nodes in the response cone.
     :param path: Seconds of the most expensive path of R = 0 edges that ends in the output.
     :param longest_path: Seconds of the most expensive path of R = 0 edges.
     :param newest: Frames until the output depends on a new image.
@@ -30,6 +31,7 @@ class PatternTable:
     bits: np.ndarray
     valid: np.ndarray
     cone: np.ndarray
+    nodes: np.ndarray
     path: np.ndarray
     longest_path: np.ndarray
     newest: np.ndarray
@@ -84,7 +86,8 @@ class PatternEvaluator:
             np.maximum(oldest[v], oldest[u] + columns[i], out=oldest[v])
         return PatternTable(
             bits, valid, sum((cone[v] * seconds[v] for v in cone), np.zeros(len(bits))),
-            finish[output], np.max([*finish.values()], axis=0), ages[output],
+            np.sum([*cone.values()], axis=0), finish[output],
+            np.max([*finish.values()], axis=0), ages[output],
             np.maximum(ages[output], oldest[output]))
 
     def _longest_paths(self, columns: np.ndarray, seconds: Mapping[str, float]
@@ -158,7 +161,9 @@ def best_patterns(graph: GraphSpec, device: Device) -> tuple[list[dict[Edge, int
     """
     Return patterns that no other beats in response latency, frame cost, and both ages.
 
-    Of patterns with equal figures one with the fewest streaming edges is taken.
+    Of patterns with equal figures one with the most nodes in its response cone is taken, so that
+    a node that costs nothing joins fresh information with stale; then the fewest streaming edges
+    decide.
     """
     evaluator = PatternEvaluator(graph, device.costs.nodes)
     if len(free_edges(graph)) <= MOST_EXACT_EDGES:
@@ -182,12 +187,14 @@ class Front:
     :param figures: (N, 4): response latency and frame cost without overhead [s], frames until
         the response, age of the oldest information [frames].
     :param bits: (N, |E|).
+    :param nodes: In the response cones, (N,).
     """
 
     def __init__(self, device: Device, edges: Sequence[Edge]) -> None:
         self._device = device
         self.figures = np.empty((0, 4))
         self.bits = np.empty((0, len(edges)), np.int8)
+        self.nodes = np.empty(0, int)
 
     def add(self, table: PatternTable) -> int:
         """Take the rows of a table that nothing beats; returns how many are valid."""
@@ -198,11 +205,13 @@ class Front:
         figures = np.concatenate([self.figures, np.stack([
             latency.round(12), cost.round(12), table.newest, table.oldest], axis=1)[table.valid]])
         bits = np.concatenate([self.bits, table.bits[table.valid]])
-        # Of equal rows the one with the fewest streaming edges comes first, and stays.
-        order = np.lexsort([bits.sum(axis=1), *figures.T[::-1]])
-        figures, bits = figures[order], bits[order]
+        nodes = np.concatenate([self.nodes, table.nodes[table.valid]])
+        # Of equal rows the one with the largest cone, then the fewest streaming edges, comes
+        # first, and stays.
+        order = np.lexsort([bits.sum(axis=1), -nodes, *figures.T[::-1]])
+        figures, bits, nodes = figures[order], bits[order], nodes[order]
         kept = unbeaten_rows(figures)
-        self.figures, self.bits = figures[kept], bits[kept]
+        self.figures, self.bits, self.nodes = figures[kept], bits[kept], nodes[kept]
         return int(table.valid.sum())
 
 

@@ -15,6 +15,7 @@ from stream_agent.theory.planning.candidates import (
     Candidate, cut, Device, even_parts, held_images, PARALLEL, Rollout, SERIAL, truncated, waves)
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.planner import beats, make_plan, reason
+from stream_agent.theory.rollout import response_cone
 from support.graphs import bare_graph, is_valid, SR
 from support.strategies import all_patterns, examples, networks
 
@@ -75,6 +76,18 @@ def test_a_network_that_cannot_keep_up_is_truncated_only_if_nothing_else_does():
     assert slow.recommended.kind == 'truncated'
     assert slow.recommended.left_out == tuple(f'n{i}' for i in range(1, DEPTH + 1))
     assert {'n3'} <= set(make_plan(CHAIN, chain_costs(0.4), PERIOD).recommended.schedule)
+
+
+@pytest.mark.parametrize('execution', [SERIAL, PARALLEL])
+def test_a_free_node_that_joins_fresh_and_stale_information_is_updated_in_every_frame(execution):
+    joined = bare_graph('image->n1 n1->n2 n2->n3 n3->n4 n4->n4 image->glance glance->join '
+                        'n3->join n4->join glance->out join->out', 'out', streams='n4->n4')
+    costs = NodeCosts({'glance': 0.0, 'join': 0.0, 'out': 0.05 * PERIOD,
+                       **{f'n{i}': 0.8 * PERIOD for i in range(1, 5)}})
+    rollout = make_plan(joined, costs, PERIOD, execution).recommended.rollout
+    for frame in rollout.frames:
+        assert {'glance', 'join', 'out'} <= {
+            *response_cone(rollout.graph, rollout.pattern, frame)}
 
 
 @pytest.mark.parametrize('execution', [SERIAL, PARALLEL])

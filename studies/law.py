@@ -1,0 +1,145 @@
+"""
+How the score of a drive past signs follows from a rollout's timing: a law fitted on rows.
+
+Rows are those of `python -m studies reflex`, or without --rows those of the expert that drives
+with the ages of information that a scheme has. Every ratio is left out once, and forecast from
+the others.
+"""
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar, nnls
+from stream_agent.driving.drives import Trial
+from stream_agent.graph_files.graph_file import load_graph
+from stream_agent.measurement.machine import show
+from stream_agent.share import share_folder
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
+from stream_agent.simulation.settings import read_settings
+from stream_agent.simulation.signs import COMMAND_LENGTH
+from stream_agent.theory.planning.candidates import PARALLEL, SERIAL
+from stream_agent.theory.planning.law import Scene, ScoreLaw, share_kept, TASKS, Timing, WHOLE
+from studies.chain import Chain
+from studies.reflex.bounds import bound_row, bounds_table, TimedScheme
+
+SETTINGS = read_settings(share_folder() / 'config' / 'robots' / 'reflex.yaml')
+SCENE = Scene(SETTINGS.look_ahead / SETTINGS.target_speed, COMMAND_LENGTH / SETTINGS.target_speed)
+PUSHES = 2.5
+# Courses on which the bounds are driven; the study of trained networks has others.
+FIRST_COURSE = FIRST_HELD_OUT_SEED + 3000
+RATIOS = (0.16, 0.8, 1.6, 3.2, 6.4)
+# Kinds of schemes that recognise in another way than a network that is trained whole.
+FAMILIES = ('smaller', 'narrower', 'frozen trunk')
+# Between these ages the newest information costs half of the score [steering times].
+LEAST_HALF, GREATEST_HALF = 0.02, 50.0
+
+
+class ScoredRow(NamedTuple):
+    """What the law is fitted on: a scheme at a cost of a pass, and its score [%]."""
+
+    ratio: float
+    family: str
+    timing: Timing
+    score: float
+
+
+def scored(rows: Iterable[Mapping[str, Any]]) -> list[ScoredRow]:
+    """Return the rows of schemes that see images alone; a further input is no matter of timing."""
+    return [ScoredRow(row['r'], row['kind'] if row['kind'] in FAMILIES else WHOLE,
+                      Timing(row['newest_s'], row['deep_s']), row['task_score'])
+            for row in rows if row['scheme'] == row['kind'] and math.isfinite(row['task_score'])]
+
+
+def fitted(rows: Sequence[ScoredRow], scene: Scene) -> ScoreLaw:
+    """Return the law with the least squares of errors; its ceilings are not below 0."""
+    families = sorted({row.family for row in rows})
+    scores = np.array([row.score for row in rows])
+    # But for ``half`` the law is linear.
+    columns = np.array([[*(float(row.family == family) for family in families),
+                         -row.timing.deep / scene.steering_time] for row in rows])
+
+    def solved(log_half: float) -> tuple[np.ndarray, float]:
+        kept = [share_kept(row.timing, scene, math.exp(log_half)) for row in rows]
+        return nnls(columns * np.array(kept)[:, None], scores)
+
+    found = minimize_scalar(lambda log_half: solved(log_half)[1], method='bounded', bounds=(
+        math.log(LEAST_HALF), math.log(GREATEST_HALF)))
+    *ceilings, stale = map(float, solved(found.x)[0])
+    return ScoreLaw(math.exp(found.x), dict(zip(families, ceilings)), stale)
+
+
+def misses(law: ScoreLaw, rows: Iterable[ScoredRow], scene: Scene) -> list[float]:
+    """Return forecast minus score [%] of the rows that the law can forecast."""
+    forecasts = [(law.forecast(row.timing, scene, row.family), row.score) for row in rows]
+    return [forecast - score for forecast, score in forecasts if forecast is not None]
+
+
+def left_out(rows: Sequence[ScoredRow], scene: Scene) -> dict[float, list[float]]:
+    """Return the misses in every ratio, by the law that was fitted on all the others."""
+    found = {}
+    for ratio in sorted({row.ratio for row in rows}):
+        others = [row for row in rows if row.ratio != ratio]
+        if others:
+            found[ratio] = misses(fitted(others, scene), [
+                row for row in rows if row.ratio == ratio], scene)
+    return found
+
+
+def rms(values: Iterable[float]) -> float:
+    """Return the root mean square, nan of nothing."""
+    squares = [value ** 2 for value in values]
+    return math.sqrt(sum(squares) / len(squares)) if squares else math.nan
+
+
+def perfect_rows(courses: int) -> list[dict[str, Any]]:
+    """Drive the expert with the ages of the schemes on both devices; some 40 s for 16 courses."""
+    chain = Chain(load_graph(share_folder() / 'config' / 'graphs' / 'reflex.yaml'))
+    trial = Trial(SETTINGS, tuple(range(FIRST_COURSE, FIRST_COURSE + courses)), 20.0, PUSHES)
+    return [bound_row(TimedScheme(scheme.kind, ratio, scheme.candidate, scheme.timeline,
+                                  scheme.kind != 'smaller'), trial)
+            for ratio in RATIOS for execution in (SERIAL, PARALLEL)
+            for scheme in chain.schemes(chain.device(ratio, execution, SETTINGS.period))]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the study."""
+    parser.add_argument('--rows', type=Path, metavar='DIR', help='rows of the study of trained '
+                        'networks, such as results/reflex; without it the expert drives')
+    parser.add_argument('--courses', type=int, choices=range(1, 65), default=16, metavar='N',
+                        help='courses that the expert drives (16)')
+    parser.add_argument('--json', action='store_true', help='print figures for programs')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fit the law, and say how well it forecasts; returns the exit code."""
+    if arguments.rows is None:
+        data = perfect_rows(arguments.courses)
+    else:
+        data = [json.loads(path.read_text()) for path in sorted(arguments.rows.glob('*.json'))]
+    rows = scored(data)
+    if len({row.ratio for row in rows}) < 2:
+        raise ValueError(f"--rows: '{arguments.rows}' has rows of fewer than two ratios, and one "
+                         'of them is left out at a time; run `python -m studies reflex` with more')
+    law, apart = fitted(rows, SCENE), left_out(rows, SCENE)
+    error = rms(miss for part in apart.values() for miss in part)
+    spread = float(np.std([row.score for row in rows]))
+    show([*([] if arguments.rows else [bounds_table(data), '']),
+          f'half of the score is lost at {law.half:.3f} steering times of '
+          f'{SCENE.steering_time * 1e3:.0f} ms, {law.half * SCENE.steering_time * 1e3:.0f} ms',
+          *(f'ceiling {family}: {ceiling:.1f} %' for family, ceiling in law.ceilings.items()),
+          f'stale deep information: {law.stale:.2f} % a steering time',
+          f'error of the fit: {rms(misses(law, rows, SCENE)):.1f} % '
+          f'({len(rows)} rows, whose scores spread by {spread:.1f} %)',
+          *(f'r = {ratio:g} left out: error {rms(part):.1f} %, largest '
+            f'{max(map(abs, part), default=math.nan):.1f} %' for ratio, part in apart.items()),
+          f'each r left out once: error {error:.1f} %; the planner goes by '
+          f"{TASKS['signs'].law.error:.1f} %"],
+         {'half': law.half, 'ceilings': dict(law.ceilings), 'stale': law.stale, 'error': error,
+          'error_by_ratio': {str(ratio): rms(part) for ratio, part in apart.items()},
+          'rows': data}, arguments.json)
+    return 0
