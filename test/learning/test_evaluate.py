@@ -34,6 +34,37 @@ def test_policies_drive_on_an_emulated_computer(tmp_path, capsys):
     assert 'lane_streaming' in (tmp_path / 'figures.svg').read_text()
 
 
+@pytest.mark.child_process
+def test_several_computers_with_and_without_disturbances(tmp_path, capsys):
+    words = [str(SEQUENTIAL), str(STREAMING), '--pass-periods', '0.8', '1.6', '--courses', '2',
+             '--laps', '0.15', '--jitter', '0.3', '--drop-bursts', '60']
+    assert main([*words, '--workers', '1', '--plot', str(tmp_path / 'curves.svg')]) == 0
+    said = capsys.readouterr().out
+    assert '1.6 camera periods a pass, undisturbed\n' in said
+    assert ('0.8 camera periods a pass, jitter 0.3, 60 bursts of lost images a minute\n'
+            in said)
+    assert ('emulated serial device, 0.8, 1.6 camera periods a pass, with and without jitter 0.3, '
+            '60 bursts of lost images a minute' in said)
+    picture = (tmp_path / 'curves.svg').read_text()
+    assert all(text in picture for text in ('lateral RMS [mm]', 'jerk', '1.6', 'disturbed'))
+    assert main([*words, '--workers', '1', '--json']) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row['pass_periods'], row['jitter'], row['driver']) for row in rows] == [
+        (passes, jitter, name) for passes in (0.8, 1.6) for jitter in (0.0, 0.3)
+        for name in ('lane_sequential', 'lane_streaming')]
+    fast, disturbed = rows[0], rows[2]
+    assert fast['unanswered'] == 0 < disturbed['unanswered']
+    # Both miss the same images, where a computer is fast enough for all.
+    assert abs(disturbed['unanswered'] - rows[3]['unanswered']) < 0.1 * disturbed['frames']
+    assert all(f"{row['jerk']:.1f} m/s3" in said for row in rows)
+    # One computer alone, and courses that are not side by side, give the same.
+    assert main([str(SEQUENTIAL), '--pass-periods', '1.6', *words[5:9], '--workers', '2',
+                 '--json']) == 0
+    (again,) = json.loads(capsys.readouterr().out)
+    for name in ('lateral_rms', 'jerk', 'yaw_acceleration', 'reversals'):
+        assert again[name] == pytest.approx(rows[4][name], rel=0.02)
+
+
 def test_costs_of_a_file_are_taken_as_they_are_or_scaled(tmp_path):
     nodes = [node.name for node in load_policy(STREAMING).network.graph.nodes][1:]
     save_costs(tmp_path / 'costs.yaml', NodeCosts(
@@ -50,6 +81,8 @@ def test_costs_of_a_file_are_taken_as_they_are_or_scaled(tmp_path):
     (['--execution', 'parallel'], '--execution: this is of an emulated computer; add '
      '--pass-periods or --costs'),
     (['--pass-periods', '0'], "'0' is not a number from 1e-06 to 1e+06 camera periods"),
+    (['--drop-bursts', '5'], '--drop-bursts: this is of an emulated computer'),
+    (['--pass-periods', '2', '3', '--jitter', '-1'], "'-1' is not a number from 0 to 2"),
     (['--pass-periods', '2', '--real-time'], '--real-time takes the time of this computer')])
 def test_options_that_mean_nothing_are_refused(options, said, capsys):
     with pytest.raises(SystemExit):
