@@ -129,7 +129,7 @@ def table(rows: list[dict]) -> str:
 
 def tables_under(rows: list[dict], condition: Callable[[dict], str]) -> list[str]:
     """Lay out what was driven under each of several emulated conditions, with a title each."""
-    found = {}
+    found: dict[str, list[dict]] = {}
     for row in rows:
         found.setdefault(condition(row), []).append(row)
     return [text for title, driven in found.items()

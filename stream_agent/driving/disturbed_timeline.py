@@ -73,13 +73,14 @@ class Disturbance(BoundedSettings):
         return ', '.join(parts + [f'{self.drop_bursts:g} bursts of lost images a minute']
                          * bool(self.drop_bursts)) or 'undisturbed'
 
-    def applied(self, timeline: Timeline, seed: int) -> 'Timeline | DisturbedTimeline':
+    def applied(self, timeline: Timeline, seed: int) -> Timeline:
         """Return a timeline as it is on the course of a seed."""
-        return DisturbedTimeline(timeline, self, seed) if self else timeline
+        return (DisturbedTimeline(timeline.work, timeline.camera_period, self, seed) if self
+                else timeline)
 
 
 @dataclass(frozen=True)
-class DisturbedTimeline:
+class DisturbedTimeline(Timeline):
     """
     A timeline with jitter and lost images.
 
@@ -91,14 +92,13 @@ class DisturbedTimeline:
     :param seed: Of the course.
     """
 
-    timeline: Timeline
-    disturbance: Disturbance
-    seed: int
+    disturbance: Disturbance = Disturbance()
+    seed: int = 0
 
     def arrivals(self) -> Iterator[Arrival]:
         """Yield the images that are not lost, without end."""
         slowness, losses = (np.random.default_rng([self.seed, kind]) for kind in (1, 2))
-        period, jitter = self.timeline.camera_period, self.disturbance.jitter
+        period, jitter = self.camera_period, self.disturbance.jitter
         chance = self.disturbance.drop_bursts * period / 60
         number = lost = 0
         while True:
@@ -112,5 +112,4 @@ class DisturbedTimeline:
             number += 1
 
     def __iter__(self) -> Iterator[Taken]:
-        period = self.timeline.camera_period
-        return taken_of(self.arrivals(), self.timeline.work, SAME_INSTANT * period)
+        return taken_of(self.arrivals(), self.work, SAME_INSTANT * self.camera_period)

@@ -28,7 +28,8 @@ def taken(timeline, count=2000):
 def test_no_disturbance_is_the_timeline_itself(work, period, seed):
     timeline = Timeline(tuple(Work(min(pair), max(pair)) for pair in work), period)
     assert Disturbance().applied(timeline, seed) is timeline
-    assert taken(DisturbedTimeline(timeline, Disturbance(), seed), 60) == taken(timeline, 60)
+    assert taken(DisturbedTimeline(timeline.work, period, Disturbance(), seed), 60) == taken(
+        timeline, 60)
 
 
 def test_jitter_keeps_the_load_and_is_that_of_the_image():
