@@ -227,13 +227,15 @@ def timings(runs: Sequence[EmulatedRollout], compute_model: ComputeModel, camera
     Return when each run answers on a computer.
 
     With ``pass_periods``, the run with most to compute takes that long. Without a file of costs,
-    all nodes cost the same.
+    all nodes cost the same; one file may have the nodes of several graphs.
 
     :raises OSError: If the costs cannot be read.
     :raises CostError: If they do not fit a graph.
     :raises TimingError: If a rollout cannot run like that.
     """
-    costs = [load_costs(compute_model.costs, run.graph) if compute_model.costs else
+    computed = {node.name for run in runs for node in run.graph.nodes
+                if node.name not in run.graph.inputs}
+    costs = [load_costs(compute_model.costs, run.graph, computed) if compute_model.costs else
              NodeCosts({node.name: 1.0 for node in run.graph.nodes
                         if node.name not in run.graph.inputs}) for run in runs]
     factor = 1.0

@@ -1,5 +1,6 @@
 """Files that keep what a device takes for every node of a graph."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from stream_agent.theory.planning.costs import check_costs, CostError, NodeCosts
 import yaml
 
 
-def load_costs(path: str | Path, graph: GraphSpec) -> NodeCosts:
+def load_costs(path: str | Path, graph: GraphSpec, elsewhere: Collection[str] = ()) -> NodeCosts:
     """
     Read a file that ``save_costs`` wrote, or that was written by hand.
 
+    :param elsewhere: Nodes of other graphs on the same computer, whose costs are left out.
     :raises OSError: If the file cannot be read.
     :raises CostError: If it does not fit the graph.
     """
@@ -27,7 +29,10 @@ def load_costs(path: str | Path, graph: GraphSpec) -> NodeCosts:
         if strange:
             raise CostError(f"'{min(strange)}' means nothing here; the keys are nodes, overhead, "
                             'source')
-        costs = NodeCosts(data['nodes'], data.get('overhead', 0.0), str(data.get('source', '')))
+        own = {node.name for node in graph.nodes}
+        nodes = {name: cost for name, cost in data['nodes'].items()
+                 if name in own or name not in elsewhere}
+        costs = NodeCosts(nodes, data.get('overhead', 0.0), str(data.get('source', '')))
         check_costs(costs, graph)
         return replace(costs, nodes={name: float(cost) for name, cost in costs.nodes.items()})
     except UnicodeDecodeError:

@@ -1,16 +1,19 @@
 """The tool that lets policies drive: under the wall clock, and on computers that are not there."""
 
+from itertools import pairwise
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from stream_agent.cli.evaluate import main
-from stream_agent.driving.compute_model import ComputeModel
+from stream_agent.driving.compute_model import ComputeModel, EmulatedRollout, timings
 from stream_agent.driving.evaluation import difference, rms_ratio, timed
 from stream_agent.graph_files.cost_file import save_costs
+from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.checkpoint import load_policy
-from stream_agent.theory.planning.costs import NodeCosts
+from stream_agent.theory.patterns import sequential_pattern
+from stream_agent.theory.planning.costs import CostError, NodeCosts
 
 POLICIES = Path(__file__).parents[2] / 'config' / 'policies'
 SEQUENTIAL, STREAMING = (POLICIES / f'lane_{name}.safetensors' for name in (
@@ -75,6 +78,22 @@ def test_costs_of_a_file_are_taken_as_they_are_or_scaled(tmp_path):
     assert plain.timeline.work[0] == pytest.approx((total, total))
     (twice,) = timed([str(SEQUENTIAL)], ComputeModel('serial', tmp_path / 'costs.yaml', 2.0), 0.1)
     assert twice.timeline.work[0] == pytest.approx((0.2, 0.2))
+
+
+def test_one_file_has_the_costs_of_a_graph_and_of_a_part_of_it(tmp_path):
+    whole, part = (graph_from_data({
+        'nodes': {'image': {'shape': [1, 4, 4]}, 'command': {'shape': [2]},
+                  **{name: {'shape': [3]} for name in deep}},
+        'edges': list(map('->'.join, pairwise(['image', *deep, 'command']))),
+        'output': 'command'}) for deep in (['first', 'second'], []))
+    save_costs(tmp_path / 'costs.yaml', NodeCosts({'first': 0.2, 'second': 0.1, 'command': 0.1}))
+    runs = [EmulatedRollout(name, graph, sequential_pattern(graph))
+            for name, graph in (('whole', whole), ('part', part))]
+    computer = ComputeModel(costs=tmp_path / 'costs.yaml', pass_periods=2.0)
+    assert [one.timeline.work[0].busy for one in timings(runs, computer, 0.1)] == pytest.approx(
+        [0.2, 0.05])
+    with pytest.raises(CostError, match="'first' has a cost, but is not a computed node"):
+        timings(runs[1:], computer, 0.1)
 
 
 @pytest.mark.parametrize('options, said', [
