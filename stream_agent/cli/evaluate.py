@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import chain
 import json
 import math
@@ -22,11 +22,12 @@ from stream_agent.cli.command_parser import CommandParser
 from stream_agent.cli.process_group import end_with_parent
 from stream_agent.drawing.drives_picture import draw_drives, draw_robustness
 from stream_agent.drawing.plot_style import save
-from stream_agent.driving.compute_model import ComputeModel, HANDOVER
+from stream_agent.driving.compute_model import HANDOVER
 from stream_agent.driving.disturbed_timeline import Disturbance
 from stream_agent.driving.drivers import ExpertDriver
 from stream_agent.driving.drives import Drive, drive, PolicyDriver, RoadTask, Trial
-from stream_agent.driving.evaluation import compared, drive_all, smoothness, timed, written
+from stream_agent.driving.evaluation import (
+    compared, drive_all, in_one_line, smoothness, timed, written)
 from stream_agent.learning.worker_pool import WorkerPool
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
@@ -232,7 +233,9 @@ def run(arguments: argparse.Namespace) -> None:
         # It waits for threads, one of which may be just about to start.
         with suppress(RuntimeError):
             pool.shutdown(cancel_futures=True)
-    how = (f'lockstep under an emulated {emulated(arguments, computers)}' if computers else
+    disturbance = settings_of(arguments, Disturbance)
+    how = (f'lockstep under an emulated {in_one_line(computers)}'
+           + f', with and without {disturbance}' * bool(disturbance) if computers else
            'real time' if arguments.real_time else 'lockstep')
     if arguments.plot:
         draw = draw_drives if len(rows) == len(arguments.policies) + (not computers) else (
@@ -241,16 +244,6 @@ def run(arguments: argparse.Namespace) -> None:
     tables = tables_under(rows, condition_of) if computers else [table(rows)]
     print(json.dumps(plain(rows)) if arguments.json else
           '\n'.join([*tables, f'{how}, {machine()}']))
-
-
-def emulated(arguments: argparse.Namespace, computers: Sequence[ComputeModel]) -> str:
-    """Say which computers were emulated, and what disturbed them."""
-    disturbance = settings_of(arguments, Disturbance)
-    alike = replace(computers[0], pass_periods=None)
-    several = [f'{one.pass_periods:g}' for one in computers]
-    return ', '.join([str(computers[0] if len(computers) == 1 else alike),
-                      *[f'{", ".join(several)} camera periods a pass'] * (len(computers) > 1),
-                      *[f'with and without {disturbance}'] * bool(disturbance)])
 
 
 main = command('evaluate', parse, run)

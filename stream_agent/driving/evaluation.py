@@ -86,6 +86,14 @@ def written(values: Sequence[float]) -> str:
     return f'{estimate} ({"-" if "-" in limits else " to ".join(limits)})'
 
 
+def in_one_line(computers: Sequence[ComputeModel]) -> str:
+    """Say of computers that differ in the cost of a pass what they are."""
+    if len(computers) == 1:
+        return str(computers[0])
+    costs = ', '.join(f'{one.pass_periods:g}' for one in computers)
+    return f'{replace(computers[0], pass_periods=None)}, {costs} camera periods a pass'
+
+
 def timed(paths: Sequence[str], compute_model: ComputeModel, camera_period: float
           ) -> list[EmulatedTiming]:
     """
