@@ -200,13 +200,40 @@ def parse(args: list[str]) -> argparse.Namespace:
         parser, 'drives in lockstep as if every node took its time; the expert drives the first '
         f'{HANDOVER:g} s, and as long after a departure, which does not count; several '
         '--pass-periods give a curve', EmulatedOptions, Disturbance, several=True)
-    arguments = parser.parse_args(args)
+    arguments = parser.parse_args(numbers_last(args, '--pass-periods'))
     check_computer(parser, arguments, EmulatedOptions, Disturbance)
     if arguments.real_time and computers_of(arguments):
         parser.error('--real-time takes the time of this computer; leave it out to emulate '
                      'another')
     check_picture(parser, '--plot', arguments.plot)
+    if (arguments.plot and arguments.pass_periods is None
+            and settings_of(arguments, Disturbance)):
+        parser.error('--plot: what disturbs is drawn against the cost of a pass; add '
+                     '--pass-periods')
     return arguments
+
+
+def numbers_last(args: Sequence[str], option: str) -> list[str]:
+    """Put an option with its numbers last, or it would take policies after them for numbers."""
+    others, numbers, following = list[str](), list[str](), False
+    for word, after in zip(args, [*args[1:], '']):
+        if word == option and is_number(after):
+            following = True
+        elif following and is_number(word):
+            numbers.append(word)
+        else:
+            following = False
+            others.append(word)
+    return [*others, option, *numbers] if numbers else others
+
+
+def is_number(word: str) -> bool:
+    """Tell whether a word reads as a number."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -238,9 +265,8 @@ def run(arguments: argparse.Namespace) -> None:
            + f', with and without {disturbance}' * bool(disturbance) if computers else
            'real time' if arguments.real_time else 'lockstep')
     if arguments.plot:
-        draw = draw_drives if len(rows) == len(arguments.policies) + (not computers) else (
-            draw_robustness)
-        save(draw(rows, how), arguments.plot)
+        several = len(computers) > 1 or disturbance
+        save((draw_robustness if several else draw_drives)(rows, how), arguments.plot)
     tables = tables_under(rows, condition_of) if computers else [table(rows)]
     print(json.dumps(plain(rows)) if arguments.json else
           '\n'.join([*tables, f'{how}, {machine()}']))

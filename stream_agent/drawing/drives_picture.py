@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from itertools import cycle
-import math
 from typing import NamedTuple
 
 from matplotlib import rc_context
@@ -101,7 +100,7 @@ def draw_robustness(rows: Sequence[dict], title: str) -> Figure:
     conditions = list(dict.fromkeys((row['jitter'], row['drop_bursts']) for row in rows))
     names = list(dict.fromkeys(row['driver'] for row in rows))
     panels = [Panel(name, unit, [
-        Curve(driver, [(row['pass_periods'] or math.nan, value(row)) for row in rows
+        Curve(driver, [(row['pass_periods'], value(row)) for row in rows
                        if row['driver'] == driver
                        and (row['jitter'], row['drop_bursts']) == condition],
               dashed=condition != conditions[0])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import count, cycle
 import math
 from typing import NamedTuple
 
@@ -100,16 +100,16 @@ class DisturbedTimeline(Timeline):
         slowness, losses = (np.random.default_rng([self.seed, kind]) for kind in (1, 2))
         period, jitter = self.camera_period, self.disturbance.jitter
         chance = self.disturbance.drop_bursts * period / 60
-        number = lost = 0
-        while True:
+        lost = 0
+        for number in count():
             factor = math.exp(jitter * slowness.standard_normal() - jitter ** 2 / 2)
-            if not lost and losses.random() < chance:
-                lost = int(losses.integers(SHORTEST_BURST, LONGEST_BURST + 1))
             if lost:
                 lost -= 1
-            else:
-                yield Arrival(number, number * period, factor)
-            number += 1
+                continue
+            # Never right after a burst, so that images come however often some are lost.
+            if losses.random() < chance:
+                lost = int(losses.integers(SHORTEST_BURST, LONGEST_BURST + 1))
+            yield Arrival(number, number * period, factor)
 
     def __iter__(self) -> Iterator[Taken]:
         return taken_of(self.arrivals(), self.work, SAME_INSTANT * self.camera_period)

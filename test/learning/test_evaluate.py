@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stream_agent.cli.evaluate import main
+from stream_agent.cli.evaluate import main, parse
 from stream_agent.driving.compute_model import ComputeModel, EmulatedRollout, timings
 from stream_agent.driving.evaluation import difference, rms_ratio, timed
 from stream_agent.graph_files.cost_file import save_costs
@@ -68,6 +68,16 @@ def test_several_computers_with_and_without_disturbances(tmp_path, capsys):
         assert again[name] == pytest.approx(rows[4][name], rel=0.02)
 
 
+@pytest.mark.parametrize('words, policies, passes', [
+    ('a b --pass-periods 1 2', 'a b', [1, 2]), ('--pass-periods 1 2 a b', 'a b', [1, 2]),
+    ('a --pass-periods 1 b --pass-periods 2 --json', 'a b', [1, 2]),
+    ('--pass-periods=1 a', 'a', [1]), ('--laps 3 --pass-periods 2 --pushes 1 a', 'a', [2])])
+def test_policies_may_stand_after_the_costs_of_a_pass(words, policies, passes):
+    arguments = parse(words.split())
+    assert [*map(str, arguments.policies)] == policies.split()
+    assert arguments.pass_periods == passes
+
+
 def test_costs_of_a_file_are_taken_as_they_are_or_scaled(tmp_path):
     nodes = [node.name for node in load_policy(STREAMING).network.graph.nodes][1:]
     save_costs(tmp_path / 'costs.yaml', NodeCosts(
@@ -100,6 +110,7 @@ def test_one_file_has_the_costs_of_a_graph_and_of_a_part_of_it(tmp_path):
     (['--execution', 'parallel'], '--execution: this is of an emulated computer; add '
      '--pass-periods or --costs'),
     (['--pass-periods', '0'], "'0' is not a number from 1e-06 to 1e+06 camera periods"),
+    (['--costs', 'a.yaml', '--jitter', '0.1', '--plot', 'a.svg'], 'add --pass-periods'),
     (['--drop-bursts', '5'], '--drop-bursts: this is of an emulated computer'),
     (['--pass-periods', '2', '3', '--jitter', '-1'], "'-1' is not a number from 0 to 2"),
     (['--pass-periods', '2', '--real-time'], '--real-time takes the time of this computer')])
