@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
-from stream_agent.cli import effect
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_settings, check_computer, check_folder, check_picture,
     computers_of, plural, refuse_given, renamed, run_tool, settings_of, STOPPED)
@@ -315,6 +314,8 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     check_steering({files[name]: policy for name, policy in policies.items()}, recordings)
     if computers_of(arguments):
         check_folder(arguments.plot)
+        # Plots take a second to import.
+        from stream_agent.cli import effect
         return effect.run(arguments, recordings, settings_of(arguments, Alignment), policies,
                           files)
     players = [Player(name, policy, Engine(
