@@ -269,11 +269,14 @@ def refuse_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
             parser.error(f'{option_of(item, default=default)}: {why}')
 
 
-def add_computer(parser: argparse.ArgumentParser, description: str, *also: type) -> None:
-    """Take the computer to emulate, with ``also`` the settings that mean nothing without it."""
+def add_computer(parser: argparse.ArgumentParser, description: str, *also: type,
+                 several: bool = False) -> None:
+    """Take the computer to emulate, or several, and ``also`` settings that need such a one."""
     group = parser.add_argument_group('emulated computer', description)
     for kind in (ComputeModel, *also):
         add_settings(group, kind)
+    if several:
+        next(one for one in group._group_actions if one.dest == 'pass_periods').nargs = '+'
 
 
 def check_computer(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
@@ -287,9 +290,16 @@ def check_computer(parser: argparse.ArgumentParser, arguments: argparse.Namespac
 
 def computer_of(arguments: argparse.Namespace) -> ComputeModel | None:
     """Return the computer to emulate; None for none."""
-    if arguments.costs is None and arguments.pass_periods is None:
-        return None
-    return settings_of(arguments, ComputeModel)
+    return next(iter(computers_of(arguments)), None)
+
+
+def computers_of(arguments: argparse.Namespace) -> list[ComputeModel]:
+    """Return the computer to emulate for each value of ``--pass-periods``; none for none."""
+    passes = arguments.pass_periods
+    if arguments.costs is None and passes is None:
+        return []
+    return [settings_of(arguments, ComputeModel, pass_periods=each)
+            for each in dict.fromkeys(passes if isinstance(passes, list) else [passes])]
 
 
 def check_folder(path: Path | None) -> None:
@@ -317,11 +327,7 @@ def check_writable(folder: Path) -> None:
 
 
 def make_output(folder: Path) -> Path:
-    """
-    Make the folder that results are written to, before work is done for them.
-
-    :raises OSError: If it cannot be made, or nothing can be written into it.
-    """
+    """Make the folder for results before work is done for them; OSError if that fails."""
     folder = folder.expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     check_writable(folder)
@@ -337,11 +343,7 @@ def check_picture(parser: argparse.ArgumentParser, option: str, path: Path | Non
 def command(name: str, parse: Callable[[list[str]], argparse.Namespace],
             work: Callable[[argparse.Namespace], None], stopped: str = 'stopped'
             ) -> Callable[[list[str]], int]:
-    """
-    Return a command's ``main``, which reads its arguments, works, and returns the exit code.
-
-    :param stopped: What is said after Ctrl-C.
-    """
+    """Return a command's ``main``, which says ``stopped`` after Ctrl-C and returns a code."""
     def main(args: list[str]) -> int:
         arguments = parse(args)
         try:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
-    add_allowed, add_settings, plural, renamed, run_tool, settings_of, STOPPED)
+    add_allowed, add_computer, add_settings, check_computer, check_folder, check_picture,
+    computers_of, plural, refuse_given, renamed, run_tool, settings_of, STOPPED)
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.cli.replay import (
     Answer, PACE_REMARKS, PACES, Playback, Player, QUANTITIES, remark_on_steering, remarks_on,
@@ -211,6 +212,13 @@ class CompareOptions:
     json: bool = choice(False, 'print figures for programs')
 
 
+@dataclass(frozen=True)
+class EffectOptions:
+    """What is done with the commands in effect on an emulated computer."""
+
+    plot: Path | None = file_path(None, 'draw agreement against the cost of a pass: .svg or .png')
+
+
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser('compare', __doc__)
@@ -226,7 +234,22 @@ def parse(args: list[str]) -> argparse.Namespace:
     add_settings(parser.add_argument_group('recordings'), Reading)
     add_settings(parser.add_argument_group('alignment of frames and commands'), Alignment,
                  without=['shortest'])
-    return parser.parse_args(renamed('compare', args, {'--executor': '--backend'}))
+    add_computer(
+        parser, 'compare what would be in force at every recorded instant, if every node took its '
+        'time, with what the driver did then; several --pass-periods give a curve',
+        EffectOptions, several=True)
+    arguments = parser.parse_args(renamed('compare', args, {'--executor': '--backend'}))
+    check_computer(parser, arguments, EffectOptions)
+    check_picture(parser, '--plot', arguments.plot)
+    if computers_of(arguments):
+        for kind, used in ((CompareOptions, ('limit_frames', 'json')),
+                           (EngineSettings, ('threads', 'precision'))):
+            refuse_given(parser, arguments, kind, 'this is of a replay; leave it out, or leave '
+                         'out --pass-periods and --costs', used)
+        if arguments.plot and arguments.pass_periods is None:
+            parser.error('--plot: agreement is drawn against the cost of a pass; add '
+                         '--pass-periods')
+    return arguments
 
 
 def usable(recordings: Sequence[Recording], alignment: Alignment) -> list[Recording]:
@@ -289,6 +312,12 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
                         settings_of(arguments, Alignment))
     check_steering({files[name]: policy for name, policy in policies.items()}, recordings)
+    if computers_of(arguments):
+        check_folder(arguments.plot)
+        # Plots take a second to import.
+        from stream_agent.cli import effect
+        return effect.run(arguments, recordings, settings_of(arguments, Alignment), policies,
+                          files)
     players = [Player(name, policy, Engine(
         policy.network, arguments.device, policy.updates_per_frame, backend=arguments.backend,
         threads=arguments.threads)) for name, policy in policies.items()]

@@ -1,10 +1,10 @@
 """Command line: drive policies on courses that no training has seen, beside the expert."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 import json
 import math
@@ -17,15 +17,17 @@ import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, check_computer, check_folder,
-    check_picture, command, computer_of, robot_settings, settings_of)
+    check_picture, command, computers_of, robot_settings, settings_of)
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.cli.process_group import end_with_parent
-from stream_agent.drawing.drives_picture import draw_drives
+from stream_agent.drawing.drives_picture import draw_drives, draw_robustness
 from stream_agent.drawing.plot_style import save
-from stream_agent.driving.compute_model import ComputeModel, HANDOVER
+from stream_agent.driving.compute_model import HANDOVER
+from stream_agent.driving.disturbed_timeline import Disturbance
 from stream_agent.driving.drivers import ExpertDriver
 from stream_agent.driving.drives import Drive, drive, PolicyDriver, RoadTask, Trial
-from stream_agent.driving.evaluation import compared, drive_all, timed, written
+from stream_agent.driving.evaluation import (
+    compared, drive_all, in_one_line, smoothness, timed, written)
 from stream_agent.learning.worker_pool import WorkerPool
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
@@ -51,8 +53,8 @@ def drive_course(driver_name: str, settings: SimulationSettings, seed: int, laps
     return drive(DrivingEnvironment(settings, seed), driver, laps, real_time)
 
 
-def summary(driver_name: str, drives: list[Drive]) -> dict:
-    """Return the figures of one driver over all courses."""
+def summary(driver_name: str, drives: list[Drive], period: float) -> dict:
+    """Return the figures of one driver over all courses; the camera's period is in seconds."""
     errors = np.concatenate([result.lateral_errors for result in drives])
     return {
         'driver': Path(driver_name).stem,
@@ -64,6 +66,7 @@ def summary(driver_name: str, drives: list[Drive]) -> dict:
         'departures': sum(result.departures for result in drives),
         'unanswered': sum(result.unanswered for result in drives),
         'frames': len(errors),
+        **{name: round(value, 4) for name, value in smoothness(drives, period).items()},
         **task_summary([one for one in drives if isinstance(one, RoadTask)])}
 
 
@@ -82,35 +85,63 @@ def evaluate(arguments: argparse.Namespace, settings: SimulationSettings, seeds:
     drives = {name: [pool.submit(drive_course, name, settings, seed, arguments.laps,
                                  arguments.real_time, arguments.allow) for seed in seeds]
               for name in (EXPERT, *map(str, arguments.policies))}
-    return [summary(name, [future.result() for future in futures])
+    return [summary(name, [future.result() for future in futures], settings.period)
             for name, futures in drives.items()]
 
 
 def evaluate_emulated(arguments: argparse.Namespace, settings: SimulationSettings,
                       seeds: Sequence[int], pool: ProcessPoolExecutor) -> list[dict]:
-    """Drive all courses with all policies under the timing of a computer that is not there."""
-    policies = timed(list(map(str, arguments.policies)), settings_of(arguments, ComputeModel),
-                     settings.period)
+    """
+    Drive all courses with all policies under the timing of computers that are not there.
+
+    With disturbances, the same drives without them come first, to compare with.
+    """
+    names = list(map(str, arguments.policies))
+    plans = [(computer, timed(names, computer, settings.period))
+             for computer in computers_of(arguments)]
     trial = Trial(settings, tuple(seeds),
                   arguments.laps * USUAL_LENGTH / settings.target_speed + HANDOVER,
                   arguments.pushes, HANDOVER)
-    drives = drive_all(policies, trial, arguments.allow, pool, arguments.workers)
-    return [summary(one.name, found) | figures for one, found, figures
-            in zip(policies, drives, compared(policies, drives))]
+    rows = []
+    for computer, policies in plans:
+        for disturbance in dict.fromkeys([Disturbance(), settings_of(arguments, Disturbance)]):
+            drives = drive_all(policies, trial, arguments.allow, pool, arguments.workers,
+                               disturbance)
+            about = {'pass_periods': computer.pass_periods, **asdict(disturbance)}
+            rows += [about | summary(one.name, found, settings.period) | figures for one, found,
+                     figures in zip(policies, drives, compared(policies, drives))]
+    return rows
 
 
 def table(rows: list[dict]) -> str:
     """Lay the summaries out for people."""
     width = max(20, *(len(row['driver']) for row in rows))
     lines = [f'{"driver":<{width}} {"laps":>6} {"lateral RMS":>12} {"largest":>8} '
-             f'{"departures":>11} {"unanswered":>11}']
+             f'{"departures":>11} {"unanswered":>11} {"jerk":>11} {"reversals":>10}']
     lines += [f'{row["driver"]:<{width}} {row["laps"]:>6.1f} {row["lateral_rms"]:>10.4f} m '
               f'{row["largest_lateral_error"]:>6.3f} m {row["departures"]:>11} '
-              f'{row["unanswered"] / row["frames"]:>11.2%}' for row in rows]
+              f'{row["unanswered"] / row["frames"]:>11.2%} {row["jerk"]:>6.1f} m/s3 '
+              f'{row["reversals"]:>6.2f} /s' for row in rows]
     lines += [f'{row["driver"]:<{width}} in lane and at the right speed '
               f'{in_percent(row["task_score"])}, signs obeyed {in_percent(row["signs_obeyed"])}'
               for row in rows if 'task_score' in row]
     return '\n'.join([*lines, f'half a lane is {rows[0]["half_lane"]:.2f} m'])
+
+
+def tables_under(rows: list[dict], condition: Callable[[dict], str]) -> list[str]:
+    """Lay out what was driven under each of several emulated conditions, with a title each."""
+    found: dict[str, list[dict]] = {}
+    for row in rows:
+        found.setdefault(condition(row), []).append(row)
+    return [text for title, driven in found.items()
+            for text in (*[title] * (len(found) > 1), table(driven), timing_table(driven))]
+
+
+def condition_of(row: dict) -> str:
+    """Return under what a policy drove, in words."""
+    passes = row['pass_periods']
+    return (f'{passes:g} camera periods a pass, ' if passes is not None else '') + str(
+        Disturbance(row['jitter'], row['drop_bursts']))
 
 
 def in_percent(share: float) -> str:
@@ -128,8 +159,11 @@ def timing_table(rows: list[dict]) -> str:
         ages = ' '.join(f'{row[name] * 1e3:>6.1f} ms' for name in ('latency', 'newest', 'deep'))
         lines.append(f'{row["driver"]:<{width}} {ages} {row["rate"]:>5.1f} Hz   '
                      f'{ratio:<27} {more}')
+    disturbed = Disturbance(rows[0]['jitter'], rows[0]['drop_bursts'])
     return '\n'.join([*lines, 'newest, deep: mean age of the information in the command in '
-                      'force; in brackets: 95 %, paired over courses'])
+                      'force; in brackets: 95 %, paired over courses'
+                      + '; latency, ages and rate are those without disturbances' * bool(
+                          disturbed)])
 
 
 @dataclass(frozen=True)
@@ -164,14 +198,42 @@ def parse(args: list[str]) -> argparse.Namespace:
     add_settings(parser, EvaluateOptions)
     add_computer(
         parser, 'drives in lockstep as if every node took its time; the expert drives the first '
-        f'{HANDOVER:g} s, and as long after a departure, which does not count', EmulatedOptions)
-    arguments = parser.parse_args(args)
-    check_computer(parser, arguments, EmulatedOptions)
-    if arguments.real_time and computer_of(arguments):
+        f'{HANDOVER:g} s, and as long after a departure, which does not count; several '
+        '--pass-periods give a curve', EmulatedOptions, Disturbance, several=True)
+    arguments = parser.parse_args(numbers_last(args, '--pass-periods'))
+    check_computer(parser, arguments, EmulatedOptions, Disturbance)
+    if arguments.real_time and computers_of(arguments):
         parser.error('--real-time takes the time of this computer; leave it out to emulate '
                      'another')
     check_picture(parser, '--plot', arguments.plot)
+    if (arguments.plot and arguments.pass_periods is None
+            and settings_of(arguments, Disturbance)):
+        parser.error('--plot: what disturbs is drawn against the cost of a pass; add '
+                     '--pass-periods')
     return arguments
+
+
+def numbers_last(args: Sequence[str], option: str) -> list[str]:
+    """Put an option with its numbers last, or it would take policies after them for numbers."""
+    others, numbers, following = list[str](), list[str](), False
+    for word, after in zip(args, [*args[1:], '']):
+        if word == option and is_number(after):
+            following = True
+        elif following and is_number(word):
+            numbers.append(word)
+        else:
+            following = False
+            others.append(word)
+    return [*others, option, *numbers] if numbers else others
+
+
+def is_number(word: str) -> bool:
+    """Tell whether a word reads as a number."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -184,12 +246,12 @@ def run(arguments: argparse.Namespace) -> None:
     allow_transforms(arguments.allow)
     for path in arguments.policies:
         load_policy(path)
-    computer, settings = computer_of(arguments), robot_settings(arguments.robot)
+    computers, settings = computers_of(arguments), robot_settings(arguments.robot)
     # Courses that no training has seen.
     seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + arguments.courses)
     pool = WorkerPool(arguments.workers, end_with_parent, signal.SIGKILL)
     try:
-        rows = (evaluate_emulated if computer else evaluate)(arguments, settings, seeds, pool)
+        rows = (evaluate_emulated if computers else evaluate)(arguments, settings, seeds, pool)
     except KeyboardInterrupt:
         for worker in multiprocessing.active_children():
             worker.kill()
@@ -198,11 +260,14 @@ def run(arguments: argparse.Namespace) -> None:
         # It waits for threads, one of which may be just about to start.
         with suppress(RuntimeError):
             pool.shutdown(cancel_futures=True)
-    how = (f'lockstep under an emulated {computer}' if computer else
+    disturbance = settings_of(arguments, Disturbance)
+    how = (f'lockstep under an emulated {in_one_line(computers)}'
+           + f', with and without {disturbance}' * bool(disturbance) if computers else
            'real time' if arguments.real_time else 'lockstep')
     if arguments.plot:
-        save(draw_drives(rows, how), arguments.plot)
-    tables = [table(rows), *([timing_table(rows)] if computer else [])]
+        several = len(computers) > 1 or disturbance
+        save((draw_robustness if several else draw_drives)(rows, how), arguments.plot)
+    tables = tables_under(rows, condition_of) if computers else [table(rows)]
     print(json.dumps(plain(rows)) if arguments.json else
           '\n'.join([*tables, f'{how}, {machine()}']))
 

@@ -17,7 +17,7 @@ from stream_agent.cli.command_parser import CommandParser
 from stream_agent.drawing.plot_style import save
 from stream_agent.drawing.tradeoff import draw_tradeoff, TradeoffPoint
 from stream_agent.engine.layer_profiler import check_forecasts, measure_costs
-from stream_agent.graph_files.cost_file import load_costs, save_costs
+from stream_agent.graph_files.graph_file import load_costs, save_costs
 from stream_agent.measurement.machine import core_times, disturbance
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import write_file

@@ -17,7 +17,7 @@ from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.initial_policy import InitialPolicy, load_initial
 from stream_agent.learning.policy_jobs import (
-    Outcome, pattern_of, PolicyJob, remove_unfinished, Result, train_all)
+    OF_COMPUTER, Outcome, pattern_of, PolicyJob, remove_unfinished, Result, train_all)
 from stream_agent.learning.policy_sources import FromExpert, FromRecordings
 from stream_agent.learning.settings import (
     CloningSchedule, FrameCrop, ImitationSchedule, RecognitionSchedule, RecordingsChoice,
@@ -37,7 +37,7 @@ def labels_of(pattern_names: Sequence[str]) -> list[str]:
     """Return what the policies are called, each differently: they become names of files."""
     labels: list[str] = []
     for name in pattern_names:
-        kind = name if name in ('streaming', 'sequential') else 'hybrid'
+        kind = name if name in (*PATTERNS, *OF_COMPUTER) else 'hybrid'
         again = sum(label.split('_')[0] == kind for label in labels)
         labels.append(f'{kind}_{again + 1}' if again else kind)
     return labels
@@ -77,7 +77,9 @@ def parse(args: list[str] | None) -> argparse.Namespace:
                         'policy, or a shipped one, instead of weights drawn at random: graph, '
                         'pattern, preprocessing and limits are its own')
     parser.add_argument('--pattern', nargs='+',
-                        help="'streaming', 'sequential', or the edges that stream: 'a->b,b->b' "
+                        help="'streaming', 'sequential', or the edges that stream: 'a->b,b->b'; "
+                        "for an emulated computer also 'planned', what `plan` recommends, and "
+                        "'smaller', the shallow nodes that fit a camera period "
                         '(streaming sequential)')
     parser.add_argument('--output', type=Path, default=Path('policies'), metavar='DIR',
                         help='folder of the checkpoints (%(default)s)')

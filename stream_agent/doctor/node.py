@@ -35,9 +35,10 @@ from stream_agent.engine.frame_filter import FrameFilterSettings
 from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.gate.settings import BASE_COMMANDS, BaseSettings, GateSettings
 from stream_agent.images import ImageError
+from stream_agent.nodes.base_commands import CommandType, make_command_type
 from stream_agent.nodes.messages import (
-    as_callback, COMMAND_QOS, CommandType, FRAME_QOS, image_source, make_command_type,
-    name_of_node, received_ns, stamp_to_ns, type_name, WATCH_FRAME_QOS)
+    as_callback, COMMAND_QOS, FRAME_QOS, image_source, name_of_node, received_ns, stamp_to_ns,
+    type_name, WATCH_FRAME_QOS)
 from stream_agent.nodes.process import ros_fault
 from stream_agent.nodes.recorder_node import RecorderSettings
 from stream_agent.recordings.alignment import Alignment

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.bounded_settings import BoundedSettings, choice, file_path, quantity
-from stream_agent.graph_files.cost_file import load_costs
+from stream_agent.graph_files.graph_file import load_costs
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.patterns import Pattern
@@ -71,10 +71,14 @@ class Timeline:
     def __iter__(self) -> Iterator[Taken]:
         free, last = 0.0, -1
         for work in cycle(self.work):
-            image = max(math.floor(free / self.camera_period + SAME_INSTANT), last + 1)
+            image = self.newest(free, last)
             start = max(free, image * self.camera_period)
             yield Taken(image, start, start + work.response)
             free, last = start + work.busy, image
+
+    def newest(self, free: float, last: int) -> int:
+        """Return which image is taken by a computer that is free from a time on [s]."""
+        return max(math.floor(free / self.camera_period + SAME_INSTANT), last + 1)
 
     def images_within(self, seconds: float) -> int:
         """Return how many images are taken of those that come before a time."""
@@ -226,27 +230,33 @@ def timings(runs: Sequence[EmulatedRollout], compute_model: ComputeModel, camera
     """
     Return when each run answers on a computer.
 
-    With ``pass_periods``, the run with most to compute takes that long. Without a file of costs,
-    all nodes cost the same.
+    With ``pass_periods``, the run with most to compute takes that long, or the whole graph of
+    which the file of costs speaks. Without such a file, all nodes cost the same.
 
     :raises OSError: If the costs cannot be read.
     :raises CostError: If they do not fit a graph.
     :raises TimingError: If a rollout cannot run like that.
     """
-    costs = [load_costs(compute_model.costs, run.graph) if compute_model.costs else
-             NodeCosts({node.name: 1.0 for node in run.graph.nodes
-                        if node.name not in run.graph.inputs}) for run in runs]
+    costs = scaled_costs([run.graph for run in runs], compute_model, camera_period)
+    return [timing_of(run, Device(cost, compute_model.execution, camera_period),
+                      compute_model.pipelined) for run, cost in zip(runs, costs)]
+
+
+def scaled_costs(graphs: Sequence[GraphSpec], compute_model: ComputeModel, camera_period: float
+                 ) -> list[NodeCosts]:
+    """Return what the nodes of each graph take on a computer; errors as of ``timings``."""
+    costs = [load_costs(compute_model.costs, graph, part=True) if compute_model.costs else
+             NodeCosts({node.name: 1.0 for node in graph.nodes if node.name not in graph.inputs})
+             for graph in graphs]
     factor = 1.0
     if compute_model.pass_periods is not None:
-        most = max(one.overhead + one.total() for one in costs)
+        most = max(one.overhead + one.total() + one.elsewhere for one in costs)
         if not most:
             raise TimingError(f'{compute_model.costs}: all costs are 0 and cannot be scaled; '
-                              'leave --pass-periods out, or give the durations of the nodes')
+                              'leave pass_periods out, or give the durations of the nodes')
         factor = compute_model.pass_periods * camera_period / most
-    scaled = [replace(cost, overhead=factor * cost.overhead, nodes={
+    return [replace(cost, overhead=factor * cost.overhead, nodes={
         name: factor * seconds for name, seconds in cost.nodes.items()}) for cost in costs]
-    return [timing_of(run, Device(cost, compute_model.execution, camera_period),
-                      compute_model.pipelined) for run, cost in zip(runs, scaled)]
 
 
 def timing_of(run: EmulatedRollout, device: Device, pipelined: bool) -> EmulatedTiming:

@@ -51,6 +51,8 @@ class Drive(DriveLog):
     :param laps: Times around the course.
     :param departures: Times that the lane was left; after each the robot is put back.
     :param unanswered: Images that came while the one before was being computed.
+    :param motions: Speed [m/s] and yaw rate [rad/s] at every image; nan where the expert drove,
+        and where the robot was put back.
     """
 
     lane_width: float
@@ -58,8 +60,11 @@ class Drive(DriveLog):
     laps: float = 0.0
     departures: int = 0
     unanswered: int = 0
+    motions: list[tuple[float, float]] = field(default_factory=list)
 
     def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
+        self.motions.append((math.nan, math.nan) if by_expert or now.departed else
+                            (now.speed, now.yaw_rate))
         if by_expert:
             return
         self.lateral_errors.append(now.lateral_error)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import t as students_t
 from stream_agent.driving.compute_model import (
     ComputeModel, EmulatedRollout, EmulatedTiming, timings)
+from stream_agent.driving.disturbed_timeline import Disturbance
 from stream_agent.driving.drives import Drive, drive_together, Trial
 from stream_agent.measurement.bootstrap import CONFIDENCE, Interval, RESAMPLES
 from stream_agent.network.checkpoint import load_policy
@@ -85,6 +86,14 @@ def written(values: Sequence[float]) -> str:
     return f'{estimate} ({"-" if "-" in limits else " to ".join(limits)})'
 
 
+def in_one_line(computers: Sequence[ComputeModel]) -> str:
+    """Say of computers that differ in the cost of a pass what they are."""
+    if len(computers) == 1:
+        return str(computers[0])
+    costs = ', '.join(f'{one.pass_periods:g}' for one in computers)
+    return f'{replace(computers[0], pass_periods=None)}, {costs} camera periods a pass'
+
+
 def timed(paths: Sequence[str], compute_model: ComputeModel, camera_period: float
           ) -> list[EmulatedTiming]:
     """
@@ -98,21 +107,30 @@ def timed(paths: Sequence[str], compute_model: ComputeModel, camera_period: floa
     return timings(runs, compute_model, camera_period)
 
 
-def drive_policy(one: EmulatedTiming, trial: Trial, allowed: Sequence[str]) -> list[Drive]:
-    """Let one policy drive all courses of a trial."""
+def drive_policy(one: EmulatedTiming, trial: Trial, allowed: Sequence[str],
+                 disturbance: Disturbance = Disturbance()) -> list[Drive]:
+    """Let one policy drive all courses of a trial, each with the first one's disturbances."""
     torch.set_num_threads(1)
     allow_transforms(allowed)
     policy = load_policy(one.name)
-    return drive_together(policy.network, policy.preprocessing, policy.limits, one.timeline,
-                          trial, policy.updates_per_frame)
+    timeline = disturbance.applied(one.timeline, trial.seeds[0])
+    return drive_together(policy.network, policy.preprocessing, policy.limits, timeline, trial,
+                          policy.updates_per_frame)
 
 
 def drive_all(policies: Sequence[EmulatedTiming], trial: Trial, allowed: Sequence[str],
-              pool: Executor, workers: int) -> list[list[Drive]]:
-    """Drive every course with every policy, as many courses side by side as there are workers."""
+              pool: Executor, workers: int, disturbance: Disturbance = Disturbance()
+              ) -> list[list[Drive]]:
+    """
+    Drive every course with every policy.
+
+    As many courses are side by side as there are workers; with disturbances, which every course
+    has of its own, each is driven alone.
+    """
+    count = len(trial.seeds) if disturbance else workers
     parts = [replace(trial, seeds=part) for part in (
-        trial.seeds[i::workers] for i in range(workers)) if part]
-    found = [[pool.submit(drive_policy, one, part, allowed) for part in parts]
+        trial.seeds[i::count] for i in range(count)) if part]
+    found = [[pool.submit(drive_policy, one, part, allowed, disturbance) for part in parts]
              for one in policies]
     drives = []
     for futures in found:
@@ -120,6 +138,63 @@ def drive_all(policies: Sequence[EmulatedTiming], trial: Trial, allowed: Sequenc
                    for seed, drive in zip(part.seeds, future.result())}
         drives.append([by_seed[seed] for seed in trial.seeds])
     return drives
+
+
+# A change of direction counts from so much on [rad/s].
+REVERSAL_GAP = 0.2
+
+
+def smoothness(drives: Sequence[Drive], period: float) -> dict[str, float]:
+    """
+    Return how smoothly robots drove, over all drives; nan where there is nothing to judge.
+
+    ``jerk`` [m/s3] is the RMS magnitude of the change of acceleration, forward (the speed's
+    change) and to the side (speed times yaw rate), and ``yaw_acceleration`` [rad/s2] the RMS
+    change of the yaw rate: two of the measures by which nuPlan judges comfort (Caesar et al.,
+    2021). ``reversals`` [1/s] is the rate at which the yaw rate turns back by 0.2 rad/s or more:
+    the steering reversal rate (Markkula and Engstroem, 2006; SAE J2944) of a robot that has no
+    steering wheel. All are of what was driven, not of what was commanded.
+
+    :param period: Between two images [s].
+    """
+    jerks, accelerations, turns, seconds = [], [], 0, 0.0
+    for drive in drives:
+        speed, yaw_rate = np.array(drive.motions, float).reshape(-1, 2).T
+        sideways = speed * yaw_rate
+        jerks.append(np.diff(speed, 2) ** 2 / period ** 4
+                     + (sideways[2:] - sideways[:-2]) ** 2 / (2 * period) ** 2)
+        accelerations.append(np.diff(yaw_rate) ** 2 / period ** 2)
+        turns += reversals(yaw_rate, REVERSAL_GAP)
+        seconds += period * float(np.isfinite(yaw_rate).sum())
+    jerk, acceleration = (known_mean(np.concatenate(values)) for values in (jerks, accelerations))
+    return {'jerk': jerk ** 0.5, 'yaw_acceleration': acceleration ** 0.5,
+            'reversals': turns / seconds if seconds else math.nan}
+
+
+def known_mean(values: np.ndarray) -> float:
+    """Return the mean of what is not nan; nan if all is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def reversals(values: np.ndarray, gap: float) -> int:
+    """
+    Count the turns from rising to falling or back that lead further than a gap.
+
+    :param values: (T,); nothing leads over a nan.
+    """
+    count, direction, extreme = 0, 0, math.nan
+    for value in values:
+        if math.isnan(value) or math.isnan(extreme):
+            direction, extreme = 0, value
+            continue
+        change = value - extreme
+        if direction * change > 0:
+            extreme = value
+        elif abs(change) >= gap:
+            count += direction != 0
+            direction, extreme = (1 if change > 0 else -1), value
+    return count
 
 
 def compared(policies: Sequence[EmulatedTiming], drives: Sequence[Sequence[Drive]]) -> list[dict]:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 import sys
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from stream_agent.engine import packed
-from stream_agent.engine.eager import EagerBackend
+from stream_agent.engine.torch_globals import computing
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -32,6 +32,46 @@ class Backend(Protocol):
 
     def settle(self) -> None:
         """Compute what only later frames need."""
+
+
+class EagerBackend:
+    """
+    The reference: steps a network as it is, on the device that holds its weights.
+
+    Both halves of a step are the network's own, operation by operation.
+    """
+
+    def __init__(self, network: RolloutNetwork, batch_size: int = 1) -> None:
+        self._network = network
+        self._device = network.initial_state().values[network.input].device
+        self._respond, self._settle = network.respond, network.settle
+        if self._device.type == 'cuda':  # where cuDNN rounds unless it is told not to
+            exactly = computing(tf32=False)
+            self._respond, self._settle = exactly(network.respond), exactly(network.settle)
+        self._batch_size = batch_size
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every frame."""
+        self._state = self._network.initial_state(self._batch_size)
+        self._now: Any = None  # or, until it is settled, a State
+
+    @torch.inference_mode()
+    def respond(self, frame: np.ndarray) -> np.ndarray:
+        """Return the output node, (B, *shape), for a frame of the input node, both float32."""
+        output, self._now = self._respond(torch.from_numpy(frame).to(self._device), self._state)
+        return output.cpu().numpy()
+
+    @torch.inference_mode()
+    def rehearse(self, frame: np.ndarray) -> None:
+        """Compute the answer to a frame, and forget it."""
+        self._network.respond(torch.from_numpy(frame).to(self._device), self._state)
+
+    @torch.inference_mode()
+    def settle(self) -> None:
+        """Compute what only later frames need."""
+        self._state = self._settle(self._now, self._state)
+        self._now = None
 
 
 class BackendConfig(NamedTuple):

@@ -7,6 +7,7 @@ from statistics import median
 
 import numpy as np
 from stream_agent.bounded_settings import check, free_text, printable, quantity
+from stream_agent.command import Command
 
 NS = 10**9
 # Intervals between frames from which the camera's period is known.
@@ -17,6 +18,8 @@ AGES = 30
 RATE_TOLERANCE, OFF_FOR = 0.2, 2
 # Every so many bytes of two pictures are compared first.
 QUICK_LOOK = 997
+# A command that moves the robot is more than this [m/s, rad/s].
+MOVES = 0.01
 
 
 @dataclass(frozen=True)
@@ -225,6 +228,11 @@ class CameraWatch:
                 f'{1 / declared:.3g}: it sees motion at another speed; set the rate of the '
                 'camera, or camera_period and a policy that was trained with it')
         return found
+
+
+def moves(command: Command) -> bool:
+    """Return whether a command moves the robot."""
+    return max(map(abs, command)) > MOVES
 
 
 def is_same(one: np.ndarray, other: np.ndarray) -> bool:

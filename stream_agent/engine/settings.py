@@ -37,4 +37,15 @@ class AgentSettings:
     updates_per_frame: int = quantity(
         0, '', 0, 100, 'update steps for which a frame is held; 0: as many as in training')
     publish_every_update: bool = choice(False, 'answer at every update step of a frame')
+    pass_periods: float = quantity(
+        0.0, 'camera periods', 0.0, 1000.0, 'what a pass through all nodes takes on a slow '
+        'computer that the agent emulates, to be compared with others; 0: none')
+    costs: str = free_text('', 'seconds of the nodes on an emulated computer, as `plan '
+                           '--save-costs` writes them, scaled to pass_periods if that is given; '
+                           'empty: all nodes take the same', 'FILE')
     autostart: bool = choice(False, 'configure and activate at start-up')
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names in a list with commas, as ``allow`` is."""
+    return tuple(name.strip() for name in text.split(',') if name.strip())

@@ -1,8 +1,8 @@
 """
-Graph files: YAML in, validated nodes and edges out.
+Graph files: YAML in, validated nodes and edges out; and files of what the nodes cost.
 
-A file gives its nodes, its edges and its output; templates hold what repeats, and included files
-what several graphs have in common.
+A graph's file gives its nodes, its edges and its output; templates hold what repeats, and included
+files what several graphs have in common. A file of costs keeps what a device takes for every node.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,10 +16,13 @@ from stream_agent.graph_files.located_yaml import place_data, PlacedMap, plain, 
 from stream_agent.graph_files.shorthand import (
     check_keys, check_size, EDGE_KEYS, EdgePart, items, NodePart, Parts)
 from stream_agent.graph_files.templates import BODY_KEYS, Expansion, read_templates
+from stream_agent.share import write_file
 from stream_agent.theory.checks import (
     check_ends, check_output, check_setting, GraphError, nearest, show)
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
 from stream_agent.theory.patterns import Edge
+from stream_agent.theory.planning.costs import check_costs, check_seconds, CostError, NodeCosts
+import yaml
 
 
 def with_copies(graph: GraphSpec, delays: Mapping[Edge, int]) -> GraphSpec:
@@ -226,3 +229,52 @@ def read_file(path: str) -> PlacedMap:
         line = content.count(b'\n', 0, error.start) + 1
         raise GraphError(f'{path}:{line}: not UTF-8 text; save it as such') from None
     return check_keys('graph file', read_yaml(text, path), f'{path}:1', optional=FILE_KEYS)
+
+
+def load_costs(path: str | Path, graph: GraphSpec, part: bool = False) -> NodeCosts:
+    """
+    Read a file that ``save_costs`` wrote, or that was written by hand.
+
+    :param part: The graph may be a part of the one that the file is about.
+    :raises OSError: If the file cannot be read.
+    :raises CostError: If it does not fit the graph.
+    """
+    try:
+        data = plain(read_yaml(Path(path).read_text(), str(path)))
+        if not isinstance(data, dict) or not isinstance(data.get('nodes'), dict):
+            raise CostError("'nodes' is missing, a map from node to seconds; 'overhead' and "
+                            "'source' may be given beside it")
+        strange = data.keys() - {'nodes', 'overhead', 'source'}
+        if strange:
+            raise CostError(f"'{min(strange)}' means nothing here; the keys are nodes, overhead, "
+                            'source')
+        costs = NodeCosts(data['nodes'], data.get('overhead', 0.0), str(data.get('source', '')))
+        if part:
+            costs = part_of_costs(costs, graph)
+        check_costs(costs, graph)
+        return replace(costs, nodes={name: float(cost) for name, cost in costs.nodes.items()})
+    except UnicodeDecodeError:
+        raise CostError(f'{path}: not text; costs are YAML, nodes: {{name: seconds, ...}}'
+                        ) from None
+    except GraphError as error:
+        raise CostError(str(error)) from None
+    except CostError as error:
+        raise CostError(f'{path}: {error}') from None
+
+
+def part_of_costs(costs: NodeCosts, graph: GraphSpec) -> NodeCosts:
+    """Return the costs of a graph's own nodes, and the sum of the others."""
+    own = {name: cost for name, cost in costs.nodes.items() if name in graph.by_name}
+    others = {name: cost for name, cost in costs.nodes.items() if name not in own}
+    for name, seconds in others.items():
+        check_seconds(f"the cost of '{name}'", seconds)
+    return replace(costs, nodes=own, elsewhere=float(sum(others.values())))
+
+
+def save_costs(path: str | Path, costs: NodeCosts) -> None:
+    """Write a file that ``load_costs`` reads."""
+    write_file(
+        path, '# Seconds of every node; `stream_agent plan --costs` reads it.\n' + yaml.safe_dump(
+            {'source': costs.source, 'overhead': float(costs.overhead),
+             'nodes': {name: float(value) for name, value in costs.nodes.items()}},
+            sort_keys=False))

@@ -140,7 +140,8 @@ class CloningLearner(DrivingLearner):
                 'steering': self._steering}
 
     def provenance(self) -> dict[str, Any]:
-        about = {**self._about(), 'frames': self.frames}
+        about = {**self._about(), 'frames': self.frames,
+                 'recordings': sorted({episode.name for episode in self.episodes})}
         if self.held_out.episodes:
             about['held_out'] = sorted({episode.name for episode in self.held_out.episodes})
             about['held_out_frames'] = self.held_out.frames

@@ -26,6 +26,10 @@ from stream_agent.theory.patterns import (
 import torch
 
 
+# Patterns that follow from the emulated computer.
+OF_COMPUTER = ('planned', 'smaller')
+
+
 @dataclass(frozen=True)
 class PolicyJob:
     """
@@ -81,6 +85,8 @@ class PolicyJob:
             return initial.network, initial
         assert self.graph  # a job has one of the two
         graph = load_graph(self.graph)
+        if self.pattern in OF_COMPUTER and isinstance(self.source, FromExpert):
+            return RolloutNetwork(*self.source.rollout(graph, self.pattern)), None
         return RolloutNetwork(graph, pattern_of(graph, self.pattern)), None
 
     def check(self) -> None:

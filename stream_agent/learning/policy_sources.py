@@ -8,7 +8,7 @@ import tempfile
 from typing import Any
 
 from stream_agent.driving.compute_model import (
-    ComputeModel, EmulatedRollout, EmulatedTiming, HANDOVER, timings)
+    ComputeModel, EmulatedRollout, EmulatedTiming, HANDOVER, scaled_costs, timings)
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.cloning import (
     check_limits, check_window, CloningLearner, cut_recordings, decoded_recordings, episodes_for,
@@ -30,6 +30,9 @@ from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.signs import SPEEDS
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import memory_edges
+from stream_agent.theory.patterns import Pattern
+from stream_agent.theory.planning.candidates import Device, truncated
+from stream_agent.theory.planning.planner import make_plan
 
 # Emulated drives are this many times as long as others: the expert drives a part of them, and a
 # slow computer takes only a part of the images. All last equally long, whatever they take.
@@ -60,6 +63,27 @@ class FromExpert:
             return None
         rollout = EmulatedRollout(label, graph, pattern, self.schedule.updates_per_frame)
         return timings([rollout], self.computer, self.simulation.period)[0]
+
+    def rollout(self, graph: GraphSpec, name: str) -> tuple[GraphSpec, Pattern]:
+        """
+        Return what a planner's word means on the emulated computer.
+
+        :param name: 'planned', what ``plan`` recommends; or 'smaller', the sequential rollout of
+            the shallow nodes that fit a camera period.
+        :raises TrainingError: If there is no such rollout.
+        """
+        if self.computer is None:
+            raise TrainingError(f"--pattern {name} depends on the computer; add --pass-periods or "
+                                '--costs')
+        period = self.simulation.period
+        (costs,) = scaled_costs([graph], self.computer, period)
+        device = Device(costs, self.computer.execution, period)
+        found = (truncated(graph, device) if name == 'smaller' else
+                 make_plan(graph, costs, period, device.execution, 1).recommended)
+        if found is None:
+            raise TrainingError('--pattern smaller: no part of the graph fits into a camera '
+                                'period, or all of it does; leave it out')
+        return found.rollout.graph, found.rollout.pattern
 
     def check(self, label: str, network: RolloutNetwork, initial: InitialPolicy | None
               ) -> None:

@@ -39,7 +39,7 @@ NOT_JUDGED = -1
 WEIGHT_OF_NOTHING = 0.15
 # Width of a plate, in cells, from which on its glyph can be told.
 LEGIBLE_CELLS = 0.75
-VIEWS_PER_COURSE = 40
+VIEWS_PER_COURSE = 100
 # Images in a gradient step, and the highest learning rate.
 BATCH, RATE = 64, 4e-3
 # Of the first weights of edges into the output.
@@ -89,7 +89,7 @@ def look_around(settings: SimulationSettings, preprocessing: Preprocessing,
     :param size: Rows and columns of the feature maps.
     """
     generator = np.random.default_rng([seed, 6])
-    environment = DrivingEnvironment(settings, 0)
+    environment = DrivingEnvironment(settings, 0, compiled=True)
     pixels, cells = [], []
     for i in range(count):
         if i % VIEWS_PER_COURSE == 0:

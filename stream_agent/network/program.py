@@ -3,7 +3,7 @@ What a frame computes, written down once: a flat list of small operations with n
 
 Everything that advances a network executes this list, or translates it by a table from the kind
 of an operation to how it is done: ``OPERATIONS`` here, which is the reference and what runtimes
-trace; ``window.OVER_TIME``, with time as an axis; ``packed.PACKED``; ``cuda.terms.KERNELS``.
+trace; ``window.OVER_TIME``, with time as an axis; ``packed.PACKED``; ``cuda.kernels.KERNELS``.
 
 Values go by name: nodes, of this frame or of the one before, and temporary values, each of which
 is read once. 'image->command' is what an edge gives, 'command.sum' what has been added up so far.

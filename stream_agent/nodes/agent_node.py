@@ -14,11 +14,12 @@ from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from stream_agent.command import Command, STOP
+from stream_agent.command import STOP
 from stream_agent.engine.engine import choose_device, Engine
-from stream_agent.engine.frame_filter import CameraWatch, FrameFilter, FrameFilterSettings
+from stream_agent.engine.frame_filter import (
+    CameraWatch, FrameFilter, FrameFilterSettings, moves)
 from stream_agent.engine.ranks.local_ranks import LocalRanksEngine, make_job, start_ranks
-from stream_agent.engine.settings import AgentSettings, EngineSettings
+from stream_agent.engine.settings import AgentSettings, EngineSettings, names_in
 from stream_agent.images import (
     ImageError, SerializedCompressedImage, SerializedImage, stamp_of_serialized)
 from stream_agent.measurement.durations import Durations, profile_table, Rate
@@ -26,6 +27,7 @@ from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_status import agent_status
+from stream_agent.nodes.emulation import emulated_computer
 from stream_agent.nodes.messages import (
     as_callback, ask_for_stop, COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist,
     watch_gate)
@@ -36,22 +38,10 @@ from stream_agent.theory.rollout import inference_factor
 import torch
 
 
-def names_in(text: str) -> tuple[str, ...]:
-    """Return the names in a list with commas."""
-    return tuple(name.strip() for name in text.split(',') if name.strip())
-
-
 STAGES = ('arrival', 'convert', 'respond', 'publish', 'settle')
 # How long before a frame is expected its answer is rehearsed [s], and the shortest idle time
 # after which that is worth it.
 REHEARSAL_LEAD, SHORTEST_IDLE = 0.003, 0.01
-# A command that moves the robot is more than this [m/s, rad/s].
-MOVES = 0.01
-
-
-def moves(command: Command) -> bool:
-    """Return whether a command moves the robot."""
-    return max(map(abs, command)) > MOVES
 
 
 class AgentNode(LifecycleNode):
@@ -109,8 +99,8 @@ class AgentNode(LifecycleNode):
         self._twist = SerializedTwist(TwistStamped)
         # Left serialized: making a message costs as much as the rest of the way.
         self.image_sub = self.create_subscription(
-            self._source.kind, self._source.topic, as_callback(self.on_image), FRAME_QOS,
-            raw=True)
+            self._source.kind, self._source.topic,
+            as_callback((self.emulated or self).on_image), FRAME_QOS, raw=True)
         self.is_guarded = True
         self._gate_sub = watch_gate(self, self.on_gate)
         self._timer = self.create_timer(1.0, self.publish_diagnostics,
@@ -139,13 +129,15 @@ class AgentNode(LifecycleNode):
         for measured in self.engine.measured:
             self.get_logger().debug(f'measured: {measured}')
         self.engine.warm_up()
-        self._updates = value['updates_per_frame'] or self.policy.updates_per_frame
+        self.updates = value['updates_per_frame'] or self.policy.updates_per_frame
         # The theory's frames are update steps here, of which an image is held for a few.
         self.frames_until_response = frames_until_response(
-            network.graph, network.pattern) // self._updates
+            network.graph, network.pattern) // self.updates
         self._updates_unanswered = frames_unanswered(network.graph, network.pattern)
         self.inference_factor = inference_factor(network.graph, network.pattern)
         self._every_update = value['publish_every_update']
+        emulates = value['pass_periods'] or value['costs']
+        self.emulated = emulated_computer(self) if emulates else None
         self._forget()
 
     def _make_engine(self, value: dict) -> Engine | LocalRanksEngine:
@@ -176,7 +168,7 @@ class AgentNode(LifecycleNode):
         self.stages = {name: Durations() for name in STAGES}
         self.rate = Rate()
         self.frame_filter.dropped.clear()
-        self.commands = self.accepted = self._failures = 0
+        self.commands = self.accepted = self.failures = 0
         self.told: dict[str, float] = {}
         self.heard = self.active_since = time.monotonic()
         self._last_number: int | None = None
@@ -186,6 +178,8 @@ class AgentNode(LifecycleNode):
         """Begin a new sequence of frames."""
         self.engine.reset()
         self.frame_filter.forget()
+        if self.emulated:
+            self.emulated.reset()
         self._unanswerable = self._updates_unanswered
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -242,26 +236,26 @@ class AgentNode(LifecycleNode):
             return
         arrived = self.heard = time.monotonic()
         try:
-            if taken := self._take(data, sent_number(info)):
+            if taken := self.take(data, sent_number(info)):
                 self._answer(*taken)
-                self._failures = 0
+                self.failures = 0
                 self._expect_next(arrived, taken[0])
         except Exception as error:
-            self._contain(error, stamp_of_serialized(data))
+            self.contain(error, stamp_of_serialized(data))
 
     def _answer(self, frame: np.ndarray, stamp_ns: int, age: float, pixels: np.ndarray) -> None:
         """Respond, publish, settle: once for each update step of a frame."""
-        first = self._first_answer()
-        for update in range(self._updates):
-            output = self._timed('respond', self.engine.respond, frame)
+        first = self.first_answer()
+        for update in range(self.updates):
+            output = self.timed('respond', self.engine.respond, frame)
             if update >= first:
-                self._timed('publish', self.publish_command, output, stamp_ns)
-            self._timed('settle', self.engine.settle)
+                self.timed('publish', self.publish_command, output, stamp_ns)
+            self.timed('settle', self.engine.settle)
         command = self.policy.limits.command(output)
         self.camera.see(pixels, stamp_ns, age, moves(command))
 
-    def _take(self, data: bytes, number: int | None
-              ) -> tuple[np.ndarray, int, float, np.ndarray] | None:
+    def take(self, data: bytes, number: int | None
+             ) -> tuple[np.ndarray, int, float, np.ndarray] | None:
         """
         Judge a frame, and convert it.
 
@@ -313,18 +307,18 @@ class AgentNode(LifecycleNode):
         if due - time.monotonic() > SHORTEST_IDLE and call_at:
             call_at(due, lambda: self.engine.rehearse(frame))
 
-    def _contain(self, error: Exception, stamp_ns: int) -> None:
+    def contain(self, error: Exception, stamp_ns: int) -> None:
         """Leave a frame whose step failed without a command, and try the next in another way."""
-        self._failures += 1
+        self.failures += 1
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         about = f'no command for the frame of {stamp_ns / 1e9:.3f} s, as its step failed: {reason}'
         self.get_logger().error(about + '\n' + ''.join(traceback.format_exception(error)))
         try:
-            if self.engine.ranks > 1 or self._failures > 2:
+            if self.engine.ranks > 1 or self.failures > 2:
                 raise RuntimeError('nothing is left to try')
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            if self._failures == 2:
+            if self.failures == 2:
                 self.get_logger().error("the backend 'eager' steps the network from now on")
                 self._close_engine()
                 self.engine = Engine(self.policy.network, 'cpu', backend='eager', threads=1)
@@ -333,18 +327,18 @@ class AgentNode(LifecycleNode):
             self.get_logger().fatal(f'{about}; {last}: the agent ends')
             self.exit_code, self.finished = 1, True
 
-    def _first_answer(self) -> int:
+    def first_answer(self) -> int:
         """Count a frame; return its first update step with a command, past the last for none."""
-        empty = min(self._unanswerable, self._updates)
+        empty = min(self._unanswerable, self.updates)
         self._unanswerable -= empty
-        if empty == self._updates:
+        if empty == self.updates:
             self.frame_filter.dropped['before first response'] += 1
             return empty
         self.accepted += 1
         self.rate.add()
-        return empty if self._every_update else self._updates - 1
+        return empty if self._every_update else self.updates - 1
 
-    def _timed(self, stage: str, work: Callable, *arguments) -> Any:
+    def timed(self, stage: str, work: Callable, *arguments) -> Any:
         """Do a stage of a frame, and count how long it took."""
         start = time.perf_counter()
         result = work(*arguments)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LOW_RATE = 0.9
 # An answer that takes more than this share of the camera's period is worth a warning, too.
 SLOW_SHARE = 0.8
+# An emulated computer's answers that come later by more than this share are worth one as well.
+LATE_SHARE = 0.5
 # Seconds after activation without any image, and then between images, from which that is an
 # error (F11).
 NO_CAMERA, NO_FRAME = 5.0, 2.0
@@ -40,15 +42,19 @@ def agent_status(agent: AgentNode) -> DiagnosticStatus:
         'commands': str(agent.commands),
         'accepted frames': str(agent.accepted),
         **({'ranks': str(agent.engine.ranks)} if agent.engine.ranks > 1 else {}),
+        **({'emulated computer': str(agent.emulated)} if agent.emulated else {}),
         **{f'dropped {reason}': str(count) for reason, count
            in agent.frame_filter.dropped.items()},
-        **{f'{stage} {key}': f'{seconds:.6f}' for stage, durations in agent.stages.items()
+        **{f'{stage} {key}': f'{seconds:.6f}' for stage, durations in
+           (agent.stages | ({'late': agent.emulated.late} if agent.emulated else {})).items()
            for key, seconds in durations.percentiles().items()}}
     found = problems(agent, rate)
     level = max((level for level, _ in found.values()), default=DiagnosticStatus.OK)
     message = '; '.join(text for _, text in found.values())
-    return make_status(agent, 'frames', level,
-                       message or f'answering {rate:.0f} frames a second', values)
+    message = message or f'answering {rate:.0f} frames a second'
+    if agent.emulated:
+        message = f'emulated computer, {agent.emulated}: {message}'
+    return make_status(agent, 'frames', level, message, values)
 
 
 def problems(agent: AgentNode, rate: float) -> dict[str, tuple[bytes, str]]:
@@ -76,15 +82,12 @@ def problems(agent: AgentNode, rate: float) -> dict[str, tuple[bytes, str]]:
         found |= {name: (DiagnosticStatus.WARN, text)
                   for name, text in agent.camera.warnings().items()}
         period = agent.frame_filter.settings.camera_period
-        if rate < LOW_RATE / period and not found:
+        expected = math.floor(agent.emulated.figures.rate) if agent.emulated else 1 / period
+        if rate < LOW_RATE * expected and not found:
             found['few frames'] = DiagnosticStatus.WARN, (
                 f'{rate:.0f} frames in the last second; check the camera on the topic image')
-        responses = agent.stages['respond']
-        if responses.count > 100 and (slow := responses.percentile(99)) > SLOW_SHARE * period:
-            found['slow'] = DiagnosticStatus.WARN, (
-                f'one answer in a hundred takes {slow * 1e3:.3g} ms and more of the '
-                f'{period * 1e3:.3g} ms between two frames; lower the load of this computer, '
-                'or try other backends (`backend`, `threads`)')
+        if text := slow_answers(agent, period):
+            found['slow'] = DiagnosticStatus.WARN, text
     agent.frame_filter.reasons.clear()
     for name, (level, text) in found.items():
         if time.monotonic() - agent.told.get(name, -math.inf) > SILENCE and name != 'few frames':
@@ -95,3 +98,21 @@ def problems(agent: AgentNode, rate: float) -> dict[str, tuple[bytes, str]]:
                 agent.get_logger().warning(text)
         agent.told[name] = time.monotonic()
     return found
+
+
+def slow_answers(agent: AgentNode, period: float) -> str:
+    """
+    Say how late answers are, if that is worth a warning; '' if not.
+
+    :param period: Between two frames [s].
+    """
+    durations, share, what = agent.stages['respond'], SLOW_SHARE, (
+        'takes {slow:.3g} ms and more of the {period:.3g} ms between two frames')
+    if agent.emulated:
+        durations, share, what = agent.emulated.late, LATE_SHARE, (
+            'is {slow:.3g} ms and more later than on the emulated computer')
+    slow = durations.percentile(99)
+    if durations.count <= 100 or slow <= share * period:
+        return ''
+    return (f'one answer in a hundred {what.format(slow=slow * 1e3, period=period * 1e3)}; lower '
+            'the load of this computer, or try other backends (`backend`, `threads`)')

@@ -21,9 +21,10 @@ from stream_agent.gate.faults import Fault
 from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
 from stream_agent.gate.settings import BaseSettings, GateSettings
 from stream_agent.nodes import process
+from stream_agent.nodes.base_commands import read_command_type
 from stream_agent.nodes.messages import (
     as_callback, COMMAND_QOS, foreign_types, GATE_ALIVE, GATE_ALIVE_QOS, make_status, publishers,
-    read_command_type, read_policy_command, SerializedTwist, STOP_FRAME_ID, STOP_INPUT_QOS)
+    read_policy_command, SerializedTwist, STOP_FRAME_ID, STOP_INPUT_QOS)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
 
 # How much later than due a zero may be sent [s]; the timer costs 1 % of a core.

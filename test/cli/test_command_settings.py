@@ -18,6 +18,7 @@ from stream_agent.cli.arguments import (
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.doctor import options as doctor
 from stream_agent.driving.compute_model import ComputeModel
+from stream_agent.driving.disturbed_timeline import Disturbance
 from stream_agent.engine.settings import EngineSettings
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.settings import (
@@ -33,10 +34,10 @@ COMMANDS: list[tuple[type, Callable, list[str], tuple[str, ...]]] = [
         TrainerOptions, ImitationSchedule, CloningSchedule, FrameCrop, RecordingsChoice, Reading,
         Alignment, Augmentation, ComputeModel)),
     *((kind, evaluate.parse, [], ()) for kind in (
-        evaluate.EvaluateOptions, evaluate.EmulatedOptions, ComputeModel)),
+        evaluate.EvaluateOptions, evaluate.EmulatedOptions, ComputeModel, Disturbance)),
     *((kind, compare.parse, ['--bag', 'a', '--policy', 'b'], without) for kind, without in (
         (compare.CompareOptions, ()), (EngineSettings, ('precision',)), (Reading, ()),
-        (Alignment, ('shortest',)))),
+        (Alignment, ('shortest',)), (compare.EffectOptions, ()), (ComputeModel, ()))),
     (convert.ConvertOptions, convert.parse, ['a', '--output', 'b'], ()),
     (draw.DrawOptions, draw.parse, ['lane'], ()),
     (export.ExportOptions, export.parse, ['a', '--output', 'b'], ()),

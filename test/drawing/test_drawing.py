@@ -9,7 +9,8 @@ from matplotlib.text import Annotation, Text
 import numpy as np
 from PIL import Image
 import pytest
-from stream_agent.drawing.drives_picture import draw_drives
+from stream_agent.drawing.drives_picture import (
+    Curve, draw_curves, draw_drives, draw_robustness, Panel)
 from stream_agent.drawing.graph_picture import draw_graph, headline
 from stream_agent.drawing.plot_style import CONE, DPI, DrawingError, save, SEEN
 from stream_agent.drawing.steps_animation import animate_update_steps, update_states
@@ -405,3 +406,48 @@ def test_drives_of_policies_with_long_names_leave_room_for_the_bars():
     assert len(set(labels)) == 7
     # Nothing of all of them is still an axis that begins at zero.
     assert figure.axes[1].get_xlim() == (0.0, 1.0)
+
+
+def robustness_rows(**more):
+    return [{'driver': driver, 'pass_periods': passes, 'jitter': jitter, 'drop_bursts': 0.0,
+             'lateral_rms': 0.01 * passes + jitter, 'departures': 0, 'laps': 0.0, 'jerk': 2.0,
+             'reversals': 1.0} | more for passes in (1.6, 3.2) for jitter in (0.0, 0.3)
+            for driver in ('one', 'other')]
+
+
+def test_curves_of_drives_are_what_the_rows_say():
+    figure = draw_robustness(robustness_rows(), 'a computer')
+    titles = [axes.get_title(loc='left') for axes in figure.axes]
+    assert titles == ['lateral RMS [mm]', 'lane departures [a lap]', 'jerk [m/s³]',
+                      'reversals [a second]']
+    lines = figure.axes[0].lines
+    assert [[(x, round(y)) for x, y in line.get_xydata()] for line in lines] == 2 * [
+        [(1.6, 16), (3.2, 32)], [(1.6, 316), (3.2, 332)]]
+    # Colour and marker tell policies apart, dashes and hollow markers what was disturbed.
+    looks = [(line.get_color(), line.get_marker(), line.is_dashed(),
+              to_hex(line.get_markerfacecolor()) == '#ffffff') for line in lines]
+    assert [look[2:] for look in looks] == 2 * [(False, False), (True, True)]
+    assert looks[0][:2] == looks[1][:2] and looks[2][:2] == looks[3][:2]
+    assert looks[0][0] != looks[2][0] and looks[0][1] != looks[2][1]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ['one', 'other', 'disturbed']
+    figure.draw_without_rendering()
+    assert inside(figure, figure._suptitle)
+
+
+def test_a_road_with_signs_has_its_scores_drawn():
+    rows = robustness_rows(task_score=0.5, signs_obeyed=float('nan'))
+    figure = draw_robustness(rows, 'a computer')
+    assert [axes.get_title(loc='left') for axes in figure.axes][:2] == [
+        'in lane, at the right speed [%]', 'signs obeyed [%]']
+    assert list(figure.axes[0].lines[0].get_ydata()) == [50.0, 50.0]
+    figure.draw_without_rendering()
+
+
+def test_axes_begin_at_zero_unless_a_figure_is_below():
+    curves = [[Curve('one', [(1.0, low), (2.0, 0.5)])] for low in (0.4, -0.3)]
+    figure = draw_curves([Panel('any', '', each) for each in curves], 'a title', 'dashed')
+    assert figure.axes[0].get_ylim()[0] == 0.0
+    assert figure.axes[1].get_ylim()[0] < -0.3
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ['1', '2']
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['one']

@@ -1,7 +1,7 @@
 """Files of costs: what they may say, and what is refused."""
 
 import pytest
-from stream_agent.graph_files.cost_file import load_costs, save_costs
+from stream_agent.graph_files.graph_file import load_costs, save_costs
 from stream_agent.theory.planning.costs import CostError, NodeCosts
 from support.graphs import SR
 

@@ -4,8 +4,7 @@ import time
 
 import pytest
 from stream_agent.gazebo.world_folder import read_world, SCENE_FILE
-from stream_agent.graph_files.cost_file import load_costs
-from stream_agent.graph_files.graph_file import load_graph
+from stream_agent.graph_files.graph_file import load_costs, load_graph
 from stream_agent.recordings.bags import opened
 from stream_agent.share import ParameterFiles, share_folder
 from stream_agent.simulation.settings import read_settings

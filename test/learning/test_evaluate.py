@@ -1,16 +1,18 @@
 """The tool that lets policies drive: under the wall clock, and on computers that are not there."""
 
+from itertools import pairwise
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from stream_agent.cli.evaluate import main
-from stream_agent.driving.compute_model import ComputeModel
+from stream_agent.cli.evaluate import main, parse
+from stream_agent.driving.compute_model import ComputeModel, EmulatedRollout, timings
 from stream_agent.driving.evaluation import difference, rms_ratio, timed
-from stream_agent.graph_files.cost_file import save_costs
+from stream_agent.graph_files.graph_file import graph_from_data, save_costs
 from stream_agent.network.checkpoint import load_policy
-from stream_agent.theory.planning.costs import NodeCosts
+from stream_agent.theory.patterns import sequential_pattern
+from stream_agent.theory.planning.costs import CostError, NodeCosts
 
 POLICIES = Path(__file__).parents[2] / 'config' / 'policies'
 SEQUENTIAL, STREAMING = (POLICIES / f'lane_{name}.safetensors' for name in (
@@ -34,6 +36,47 @@ def test_policies_drive_on_an_emulated_computer(tmp_path, capsys):
     assert 'lane_streaming' in (tmp_path / 'figures.svg').read_text()
 
 
+@pytest.mark.child_process
+def test_several_computers_with_and_without_disturbances(tmp_path, capsys):
+    words = [str(SEQUENTIAL), str(STREAMING), '--pass-periods', '0.8', '1.6', '--courses', '2',
+             '--laps', '0.15', '--jitter', '0.3', '--drop-bursts', '60']
+    assert main([*words, '--workers', '1', '--plot', str(tmp_path / 'curves.svg')]) == 0
+    said = capsys.readouterr().out
+    assert '1.6 camera periods a pass, undisturbed\n' in said
+    assert ('0.8 camera periods a pass, jitter 0.3, 60 bursts of lost images a minute\n'
+            in said)
+    assert ('emulated serial device, 0.8, 1.6 camera periods a pass, with and without jitter 0.3, '
+            '60 bursts of lost images a minute' in said)
+    picture = (tmp_path / 'curves.svg').read_text()
+    assert all(text in picture for text in ('lateral RMS [mm]', 'jerk', '1.6', 'disturbed'))
+    assert main([*words, '--workers', '1', '--json']) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row['pass_periods'], row['jitter'], row['driver']) for row in rows] == [
+        (passes, jitter, name) for passes in (0.8, 1.6) for jitter in (0.0, 0.3)
+        for name in ('lane_sequential', 'lane_streaming')]
+    fast, disturbed = rows[0], rows[2]
+    assert fast['unanswered'] == 0 < disturbed['unanswered']
+    # Both miss the same images, where a computer is fast enough for all.
+    assert abs(disturbed['unanswered'] - rows[3]['unanswered']) < 0.1 * disturbed['frames']
+    assert all(f"{row['jerk']:.1f} m/s3" in said for row in rows)
+    # One computer alone, and courses that are not side by side, give the same.
+    assert main([str(SEQUENTIAL), '--pass-periods', '1.6', *words[5:9], '--workers', '2',
+                 '--json']) == 0
+    (again,) = json.loads(capsys.readouterr().out)
+    for name in ('lateral_rms', 'jerk', 'yaw_acceleration', 'reversals'):
+        assert again[name] == pytest.approx(rows[4][name], rel=0.02)
+
+
+@pytest.mark.parametrize('words, policies, passes', [
+    ('a b --pass-periods 1 2', 'a b', [1, 2]), ('--pass-periods 1 2 a b', 'a b', [1, 2]),
+    ('a --pass-periods 1 b --pass-periods 2 --json', 'a b', [1, 2]),
+    ('--pass-periods=1 a', 'a', [1]), ('--laps 3 --pass-periods 2 --pushes 1 a', 'a', [2])])
+def test_policies_may_stand_after_the_costs_of_a_pass(words, policies, passes):
+    arguments = parse(words.split())
+    assert [*map(str, arguments.policies)] == policies.split()
+    assert arguments.pass_periods == passes
+
+
 def test_costs_of_a_file_are_taken_as_they_are_or_scaled(tmp_path):
     nodes = [node.name for node in load_policy(STREAMING).network.graph.nodes][1:]
     save_costs(tmp_path / 'costs.yaml', NodeCosts(
@@ -46,10 +89,29 @@ def test_costs_of_a_file_are_taken_as_they_are_or_scaled(tmp_path):
     assert twice.timeline.work[0] == pytest.approx((0.2, 0.2))
 
 
+def test_one_file_has_the_costs_of_a_graph_and_of_a_part_of_it(tmp_path):
+    whole, part = (graph_from_data({
+        'nodes': {'image': {'shape': [1, 4, 4]}, 'command': {'shape': [2]},
+                  **{name: {'shape': [3]} for name in deep}},
+        'edges': list(map('->'.join, pairwise(['image', *deep, 'command']))),
+        'output': 'command'}) for deep in (['first', 'second'], []))
+    save_costs(tmp_path / 'costs.yaml', NodeCosts({'first': 0.2, 'second': 0.1, 'command': 0.1}))
+    runs = [EmulatedRollout(name, graph, sequential_pattern(graph))
+            for name, graph in (('whole', whole), ('part', part))]
+    computer = ComputeModel(costs=tmp_path / 'costs.yaml', pass_periods=2.0)
+    assert [one.timeline.work[0].busy for one in timings(runs, computer, 0.1)] == pytest.approx(
+        [0.2, 0.05])
+    with pytest.raises(CostError, match="'first' has a cost, but is not a computed node"):
+        timings(runs[1:], computer, 0.1)
+
+
 @pytest.mark.parametrize('options, said', [
     (['--execution', 'parallel'], '--execution: this is of an emulated computer; add '
      '--pass-periods or --costs'),
     (['--pass-periods', '0'], "'0' is not a number from 1e-06 to 1e+06 camera periods"),
+    (['--costs', 'a.yaml', '--jitter', '0.1', '--plot', 'a.svg'], 'add --pass-periods'),
+    (['--drop-bursts', '5'], '--drop-bursts: this is of an emulated computer'),
+    (['--pass-periods', '2', '3', '--jitter', '-1'], "'-1' is not a number from 0 to 2"),
     (['--pass-periods', '2', '--real-time'], '--real-time takes the time of this computer')])
 def test_options_that_mean_nothing_are_refused(options, said, capsys):
     with pytest.raises(SystemExit):

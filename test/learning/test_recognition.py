@@ -24,7 +24,7 @@ from stream_agent.theory.patterns import newest_image_pattern, sequential_patter
 import torch
 
 ROAD = robot_settings('reflex')
-BRIEF = RecognitionSchedule(views=40, recognition_steps=3)
+BRIEF = RecognitionSchedule(views=100, recognition_steps=3)
 WHOLE = Preprocessing((1, 48, 64))
 
 

@@ -11,8 +11,8 @@ from geometry_msgs.msg import Twist
 from hypothesis import given, strategies
 import pytest
 from stream_agent.command import Command, STOP
+from stream_agent.nodes.base_commands import ackermann, make_command_type, steering_angle
 from stream_agent.nodes.gate_node import GateNode
-from stream_agent.nodes.messages import ackermann, make_command_type, steering_angle
 from stream_agent.nodes.recorder_node import RecorderNode
 
 DRIVE = Command(0.4, 0.5)

@@ -20,12 +20,14 @@ class NodeCosts:
     :param nodes: Seconds by node, without inputs.
     :param overhead: Seconds of every frame besides its nodes, before the output: from array to
         device, from device to array.
+    :param elsewhere: Seconds of nodes that the graph lacks, where it is a part of another one.
     :param source: Where the numbers are from, such as the machine and the device; for people.
     """
 
     nodes: Mapping[str, float]
     overhead: float = 0.0
     source: str = ''
+    elsewhere: float = 0.0
 
     def total(self) -> float:
         """Return the seconds of all nodes, one after the other."""
