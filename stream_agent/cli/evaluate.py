@@ -24,7 +24,7 @@ from stream_agent.drawing.drives_picture import draw_drives
 from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import ComputeModel, HANDOVER
 from stream_agent.driving.drivers import ExpertDriver
-from stream_agent.driving.drives import Drive, drive, PolicyDriver, RoadTask, Trial
+from stream_agent.driving.drives import drive, PolicyDriver, Trial
 from stream_agent.driving.evaluation import compared, drive_all, timed, written
 from stream_agent.learning.worker_pool import WorkerPool
 from stream_agent.measurement.machine import machine
@@ -33,6 +33,7 @@ from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import policy_file, share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
+from stream_agent.simulation.drive_log import Drive, RoadTask
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
 import torch

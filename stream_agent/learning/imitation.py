@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from stream_agent.command import Command
 from stream_agent.driving.compute_model import ComputeModel, immediate, Timeline
 from stream_agent.driving.drivers import CommandRows, NetworkDriver
-from stream_agent.driving.vehicles import DriveLog, EmulatedClock, VehicleBatch
+from stream_agent.driving.vehicles import EmulatedClock, VehicleBatch
 from stream_agent.learning import distributed
 from stream_agent.learning.resume import pack, ResumeError, unpack, write_whole
 from stream_agent.learning.settings import ImitationSchedule
@@ -29,6 +29,7 @@ from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
+from stream_agent.simulation.drive_log import DriveLog
 from stream_agent.simulation.environment import DrivingEnvironment, Moment
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import VehicleDisturbance
