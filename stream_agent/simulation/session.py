@@ -9,11 +9,11 @@ import numpy as np
 from stream_agent.bounded_settings import check, choice, free_text, quantity
 from stream_agent.command import Command, STOP
 from stream_agent.simulation.course import Course, FIRST_HELD_OUT_SEED
-from stream_agent.simulation.drive_log import DriveTrace, RoadTask
+from stream_agent.simulation.drive_log import DriveTrace, LANE_BAND, RoadTask, SPEED_BAND
 from stream_agent.simulation.environment import (
     DrivingEnvironment, Moment, SAME_INSTANT, SimulatedFrame)
 from stream_agent.simulation.signs import (
-    COMMAND_LENGTH, GLYPHS, PER_COMMAND, Signs, SPACING, SPEEDS)
+    COMMAND_LENGTH, glyph_mask, GLYPHS, PER_COMMAND, Signs, SPACING, SPEEDS)
 from stream_agent.simulation.vehicle import VehicleDisturbance
 
 # A vehicle that is held still sees these two places in turn: lateral [m], heading [rad].
@@ -257,7 +257,7 @@ class Session:
             'seconds_until_obeyed': task.seconds_until_obeyed}
         # JSON has no number for what is unknown.
         return {name: None if value != value else value for name, value in figures.items()} | {
-            'lane_width': course.lane_width,
+            'lane_width': course.lane_width, 'lane_band': LANE_BAND, 'speed_band': SPEED_BAND,
             'course': course.points[::COURSE_STEP].round(3).tolist(),
             **signs_along(environment.scene.signs, course, environment.now.along),
             'frames': self._trace.columns if self._trace else {}}
@@ -268,13 +268,16 @@ def signs_along(signs: Signs | None, course: Course, along: float) -> dict[str, 
     Return the signs that a drive passed: where the plates of a lap stand, and what all command.
 
     :param along: How far the drive went along the course [m].
+    :returns: ``plates`` of the first lap; ``signs``, from where ``along`` the course they hold;
+        ``glyphs``, how much ink is where, rows of 0 to 255.
     """
     if signs is None:
-        return {'plates': [], 'signs': []}
+        return {'plates': [], 'signs': [], 'glyphs': {}}
     plates = [(index, *signs.plates_at(index)[0].corners.mean(axis=0).round(3).tolist()[:2])
               for index in range(1, math.floor(course.length / SPACING) + 1)]
     return {'plates': [{'x': x, 'y': y, 'glyph': GLYPHS[signs.glyph((index - 1) // PER_COMMAND)]}
                        for index, x, y in plates],
             'signs': [{'along': number * COMMAND_LENGTH, 'glyph': GLYPHS[signs.glyph(number)],
                        'speed': SPEEDS[signs.glyph(number) // 2]}
-                      for number in range(math.floor(along / COMMAND_LENGTH) + 1)]}
+                      for number in range(math.floor(along / COMMAND_LENGTH) + 1)],
+            'glyphs': {glyph: glyph_mask(glyph)[::2, ::2].tolist() for glyph in GLYPHS}}
