@@ -91,7 +91,7 @@ def read_drives(folder: Path) -> tuple[dict[str, Any], list[RoadDrive]]:
         for about in conditions['drives']:
             own = folder / about['name']
             record = json.loads((own / DRIVE_FILE).read_text())
-            drives.append(RoadDrive(about, record, latency_in(own)))
+            drives.append(complete(RoadDrive(about, record, latency_in(own))))
     except OSError as error:
         raise RecordingError(f"'{error.filename}': {error.strerror}; a drive was not finished, so "
                              'let them drive again: python -m stream_agent run') from None
@@ -99,6 +99,14 @@ def read_drives(folder: Path) -> tuple[dict[str, Any], list[RoadDrive]]:
         raise RecordingError(f"'{folder}': not what `python -m stream_agent run` writes "
                              f'({error}); let them drive again') from None
     return conditions, drives
+
+
+def complete(drive: RoadDrive) -> RoadDrive:
+    """Return a drive of which all is there; KeyError if something is missing."""
+    missing = {'course', 'plates', 'signs', 'glyphs', 'frames'} - drive.record.keys()
+    if missing or not drive.figures:
+        raise KeyError(', '.join(sorted(missing)))
+    return drive
 
 
 def latency_in(folder: Path) -> float:
@@ -186,9 +194,9 @@ def report(folder: Path) -> Path:
     """
     conditions, drives = read_drives(folder)
     print(f'\n{text(conditions, drives)}\n', flush=True)
-    complete = {**conditions, 'drives': [drive.about | drive.figures for drive in drives]}
+    described = {**conditions, 'drives': [drive.about | drive.figures for drive in drives]}
     try:
-        replace_file(folder / RUN_FILE, json.dumps(complete, indent=1))
+        replace_file(folder / RUN_FILE, json.dumps(described, indent=1))
         replace_file(folder / REPORT_FILE, html(conditions, drives))
     except OSError as error:
         raise RecordingError(f"'{folder}': {error.strerror}; make room, or copy the folder "
