@@ -204,11 +204,15 @@ def pooling(source: Shape, target: Wanted, kernel: int = 2, kind: str = 'average
     return kinds[kind](kernel)
 
 
-def readout(source: Shape, target: Wanted, kernel: int = 1) -> nn.Module:
-    """Return a dense layer on averages over windows side by side, for large feature maps."""
-    check_window(source, kernel)
-    pooled = (source[0], source[1] // kernel, source[2] // kernel)
-    return nn.Sequential(nn.AvgPool2d(kernel), Dense(pooled, target))
+def readout(source: Shape, target: Wanted, kernel: int = 1, kind: str = 'average') -> nn.Module:
+    """
+    Return a dense layer on averages or maxima over windows side by side.
+
+    Averages make large feature maps small; of maxima it does not matter where in its window
+    something was seen.
+    """
+    pool = pooling(source, target, kernel, kind)
+    return nn.Sequential(pool, Dense((source[0], *(n // kernel for n in source[1:])), target))
 
 
 def check_window(source: Shape, kernel: int) -> None:
