@@ -2,8 +2,7 @@
 Start the embedded simulator and all that drives in it; ends when the simulated time is over.
 
     ros2 launch stream_agent simulation.launch.py duration:=45.0
-    ros2 launch stream_agent simulation.launch.py robot:=reflex checkpoint:=reflex_planned \\
-        baseline:=none duration:=75.0 pushes:=2.5 handover:=1.0 drive_file:=drive.json
+    ros2 launch stream_agent simulation.launch.py robot:=reflex checkpoint:=reflex_planned
 
 This is agent.launch.py with the simulator for a camera and a robot. Its arguments hold here too.
 """

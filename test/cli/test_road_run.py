@@ -153,7 +153,7 @@ def test_domains_follow_the_one_that_was_chosen(monkeypatch):
 @pytest.mark.parametrize('words, said', [
     (['--policies', 'nowhere'], "policy 'nowhere': no such file"),
     (['--policies', 'lane_streaming', '--costs', 'nowhere'], "nowhere': No such file"),
-    (['--policies', 'lane_streaming', 'lane_streaming'], "two policies are called")])
+    (['--policies', 'lane_streaming', 'lane_streaming'], 'two policies are called')])
 def test_what_cannot_be_used_is_said_before_anything_starts(words, said, tmp_path, monkeypatch,
                                                             capsys):
     monkeypatch.chdir(tmp_path)
@@ -200,7 +200,8 @@ def test_three_drives_at_once_end_in_one_report(main_job, tmp_path):
         assert (folder / drive['name'] / 'report.html').exists()
         assert f'href="{drive["name"]}/report.html"' in (folder / 'report.html').read_text()
     # What is normal on a slow computer is no fault, and nobody is left behind.
-    assert not re.search(r'\[(ERROR|FATAL)\]|stopped|No message', job.said)
+    assert not re.search(r'\[(ERROR|FATAL)\]|robot is stopped|No message', job.said), job.said
+    assert [drive['stops'] for drive in found['drives']] == [0, 0, 0]
     assert job.said.count(' simulation] ') == 0
     assert (folder / 'log.txt').read_text().count('driving for 5 s') == 3
 
