@@ -1,6 +1,6 @@
 """The same measurement at another commit and here, in turns: what has become slower."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import json
 import os
@@ -20,6 +20,8 @@ REPAIRS = {'benchmark/input_path.py': (
     'from stream_agent.nodes.conversions import CHANNELS, compressed_to_array, image_to_array',
     'from stream_agent.messages import CHANNELS, compressed_to_array, image_to_array')}
 Figure = float | str | bool
+# Of the figures of all rounds there and here, by their keys.
+Conclude = Callable[[list[dict[str, Figure]], list[dict[str, Figure]]], dict]
 
 
 @contextmanager
@@ -109,12 +111,13 @@ def comparison(there: list[dict[str, Figure]], here: list[dict[str, Figure]]
 
 
 def compare(script: Path, commit: str, words: list[str], constants: list[str],
-            as_json: bool) -> None:
+            as_json: bool, conclude: Conclude | None = None) -> None:
     """
     Measure at a commit and here in turns, and print the ratios.
 
     :param words: Of the benchmark's command line.
     :param constants: 'NAME=VALUE', in Python, for constants of the benchmark's module.
+    :param conclude: Returns further figures, shown below.
     """
     rounds = QUICK_ROUNDS if '--quick' in words else ROUNDS
     with tree_of(commit) as tree:
@@ -123,5 +126,9 @@ def compare(script: Path, commit: str, words: list[str], constants: list[str],
             for side in list(sides) if i % 2 else reversed(sides):
                 sides[side].append(measure(script, side, words, constants))
     lines, figures = comparison(*sides.values())
+    if conclude:
+        concluded = conclude(*sides.values())
+        lines += [f'{key}: {value}' for key, value in concluded.items()]
+        figures |= concluded
     show([f'{script.name}, {commit} (there) and this tree (here): medians of {rounds} rounds in '
           'turns, and the ratio of a round (least to most)', *lines], figures, as_json)

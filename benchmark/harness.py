@@ -9,7 +9,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from against import compare, tree_of  # noqa: E402, F401, I100
+from against import compare, Conclude, tree_of  # noqa: E402, F401, I100
 from stream_agent.measurement.machine import machine, show  # noqa: E402, F401
 
 
@@ -21,8 +21,12 @@ def add_against(parser: argparse.ArgumentParser) -> None:
                         help='with --against: a constant of this file, on both sides')
 
 
-def run_benchmark(main: Callable[[], None]) -> None:
-    """Run a benchmark's main here; with --against at another commit and here, in turns."""
+def run_benchmark(main: Callable[[], None], conclude: Conclude | None = None) -> None:
+    """
+    Run a benchmark's main here; with --against at another commit and here, in turns.
+
+    :param conclude: As for ``compare``.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_against(parser)
     parser.add_argument('--json', action='store_true')
@@ -31,7 +35,7 @@ def run_benchmark(main: Callable[[], None]) -> None:
         main()
     else:
         compare(Path(sys.argv[0]).resolve(), arguments.against, words, arguments.set,
-                arguments.json)
+                arguments.json, conclude)
 
 
 def parse(description: str) -> argparse.Namespace:

@@ -94,7 +94,7 @@ def unanswered(rows: list[Row], policy: str) -> int:
 
 def run(seconds: float, output: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Start the main job, watch it, and stop it; returns also what each process printed."""
-    options = parse_run(['--output', str(output), '--duration', '100000'])
+    options = parse_run(['--shadow', '--output', str(output), '--duration', '100000'])
     check_files(options)
     processes, files = {}, {}
     for name, command in node_commands(options, share_folder() / 'config').items():

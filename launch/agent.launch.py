@@ -45,6 +45,14 @@ ARGUMENTS = [
         'ranks', default_value='1',
         description='Processes that compute the network of the policy that drives together, on '
                     'the CPU; 1: one'),
+    DeclareLaunchArgument(
+        'pass_periods', default_value='0.0',
+        description='Camera periods that a pass through all nodes takes on a slow computer that '
+                    'the policies emulate, for comparisons, never on a robot; 0: none'),
+    DeclareLaunchArgument(
+        'costs', default_value='',
+        description='Seconds of the nodes on an emulated computer, as `plan --save-costs` writes '
+                    'them, scaled to pass_periods if that is given'),
     DeclareLaunchArgument('namespace', default_value='', description='Namespace of the robot'),
     DeclareLaunchArgument(
         'robot', default_value='none',
@@ -182,12 +190,14 @@ def policy(name, checkpoint, remappings=(), **parameters):
     """
     Start an agent process under a name, and bring it up if that is wanted.
 
-    :param parameters: Besides checkpoint and device.
+    :param parameters: Besides checkpoint, device and the computer to emulate.
     """
     agent, end_with_it = ros_node(
         'agent', name, LifecycleNode, remappings=remappings, prefix=LaunchConfiguration('prefix'),
         parameters={'checkpoint': text(checkpoint), 'device': text(LaunchConfiguration('device')),
-                    **parameters})
+                    'pass_periods': ParameterValue(LaunchConfiguration('pass_periods'),
+                                                   value_type=float),
+                    'costs': text(LaunchConfiguration('costs')), **parameters})
     autostart = IfCondition(LaunchConfiguration('autostart'))
     return [agent, end_with_it, GroupAction(bring_up(agent, name), condition=autostart)]
 

@@ -2,6 +2,7 @@
 Start the embedded simulator and all that drives in it; ends when the simulated time is over.
 
     ros2 launch stream_agent simulation.launch.py duration:=45.0
+    ros2 launch stream_agent simulation.launch.py robot:=reflex checkpoint:=reflex_planned
 
 This is agent.launch.py with the simulator for a camera and a robot. Its arguments hold here too.
 """
@@ -10,7 +11,8 @@ import signal
 
 from launch import LaunchDescription
 from launch.actions import (
-    DeclareLaunchArgument, IncludeLaunchDescription, RegisterEventHandler, Shutdown)
+    DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, RegisterEventHandler,
+    SetLaunchConfiguration, Shutdown)
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import (
     EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution, PythonExpression)
@@ -19,6 +21,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 SHARE = FindPackageShare('stream_agent')
+SIMULATION = PathJoinSubstitution([SHARE, 'config', 'simulation.yaml'])
 PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 # What differs from agent.launch.py.
 OVERRIDES = [
@@ -27,8 +30,9 @@ OVERRIDES = [
         default_value=PathJoinSubstitution(
             [SHARE, 'config', 'policies', 'lane_sequential.safetensors'])),
     DeclareLaunchArgument(
-        'params_file', default_value=PathJoinSubstitution([SHARE, 'config', 'simulation.yaml']),
-        description='Parameters of the simulator, and those that override config/robot.yaml'),
+        'params_file', default_value='',
+        description='Parameters of the simulator, and those that override config/robot.yaml and '
+                    "the robot's file; empty: config/simulation.yaml, if no robot is named"),
     DeclareLaunchArgument(
         'respawn', default_value='false',
         description='Start a process again that ended; false: a crash ends the simulation'),
@@ -40,6 +44,16 @@ ARGUMENTS = [
         'course_seed', default_value='1000000',
         description='Another number, another course; from here on, training has seen none'),
     DeclareLaunchArgument(
+        'pushes', default_value='0.0',
+        description='Largest yaw rate by which the robot is pushed off its way now and then '
+                    '[rad/s]; 0: never'),
+    DeclareLaunchArgument(
+        'handover', default_value='0.0',
+        description='Time that the expert drives at the start and after a departure [s]'),
+    DeclareLaunchArgument(
+        'drive_file', default_value='',
+        description='JSON file for path, signs and score of the drive; empty: none'),
+    DeclareLaunchArgument(
         'allow_foreign_listeners', default_value='false',
         description='Drive although nodes that are not ours listen to the commands, such as the '
                     'base of a real robot'),
@@ -48,6 +62,13 @@ ARGUMENTS = [
 WATCHERS = PythonExpression([
     '1 + ("', LaunchConfiguration('baseline'), '" != "none") + ("',
     LaunchConfiguration('record'), '".lower() in ("true", "1"))'])
+
+
+def choose_parameters(context):
+    """Take the usual parameters of the simulator, unless a robot or a file brings others."""
+    given = LaunchConfiguration('params_file').perform(context)
+    robot = LaunchConfiguration('robot', default='none').perform(context)
+    return [] if given or robot != 'none' else [SetLaunchConfiguration('params_file', SIMULATION)]
 
 
 def end(event, context):
@@ -66,9 +87,15 @@ def generate_launch_description():
         namespace=LaunchConfiguration('namespace'),
         output='screen',
         parameters=[
+            SIMULATION,
+            # With the camera and the vehicle of a robot that is named.
+            LaunchConfiguration('robot_file'),
             LaunchConfiguration('params_file'),
             {'duration': LaunchConfiguration('duration'),
              'course_seed': LaunchConfiguration('course_seed'),
+             'pushes': ParameterValue(LaunchConfiguration('pushes'), value_type=float),
+             'handover': ParameterValue(LaunchConfiguration('handover'), value_type=float),
+             'drive_file': ParameterValue(LaunchConfiguration('drive_file'), value_type=str),
              'allow_foreign_listeners': ParameterValue(
                  LaunchConfiguration('allow_foreign_listeners'), value_type=bool),
              'start_subscribers': WATCHERS},
@@ -88,6 +115,7 @@ def generate_launch_description():
     return LaunchDescription([
         *OVERRIDES,
         *ARGUMENTS,
+        OpaqueFunction(function=choose_parameters),
         # Before the simulator, so that agent.launch.py has set its arguments.
         agent,
         simulation,

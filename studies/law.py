@@ -2,8 +2,8 @@
 How the score of a drive past signs follows from a rollout's timing: a law fitted on rows.
 
 Rows are those of `python -m studies reflex`, or without --rows those of the expert that drives
-with the ages of information that a scheme has. Every ratio is left out once, and forecast from
-the others.
+with the ages of information that a scheme has. Every cost of a pass, and every scheme, is left out
+once and forecast from the others.
 """
 
 import argparse
@@ -16,25 +16,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize_scalar, nnls
 from stream_agent.driving.drives import Trial
-from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.measurement.machine import show
-from stream_agent.share import share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
-from stream_agent.simulation.settings import read_settings
 from stream_agent.simulation.signs import COMMAND_LENGTH
 from stream_agent.theory.planning.candidates import PARALLEL, SERIAL
 from stream_agent.theory.planning.law import Scene, ScoreLaw, share_kept, TASKS, Timing, WHOLE
-from studies.chain import Chain
 from studies.reflex.bounds import bound_row, bounds_table, TimedScheme
+from studies.reflex.schemes import plain_schemes
+from studies.reflex.study import PUSHES, SETTINGS
 
-SETTINGS = read_settings(share_folder() / 'config' / 'robots' / 'reflex.yaml')
 SCENE = Scene(SETTINGS.look_ahead / SETTINGS.target_speed, COMMAND_LENGTH / SETTINGS.target_speed)
-PUSHES = 2.5
 # Courses on which the bounds are driven; the study of trained networks has others.
 FIRST_COURSE = FIRST_HELD_OUT_SEED + 3000
 RATIOS = (0.16, 0.8, 1.6, 3.2, 6.4)
 # Kinds of schemes that recognise in another way than a network that is trained whole.
 FAMILIES = ('smaller', 'narrower', 'frozen trunk')
+# The expert tells nothing about kinds that differ in how they learn.
+LEARNT = ('narrower', 'frozen trunk', 'random delays')
 # Between these ages the newest information costs half of the score [steering times].
 LEAST_HALF, GREATEST_HALF = 0.02, 50.0
 
@@ -42,6 +40,7 @@ LEAST_HALF, GREATEST_HALF = 0.02, 50.0
 class ScoredRow(NamedTuple):
     """What the law is fitted on: a scheme at a cost of a pass, and its score [%]."""
 
+    scheme: str
     ratio: float
     family: str
     timing: Timing
@@ -50,9 +49,10 @@ class ScoredRow(NamedTuple):
 
 def scored(rows: Iterable[Mapping[str, Any]]) -> list[ScoredRow]:
     """Return the rows of schemes that see images alone; a further input is no matter of timing."""
-    return [ScoredRow(row['r'], row['kind'] if row['kind'] in FAMILIES else WHOLE,
+    return [ScoredRow(row['kind'], row['r'], row['kind'] if row['kind'] in FAMILIES else WHOLE,
                       Timing(row['newest_s'], row['deep_s']), row['task_score'])
-            for row in rows if row['scheme'] == row['kind'] and math.isfinite(row['task_score'])]
+            for row in rows if row.get('scheme') and row['scheme'] == row['kind']
+            and math.isfinite(row['task_score'])]
 
 
 def fitted(rows: Sequence[ScoredRow], scene: Scene) -> ScoreLaw:
@@ -79,14 +79,18 @@ def misses(law: ScoreLaw, rows: Iterable[ScoredRow], scene: Scene) -> list[float
     return [forecast - score for forecast, score in forecasts if forecast is not None]
 
 
-def left_out(rows: Sequence[ScoredRow], scene: Scene) -> dict[float, list[float]]:
-    """Return the misses in every ratio, by the law that was fitted on all the others."""
+def left_out(rows: Sequence[ScoredRow], scene: Scene, what: str) -> dict[Any, list[float]]:
+    """
+    Return the misses in every part, by the law that was fitted on all the others.
+
+    :param what: Which field of the rows tells parts apart.
+    """
     found = {}
-    for ratio in sorted({row.ratio for row in rows}):
-        others = [row for row in rows if row.ratio != ratio]
+    for part in sorted({getattr(row, what) for row in rows}):
+        others = [row for row in rows if getattr(row, what) != part]
         if others:
-            found[ratio] = misses(fitted(others, scene), [
-                row for row in rows if row.ratio == ratio], scene)
+            found[part] = misses(fitted(others, scene), [
+                row for row in rows if getattr(row, what) == part], scene)
     return found
 
 
@@ -98,12 +102,12 @@ def rms(values: Iterable[float]) -> float:
 
 def perfect_rows(courses: int) -> list[dict[str, Any]]:
     """Drive the expert with the ages of the schemes on both devices; some 40 s for 16 courses."""
-    chain = Chain(load_graph(share_folder() / 'config' / 'graphs' / 'reflex.yaml'))
     trial = Trial(SETTINGS, tuple(range(FIRST_COURSE, FIRST_COURSE + courses)), 20.0, PUSHES)
     return [bound_row(TimedScheme(scheme.kind, ratio, scheme.candidate, scheme.timeline,
                                   scheme.kind != 'smaller'), trial)
             for ratio in RATIOS for execution in (SERIAL, PARALLEL)
-            for scheme in chain.schemes(chain.device(ratio, execution, SETTINGS.period))]
+            for scheme in plain_schemes(ratio, execution, SETTINGS.period)
+            if scheme.kind not in LEARNT]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -122,11 +126,13 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         data = [json.loads(path.read_text()) for path in sorted(arguments.rows.glob('*.json'))]
     rows = scored(data)
-    if len({row.ratio for row in rows}) < 2:
-        raise ValueError(f"--rows: '{arguments.rows}' has rows of fewer than two ratios, and one "
-                         'of them is left out at a time; run `python -m studies reflex` with more')
-    law, apart = fitted(rows, SCENE), left_out(rows, SCENE)
-    error = rms(miss for part in apart.values() for miss in part)
+    if not rows:
+        raise ValueError(f"--rows: '{arguments.rows}' has no rows; make them by "
+                         '`python -m studies reflex --output DIR`')
+    law = fitted(rows, SCENE)
+    apart = {what: left_out(rows, SCENE, what) for what in ('ratio', 'scheme')}
+    errors = {what: rms(miss for part in parts.values() for miss in part)
+              for what, parts in apart.items()}
     spread = float(np.std([row.score for row in rows]))
     show([*([] if arguments.rows else [bounds_table(data), '']),
           f'half of the score is lost at {law.half:.3f} steering times of '
@@ -135,11 +141,12 @@ def run(arguments: argparse.Namespace) -> int:
           f'stale deep information: {law.stale:.2f} % a steering time',
           f'error of the fit: {rms(misses(law, rows, SCENE)):.1f} % '
           f'({len(rows)} rows, whose scores spread by {spread:.1f} %)',
-          *(f'r = {ratio:g} left out: error {rms(part):.1f} %, largest '
-            f'{max(map(abs, part), default=math.nan):.1f} %' for ratio, part in apart.items()),
-          f'each r left out once: error {error:.1f} %; the planner goes by '
-          f"{TASKS['signs'].law.error:.1f} %"],
-         {'half': law.half, 'ceilings': dict(law.ceilings), 'stale': law.stale, 'error': error,
-          'error_by_ratio': {str(ratio): rms(part) for ratio, part in apart.items()},
-          'rows': data}, arguments.json)
+          *(f'{what} {part} left out: error {rms(missed):.1f} %, largest '
+            f'{max(map(abs, missed)):.1f} %'
+            for what, parts in apart.items() for part, missed in parts.items() if missed),
+          *(f'each {what} left out once: error {error:.1f} %' for what, error in errors.items()),
+          f"in the planner: {TASKS['signs'].law}"],
+         {'half': law.half, 'ceilings': dict(law.ceilings), 'stale': law.stale, 'errors': errors,
+          'left_out': {what: {str(part): rms(missed) for part, missed in parts.items()}
+                       for what, parts in apart.items()}, 'rows': data}, arguments.json)
     return 0

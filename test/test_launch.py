@@ -21,7 +21,7 @@ ARGUMENTS = {
         'cmd_vel_topic', 'params_file', 'use_sim_time', 'autostart', 'record', 'output',
         'respawn', 'prefix', 'log_level'},
     'simulation.launch.py': {'baseline', 'params_file', 'respawn', 'duration', 'course_seed',
-                             'allow_foreign_listeners'},
+                             'pushes', 'handover', 'drive_file', 'allow_foreign_listeners'},
     'gazebo.launch.py': {'baseline', 'params_file', 'use_sim_time', 'respawn', 'world', 'vehicle',
                          'headless'},
 }

@@ -25,7 +25,7 @@ from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import HANDOVER
 from stream_agent.driving.disturbed_timeline import Disturbance
 from stream_agent.driving.drivers import ExpertDriver
-from stream_agent.driving.drives import Drive, drive, PolicyDriver, RoadTask, Trial
+from stream_agent.driving.drives import drive, PolicyDriver, Trial
 from stream_agent.driving.evaluation import (
     compared, drive_all, in_one_line, smoothness, timed, written)
 from stream_agent.learning.worker_pool import WorkerPool
@@ -35,6 +35,7 @@ from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import policy_file, share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
+from stream_agent.simulation.drive_log import Drive, RoadTask
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
 import torch

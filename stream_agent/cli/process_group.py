@@ -1,9 +1,10 @@
 """Several processes as one job: started together, stopped by a signal, crashes told by name."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import ctypes
 from functools import partial
+import json
 import math
 import os
 from pathlib import Path
@@ -17,6 +18,12 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 LAST_LINES = 12
 WAKE_UP_PERIOD = 0.1
+# Time that a process has to leave [s].
+STOP_TIMEOUT = 5.0
+# The recorder's report may take as long as it likes, but not without doing anything [s].
+REPORT_TIMEOUT = 30.0
+# Between the signal to those that drive and that to the recorder, if time is short [s].
+HEAD_START = 0.3
 # After it was asked to leave, what has not ended by then is killed [s]; in 3 s all is over.
 LEAVE_TIME = 2.2
 
@@ -36,21 +43,42 @@ def begin(parent: int, number: int) -> None:
         os._exit(0)
 
 
+def in_yaml(value: object) -> str:
+    """Write the value of a parameter for ROS, such that text stays text: YAML reads JSON."""
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def node_command(executable: str, name: str, parameters: Mapping[str, object],
+                 files: Iterable[Path], remappings: Iterable[str] = ()) -> list[str]:
+    """
+    Return the command of a process with one of our ROS nodes.
+
+    :param parameters: What overrides the files.
+    """
+    return [sys.executable, '-m', 'stream_agent', executable, '--ros-args',
+            '-r', f'__node:={name}', *remappings,
+            *[word for file in files for word in ('--params-file', str(file))],
+            # With the name, or sections of files that have it are stronger.
+            *[word for key, value in parameters.items()
+              for word in ('-p', f'{name}:{key}:={in_yaml(value)}')]]
+
+
 class Process:
     """
     A process and what it says.
 
     :param name: For people.
-    :param prefix: Precedes every line that is passed on.
+    :param prefix: Precedes every line that is passed on; if None, none is.
     :param hear: Called with every line.
     :param show: Called with every line that is passed on.
+    :param environment: Its environment variables; those of this process if None.
     :param number: The signal that stops it. SIGTERM ends an interpreter that is just starting,
         which may swallow SIGINT; but ``ros2 launch`` would leave its processes behind.
     """
 
-    def __init__(self, name: str, command: list[str], prefix: str,
-                 hear: Callable[[str], object], show: Callable[[str], object], number: int
-                 ) -> None:
+    def __init__(self, name: str, command: list[str], prefix: str | None,
+                 hear: Callable[[str], object], show: Callable[[str], object], number: int,
+                 environment: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.number = number
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -60,7 +88,7 @@ class Process:
         # In a session of its own, so that Ctrl-C reaches it only from here, in the right order.
         self.popen = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, 'PYTHONUNBUFFERED': '1'}, start_new_session=True,
+            env={**(environment or os.environ), 'PYTHONUNBUFFERED': '1'}, start_new_session=True,
             preexec_fn=partial(begin, os.getpid(), number))
         assert self.popen.stdout is not None  # a pipe
         self.output = self.popen.stdout
@@ -93,7 +121,8 @@ class Process:
             for line in lines:
                 self.lines.append(line.decode(errors='replace').rstrip())
                 self._hear(self.lines[-1])
-                self._show(self._prefix + self.lines[-1])
+                if self._prefix is not None:
+                    self._show(self._prefix + self.lines[-1])
             if not data:
                 return False
 
@@ -138,14 +167,19 @@ class ProcessGroup:
         """Whether ``leave`` was called."""
         return self._deadline < math.inf
 
-    def start(self, name: str, command: list[str], prefix: str = '',
-              hear: Callable[[str], object] = bool, number: int = signal.SIGTERM) -> None:
+    def start(self, name: str, command: list[str], prefix: str | None = '',
+              hear: Callable[[str], object] = bool, number: int = signal.SIGTERM,
+              environment: Mapping[str, str] | None = None) -> None:
         """Start a process, unless the job is about to end; see ``Process``."""
         if self.interrupted:
             return
         self._processes[name] = process = Process(
-            name, command, prefix, hear, self._show, number)
+            name, command, prefix, hear, self._show, number, environment)
         self._selector.register(process.output, selectors.EVENT_READ, process)
+
+    def has(self, name: str) -> bool:
+        """Return whether a process was started, and has not been seen to end."""
+        return name in self._processes
 
     def leave(self) -> None:
         """
@@ -156,20 +190,25 @@ class ProcessGroup:
         now = time.monotonic()
         self._deadline = now if self.interrupted else now + LEAVE_TIME
 
-    def wait(self, until: str) -> None:
+    def wait(self, until: str | Iterable[str], done: Callable[[], bool] = bool) -> None:
         """
-        Pass on what the processes say until one of them ends, or until ``leave``.
+        Pass on what the processes say until some have ended, or ``done``, or until ``leave``.
 
-        :param until: Name of the process whose end is no failure.
+        :param until: Names of the processes whose end is no failure, and that all have to end;
+            the end of any other one is a failure, and ends the waiting, too.
         """
-        while not self._over and not self.interrupted:
+        left = {until} if isinstance(until, str) else set(until)
+        awaited = frozenset(left)
+        while not self._over and not self.interrupted and not done():
             self._pass_on()
             for process in list(self._processes.values()):
                 if not process.running:
                     self._forget(process)
-                    if process.failure or process.name != until:
+                    left.discard(process.name)
+                    failed = process.failure or process.name not in awaited
+                    if failed:
                         self.failures.append(process.failure or f'{process.name} ended too early')
-                    self._over = True
+                    self._over |= bool(failed) or not left
 
     def ask(self, names: Iterable[str], seconds: float = 0.0) -> list[Process]:
         """
@@ -184,6 +223,19 @@ class ProcessGroup:
         while time.monotonic() < end and any(process.running for process in asked):
             self._pass_on()
         return asked
+
+    def end(self, drivers: Sequence[str], recorders: Sequence[str],
+            written: Callable[[], bool]) -> None:
+        """
+        Stop those that drive, and then those that record, so that these see everything.
+
+        :param written: Whether a recorder that has to be killed had nothing left to do.
+        """
+        if self.interrupted:
+            self.ask(drivers, HEAD_START)
+            self.ask(recorders)
+        self.stop(drivers, STOP_TIMEOUT)
+        self.stop(recorders, REPORT_TIMEOUT, patient=True, done=written)
 
     def stop(self, names: Iterable[str], timeout: float, patient: bool = False,
              done: Callable[[], bool] = bool) -> None:

@@ -119,7 +119,8 @@ def check_way(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     """Refuse options of what the policies do not learn from."""
     others: tuple[type, ...]
     if arguments.bag:
-        others, why = (ImitationSchedule, RecognitionSchedule, ComputeModel), 'this has an effect only without --bag'
+        others = ImitationSchedule, RecognitionSchedule, ComputeModel
+        why = 'this has an effect only without --bag'
         if arguments.robot:
             parser.error(f'--robot: {why}')
     else:

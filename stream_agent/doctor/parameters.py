@@ -157,6 +157,9 @@ def check_agreement(agent: Mapping[str, Any], gate: Mapping[str, Any],
             found.append(warning(CHECK, f'{name} is {ours} for the {process}, {theirs} for the '
                                  'recorder, which will not see what the robot does',
                                  f'set {name} of the recorder to {ours}'))
+    if agent.get('pass_periods') or agent.get('costs'):
+        found.append(warning(CHECK, 'the agent emulates a slow computer, so its answers are late',
+                             'leave out pass_periods and costs of the agent on a robot'))
     if agent.get('camera_period') != gate.get('camera_period'):
         found.append(warning(CHECK, 'camera_period is not the same for agent and gate',
                              'set it once, in the section /**'))

@@ -10,10 +10,11 @@ from scipy.stats import t as students_t
 from stream_agent.driving.compute_model import (
     ComputeModel, EmulatedRollout, EmulatedTiming, timings)
 from stream_agent.driving.disturbed_timeline import Disturbance
-from stream_agent.driving.drives import Drive, drive_together, Trial
+from stream_agent.driving.drives import drive_together, Trial
 from stream_agent.measurement.bootstrap import CONFIDENCE, Interval, RESAMPLES
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.transforms import allow_transforms
+from stream_agent.simulation.drive_log import Drive
 import torch
 
 # Of (courses,) or (resamples, courses) of ours and of theirs, and how often a course counts.

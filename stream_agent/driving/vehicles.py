@@ -8,7 +8,8 @@ import time
 from stream_agent.command import Command, STOP
 from stream_agent.driving.compute_model import Timeline
 from stream_agent.driving.drivers import Driver
-from stream_agent.simulation.environment import DrivingEnvironment, Moment
+from stream_agent.simulation.drive_log import DriveLog
+from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.vehicle import VehicleDisturbance
 
 
@@ -118,16 +119,6 @@ class WallClock:
     def next_image(self) -> None:
         """Move on to the newest image that has come by now, or else to the next one."""
         self.image = max(self.image + 1, math.floor(self.answer() / self._period))
-
-
-class DriveLog:
-    """Notes what becomes of one vehicle; this one notes nothing."""
-
-    def before(self, now: Moment, answer: float | None) -> None:
-        """Note when an image comes and when its command is out [s], None if it is not taken."""
-
-    def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
-        """Note when the next image comes, if the last was taken, and if the expert drove since."""
 
 
 class VehicleBatch:

@@ -27,7 +27,7 @@ class GateSettings:
     max_acceleration: float = quantity(
         2.5, 'm/s2', 0.01, 100.0, 'greatest change of the speed in a second')
     max_yaw_acceleration: float = quantity(
-        3.2, 'rad/s2', 0.01, 100.0, 'greatest change of the yaw rate in a second')
+        3.2, 'rad/s2', 0.01, 1000.0, 'greatest change of the yaw rate in a second')
     stop_deceleration: float = quantity(
         2.5, 'm/s2', 0.01, 100.0, 'deceleration of a stop that the policy asks for, as it does '
         'when it is deactivated or ends')

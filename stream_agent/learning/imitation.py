@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from stream_agent.command import Command
 from stream_agent.driving.compute_model import ComputeModel, immediate, Timeline
 from stream_agent.driving.drivers import CommandRows, NetworkDriver
-from stream_agent.driving.vehicles import DriveLog, EmulatedClock, VehicleBatch
+from stream_agent.driving.vehicles import EmulatedClock, VehicleBatch
 from stream_agent.learning import distributed
 from stream_agent.learning.recognition import Recognition, SignReader
 from stream_agent.learning.resume import pack, ResumeError, unpack, write_whole
@@ -31,6 +31,7 @@ from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
+from stream_agent.simulation.drive_log import DriveLog
 from stream_agent.simulation.environment import DrivingEnvironment, Moment
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import VehicleDisturbance
@@ -224,7 +225,7 @@ class Imitation(DrivingLearner):
     :param network: Trained in place.
     :param folder: Of the rounds; None to keep none.
     :param compute_model: Source of the collector's timeline; None if nothing is emulated.
-    :param recognition: Trains layers that recognise signs before anything is driven; None for none.
+    :param recognition: Trains layers that recognise signs before any drive; None for none.
     :param sign_reader: Trained with the network to tell which speed is commanded; None for none.
     """
 
@@ -234,7 +235,8 @@ class Imitation(DrivingLearner):
                  recognition: Recognition | None = None,
                  sign_reader: SignReader | None = None) -> None:
         self.network = network
-        self._recognition, self._recognised = recognition, math.nan if recognition is None else None
+        self._recognition = recognition
+        self._recognised = math.nan if recognition is None else None
         self._sign_reader = sign_reader
         self.label = label
         self.preprocessing, self.limits = collector.preprocessing, collector.limits

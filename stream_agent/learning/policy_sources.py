@@ -73,7 +73,7 @@ class FromExpert:
         :raises TrainingError: If there is no such rollout.
         """
         if self.computer is None:
-            raise TrainingError(f"--pattern {name} depends on the computer; add --pass-periods or "
+            raise TrainingError(f'--pattern {name} depends on the computer; add --pass-periods or '
                                 '--costs')
         period = self.simulation.period
         (costs,) = scaled_costs([graph], self.computer, period)
@@ -127,8 +127,9 @@ class FromExpert:
         recognition = sign_reader = None
         if simulation.signs and not initial:
             soften(network)
-            recognition = Recognition(network, simulation, collector.preprocessing,
-                                      self.recognition, seed, folder and signs_folder(folder.parent))
+            recognition = Recognition(
+                network, simulation, collector.preprocessing, self.recognition, seed,
+                folder and signs_folder(folder.parent))
             if self.recognition.sign_loss and memory_edges(graph):
                 sign_reader = SignReader(network, self.recognition.sign_loss)
         return Imitation(network, collector, schedule, seed, label, folder, self.computer,

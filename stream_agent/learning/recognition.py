@@ -148,7 +148,8 @@ class Recognition:
             network.get_parameter(name).requires_grad_(False)
 
     def _names(self) -> list[str]:
-        return [name for name, _ in self._recogniser.named_parameters()] if self._recogniser else []
+        layers = self._recogniser
+        return [name for name, _ in layers.named_parameters()] if layers else []
 
     def learn(self, stopped: Callable[[], bool]) -> float | None:
         """

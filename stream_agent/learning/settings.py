@@ -136,10 +136,10 @@ SIGNS_SCHEDULE = ImitationSchedule(rounds=16, frames=320, updates=80, last_updat
 class RecognitionSchedule(BoundedSettings):
     """How long and on what the layers that recognise signs learn, before anything is driven."""
 
-    views: int = quantity(36_000, '', 100, MOST, 'images seen from random places')
-    recognition_steps: int = quantity(5000, '', 0, MOST, 'gradient steps on them; 0: none, all '
+    views: int = quantity(60_000, '', 100, MOST, 'images seen from random places')
+    recognition_steps: int = quantity(8000, '', 0, MOST, 'gradient steps on them; 0: none, all '
                                       'layers learn from drives')
-    sign_loss: float = quantity(0.4, '', 0.0, 1e3, "weight of the loss that tells a memory which "
+    sign_loss: float = quantity(0.4, '', 0.0, 1e3, 'weight of the loss that tells a memory which '
                                 'speed is commanded; 0: none')
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 import io
 import math
 import re
+from typing import TypeVar
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -61,12 +62,14 @@ STAGES = {'arrival': YELLOW, 'convert': SKY, 'respond': '#444444', 'publish': PU
 AFTER: dict = {'color': 'white', 'edgecolor': FAINT, 'hatch': '////'}
 
 
-def draw(plot: Callable[[Figure, Comparison], None], comparison: Comparison,
-         size: tuple[float, float]) -> str:
+Shown = TypeVar('Shown')
+
+
+def draw(plot: Callable[[Figure, Shown], None], shown: Shown, size: tuple[float, float]) -> str:
     """Return a plot as an ``<svg>`` element without references to anything outside."""
     with rc_context(REPORT_STYLE):
         figure = Figure(figsize=size, layout='constrained')
-        plot(figure, comparison)
+        plot(figure, shown)
         file = io.StringIO()
         figure.savefig(file, format='svg', transparent=True, metadata={
             'Date': None, 'Creator': None, 'Format': None, 'Type': None})

@@ -8,9 +8,10 @@ from string import Template
 import sys
 
 import numpy as np
-from stream_agent.measurement import plots
+from stream_agent.measurement import plots, road_report
 from stream_agent.measurement.comparison import compare, Comparison, diagnostics_of
-from stream_agent.measurement.recording import again, RecordingError, replace_file
+from stream_agent.measurement.recording import (
+    again, read_description, RecordingError, replace_file)
 from stream_agent.measurement.summary import (
     circumstances, difference_cells, figure_cells, ms, remarks, RULE, sentences, soonest, table)
 from stream_agent.measurement.traces import read_run
@@ -127,11 +128,13 @@ def text(comparison: Comparison) -> str:
 
 def report(folder: Path) -> Path:
     """
-    Compare a recording, print what came out, and write the report, which takes longer.
+    Compare a recording, or drives past signs, print what came out, and write the report.
 
     :returns: The report's path.
     :raises RecordingError: If the folder is not a recording, or the report cannot be written.
     """
+    if 'drives' in read_description(folder):
+        return road_report.report(folder)
     comparison = compare(read_run(folder))
     print(f'\n{text(comparison)}\n', flush=True)
     return write_report(comparison, folder)

@@ -13,7 +13,7 @@ import rclpy
 from rclpy.clock import Clock, ClockType, ROSClock
 from rclpy.node import Node
 from std_msgs.msg import Header
-from stream_agent.bounded_settings import free_text, quantity, several
+from stream_agent.bounded_settings import choice, free_text, quantity, several
 from stream_agent.gate.settings import BaseSettings
 from stream_agent.images import image_transport, stamp_of_serialized
 from stream_agent.measurement.machine import machine, versions
@@ -58,6 +58,9 @@ class RecorderSettings:
     image_transport: str = image_transport()
     output: str = free_text(
         'results', 'folder in which every run gets a folder, and latest points to the last')
+    new_folder: bool = choice(
+        True, 'record into a new folder in output, named by the time; false: into output itself, '
+        'which nothing was recorded to')
     queue_size: int = quantity(10_000, '', 10, 10_000_000, 'most rows that wait for the disk')
 
 
@@ -98,7 +101,9 @@ class RecorderNode(Node):
                          'middleware': rclpy.get_rmw_implementation_identifier()},
             'policies': self.policies, 'driving': self.driving,
             'camera_period': self.get_parameter('camera_period').value, 'arrivals': WHEN_TAKEN}
-        folder = make_folder(Path(self.get_parameter('output').value).expanduser())
+        folder = Path(self.get_parameter('output').value).expanduser()
+        if self.get_parameter('new_folder').value:
+            folder = make_folder(folder)
         self._writer = Writer(folder, self.get_parameter('queue_size').value)
         self._subscribe()
         steady = Clock(clock_type=ClockType.STEADY_TIME)

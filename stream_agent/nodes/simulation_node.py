@@ -1,7 +1,10 @@
 """The embedded simulator as a ROS node: cmd_vel in; images, reference and odometry out."""
 
 import gc
+import json
 import math
+import os
+from pathlib import Path
 import time
 
 import cv2
@@ -22,6 +25,7 @@ from stream_agent.nodes.messages import (
     array_to_image, COMMAND_QOS, command_to_twist, course_state_to_vector, FRAME_QOS, ns_to_stamp,
     stamp_serialized, stamp_to_ns, twist_to_command)
 from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
+from stream_agent.share import write_file
 from stream_agent.simulation.environment import (
     CommandError, DrivingEnvironment, Moment, SimulatedFrame)
 from stream_agent.simulation.session import Phase, Session, SessionSchedule
@@ -60,6 +64,8 @@ class SimulationNode(Node):
         declare_settings(self, ListenerSettings)
         refuse_unknown(self)
         self._schedule = read_settings(self, SessionSchedule)
+        self._check_drive_file()
+        self._failed = False
         environment = DrivingEnvironment(read_settings(self, SimulationSettings),
                                          self._schedule.course_seed)
         self._lead = preparation_time(environment)
@@ -80,6 +86,13 @@ class SimulationNode(Node):
             f'waiting for {self._schedule.start_subscribers} subscribers of '
             f"'{self._image_pub.topic_name}' and a first command that moves the vehicle; pacing: "
             f'{self._schedule.pacing}')
+
+    def _check_drive_file(self) -> None:
+        """Refuse a drive file that cannot be written, before the drive and not after it."""
+        file = self._schedule.drive_file
+        if file and not os.access(Path(file).parent, os.W_OK):
+            raise ValueError(f"drive_file is '{file}', whose folder is missing or cannot be "
+                             'written to; give a file in a folder that can')
 
     def _create_interfaces(self) -> None:
         self._image_pub = self.create_publisher(Image, 'image', FRAME_QOS)
@@ -110,7 +123,7 @@ class SimulationNode(Node):
     @property
     def exit_code(self) -> int:
         """What the process ends with."""
-        return int(self.refused)
+        return int(self.refused or self._failed)
 
     def stop(self) -> None:
         """Log how well the vehicle drove, or why it did not."""
@@ -121,6 +134,18 @@ class SimulationNode(Node):
         if self._schedule.pacing == 'lockstep':
             counts += f', {self._unanswered} unanswered'
         self.get_logger().info(f'{self._session.summary}, {counts}')
+        if self._schedule.drive_file and self._session.phase in (Phase.DRIVING, Phase.OVER):
+            self._write_drive(Path(self._schedule.drive_file))
+
+    def _write_drive(self, file: Path) -> None:
+        """Write what became of the drive, which the simulator alone knows exactly."""
+        record = self._session.record() | {'published': self._published, 'skipped': self._skipped}
+        try:
+            write_file(file, json.dumps(record))
+        except OSError as error:
+            self._failed = True
+            self.get_logger().error(f"drive_file '{file}': {error.strerror}; the drive is lost, "
+                                    'make room and drive again')
 
     def on_command(self, msg: TwistStamped) -> None:
         """Follow a command from its arrival on; the first one that moves ends the waiting."""

@@ -128,4 +128,5 @@ def trial_plate(pose: Pose, rng: np.random.Generator) -> Plate:
     across = np.array([-math.sin(pose.yaw + turn), math.cos(pose.yaw + turn), 0.0])
     return Plate('cross', np.stack(
         [middle + 0.5 * SIDE * (side * across + np.array([0.0, 0.0, up]))
-         for side, up in ((1, 1), (-1, 1), (-1, -1), (1, -1))]), sprites_of('cross', *rng.uniform(20.0, 235.0, 2)))
+         for side, up in ((1, 1), (-1, 1), (-1, -1), (1, -1))]),
+        sprites_of('cross', *rng.uniform(20.0, 235.0, 2)))

@@ -3,18 +3,25 @@
 from dataclasses import dataclass
 from enum import auto, Enum
 import math
+from typing import Any
 
 import numpy as np
-from stream_agent.bounded_settings import check, choice, quantity
+from stream_agent.bounded_settings import check, choice, free_text, quantity
 from stream_agent.command import Command, STOP
-from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
-from stream_agent.simulation.environment import DrivingEnvironment, SAME_INSTANT, SimulatedFrame
+from stream_agent.simulation.course import Course, FIRST_HELD_OUT_SEED
+from stream_agent.simulation.drive_log import DriveTrace, LANE_BAND, RoadTask, SPEED_BAND
+from stream_agent.simulation.environment import (
+    DrivingEnvironment, Moment, SAME_INSTANT, SimulatedFrame)
+from stream_agent.simulation.signs import (
+    COMMAND_LENGTH, glyph_mask, GLYPHS, PER_COMMAND, Signs, SPACING, SPEEDS)
 from stream_agent.simulation.vehicle import VehicleDisturbance
 
 # A vehicle that is held still sees these two places in turn: lateral [m], heading [rad].
 PROBE_PLACES = ((0.06, 0.15), (-0.06, -0.15))
 # Frames between two changes; irregular, so that nothing can fall into step with them.
 PROBE_FRAMES = (15, 21)
+# One of so many points of the centre line is written into a drive file.
+COURSE_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,12 @@ class SessionSchedule:
     pushes: float = quantity(
         0.0, 'rad/s', 0.0, 3.0, 'largest yaw rate by which the vehicle is pushed off its way now '
         'and then, so that a driver who is recorded shows the way back; 0: never')
+    handover: float = quantity(
+        0.0, 's', 0.0, 60.0, 'that the expert drives at the start and after a departure, which '
+        'count for no policy; 0: the drive starts at rest')
+    drive_file: str = free_text(
+        '', 'JSON file for the path, the signs and the score, written at the end; empty: none',
+        'FILE')
     publish_clock: bool = choice(
         False, 'publish /clock, and stamp everything by the simulated time')
 
@@ -78,11 +91,15 @@ class Session:
         self.environment = environment
         self.schedule = schedule
         self.phase = Phase.WAITING
-        self.departures = 0
+        self.departures = self.commands = self.stops = 0
+        self.task = (RoadTask(environment.course.lane_width)
+                     if environment.settings.signs else None)
+        self._trace = DriveTrace() if schedule.drive_file else None
         self._rng = np.random.default_rng([schedule.course_seed, 4])
         self._disturbance = VehicleDisturbance(
-            np.random.default_rng([schedule.course_seed, 5]), schedule.pushes)
-        self._push = 0.0
+            # As in the drives of ``evaluate``, so that both are pushed alike.
+            np.random.default_rng(schedule.course_seed), schedule.pushes)
+        self._push, self._by_expert, self._held = 0.0, False, STOP
         self._changes = self._frames_left = 0
         self._changed_at: float | None = None
         self._frames, self._sum_of_squares = 0, 0.0
@@ -102,22 +119,52 @@ class Session:
     def _begin_drive(self) -> None:
         self.phase = Phase.DRIVING
         self.environment.quiet = False
-        self.environment.place()
+        self._put_back(rolling=self.schedule.handover > 0.0)
         self._started = self._last_command = self.environment.time
+        self._prepare()
+
+    def _put_back(self, rolling: bool) -> None:
+        """Put the vehicle on the lane's middle, where the expert may take the wheel."""
+        environment = self.environment
+        environment.place(speed=environment.now.reference.speed if rolling else 0.0)
+        self._placed = environment.time
+        if self.schedule.handover:
+            # What the expert commands depends on where the vehicle is now.
+            environment.look()
+
+    def _prepare(self) -> None:
+        """Decide who drives until the next frame, and what pushes the vehicle until then."""
+        push, self._push = self._push, self._disturbance.advance()
+        driven = self.environment.time - self._placed
+        self._by_expert = driven < self.schedule.handover - SAME_INSTANT
+        if self._by_expert:
+            self._send(self.environment.now.reference)
+        elif push != self._push:
+            self._send(self._held)
 
     def send(self, command: Command, after: float = 0.0) -> None:
         """Let the vehicle follow a command, if it drives; as ``DrivingEnvironment.send``."""
-        if self.phase is Phase.DRIVING:
-            if self._push and command != STOP:
-                command = command._replace(yaw_rate=command.yaw_rate + self._push)
-            self.environment.send(command, after)
-            self._last_command = self.environment.time + max(after, 0.0)
+        if self.phase is not Phase.DRIVING:
+            return
+        if not self._by_expert:
+            self._send(command, after)
+        self._last_command = self.environment.time + max(after, 0.0)
+        self.commands += 1
+        self.stops += command == STOP
+
+    def _send(self, command: Command, after: float = 0.0) -> None:
+        """Send a command with what pushes the vehicle; one that stops is not pushed."""
+        pushed = command.yaw_rate + (0.0 if command == STOP else self._push)
+        self.environment.send(command._replace(yaw_rate=pushed), after)
+        self._held = command
 
     def skip(self) -> None:
         """Advance by one camera period without making the frame's image."""
         if self.phase is Phase.DRIVING:
             self._stop_without_commands()
         self.environment.skip()
+        if self.phase is Phase.DRIVING:
+            self._note(self.environment.now)
 
     def advance(self) -> tuple[SimulatedFrame, bool]:
         """Return the next frame, and whether it is the first that shows a changed scene."""
@@ -125,10 +172,9 @@ class Session:
             self._probe()
         if self.phase is Phase.DRIVING:
             self._stop_without_commands()
-            self._push = self._disturbance.advance()
         frame = self.environment.advance()
         if self.phase is Phase.DRIVING:
-            self._note(frame)
+            self._note(frame.now)
         changed = self._changed_at is not None and frame.time > self._changed_at + SAME_INSTANT
         if changed:
             self._changed_at = None
@@ -152,29 +198,86 @@ class Session:
         timeout, environment = self.schedule.command_timeout, self.environment
         stops = self._last_command + timeout - environment.time
         if timeout > 0.0 and stops < environment.settings.period:
-            environment.send(STOP, stops)
+            self._send(STOP, stops)
 
-    def _note(self, frame: SimulatedFrame) -> None:
+    def _note(self, now: Moment) -> None:
         """Keep account of the drive, put the vehicle back, and end in time."""
-        now = frame.now
         if self._first_lap is None:
             self._first_lap = now.laps
         self._laps = now.laps - self._first_lap
-        self._frames += 1
-        self._sum_of_squares += now.lateral_error ** 2
+        if self.task:
+            self.task.after(now, True, self._by_expert)
+        if self._trace:
+            self._trace.add(now, self.task, self._by_expert, self._push)
+        if not self._by_expert:
+            self._frames += 1
+            self._sum_of_squares += now.lateral_error ** 2
+            self.departures += now.departed
         if now.departed:
-            self.departures += 1
-            self.environment.place(speed=self.environment.settings.target_speed)
+            self._put_back(rolling=True)
         duration = self.schedule.duration
         if duration and now.time - self._started >= duration - SAME_INSTANT:
             self.phase = Phase.OVER
+        else:
+            self._prepare()
 
     @property
     def summary(self) -> str:
         """One line about the drive."""
         if not self._frames:
             return 'no drive'
-        driven = self.environment.time - self._started
-        rms = math.sqrt(self._sum_of_squares / self._frames)
-        return (f'drove {self._laps:.2f} laps in {driven:.1f} s: lateral RMS {rms:.4f} m, '
-                f'{self.departures} departures')
+        task = (f', in the lane and at the right speed {100 * self.task.score:.1f} % of the time, '
+                f'{sum(self.task.obeyed)} of {len(self.task.obeyed)} signs obeyed'
+                if self.task else '')
+        return (f'drove {self._laps:.2f} laps in {self.driven:.1f} s: lateral RMS '
+                f'{self.lateral_rms:.4f} m, {self.departures} departures{task}')
+
+    @property
+    def driven(self) -> float:
+        """How long the drive has lasted so far [s]."""
+        return self.environment.time - self._started
+
+    @property
+    def lateral_rms(self) -> float:
+        """Root mean square of the lateral error, where the expert did not drive [m]."""
+        return math.sqrt(self._sum_of_squares / self._frames) if self._frames else math.nan
+
+    def record(self) -> dict[str, Any]:
+        """Return the drive as the drive file has it: figures, course, signs, and every frame."""
+        environment, course = self.environment, self.environment.course
+        task = self.task or RoadTask(course.lane_width)
+        figures = {
+            'course_seed': self.schedule.course_seed, 'pushes': self.schedule.pushes,
+            'handover': self.schedule.handover, 'camera_period': environment.settings.period,
+            'duration': self.driven, 'laps': self._laps, 'commands': self.commands,
+            'stops': self.stops, 'departures': self.departures,
+            'lateral_rms': self.lateral_rms, 'score': task.score,
+            'speed_rms': float(np.sqrt(np.mean(np.square(task.speed_errors or math.nan)))),
+            'signs_obeyed': task.signs_obeyed, 'obeyed': task.obeyed,
+            'seconds_until_obeyed': task.seconds_until_obeyed}
+        # JSON has no number for what is unknown.
+        return {name: None if value != value else value for name, value in figures.items()} | {
+            'lane_width': course.lane_width, 'lane_band': LANE_BAND, 'speed_band': SPEED_BAND,
+            'course': course.points[::COURSE_STEP].round(3).tolist(),
+            **signs_along(environment.scene.signs, course, environment.now.along),
+            'frames': self._trace.columns if self._trace else {}}
+
+
+def signs_along(signs: Signs | None, course: Course, along: float) -> dict[str, Any]:
+    """
+    Return the signs that a drive passed: where the plates of a lap stand, and what all command.
+
+    :param along: How far the drive went along the course [m].
+    :returns: ``plates`` of the first lap; ``signs``, from where ``along`` the course they hold;
+        ``glyphs``, how much ink is where, rows of 0 to 255.
+    """
+    if signs is None:
+        return {'plates': [], 'signs': [], 'glyphs': {}}
+    plates = [(index, *signs.plates_at(index)[0].corners.mean(axis=0).round(3).tolist()[:2])
+              for index in range(1, math.floor(course.length / SPACING) + 1)]
+    return {'plates': [{'x': x, 'y': y, 'glyph': GLYPHS[signs.glyph((index - 1) // PER_COMMAND)]}
+                       for index, x, y in plates],
+            'signs': [{'along': number * COMMAND_LENGTH, 'glyph': GLYPHS[signs.glyph(number)],
+                       'speed': SPEEDS[signs.glyph(number) // 2]}
+                      for number in range(math.floor(along / COMMAND_LENGTH) + 1)],
+            'glyphs': {glyph: glyph_mask(glyph)[::2, ::2].tolist() for glyph in GLYPHS}}

@@ -35,19 +35,19 @@ def test_the_law_behind_rows_is_found():
     assert law.ceilings == pytest.approx(TRUE.ceilings, rel=1e-3)
     assert law.stale == pytest.approx(TRUE.stale, rel=1e-2)
     assert rms(misses(law, scored(KNOWN), FAST)) < 0.01
-    assert all(rms(part) < 0.1 for part in left_out(scored(KNOWN), FAST).values())
+    assert all(rms(part) < 0.1 for part in left_out(scored(KNOWN), FAST, 'ratio').values())
 
 
 def test_a_ratio_that_follows_another_law_is_missed_when_it_is_left_out():
     rows = scored([*KNOWN, data('sequential', 3.2, 0.064, 0.064, score=20.0)])
-    apart = left_out(rows, FAST)
+    apart = left_out(rows, FAST, 'ratio')
     expected = TRUE.forecast(Timing(0.064, 0.064), FAST) - 20.0
     assert apart[3.2] == [pytest.approx(expected, abs=0.1)]
 
 
 def test_a_family_that_is_in_no_other_ratio_is_not_forecast():
     rows = scored([*KNOWN, data('narrower', 3.2, 0.02, 0.02, score=40.0)])
-    assert left_out(rows, FAST)[3.2] == []
+    assert left_out(rows, FAST, 'ratio')[3.2] == []
 
 
 def test_rows_with_further_inputs_or_without_a_score_are_left_out():
@@ -79,12 +79,17 @@ def test_the_study_reads_rows_and_says_what_it_finds(tmp_path, capsys):
         (tmp_path / f'{i}.json').write_text(json.dumps(row))
     assert main(['law', '--rows', str(tmp_path), '--json']) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found['error_by_ratio'].keys() == {'0.2', '1.6', '6.4'}
+    assert found['left_out']['ratio'].keys() == {'0.2', '1.6', '6.4'}
+    assert found['errors']['ratio'] < 0.1
     assert found['ceilings'].keys() == TRUE.ceilings.keys()
     assert main(['law', '--rows', str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert 'ceiling frozen trunk: ' in said and 'r = 6.4 left out: error ' in said
+    assert 'ceiling frozen trunk: ' in said and 'ratio 6.4 left out: error ' in said
     assert main(['law', '--rows', str(tmp_path / 'none')]) == 1
     assert capsys.readouterr().err == (
-        f"studies: --rows: '{tmp_path}/none' has rows of fewer than two ratios, and one of them "
-        'is left out at a time; run `python -m studies reflex` with more\n')
+        f"studies: --rows: '{tmp_path}/none' has no rows; make them by `python -m studies reflex "
+        '--output DIR`\n')
+
+
+def test_other_files_in_the_folder_are_no_rows():
+    assert scored([{'accuracy': 0.9}]) == []

@@ -45,7 +45,7 @@ def paths(tmp_path, monkeypatch):
     """Work in a folder that has a bit of everything."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    monkeypatch.setattr('stream_agent.cli.run.choose_domain', None)
+    monkeypatch.setattr('stream_agent.cli.run.choose_domains', None)
     Path('a_folder').mkdir()
     Path('a_file').write_bytes(b'')
     Path('binary').write_bytes(bytes(range(256)) * 16)

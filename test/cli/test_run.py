@@ -10,9 +10,10 @@ import time
 
 import pytest
 from stream_agent import share
-from stream_agent.cli import run
-from stream_agent.cli.process_group import ProcessGroup
-from stream_agent.cli.run import node_commands, parse, Progress, Report
+from stream_agent.cli import process_group, run
+from stream_agent.cli.process_group import in_yaml, ProcessGroup
+from stream_agent.cli.run import node_commands, parse
+from stream_agent.cli.run_progress import Progress, Report
 from stream_agent.measurement.recording import read_rows
 from stream_agent.share import InstallationError, policy_file
 from support.jobs import DOMAIN, is_running, Job, ROOT, save_untrained, wait_for
@@ -193,7 +194,7 @@ time.sleep(60)
      'python -m stream_agent.measurement.report /there')])
 def test_a_report_may_take_long_and_is_missed_if_there_is_none(
         group, monkeypatch, seconds, said, fault):
-    monkeypatch.setattr(run, 'REPORT_TIMEOUT', 0.5)
+    monkeypatch.setattr(process_group, 'REPORT_TIMEOUT', 0.5)
     report = Report()
     run.drive(group, {'recorder': python(RECORDER.format(seconds=seconds, said=said)),
                       'simulation': python('import time; time.sleep(1.0)')}, report)
@@ -317,7 +318,7 @@ def test_a_policy_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
 
 
 def test_the_baseline_drives_in_the_shadow():
-    commands = node_commands(parse([]), CONFIG)
+    commands = node_commands(parse(['--shadow']), CONFIG)
     assert 'policy_command:=baseline/policy_command' in commands['baseline']
     assert 'policy_command:=baseline/policy_command' not in commands['agent']
     assert not any('robot.yaml' in word for word in commands['simulation'])
@@ -335,7 +336,7 @@ def test_without_a_baseline_the_simulation_waits_for_one_less():
 
 
 @pytest.mark.parametrize('args, baselines', [
-    ([], ['lane_sequential']), (['--baseline', 'none'], []),
+    (['--shadow'], ['lane_sequential']), (['--baseline', 'none'], []),
     (['--baseline', 'a', '--baseline', 'none'], []), (['--baseline', 'none', 'b'], ['b'])])
 def test_no_baseline_is_none_of_those_before(args, baselines):
     assert list(map(str, parse(args).baseline)) == baselines
@@ -402,7 +403,7 @@ def test_files_and_transforms_of_the_user_reach_every_process():
 def test_what_cannot_be_used_is_said_before_anything_starts(args, said, tmp_path, monkeypatch,
                                                             capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, 'choose_domain', None)
+    monkeypatch.setattr(run, 'choose_domains', None)
     Path('a_file').touch()
     Path('stray.yaml').write_text('/**/gatte: {ros__parameters: {max_speed: 0.1}}')
     Path('pointer.safetensors').write_text('version https://git-lfs.github.com/spec/v1\n')
@@ -414,7 +415,7 @@ def test_what_cannot_be_used_is_said_before_anything_starts(args, said, tmp_path
 
 @pytest.mark.parametrize('text', ['007', '20260730', 'y', 'null', '1e3', 'a: b', '# no', '[', ''])
 def test_text_stays_text_on_its_way_to_a_process(text):
-    assert yaml.safe_load(run.in_yaml(text)) == text
+    assert yaml.safe_load(in_yaml(text)) == text
 
 
 class Stream(io.StringIO):

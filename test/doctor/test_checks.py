@@ -36,6 +36,8 @@ STAMPED, TWIST = 'geometry_msgs/msg/TwistStamped', 'geometry_msgs/msg/Twist'
     ({'threads': 'two'}, {}, {}, ERROR, "agent: threads is 'two'"),
     ({'max_gap': -1}, {}, {}, ERROR, 'agent: max_gap is -1'),
     ({'image_transport': 'theora'}, {}, {'image_transport': 'theora'}, ERROR, "is 'theora'"),
+    ({'pass_periods': 6.4}, {}, {}, WARN, 'the agent emulates a slow computer'),
+    ({'costs': 'costs.yaml'}, {}, {}, WARN, 'the agent emulates a slow computer'),
     ({'image_transport': 'compressed'}, {}, {}, WARN, 'image_transport is compressed for the'),
     ({}, {'command_type': 'twist'}, {}, WARN, 'command_type is twist for the gate, twist_stamp'),
     ({'camera_period': T}, {'camera_period': 0.1}, {}, WARN, 'camera_period is not the same')])

@@ -7,8 +7,8 @@ import pytest
 from stream_agent.command import Command
 from stream_agent.driving.compute_model import immediate
 from stream_agent.driving.drivers import ExpertDriver
-from stream_agent.driving.drives import RoadTask
 from stream_agent.driving.vehicles import EmulatedClock, VehicleBatch
+from stream_agent.simulation.drive_log import RoadTask
 from stream_agent.simulation.environment import DrivingEnvironment, Moment
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Pose

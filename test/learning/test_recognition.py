@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 from stream_agent.cli.arguments import robot_settings
+from stream_agent.driving.compute_model import Timeline, Work
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning.imitation import filled
 from stream_agent.learning.policy_sources import FromExpert, signs_folder
 from stream_agent.learning.recognition import (
-    cells_of, CLASSES, look_around, NOT_JUDGED, Recognition, recogniser_of, SignReader, soften)
+    cells_of, CLASSES, look_around, NOT_JUDGED, recogniser_of, Recognition, SignReader, soften)
 from stream_agent.learning.settings import (
     FrameCrop, ImitationSchedule, RecognitionSchedule, SIGNS_SCHEDULE)
 from stream_agent.network.checkpoint import CommandScale
@@ -19,7 +20,6 @@ from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.share import share_folder
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.signs import plate_corners, SPEEDS
-from stream_agent.driving.compute_model import Timeline, Work
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 import torch
 

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command, STOP
+from stream_agent.driving.compute_model import immediate
+from stream_agent.driving.drivers import Driver
+from stream_agent.driving.vehicles import EmulatedClock, VehicleBatch
+from stream_agent.simulation.drive_log import RoadTask
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.session import Phase, Session, SessionSchedule
 from stream_agent.simulation.settings import SimulationSettings
+from stream_agent.simulation.vehicle import VehicleDisturbance
 
 AHEAD = Command(0.8, 0.0)
 
@@ -123,7 +128,7 @@ def test_a_wrong_schedule_is_refused(schedule, message):
 
 def driven_by_the_expert(pushes):
     """Return lateral errors, and how much more to the left the expert turned than the course."""
-    session = make(SessionSchedule(duration=8.0, probe_changes=0, pushes=pushes))
+    session = make(SessionSchedule(duration=8.0, probe_changes=0, pushes=pushes, course_seed=0))
     session.begin()
     course = session.environment.course
     errors, turns = [], []
@@ -152,3 +157,99 @@ def test_a_vehicle_that_is_told_to_stop_is_not_pushed():
         frame, _ = session.advance()
         session.send(STOP)
     assert frame.now.yaw_rate == 0.0
+
+
+class LateDriver(Driver):
+    """Commands what was right a while ago, so that it leaves the lane now and then."""
+
+    def __init__(self):
+        self.seen = []
+
+    def answer(self, frame):
+        self.seen.append(frame.reference)
+        return self.seen[-12:][0]
+
+    def commands(self, frames, known):
+        return [self.answer(frame) for frame in frames]
+
+    def forget(self, index):
+        self.seen.clear()
+
+
+ROAD = {'signs': True, 'rate': 60.0, 'target_speed': 1.4, 'look_ahead': 0.4, 'max_yaw_rate': 5.0,
+        'turn_time_constant': 0.08, 'randomized': False}
+SCHEDULE = SessionSchedule(duration=40.0, probe_changes=0, pushes=3.0, handover=1.0,
+                           course_seed=3, drive_file='set')
+
+
+def on_the_road():
+    return Session(DrivingEnvironment(SimulationSettings(width_px=32, height_px=24, **ROAD),
+                                      SCHEDULE.course_seed), SCHEDULE)
+
+
+def driven_to_the_end(session, driver):
+    # The wait does not count.
+    for _ in range(7):
+        session.advance()
+    session.begin()
+    frame = session.environment.look()
+    while session.phase is not Phase.OVER:
+        departures = session.departures
+        session.send(driver.answer(frame))
+        frame, _ = session.advance()
+        if session.departures > departures:
+            driver.forget(0)
+            frame = session.environment.look()
+    return session
+
+
+def test_a_session_scores_as_the_test_drives_do():
+    session = driven_to_the_end(on_the_road(), LateDriver())
+    environment = DrivingEnvironment(session.environment.settings, SCHEDULE.course_seed)
+    batch = VehicleBatch(LateDriver(), [environment], EmulatedClock(immediate(1 / 60)),
+                         SCHEDULE.handover)
+
+    def start(_):
+        return {'speed': environment.now.reference.speed}
+
+    batch.place(0, **start(0))
+    task = RoadTask(environment.course.lane_width)
+    batch.drive([task], lambda: batch.image < 2400, start,
+                [VehicleDisturbance(np.random.default_rng(SCHEDULE.course_seed), 3.0)])
+    assert session.departures == task.departures > 2
+    assert session.task.right == task.right and 0.1 < task.score < 0.9
+    assert session.task.obeyed == task.obeyed and len(task.obeyed) > 5
+    assert session.lateral_rms == pytest.approx(task.lateral_rms)
+    assert session.summary.endswith(
+        f'{task.departures} departures, in the lane and at the right speed '
+        f'{100 * task.score:.1f} % of the time, {sum(task.obeyed)} of {len(task.obeyed)} signs '
+        'obeyed')
+
+
+def test_a_record_has_the_figures_every_frame_and_the_signs_that_were_passed():
+    session = driven_to_the_end(on_the_road(), LateDriver())
+    record, frames = session.record(), session.record()['frames']
+    assert {len(column) for column in frames.values()} == {2400}
+    right = [right for right, judged in zip(frames['right'], frames['judged']) if judged]
+    assert right == session.task.right
+    assert record['score'] == session.task.score
+    assert (record['commands'], record['stops']) == (2400, 0)
+    assert sum(frames['expert'][:61]) == 60
+    signs = session.environment.scene.signs
+    assert [sign['along'] for sign in record['signs']] == [
+        5.0 * number for number in range(frames['sign'][-1] + 1)]
+    for along, commanded in zip(frames['along'], frames['commanded']):
+        assert commanded == signs.command(along).speed
+    for plate in record['plates']:
+        gap = np.hypot(*(np.array(record['course']) - (plate['x'], plate['y'])).T).min()
+        assert gap == pytest.approx(0.5 * record['lane_width'] + 0.1 + 0.225, abs=0.01)
+
+
+def test_without_signs_there_is_no_score():
+    session = make(SessionSchedule(duration=1.0, probe_changes=0))
+    session.begin()
+    while session.phase is not Phase.OVER:
+        session.advance()
+    record = session.record()
+    assert record['score'] is None and record['signs'] == record['plates'] == []
+    assert record['lateral_rms'] == 0.0

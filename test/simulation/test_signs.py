@@ -25,7 +25,7 @@ def plate_at(middle, yaw, sprites, side=0.45):
     left = np.array([-math.sin(yaw), math.cos(yaw), 0.0]) * side / 2
     up = np.array([0.0, 0.0, side / 2])
     return Plate('cross', np.stack([middle + left + up, middle - left + up, middle - left - up,
-                           middle + left - up]), sprites)
+                                    middle + left - up]), sprites)
 
 
 @pytest.mark.parametrize('size', [(64, 48), (160, 120), (640, 480)])

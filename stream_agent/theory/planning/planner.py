@@ -168,8 +168,9 @@ def preference(candidate: Candidate) -> tuple:
     decides. The rate of answers and the latency of the first of them say little by themselves.
     """
     newest = candidate.newest_age / candidate.camera_period
-    stale = max(0.0, newest + LEFT_OUT * bool(candidate.left_out) - FRESH_ENOUGH)
-    return (math.ceil(stale / STALE_STEP),
+    # Where an age is exactly a limit, rounding must not decide.
+    stale = round(max(0.0, newest + LEFT_OUT * bool(candidate.left_out) - FRESH_ENOUGH), 9)
+    return (math.floor(stale / STALE_STEP) + (stale > 0),
             len(candidate.left_out),
             candidate.frame_cost > (1 - MARGIN) * candidate.camera_period,
             max(0.0, candidate.oldest_age - DEEP_ENOUGH),

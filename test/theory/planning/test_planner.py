@@ -78,6 +78,19 @@ def test_a_network_that_cannot_keep_up_is_truncated_only_if_nothing_else_does():
     assert {'n3'} <= set(make_plan(CHAIN, chain_costs(0.4), PERIOD).recommended.schedule)
 
 
+def test_rounding_does_not_decide_where_an_age_is_a_limit():
+    # At 6.4 periods a pass of eight equal nodes, waves of four frames are exactly at 2.5 periods.
+    graph = bare_graph('image->n1 n1->n2 n2->n3 n3->n4 n4->n5 n5->n6 n6->n7 n7->n7 n7->out '
+                       'image->out', 'out', streams='n7->n7')
+    found = set()
+    for rate in range(20, 120, 7):
+        layer = 0.8 / rate
+        plan = make_plan(graph, NodeCosts({'out': layer, **{
+            f'n{i}': layer for i in range(1, 8)}}), 1 / rate)
+        found.add(plan.recommended.rollout.graph.hyperperiod)
+    assert found == {7}
+
+
 @pytest.mark.parametrize('execution', [SERIAL, PARALLEL])
 def test_a_free_node_that_joins_fresh_and_stale_information_is_updated_in_every_frame(execution):
     joined = bare_graph('image->n1 n1->n2 n2->n3 n3->n4 n4->n4 image->glance glance->join '

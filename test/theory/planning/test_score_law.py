@@ -1,6 +1,7 @@
 """The law of scores, and what the planner makes of it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from stream_agent.theory.patterns import sequential_pattern
@@ -119,3 +120,16 @@ def test_the_fitted_law_has_what_the_planner_needs():
     law = TASKS['signs'].law
     assert {WHOLE, SMALLER} <= {*law.ceilings}
     assert 0.3 < law.half < 1.5 and law.stale >= 0
+
+
+def test_the_page_has_the_coefficients():
+    page = (Path(__file__).parents[3] / 'docs' / 'planner.md').read_text()
+    scene, law = TASKS['signs']
+    for line in (f'| `half` | {law.half:.3f} steering times |',
+                 *(f'| `ceiling`, {family} | {ceiling:.1f} % |'
+                   for family, ceiling in law.ceilings.items()),
+                 f'| `stale` | {law.stale:.1f} % a steering time |',
+                 f'| error where a cost was left out | {law.error:.1f} % |',
+                 f'`--steering-time`, {scene.steering_time:.3f} s',
+                 f'`--command-time`, {scene.command_time:.2f} s'):
+        assert line in page

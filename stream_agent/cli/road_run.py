@@ -1,0 +1,274 @@
+"""Policies drive a course past signs on an emulated computer, each alone, at the same time."""
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+import json
+import os
+from pathlib import Path
+import re
+import time
+from typing import Any, NamedTuple, TextIO
+
+from stream_agent.bounded_settings import file_path, quantity, settings_fields, several
+from stream_agent.cli.arguments import robot_settings
+from stream_agent.cli.own_domain import Domain
+from stream_agent.cli.process_group import node_command, ProcessGroup, STOP_TIMEOUT
+from stream_agent.cli.run_progress import Progress, Report
+from stream_agent.driving.compute_model import HANDOVER
+from stream_agent.graph_files.located_yaml import plain, read_yaml
+from stream_agent.measurement.machine import machine, versions
+from stream_agent.measurement.recording import again, make_folder, RecordingError, RUN_FILE
+from stream_agent.share import find_robot, write_file
+from stream_agent.simulation.settings import SimulationSettings
+import yaml
+
+ROBOT = 'reflex'
+POLICIES = tuple(Path(f'reflex_{name}') for name in ('planned', 'sequential', 'smaller'))
+COSTS = Path('graphs', 'reflex_costs.yaml')
+# Of what is no rollout of the same network, but another way to be in time.
+PEERS = {'smaller': 'smaller'}
+DRIVE_FILE, LOG_FILE = 'drive.json', 'log.txt'
+# What an agent says once it answers images, and how long that may take [s].
+READY, READY_TIMEOUT = ' policy on ', 120.0
+# What is shown of what they say: all but that the computer is slow, which is the purpose.
+LOUD = re.compile(r'\[(WARN|ERROR|FATAL)\](?!.* EMULATED COMPUTER: )')
+
+
+@dataclass(frozen=True)
+class RoadOptions:
+    """Who drives alone, how slow their computer is, and how hard they are pushed."""
+
+    policies: tuple[Path, ...] = several(
+        POLICIES, 'policies that drive, each a file, or a name in config/policies', 'FILE', Path)
+    pass_periods: float = quantity(
+        6.4, 'camera periods', 1e-3, 1e3, 'what a pass through all nodes of the largest network '
+        'takes on the emulated computer', whole=False)
+    costs: Path | None = file_path(
+        None, 'seconds of the nodes, as `plan --save-costs` writes them, scaled to that; without '
+        'it, those of config/graphs/reflex_costs.yaml for the usual policies, and the same for '
+        'all nodes otherwise')
+    pushes: float = quantity(
+        2.5, 'rad/s', 0.0, 3.0, 'largest yaw rate by which the vehicle is pushed now and then, '
+        'every policy alike')
+
+
+class RoadPolicy(NamedTuple):
+    """
+    A policy that drives.
+
+    :param pattern: The name of its rollout.
+    :param costs: Of its nodes, relative to each other, and the ``overhead`` of a frame.
+    :param periods: What a pass through its own nodes takes [camera periods].
+    """
+
+    name: str
+    path: Path
+    pattern: str
+    costs: dict[str, float]
+    overhead: float
+    periods: float
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What is written about it."""
+        return {'name': self.name, 'policy': str(self.path), 'pattern': self.pattern,
+                'peer': PEERS.get(self.name), 'pass_periods': round(self.periods, 3)}
+
+
+def read_policies(paths: Sequence[Path], costs: Path | None, pass_periods: float
+                  ) -> list[RoadPolicy]:
+    """
+    Return what drives, with costs by which the largest network takes ``pass_periods``.
+
+    :raises ValueError: If the costs lack a node, or two policies have the same name.
+    :raises OSError: If a file cannot be read.
+    """
+    known = read_costs(costs) if costs else None
+    found = []
+    for name, path in zip(short_names(paths), paths):
+        graph, pattern = (json.loads(metadata(path)[key]) for key in ('graph', 'pattern'))
+        computed = {node for edge in graph['edges'] for node in as_list(edge['target'])}
+        missing = sorted(computed - known['nodes'].keys()) if known else []
+        if missing:
+            raise ValueError(f"{costs}: the node '{missing[0]}' of {path.name} has no cost; give "
+                             'one for every node that is computed')
+        each = {node: known['nodes'][node] if known else 1.0 for node in sorted(computed)}
+        overhead = known.get('overhead', 0.0) if known else 0.0
+        found.append(RoadPolicy(name, path, pattern['name'], each, overhead,
+                                overhead + sum(each.values())))
+    most = max(policy.periods for policy in found)
+    if not most > 0.0:
+        raise ValueError(f'{costs}: all costs are 0 and cannot be scaled; give the durations of '
+                         'the nodes')
+    return [policy._replace(periods=pass_periods * policy.periods / most) for policy in found]
+
+
+def as_list(value: Any) -> list:
+    """Return what a graph has as one name or as several as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def read_costs(path: Path) -> dict[str, Any]:
+    """Return the costs in a file; ValueError if they are none."""
+    data = plain(read_yaml(path.read_text(), str(path)))
+    nodes = data.get('nodes') if isinstance(data, dict) else None
+    if not isinstance(nodes, dict) or not all(
+            isinstance(cost, int | float) and 0 <= cost < 1e6 for cost in nodes.values()):
+        raise ValueError(f"{path}: 'nodes' is missing, a map from node to seconds; write it by "
+                         '`python -m stream_agent plan GRAPH --save-costs FILE`')
+    return data
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Return what a policy's file says about it, without torch, which takes seconds to import."""
+    with open(path, 'rb') as file:
+        found = json.loads(file.read(int.from_bytes(file.read(8), 'little')))
+    about = found.get('__metadata__', {})
+    if not {'graph', 'pattern'} <= about.keys():
+        raise ValueError(f'{path}: not a policy, as it has no graph; give a file that '
+                         '`python -m stream_agent train` wrote')
+    return about
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Return the names of files without what they all begin with; ValueError if two are alike."""
+    stems = [path.stem for path in paths]
+    common = os.path.commonprefix(stems).rpartition('_')
+    start = len(common[0] + common[1]) if len(stems) > 1 else 0
+    names = [stem[start:] for stem in stems]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two policies are called '{max(names, key=names.count)}'; give files "
+                         'with different names')
+    return names
+
+
+class RoadRun:
+    """
+    The same course with the same signs and pushes for several policies at the same time.
+
+    :raises ValueError: If policies, costs or the robot cannot be used.
+    :raises OSError: If a file cannot be read.
+    """
+
+    def __init__(self, options: Namespace, config: Path) -> None:
+        self._options = options
+        self._robot = robot_settings(ROBOT)
+        self._files = [config / 'robot.yaml', find_robot(ROBOT, config / 'robots')]
+        self._simulation = config / 'simulation.yaml'
+        usual = [path.stem for path in options.policies] == [path.name for path in POLICIES]
+        self._costs = options.costs or (config / COSTS if usual else None)
+        self._policies = read_policies(options.policies, self._costs, options.pass_periods)
+        self.names = [policy.name for policy in self._policies]
+
+    def run(self, group: ProcessGroup, progress: Progress, domains: Sequence[Domain]
+            ) -> list[str]:
+        """Drive, and return what is missing in the end."""
+        folder = make_folder(self._options.output)
+        write_file(folder / RUN_FILE, json.dumps(self.conditions(), indent=1))
+        reports = [Report() for _ in self.names]
+        with (folder / LOG_FILE).open('w') as log:
+            self._drive(group, Listener(progress, log), folder, domains, reports)
+        progress.clear()
+        if group.interrupted or group.failures:
+            driven = all((folder / name / DRIVE_FILE).exists() for name in self.names)
+            return [f'no report was made; {again(folder)} makes it of what was driven'] * driven
+        # Plots take a second to import, and are not needed while somebody drives.
+        from stream_agent.measurement.road_report import report
+        try:
+            print(f'report: {report(folder)}', flush=True)
+        except RecordingError as error:
+            return [str(error)]
+        return [one.fault for one in reports if one.fault]
+
+    def _drive(self, group: ProcessGroup, listener: 'Listener', folder: Path,
+               domains: Sequence[Domain], reports: Sequence[Report]) -> None:
+        """Start the simulations once all agents are ready, so that nobody disturbs a drive."""
+        ready: set[str] = set()
+        jobs = {policy.name: self.commands(policy, folder, domain)
+                for policy, domain in zip(self._policies, domains)}
+
+        def start(node: str, hears: Callable[[int, str], Callable[[str], object]]) -> None:
+            for i, (name, commands) in enumerate(jobs.items()):
+                group.start(f'{name} {node}', commands[node], None,
+                            listener.of(f'{name} {node}', hears(i, name)),
+                            environment=domains[i].environment)
+
+        start('gate', lambda i, name: bool)
+        start('agent', lambda i, name: lambda line: ready.update([name] * (READY in line)))
+        deadline = time.monotonic() + READY_TIMEOUT
+        group.wait((), lambda: len(ready) == len(jobs) or time.monotonic() > deadline)
+        if not group.failures:
+            start('recorder', lambda i, name: reports[i].hear)
+            start('simulation', lambda i, name: bool)
+        left = {f'{name} simulation': [f'{name} agent', f'{name} gate'] for name in jobs}
+        while left and not group.failures and not group.interrupted:
+            group.wait(left, lambda: not all(map(group.has, left)))
+            for over in [simulation for simulation in left if not group.has(simulation)]:
+                # Nobody is to wonder where its images are.
+                group.stop(left.pop(over), STOP_TIMEOUT)
+        drivers = [f'{name} {node}' for node in ('simulation', 'agent', 'gate') for name in jobs]
+        group.end(drivers, [f'{name} recorder' for name in jobs],
+                  lambda: all(report.written for report in reports))
+
+    def conditions(self) -> dict[str, Any]:
+        """Return under which conditions all of them drive."""
+        options = self._options
+        return {'date': time.strftime('%Y-%m-%d %H:%M'), 'machine': machine(),
+                'versions': versions('stream_agent', 'numpy', 'torch', 'rclpy'),
+                'seed': options.course_seed, 'duration': options.duration,
+                'pushes': options.pushes, 'robot': ROBOT, 'camera_rate': self._robot.rate,
+                'execution': 'serial', 'pass_periods': options.pass_periods,
+                'costs': str(self._costs) if self._costs else None,
+                'drives': [policy.conditions for policy in self._policies]}
+
+    def commands(self, policy: RoadPolicy, folder: Path, domain: Domain) -> dict[str, list[str]]:
+        """Return the commands of one drive's processes, by the node, and write their files."""
+        own = folder / policy.name
+        own.mkdir()
+        costs = own / 'costs.yaml'
+        write_file(costs, yaml.safe_dump({'overhead': policy.overhead, 'nodes': policy.costs}))
+        options, period = self._options, {'camera_period': self._robot.period}
+        sees, heard = {'image_transport': 'raw', **period}, {'command_type': 'twist_stamped'}
+
+        def command(node: str, parameters: Mapping[str, object], files: Sequence[Path]
+                    ) -> list[str]:
+            return node_command(node, node, parameters, (*files, *options.params_file))
+
+        return {
+            'recorder': command('recorder', {
+                'output': own, 'new_folder': False, 'policies': ['agent=policy_command'],
+                **sees, **heard}, self._files),
+            'gate': command('gate', {**heard, **period}, self._files),
+            'agent': command('agent', {
+                'checkpoint': policy.path, 'device': options.device, 'autostart': True,
+                'allow': ','.join(options.allow), 'pass_periods': policy.periods,
+                # So that nobody takes a core from the others.
+                'costs': costs, 'threads': 1, **sees}, self._files),
+            'simulation': command('simulation', {
+                **{item.name: getattr(self._robot, item.name)
+                   for item in settings_fields(SimulationSettings)},
+                'duration': options.duration, 'course_seed': options.course_seed,
+                'pushes': options.pushes, 'handover': HANDOVER, 'probe_changes': 0,
+                'start_subscribers': 2, 'drive_file': own / DRIVE_FILE,
+                'allow_foreign_listeners': domain.is_ours or options.allow_foreign_listeners},
+                [self._simulation])}
+
+
+class Listener:
+    """Writes into a file what all processes say, and passes on what somebody needs to know."""
+
+    def __init__(self, progress: Progress, log: TextIO) -> None:
+        self._progress, self._log = progress, log
+
+    def of(self, name: str, hear: Callable[[str], object]) -> Callable[[str], None]:
+        """Return what hears a process, and lets ``hear`` take notice, too."""
+        def note(line: str) -> None:
+            print(f'[{name}] {line}', file=self._log, flush=True)
+            hear(line)
+            if LOUD.search(line):
+                self._progress.show(f'[{name}] {line}')
+            else:
+                self._progress.note(line)
+
+        return note
