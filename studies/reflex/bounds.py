@@ -9,6 +9,7 @@ seconds, and tells before any training whether a task tells schemes apart.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -33,7 +34,8 @@ class UnseenEnvironment(DrivingEnvironment):
     """Makes no images: the expert needs none, and they are most of the work."""
 
     def _picture(self, moment: Moment) -> SimulatedFrame:
-        return SimulatedFrame(**vars(moment), image=NO_IMAGE, now=self.now)
+        known = {item.name: getattr(moment, item.name) for item in fields(Moment)}
+        return SimulatedFrame(**known, image=NO_IMAGE, now=self.now)
 
 
 class PerfectLearner(Driver):
