@@ -86,13 +86,17 @@ def urgency(one: Wanted, seed: int) -> tuple:
     """Return what decides when a row is made; the least comes first."""
     scheme, serial = one.scheme, one.device == SERIAL
     core = CORE if serial else CORE_PARALLEL
-    if scheme.inputs or scheme.kind not in core:
-        stage = 3 + bool(scheme.inputs)
+    if scheme.inputs:
+        stage = 5
+    elif scheme.pass_periods < 3.2:
+        stage = 3
+    elif scheme.kind not in core:
+        stage = 4
     else:
-        stage = {6.4: 0 if serial else 1, 3.2: 2}.get(scheme.pass_periods, 5)
+        stage = 2 if scheme.pass_periods < 6.4 else 0 if serial else 1
     place = core.index(scheme.kind) if scheme.kind in core else len(core)
-    # All trainings of what is claimed come before the first of the rest.
-    return stage > 1, seed, stage, -scheme.pass_periods, len(scheme.inputs), place
+    # What is claimed, and what it is fitted on, comes before the first training of the rest.
+    return stage > 3, seed, stage, -scheme.pass_periods, len(scheme.inputs), place
 
 
 def jobs_for(found: list[Wanted], arguments: argparse.Namespace, budget: ReflexBudget

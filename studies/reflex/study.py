@@ -27,7 +27,7 @@ from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.settings import read_settings
 from stream_agent.theory.information import memory_edges
 from studies.reflex.drivers import AGE_ROWS, COMMANDS, LONGEST_AGE, ReflexCollector, ReflexDriver
-from studies.reflex.schemes import HEAD, operations, ReflexScheme
+from studies.reflex.schemes import CHAIN, HEAD, operations, ReflexScheme
 import torch
 
 SETTINGS = read_settings(share_folder() / 'config' / 'robots' / 'reflex.yaml')
@@ -42,7 +42,8 @@ MEMORY_STEPS = 4
 # Tried in this order.
 LEARNING_RATES = (2e-3, 4e-3, 1e-3, 8e-3)
 RECOGNITION_SEED = 1
-FRAMES_PER_WINDOW = 56
+# Of the whole network, in a gradient step.
+MOST_PASSES = 960
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class ReflexBudget:
 
 
 FULL = ReflexBudget(RecognitionSchedule(), ImitationSchedule(
-    rounds=12, environments=8, updates=60, last_updates=480, batch=16, burn_in=MEMORY_STEPS,
-    loss_time=0.75, warm_up=80, pushes=PUSHES), 16.0, LEARNING_RATES[:1], 16, 40.0)
+    rounds=16, environments=12, updates=60, last_updates=640, batch=16, burn_in=MEMORY_STEPS,
+    loss_time=1.0, warm_up=80, pushes=PUSHES), 16.0, LEARNING_RATES[:1], 16, 40.0)
 QUICK = ReflexBudget(RecognitionSchedule(views=2000, recognition_steps=200), ImitationSchedule(
     rounds=3, environments=4, updates=30, last_updates=60, batch=8, burn_in=MEMORY_STEPS,
     loss_time=0.4, warm_up=20, pushes=PUSHES), 8.0, LEARNING_RATES[:1], 4, 12.0)
@@ -91,9 +92,11 @@ def schedule_of(scheme: ReflexScheme, budget: ReflexBudget) -> ImitationSchedule
     schedule = replace(budget.schedule, frames=timeline.images_within(budget.drive),
                        updates_per_frame=candidate.updates_per_frame)
     schedule = filled(schedule, candidate.rollout.graph, candidate.rollout.pattern, timeline)
-    # Those that take few images have short windows, and as many more of them in the same time.
-    more = max(1, round(FRAMES_PER_WINDOW / schedule.window))
-    return replace(schedule, frames=schedule.frames * scheme.copies, batch=more * schedule.batch)
+    # As many frames as in a step of others cost more where every frame goes through all layers.
+    graph = candidate.rollout.graph
+    share = operations(graph) / operations(CHAIN.graph) / graph.hyperperiod
+    batch = max(1, min(schedule.batch, round(MOST_PASSES / (share * schedule.window))))
+    return replace(schedule, frames=schedule.frames * scheme.copies, batch=batch)
 
 
 def preprocessing_of(network: RolloutNetwork) -> Preprocessing:
@@ -105,7 +108,7 @@ def study_id(budget: ReflexBudget) -> str:
     """Return all that rows need to have in common to be compared."""
     return json.dumps([asdict(part) for part in (SETTINGS, LIMITS, COMMANDS, budget)]
                       + [PUSHES, HANDOVER, FIRST_COURSE, LONGEST_AGE, str(AGE_ROWS),
-                         RECOGNITION_SEED, FRAMES_PER_WINDOW], sort_keys=True)
+                         RECOGNITION_SEED, MOST_PASSES], sort_keys=True)
 
 
 class Trained(NamedTuple):
