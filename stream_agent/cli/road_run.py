@@ -113,7 +113,11 @@ def as_list(value: Any) -> list:
 
 def read_costs(path: Path) -> dict[str, Any]:
     """Return the costs in a file; ValueError if they are none."""
-    data = plain(read_yaml(path.read_text(), str(path)))
+    try:
+        data = plain(read_yaml(path.read_text(), str(path)))
+    except UnicodeDecodeError:
+        raise ValueError(f'{path}: not text; costs are YAML, nodes: {{name: seconds, ...}}'
+                         ) from None
     nodes = data.get('nodes') if isinstance(data, dict) else None
     if not isinstance(nodes, dict) or not all(
             isinstance(cost, int | float) and 0 <= cost < 1e6 for cost in nodes.values()):
