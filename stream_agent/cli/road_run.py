@@ -206,8 +206,9 @@ class RoadRun:
         start('agent', lambda i, name: lambda line: ready.update([name] * (READY in line)))
         deadline = time.monotonic() + READY_TIMEOUT
         group.wait((), lambda: len(ready) == len(jobs) or time.monotonic() > deadline)
-        # The simulations wait for them.
-        start('recorder', lambda i, name: reports[i].hear)
+        if not group.failures:
+            # The simulations wait for them.
+            start('recorder', lambda i, name: reports[i].hear)
         simulations = [f'{name} simulation' for name in jobs]
         leaving: list[str] = []
         while any(map(group.has, simulations)) and not group.failures and not group.interrupted:
