@@ -19,7 +19,7 @@ from stream_agent.driving.compute_model import figures_of, Timeline
 from stream_agent.driving.drivers import Driver
 from stream_agent.driving.drives import drive_trial, RoadTask, Trial
 from stream_agent.simulation.environment import (
-    DrivingEnvironment, fields_of, Moment, SimulatedFrame)
+    DrivingEnvironment, Moment, SimulatedFrame)
 from stream_agent.simulation.signs import SPEEDS
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.planning.candidates import Candidate
