@@ -31,6 +31,9 @@ PEERS = {'smaller': 'smaller'}
 DRIVE_FILE, LOG_FILE = 'drive.json', 'log.txt'
 # What an agent says once it answers images, and how long that may take [s].
 READY, READY_TIMEOUT = ' policy on ', 120.0
+# For how many passes of the emulated computer, or camera periods if these are longer, the gate
+# trusts a frame: five, as it does for camera periods by itself.
+PATIENCE = 5.0
 # What a simulation says when its drive is over.
 OVER = ' frames published, '
 # What is shown of what they say: all but that the computer is slow, which is the purpose.
@@ -241,6 +244,7 @@ class RoadRun:
         write_file(costs, yaml.safe_dump({'overhead': policy.overhead, 'nodes': policy.costs}))
         options, period = self._options, {'camera_period': self._robot.period}
         sees, heard = {'image_transport': 'raw', **period}, {'command_type': 'twist_stamped'}
+        patience = min(PATIENCE * max(policy.periods, 1.0) * self._robot.period, 10.0)
 
         def command(node: str, parameters: Mapping[str, object], files: Sequence[Path]
                     ) -> list[str]:
@@ -250,7 +254,9 @@ class RoadRun:
             'recorder': command('recorder', {
                 'output': own, 'new_folder': False, 'policies': ['agent=policy_command'],
                 **sees, **heard}, self._files),
-            'gate': command('gate', {**heard, **period}, self._files),
+            # Commands of a slow computer are old, and rare.
+            'gate': command('gate', {'command_timeout': patience, 'max_age': patience,
+                                     **heard, **period}, self._files),
             'agent': command('agent', {
                 'checkpoint': policy.path, 'device': options.device, 'autostart': True,
                 'allow': ','.join(options.allow), 'pass_periods': policy.periods,
