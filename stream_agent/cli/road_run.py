@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TextIO
 from stream_agent.bounded_settings import file_path, quantity, settings_fields, several
 from stream_agent.cli.arguments import robot_settings
 from stream_agent.cli.own_domain import Domain
-from stream_agent.cli.process_group import node_command, ProcessGroup, STOP_TIMEOUT
+from stream_agent.cli.process_group import node_command, ProcessGroup
 from stream_agent.cli.run_progress import Progress, Report
 from stream_agent.driving.compute_model import HANDOVER
 from stream_agent.graph_files.located_yaml import plain, read_yaml
@@ -31,6 +31,11 @@ PEERS = {'smaller': 'smaller'}
 DRIVE_FILE, LOG_FILE = 'drive.json', 'log.txt'
 # What an agent says once it answers images, and how long that may take [s].
 READY, READY_TIMEOUT = ' policy on ', 120.0
+# For how many passes of the emulated computer, or camera periods if these are longer, the gate
+# trusts a frame: five, as it does for camera periods by itself.
+PATIENCE = 5.0
+# What a simulation says when its drive is over.
+OVER = ' frames published, '
 # What is shown of what they say: all but that the computer is slow, which is the purpose.
 LOUD = re.compile(r'\[(WARN|ERROR|FATAL)\](?!.* EMULATED COMPUTER: )')
 
@@ -111,7 +116,11 @@ def as_list(value: Any) -> list:
 
 def read_costs(path: Path) -> dict[str, Any]:
     """Return the costs in a file; ValueError if they are none."""
-    data = plain(read_yaml(path.read_text(), str(path)))
+    try:
+        data = plain(read_yaml(path.read_text(), str(path)))
+    except UnicodeDecodeError:
+        raise ValueError(f'{path}: not text; costs are YAML, nodes: {{name: seconds, ...}}'
+                         ) from None
     nodes = data.get('nodes') if isinstance(data, dict) else None
     if not isinstance(nodes, dict) or not all(
             isinstance(cost, int | float) and 0 <= cost < 1e6 for cost in nodes.values()):
@@ -183,8 +192,9 @@ class RoadRun:
 
     def _drive(self, group: ProcessGroup, listener: 'Listener', folder: Path,
                domains: Sequence[Domain], reports: Sequence[Report]) -> None:
-        """Start the simulations once all agents are ready, so that nobody disturbs a drive."""
+        """Let all begin when all agents are ready, so that nobody disturbs a drive."""
         ready: set[str] = set()
+        over: set[str] = set()
         jobs = {policy.name: self.commands(policy, folder, domain)
                 for policy, domain in zip(self._policies, domains)}
 
@@ -195,18 +205,22 @@ class RoadRun:
                             environment=domains[i].environment)
 
         start('gate', lambda i, name: bool)
+        start('simulation', lambda i, name: lambda line: over.update([name] * (OVER in line)))
         start('agent', lambda i, name: lambda line: ready.update([name] * (READY in line)))
         deadline = time.monotonic() + READY_TIMEOUT
         group.wait((), lambda: len(ready) == len(jobs) or time.monotonic() > deadline)
         if not group.failures:
+            # The simulations wait for them.
             start('recorder', lambda i, name: reports[i].hear)
-            start('simulation', lambda i, name: bool)
-        left = {f'{name} simulation': [f'{name} agent', f'{name} gate'] for name in jobs}
-        while left and not group.failures and not group.interrupted:
-            group.wait(left, lambda: not all(map(group.has, left)))
-            for over in [simulation for simulation in left if not group.has(simulation)]:
-                # Nobody is to wonder where its images are.
-                group.stop(left.pop(over), STOP_TIMEOUT)
+        simulations = [f'{name} simulation' for name in jobs]
+        leaving: list[str] = []
+        while any(map(group.has, simulations)) and not group.failures and not group.interrupted:
+            group.wait([*simulations, *leaving], lambda: bool(over))
+            while over:
+                name = over.pop()
+                # Or they would wonder where the images are.
+                leaving += [f'{name} agent', f'{name} gate']
+                group.ask(leaving[-2:])
         drivers = [f'{name} {node}' for node in ('simulation', 'agent', 'gate') for name in jobs]
         group.end(drivers, [f'{name} recorder' for name in jobs],
                   lambda: all(report.written for report in reports))
@@ -230,6 +244,7 @@ class RoadRun:
         write_file(costs, yaml.safe_dump({'overhead': policy.overhead, 'nodes': policy.costs}))
         options, period = self._options, {'camera_period': self._robot.period}
         sees, heard = {'image_transport': 'raw', **period}, {'command_type': 'twist_stamped'}
+        patience = min(PATIENCE * max(policy.periods, 1.0) * self._robot.period, 10.0)
 
         def command(node: str, parameters: Mapping[str, object], files: Sequence[Path]
                     ) -> list[str]:
@@ -239,7 +254,9 @@ class RoadRun:
             'recorder': command('recorder', {
                 'output': own, 'new_folder': False, 'policies': ['agent=policy_command'],
                 **sees, **heard}, self._files),
-            'gate': command('gate', {**heard, **period}, self._files),
+            # Commands of a slow computer are old, and rare.
+            'gate': command('gate', {'command_timeout': patience, 'max_age': patience,
+                                     **heard, **period}, self._files),
             'agent': command('agent', {
                 'checkpoint': policy.path, 'device': options.device, 'autostart': True,
                 'allow': ','.join(options.allow), 'pass_periods': policy.periods,
@@ -250,7 +267,8 @@ class RoadRun:
                    for item in settings_fields(SimulationSettings)},
                 'duration': options.duration, 'course_seed': options.course_seed,
                 'pushes': options.pushes, 'handover': HANDOVER, 'probe_changes': 0,
-                'start_subscribers': 2, 'drive_file': own / DRIVE_FILE,
+                'start_subscribers': 2, 'start_timeout': 2 * READY_TIMEOUT,
+                'drive_file': own / DRIVE_FILE,
                 'allow_foreign_listeners': domain.is_ours or options.allow_foreign_listeners},
                 [self._simulation])}
 

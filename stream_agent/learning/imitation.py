@@ -236,7 +236,8 @@ class Imitation(DrivingLearner):
                  sign_reader: SignReader | None = None) -> None:
         self.network = network
         self._recognition = recognition
-        self._recognised = math.nan if recognition is None else None
+        needed = recognition is not None and recognition.needed
+        self._recognised = None if needed else math.nan
         self._sign_reader = sign_reader
         self.label = label
         self.preprocessing, self.limits = collector.preprocessing, collector.limits
@@ -267,12 +268,15 @@ class Imitation(DrivingLearner):
     def _learn_to_recognise(self) -> bool:
         """Train the layers that recognise signs; returns False if that was stopped."""
         assert self._recognition is not None  # or there is nothing left to learn
+        packed = None
         if distributed.rank() == 0:
             print(f'{self.label}: learns to recognise signs')
-            self._recognised = self._recognition.learn(self.stopped)
+            share = self._recognition.learn(self.stopped)
+            packed = pack(self.network.state_dict(), {'share': share})
         # The weights of process 0 are those of all.
-        tensors, told = unpack(distributed.broadcast_bytes(
-            pack(self.network.state_dict(), {'share': self._recognised})))
+        packed = distributed.broadcast_bytes(packed)
+        assert packed is not None  # process 0 has them
+        tensors, told = unpack(packed)
         self.network.load_state_dict(tensors)
         self._recognised = told['share']
         return self._recognised is not None

@@ -144,6 +144,8 @@ class Recognition:
         self._network, self._settings, self._preprocessing = network, settings, preprocessing
         self.schedule, self._seed, self._folder = schedule, seed, folder
         self._recogniser = recogniser_of(network) if schedule.recognition_steps else None
+        #: Whether there is anything to learn.
+        self.needed = self._recogniser is not None
         for name in self._names():
             network.get_parameter(name).requires_grad_(False)
 
@@ -178,8 +180,8 @@ class Recognition:
         """Return the file of these layers, learnt like this."""
         if self._folder is None or self._recogniser is None:
             return None
-        told = [graph_to_data(self._recogniser.graph), *map(asdict, (
-            self._settings, self._preprocessing, self.schedule)), self._seed]
+        told = [graph_to_data(self._recogniser.graph), asdict(self._settings),
+                asdict(self._preprocessing), asdict(self.schedule), self._seed]
         name = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
         return self._folder / f'{name}.safetensors'
 

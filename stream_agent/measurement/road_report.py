@@ -21,6 +21,8 @@ DRIVE_FILE = 'drive.json'
 TEMPLATE, REPORT_FILE = Path(__file__).with_name('report.html'), 'report.html'
 # A vehicle that moves further in a frame was put back [m].
 PUT_BACK = 0.25
+# Share of frames that a simulator may skip without its drive being another one.
+MOST_SKIPPED = 0.01
 # Side of a plate as it is drawn from above [m]; it would be too small to be read otherwise.
 PLATE = 0.7
 PATHS = ('From above, all laps, with the plates of the first one. Blue: in the middle of the lane '
@@ -136,7 +138,7 @@ def rows_of(drive: RoadDrive) -> dict[str, str]:
     obeyed, signs = figures['signs']
     return {
         'in the lane at the commanded speed': shown(figures['task_score'], '{:.1f} %'),
-        'signs obeyed': f'{obeyed} of {signs}' + shown(figures['signs_obeyed'], ' ({:.0f} %)'),
+        'signs obeyed': shown(figures['signs_obeyed'], f'{obeyed} of {signs} ({{:.0f}} %)'),
         'until a sign was obeyed, median [s]': shown(figures['seconds_until_obeyed'], '{:.2f}'),
         'lateral error RMS [mm]': shown(figures['lateral_rms'] and 1e3 * figures['lateral_rms'],
                                         '{:.0f}'),
@@ -168,7 +170,8 @@ def text(conditions: dict[str, Any], drives: Sequence[RoadDrive]) -> str:
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = ['  '.join([title.ljust(widths[0]), *map(str.rjust, others, widths[1:])]).rstrip()
              for title, *others in cells]
-    return '\n'.join([computer_of(conditions), '', *lines, '', *sentences(drives)])
+    return '\n'.join([computer_of(conditions), '', *lines, '', *sentences(drives),
+                      *remarks(drives)])
 
 
 def sentences(drives: Sequence[RoadDrive]) -> list[str]:
@@ -183,6 +186,22 @@ def sentences(drives: Sequence[RoadDrive]) -> list[str]:
             *[f'{drive.name} obeyed {drive.figures["signs"][0]} of {drive.figures["signs"][1]} '
               f'signs, {1e3 * drive.record["lateral_rms"]:.0f} mm from the lane\'s middle (RMS).'
               for drive in drives if drive.record['lateral_rms'] is not None]]
+
+
+def remarks(drives: Sequence[RoadDrive]) -> list[str]:
+    """Return what makes a drive another one than was meant, a sentence each."""
+    found = []
+    for drive in drives:
+        figures, record = drive.figures, drive.record
+        share = record['skipped'] / (record['published'] + record['skipped'])
+        if share > MOST_SKIPPED:
+            found.append(f'{drive.name}: this machine was too busy to show {share:.0%} of the '
+                         'images; do not trust its figures, and repeat it when the machine is '
+                         'idle.')
+        if figures['stops']:
+            found.append(f'{drive.name}: the gate stopped the vehicle {figures["stops"]} times; '
+                         'log.txt says why.')
+    return found
 
 
 def report(folder: Path) -> Path:
@@ -220,6 +239,7 @@ def html(conditions: dict[str, Any], drives: Sequence[RoadDrive]) -> str:
                       for drive in drives)
     body += [f'<div class="plots">{"".join(cells)}</div>', '<h2>All figures</h2>',
              f'<table><tr>{"</tr><tr>".join(rows)}</tr></table>',
+             *(f'<p class="remarks">{escape(remark)}</p>' for remark in remarks(drives)),
              f'<p class="remarks">When every command came, and how far it was off: {links}.</p>']
     return Template(TEMPLATE.read_text()).substitute(
         title=escape(computer_of(conditions)), conditions=escape(f' · {conditions["date"]}'),

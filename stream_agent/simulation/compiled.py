@@ -26,14 +26,16 @@ def texels(pixels: np.ndarray, beyond: tuple[float, ...]) -> np.ndarray:
     :returns: uint32, (channels, rows + 3, columns + 3): the first is two pixels up and left of the
         texture; the lowest eight bits are the upper left pixel, then come upper right, lower left.
     """
-    ink = np.clip(np.rint(beyond), 0, 255).astype(np.uint32)
+    ink = np.clip(np.rint(beyond), 0, 255).astype(np.uint8)
     planes = np.moveaxis(np.atleast_3d(pixels), 2, 0)
-    rows, columns = (side + 2 * BEYOND_PX for side in pixels.shape[:2])
-    padded = np.empty((len(planes), rows, columns), np.uint32)
+    channels, rows, columns = planes.shape
+    padded = np.empty((channels, rows + 2 * BEYOND_PX, columns + 2 * BEYOND_PX), np.uint8)
     padded[:] = ink[:, None, None]
     padded[:, BEYOND_PX:-BEYOND_PX, BEYOND_PX:-BEYOND_PX] = planes
-    return (padded[:, :-1, :-1] | padded[:, :-1, 1:] << 8 | padded[:, 1:, :-1] << 16
-            | padded[:, 1:, 1:] << 24)
+    quads = np.empty((channels, rows + 3, columns + 3, 4), np.uint8)
+    for i, (down, right) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        quads[..., i] = padded[:, down:rows + 3 + down, right:columns + 3 + right]
+    return quads.view('<u4')[..., 0]
 
 
 class CompiledView:
@@ -58,15 +60,8 @@ class CompiledView:
                       for band, offset, quad in zip(view.bands, offsets, quads)]),
             np.array([(matrix[0, 0], matrix[0, 2], matrix[1, 2]) for matrix in (
                 band.texture.from_world for band in view.bands)]))
-        edges = cv2.copyMakeBorder(view.panorama, BEYOND_PX, BEYOND_PX, BEYOND_PX, BEYOND_PX,
-                                   cv2.BORDER_REPLICATE)
-        quads_around = texels(edges, (0.0,))[:, BEYOND_PX:-BEYOND_PX, BEYOND_PX:-BEYOND_PX]
-        rows, columns = quads_around.shape[1:]
-        upper = np.floor(view.row_map)
-        starts = np.clip(upper + BEYOND_PX, 0, rows - 1) * columns + BEYOND_PX
-        self._sky = (quads_around.reshape(channels, -1), view.column_offsets,
-                     starts.astype(np.int32), view.row_map - upper,
-                     view.leftmost, PIXELS_PER_RADIAN, float(WIDTH_PX))
+        self._sky = (*seen_around(view, channels), view.leftmost, PIXELS_PER_RADIAN,
+                     float(WIDTH_PX))
         self._light, self._noise = (
             field.reshape(len(field), -1) for field in (sensor.light, sensor.noise))
         self._shown: Sequence[Plate] = ()
@@ -83,6 +78,21 @@ class CompiledView:
                self._ground, self._sky, self._plates, self._light, self._noise, tuple(how),
                taken.reshape(len(taken), -1))
         return taken
+
+
+def seen_around(view: View, channels: int) -> tuple[np.ndarray, ...]:
+    """Return the last four arguments of ``draw_sky``."""
+    upper, rows = np.floor(view.row_map), len(view.panorama)
+    # Of all around, only the rows that the camera sees.
+    first = int(np.clip(upper.min(), 0, rows - 1)) if upper.size else 0
+    last = int(np.clip(upper.max() + 2, first + 1, rows)) if upper.size else 1
+    edges = cv2.copyMakeBorder(view.panorama[first:last], BEYOND_PX, BEYOND_PX, BEYOND_PX,
+                               BEYOND_PX, cv2.BORDER_REPLICATE)
+    quads = texels(edges, (0.0,))[:, BEYOND_PX:-BEYOND_PX, BEYOND_PX:-BEYOND_PX]
+    rows, columns = quads.shape[1:]
+    starts = np.clip(upper - first + BEYOND_PX, 0, rows - 1) * columns + BEYOND_PX
+    return (quads.reshape(channels, -1), view.column_offsets, starts.astype(np.int32),
+            view.row_map - upper)
 
 
 def packed(plates: Sequence[Plate]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:

@@ -2,9 +2,10 @@
 
 import json
 import math
+import sys
 
 import pytest
-from stream_agent.driving.drives import Trial
+from stream_agent.driving.drives import RoadTask, Trial
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.theory.planning.law import Scene, ScoreLaw, TASKS, Timing, WHOLE
 from studies.__main__ import main
@@ -62,7 +63,7 @@ def test_the_planner_has_the_scene_of_the_study():
 @pytest.mark.parametrize('length', [0.6, 1.0, 5.0])
 def test_outdated_commands_cost_what_the_law_says(length, monkeypatch):
     monkeypatch.setattr('stream_agent.simulation.signs.COMMAND_LENGTH', length)
-    monkeypatch.setattr('stream_agent.driving.drives.SETTLING', length / 2)
+    monkeypatch.setattr(sys.modules[RoadTask.__module__], 'SETTLING', length / 2)
     settings = SimulationSettings(
         rate=60.0, width_px=32, height_px=24, signs=True, target_speed=1.4, look_ahead=0.6,
         speed_time_constant=0.0, turn_time_constant=0.0)

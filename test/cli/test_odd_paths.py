@@ -25,7 +25,8 @@ READ = {
     'compare': ['--bag {} --policy lane_streaming', '--bag a_folder --policy {}'],
     'train': ['--robot {}'],
     'world': ['--robot {} --output out'],
-    'run': ['--checkpoint {}', '--baseline lane_sequential {}', '--robot {}', '--params-file {}'],
+    'run': ['--checkpoint {}', '--baseline lane_sequential {}', '--robot {}', '--params-file {}',
+            '--policies {}', '--policies lane_streaming --costs {}'],
 }
 # What a command writes to: files, and folders.
 FILES = {'plan': ['lane --costs costs.yaml --write {}', 'lane --costs costs.yaml --draw {}.svg'],

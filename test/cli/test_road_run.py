@@ -129,6 +129,9 @@ def test_all_drive_the_same_course_and_are_pushed_alike(policies, tmp_path):
         assert agent['pass_periods'] == pytest.approx(6.4)
         assert yaml.safe_load(Path(agent['costs']).read_text()) == {
             'overhead': 0.0, 'nodes': dict.fromkeys(NODES, 1.0)}
+        # A gate of its own patience would stop what answers every 107 ms on a busy machine.
+        gate = said_by(commands['gate'])
+        assert gate['max_age'] == gate['command_timeout'] == pytest.approx(5 * 6.4 / 60)
         for name in ('gate', 'agent', 'recorder'):
             files = [Path(word).name for word in commands[name] if word.endswith('.yaml')]
             assert files == ['robot.yaml', 'reflex.yaml', 'mine.yaml']

@@ -83,7 +83,7 @@ def test_what_was_learnt_is_frozen_and_shared_with_other_patterns(tmp_path):
     assert torch.equal(learnt, second.get_parameter('transforms.layer1-layer2.weight'))
     frozen = {name.split('.')[1] for name, weight in first.named_parameters()
               if not weight.requires_grad}
-    assert 'layer5-glyphs' in frozen and not {'image-sight', 'glyphs-memory'} & frozen
+    assert 'layer5-glyphs' in frozen and not {'image-sight', 'glyphs-signs'} & frozen
     # Another schedule is another training.
     Recognition(second, ROAD, WHOLE, replace(BRIEF, recognition_steps=4), 1,
                 tmp_path / 'signs').learn(never)
@@ -113,7 +113,7 @@ def test_the_reader_s_loss_reaches_the_memory_and_knows_the_speed():
     reader._linear.weight.data.fill_(0.1)
     reader._linear.weight.data[2] = -0.1
     reader.loss(window, limits, targets, 2).backward()
-    assert network.get_parameter('transforms.glyphs-memory.1.linear.weight').grad.abs().max() > 0
+    assert network.get_parameter('transforms.glyphs-signs.1.linear.weight').grad.abs().max() > 0
 
 
 def test_only_edges_into_the_output_are_softened():

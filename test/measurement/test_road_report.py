@@ -93,6 +93,16 @@ def test_the_page_needs_nothing_else_and_links_the_recorders_reports(folder):
     assert 'src="http' not in text and 'xlink:href="http' not in text
 
 
+def test_a_machine_that_was_too_busy_and_a_gate_that_stopped_are_told(folder, capsys):
+    busy = record() | {'skipped': 100, 'published': 1100, 'stops': 2}
+    (folder / 'smaller' / 'drive.json').write_text(json.dumps(busy))
+    text = report(folder).read_text()
+    for said in (text, capsys.readouterr().out):
+        assert 'smaller: this machine was too busy to show 8% of the images; do not trust' in said
+        assert 'smaller: the gate stopped the vehicle 2 times; log.txt says why.' in said
+        assert 'planned: t' not in said
+
+
 def test_latency_is_that_of_the_recording(folder, monkeypatch):
     monkeypatch.setattr(road_report, 'latency_in', lambda own: {
         'planned': 0.0213, 'smaller': 0.1166}[own.name])

@@ -244,9 +244,11 @@ sys.exit(recorder_node.main(sys.argv[1:]))
 
 
 def test_silence_is_explained_and_no_error(peer, start_node, tmp_path):
-    recorder = start_node('recorder', '-r', 'image:=front/image_raw', output=str(tmp_path))
-    peer.spin_until(lambda: 'recording agent, baseline to' in recorder.output)
+    recorder = start_node('recorder', '-r', 'image:=front/image_raw', output=str(tmp_path),
+                          new_folder=False)
+    peer.spin_until(lambda: f"recording agent, baseline to '{tmp_path}'" in recorder.output)
     said = finish(recorder)
+    assert f'report: {tmp_path}/report.html' in said
     assert ("No message on '/front/image_raw'; check that the camera or simulation runs, and the "
             'remapping.') in said
     assert ("Policy 'agent' answered no frame on the topic 'policy_command'; check that its agent "

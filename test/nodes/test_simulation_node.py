@@ -1,5 +1,6 @@
 """The simulator as a real process over real DDS: time, phases, pacing, and its ends."""
 
+import json
 import math
 import signal
 import time
@@ -98,6 +99,23 @@ def test_it_drives_in_real_time_and_ends_by_itself(watcher, start_node):
     assert set(watcher.stamps(watcher.states)) == set(watcher.stamps(watcher.references))
     assert 'drove 0.1' in simulation.output
     assert ' 0 departures, 9' in simulation.output
+
+
+def test_it_writes_what_became_of_a_drive_past_signs(watcher, start_node, tmp_path):
+    file = tmp_path / 'drive.json'
+    simulation = start_node(
+        'simulation', duration=6.0, course_seed=3, rate=60.0, signs=True, look_ahead=0.4,
+        target_speed=1.4, max_yaw_rate=5.0, pushes=2.5, handover=1.0, drive_file=str(file),
+        **SMALL)
+    watcher.ready()
+    watcher.drive_until(lambda: simulation.popen.poll() is not None, 30.0)
+    assert simulation.wait() == 0
+    drive = json.loads(file.read_text())
+    assert len(drive['frames']['time']) == drive['published'] + drive['skipped'] == 360
+    assert drive['frames']['expert'][:59] == [1] * 59 and any(drive['frames']['push'])
+    assert 0 < drive['commands'] <= 360 and drive['stops'] == 0
+    said = 100 * drive['score']
+    assert f'in the lane and at the right speed {said:.1f} % of the time' in simulation.output
 
 
 def test_what_it_publishes_is_what_its_parameters_say(watcher, start_node):
@@ -350,6 +368,8 @@ def test_a_second_one_of_ours_and_one_of_another_namespace_are_foreign(make_node
      'width_px is 160.5; set it to a whole number from 32 to 640 (columns of an image)'),
     ({'pacing': 'fast'}, "pacing is 'fast'; set it to realtime or lockstep"),
     ({'vehicle': 'boat'}, "vehicle is 'boat'; set it to differential or bicycle"),
+    ({'drive_file': '/nowhere/drive.json'}, "drive_file is '/nowhere/drive.json', whose folder is "
+     'missing or cannot be written to; give a file in a folder that can'),
     ({'pasing': 'lockstep'},
      "simulation: there is no parameter 'pasing'; the nearest is 'pacing'")])
 @pytest.mark.any_time

@@ -1,6 +1,8 @@
 """Compiled code gives the pixels that OpenCV gives."""
 
 from dataclasses import replace
+import importlib
+from pathlib import Path
 import sys
 
 import numpy as np
@@ -66,3 +68,33 @@ def test_where_pixels_differ_opencv_draws(monkeypatch):
     compiled.equals_opencv.cache_clear()
     assert DrivingEnvironment(ROAD, 0, compiled=True).scene.compiled_view is None
     compiled.equals_opencv.cache_clear()
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / 'benchmark')
+    return importlib.import_module('training')
+
+
+def test_the_benchmark_digests_what_is_drawn(benchmark, monkeypatch):
+    pytest.importorskip('numba')
+    digests = {name: benchmark.pixels(settings, 5) for name, settings in benchmark.LOOKS.items()}
+    assert len({*digests.values()}) == len(digests)
+    monkeypatch.setattr(benchmark, 'environment_of', DrivingEnvironment)
+    for name, settings in benchmark.LOOKS.items():
+        assert benchmark.pixels(settings, 5) == digests[name]
+
+
+def test_the_benchmark_takes_the_best_of_each_side(benchmark):
+    def figures(rate, seconds, digest='a'):
+        return {**{f'frames_per_second.{size}': rate for size in benchmark.SIZES},
+                **{f'{pattern}.train_seconds': seconds for pattern in benchmark.PATTERNS},
+                **{f'pixels.{look}': digest for look in benchmark.LOOKS}}
+
+    there = [figures(1000.0, 90.0), figures(800.0, 120.0)]
+    found = benchmark.conclude(there, [figures(2000.0, 50.0), figures(3000.0, 30.0)])
+    assert set(found['frames_per_second_ratio'].values()) == {3.0}
+    assert found['train_time_ratio'] == pytest.approx(
+        {'streaming': 1 / 3, 'sequential': 1 / 3})
+    assert found['same_pixels']
+    assert not benchmark.conclude(there, [figures(2000.0, 50.0, 'b')])['same_pixels']
