@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import json
 import os
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,8 +58,10 @@ def measure(script: Path, tree: Path, words: list[str], constants: list[str]
     :raises SystemExit: If it fails; what it printed is above.
     """
     there = tree / script.relative_to(ROOT)
-    folder = (there if there.exists() else script).parent
-    code = '\n'.join(['import sys', f'sys.path.insert(0, {str(folder)!r})',
+    if not there.exists():
+        # From here, it would find the modules that are here.
+        shutil.copy(script, there)
+    code = '\n'.join(['import sys', f'sys.path.insert(0, {str(there.parent)!r})',
                       f'import {script.stem} as script',
                       *(f'script.{constant}' for constant in constants), 'script.main()'])
     run = subprocess.run(

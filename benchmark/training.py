@@ -122,7 +122,8 @@ def conclude(there: list[dict], here: list[dict]) -> dict:
     return {'frames_per_second_ratio': {
                 size: ratio(f'frames_per_second.{size}', max) for size in SIZES},
             'train_time_ratio': {
-                pattern: ratio(f'{pattern}.train_seconds', min) for pattern in PATTERNS},
+                pattern: ratio(f'{pattern}.train_seconds', min) for pattern in PATTERNS
+                if f'{pattern}.train_seconds' in here[0]},
             'same_pixels': all(figures[look] == there[0][look]
                                for figures in there + here for look in looks)}
 

@@ -67,6 +67,20 @@ def test_locate_agrees_with_brute_force(seed):
             assert 0.0 <= found.arc_length < course.length
 
 
+@pytest.mark.parametrize('seed', SEEDS)
+def test_walking_ends_where_comparing_all_does(seed):
+    course = random_course(seed)
+    rng, walked = np.random.default_rng(seed), 0
+    for arc in rng.uniform(0.0, course.length, 300):
+        x, y, heading = course.pose_at(arc)
+        lateral, hint = rng.uniform(-0.7, 0.7), (arc + rng.uniform(-0.7, 0.7)) % course.length
+        x, y = x - lateral * np.sin(heading), y + lateral * np.cos(heading)
+        index = course._walk(x, y, int(hint / course.spacing))
+        walked += index is not None
+        assert index in (None, course._search((x, y), hint))
+    assert walked > 40
+
+
 def test_locate_with_a_useless_hint_searches_everywhere():
     course = random_course(0)
     x, y, _ = course.pose_at(3.0)
