@@ -54,7 +54,7 @@ class RoadOptions:
         'it, those of config/graphs/reflex_costs.yaml for the usual policies, and the same for '
         'all nodes otherwise')
     pushes: float = quantity(
-        2.5, 'rad/s', 0.0, 3.0, 'largest yaw rate by which the vehicle is pushed now and then, '
+        1.5, 'rad/s', 0.0, 3.0, 'largest yaw rate by which the vehicle is pushed now and then, '
         'every policy alike')
 
 

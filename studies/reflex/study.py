@@ -36,7 +36,7 @@ FIRST_COURSE = FIRST_HELD_OUT_SEED + 16_000
 # Those on which a training is chosen among the tries of a scheme.
 FIRST_OF_TRIES = FIRST_HELD_OUT_SEED + 15_000
 LIMITS = limits_for(SETTINGS)
-PUSHES = 2.5
+PUSHES = 1.5
 HANDOVER = 1.0
 MEMORY_STEPS = 4
 # Tried in this order.
