@@ -34,8 +34,8 @@ def closure(start: str) -> set[Path]:
 
 
 def test_the_package_is_small():
-    assert len(MODULES) <= 195
-    assert sum(len(path.read_text().splitlines()) for path in MODULES) <= 34_000
+    assert len(MODULES) <= 205
+    assert sum(len(path.read_text().splitlines()) for path in MODULES) <= 37_500
 
 
 def test_five_files_are_in_no_folder():
@@ -44,7 +44,7 @@ def test_five_files_are_in_no_folder():
 
 
 @pytest.mark.parametrize('start, most', [
-    ('stream_agent.nodes.agent_node', 60), ('stream_agent.cli.train', 75)])
+    ('stream_agent.nodes.agent_node', 60), ('stream_agent.cli.train', 80)])
 def test_what_a_process_imports(start, most):
     found = closure(start)
     assert len(found) <= most, sorted(str(path.relative_to(PACKAGE)) for path in found)
