@@ -77,7 +77,8 @@ def task_summary(drives: list[RoadTask]) -> dict:
         return {}
     whole = RoadTask(drives[0].lane_width, right=list(chain(*(one.right for one in drives))),
                      obeyed=list(chain(*(one.obeyed for one in drives))))
-    return {'task_score': round(whole.score, 4), 'signs_obeyed': round(whole.signs_obeyed, 4)}
+    return {'task_score': round(whole.score, 4), 'signs_obeyed': round(whole.signs_obeyed, 4),
+            'task_scores': [round(one.score, 4) for one in drives]}
 
 
 def evaluate(arguments: argparse.Namespace, settings: SimulationSettings, seeds: Sequence[int],
@@ -124,7 +125,8 @@ def table(rows: list[dict]) -> str:
               f'{row["unanswered"] / row["frames"]:>11.2%} {row["jerk"]:>6.1f} m/s3 '
               f'{row["reversals"]:>6.2f} /s' for row in rows]
     lines += [f'{row["driver"]:<{width}} in lane and at the right speed '
-              f'{in_percent(row["task_score"])}, signs obeyed {in_percent(row["signs_obeyed"])}'
+              f'{in_percent(row["task_score"])}, signs obeyed {in_percent(row["signs_obeyed"])}; '
+              f'by course {" ".join(in_percent(one, 0) for one in row["task_scores"])}'
               for row in rows if 'task_score' in row]
     return '\n'.join([*lines, f'half a lane is {rows[0]["half_lane"]:.2f} m'])
 
@@ -145,9 +147,9 @@ def condition_of(row: dict) -> str:
         Disturbance(row['jitter'], row['drop_bursts']))
 
 
-def in_percent(share: float) -> str:
+def in_percent(share: float, digits: int = 1) -> str:
     """Write a share; a dash if there was nothing to judge."""
-    return f'{share:.1%}' if math.isfinite(share) else '-'
+    return f'{share:.{digits}%}' if math.isfinite(share) else '-'
 
 
 def timing_table(rows: list[dict]) -> str:
@@ -171,7 +173,10 @@ def timing_table(rows: list[dict]) -> str:
 class EvaluateOptions:
     """How policies are evaluated, whatever they run on."""
 
-    courses: int = quantity(10, '', 1, 10_000, 'held-out courses')
+    courses: int = quantity(10, '', 1, 10_000, 'courses')
+    first_course: int = quantity(
+        FIRST_HELD_OUT_SEED, '', 0, 2**31 - 10_001, 'seed of the first course; from '
+        f'{FIRST_HELD_OUT_SEED} on, training has seen none')
     laps: float = quantity(5.0, '', 0.0, 1e4, 'laps on each course')
     real_time: bool = choice(False, 'pace frames by the wall clock instead of waiting for answers')
     workers: int = quantity(os.cpu_count() or 1, '', 1, 1024, 'drives at the same time; in real '
@@ -248,8 +253,7 @@ def run(arguments: argparse.Namespace) -> None:
     for path in arguments.policies:
         load_policy(path)
     computers, settings = computers_of(arguments), robot_settings(arguments.robot)
-    # Courses that no training has seen.
-    seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + arguments.courses)
+    seeds = range(arguments.first_course, arguments.first_course + arguments.courses)
     pool = WorkerPool(arguments.workers, end_with_parent, signal.SIGKILL)
     try:
         rows = (evaluate_emulated if computers else evaluate)(arguments, settings, seeds, pool)

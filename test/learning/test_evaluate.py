@@ -11,6 +11,7 @@ from stream_agent.driving.compute_model import ComputeModel, EmulatedRollout, ti
 from stream_agent.driving.evaluation import difference, rms_ratio, timed
 from stream_agent.graph_files.graph_file import graph_from_data, save_costs
 from stream_agent.network.checkpoint import load_policy
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.theory.patterns import sequential_pattern
 from stream_agent.theory.planning.costs import NodeCosts
 
@@ -172,5 +173,9 @@ def test_a_road_with_signs_is_scored(tmp_path, capsys):
     assert expert['task_score'] > 0.97 and expert['signs_obeyed'] == 1.0
     # It knows one speed of four.
     assert policy['task_score'] < 0.6
+    assert policy['task_scores'] == [policy['task_score']]
     assert main(words) == 0
-    assert 'in lane and at the right speed 100.0%, signs obeyed 100.0%' in capsys.readouterr().out
+    assert ('in lane and at the right speed 100.0%, signs obeyed 100.0%; by course 100%\n'
+            in capsys.readouterr().out)
+    assert main([*words, '--json', '--first-course', str(FIRST_HELD_OUT_SEED + 1)]) == 0
+    assert json.loads(capsys.readouterr().out)[1]['lateral_rms'] != policy['lateral_rms']
