@@ -128,8 +128,9 @@ class ImitationSchedule(BoundedSettings):
 
 
 #: Past signs: what is driven counts in seconds, and recognition takes longer than steering.
-SIGNS_SCHEDULE = ImitationSchedule(rounds=16, frames=320, updates=80, last_updates=800,
-                                   loss_time=1.5, warm_up=80, pushes=1.5)
+SIGNS_SCHEDULE = ImitationSchedule(
+    rounds=24, environments=24, frames=320, updates=80, last_updates=2400, loss_time=1.5,
+    warm_up=80, pushes=1.5)
 
 
 @dataclass(frozen=True)
