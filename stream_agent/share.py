@@ -45,6 +45,8 @@ def installed_share() -> list[Path]:
         return []
 
 
+# How the files of costs in config/graphs end, in which the others are graphs.
+COSTS_FILE = '_costs.yaml'
 USUAL_TOPICS = {'image_topic': 'image', 'cmd_vel_topic': 'cmd_vel'}
 # What parameters were called in the release before, and are called now.
 OLD_PARAMETERS = {'executor': 'backend'}
@@ -327,18 +329,36 @@ def policy_file(given: str | Path) -> Path:
 
     :raises InstallationError: If there is no such file.
     """
+    return shipped_file(given, 'policy', 'policies', 'policies/*.safetensors')
+
+
+def costs_file(given: str | Path) -> Path:
+    """
+    Return the file of nodes' costs, given the file itself or a name in ``config/graphs``.
+
+    :raises InstallationError: If there is no such file.
+    """
+    return shipped_file(given, 'costs', 'costs', f'graphs/*{COSTS_FILE}')
+
+
+def shipped_file(given: str | Path, kind: str, several: str, pattern: str) -> Path:
+    """
+    Return a file that is given, or that of its name which matches a pattern in ``config``.
+
+    :param kind: What it is, and ``several`` what more than one are, for the error.
+    :raises InstallationError: If there is no such file.
+    """
     path = Path(given).expanduser()
     if path.is_file():
         return path.resolve()
-    folder = share_folder() / 'config' / 'policies'
-    shipped = folder / f'{given}.safetensors'
-    if shipped.is_file() or path.exists():  # whoever reads another thing says what it is
-        return (shipped if shipped.is_file() else path).resolve()
-    kind, names = 'shipped policies', [file.stem for file in folder.glob('*.safetensors')]
-    if path.suffix and (beside := list(map(str, path.parent.glob('*.safetensors')))):
-        kind, names = 'policies there', beside
-    raise InstallationError(f"policy '{given}': no such file; "
-                            + nearest(str(given), sorted(names), kind))
+    shipped = {file.stem: file for file in (share_folder() / 'config').glob(pattern)}
+    if str(given) in shipped or path.exists():  # whoever reads another thing says what it is
+        return shipped.get(str(given), path).resolve()
+    known, names = f'shipped {several}', list(shipped)
+    if path.suffix and (beside := list(map(str, path.parent.glob(Path(pattern).name)))):
+        known, names = f'{several} there', beside
+    raise InstallationError(f"{kind} '{given}': no such file; "
+                            + nearest(str(given), sorted(names), known))
 
 
 def write_file(path: str | Path, content: bytes | str) -> None:

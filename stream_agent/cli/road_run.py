@@ -15,17 +15,18 @@ from stream_agent.cli.arguments import robot_settings
 from stream_agent.cli.own_domain import Domain
 from stream_agent.cli.process_group import node_command, ProcessGroup
 from stream_agent.cli.run_progress import Progress, Report
-from stream_agent.driving.compute_model import HANDOVER
-from stream_agent.graph_files.located_yaml import plain, read_yaml
+from stream_agent.driving.compute_model import ComputeModel, HANDOVER, scaled_costs
+from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.measurement.machine import machine, versions
 from stream_agent.measurement.recording import again, make_folder, RecordingError, RUN_FILE
-from stream_agent.share import find_robot, write_file
+from stream_agent.share import costs_file, find_robot, write_file
 from stream_agent.simulation.settings import SimulationSettings
-import yaml
+from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.planning.costs import CostError
 
 ROBOT = 'reflex'
 POLICIES = tuple(Path(f'reflex_{name}') for name in ('planned', 'sequential', 'smaller'))
-COSTS = Path('graphs', 'reflex_costs.yaml')
+COSTS = Path('reflex_costs')
 # Of what is no rollout of the same network, but another way to be in time.
 PEERS = {'smaller': 'smaller'}
 DRIVE_FILE, LOG_FILE = 'drive.json', 'log.txt'
@@ -50,9 +51,9 @@ class RoadOptions:
         6.4, 'camera periods', 1e-3, 1e3, 'what a pass through all nodes of the largest network '
         'takes on the emulated computer', whole=False)
     costs: Path | None = file_path(
-        None, 'seconds of the nodes, as `plan --save-costs` writes them, scaled to that; without '
-        'it, those of config/graphs/reflex_costs.yaml for the usual policies, and the same for '
-        'all nodes otherwise')
+        None, 'seconds of the nodes, as `plan --save-costs` writes them, or a name in '
+        'config/graphs, scaled to that; without it, reflex_costs if it has all nodes, and the '
+        'same for all nodes otherwise')
     pushes: float = quantity(
         1.5, 'rad/s', 0.0, 3.0, 'largest yaw rate by which the vehicle is pushed now and then, '
         'every policy alike')
@@ -63,15 +64,12 @@ class RoadPolicy(NamedTuple):
     A policy that drives.
 
     :param pattern: The name of its rollout.
-    :param costs: Of its nodes, relative to each other, and the ``overhead`` of a frame.
     :param periods: What a pass through its own nodes takes [camera periods].
     """
 
     name: str
     path: Path
     pattern: str
-    costs: dict[str, float]
-    overhead: float
     periods: float
 
     @property
@@ -84,60 +82,42 @@ class RoadPolicy(NamedTuple):
 def read_policies(paths: Sequence[Path], costs: Path | None, pass_periods: float
                   ) -> list[RoadPolicy]:
     """
-    Return what drives, with costs by which the largest network takes ``pass_periods``.
+    Return what drives, and what it takes on a computer on which the whole takes ``pass_periods``.
 
-    :raises ValueError: If the costs lack a node, or two policies have the same name.
+    :raises ValueError: If the costs do not fit, or two policies have the same name.
     :raises OSError: If a file cannot be read.
     """
-    known = read_costs(costs) if costs else None
-    found = []
-    for name, path in zip(short_names(paths), paths):
-        graph, pattern = (json.loads(metadata(path)[key]) for key in ('graph', 'pattern'))
-        computed = {node for edge in graph['edges'] for node in as_list(edge['target'])}
-        missing = sorted(computed - known['nodes'].keys()) if known else []
-        if missing:
-            raise ValueError(f"{costs}: the node '{missing[0]}' of {path.name} has no cost; give "
-                             'one for every node that is computed')
-        each = {node: known['nodes'][node] if known else 1.0 for node in sorted(computed)}
-        overhead = known.get('overhead', 0.0) if known else 0.0
-        found.append(RoadPolicy(name, path, pattern['name'], each, overhead,
-                                overhead + sum(each.values())))
-    most = max(policy.periods for policy in found)
-    if not most > 0.0:
-        raise ValueError(f'{costs}: all costs are 0 and cannot be scaled; give the durations of '
-                         'the nodes')
-    return [policy._replace(periods=pass_periods * policy.periods / most) for policy in found]
+    found = [read_header(path) for path in paths]
+    taken = scaled_costs([graph for graph, _ in found],
+                         ComputeModel(costs=costs, pass_periods=pass_periods), 1.0)
+    return [RoadPolicy(name, path, pattern, each.overhead + each.total())
+            for name, path, (_, pattern), each in zip(short_names(paths), paths, found, taken)]
 
 
-def as_list(value: Any) -> list:
-    """Return what a graph has as one name or as several as a list."""
-    return value if isinstance(value, list) else [value]
-
-
-def read_costs(path: Path) -> dict[str, Any]:
-    """Return the costs in a file; ValueError if they are none."""
+def usual_costs(paths: Sequence[Path]) -> Path | None:
+    """Return the costs of the usual policies if they fit those given."""
     try:
-        data = plain(read_yaml(path.read_text(), str(path)))
-    except UnicodeDecodeError:
-        raise ValueError(f'{path}: not text; costs are YAML, nodes: {{name: seconds, ...}}'
-                         ) from None
-    nodes = data.get('nodes') if isinstance(data, dict) else None
-    if not isinstance(nodes, dict) or not all(
-            isinstance(cost, int | float) and 0 <= cost < 1e6 for cost in nodes.values()):
-        raise ValueError(f"{path}: 'nodes' is missing, a map from node to seconds; write it by "
-                         '`python -m stream_agent plan GRAPH --save-costs FILE`')
-    return data
+        read_policies(paths, COSTS, 1.0)
+    except CostError:
+        return None
+    return COSTS
 
 
-def metadata(path: Path) -> dict[str, str]:
-    """Return what a policy's file says about it, without torch, which takes seconds to import."""
-    with open(path, 'rb') as file:
-        found = json.loads(file.read(int.from_bytes(file.read(8), 'little')))
-    about = found.get('__metadata__', {})
-    if not {'graph', 'pattern'} <= about.keys():
-        raise ValueError(f'{path}: not a policy, as it has no graph; give a file that '
-                         '`python -m stream_agent train` wrote')
-    return about
+def read_header(path: Path) -> tuple[GraphSpec, str]:
+    """
+    Return graph and name of the pattern, without torch, which takes seconds to import.
+
+    :raises ValueError: If it is not a policy.
+    """
+    try:
+        with open(path, 'rb') as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), 'little')))
+        graph, pattern = (json.loads(header['__metadata__'][key]) for key in ('graph', 'pattern'))
+        return graph_from_data(graph), pattern['name']
+    except (ValueError, LookupError, TypeError):
+        from stream_agent.network.checkpoint import load_policy
+        load_policy(path)  # says what it is instead
+        raise
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -165,8 +145,7 @@ class RoadRun:
         self._robot = robot_settings(ROBOT)
         self._files = [config / 'robot.yaml', find_robot(ROBOT, config / 'robots')]
         self._simulation = config / 'simulation.yaml'
-        usual = [path.stem for path in options.policies] == [path.name for path in POLICIES]
-        self._costs = options.costs or (config / COSTS if usual else None)
+        self._costs = options.costs or usual_costs(options.policies)
         self._policies = read_policies(options.policies, self._costs, options.pass_periods)
         self.names = [policy.name for policy in self._policies]
 
@@ -240,10 +219,11 @@ class RoadRun:
         """Return the commands of one drive's processes, by the node, and write their files."""
         own = folder / policy.name
         own.mkdir()
-        costs = own / 'costs.yaml'
-        write_file(costs, yaml.safe_dump({'overhead': policy.overhead, 'nodes': policy.costs}))
         options, period = self._options, {'camera_period': self._robot.period}
         sees, heard = {'image_transport': 'raw', **period}, {'command_type': 'twist_stamped'}
+        # By a file an agent knows its share of the whole; without one it knows itself alone.
+        computer = ({'pass_periods': options.pass_periods, 'costs': costs_file(self._costs)}
+                    if self._costs else {'pass_periods': policy.periods})
         patience = min(PATIENCE * max(policy.periods, 1.0) * self._robot.period, 10.0)
 
         def command(node: str, parameters: Mapping[str, object], files: Sequence[Path]
@@ -259,9 +239,9 @@ class RoadRun:
                                      **heard, **period}, self._files),
             'agent': command('agent', {
                 'checkpoint': policy.path, 'device': options.device, 'autostart': True,
-                'allow': ','.join(options.allow), 'pass_periods': policy.periods,
+                'allow': ','.join(options.allow), **computer,
                 # So that nobody takes a core from the others.
-                'costs': costs, 'threads': 1, **sees}, self._files),
+                'threads': 1, **sees}, self._files),
             'simulation': command('simulation', {
                 **{item.name: getattr(self._robot, item.name)
                    for item in settings_fields(SimulationSettings)},

@@ -16,7 +16,7 @@ from stream_agent.graph_files.located_yaml import place_data, PlacedMap, plain, 
 from stream_agent.graph_files.shorthand import (
     check_keys, check_size, EDGE_KEYS, EdgePart, items, NodePart, Parts)
 from stream_agent.graph_files.templates import BODY_KEYS, Expansion, read_templates
-from stream_agent.share import write_file
+from stream_agent.share import costs_file, write_file
 from stream_agent.theory.checks import (
     check_ends, check_output, check_setting, GraphError, nearest, show)
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
@@ -235,12 +235,15 @@ def load_costs(path: str | Path, graph: GraphSpec, part: bool = False) -> NodeCo
     """
     Read a file that ``save_costs`` wrote, or that was written by hand.
 
+    :param path: The file, or a name in ``config/graphs``.
     :param part: The graph may be a part of the one that the file is about.
     :raises OSError: If the file cannot be read.
+    :raises InstallationError: If there is none.
     :raises CostError: If it does not fit the graph.
     """
+    file = costs_file(path)
     try:
-        data = plain(read_yaml(Path(path).read_text(), str(path)))
+        data = plain(read_yaml(file.read_text(), str(path)))
         if not isinstance(data, dict) or not isinstance(data.get('nodes'), dict):
             raise CostError("'nodes' is missing, a map from node to seconds; 'overhead' and "
                             "'source' may be given beside it")

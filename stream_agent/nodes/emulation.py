@@ -204,7 +204,7 @@ def emulated_computer(agent: AgentNode) -> EmulatedComputer:
         raise ValueError('an emulated computer answers at the last update step of a frame, and '
                          'publish_every_update is set; leave out that, or pass_periods and costs')
     network, period = agent.policy.network, agent.frame_filter.settings.camera_period
-    model = ComputeModel(SERIAL, Path(costs).expanduser() if costs else None, pass_periods or None)
+    model = ComputeModel(SERIAL, Path(costs) if costs else None, pass_periods or None)
     (timing,) = timings([EmulatedRollout('checkpoint', network.graph, network.pattern,
                                          agent.updates)], model, period)
     computer, figures = EmulatedComputer(agent, model, timing), timing.figures

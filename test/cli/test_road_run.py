@@ -9,14 +9,14 @@ import sys
 import pytest
 from stream_agent.cli import run
 from stream_agent.cli.own_domain import choose_domains, Domain
-from stream_agent.cli.road_run import read_policies, RoadRun, short_names
+from stream_agent.cli.road_run import (
+    COSTS, POLICIES, read_policies, RoadRun, short_names, usual_costs)
 from stream_agent.cli.run import check_files, parse
+from stream_agent.share import policy_file
 from support.jobs import is_running, Job, ROOT, save_untrained, wait_for
 import yaml
 
 CONFIG = ROOT / 'config'
-# Of the lane's graph, without its image.
-NODES = ('borders', 'strokes', 'shapes', 'bends', 'course', 'features', 'memory', 'command')
 
 
 @pytest.fixture(scope='module')
@@ -50,22 +50,35 @@ def test_names_are_what_the_files_do_not_share():
         short_names([Path('a/mine.x'), Path('b/mine.x'), Path('yours')])
 
 
-def test_the_largest_network_takes_the_given_periods_and_a_smaller_one_its_share(tmp_path):
+def test_the_whole_takes_the_given_periods_and_a_smaller_network_its_share(tmp_path):
     whole = header(tmp_path / 'whole', ['a', 'b', 'c', 'out'])
     small = header(tmp_path / 'small', ['a', 'out'])
     costs = tmp_path / 'costs.yaml'
-    costs.write_text('{nodes: {a: 1.0, b: 3.0, c: 0.0, out: 1, other: 7.0}, overhead: 1.0}')
+    costs.write_text('{nodes: {a: 1.0, b: 3.0, c: 0.0, out: 1, other: 6.0}, overhead: 1.0}')
     found = read_policies([small, whole], costs, 6.0)
-    assert [policy.periods for policy in found] == [3.0, 6.0]
-    assert found[0].costs == {'a': 1.0, 'out': 1.0} and found[0].overhead == 1.0
+    assert [policy.periods for policy in found] == [1.5, 3.0]
+    # Of nodes that cost the same, the largest network has all.
     assert [policy.periods for policy in read_policies([small, whole], None, 6.0)] == [3.0, 6.0]
 
 
+def test_costs_of_the_usual_policies_are_taken_where_they_fit_all(policies):
+    assert usual_costs([policy_file(path) for path in POLICIES]) == COSTS
+    assert usual_costs([policy_file(POLICIES[0])]) == COSTS
+    assert usual_costs([policy_file(POLICIES[0]), Path(policies[0])]) is None
+
+
+def test_what_is_not_a_policy_is_named(tmp_path):
+    path = header(tmp_path / 'chain', ['a', 'out'])
+    path.write_bytes(path.read_bytes().replace(b'pattern', b'natterp'))
+    with pytest.raises(ValueError, match=re.escape(f'{path}')):
+        read_policies([path], None, 6.0)
+
+
 @pytest.mark.parametrize('text, said', [
-    ('{nodes: {a: 1.0}}', "the node 'out' of small has no cost; give one for every node"),
+    ('{nodes: {a: 1.0}}', "the node 'out' has no cost; give one for each of a, out"),
     ('{nodes: {a: 0.0, out: 0.0}}', 'all costs are 0 and cannot be scaled'),
-    ('[1.0]', "'nodes' is missing, a map from node to seconds; write it by"),
-    ('{nodes: {a: soon, out: 1.0}}', "'nodes' is missing, a map from node to seconds")])
+    ('[1.0]', "'nodes' is missing, a map from node to seconds"),
+    ('{nodes: {a: soon, out: 1.0}}', "the cost of 'a' is 'soon'; write seconds")])
 def test_costs_that_do_not_fit_are_refused(text, said, tmp_path):
     small, costs = header(tmp_path / 'small', ['a', 'out']), tmp_path / 'costs.yaml'
     costs.write_text(text)
@@ -127,8 +140,7 @@ def test_all_drive_the_same_course_and_are_pushed_alike(policies, tmp_path):
         assert simulation['allow_foreign_listeners'] == (policy.name == 'planned')
         assert agent['checkpoint'] == str(policy.path)
         assert agent['pass_periods'] == pytest.approx(6.4)
-        assert yaml.safe_load(Path(agent['costs']).read_text()) == {
-            'overhead': 0.0, 'nodes': dict.fromkeys(NODES, 1.0)}
+        assert 'costs' not in agent
         # A gate of its own patience would stop what answers every 107 ms on a busy machine.
         gate = said_by(commands['gate'])
         assert gate['max_age'] == gate['command_timeout'] == pytest.approx(5 * 6.4 / 60)
@@ -136,6 +148,23 @@ def test_all_drive_the_same_course_and_are_pushed_alike(policies, tmp_path):
             files = [Path(word).name for word in commands[name] if word.endswith('.yaml')]
             assert files == ['robot.yaml', 'reflex.yaml', 'mine.yaml']
             assert said_by(commands[name])['camera_period'] == pytest.approx(1 / 60)
+
+
+def test_every_agent_emulates_the_same_computer(tmp_path):
+    options = parse(['--policies', *map(str, POLICIES), '--output', str(tmp_path)])
+    check_files(options)
+    job = RoadRun(options, CONFIG)
+    for policy in job._policies:
+        commands = job.commands(policy, tmp_path, Domain(5, {}, None, is_ours=True))
+        agent, gate = said_by(commands['agent']), said_by(commands['gate'])
+        assert (agent['pass_periods'], agent['costs']) == (
+            6.4, str(CONFIG / 'graphs' / 'reflex_costs.yaml'))
+        # One that is quick is not trusted for longer.
+        assert gate['max_age'] == pytest.approx(5 * max(policy.periods, 1.0) / 60)
+    conditions = job.conditions()
+    assert (conditions['costs'], conditions['pass_periods']) == ('reflex_costs', 6.4)
+    own = {drive['name']: drive['pass_periods'] for drive in conditions['drives']}
+    assert own['planned'] == own['sequential'] == 6.4 and own['smaller'] < 6.4 / 3
 
 
 def test_domains_follow_the_one_that_was_chosen(monkeypatch):
@@ -155,7 +184,8 @@ def test_domains_follow_the_one_that_was_chosen(monkeypatch):
 
 @pytest.mark.parametrize('words, said', [
     (['--policies', 'nowhere'], "policy 'nowhere': no such file"),
-    (['--policies', 'lane_streaming', '--costs', 'nowhere'], "nowhere': No such file"),
+    (['--policies', 'lane_streaming', '--costs', 'nowhere'], "costs 'nowhere': no such file; "
+     'shipped costs are reflex_costs'),
     (['--policies', 'lane_streaming', 'lane_streaming'], 'two policies are called')])
 def test_what_cannot_be_used_is_said_before_anything_starts(words, said, tmp_path, monkeypatch,
                                                             capsys):
