@@ -22,7 +22,8 @@ from stream_agent.driving.disturbed_timeline import Disturbance
 from stream_agent.engine.settings import EngineSettings
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.settings import (
-    CloningSchedule, FrameCrop, ImitationSchedule, RecordingsChoice, TrainerOptions)
+    CloningSchedule, FrameCrop, ImitationSchedule, RecognitionSchedule, RecordingsChoice,
+    TrainerOptions)
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
 from stream_agent.simulation.session import SessionSchedule
@@ -31,8 +32,8 @@ PACKAGE = Path(__file__).parents[2] / 'stream_agent'
 # The command of every settings dataclass, what it has to be given besides, and what is no option.
 COMMANDS: list[tuple[type, Callable, list[str], tuple[str, ...]]] = [
     *((kind, train.parse, [], ()) for kind in (
-        TrainerOptions, ImitationSchedule, CloningSchedule, FrameCrop, RecordingsChoice, Reading,
-        Alignment, Augmentation, ComputeModel)),
+        TrainerOptions, ImitationSchedule, RecognitionSchedule, CloningSchedule, FrameCrop,
+        RecordingsChoice, Reading, Alignment, Augmentation, ComputeModel)),
     *((kind, evaluate.parse, [], ()) for kind in (
         evaluate.EvaluateOptions, evaluate.EmulatedOptions, ComputeModel, Disturbance)),
     *((kind, compare.parse, ['--bag', 'a', '--policy', 'b'], without) for kind, without in (
@@ -43,7 +44,8 @@ COMMANDS: list[tuple[type, Callable, list[str], tuple[str, ...]]] = [
     (export.ExportOptions, export.parse, ['a', '--output', 'b'], ()),
     (plan.PlanOptions, plan.parse, ['lane'], ()),
     (rollouts.RolloutOptions, rollouts.parse, ['lane'], ()),
-    (run.RunOptions, run.parse, [], ()),
+    *((kind, run.parse, [], ()) for kind in (
+        run.RunOptions, run.ShadowOptions, run.RoadOptions)),
     (doctor.DoctorOptions, doctor.parse, [], ())]
 OPTIONS = [(item, parse, args) for kind, parse, args, without in COMMANDS
            for item in settings_fields(kind) if item.name not in without]
@@ -240,7 +242,7 @@ def test_what_only_looks_like_an_option_is_taken():
 
 def test_several_values_may_come_together_or_one_by_one_instead_of_the_default():
     assert kite_of('--colours', 'red', 'blue') == kite_of('--colours', 'red', '--colours', 'blue')
-    assert run.parse([]).baseline == (Path('lane_sequential'),)
+    assert run.parse([]).baseline == [Path('lane_sequential')]
     assert run.parse(['--baseline', 'a', '--baseline', 'b', 'c']).baseline == [
         Path('a'), Path('b'), Path('c')]
 
@@ -276,7 +278,8 @@ def test_both_ways_to_learn_have_a_crop_of_their_own():
 def test_run_and_world_take_the_course_of_the_simulation():
     assert world.parse(['--output', 'a']).course_seed == SessionSchedule.course_seed
     given = run.parse(['--seed', '7'])
-    assert (given.course_seed, given.duration) == (7, 45.0)
+    assert (given.course_seed, given.duration) == (7, 75.0)
+    assert run.parse(['--shadow']).duration == 45.0
 
 
 def test_an_option_of_the_release_before_is_taken_with_a_warning(capsys):
