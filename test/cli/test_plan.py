@@ -122,8 +122,12 @@ def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
 @pytest.mark.parametrize('arguments, sentence', [
     (['lan'], "plan: there is no file 'lan', and no shipped graph of that name; did you mean "
      "'lane'?"),
-    (['lane', '--costs', 'nowhere.yaml'], "plan: 'nowhere.yaml': No such file or "
-     'directory; check the path'),
+    (['lane', '--costs', 'nowhere.yaml'], "plan: costs 'nowhere.yaml': no such file; shipped "
+     'costs are reflex_costs'),
+    (['lane', '--costs', 'reflex_cost'], "plan: costs 'reflex_cost': no such file; did you mean "
+     "'reflex_costs'?"),
+    (['lane', '--costs', 'reflex'], "plan: costs 'reflex': no such file; did you mean "
+     "'reflex_costs'?"),
     (['lane', '--threads', '999'], f'plan: --threads: this machine has {os.cpu_count()} cores, '
      'not 999'),
     (['lane', '--write', '/'], "plan: '/' cannot be written: it is a folder; give the name of "
