@@ -21,7 +21,7 @@ from stream_agent.bounded_settings import (
 from stream_agent.cli.command_parser import Collect
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.graph_files.graph_file import load_graph
-from stream_agent.share import find_robot, share_folder
+from stream_agent.share import COSTS_FILE, find_robot, share_folder
 from stream_agent.simulation.settings import read_settings, SimulationSettings
 from stream_agent.theory.checks import GraphError, nearest
 from stream_agent.theory.graph import GraphSpec, with_schedule
@@ -76,7 +76,8 @@ def robot_settings(name: str | None) -> SimulationSettings:
 
 def shipped_graphs() -> list[str]:
     """Return the names of the graphs that come with the package."""
-    return sorted(path.stem for path in (share_folder() / 'config' / 'graphs').glob('*.yaml'))
+    return sorted(path.stem for path in (share_folder() / 'config' / 'graphs').glob('*.yaml')
+                  if not path.name.endswith(COSTS_FILE))
 
 
 def find_graph(text: str) -> Path:

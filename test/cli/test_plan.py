@@ -124,6 +124,10 @@ def test_the_trade_off_is_drawn(capsys, costs, tmp_path):
      "'lane'?"),
     (['lane', '--costs', 'nowhere.yaml'], "plan: costs 'nowhere.yaml': no such file; shipped "
      'costs are reflex_costs'),
+    (['lane', '--costs', 'reflex_cost'], "plan: costs 'reflex_cost': no such file; did you mean "
+     "'reflex_costs'?"),
+    (['lane', '--costs', 'reflex'], "plan: costs 'reflex': no such file; did you mean "
+     "'reflex_costs'?"),
     (['lane', '--threads', '999'], f'plan: --threads: this machine has {os.cpu_count()} cores, '
      'not 999'),
     (['lane', '--write', '/'], "plan: '/' cannot be written: it is a folder; give the name of "

@@ -187,7 +187,7 @@ def test_another_graph_of_the_same_name_does_not_resume(folder, monkeypatch, cap
      "'lane'?"),
     (['--pattern', 'streaming', 'a->b'], "no edge 'a->b'; edges are image->seen, seen->command, "
      'image->command'),
-    (['--costs', 'none.yaml'], "'none.yaml': No such file or directory"),
+    (['--costs', 'none.yaml'], "costs 'none.yaml': no such file; shipped costs are "),
     (['--robot', 'none'], "robot: there is no 'none'; shipped robots are "),
     (['--init', 'none'], "policy 'none': no such file; shipped policies are "),
     (['--output', 'small.yaml/out'], "--output 'small.yaml/out': nothing can be written to "),

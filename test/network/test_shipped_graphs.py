@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stream_agent.cli.arguments import shipped_graphs
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern
@@ -28,9 +29,9 @@ def test_parameters_are_those_that_were_published(name):
     assert parameters(RolloutNetwork(graph, streaming_pattern(graph))) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize('path', sorted(GRAPHS.glob('*.yaml')), ids=lambda path: path.stem)
-def test_shipped_graphs_run(path):
-    graph = load_graph(path)
+@pytest.mark.parametrize('name', shipped_graphs())
+def test_shipped_graphs_run(name):
+    graph = load_graph(GRAPHS / f'{name}.yaml')
     network = RolloutNetwork(graph, sequential_pattern(graph)).eval()
     frame = torch.rand(1, *graph.node('image').shape)
     with torch.no_grad():

@@ -164,8 +164,16 @@ def test_costs_alone_are_seconds_and_with_a_pass_they_are_scaled(
     assert work == pytest.approx((3.2 * PERIOD, 3.2 * PERIOD))
 
 
+def test_costs_of_a_whole_graph_give_a_part_of_it_its_share(
+        make_node, checkpoint, tmp_path):  # noqa: F811
+    costs = costs_file(tmp_path, COSTS | {'elsewhere': 0.08})
+    agent = make_node(checkpoint=checkpoint, camera_period=PERIOD, costs=costs, pass_periods=6.4)
+    (work,) = agent.emulated.timeline.work
+    assert work == pytest.approx((3.2 * PERIOD, 3.2 * PERIOD))
+
+
 @pytest.mark.parametrize('change, words', [
-    ({'strange': 0.1}, ["'strange' has a cost, but is not a computed node", *LAYERS]),
+    ({'elsewhere': -0.1}, ["the cost of 'elsewhere' is -0.1; write seconds, from 0 to 3600"]),
     ({'glance': -1.0}, ["the cost of 'glance' is -1.0; write seconds, from 0 to 3600"]),
     (dict.fromkeys(COSTS, 0.0), ['all costs are 0', 'leave pass_periods out'])])
 def test_costs_that_do_not_fit_are_refused(refused, monkeypatch, checkpoint, tmp_path, change,
@@ -178,7 +186,7 @@ def test_costs_that_do_not_fit_are_refused(refused, monkeypatch, checkpoint, tmp
 
 def test_a_file_of_costs_that_is_not_there_is_named(refused, monkeypatch, checkpoint, tmp_path):
     said = refused(monkeypatch, checkpoint=checkpoint, costs=str(tmp_path / 'none.yaml'))
-    assert 'No such file' in said and 'none.yaml' in said
+    assert said.startswith(f"configure: costs '{tmp_path}/none.yaml': no such file; ")
 
 
 @pytest.mark.parametrize('parameter', ['use_sim_time', 'publish_every_update'])
