@@ -195,10 +195,9 @@ class EmulatedOptions:
 
 def parse(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
     parser = CommandParser('evaluate', __doc__)
-    parser.add_argument('policies', nargs='*', type=Path, default=shipped,
-                        help='policy files, or names of shipped ones; all of those by default')
+    parser.add_argument('policies', nargs='*', type=Path, help='policy files, or names of shipped '
+                        'ones; by default all of those that were trained for the robot')
     add_allowed(parser)
     add_robot(parser)
     add_settings(parser, EvaluateOptions)
@@ -242,14 +241,24 @@ def is_number(word: str) -> bool:
     return True
 
 
+def shipped_for(robot: str) -> list[Path]:
+    """Return the shipped policies that were trained for a robot; empty for the usual one."""
+    shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
+    found = [path for path in shipped if load_policy(path).training.get('robot', '') == robot]
+    if not found:
+        raise ValueError(f"no shipped policy was trained for the robot '{robot}'; name one")
+    return found
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Drive, draw if that is asked for, and print."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     check_folder(arguments.plot)
     # All of them are looked at before the first drive, which takes a while.
-    arguments.policies = [policy_file(path) for path in arguments.policies]
     allow_transforms(arguments.allow)
+    arguments.policies = ([policy_file(path) for path in arguments.policies]
+                          or shipped_for(arguments.robot or ''))
     for path in arguments.policies:
         load_policy(path)
     computers, settings = computers_of(arguments), robot_settings(arguments.robot)
