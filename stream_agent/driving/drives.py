@@ -1,6 +1,6 @@
 """Drives in the embedded simulator, and how they went."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import math
 
@@ -95,16 +95,18 @@ def drive_together(network: RolloutNetwork, preprocessing: Preprocessing, limits
 
 
 def drive_trial(driver: Driver, timeline: Timeline, trial: Trial,
-                kind: type[DrivingEnvironment] = DrivingEnvironment) -> list[Drive]:
+                kind: type[DrivingEnvironment] = DrivingEnvironment,
+                log: Callable[[float], Drive] | None = None) -> list[Drive]:
     """
     Drive all courses of a trial side by side, with any driver.
 
     :param driver: Of as many vehicles as there are courses.
     :param kind: Of the environments.
+    :param log: Makes a drive's log, given the lane's width; ``Drive`` or ``RoadTask`` if None.
     """
     settings = trial.settings
     environments = [kind(settings, seed, compiled=True) for seed in trial.seeds]
-    log = RoadTask if settings.signs else Drive
+    log = log or (RoadTask if settings.signs else Drive)
     drives = [log(environment.course.lane_width) for environment in environments]
     batch = VehicleBatch(driver, environments, EmulatedClock(timeline), trial.handover)
     for i, environment in enumerate(environments):
