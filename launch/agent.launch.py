@@ -27,6 +27,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 from lifecycle_msgs.msg import Transition
+from stream_agent.gate.settings import GateSettings
 from stream_agent.share import find_robot, ParameterFileError, ParameterFiles
 
 CONFIG = PathJoinSubstitution([FindPackageShare('stream_agent'), 'config'])
@@ -52,7 +53,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'costs', default_value='',
         description='Seconds of the nodes on an emulated computer, as `plan --save-costs` writes '
-                    'them, scaled to pass_periods if that is given'),
+                    'them, or a name in config/graphs; scaled to pass_periods if that is given'),
     DeclareLaunchArgument('namespace', default_value='', description='Namespace of the robot'),
     DeclareLaunchArgument(
         'robot', default_value='none',
@@ -148,9 +149,7 @@ def check_files(files, context):
 
     Sections that are for none of our processes, nor seem to be, are only warned of.
     """
-    space = make_namespace_absolute(prefix_namespace(
-        context.launch_configurations.get('ros_namespace'),
-        LaunchConfiguration('namespace').perform(context))).rstrip('/')
+    space = namespace(context)
     for process in ('agent', 'baseline', 'gate', 'recorder'):
         for sentence in files.ignored(f'{space}/{process}'):
             raise ParameterFileError(f'{process}: {sentence}')
@@ -158,6 +157,28 @@ def check_files(files, context):
         if stray.meant:
             raise ParameterFileError(str(stray))
         get_logger('stream_agent').warning(str(stray))
+
+
+def namespace(context):
+    """Return the namespace of our processes, without a slash at its end."""
+    return make_namespace_absolute(prefix_namespace(
+        context.launch_configurations.get('ros_namespace'),
+        LaunchConfiguration('namespace').perform(context))).rstrip('/')
+
+
+def gate(context):
+    """Start the gate; it waits for an emulated computer, unless a file says for how long."""
+    files = [Path(CONFIG.perform(context)) / 'robot.yaml',
+             *(Path(LaunchConfiguration(name).perform(context))
+               for name in ('robot_file', 'params_file'))]
+    given = ParameterFiles(files).of(f'{namespace(context)}/gate')
+    passes = float(LaunchConfiguration('pass_periods').perform(context))
+    period = passes * given.get('camera_period', GateSettings.camera_period)
+    # As it is with a camera that sees as rarely as this computer answers.
+    patience = GateSettings(camera_period=min(period, 1.0)).max_age if passes > 1.0 else 0.0
+    return ros_node('gate', 'gate', prefix=LaunchConfiguration('prefix'), parameters={
+        name: patience for name in ('command_timeout', 'max_age')
+        if patience and not given.get(name)})
 
 
 def end(event, context):
@@ -240,7 +261,7 @@ def generate_launch_description():
         GroupAction(
             policy('baseline', baseline, [('policy_command', 'baseline/policy_command')]),
             condition=IfCondition(NotEqualsSubstitution(baseline, 'none'))),
-        *ros_node('gate', 'gate', prefix=LaunchConfiguration('prefix')),
+        OpaqueFunction(function=gate),
         # It sees the last commands of the others, and then needs time for its report.
         GroupAction(
             ros_node('recorder', 'recorder', sigterm_timeout='300',

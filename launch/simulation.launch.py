@@ -4,6 +4,10 @@ Start the embedded simulator and all that drives in it; ends when the simulated 
     ros2 launch stream_agent simulation.launch.py duration:=45.0
     ros2 launch stream_agent simulation.launch.py robot:=reflex checkpoint:=reflex_planned
 
+To the last one, add what makes it a drive of the main job, on a slow computer:
+
+    baseline:=none pass_periods:=6.4 costs:=reflex_costs pushes:=1.5 handover:=1.0
+
 This is agent.launch.py with the simulator for a camera and a robot. Its arguments hold here too.
 """
 

@@ -1,5 +1,6 @@
 """The launch files: what they describe, and real launches with untrained policies."""
 
+import json
 import os
 from pathlib import Path
 import shutil
@@ -11,15 +12,16 @@ from stream_agent.gazebo.world_folder import write_world
 from stream_agent.share import installed_share
 from stream_agent.simulation.settings import SimulationSettings
 from support.jobs import is_running, Job, ROOT, save_untrained, wait_for
+import yaml
 
 pytest.importorskip('launch_ros', reason='launch_ros does not import: ROS 2 is not installed, '
                     'and its wheels have no launch tools')
 
 ARGUMENTS = {
     'agent.launch.py': {
-        'checkpoint', 'baseline', 'device', 'ranks', 'namespace', 'robot', 'image_topic',
-        'cmd_vel_topic', 'params_file', 'use_sim_time', 'autostart', 'record', 'output',
-        'respawn', 'prefix', 'log_level'},
+        'checkpoint', 'baseline', 'device', 'ranks', 'pass_periods', 'costs', 'namespace',
+        'robot', 'image_topic', 'cmd_vel_topic', 'params_file', 'use_sim_time',
+        'autostart', 'record', 'output', 'respawn', 'prefix', 'log_level'},
     'simulation.launch.py': {'baseline', 'params_file', 'respawn', 'duration', 'course_seed',
                              'pushes', 'handover', 'drive_file', 'allow_foreign_listeners'},
     'gazebo.launch.py': {'baseline', 'params_file', 'use_sim_time', 'respawn', 'world', 'vehicle',
@@ -79,6 +81,40 @@ def test_the_simulation_ends_the_launch_and_the_recorder_reports(launch, policy,
     assert (tmp_path / 'results' / 'latest' / 'report.html').stat().st_size > 10_000
     assert 'No message' not in job.said
     assert 'start_timeout is over' not in job.said
+
+
+@real_launch
+def test_one_drive_of_the_main_job_is_launched(launch, tmp_path):
+    job = launch('duration:=3.0', 'robot:=reflex', 'checkpoint:=reflex_planned', 'baseline:=none',
+                 'pass_periods:=6.4', 'costs:=reflex_costs', 'pushes:=1.5', 'handover:=1.0',
+                 f'drive_file:={tmp_path}/drive.json')
+    wait_for(lambda: 'EMULATED COMPUTER: serial device, 6.4 camera periods a pass, costs of '
+             'reflex_costs; commands come every 0.0237 s' in job.said)
+    (gate,) = [Path(f'/proc/{pid}/cmdline').read_text().split('\0')
+               for name, pid in job.nodes().items() if name == 'gate']
+    given = [yaml.safe_load(Path(word).read_text()) for option, word in zip(gate, gate[1:])
+             if option == '--params-file'][-1]
+    # Five answers of this computer, as five camera periods for others.
+    assert given['/**']['ros__parameters']['max_age'] == pytest.approx(5 * 6.4 * 0.016667)
+    assert job.popen.wait(80) == 0, job.said
+    drive = json.loads((tmp_path / 'drive.json').read_text())
+    assert len(drive['frames']['time']) == 180 and drive['score'] is not None
+    assert any(drive['frames']['push'])
+
+
+@real_launch
+def test_what_a_file_says_of_the_gate_holds_for_an_emulated_computer_too(agent, tmp_path):
+    (tmp_path / 'mine.yaml').write_text('/**/gate: {ros__parameters: {max_age: 0.3}}')
+    job = agent(f'params_file:={tmp_path}/mine.yaml', 'pass_periods:=20.0')
+    wait_for(lambda: CONFIGURED in job.said)
+    words = Path(f'/proc/{job.nodes()["gate"]}/cmdline').read_text().split('\0')
+    given = {}
+    for option, word in zip(words, words[1:]):
+        if option == '--params-file':
+            for section in yaml.safe_load(Path(word).read_text()).values():
+                given |= section['ros__parameters']
+    assert given['max_age'] == 0.3
+    assert given['command_timeout'] == pytest.approx(5 * 20 / 30)
 
 
 @pytest.fixture

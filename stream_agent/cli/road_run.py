@@ -16,6 +16,7 @@ from stream_agent.cli.own_domain import Domain
 from stream_agent.cli.process_group import node_command, ProcessGroup
 from stream_agent.cli.run_progress import Progress, Report
 from stream_agent.driving.compute_model import ComputeModel, HANDOVER, scaled_costs
+from stream_agent.gate.settings import GateSettings
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.measurement.machine import machine, versions
 from stream_agent.measurement.recording import again, make_folder, RecordingError, RUN_FILE
@@ -32,9 +33,6 @@ PEERS = {'smaller': 'smaller'}
 DRIVE_FILE, LOG_FILE = 'drive.json', 'log.txt'
 # What an agent says once it answers images, and how long that may take [s].
 READY, READY_TIMEOUT = ' policy on ', 120.0
-# For how many passes of the emulated computer, or camera periods if these are longer, the gate
-# trusts a frame: five, as it does for camera periods by itself.
-PATIENCE = 5.0
 # What a simulation says when its drive is over.
 OVER = ' frames published, '
 # What is shown of what they say: all but that the computer is slow, which is the purpose.
@@ -224,7 +222,9 @@ class RoadRun:
         # By a file an agent knows its share of the whole; without one it knows itself alone.
         computer = ({'pass_periods': options.pass_periods, 'costs': costs_file(self._costs)}
                     if self._costs else {'pass_periods': policy.periods})
-        patience = min(PATIENCE * max(policy.periods, 1.0) * self._robot.period, 10.0)
+        # As it is with a camera that sees as rarely as this computer answers; for all alike.
+        patience = GateSettings(camera_period=min(
+            max(options.pass_periods, 1.0) * self._robot.period, 1.0)).max_age
 
         def command(node: str, parameters: Mapping[str, object], files: Sequence[Path]
                     ) -> list[str]:

@@ -159,8 +159,7 @@ def test_every_agent_emulates_the_same_computer(tmp_path):
         agent, gate = said_by(commands['agent']), said_by(commands['gate'])
         assert (agent['pass_periods'], agent['costs']) == (
             6.4, str(CONFIG / 'graphs' / 'reflex_costs.yaml'))
-        # One that is quick is not trusted for longer.
-        assert gate['max_age'] == pytest.approx(5 * max(policy.periods, 1.0) / 60)
+        assert gate['max_age'] == gate['command_timeout'] == pytest.approx(5 * 6.4 / 60)
     conditions = job.conditions()
     assert (conditions['costs'], conditions['pass_periods']) == ('reflex_costs', 6.4)
     own = {drive['name']: drive['pass_periods'] for drive in conditions['drives']}
