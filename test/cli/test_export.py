@@ -310,7 +310,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path, capsys, monkeypatch
         'folder there\n')
     assert said(capsys, 'lane', '--output', folder) == (
         "export: policy 'lane': no such file; shipped policies are lane_sequential, "
-        'lane_streaming\n')
+        'lane_streaming, reflex_planned, reflex_sequential, reflex_smaller\n')
     assert said(capsys, tmp_path / 'file', '--output', folder).startswith(
         f'export: {tmp_path}/file: an empty file; copy it again')
     monkeypatch.setattr('stream_agent.engine.backends.find_spec', lambda name: name != 'onnx')
