@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 from stream_agent.cli.train import labels_of, main, parse, source_of
-from stream_agent.driving.compute_model import ComputeModel
+from stream_agent.driving.compute_model import ComputeModel, immediate
 from stream_agent.driving.drives import drive, PolicyDriver
 from stream_agent.driving.evaluation import timed
 from stream_agent.graph_files.graph_file import graph_from_data, load_graph
@@ -41,6 +41,7 @@ import yaml
 CONFIG = Path(__file__).parents[2] / 'config'
 LANE = load_graph(CONFIG / 'graphs' / 'lane.yaml')
 SMALL = graph_from_data(yaml.safe_load(SMALL_TEXT))
+EVERY_FRAME = immediate(1 / 30)
 SHORT = ImitationSchedule(rounds=2, environments=3, frames=60, updates=25, last_updates=0, batch=8)
 
 
@@ -264,13 +265,13 @@ def test_windows_are_as_much_longer_as_the_first_answer_is_late():
     for schedule, late in ((lengthened(SHORT, graph, streaming), 2),
                            (lengthened(twice, graph, streaming), 1),
                            # The third layer's information comes a frame later.
-                           (filled(SHORT, graph, streaming), 3),
-                           (filled(twice, graph, streaming), 1)):
+                           (filled(SHORT, graph, streaming, EVERY_FRAME), 3),
+                           (filled(twice, graph, streaming, EVERY_FRAME), 1)):
         assert schedule.burn_in == SHORT.burn_in + late
         assert schedule.window == SHORT.window + late
     # Memory that has a step in every fifth frame fills five times as slowly.
     rounds = with_schedule(graph, {'d': (5, 0)})
-    schedule = filled(SHORT, rounds, pattern_of(rounds, 'sequential'))
+    schedule = filled(SHORT, rounds, pattern_of(rounds, 'sequential'), EVERY_FRAME)
     assert schedule.burn_in >= 5 * SHORT.burn_in
     assert schedule.window - schedule.burn_in == SHORT.window - SHORT.burn_in
     assert schedule.frames >= 2 * schedule.window
@@ -286,6 +287,7 @@ def test_who_emulates_nothing_trains_as_ever():
     assert learner.initial_settings() | {'graph': None, 'pattern': None} == {
         **asdict(replace(ImitationSchedule(),
                          updates=1)), 'graph': None, 'pattern': None, 'computer': None,
+        'recognition': None,
         'simulator': asdict(Collector(SimulationSettings(), learner.preprocessing,
                                       CommandScale(1.0, 2.0),
                                       8, 160))}
