@@ -3,13 +3,20 @@ What a training in the simulator takes: frames of the batch of vehicles, rounds,
 
 One process on one core, by the time that the processor works for it. Whole trainings are
 extrapolated from a few rounds and gradient steps, with the schedule that `train` uses.
+
+With `--against COMMIT --set COURSES=10`, the commands also train policies to the end and evaluate
+them on that many held-out courses, for minutes: a faster training should drive as well.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 import hashlib
 import inspect
+import json
 from pathlib import Path
+import subprocess
+import sys
+from tempfile import TemporaryDirectory
 import time
 
 import cv2
@@ -37,6 +44,8 @@ LOOKS = {**SIZES, 'colour': SimulationSettings(coloured=True),
          'late': SimulationSettings(camera_delay=0.04, actuator_delay=0.013),
          'plain': SimulationSettings(vehicle='bicycle', randomized=False, exposure=0.0)}
 BATCH, FRAMES = 8, 40
+# Driven by policies that were trained to the end; 0: none are.
+COURSES, LAPS, SEEDS = 0, 3, (1, 2)
 
 
 def environment_of(settings: SimulationSettings, seed: int) -> DrivingEnvironment:
@@ -96,18 +105,42 @@ def training(pattern: str, steps: int) -> dict[str, float]:
     drives, gradients, prepare = [], [], learner.prepare
     began: list[float] = []
 
-    def timed_prepare(step: int) -> None:
+    def timed_prepare(step: int) -> bool:
         if began:
             gradients.append(time.process_time() - began.pop())
         taken = spent(lambda: prepare(step))
         if step % steps == 0:
             drives.append(taken)
         began.append(time.process_time())
+        return True
 
     learner.prepare = timed_prepare
     trainer.run()
     whole = schedule.rounds * drives[-1] + schedule.all_updates * float(np.min(gradients))
     return {'drive': drives[-1], 'step': float(np.min(gradients)), 'train_seconds': whole}
+
+
+def driving(courses: int) -> dict[str, dict[str, float]]:
+    """
+    Let the commands train policies of both patterns and evaluate them.
+
+    :returns: Root mean square over the seeds of the lateral errors [m], and all departures.
+    """
+    rows: dict[str, list[dict]] = {pattern: [] for pattern in PATTERNS}
+    for seed in SEEDS:
+        with TemporaryDirectory() as folder:
+            policies = [f'{folder}/lane_{pattern}.safetensors' for pattern in PATTERNS]
+            for command in (['train', '--seed', str(seed), '--output', folder],
+                            ['evaluate', *policies, '--courses', str(courses), '--laps',
+                             str(LAPS), '--json']):
+                run = subprocess.run([sys.executable, '-m', 'stream_agent', *command],
+                                     stdout=subprocess.PIPE, text=True, check=True)
+        # The expert comes first.
+        for pattern, row in zip(PATTERNS, json.loads(run.stdout.splitlines()[-1])[1:]):
+            rows[pattern].append(row)
+    return {pattern: {
+        'lateral_rms': float(np.mean([row['lateral_rms'] ** 2 for row in found])) ** 0.5,
+        'departures': sum(row['departures'] for row in found)} for pattern, found in rows.items()}
 
 
 def conclude(there: list[dict], here: list[dict]) -> dict:
@@ -118,12 +151,15 @@ def conclude(there: list[dict], here: list[dict]) -> dict:
     def ratio(key: str, choose: Callable) -> float:
         return best(here, key, choose) / best(there, key, choose)
 
+    lateral = {pattern: f'driving.{pattern}.lateral_rms' for pattern in PATTERNS}
     looks = [f'pixels.{name}' for name in LOOKS]
     return {'frames_per_second_ratio': {
                 size: ratio(f'frames_per_second.{size}', max) for size in SIZES},
             'train_time_ratio': {
                 pattern: ratio(f'{pattern}.train_seconds', min) for pattern in PATTERNS
                 if f'{pattern}.train_seconds' in here[0]},
+            **({'driving_ratio': {pattern: ratio(key, min) for pattern, key in lateral.items()}}
+               if lateral['streaming'] in here[0].keys() & there[0].keys() else {}),
             'same_pixels': all(figures[look] == there[0][look]
                                for figures in there + here for look in looks)}
 
@@ -142,7 +178,11 @@ def main() -> None:
     lines += [f'{pattern:<13} a drive {parts["drive"]:.2f} s, a gradient step '
               f'{1e3 * parts["step"]:.0f} ms, a training {parts["train_seconds"]:.0f} s'
               for pattern, parts in trainings.items()]
-    show(lines, {'frames_per_second': speeds, 'pixels': digests, **trainings}, arguments.json)
+    driven = {'driving': driving(COURSES)} if COURSES else {}
+    lines += [f'{pattern:<13} lateral RMS {found["lateral_rms"]:.4f} m, departures '
+              f'{found["departures"]}' for pattern, found in driven.get('driving', {}).items()]
+    show(lines, {'frames_per_second': speeds, 'pixels': digests, **trainings, **driven},
+         arguments.json)
 
 
 if __name__ == '__main__':

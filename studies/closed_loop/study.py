@@ -64,10 +64,10 @@ class StudyBudget:
 
 
 FULL = StudyBudget(ImitationSchedule(rounds=20, environments=8, updates=60, last_updates=600,
-                                     batch=16,
+                                     batch=16, window=24, burn_in=8, warm_up=0,
                                      learning_rate=2e-3), 16.0, 12, 16, 20.0)
 QUICK = StudyBudget(ImitationSchedule(rounds=4, environments=8, updates=40, last_updates=60,
-                                      batch=16,
+                                      batch=16, window=24, burn_in=8, warm_up=0,
                                       learning_rate=2e-3), 6.0, 12, 4, 8.0)
 
 

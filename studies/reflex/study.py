@@ -75,11 +75,13 @@ class ReflexBudget:
 
 
 FULL = ReflexBudget(RecognitionSchedule(), ImitationSchedule(
-    rounds=16, environments=12, updates=60, last_updates=640, batch=16, burn_in=MEMORY_STEPS,
-    loss_time=1.0, warm_up=80, pushes=PUSHES), 16.0, LEARNING_RATES[:1], 16, 40.0)
+    rounds=16, environments=12, updates=60, last_updates=640, batch=16, window=24,
+    burn_in=MEMORY_STEPS, loss_time=1.0, warm_up=80, pushes=PUSHES),
+    16.0, LEARNING_RATES[:1], 16, 40.0)
 QUICK = ReflexBudget(RecognitionSchedule(views=2000, recognition_steps=200), ImitationSchedule(
-    rounds=3, environments=4, updates=30, last_updates=60, batch=8, burn_in=MEMORY_STEPS,
-    loss_time=0.4, warm_up=20, pushes=PUSHES), 8.0, LEARNING_RATES[:1], 4, 12.0)
+    rounds=3, environments=4, updates=30, last_updates=60, batch=8, window=24,
+    burn_in=MEMORY_STEPS, loss_time=0.4, warm_up=20, pushes=PUSHES),
+    8.0, LEARNING_RATES[:1], 4, 12.0)
 
 
 def schedule_of(scheme: ReflexScheme, budget: ReflexBudget) -> ImitationSchedule:

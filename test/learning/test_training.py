@@ -41,6 +41,7 @@ import yaml
 CONFIG = Path(__file__).parents[2] / 'config'
 LANE = load_graph(CONFIG / 'graphs' / 'lane.yaml')
 SMALL = graph_from_data(yaml.safe_load(SMALL_TEXT))
+EVERY_FRAME = immediate(1 / 30)
 SHORT = ImitationSchedule(rounds=2, environments=3, frames=60, updates=25, last_updates=0, batch=8)
 
 
@@ -256,10 +257,6 @@ def test_a_network_that_gives_no_command_is_refused(capsys):
         'rate\n')
 
 
-# Every image is taken.
-EVERY = immediate(1 / 30)
-
-
 def test_windows_are_as_much_longer_as_the_first_answer_is_late():
     # Three layers, of which the second is read by the output as well.
     graph = bare_graph('x->a a->b b->c c->d b->d d->d', 'd', streams='d->d')
@@ -268,13 +265,13 @@ def test_windows_are_as_much_longer_as_the_first_answer_is_late():
     for schedule, late in ((lengthened(SHORT, graph, streaming), 2),
                            (lengthened(twice, graph, streaming), 1),
                            # The third layer's information comes a frame later.
-                           (filled(SHORT, graph, streaming, EVERY), 3),
-                           (filled(twice, graph, streaming, EVERY), 1)):
+                           (filled(SHORT, graph, streaming, EVERY_FRAME), 3),
+                           (filled(twice, graph, streaming, EVERY_FRAME), 1)):
         assert schedule.burn_in == SHORT.burn_in + late
         assert schedule.window == SHORT.window + late
     # Memory that has a step in every fifth frame fills five times as slowly.
     rounds = with_schedule(graph, {'d': (5, 0)})
-    schedule = filled(SHORT, rounds, pattern_of(rounds, 'sequential'), EVERY)
+    schedule = filled(SHORT, rounds, pattern_of(rounds, 'sequential'), EVERY_FRAME)
     assert schedule.burn_in >= 5 * SHORT.burn_in
     assert schedule.window - schedule.burn_in == SHORT.window - SHORT.burn_in
     assert schedule.frames >= 2 * schedule.window
@@ -290,7 +287,8 @@ def test_who_emulates_nothing_trains_as_ever():
     assert learner.initial_settings() | {'graph': None, 'pattern': None} == {
         **asdict(replace(ImitationSchedule(),
                          updates=1)), 'graph': None, 'pattern': None, 'computer': None,
-        'recognition': None, 'simulator': asdict(Collector(SimulationSettings(), learner.preprocessing,
+        'recognition': None,
+        'simulator': asdict(Collector(SimulationSettings(), learner.preprocessing,
                                       CommandScale(1.0, 2.0),
                                       8, 160))}
     assert 'emulated' not in learner.provenance()

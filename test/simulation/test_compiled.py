@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from stream_agent.learning.settings import ImitationSchedule
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
 
@@ -85,6 +86,15 @@ def test_the_benchmark_digests_what_is_drawn(benchmark, monkeypatch):
         assert benchmark.pixels(settings, 5) == digests[name]
 
 
+def test_the_benchmark_times_drives_and_gradient_steps(benchmark, monkeypatch):
+    schedule = ImitationSchedule(rounds=3, environments=1, frames=40, updates=5, last_updates=2,
+                                 batch=1)
+    monkeypatch.setattr(benchmark, 'ImitationSchedule', lambda: schedule)
+    found = benchmark.training('sequential', 2)
+    assert min(found.values()) > 0
+    assert found['train_seconds'] == pytest.approx(3 * found['drive'] + 17 * found['step'])
+
+
 def test_the_benchmark_takes_the_best_of_each_side(benchmark):
     def figures(rate, seconds, digest='a'):
         return {**{f'frames_per_second.{size}': rate for size in benchmark.SIZES},
@@ -98,3 +108,9 @@ def test_the_benchmark_takes_the_best_of_each_side(benchmark):
         {'streaming': 1 / 3, 'sequential': 1 / 3})
     assert found['same_pixels']
     assert not benchmark.conclude(there, [figures(2000.0, 50.0, 'b')])['same_pixels']
+    assert 'driving_ratio' not in found
+    drives = [{**figures(1000.0, 90.0), **{f'driving.{pattern}.lateral_rms': rms
+                                           for pattern in benchmark.PATTERNS}}
+              for rms in (0.02, 0.03)]
+    found = benchmark.conclude(drives[1:], drives[:1])
+    assert found['driving_ratio'] == pytest.approx({'streaming': 2 / 3, 'sequential': 2 / 3})
