@@ -120,6 +120,7 @@ def draw_width(axes: Axes, cells: Sequence[ReflexResult]) -> None:
               linewidth=1.0, marker='.', label='signs told apart in single images')
     axes.set_xscale('log')
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel('million multiplications (beside a mark: camera periods a pass)', fontsize=8)
     axes.set_ylabel('%', fontsize=8)
     axes.set_ylim(0, 100)
