@@ -365,7 +365,7 @@ def test_a_wrong_graph_is_said_in_a_sentence(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('path', sorted((CONFIG / 'policies').glob('*.safetensors')),
+@pytest.mark.parametrize('path', sorted((CONFIG / 'policies').glob('lane_*.safetensors')),
                          ids=lambda path: path.stem)
 def test_the_shipped_policies_drive_a_course_that_training_never_saw(path):
     policy = load_policy(path)
