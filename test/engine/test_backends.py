@@ -176,7 +176,7 @@ def test_memory_does_not_grow_by_the_frame(backend):
     used = []
     tracemalloc.start()
     try:
-        for runs in (2, 4, 4, 4):
+        for runs in (2, 4, 4, 4, 4, 4):
             run(stepped, frames * runs)
             gc.collect()
             used.append(tracemalloc.get_traced_memory()[0])
