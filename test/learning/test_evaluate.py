@@ -40,7 +40,7 @@ def test_policies_drive_on_an_emulated_computer(tmp_path, capsys):
 @pytest.mark.child_process
 def test_several_computers_with_and_without_disturbances(tmp_path, capsys):
     words = [str(SEQUENTIAL), str(STREAMING), '--pass-periods', '0.8', '1.6', '--courses', '2',
-             '--laps', '0.15', '--jitter', '0.3', '--drop-bursts', '60']
+             '--laps', '0.1', '--jitter', '0.3', '--drop-bursts', '60']
     assert main([*words, '--workers', '1', '--plot', str(tmp_path / 'curves.svg')]) == 0
     said = capsys.readouterr().out
     assert '1.6 camera periods a pass, undisturbed\n' in said

@@ -132,6 +132,7 @@ def test_windows_are_of_as_much_road_whatever_the_rate(period, burn_in, loss):
     assert (found.burn_in, found.window) == (burn_in, burn_in + loss)
 
 
+@pytest.mark.slow
 def test_signs_are_learnt_from_only_where_there_are_any(tmp_path):
     learner = FromExpert(ROAD, schedule=replace(SIGNS_SCHEDULE, loss_time=0.0), crop=FrameCrop(),
                          recognition=BRIEF).learner(network_of(), 'a', 1, tmp_path / 'a')
