@@ -20,7 +20,7 @@ from stream_agent.nodes.agent_status import agent_status
 from stream_agent.nodes.messages import (
     array_to_image, as_callback, stamp_to_ns, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
 from stream_agent.theory.graph import with_schedule
-from stream_agent.theory.patterns import read_newest_image, sequential_pattern, streaming_pattern
+from stream_agent.theory.patterns import sequential_pattern
 from test_agent_node import make_node, save  # noqa: F401
 
 PERIOD = 1 / 60
@@ -35,8 +35,6 @@ GRAPH = graph_from_data({
               {'source': LAYERS[-1], 'target': 'command'}],
     'output': 'command'})
 POLICIES = {
-    'sequential': (GRAPH, sequential_pattern(GRAPH), 1),
-    'streaming': (GRAPH, read_newest_image(GRAPH, streaming_pattern(GRAPH)), 1),
     'two updates': (GRAPH, sequential_pattern(GRAPH), 2),
     'multi-rate': (with_schedule(GRAPH, {name: (4, i % 4) for i, name in enumerate(LAYERS)}),
                    sequential_pattern(GRAPH), 1)}
