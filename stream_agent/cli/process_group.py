@@ -194,11 +194,12 @@ class ProcessGroup:
         """
         Pass on what the processes say until some have ended, or ``done``, or until ``leave``.
 
-        :param until: Names of the processes whose end is no failure, and that all have to end;
-            the end of any other one is a failure, and ends the waiting, too.
+        :param until: Names of the processes whose end is no failure, and that all have to end,
+            some of which may have ended before; the end of any other one is a failure, and ends
+            the waiting, too.
         """
-        left = {until} if isinstance(until, str) else set(until)
-        awaited = frozenset(left)
+        awaited = frozenset([until] if isinstance(until, str) else until)
+        left = set(filter(self.has, awaited))
         while not self._over and not self.interrupted and not done():
             self._pass_on()
             for process in list(self._processes.values()):

@@ -192,8 +192,7 @@ class RoadRun:
         simulations = [f'{name} simulation' for name in jobs]
         leaving: list[str] = []
         while any(map(group.has, simulations)) and not group.failures and not group.interrupted:
-            # Those that have ended already would be waited for without end.
-            group.wait(filter(group.has, [*simulations, *leaving]), lambda: bool(over))
+            group.wait([*simulations, *leaving], lambda: bool(over))
             while over:
                 name = over.pop()
                 # Or they would wonder where the images are.

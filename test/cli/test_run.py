@@ -101,6 +101,18 @@ def test_an_early_end_is_a_failure_too(group):
     assert group.failures == ['gone ended too early']
 
 
+def test_those_that_have_ended_before_are_not_waited_for_again(group):
+    both = ['first', 'second']
+    group.start('first', python(''))
+    group.start('second', python('import time; time.sleep(0.5)'))
+    group.wait(both, lambda: not group.has('first'))
+    assert group.has('second')
+    began = time.monotonic()
+    group.wait(both, lambda: time.monotonic() > began + 10)
+    assert not group.has('second') and time.monotonic() < began + 9
+    assert group.failures == []
+
+
 def test_a_crash_while_stopping_is_reported(group):
     group.start('bad', python(
         'import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); '
