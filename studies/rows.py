@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 import hashlib
 import json
 import os
@@ -30,8 +31,12 @@ class RowJob(NamedTuple):
     path: Path
 
 
-def add_row_options(parser: argparse.ArgumentParser, folder: str) -> None:
-    """Take the options of every such study."""
+def add_row_options(parser: argparse.ArgumentParser, folder: str, ratios: Sequence[float]
+                    ) -> None:
+    """Take the options of every such study; ``ratios`` are those without ``--ratios``."""
+    parser.add_argument('--ratios', nargs='+', type=float, default=None, metavar='R',
+                        help='costs of a pass, in camera periods '
+                        f'({" ".join(format(ratio, "g") for ratio in ratios)})')
     parser.add_argument('--seeds', type=positive, default=None, help='trainings of each (3)')
     parser.add_argument('--effort', type=positive, default=1, help='times the usual training, to '
                         'see whether verdicts change (1)')
@@ -44,6 +49,13 @@ def add_row_options(parser: argparse.ArgumentParser, folder: str) -> None:
     parser.add_argument('--draw', type=Path, metavar='FILE', help='a picture: .svg or .png')
     parser.add_argument('--markdown', action='store_true', help='print tables of docs')
     parser.add_argument('--json', action='store_true', help='print figures for programs')
+
+
+def longer(budget: Any, factor: int) -> Any:
+    """Return a budget with so many times the gradient steps, over as many rounds more."""
+    schedule = budget.schedule
+    return replace(budget, schedule=replace(
+        schedule, rounds=factor * schedule.rounds, last_updates=factor * schedule.last_updates))
 
 
 def row_path(folder: Path, study: str, scheme: Scheme, seed: int) -> Path:

@@ -18,7 +18,7 @@ from studies.closed_loop.picture import draw
 from studies.closed_loop.schemes import KINDS, schemes
 from studies.closed_loop.study import FULL, QUICK, SETTINGS, study_id, study_row, StudyBudget
 from studies.closed_loop.tables import cells_of, SchemeResult, tables, verdicts
-from studies.rows import add_row_options, keep, make_all, missing, row_path, RowJob
+from studies.rows import add_row_options, keep, longer, make_all, missing, row_path, RowJob
 
 RATIOS = (0.16, 0.8, 1.6, 3.2, 6.4)
 
@@ -28,14 +28,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--quick', action='store_true', help='a few minutes: sequential and '
                         'streaming at two costs, briefly trained once; shows that it works, and '
                         'not who wins')
-    parser.add_argument('--ratios', nargs='+', type=float, default=None, metavar='R',
-                        help='costs of a pass, in camera periods (0.16 0.8 1.6 3.2 6.4)')
     parser.add_argument('--devices', nargs='+', choices=(PARALLEL, SERIAL),
                         default=[PARALLEL, SERIAL])
     parser.add_argument('--schemes', nargs='+', choices=[
         *KINDS, *(f'{kind}+commands' for kind in KINDS)], default=None, metavar='NAME',
         help=f'some of {", ".join(KINDS)}, each also as NAME+commands (all)')
-    add_row_options(parser, 'results/closed_loop')
+    add_row_options(parser, 'results/closed_loop', RATIOS)
 
 
 def chosen(arguments: argparse.Namespace) -> list[tuple[float, str, Scheme]]:
@@ -86,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.seeds = arguments.seeds or (1 if arguments.quick else 3)
     if arguments.quick:
         arguments.schemes = arguments.schemes or ['sequential', 'streaming']
-    budget = (QUICK if arguments.quick else FULL).longer(arguments.effort)
+    budget = longer(QUICK if arguments.quick else FULL, arguments.effort)
     arguments.output.mkdir(parents=True, exist_ok=True)
     wanted = chosen(arguments)
     make_all(make, jobs_for(wanted, arguments, budget), arguments)

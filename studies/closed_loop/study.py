@@ -56,12 +56,6 @@ class StudyBudget:
     courses: int
     duration: float
 
-    def longer(self, factor: int) -> 'StudyBudget':
-        """Return the same with so many times the gradient steps, over as many rounds more."""
-        return replace(self, schedule=replace(
-            self.schedule, rounds=factor * self.schedule.rounds,
-            last_updates=factor * self.schedule.last_updates))
-
 
 FULL = StudyBudget(ImitationSchedule(rounds=20, environments=8, updates=60, last_updates=600,
                                      batch=16, window=24, burn_in=8, warm_up=0,

@@ -9,7 +9,6 @@ seconds, and tells before any training whether a task tells schemes apart.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from stream_agent.driving.compute_model import figures_of, Timeline
 from stream_agent.driving.drivers import Driver
 from stream_agent.driving.drives import drive_trial, RoadTask, Trial
 from stream_agent.simulation.environment import (
-    DrivingEnvironment, Moment, SimulatedFrame)
+    DrivingEnvironment, fields_of, Moment, SimulatedFrame)
 from stream_agent.simulation.signs import SPEEDS
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.planning.candidates import Candidate
@@ -35,8 +34,7 @@ class UnseenEnvironment(DrivingEnvironment):
     """Makes no images: the expert needs none, and they are most of the work."""
 
     def _picture(self, moment: Moment) -> SimulatedFrame:
-        known = {item.name: getattr(moment, item.name) for item in fields(Moment)}
-        return SimulatedFrame(**known, image=NO_IMAGE, now=self.now)
+        return SimulatedFrame(*(*fields_of(moment), NO_IMAGE, self.now))
 
 
 class PerfectLearner(Driver):

@@ -26,7 +26,7 @@ from studies.reflex.schemes import INPUTS, KINDS, ReflexScheme, schemes
 from studies.reflex.study import (
     FULL, HANDOVER, LEARNING_RATES, PUSHES, QUICK, ReflexBudget, SETTINGS, study_id, study_row)
 from studies.reflex.tables import ReflexResult, tables, verdicts
-from studies.rows import add_row_options, keep, make_all, missing, row_path, RowJob
+from studies.rows import add_row_options, keep, longer, make_all, missing, row_path, RowJob
 
 RATIOS = (6.4, 3.2, 1.6, 0.8, 0.16)
 # What is run once where no claim is made, to show that the others' order turns there; narrower
@@ -50,8 +50,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--quick', action='store_true', help='a few minutes: sequential and '
                         'planned on one core, briefly trained once; shows that it works, and not '
                         'who wins')
-    parser.add_argument('--ratios', nargs='+', type=float, default=None, metavar='R',
-                        help='costs of a pass, in camera periods (6.4 3.2 1.6 0.8 0.16)')
     parser.add_argument('--devices', nargs='+', choices=(SERIAL, PARALLEL), default=None)
     parser.add_argument('--schemes', nargs='+', default=None, metavar='NAME',
                         help=f'some of {", ".join(KINDS)}, each also as NAME+'
@@ -63,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         f'their own; at most {len(LEARNING_RATES)} (1)')
     parser.add_argument('--bounds', action='store_true', help='train nothing: print what timing '
                         'alone allows, the scores of a perfect learner')
-    add_row_options(parser, 'results/reflex')
+    add_row_options(parser, 'results/reflex', RATIOS)
 
 
 def wanted(arguments: argparse.Namespace) -> Iterator[Wanted]:
@@ -143,7 +141,7 @@ def complete(arguments: argparse.Namespace) -> ReflexBudget:
     arguments.seeds = arguments.seeds or (1 if quick else 3)
     if quick:
         arguments.schemes = arguments.schemes or ['sequential', OURS]
-    budget = (QUICK if quick else FULL).longer(arguments.effort)
+    budget = longer(QUICK if quick else FULL, arguments.effort)
     return replace(budget, learning_rates=LEARNING_RATES[:arguments.tries])
 
 

@@ -67,12 +67,6 @@ class ReflexBudget:
     courses: int
     duration: float
 
-    def longer(self, factor: int) -> 'ReflexBudget':
-        """Return the same with so many times the gradient steps, over as many rounds more."""
-        return replace(self, schedule=replace(
-            self.schedule, rounds=factor * self.schedule.rounds,
-            last_updates=factor * self.schedule.last_updates))
-
 
 FULL = ReflexBudget(RecognitionSchedule(), ImitationSchedule(
     rounds=16, environments=12, updates=60, last_updates=640, batch=16, window=24,
