@@ -24,7 +24,7 @@ from stream_agent.network.window import Window
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.environment import DrivingEnvironment, SimulatedFrame
 from stream_agent.simulation.settings import SimulationSettings
-from stream_agent.simulation.signs import DISTRACTORS, GLYPHS, plate_corners, SPEEDS
+from stream_agent.simulation.signs import DISTRACTORS, GLYPHS, plates_seen, SPEEDS
 from stream_agent.theory.graph import graph_to_data, reachable
 from stream_agent.theory.information import memory_edges
 from stream_agent.theory.patterns import edges_of, sequential_pattern, update_order
@@ -114,10 +114,7 @@ def cells_of(frame: SimulatedFrame, environment: DrivingEnvironment,
     assert scene.signs is not None  # the caller has switched them on
     camera, kept = scene.camera, 1.0 - preprocessing.crop_top - preprocessing.crop_bottom
     # The farthest first, so that the nearest decides.
-    for plate in scene.signs.plates_ahead(frame.along):
-        corners = plate_corners(camera, frame.pose, plate)
-        if corners is None:
-            continue
+    for plate, corners in plates_seen(camera, frame.pose, scene.signs.plates_ahead(frame.along)):
         x, y = (corners.mean(axis=0) + 0.5) / (camera.width_px, camera.height_px)
         column = math.floor(x * columns)
         row = math.floor((y - preprocessing.crop_top) / kept * rows)
@@ -146,12 +143,8 @@ class Recognition:
         self._recogniser = recogniser_of(network) if schedule.recognition_steps else None
         #: Whether there is anything to learn.
         self.needed = self._recogniser is not None
-        for name in self._names():
+        for name, _ in self._recogniser.named_parameters() if self._recogniser else ():
             network.get_parameter(name).requires_grad_(False)
-
-    def _names(self) -> list[str]:
-        layers = self._recogniser
-        return [name for name, _ in layers.named_parameters()] if layers else []
 
     def learn(self, stopped: Callable[[], bool]) -> float | None:
         """
@@ -186,16 +179,15 @@ class Recognition:
         return self._folder / f'{name}.safetensors'
 
     def _train(self, stopped: Callable[[], bool]) -> tuple[dict[str, Tensor], dict] | None:
-        recogniser, count = self._recogniser, self.schedule.views
-        assert recogniser is not None  # the caller has looked
-        channels, *size = recogniser.shapes[recogniser.graph.output]
+        assert self._recogniser is not None  # the caller has looked
+        graph, count = self._recogniser.graph, self.schedule.views
+        channels, *size = self._recogniser.shapes[graph.output]
         learnt, other = (
             look_around(self._settings, self._preprocessing, size, views, self._seed + i)
             for i, views in enumerate((count, max(VIEWS_PER_COURSE, count // 20))))
         with torch.random.fork_rng():
             torch.manual_seed(self._seed)
-            recogniser.load_state_dict(RolloutNetwork(
-                recogniser.graph, recogniser.pattern).state_dict())
+            recogniser = RolloutNetwork(graph, self._recogniser.pattern)
             classifier = nn.Conv2d(channels, len(CLASSES), 1)
         if not train_recogniser(recogniser, classifier, learnt, self.schedule.recognition_steps,
                                 self._seed, stopped):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from stream_agent.simulation.camera import Camera
 from stream_agent.simulation.kernels import BEYOND_PX, expose
-from stream_agent.simulation.signs import NEAREST, Plate, SIDE, sprites_of
+from stream_agent.simulation.signs import corners_of, NEAREST, Plate, sprites_of
 from stream_agent.simulation.texture import Appearance, GroundTexture
 from stream_agent.simulation.vehicle import Motion, Pose
 from stream_agent.simulation.view import (
@@ -136,7 +136,5 @@ def trial_plate(pose: Pose, rng: np.random.Generator) -> Plate:
     c, s = math.cos(pose.yaw), math.sin(pose.yaw)
     middle = np.array([pose.x + c * ahead - s * left, pose.y + s * ahead + c * left, 0.3])
     across = np.array([-math.sin(pose.yaw + turn), math.cos(pose.yaw + turn), 0.0])
-    return Plate('cross', np.stack(
-        [middle + 0.5 * SIDE * (side * across + np.array([0.0, 0.0, up]))
-         for side, up in ((1, 1), (-1, 1), (-1, -1), (1, -1))]),
-        sprites_of('cross', *rng.uniform(20.0, 235.0, 2)))
+    return Plate('cross', corners_of(middle, across),
+                 sprites_of('cross', *rng.uniform(20.0, 235.0, 2)))

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from stream_agent.bounded_settings import check, choice, free_text, quantity
 from stream_agent.command import Command, STOP
-from stream_agent.simulation.course import Course, FIRST_HELD_OUT_SEED
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.drive_log import DriveTrace, LANE_BAND, RoadTask, SPEED_BAND
 from stream_agent.simulation.environment import (
     DrivingEnvironment, Moment, SAME_INSTANT, SimulatedFrame)
 from stream_agent.simulation.signs import (
-    COMMAND_LENGTH, glyph_mask, GLYPHS, PER_COMMAND, Signs, SPACING, SPEEDS)
+    COMMAND_LENGTH, glyph_mask, GLYPHS, Signs, SPEEDS)
 from stream_agent.simulation.vehicle import VehicleDisturbance
 
 # A vehicle that is held still sees these two places in turn: lateral [m], heading [rad].
@@ -259,11 +259,11 @@ class Session:
         return {name: None if value != value else value for name, value in figures.items()} | {
             'lane_width': course.lane_width, 'lane_band': LANE_BAND, 'speed_band': SPEED_BAND,
             'course': course.points[::COURSE_STEP].round(3).tolist(),
-            **signs_along(environment.scene.signs, course, environment.now.along),
+            **signs_along(environment.scene.signs, environment.now.along),
             'frames': self._trace.columns if self._trace else {}}
 
 
-def signs_along(signs: Signs | None, course: Course, along: float) -> dict[str, Any]:
+def signs_along(signs: Signs | None, along: float) -> dict[str, Any]:
     """
     Return the signs that a drive passed: where the plates of a lap stand, and what all command.
 
@@ -273,10 +273,9 @@ def signs_along(signs: Signs | None, course: Course, along: float) -> dict[str, 
     """
     if signs is None:
         return {'plates': [], 'signs': [], 'glyphs': {}}
-    plates = [(index, *signs.plates_at(index)[0].corners.mean(axis=0).round(3).tolist()[:2])
-              for index in range(1, math.floor(course.length / SPACING) + 1)]
-    return {'plates': [{'x': x, 'y': y, 'glyph': GLYPHS[signs.glyph((index - 1) // PER_COMMAND)]}
-                       for index, x, y in plates],
+    plates = [(*plate.corners.mean(axis=0).round(3).tolist()[:2], plate.glyph)
+              for plate in signs.first_lap() if plate.glyph in GLYPHS]
+    return {'plates': [{'x': x, 'y': y, 'glyph': glyph} for x, y, glyph in plates],
             'signs': [{'along': number * COMMAND_LENGTH, 'glyph': GLYPHS[signs.glyph(number)],
                        'speed': SPEEDS[signs.glyph(number) // 2]}
                       for number in range(math.floor(along / COMMAND_LENGTH) + 1)],

@@ -1,6 +1,6 @@
 """Plates beside the lane whose glyphs command the speed, and how a camera sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 import math
 from typing import NamedTuple
@@ -131,13 +131,22 @@ class Signs:
             0.0, 1.0, 0.0)
         middle = np.array([x - math.sin(heading) * lateral, y + math.cos(heading) * lateral,
                            HEIGHT])
-        corners = np.stack([middle + 0.5 * SIDE * (side * across + np.array([0.0, 0.0, up]))
-                            for side, up in ((1, 1), (-1, 1), (-1, -1), (1, -1))])
+        corners = corners_of(middle, across)
         contrast = draw.uniform(*CONTRASTS)
         darker = draw.uniform(20.0, 235.0 - contrast)
         values = (darker, darker + contrast)
         return Plate(glyph, corners, sprites_of(glyph, *(values if draw.random() < 0.5
                                                          else values[::-1])))
+
+
+def corners_of(middle: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """
+    Return the corners of an upright plate [m], (4, 3), in the order of ``Plate``.
+
+    :param across: Direction of its upper edge, from right to left, (3,), of length 1.
+    """
+    return np.stack([middle + 0.5 * SIDE * (side * across + np.array([0.0, 0.0, up]))
+                     for side, up in ((1, 1), (-1, 1), (-1, -1), (1, -1))])
 
 
 def sprites_of(glyph: str, value: float, ground: float) -> tuple[np.ndarray, ...]:
@@ -196,22 +205,22 @@ def draw_plates(image: np.ndarray, camera: Camera, pose: Pose, plates: Sequence[
 
     :param pose: Of the vehicle that the camera is on.
     """
-    for plate in plates:
-        corners = plate_corners(camera, pose, plate)
-        if corners is not None:
-            draw_plate(image, corners, plate.sprites)
+    for plate, corners in plates_seen(camera, pose, plates):
+        draw_plate(image, corners, plate.sprites)
 
 
-def plate_corners(camera: Camera, pose: Pose, plate: Plate) -> np.ndarray | None:
-    """Return the corners of a plate in pixels, (4, 2); None if its front cannot be seen."""
+def plates_seen(camera: Camera, pose: Pose, plates: Sequence[Plate]
+                ) -> Iterator[tuple[Plate, np.ndarray]]:
+    """Yield those of some plates whose front is seen, with their corners in pixels, (4, 2)."""
     rotation, position = camera.pose_in_world(pose)
-    seen = (plate.corners - position) @ rotation
-    if seen[:, 2].min() <= NEAREST:
-        return None
-    corners = (seen @ camera.matrix.T)[:, :2] / seen[:, 2:]
-    # The turned-away back of a plate shows nothing of its front.
-    front = cv2.contourArea(corners.astype(np.float32), oriented=True) > 0
-    return corners if front else None
+    for plate in plates:
+        seen = (plate.corners - position) @ rotation
+        if seen[:, 2].min() <= NEAREST:
+            continue
+        corners = (seen @ camera.matrix.T)[:, :2] / seen[:, 2:]
+        # The turned-away back of a plate shows nothing of its front.
+        if cv2.contourArea(corners.astype(np.float32), oriented=True) > 0:
+            yield plate, corners
 
 
 def draw_plate(image: np.ndarray, corners: np.ndarray, sprites: Sequence[np.ndarray]) -> None:

@@ -19,7 +19,7 @@ from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.share import share_folder
 from stream_agent.simulation.environment import DrivingEnvironment
-from stream_agent.simulation.signs import plate_corners, SPEEDS
+from stream_agent.simulation.signs import plates_seen, SPEEDS
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 import torch
 
@@ -53,8 +53,8 @@ def test_cells_have_the_class_of_the_nearest_sign_whose_middle_is_in_them(crop):
     environment.place(arc_length=4.2, speed=1.0)
     frame = environment.look()
     wanted = np.zeros(size, int)
-    for plate in environment.scene.signs.plates_ahead(frame.along):
-        corners = plate_corners(environment.scene.camera, frame.pose, plate)
+    ahead = environment.scene.signs.plates_ahead(frame.along)
+    for plate, corners in plates_seen(environment.scene.camera, frame.pose, ahead):
         x, y = corners.mean(axis=0) + 0.5
         row, column = math.floor((y - 48 * crop) / (48 * (1 - crop)) * 6), math.floor(x / 8)
         if 0 <= row < 6 and 0 <= column < 8:
