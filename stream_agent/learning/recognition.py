@@ -202,7 +202,9 @@ def train_recogniser(recogniser: RolloutNetwork, classifier: nn.Module, views: V
     generator = np.random.default_rng([seed, 8])
     weights = [*recogniser.parameters(), *classifier.parameters()]
     optimiser = torch.optim.AdamW(weights, RATE)
-    rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
+    # A rise of exactly one step would be divided by its length less one.
+    rates = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, RATE, steps, pct_start=0.1 if steps > 10 else 0.3)
     of_class = torch.ones(len(CLASSES))
     of_class[0] = WEIGHT_OF_NOTHING
     for _ in range(steps):

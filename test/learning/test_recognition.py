@@ -11,7 +11,8 @@ from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning.imitation import filled
 from stream_agent.learning.policy_sources import FromExpert, signs_folder
 from stream_agent.learning.recognition import (
-    cells_of, CLASSES, look_around, NOT_JUDGED, recogniser_of, Recognition, SignReader, soften)
+    cells_of, CLASSES, look_around, NOT_JUDGED, recogniser_of, Recognition, SignReader, soften,
+    train_recogniser, Views)
 from stream_agent.learning.settings import (
     FrameCrop, ImitationSchedule, RecognitionSchedule, SIGNS_SCHEDULE)
 from stream_agent.network.checkpoint import CommandScale
@@ -88,6 +89,17 @@ def test_what_was_learnt_is_frozen_and_shared_with_other_patterns(tmp_path):
     Recognition(second, ROAD, WHOLE, replace(BRIEF, recognition_steps=4), 1,
                 tmp_path / 'signs').learn(never)
     assert len(list((tmp_path / 'signs').iterdir())) == 2
+
+
+@pytest.mark.parametrize('steps', [1, 2, 10, 11])
+def test_any_number_of_steps_is_taken(steps):
+    recogniser = recogniser_of(network_of())
+    views = Views(torch.zeros(3, 1, 48, 64, dtype=torch.uint8),
+                  torch.ones(3, 6, 8, dtype=torch.int64))
+    asked = []
+    assert train_recogniser(recogniser, torch.nn.Conv2d(24, len(CLASSES), 1), views, steps, 1,
+                            lambda: bool(asked.append(steps)))
+    assert len(asked) == steps
 
 
 def test_a_stop_leaves_nothing_behind(tmp_path):
