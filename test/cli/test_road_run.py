@@ -211,6 +211,7 @@ def main_job(policies, tmp_path):
 
 
 @pytest.mark.real_time
+@pytest.mark.alone
 def test_three_drives_at_once_end_in_one_report(main_job, tmp_path):
     job = main_job('--duration', '5')
     assert job.popen.wait(150) == 0, job.said
@@ -239,6 +240,7 @@ def test_three_drives_at_once_end_in_one_report(main_job, tmp_path):
 
 
 @pytest.mark.real_time
+@pytest.mark.alone
 def test_a_signal_ends_all_drives(main_job):
     job = main_job('--duration', '60')
     children = Path(f'/proc/{job.popen.pid}/task/{job.popen.pid}/children')

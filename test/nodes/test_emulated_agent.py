@@ -89,6 +89,7 @@ def compare(camera, timeline):
 
 
 @pytest.mark.real_time
+@pytest.mark.alone
 @pytest.mark.parametrize('name', POLICIES)
 def test_an_emulated_agent_takes_and_answers_what_it_would_in_lockstep(
         name, peer, start_node, tmp_path):
