@@ -49,16 +49,18 @@ run: install
 	$(BIN)/python -m stream_agent run $(ARGS)
 
 # The gate is covered line by line, in a run of its own, since tracing slows all others down. Tests
-# in real time, which wait most of the time, come after those that compute, and have one more try,
-# as a machine that stands still for a second fails what it measures. With ARGS (as in
-# `make test ARGS=test/theory`) only those tests run.
+# in real time come after those that compute, three at once, as they wait most of the time, and
+# have one more try, as a machine that stands still for a second fails what it measures. With ARGS
+# (as in `make test ARGS=test/theory`) only those tests run.
+TRIES := --reruns 1 --reruns-delay 5
 test: install
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest --quiet test/gate --cov=stream_agent.gate \
 	    --cov-report=term-missing --cov-fail-under=100
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real_time or any_time' $(TWO)
-	$(BIN)/python -m pytest -m 'real_time and not any_time' $(TWO) --reruns 1 \
-	    --reruns-delay 5
+	$(BIN)/python -m pytest --quiet -m alone $(TRIES)
+	$(BIN)/python -m pytest -m 'real_time and not any_time and not alone' --numprocesses 3 \
+	    --dist worksteal $(TRIES)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

@@ -3,7 +3,7 @@
 import gc
 
 from support.fixtures import one_thread  # noqa: F401
-from support.markers import machine_is_free, only_marked_tests_start_processes  # noqa: F401
+from support.markers import only_marked_tests_start_processes  # noqa: F401
 
 
 # Imports make no garbage worth looking for, and nothing frees what they make.

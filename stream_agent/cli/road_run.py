@@ -33,6 +33,9 @@ PEERS = {'smaller': 'smaller'}
 DRIVE_FILE, LOG_FILE = 'drive.json', 'log.txt'
 # What an agent says once it answers images, and how long that may take [s].
 READY, READY_TIMEOUT = ' policy on ', 120.0
+# Before Fast DDS opens the shared memory of a process that has just begun to listen, it may hold
+# all publishers of a process for a third of a second (docs/real_time.md).
+TRANSPORTS = {'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}
 # What a simulation says when its drive is over.
 OVER = ' frames published, '
 # What is shown of what they say: all but that the computer is slow, which is the purpose.
@@ -179,7 +182,7 @@ class RoadRun:
             for i, (name, commands) in enumerate(jobs.items()):
                 group.start(f'{name} {node}', commands[node], None,
                             listener.of(f'{name} {node}', hears(i, name)),
-                            environment=domains[i].environment)
+                            environment={**TRANSPORTS, **domains[i].environment})
 
         start('gate', lambda i, name: bool)
         start('simulation', lambda i, name: lambda line: over.update([name] * (OVER in line)))

@@ -1,6 +1,5 @@
-"""Holds tests to their markers: who may start a process, and who has the machine alone."""
+"""Holds tests to their markers, by which some are left out: those that start processes."""
 
-import fcntl
 import multiprocessing.process
 import sys
 
@@ -33,16 +32,3 @@ def only_marked_tests_start_processes(request, monkeypatch):
     _started.clear()
     yield
     assert not _started, f'it starts a process ({_started[0]}): mark it with child_process'
-
-
-@pytest.fixture(autouse=True)
-def machine_is_free(request, tmp_path_factory):
-    """Let a test in real time that is marked ``alone`` run beside no other one of that kind."""
-    marks = {mark.name for mark in request.node.iter_markers()}
-    if 'real_time' not in marks:
-        yield
-        return
-    # All workers of pytest-xdist share the folder above their own.
-    with open(tmp_path_factory.getbasetemp().parent / 'machine.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if 'alone' in marks else fcntl.LOCK_SH)
-        yield
