@@ -23,6 +23,8 @@ from stream_agent.measurement.recording import again, make_folder, RecordingErro
 from stream_agent.share import costs_file, find_robot, write_file
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.theory.graph import GraphSpec
+from stream_agent.theory.patterns import (
+    newest_image_pattern, sequential_pattern, streaming_edges)
 from stream_agent.theory.planning.costs import CostError
 
 ROBOT = 'reflex'
@@ -64,7 +66,7 @@ class RoadPolicy(NamedTuple):
     """
     A policy that drives.
 
-    :param pattern: The name of its rollout.
+    :param pattern: The kind of its rollout.
     :param periods: What a pass through its own nodes takes [camera periods].
     """
 
@@ -74,10 +76,15 @@ class RoadPolicy(NamedTuple):
     periods: float
 
     @property
+    def peer(self) -> str | None:
+        """What it is if it is no rollout of the same network."""
+        return PEERS.get(self.name)
+
+    @property
     def conditions(self) -> dict[str, Any]:
         """What is written about it."""
         return {'name': self.name, 'policy': str(self.path), 'pattern': self.pattern,
-                'peer': PEERS.get(self.name), 'pass_periods': round(self.periods, 3)}
+                'peer': self.peer, 'pass_periods': round(self.periods, 3)}
 
 
 def read_policies(paths: Sequence[Path], costs: Path | None, pass_periods: float
@@ -106,7 +113,7 @@ def usual_costs(paths: Sequence[Path]) -> Path | None:
 
 def read_header(path: Path) -> tuple[GraphSpec, str]:
     """
-    Return graph and name of the pattern, without torch, which takes seconds to import.
+    Return graph and kind of the rollout, without torch, which takes seconds to import.
 
     :raises ValueError: If it is not a policy.
     """
@@ -114,11 +121,21 @@ def read_header(path: Path) -> tuple[GraphSpec, str]:
         with open(path, 'rb') as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), 'little')))
         graph, pattern = (json.loads(header['__metadata__'][key]) for key in ('graph', 'pattern'))
-        return graph_from_data(graph), pattern['name']
+        spec = graph_from_data(graph)
+        return spec, rollout_kind(spec, pattern['streams'], pattern['name'])
     except (ValueError, LookupError, TypeError):
         from stream_agent.network.checkpoint import load_policy
         load_policy(path)  # says what it is instead
         raise
+
+
+def rollout_kind(graph: GraphSpec, streams: Sequence[str], name: str) -> str:
+    """Return what a rollout is, whatever its trainer called it; the name if it is a hybrid."""
+    if graph.hyperperiod > 1:
+        return 'multi-rate'
+    kinds = {'sequential': sequential_pattern, 'streaming': newest_image_pattern}
+    return next((kind for kind, pattern in kinds.items()
+                 if {*streaming_edges(pattern(graph))} == {*streams}), name)
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

@@ -34,7 +34,7 @@ def header(path, nodes):
     """Write what is read of a policy here: a chain of nodes behind an image."""
     graph = {'edges': [{'source': a, 'target': b} for a, b in zip(('image', *nodes), nodes)]}
     text = json.dumps({'__metadata__': {
-        'graph': json.dumps(graph), 'pattern': json.dumps({'name': 'sequential'})}}).encode()
+        'graph': json.dumps(graph), 'pattern': json.dumps({'name': 'smaller', 'streams': []})}}).encode()
     path.write_bytes(len(text).to_bytes(8, 'little') + text)
     return path
 
@@ -59,6 +59,15 @@ def test_the_whole_takes_the_given_periods_and_a_smaller_network_its_share(tmp_p
     assert [policy.periods for policy in found] == [1.5, 3.0]
     # Of nodes that cost the same, the largest network has all.
     assert [policy.periods for policy in read_policies([small, whole], None, 6.0)] == [3.0, 6.0]
+
+
+def test_the_pattern_is_what_the_rollout_is_and_not_what_its_trainer_called_it():
+    found = read_policies([policy_file(path) for path in POLICIES], COSTS, 6.4)
+    assert [(policy.name, policy.pattern, policy.peer) for policy in found] == [
+        ('planned', 'multi-rate', None), ('sequential', 'sequential', None),
+        ('smaller', 'sequential', 'smaller')]
+    (streaming,) = read_policies([policy_file(Path('lane_streaming'))], None, 6.4)
+    assert streaming.pattern == 'streaming'
 
 
 def test_costs_of_the_usual_policies_are_taken_where_they_fit_all(policies):
