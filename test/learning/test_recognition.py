@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from stream_agent.cli.arguments import robot_settings
-from stream_agent.driving.compute_model import Timeline, Work
+from stream_agent.driving.compute_model import ComputeModel, Timeline, Work
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning.imitation import filled
 from stream_agent.learning.policy_sources import FromExpert, signs_folder
@@ -14,7 +15,7 @@ from stream_agent.learning.recognition import (
     cells_of, CLASSES, look_around, NOT_JUDGED, recogniser_of, Recognition, SignReader, soften,
     train_recogniser, Views)
 from stream_agent.learning.settings import (
-    FrameCrop, ImitationSchedule, RecognitionSchedule, SIGNS_SCHEDULE)
+    FrameCrop, ImitationSchedule, RecognitionSchedule, SIGNS_SCHEDULE, TrainingError)
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -153,3 +154,15 @@ def test_signs_are_learnt_from_only_where_there_are_any(tmp_path):
     plain = FromExpert(replace(ROAD, signs=False), schedule=ImitationSchedule(
         environments=1, frames=30), crop=FrameCrop()).learner(network_of(), 'b', 1, None)
     assert plain.prepare(0) and 'signs_recognised' not in plain.provenance()
+
+
+def test_a_smaller_network_takes_its_share_of_the_whole_one():
+    graph = load_graph(share_folder() / 'config' / 'graphs' / 'reflex.yaml')
+    source = FromExpert(ROAD, computer=ComputeModel(pass_periods=6.4, costs=Path('reflex_costs')))
+    small, pattern = source.rollout(graph, 'smaller')
+    assert len(small.nodes) < len(graph.nodes)
+    timing = source.timing_of('smaller', small, pattern)
+    # Of nine nodes that cost the same, two or less are left of 6.4 periods.
+    assert timing.figures.latency < ROAD.period
+    with pytest.raises(TrainingError, match='add --costs'):
+        replace(source, computer=ComputeModel(pass_periods=6.4)).rollout(graph, 'smaller')
