@@ -76,9 +76,9 @@ class FromExpert:
             raise TrainingError(f'--pattern {name} depends on the computer; add --pass-periods or '
                                 '--costs')
         if name == 'smaller' and self.computer.costs is None:
-            raise TrainingError('--pattern smaller is timed by its share of the whole graph, which '
-                                'only a file of costs tells; add --costs, as `plan --save-costs` '
-                                'writes it')
+            raise TrainingError('--pattern smaller is timed by its share of the whole graph, '
+                                'which only a file of costs tells; add --costs, as '
+                                '`plan --save-costs` writes it')
         period = self.simulation.period
         (costs,) = scaled_costs([graph], self.computer, period)
         device = Device(costs, self.computer.execution, period)

@@ -33,8 +33,9 @@ def policies(tmp_path_factory):
 def header(path, nodes):
     """Write what is read of a policy here: a chain of nodes behind an image."""
     graph = {'edges': [{'source': a, 'target': b} for a, b in zip(('image', *nodes), nodes)]}
+    pattern = {'name': 'smaller', 'streams': []}
     text = json.dumps({'__metadata__': {
-        'graph': json.dumps(graph), 'pattern': json.dumps({'name': 'smaller', 'streams': []})}}).encode()
+        'graph': json.dumps(graph), 'pattern': json.dumps(pattern)}}).encode()
     path.write_bytes(len(text).to_bytes(8, 'little') + text)
     return path
 
