@@ -39,7 +39,7 @@ def test_policies_drive_on_an_emulated_computer(tmp_path, capsys):
 
 @pytest.mark.child_process
 def test_several_computers_with_and_without_disturbances(tmp_path, capsys):
-    words = [str(SEQUENTIAL), str(STREAMING), '--pass-periods', '0.8', '1.6', '--courses', '2',
+    words = [str(SEQUENTIAL), str(STREAMING), '--pass-periods', '0.8', '1.6', '--courses', '1',
              '--laps', '0.1', '--jitter', '0.3', '--drop-bursts', '60']
     assert main([*words, '--workers', '1', '--plot', str(tmp_path / 'curves.svg')]) == 0
     said = capsys.readouterr().out
@@ -160,7 +160,7 @@ def test_a_road_with_signs_is_scored(tmp_path, capsys):
     robot = tmp_path / 'signs.yaml'
     robot.write_text('simulation: {ros__parameters: {signs: true, rate: 60.0, width_px: 64, '
                      'height_px: 48, look_ahead: 0.4, max_yaw_rate: 2.5}}')
-    words = [str(STREAMING), '--robot', str(robot), '--courses', '1', '--laps', '1',
+    words = [str(STREAMING), '--robot', str(robot), '--courses', '1', '--laps', '0.6',
              '--workers', '1']
     assert main([*words, '--json']) == 0
     expert, policy = json.loads(capsys.readouterr().out)
