@@ -207,6 +207,7 @@ def as_before(packing: Packing, operation: Operation) -> Callable[..., Tensor]:
 #: How each operation is done, given the packing; the last two stand for several.
 PACKED: dict[str, Callable[[Packing, Operation], Callable[..., Tensor]]] = {
     'transform': Packing.transform,
+    'body': Packing.converted,
     'multiply': as_before,
     'add': as_before,
     'normalise': Packing.converted,

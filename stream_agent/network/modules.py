@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+from stream_agent.network.bodies import Body
 from stream_agent.network.shapes import (
-    carries, check_memory, infer_shapes, make_transform, taken_shape, where)
+    carries, check_memory, infer_shapes, make_transform, operand_shapes, taken_shape, where)
 from stream_agent.network.transforms import (
     ACTIVATIONS, CELLS, chain, look_up, make_normalisation, NamedModules)
-from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
+from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec, OPERAND
 from stream_agent.theory.patterns import Pattern
 import torch
 from torch import nn, Tensor
@@ -74,7 +75,7 @@ def check_products(graph: GraphSpec) -> None:
     """Refuse factors without a second one, whose label is probably misspelt."""
     labels = [(edge.target, edge.product) for edge in graph.edges]
     for edge, label in zip(graph.edges, labels):
-        if edge.product and labels.count(label) == 1:
+        if edge.product and labels.count(label) == 1 and edge.transform != OPERAND:
             raise GraphError(f"{where(edge)}: no other edge into '{edge.target}' has the product "
                              f"'{edge.product}'; give it to the edge to multiply with, or leave "
                              'it out')
@@ -91,7 +92,7 @@ class Modules(nn.Module):
     """
     The modules of a network, by the names of nodes and edges.
 
-    A node: sum of its edges, normalisation, dropout, noise, cell, activation. An edge:
+    A node: sum of its edges and its body, normalisation, dropout, noise, cell, activation. An edge:
     transform, normalisation, dropout, noise. Dropout and noise act in training only.
     """
 
@@ -110,6 +111,7 @@ class Modules(nn.Module):
         self.state_shapes = dict(self.shapes)
         self.cells, self.normalisations = NamedModules(), NamedModules()
         self.activations, self.transforms = NamedModules(), NamedModules()
+        self.bodies = NamedModules()
         # Tells device and type of new tensors, also where there are no weights.
         self.register_buffer('_like', torch.empty(0), persistent=False)
         for node in self.graph.nodes:
@@ -128,6 +130,8 @@ class Modules(nn.Module):
         if node.name == self.input:
             check_unset(place, node, ('normalisation', 'cell', 'activation'),
                         'an input is the frame as it is')
+        if node.body:
+            self.bodies[node.name] = Body(place, node, operand_shapes(self.graph, node))
         if node.cell:
             self._add_cell(place, node)
         self.normalisations[node.name] = make_normalisation(
@@ -154,6 +158,16 @@ class Modules(nn.Module):
 
     def _add_edge(self, place: str, edge: EdgeSpec) -> None:
         key = f'{edge.source}-{edge.target}'
+        if edge.transform == OPERAND:
+            check_unset(place, edge, ('normalisation', 'dropout', 'noise', 'share'),
+                        "the target's body reads the source as it is")
+            if self.state_shapes[edge.source] != self.shapes[edge.source]:
+                raise GraphError(f"{place}: '{edge.source}' has a cell that carries more than its "
+                                 f"output, which no body reads; read it by a node with 'identity'")
+            if edge.target not in self.bodies:
+                raise GraphError(f"{place}: the transform '{OPERAND}' is for nodes with a body, "
+                                 f"which '{edge.target}' lacks; take 'identity'")
+            return
         if carries(self.graph, edge):
             if edge.transform != 'identity':
                 raise GraphError(

@@ -11,10 +11,11 @@ from math import prod
 import os
 from typing import Any
 
+from stream_agent.network.bodies import body_memory
 from stream_agent.network.transforms import (
     CELLS, check_options, find_maker, look_up, Maker, OptionError, Shape, TRANSFORMS, Undecided,
     Wanted, WRITE_CHANNELS)
-from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
+from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec, OPERAND
 import torch
 from torch import nn, Tensor
 
@@ -38,6 +39,12 @@ def where(spec: EdgeSpec | NodeSpec) -> str:
 def carries(graph: GraphSpec, edge: EdgeSpec) -> bool:
     """Return whether an edge gives a cell its last value, rather than a term of its sum."""
     return edge.source == edge.target and bool(graph.node(edge.target).cell)
+
+
+def operand_shapes(graph: GraphSpec, node: NodeSpec) -> dict[str, Shape]:
+    """Return the shapes of what a node's body reads, by the names of the sources."""
+    return {edge.source: graph.node(edge.source).shape or () for edge in graph.incoming[node.name]
+            if edge.transform == OPERAND}
 
 
 def per_feature(node: NodeSpec) -> int:
@@ -287,6 +294,11 @@ def check_memory(graph: GraphSpec) -> None:
         weights, own = edge_memory(graph, edge)
         needs[f"the {edge.transform} of '{edge.name}'"] = weights
         space = max(space, own)
+    for node in graph.nodes:
+        if node.body:
+            weights, own = body_memory(where(node), node, operand_shapes(graph, node))
+            needs[f"the body of '{node.name}'"] = weights
+            space = max(space, own)
     total, limit = sum(needs.values()) + space, memory_limit()
     if total > limit:
         most = max(needs, key=needs.__getitem__)

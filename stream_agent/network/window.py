@@ -204,6 +204,7 @@ def continue_cell(cell: Cell, totals: Tensor, previous: Tensor) -> Tensor:
 #: How each operation is done in many frames, given its module and operands (N, B, ...).
 OVER_TIME: dict[str, Callable[..., Tensor]] = {
     'transform': over_frames,
+    'body': over_frames,
     'multiply': lambda _, one, other: one * other,
     'add': lambda _, total, term: total + term,
     'normalise': over_frames,

@@ -56,7 +56,7 @@ def is_number(value: Any) -> bool:
 
 def is_shape(value: Any) -> bool:
     """Return whether a value is the shape of a node, or None."""
-    return value is None or (isinstance(value, (list, tuple)) and len(value) in (1, 3)
+    return value is None or (isinstance(value, (list, tuple)) and len(value) in (1, 2, 3)
                              and all(type(size) is int and size > 0 for size in value))
 
 
@@ -72,7 +72,8 @@ def is_text(value: Any) -> bool:
 
 # What every setting has to be: how that is checked, and how it is said.
 SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    'shape': (is_shape, '[features] or [channels, height, width], all positive whole numbers'),
+    'shape': (is_shape, '[features], [tokens, features] or [channels, height, width], all '
+              'positive whole numbers'),
     'channels': (lambda value: type(value) is int and value >= 0,
                  'a whole number, or 0 if the edges say how many'),
     'activation': (is_text, 'the name of one, such as relu'),
@@ -83,6 +84,8 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'dropout': (lambda value: is_number(value) and 0 <= value < 1,
                 'a probability from 0 to below 1'),
     'noise': (lambda value: is_number(value) and value >= 0, 'a standard deviation, 0 or more'),
+    'body': (lambda value: isinstance(value, (list, tuple)),
+             'a list of operations, each {name, kind, of, and the options of its kind}'),
     'period': (lambda value: type(value) is int and 1 <= value <= MAX_HYPERPERIOD,
                f'a whole number of frames from 1 to {MAX_HYPERPERIOD}'),
     'offset': (lambda value: type(value) is int and value >= 0,
@@ -115,6 +118,8 @@ def check_node(node: Any) -> None:
     if node.offset >= node.period:
         raise GraphError(f"{node.place}: offset of '{node.name}' is {node.offset}; it has to be "
                          f'below the period, which is {node.period}')
+    if node.body and not node.shape:
+        raise GraphError(f"{node.place}: '{node.name}' has a body and no shape; write its shape")
     if node.shape and node.channels not in (0, node.shape[0]):
         raise GraphError(f"{node.place}: channels of '{node.name}' is {node.channels}, but its "
                          f'shape is {show(node.shape)}; leave one of them out')

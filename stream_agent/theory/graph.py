@@ -10,6 +10,9 @@ from stream_agent.theory.checks import (
     check_ends, check_fed, check_node, check_output, check_rates, check_settings, check_unique,
     GraphError, nearest)
 
+#: The transform of an edge whose source the target's body reads as it is.
+OPERAND = 'operand'
+
 
 @dataclass(frozen=True)
 class NodeSpec:
@@ -29,6 +32,7 @@ class NodeSpec:
     :param cell: A name in ``CELLS`` for a recurrent node, which has a self-edge; or empty.
     :param dropout: Probability with which a value is dropped before the activation, 0 ... 1.
     :param noise: Standard deviation of Gaussian noise added before the activation.
+    :param body: What the node makes of its operand edges, as in ``network.bodies``; needs a shape.
     :param period: Frames between two updates, at least 1.
     :param offset: Frame of the first update, modulo the period.
     :param place: File and line, for messages.
@@ -42,6 +46,7 @@ class NodeSpec:
     cell: str = ''
     dropout: float = 0.0
     noise: float = 0.0
+    body: tuple[Mapping[str, Any], ...] = ()
     period: int = 1
     offset: int = 0
     place: str = field(default='', compare=False, repr=False)
@@ -72,7 +77,7 @@ class EdgeSpec:
     :param noise: Standard deviation of Gaussian noise added to the transformed value in training.
     :param share: Edges with the same label share their weights.
     :param product: Edges into one node with the same label are multiplied with each other, and
-        the product is added as one term (a gate).
+        the product is added as one term (a gate). Operands of a body have one by themselves.
     :param options: What the transform takes besides, such as ``kernel`` and ``stride``.
     :param place: File and line, for messages.
     """
@@ -96,6 +101,8 @@ class EdgeSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'place', self.place or f'edges.{self.name}')
+        if self.transform == OPERAND:  # all or none are read in a part of a frame
+            object.__setattr__(self, 'product', OPERAND)
         check_settings(self)
 
 
@@ -187,8 +194,11 @@ def graph_to_data(graph: GraphSpec) -> dict:
 
     return {
         'nodes': {node.name: settings(node, 'place') | (
-            {'shape': list(node.shape)} if node.shape else {}) for node in graph.nodes},
+            {'shape': list(node.shape)} if node.shape else {}) | (
+            {'body': [dict(step) for step in node.body]} if node.body else {})
+            for node in graph.nodes},
         'edges': [{'source': edge.source, 'target': edge.target, 'transform': edge.transform,
-                   **settings(edge, 'transform', 'place'), **edge.options}
+                   **settings(edge, 'transform', 'place',
+                              *['product'] * (edge.transform == OPERAND)), **edge.options}
                   for edge in graph.edges],
         'output': graph.output}

@@ -1,0 +1,362 @@
+"""
+Bodies: what a node makes of its operands where a sum of transformed edges does not say it.
+
+A body is a list of operations of the vocabulary ``BODY_OPERATIONS``, each of which names what it
+reads: sources of the node's operand edges, or operations above it. The last one gives the node's
+value. Shapes have no batch axis; axes are counted as torch does, with the batch as axis 0.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from stream_agent.network.transforms import NamedModules, Shape
+from stream_agent.theory.checks import GraphError, NAME, nearest, show
+from stream_agent.theory.graph import NodeSpec, OPERAND
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+
+class Convolution(nn.Module):
+    """
+    A convolution over one or two axes.
+
+    :param padding: Zeros before each axis, then behind each: top, left, bottom, right.
+    """
+
+    def __init__(self, source: Shape, channels: int, kernel: Sequence[int],
+                 stride: Sequence[int] = (), padding: Sequence[int] = (),
+                 dilation: Sequence[int] = (), groups: int = 1, bias: bool = True) -> None:
+        super().__init__()
+        axes = len(kernel)
+        self._pads, own = split_padding(padding, axes)
+        kind = {1: nn.Conv1d, 2: nn.Conv2d}[axes]
+        self.layer = kind(source[0], channels, tuple(kernel), tuple(stride) or 1, own,
+                          tuple(dilation) or 1, groups, bias)
+
+    def forward(self, value: Tensor) -> Tensor:
+        return self.layer(functional.pad(value, self._pads) if self._pads else value)
+
+
+class Transposed(nn.Module):
+    """A transposed convolution over two axes; its padding is cut off on both sides alike."""
+
+    def __init__(self, source: Shape, channels: int, kernel: Sequence[int],
+                 stride: Sequence[int] = (1, 1), padding: Sequence[int] = (0, 0),
+                 output_padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1),
+                 groups: int = 1, bias: bool = True) -> None:
+        super().__init__()
+        self.layer = nn.ConvTranspose2d(
+            source[0], channels, tuple(kernel), tuple(stride), tuple(padding),
+            tuple(output_padding), groups, bias, tuple(dilation))
+
+    def forward(self, value: Tensor) -> Tensor:
+        return self.layer(value)
+
+
+def split_padding(padding: Sequence[int], axes: int, value: float = 0.0
+                  ) -> tuple[list[int], tuple[int, ...]]:
+    """Return what is padded apart, in ``functional.pad``'s order, and what the layer pads."""
+    padding = tuple(padding) or (0,) * 2 * axes
+    if len(padding) != 2 * axes:
+        raise ValueError(f'padding is {list(padding)}; {2 * axes} numbers are needed')
+    before, behind = padding[:axes], padding[axes:]
+    if before == behind:
+        return [], before
+    return [size for pair in zip(reversed(before), reversed(behind)) for size in pair], (0,) * axes
+
+
+class Affine(nn.Module):
+    """
+    Scales and shifts: ``value * weight + bias``.
+
+    :param shape: Of weight and bias, such as [C, 1, 1], or [] for numbers.
+    """
+
+    def __init__(self, source: Shape, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(*shape))
+        self.bias = nn.Parameter(torch.zeros(*shape))
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value * self.weight + self.bias
+
+
+class Constant(nn.Module):
+    """A tensor that depends on nothing, (1, *shape), such as positions of tokens."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(*shape))
+
+    def forward(self) -> Tensor:
+        return self.value.unsqueeze(0)
+
+
+class GRUCell(nn.Module):
+    """Torch's GRU cell, of a value and the state, (B, features) each; gives the new state."""
+
+    def __init__(self, source: Shape, state: Shape, bias: bool = True) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(source[0], state[0], bias)
+
+    def forward(self, value: Tensor, state: Tensor) -> Tensor:
+        return self.cell(value, state)
+
+
+class LSTMCell(nn.Module):
+    """Torch's LSTM cell, of a value and the state [hidden, cell]; gives the new state."""
+
+    def __init__(self, source: Shape, state: Shape, bias: bool = True) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(source[0], state[0] // 2, bias)
+
+    def forward(self, value: Tensor, state: Tensor) -> Tensor:
+        hidden, cell = state.chunk(2, dim=1)
+        return torch.cat(self.cell(value, (hidden, cell)), dim=1)
+
+
+class Function(nn.Module):
+    """An operation without weights."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *values: Tensor) -> Tensor:
+        return self.function(*values)
+
+
+Made = Callable[..., nn.Module]
+
+
+def simple(function: Callable[..., Tensor], operands: int = 1) -> Made:
+    """Return the maker of an operation that takes its options as keyword arguments."""
+    def make(*sources: Shape, **options: Any) -> nn.Module:
+        if len(sources) != operands:
+            raise ValueError(f'it has {len(sources)} operands, and takes {operands}')
+        return Function(lambda *values: function(*values, **options))
+    return make
+
+
+def max_pool(source: Shape, kernel: Sequence[int], stride: Sequence[int] = (),
+             padding: Sequence[int] = (), dilation: Sequence[int] = (), ceil: bool = False
+             ) -> nn.Module:
+    """Return the maximum over windows; padding as that of a convolution."""
+    pads, own = split_padding(padding, len(kernel))
+    pool = {1: functional.max_pool1d, 2: functional.max_pool2d}[len(kernel)]
+
+    def run(value: Tensor) -> Tensor:
+        if pads:
+            value = functional.pad(value, pads, value=-torch.inf)
+        return pool(value, tuple(kernel), tuple(stride) or None, own, tuple(dilation) or 1, ceil)
+    return Function(run)
+
+
+def average_pool(source: Shape, kernel: Sequence[int], stride: Sequence[int] = (),
+                 padding: Sequence[int] = (), ceil: bool = False, include_pad: bool = True,
+                 divisor: int | None = None) -> nn.Module:
+    """Return the mean over windows; padding is the same on both sides, [height, width]."""
+    return nn.AvgPool2d(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil,
+                        include_pad, divisor)
+
+
+def reshaped(value: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a value in another shape, in which -k stands for k times the batch size."""
+    return value.reshape([-1 if size < 0 else size for size in shape])
+
+
+def concatenated(*values: Tensor, axis: int) -> Tensor:
+    """Return values one after another; a constant is repeated for every sample."""
+    batch = max(len(value) for value in values) if axis else 1
+    return torch.cat([value.expand(batch, *value.shape[1:]) if axis and len(value) < batch
+                      else value for value in values], dim=axis)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None,
+              causal: bool = False) -> Tensor:
+    """Return softmax(scale query key') value over the last two axes, (..., tokens, features)."""
+    return functional.scaled_dot_product_attention(query, key, value, scale=scale,
+                                                   is_causal=causal)
+
+
+def upsampled(value: Tensor, size: Sequence[int], kind: str = 'nearest', corners: bool = False,
+              scale: Sequence[float] = ()) -> Tensor:
+    """
+    Return feature maps enlarged to a size.
+
+    :param scale: By which bilinear weights are computed where it is not that of the sizes.
+    """
+    if kind == 'nearest':
+        return functional.interpolate(value, tuple(size), mode='nearest')
+    if scale:
+        return functional.interpolate(value, scale_factor=tuple(scale), mode=kind,
+                                      align_corners=corners, recompute_scale_factor=False)
+    return functional.interpolate(value, tuple(size), mode=kind, align_corners=corners)
+
+
+#: How each kind of operation is made, of its operands' shapes and its options.
+BODY_OPERATIONS: Mapping[str, Made] = {
+    'convolution': Convolution,
+    'transposed': Transposed,
+    'linear': lambda source, features, bias=True: nn.Linear(source[-1], features, bias),
+    'affine': Affine,
+    # With numbers that are no weights.
+    'scale': simple(lambda value, factor=1.0, offset=0.0: value * factor + offset),
+    # Over the last axes, as many as its shape has; and over groups of channels.
+    'layer_norm': lambda source, shape, eps=1e-5: nn.LayerNorm(list(shape), eps),
+    'group_norm': lambda source, groups, eps=1e-5: nn.GroupNorm(groups, source[0], eps),
+    'constant': Constant,
+    'gru_cell': GRUCell,
+    'lstm_cell': LSTMCell,
+    'relu': simple(torch.relu),
+    'clip': simple(lambda value, low=None, high=None: value.clamp(low, high)),
+    'leaky_relu': simple(lambda value, slope=0.01: functional.leaky_relu(value, slope)),
+    'elu': simple(lambda value, alpha=1.0: functional.elu(value, alpha)),
+    'gelu': simple(lambda value, approximate='none': functional.gelu(
+        value, approximate=approximate)),
+    'sigmoid': simple(torch.sigmoid),
+    'tanh': simple(torch.tanh),
+    'silu': simple(functional.silu),
+    'hard_swish': simple(functional.hardswish),
+    'hard_sigmoid': simple(functional.hardsigmoid),
+    'softplus': simple(functional.softplus),
+    'square_root': simple(torch.sqrt),
+    'softmax': simple(lambda value, axis: value.softmax(axis)),
+    'max_pool': max_pool,
+    'average_pool': average_pool,
+    'adaptive_average': simple(lambda value, size: functional.adaptive_avg_pool2d(
+        value, tuple(size))),
+    'adaptive_maximum': simple(lambda value, size: functional.adaptive_max_pool2d(
+        value, tuple(size))),
+    'mean': simple(lambda value, axes, keep=False: value.mean(tuple(axes), keep)),
+    'sum': simple(lambda value, axes, keep=False: value.sum(tuple(axes), keep)),
+    'add': simple(torch.add, 2),
+    'subtract': simple(torch.sub, 2),
+    'multiply': simple(torch.mul, 2),
+    'divide': simple(torch.div, 2),
+    'matmul': simple(torch.matmul, 2),
+    'attention': simple(attention, 3),
+    'concatenate': lambda *sources, axis: Function(
+        lambda *values: concatenated(*values, axis=axis)),
+    'slice': simple(lambda value, axis, start, length: value.narrow(axis, start, length)),
+    'select': simple(lambda value, axis, index: value.select(axis, index)),
+    'reshape': simple(reshaped),
+    'permute': simple(lambda value, axes: value.permute(tuple(axes))),
+    'pad': simple(lambda value, padding: functional.pad(value, tuple(padding))),
+    'upsample': simple(upsampled),
+    'identity': simple(lambda value: value),
+}
+
+
+class BodyStep(NamedTuple):
+    """
+    One operation of a body.
+
+    :param of: What it reads: sources of the node, or steps above.
+    """
+
+    name: str
+    kind: str
+    of: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+def body_steps(place: str, body: Any, sources: Sequence[str]) -> list[BodyStep]:
+    """
+    Read the body of a node.
+
+    :param body: A list of maps {name, kind, of, and the options of the kind}.
+    :param sources: Of the node's operand edges.
+    :raises GraphError: If it is not valid.
+    """
+    steps: list[BodyStep] = []
+    known = list(sources)
+    for number, item in enumerate(body):
+        at = f'{place}: body[{number}]'
+        if not isinstance(item, Mapping) or not {'name', 'kind'} <= item.keys():
+            raise GraphError(f"{at}: {show(item)} is not a map with 'name', 'kind', 'of' and "
+                             'options')
+        options = dict(item)
+        name, kind, of = options.pop('name'), options.pop('kind'), options.pop('of', ())
+        if not isinstance(name, str) or not NAME.fullmatch(name) or name in known:
+            raise GraphError(f'{at}: {show(name)} is not a new name of letters, digits and '
+                             "'_'; choose another one")
+        if kind not in BODY_OPERATIONS:
+            raise GraphError(f"{at}: no operation named {show(kind)}; "
+                             + nearest(str(kind), BODY_OPERATIONS, 'operations'))
+        for source in of if isinstance(of, (list, tuple)) else (None,):
+            if source not in known:
+                raise GraphError(f"{at}: of: {show(source)} is neither an operand of the node "
+                                 f"nor an operation above; {nearest(str(source), known, 'those')}")
+        steps.append(BodyStep(name, kind, tuple(of), options))
+        known.append(name)
+    return steps
+
+
+class Body(nn.Module):
+    """
+    A node's operations as one function of its operands.
+
+    Shapes: (B, *source) of every operand edge, in the graph's order, to (B, *shape).
+
+    :param sources: Shapes by the names of the operands' sources, without batch.
+    :raises GraphError: If an operation cannot be made of its operands, or the result is not of
+        the node's shape.
+    """
+
+    def __init__(self, place: str, node: NodeSpec, sources: Mapping[str, Shape]) -> None:
+        super().__init__()
+        if not sources:
+            raise GraphError(f"{place}: it has a body and no operand; give an edge into it the "
+                             f"transform '{OPERAND}'")
+        self.steps = body_steps(place, node.body, list(sources))
+        self.sources = list(sources)
+        self.operations = NamedModules()
+        values = {name: torch.zeros(2, *size, device='meta') for name, size in sources.items()}
+        for step in self.steps:
+            operands = [values[name] for name in step.of]
+            try:
+                make = BODY_OPERATIONS[step.kind]
+                module = make(*(tuple(value.shape[1:]) for value in operands), **step.options)
+                self.operations[step.name] = module
+                values[step.name] = meta_result(module, operands)
+            except GraphError:
+                raise
+            except Exception as error:  # torch refuses sizes in many ways
+                shapes = ', '.join(str(list(value.shape[1:])) for value in operands)
+                raise GraphError(f"{place}: body: '{step.name}', {step.kind} of {shapes}: "
+                                 f'{error}') from None
+        found = tuple(values[self.steps[-1].name].shape[1:])
+        if found != node.shape:
+            raise GraphError(f'{place}: its body gives {list(found)}, but its shape is '
+                             f'{list(node.shape or ())}')
+        #: Elements of the largest value in it, of one sample.
+        self.largest = max(value.numel() for value in values.values()) // 2
+        last = {name: i for i, step in enumerate(self.steps) for name in step.of}
+        #: Of every operation, what no later one reads.
+        self._dropped = [[name for name, at in last.items() if at == i]
+                         for i in range(len(self.steps))]
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        values = dict(zip(self.sources, operands))
+        for step, dropped in zip(self.steps, self._dropped):
+            values[step.name] = self.operations[step.name](*[values[name] for name in step.of])
+            for name in dropped:
+                del values[name]
+        return values[self.steps[-1].name]
+
+
+def meta_result(module: nn.Module, operands: Sequence[Tensor]) -> Tensor:
+    """Return what an operation gives for values without memory, of two samples."""
+    with torch.no_grad():
+        weights = {name: value.to('meta') for name, value in module.state_dict().items()}
+        return torch.func.functional_call(module, weights, tuple(operands))
+
+
+def body_memory(place: str, node: NodeSpec, sources: Mapping[str, Shape]) -> tuple[int, int]:
+    """Return the bytes of a body's weights, and of the values that it needs meanwhile."""
+    with torch.device('meta'):
+        made = Body(place, node, sources)
+    weights = 4 * sum(value.numel() for value in made.state_dict().values())
+    return weights, 2 * 4 * made.largest
