@@ -180,19 +180,19 @@ def attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = N
                                                    is_causal=causal)
 
 
-def upsampled(value: Tensor, size: Sequence[int], kind: str = 'nearest', corners: bool = False,
+def upsampled(value: Tensor, size: Sequence[int], mode: str = 'nearest', corners: bool = False,
               scale: Sequence[float] = ()) -> Tensor:
     """
     Return feature maps enlarged to a size.
 
     :param scale: By which bilinear weights are computed where it is not that of the sizes.
     """
-    if kind == 'nearest':
+    if mode == 'nearest':
         return functional.interpolate(value, tuple(size), mode='nearest')
     if scale:
-        return functional.interpolate(value, scale_factor=tuple(scale), mode=kind,
+        return functional.interpolate(value, scale_factor=tuple(scale), mode=mode,
                                       align_corners=corners, recompute_scale_factor=False)
-    return functional.interpolate(value, tuple(size), mode=kind, align_corners=corners)
+    return functional.interpolate(value, tuple(size), mode=mode, align_corners=corners)
 
 
 #: How each kind of operation is made, of its operands' shapes and its options.
