@@ -75,8 +75,8 @@ class Affine(nn.Module):
 
     def __init__(self, source: Shape, shape: Sequence[int]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(*shape))
-        self.bias = nn.Parameter(torch.zeros(*shape))
+        self.weight = nn.Parameter(torch.ones(tuple(shape)))
+        self.bias = nn.Parameter(torch.zeros(tuple(shape)))
 
     def forward(self, value: Tensor) -> Tensor:
         return value * self.weight + self.bias
@@ -87,7 +87,7 @@ class Constant(nn.Module):
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.zeros(*shape))
+        self.value = nn.Parameter(torch.zeros(tuple(shape)))
 
     def forward(self) -> Tensor:
         return self.value.unsqueeze(0)
