@@ -19,12 +19,13 @@ from stream_agent.cli.arguments import (
     add_settings, check_folder, check_writable, command, plural, settings_of)
 from stream_agent.cli.command_parser import Collect, CommandParser
 from stream_agent.graph_files.graph_file import load_costs, load_graph, save_costs
-from stream_agent.importing.cutting import cut, measured_seconds
+from stream_agent.importing.cutting import cut
 from stream_agent.importing.graph_making import graph_text, make_network
+from stream_agent.importing.measuring import measured_seconds
 from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
 from stream_agent.importing.simplify import simplified
 from stream_agent.importing.sources import open_source, Source
-from stream_agent.learning.resume import set_aside
+from stream_agent.learning.resume import is_same_policy, set_aside
 from stream_agent.learning.settings import FrameCrop
 from stream_agent.measurement.machine import core_times, disturbance
 from stream_agent.network.checkpoint import (
@@ -295,8 +296,8 @@ def write(folder: Path, name: str, policy: Policy, keep: bool) -> list[Path]:
                               'please report this')
         folder.mkdir(parents=True, exist_ok=True)
         kept = [set_aside(old) for new in (graph, weights)
-                if keep and (old := folder / new.name).exists()
-                and old.read_bytes() != new.read_bytes()]
+                if keep and (old := folder / new.name).exists() and not (
+                    old.read_bytes() == new.read_bytes() or is_same_policy(old, new))]
         for new in (graph, weights):
             new.replace(folder / new.name)
         return kept

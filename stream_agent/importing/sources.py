@@ -6,9 +6,11 @@ the user's own code and runs here. Torch may execute what is in a .pt2 file whil
 that happens in a process of its own, which hands back JSON and tensors; nothing is unpickled here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from importlib import import_module
 import inspect
+from io import StringIO
 import json
 from operator import attrgetter
 from pathlib import Path
@@ -17,6 +19,7 @@ import sys
 from tempfile import TemporaryDirectory
 import traceback
 from typing import Any, NamedTuple
+import warnings
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -82,7 +85,20 @@ def open_source(given: str, inputs: Inputs) -> Source:
     if not inputs:
         raise ImportFault(f"'{given}': the size of its input is not known; give it without the "
                           'batch, such as --input 3x224x224')
-    return answered(exported.read_module(module, inputs), exported.original_of(module, inputs))
+    try:
+        with quiet():
+            program = exported.read_module(module, inputs)
+    except ImportFault as fault:
+        raise ImportFault(f"'{given}': {fault}") from fault
+    return answered(program, exported.original_of(module, inputs))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from the user what torch prints while it exports: graphs, and hints for its makers."""
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):
+        warnings.simplefilter('ignore')
+        yield
 
 
 def readable(path: Path) -> Path:
