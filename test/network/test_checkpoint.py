@@ -272,7 +272,7 @@ def test_a_graph_that_cannot_be_built_is_refused(path):
     assert refusal(path) == (
         "its graph cannot be built: edges[0] (image->edges): no transform named 'convolve'; did "
         "you mean 'convolution'? Choices are dense, convolution, pointwise, transposed, "
-        'upsampling, pooling, readout, keypoints, identity')
+        'upsampling, pooling, readout, keypoints, identity, operand')
 
 
 def places(value, way=()):
