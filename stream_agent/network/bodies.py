@@ -251,7 +251,6 @@ BODY_OPERATIONS: Mapping[str, Made] = {
     'hard_sigmoid': simple(functional.hardsigmoid),
     'softplus': simple(functional.softplus),
     'erf': simple(torch.erf),
-    'erf': simple(torch.erf),
     'square_root': simple(torch.sqrt),
     'power': simple(lambda value, exponent: value ** exponent),
     'exponential': simple(torch.exp),
