@@ -168,6 +168,11 @@ def average_pool(source: Shape, kernel: Sequence[int], stride: Sequence[int] = (
                  padding: Sequence[int] = (), ceil: bool = False, include_pad: bool = True,
                  divisor: int | None = None) -> nn.Module:
     """Return the mean over windows; padding is the same on both sides, [height, width]."""
+    if len(kernel) == 1:
+        if divisor is not None:
+            raise ValueError('divisor is for windows of two axes')
+        return nn.AvgPool1d(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil,
+                            include_pad)
     return nn.AvgPool2d(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil,
                         include_pad, divisor)
 
@@ -186,9 +191,22 @@ def concatenated(*values: Tensor, axis: int) -> Tensor:
 
 def attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None,
               causal: bool = False) -> Tensor:
-    """Return softmax(scale query key') value over the last two axes, (..., tokens, features)."""
+    """
+    Return softmax(scale query key') value over the last two axes, (..., tokens, features).
+
+    A constant is repeated for every sample.
+    """
+    batch = max(len(query), len(key), len(value))
+    query, key, value = (each if len(each) == batch else each.expand(batch, *each.shape[1:])
+                         for each in (query, key, value))
     return functional.scaled_dot_product_attention(query, key, value, scale=scale,
                                                    is_causal=causal)
+
+
+def sliced(value: Tensor, axis: int, start: int, length: int, step: int = 1) -> Tensor:
+    """Return as many numbers of an axis as its length says, every step-th one from the start."""
+    value = value.narrow(axis, start, (length - 1) * step + 1)
+    return value if step == 1 else value[(slice(None),) * axis + (slice(None, None, step),)]
 
 
 def upsampled(value: Tensor, size: Sequence[int], mode: str = 'nearest', corners: bool = False,
@@ -232,29 +250,42 @@ BODY_OPERATIONS: Mapping[str, Made] = {
     'hard_swish': simple(functional.hardswish),
     'hard_sigmoid': simple(functional.hardsigmoid),
     'softplus': simple(functional.softplus),
+    'erf': simple(torch.erf),
+    'erf': simple(torch.erf),
     'square_root': simple(torch.sqrt),
+    'power': simple(lambda value, exponent: value ** exponent),
+    'exponential': simple(torch.exp),
+    'logarithm': simple(torch.log),
+    'absolute': simple(torch.abs),
     'softmax': simple(lambda value, axis: value.softmax(axis)),
     'max_pool': max_pool,
     'average_pool': average_pool,
-    'adaptive_average': simple(lambda value, size: functional.adaptive_avg_pool2d(
-        value, tuple(size))),
-    'adaptive_maximum': simple(lambda value, size: functional.adaptive_max_pool2d(
-        value, tuple(size))),
+    'adaptive_average': simple(lambda value, size: (
+        functional.adaptive_avg_pool1d if len(size) == 1 else functional.adaptive_avg_pool2d)(
+            value, tuple(size))),
+    'adaptive_maximum': simple(lambda value, size: (
+        functional.adaptive_max_pool1d if len(size) == 1 else functional.adaptive_max_pool2d)(
+            value, tuple(size))),
     'mean': simple(lambda value, axes, keep=False: value.mean(tuple(axes), keep)),
     'sum': simple(lambda value, axes, keep=False: value.sum(tuple(axes), keep)),
+    'largest': simple(lambda value, axes, keep=False: value.amax(tuple(axes), keep)),
     'add': simple(torch.add, 2),
     'subtract': simple(torch.sub, 2),
     'multiply': simple(torch.mul, 2),
     'divide': simple(torch.div, 2),
+    'maximum': simple(torch.maximum, 2),
+    'minimum': simple(torch.minimum, 2),
     'matmul': simple(torch.matmul, 2),
     'attention': simple(attention, 3),
     'concatenate': lambda *sources, axis: Function(
         lambda *values: concatenated(*values, axis=axis)),
-    'slice': simple(lambda value, axis, start, length: value.narrow(axis, start, length)),
+    'slice': simple(sliced),
     'select': simple(lambda value, axis, index: value.select(axis, index)),
     'reshape': simple(reshaped),
     'permute': simple(lambda value, axes: value.permute(tuple(axes))),
-    'pad': simple(lambda value, padding: functional.pad(value, tuple(padding))),
+    'expand': simple(lambda value, shape: value.expand(-1, *shape)),
+    'pad': simple(lambda value, padding, filling=0.0: functional.pad(
+        value, tuple(padding), value=filling)),
     'upsample': simple(upsampled),
     'identity': simple(lambda value: value),
 }
