@@ -116,7 +116,7 @@ def test_what_moves_the_batch_may_go_along_the_other_axes():
 
 
 @pytest.mark.parametrize('shape, said', [
-    ([-2, 3, 32, 1], 'shape is [-2, 3, 32, 1]; it needs one negative number, -k for k times the'),
+    ([-2, 3, 32, 2], 'shape is [-2, 3, 32, 2]; it needs one negative number, -k for k times the'),
     ([-1, -3, 64], 'only one dimension can be inferred'), ([-1, 100], 'is invalid for input of'),
     ([1, 192], 'is invalid for input of size')])
 def test_a_reshape_says_where_the_batch_is(shape, said):
