@@ -246,7 +246,7 @@ UPSAMPLINGS = {'upsample_nearest1d': 'nearest', 'upsample_nearest2d': 'nearest',
 @reads(*UPSAMPLINGS)
 def upsample(tracer: Tracer, a: Args, like: Tensor) -> Value:
     size, kind = list(like.shape[2:]), UPSAMPLINGS[tracer.operator]
-    options: Args = {'size': size} | ({} if kind == 'nearest' else {'kind': kind})
+    options: Args = {'size': size} | ({} if kind == 'nearest' else {'mode': kind})
     scales = a['scale_factors'] if 'scale_factors' in a else \
         [a[name] for name in ('scales', 'scales_h', 'scales_w') if name in a]
     if a.get('align_corners'):
