@@ -172,7 +172,7 @@ def recurrent(size=16):
 
 
 def recurrent_in_layers(size=16, layers=2, hidden=5):
-    """Return a policy with an LSTM of layers: (image, h, c) to (command, h, c), as torch has it."""
+    """Return an LSTM of layers: (image, h, c) to (command, h, c), as torch has it."""
     b = Builder((3, size, size), {name: (layers, hidden) for name in ('h', 'c')})
     x, features, after = features_of(b, size), 6, {'h': [], 'c': []}
     for layer in range(layers):
