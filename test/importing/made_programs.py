@@ -83,3 +83,114 @@ def residual(size=64, width=8, classes=10, blocks=2):
     x = b.add('adaptive_average', x, name='avgpool', size=[1, 1])
     x = b.add('reshape', x, name='flatten', module='', shape=[-1, channels])
     return b.program(b.linear(x, channels, classes, 'fc'))
+
+
+def shuffled(size=16, channels=8):
+    """Return halves of the channels that are computed apart and shuffled, three times."""
+    b = Builder((3, size, size))
+    x = b.relu(b.convolution('image', 3, channels, name='stem'))
+    half = channels // 2
+    for i in range(3):
+        one, two = (b.add('slice', x, axis=1, start=start, length=half) for start in (0, half))
+        two = b.relu(b.convolution(two, half, half, name=f'unit{i}__conv'))
+        x = b.add('concatenate', one, two, axis=1)
+        x = b.add('reshape', x, shape=[-1, 2, half, size, size])
+        x = b.add('permute', x, axes=[0, 2, 1, 3, 4])
+        x = b.add('reshape', x, shape=[-1, channels, size, size])
+    return b.program(b.linear(b.add('mean', x, axes=[2, 3]), channels, 4, 'fc'))
+
+
+def transformer(tokens=9, width=8, heads=2, blocks=2):
+    """Return blocks of attention whose queries, keys and values leave the batch in the middle."""
+    b = Builder((3, 12, 12))
+    x = b.convolution('image', 3, width, 4, 'patch', padding=[0] * 4, stride=[4, 4])
+    x = b.add('permute', b.add('reshape', x, shape=[-1, width, tokens]), axes=[0, 2, 1])
+    token = b.add('constant', name='cls', shape=[1, width],
+                  weights={'value': b.random(1, width)})
+    x = b.add('concatenate', token, x, axis=1)
+    place = b.add('constant', name='places', shape=[tokens + 1, width],
+                  weights={'value': b.random(tokens + 1, width)})
+    x = b.add('add', x, place, module='')
+    for i in range(blocks):
+        name, count = f'block{i}', tokens + 1
+        y = norm(b, x, width, f'{name}__norm1')
+        y = b.linear(y, width, 3 * width, f'{name}__attn__qkv')
+        y = b.add('reshape', y, shape=[-1, count, 3, heads, width // heads])
+        y = b.add('permute', y, axes=[2, 0, 3, 1, 4])
+        y = b.add('attention', *(b.add('select', y, axis=0, index=j) for j in range(3)))
+        y = b.add('reshape', b.add('permute', y, axes=[0, 2, 1, 3]), shape=[-1, count, width])
+        x = b.add('add', x, b.linear(y, width, width, f'{name}__attn__proj'), module=name)
+        y = norm(b, x, width, f'{name}__norm2')
+        y = b.add('gelu', b.linear(y, width, 2 * width, f'{name}__mlp__fc1'))
+        x = b.add('add', x, b.linear(y, 2 * width, width, f'{name}__mlp__fc2'), module=name)
+    x = b.add('select', norm(b, x, width, 'norm'), axis=1, index=0)
+    return b.program(b.linear(x, width, 4, 'head'))
+
+
+def norm(b, x, width, name):
+    return b.add('layer_norm', x, name=name, shape=[width], weights={
+        'weight': 1 + b.random(width, scale=0.1), 'bias': b.random(width, scale=0.1)})
+
+
+def excited(size=16, width=8, blocks=3):
+    """Return residual blocks whose channels a gate weighs."""
+    b = Builder((3, size, size))
+    x = b.add('silu', b.convolution('image', 3, width, name='stem', bias=True))
+    for i in range(blocks):
+        y = b.convolution(x, width, 2 * width, 1, f'block{i}__expand')
+        y = b.add('silu', b.affine(y, 2 * width, f'block{i}__bn'))
+        y = b.convolution(y, 2 * width, 2 * width, name=f'block{i}__depthwise', groups=2 * width)
+        gate = b.add('mean', y, axes=[2, 3], keep=True)
+        gate = b.relu(b.convolution(gate, 2 * width, 2, 1, f'block{i}__se__down', bias=True))
+        gate = b.convolution(gate, 2, 2 * width, 1, f'block{i}__se__up', bias=True)
+        y = b.add('multiply', y, b.add('sigmoid', gate))
+        y = b.convolution(y, 2 * width, width, 1, f'block{i}__project', bias=True)
+        x = b.add('add', x, y, name=f'block{i}__add', module=f'block{i}')
+    return b.program(b.linear(b.add('mean', x, axes=[2, 3]), width, 4, 'fc'))
+
+
+def cell(b, kind, value, state, features, hidden, name):
+    gates = {'gru_cell': 3, 'lstm_cell': 4}[kind] * hidden
+    weights = {'cell.weight_ih': b.random(gates, features, scale=0.4),
+               'cell.weight_hh': b.random(gates, hidden, scale=0.4),
+               'cell.bias_ih': b.random(gates, scale=0.1),
+               'cell.bias_hh': b.random(gates, scale=0.1)}
+    return b.add(kind, value, state, name=name, weights=weights)
+
+
+def features_of(b, size):
+    """Add the layers of a small policy in front of its memory."""
+    x = b.relu(b.convolution('image', 3, 8, name='encoder__conv', stride=[2, 2]))
+    return b.add('mean', b.relu(b.convolution(x, 8, 6, name='encoder__conv2')), axes=[2, 3])
+
+
+def recurrent(size=16):
+    """Return a policy with a GRU cell: (image, h) to (command, h)."""
+    b = Builder((3, size, size), {'h': (5,)})
+    h = cell(b, 'gru_cell', features_of(b, size), 'h', 6, 5, 'gru')
+    return b.program(b.add('tanh', b.linear(h, 5, 2, 'head')), h=h)
+
+
+def recurrent_in_layers(size=16, layers=2, hidden=5):
+    """Return an LSTM of layers: (image, h, c) to (command, h, c), as torch has it."""
+    b = Builder((3, size, size), {name: (layers, hidden) for name in ('h', 'c')})
+    x, features, after = features_of(b, size), 6, {'h': [], 'c': []}
+    for layer in range(layers):
+        parts = [b.add('select', name, axis=1, index=layer) for name in after]
+        state = cell(b, 'lstm_cell', x, b.add('concatenate', *parts, axis=1), features, hidden,
+                     f'lstm_{layer}')
+        for i, found in enumerate(after.values()):
+            found.append(b.add('slice', state, axis=1, start=i * hidden, length=hidden))
+        x, features = after['h'][-1], hidden
+    stacked = {name: b.add('concatenate', *(
+        b.add('reshape', part, shape=[-1, 1, hidden]) for part in parts), axis=1)
+        for name, parts in after.items()}
+    return b.program(b.add('tanh', b.linear(x, hidden, 2, 'head')), **stacked)
+
+
+def with_last_image(size=16):
+    """Return a policy that sees what has changed since the last image."""
+    b = Builder((3, size, size), {'last': (3, size, size)})
+    change = b.add('concatenate', 'image', b.add('subtract', 'image', 'last'), axis=1)
+    x = b.relu(b.convolution(change, 6, 4, name='conv'))
+    return b.program(b.linear(b.add('mean', x, axes=[2, 3]), 4, 2, 'head'), last='image')
