@@ -7,11 +7,12 @@ value. Shapes have no batch axis; axes are counted as torch does, with the batch
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import cache
+import inspect
+from typing import Any
 
-from stream_agent.network.transforms import NamedModules, Shape
-from stream_agent.theory.checks import GraphError, NAME, nearest, show
-from stream_agent.theory.graph import NodeSpec, OPERAND
+from stream_agent.network.transforms import Shape
+from stream_agent.theory.checks import BodyStep, check_step, OPTIONS
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -30,7 +31,7 @@ class Convolution(nn.Module):
         super().__init__()
         axes = len(kernel)
         self._pads, own = split_padding(padding, axes)
-        kind = {1: nn.Conv1d, 2: nn.Conv2d}[axes]
+        kind: Any = {1: nn.Conv1d, 2: nn.Conv2d}[axes]
         self.layer = kind(source[0], channels, tuple(kernel), tuple(stride) or 1, own,
                           tuple(dilation) or 1, groups, bias)
 
@@ -46,9 +47,9 @@ class Transposed(nn.Module):
                  output_padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1),
                  groups: int = 1, bias: bool = True) -> None:
         super().__init__()
-        self.layer = nn.ConvTranspose2d(
-            source[0], channels, tuple(kernel), tuple(stride), tuple(padding),
-            tuple(output_padding), groups, bias, tuple(dilation))
+        kind: Any = nn.ConvTranspose2d
+        self.layer = kind(source[0], channels, tuple(kernel), tuple(stride), tuple(padding),
+                          tuple(output_padding), groups, bias, tuple(dilation))
 
     def forward(self, value: Tensor) -> Tensor:
         return self.layer(value)
@@ -117,7 +118,7 @@ class LSTMCell(nn.Module):
 
 
 class Function(nn.Module):
-    """An operation without weights."""
+    """What has no weights of its own."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -130,13 +131,23 @@ class Function(nn.Module):
 Made = Callable[..., nn.Module]
 
 
+class Simple:
+    """
+    Makes an operation that takes its options as keyword arguments.
+
+    :param operands: How many values it reads.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], operands: int) -> None:
+        self.function, self.operands = function, operands
+
+    def __call__(self, *sources: Shape, **options: Any) -> nn.Module:
+        return Function(lambda *values: self.function(*values, **options))
+
+
 def simple(function: Callable[..., Tensor], operands: int = 1) -> Made:
-    """Return the maker of an operation that takes its options as keyword arguments."""
-    def make(*sources: Shape, **options: Any) -> nn.Module:
-        if len(sources) != operands:
-            raise ValueError(f'it has {len(sources)} operands, and takes {operands}')
-        return Function(lambda *values: function(*values, **options))
-    return make
+    """Return the maker of an operation without weights."""
+    return Simple(function, operands)
 
 
 def max_pool(source: Shape, kernel: Sequence[int], stride: Sequence[int] = (),
@@ -157,13 +168,11 @@ def average_pool(source: Shape, kernel: Sequence[int], stride: Sequence[int] = (
                  padding: Sequence[int] = (), ceil: bool = False, include_pad: bool = True,
                  divisor: int | None = None) -> nn.Module:
     """Return the mean over windows; padding is the same on both sides, [height, width]."""
-    if len(kernel) == 1:
-        if divisor is not None:
-            raise ValueError('divisor is for windows of two axes')
-        return nn.AvgPool1d(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil,
-                            include_pad)
-    return nn.AvgPool2d(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil,
-                        include_pad, divisor)
+    if len(kernel) == 1 and divisor is not None:
+        raise ValueError('divisor is for windows of two axes')
+    kind: Any = {1: nn.AvgPool1d, 2: nn.AvgPool2d}[len(kernel)]
+    return kind(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil, include_pad,
+                *[divisor] * (len(kernel) == 2))
 
 
 def reshaped(value: Tensor, shape: Sequence[int]) -> Tensor:
@@ -240,7 +249,6 @@ BODY_OPERATIONS: Mapping[str, Made] = {
     'hard_sigmoid': simple(functional.hardsigmoid),
     'softplus': simple(functional.softplus),
     'erf': simple(torch.erf),
-    'erf': simple(torch.erf),
     'square_root': simple(torch.sqrt),
     'power': simple(lambda value, exponent: value ** exponent),
     'exponential': simple(torch.exp),
@@ -280,114 +288,26 @@ BODY_OPERATIONS: Mapping[str, Made] = {
 }
 
 
-class BodyStep(NamedTuple):
+@cache
+def parameters_of(kind: str) -> tuple[int | None, dict[str, Any]]:
+    """Return how many values a kind of operation reads, None for any, and its options."""
+    made = BODY_OPERATIONS[kind]
+    try:
+        parameters = inspect.signature(getattr(made, 'function', made)).parameters
+    except ValueError:  # of a function in C, which has no options of ours
+        parameters = inspect.Signature().parameters
+    options = {name: each.default for name, each in parameters.items() if name in OPTIONS}
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters.values()):
+        return None, options
+    return getattr(made, 'operands', len(parameters) - len(options)), options
+
+
+def make_operation(step: BodyStep, sources: Sequence[Shape]) -> nn.Module:
     """
-    One operation of a body.
+    Make one operation of a body.
 
-    :param of: What it reads: sources of the node, or steps above.
+    :param sources: Shapes of what it reads, without batch.
+    :raises ValueError: If it does not take so many values or these options.
     """
-
-    name: str
-    kind: str
-    of: tuple[str, ...]
-    options: Mapping[str, Any]
-
-
-def body_steps(place: str, body: Any, sources: Sequence[str]) -> list[BodyStep]:
-    """
-    Read the body of a node.
-
-    :param body: A list of maps {name, kind, of, and the options of the kind}.
-    :param sources: Of the node's operand edges.
-    :raises GraphError: If it is not valid.
-    """
-    steps: list[BodyStep] = []
-    known = list(sources)
-    for number, item in enumerate(body):
-        at = f'{place}: body[{number}]'
-        if not isinstance(item, Mapping) or not {'name', 'kind'} <= item.keys():
-            raise GraphError(f"{at}: {show(item)} is not a map with 'name', 'kind', 'of' and "
-                             'options')
-        options = dict(item)
-        name, kind, of = options.pop('name'), options.pop('kind'), options.pop('of', ())
-        if not isinstance(name, str) or not NAME.fullmatch(name) or name in known:
-            raise GraphError(f'{at}: {show(name)} is not a new name of letters, digits and '
-                             "'_'; choose another one")
-        if kind not in BODY_OPERATIONS:
-            raise GraphError(f"{at}: no operation named {show(kind)}; "
-                             + nearest(str(kind), BODY_OPERATIONS, 'operations'))
-        for source in of if isinstance(of, (list, tuple)) else (None,):
-            if source not in known:
-                raise GraphError(f"{at}: of: {show(source)} is neither an operand of the node "
-                                 f"nor an operation above; {nearest(str(source), known, 'those')}")
-        steps.append(BodyStep(name, kind, tuple(of), options))
-        known.append(name)
-    return steps
-
-
-class Body(nn.Module):
-    """
-    A node's operations as one function of its operands.
-
-    Shapes: (B, *source) of every operand edge, in the graph's order, to (B, *shape).
-
-    :param sources: Shapes by the names of the operands' sources, without batch.
-    :raises GraphError: If an operation cannot be made of its operands, or the result is not of
-        the node's shape.
-    """
-
-    def __init__(self, place: str, node: NodeSpec, sources: Mapping[str, Shape]) -> None:
-        super().__init__()
-        if not sources:
-            raise GraphError(f"{place}: it has a body and no operand; give an edge into it the "
-                             f"transform '{OPERAND}'")
-        self.steps = body_steps(place, node.body, list(sources))
-        self.sources = list(sources)
-        self.operations = NamedModules()
-        values = {name: torch.zeros(2, *size, device='meta') for name, size in sources.items()}
-        for step in self.steps:
-            operands = [values[name] for name in step.of]
-            try:
-                make = BODY_OPERATIONS[step.kind]
-                module = make(*(tuple(value.shape[1:]) for value in operands), **step.options)
-                self.operations[step.name] = module
-                values[step.name] = meta_result(module, operands)
-            except GraphError:
-                raise
-            except Exception as error:  # torch refuses sizes in many ways
-                shapes = ', '.join(str(list(value.shape[1:])) for value in operands)
-                raise GraphError(f"{place}: body: '{step.name}', {step.kind} of {shapes}: "
-                                 f'{error}') from None
-        found = tuple(values[self.steps[-1].name].shape[1:])
-        if found != node.shape:
-            raise GraphError(f'{place}: its body gives {list(found)}, but its shape is '
-                             f'{list(node.shape or ())}')
-        #: Elements of the largest value in it, of one sample.
-        self.largest = max(value.numel() for value in values.values()) // 2
-        last = {name: i for i, step in enumerate(self.steps) for name in step.of}
-        #: Of every operation, what no later one reads.
-        self._dropped = [[name for name, at in last.items() if at == i]
-                         for i in range(len(self.steps))]
-
-    def forward(self, *operands: Tensor) -> Tensor:
-        values = dict(zip(self.sources, operands))
-        for step, dropped in zip(self.steps, self._dropped):
-            values[step.name] = self.operations[step.name](*[values[name] for name in step.of])
-            for name in dropped:
-                del values[name]
-        return values[self.steps[-1].name]
-
-
-def meta_result(module: nn.Module, operands: Sequence[Tensor]) -> Tensor:
-    """Return what an operation gives for values without memory, of two samples."""
-    with torch.no_grad():
-        weights = {name: value.to('meta') for name, value in module.state_dict().items()}
-        return torch.func.functional_call(module, weights, tuple(operands))
-
-
-def body_memory(place: str, node: NodeSpec, sources: Mapping[str, Shape]) -> tuple[int, int]:
-    """Return the bytes of a body's weights, and of the values that it needs meanwhile."""
-    with torch.device('meta'):
-        made = Body(place, node, sources)
-    weights = 4 * sum(value.numel() for value in made.state_dict().values())
-    return weights, 2 * 4 * made.largest
+    check_step(step, *parameters_of(step.kind))
+    return BODY_OPERATIONS[step.kind](*sources, **step.options)

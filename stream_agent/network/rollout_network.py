@@ -143,8 +143,8 @@ class RolloutNetwork(Modules):
         """
         Compute a window of frames, all at once wherever the graph allows.
 
-        ``theory.frame_schedule`` decides what needs a loop; results and gradients are those of ``hold``
-        in a loop, up to rounding.
+        ``theory.frame_schedule`` decides what needs a loop; results and gradients are those of
+        ``hold`` in a loop, up to rounding.
 
         :param frames: (B, T, *shape), T at least 1.
         :param updates_per_frame: Steps for which every frame is held.
