@@ -89,7 +89,7 @@ def made(operation: ImportedOperation, examples: Examples) -> nn.Module:
         raise ImportFault(f'{place}: {operation.kind} of {shapes}: {error}; export the network '
                           'again, for one frame') from error
     for name, value in operation.weights.items():
-        if not torch.isfinite(value).all():
+        if not value.sum().isfinite():
             raise ImportFault(f"{place}: its '{name}' holds NaN or infinity; train the network "
                               'again')
     return module

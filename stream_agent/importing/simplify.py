@@ -1,13 +1,11 @@
 """What a network computes, with fewer operations: the same values up to rounding."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from stream_agent.importing.folding import scaled, scaled_before, Scaling
-from stream_agent.importing.program import (
-    ImportedOperation, ImportedProgram, ImportedState, ImportFault)
+from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
 from stream_agent.importing.running import Whole
+from stream_agent.importing.states import own_states
 import torch
 from torch import Tensor
 
@@ -24,8 +22,8 @@ def simplified(program: ImportedProgram) -> ImportedProgram:
     Return a program that gives the same, without what is not needed.
 
     What nobody reads and what changes nothing vanishes, what depends on no input is computed,
-    scales and shifts become part of the layers beside them, and a state of several parts becomes
-    several states. Every operation gets its shape.
+    scales and shifts become part of the layers beside them, and every cell gets a state of its
+    own. Every operation gets its shape.
 
     :raises ImportFault: If the network has not one input, or cannot be computed.
     """
@@ -41,11 +39,9 @@ def simplified(program: ImportedProgram) -> ImportedProgram:
         changed = any([step(operation) for step in (
             editing.vanish, editing.shorten, editing.fold_pads, editing.recognise, editing.fold)
             for name in [*editing.operations] if (operation := editing.operations.get(name))])
-    editing.split_states()
-    editing.join_states()
     editing.drop_dead_ends()
-    return replace(program, states=editing.states, output=editing.output,
-                   operations=tuple(editing.operations.values()))
+    return own_states(replace(program, states=editing.states, output=editing.output,
+                              operations=tuple(editing.operations.values())))
 
 
 class Editing:
@@ -251,81 +247,3 @@ class Editing:
                 numbers[1:], (1, 1 / 6, 1 / 2))) or (product and product != inner.source):
             return None
         return 'hard_swish' if product else 'hard_sigmoid', inner.source
-
-    def split_states(self) -> None:
-        """Make several states of one whose readers and whose next value are parts of it."""
-        for name, state in [*self.states.items()]:
-            parts = self.parts(state.next)
-            taken = {reader: self.part_taken(self.operations[reader], parts)
-                     for reader in self.readers[name]}
-            if not parts or not all(taken.values()) or self.kept & taken.keys():
-                continue
-            del self.states[name]
-            for reader, part in taken.items():
-                shape = self.sizes[part or ''][0][1:]
-                own = next((key for key, other in self.states.items() if other.next == part), '')
-                if not own:
-                    own = self.new_state(f'{name}_{part}', ImportedState(shape, part or ''))
-                self.bypass(reader, own)
-
-    def parts(self, name: str) -> list[tuple[int, int, str, str]]:
-        """Return start, length, name and, where it has an axis more, the source of all parts."""
-        joined, found, start = self.operations.get(name), [], 0
-        if not joined or joined.kind != 'concatenate' or joined.options['axis'] != 1:
-            return []
-        for part in joined.of:
-            length = self.sizes[part][0][1]
-            operation = self.operations.get(part)
-            source = operation.of[0] if operation and operation.kind == 'reshape' else ''
-            flat = source and self.sizes[part][0] == (2, 1, *self.sizes[source][0][1:])
-            found.append((start, length, part, source if flat else ''))
-            start += length
-        return found
-
-    def part_taken(self, reader: ImportedOperation, parts: Sequence[tuple[int, int, str, str]]
-                   ) -> str | None:
-        """Return which part of a state's next value an operation takes of the state."""
-        options: Any = reader.options
-        if options.get('axis') != 1 or reader.kind not in ('select', 'slice'):
-            return None
-        count = parts[-1][0] + parts[-1][1] if parts else 0
-        for start, length, part, source in parts:
-            if reader.kind == 'slice' and (start, length) == (options['start'], options['length']):
-                return part
-            if reader.kind == 'select' and (start, length) == (options['index'] % count, 1):
-                return source or None
-        return None
-
-    def join_states(self) -> None:
-        """Make one state of several that are parts of one value and read as that."""
-        for joined in [*self.operations.values()]:
-            names = joined.of
-            if joined.kind != 'concatenate' or joined.options['axis'] != 1 or not all(
-                    name in self.states and self.readers[name] == {joined.name}
-                    for name in names) or len({*names}) < len(names) or joined.name in self.kept:
-                continue
-            start, sources = 0, set()
-            for name in names:
-                part = self.operations.get(self.states[name].next)
-                length = self.states[name].shape[0]
-                is_next = part and part.kind == 'slice' and part.options == {
-                    'axis': 1, 'start': start, 'length': length}
-                sources.add(part.of[0] if part and is_next else '')
-                start += length
-            source = sources.pop()
-            if sources or not source or self.sizes[source] != self.sizes[joined.name]:
-                continue
-            shape = self.sizes[source][0][1:]
-            new = self.new_state('_'.join(names), ImportedState(shape, source))
-            for name in names:
-                del self.states[name]
-            self.bypass(joined.name, new)
-
-    def new_state(self, name: str, state: ImportedState) -> str:
-        """Add a state under a name that is not taken."""
-        while name in self.sizes:
-            name += '_'
-        self.states[name] = state
-        self.readers[name] = set()
-        self.sizes[name] = tuple((count, *state.shape) for count in (2, 3))
-        return name

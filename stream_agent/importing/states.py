@@ -149,7 +149,9 @@ def own_states(program: ImportedProgram) -> ImportedProgram:
             continue
         name = first = owners[cell.name][0]
         number = 0
-        if sum(owned[:1] == [first] for owned in owners.values()) > 1:
+        if cell.shape != program.states[first].shape or (
+                sum(owned[:1] == [first] for owned in owners.values()) > 1):
+            # What else reads the exporter's state still does.
             while name in taken or name in states:
                 number += 1
                 name = f'{first}_{number}'
