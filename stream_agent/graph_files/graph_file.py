@@ -131,8 +131,9 @@ def node_spec(node: NodePart) -> NodeSpec:
     for key, value in node.settings.items():
         check_setting(node.settings.at(key), node.name, key, value)
     settings = plain(node.settings)
-    shape = settings.pop('shape', None)
-    return NodeSpec(str(node.name), shape and tuple(shape), **settings, place=node.place)
+    for key in {'shape', 'body'} & settings.keys():
+        settings[key] = settings[key] and tuple(settings[key])
+    return NodeSpec(str(node.name), **settings, place=node.place)
 
 
 def edge_spec(edge: EdgePart) -> EdgeSpec:

@@ -18,7 +18,7 @@ from stream_agent.network.modules import Modules
 from stream_agent.network.shapes import carries
 from stream_agent.network.transforms import chain
 from stream_agent.theory.frame_schedule import FrameSchedule, NodeWork
-from stream_agent.theory.graph import NodeSpec
+from stream_agent.theory.graph import NodeSpec, OPERAND
 from torch import Tensor
 
 Values = dict[str, Tensor]
@@ -90,6 +90,8 @@ def disturb(operation: Operation) -> Callable[[Tensor, int], Tensor]:
 OPERATIONS: Mapping[str, How] = {
     # What an edge makes of its source: transform and normalisation.
     'transform': module_of,
+    # What a body makes of all its operands.
+    'body': module_of,
     # Factors of a product.
     'multiply': lambda operation: operator.mul,
     # A sum so far and a further term.
@@ -164,6 +166,13 @@ def node_programs(network: Modules, in_training: bool = False) -> dict[str, Node
         if carries(network.graph, edge):
             continue
         name, streams = edge.name, bool(network.pattern[edge.source, edge.target])
+        if edge.transform == OPERAND:
+            body = terms[edge.target].setdefault(OPERAND, [
+                Operation('body', edge.target, f'.body->{edge.target}', (),
+                          network.bodies[edge.target])])
+            body[0] = body[0]._replace(operands=(*body[0].operands,
+                                                 Operand(edge.source, streams)))
+            continue
         operations = [Operation('transform', edge.target, name,
                                 (Operand(edge.source, streams),), network.edge_module(edge))]
         if name in disturbances:

@@ -26,7 +26,7 @@ MOST_MEMORY = 2 * GIB
 COPIES = 3
 # Convolutions on a CPU pad channels to a multiple of this.
 BLOCK = 16
-#: Nodes and edges together that a network may have: each is a module and a few calls a frame.
+#: Nodes, edges and operations together that a network may have: each is a few calls a frame.
 MOST_PARTS = 4000
 
 
@@ -191,10 +191,12 @@ def infer_shapes(graph: GraphSpec) -> GraphSpec:
 
     :raises GraphError: If a shape can neither be read nor be inferred, or edges contradict.
     """
-    if len(graph.nodes) + len(graph.edges) > MOST_PARTS:
+    steps = sum(len(node.body) for node in graph.nodes)
+    if len(graph.nodes) + len(graph.edges) + steps > MOST_PARTS:
         raise GraphError(f'{graph.place}: {len(graph.nodes)} nodes and {len(graph.edges)} edges '
-                         f'are too many for a network; {MOST_PARTS} together are the most. Merge '
-                         'layers: one of many features is faster than many of few')
+                         f'{f"with {steps} operations " if steps else ""}are too many for a '
+                         f'network; {MOST_PARTS} together are the most. Merge layers: one of many '
+                         'features is faster than many of few')
     for node in map(graph.node, graph.inputs):
         if not node.shape:
             raise GraphError(f'{where(node)}: the shape of an input cannot be inferred; '
@@ -266,7 +268,7 @@ def edge_memory(graph: GraphSpec, edge: EdgeSpec) -> tuple[int, int]:
         return 0, space  # real numbers
 
 
-def check_memory(graph: GraphSpec) -> None:
+def check_memory(graph: GraphSpec, bodies: Mapping[str, tuple[int, int]] = {}) -> None:
     """
     Refuse a network that needs too much memory, before any of it is allocated.
 
@@ -274,6 +276,7 @@ def check_memory(graph: GraphSpec) -> None:
     the sum between them, and the largest transform's own space; not what training adds.
 
     :param graph: With the shapes of all nodes.
+    :param bodies: Bytes of their weights, and of what they need while they are computed, by node.
     :raises GraphError: With the amount, what takes most of it, and what to reduce.
     """
     shapes = {node.name: taken_shape(node, node.shape or ()) for node in graph.nodes}
@@ -286,6 +289,9 @@ def check_memory(graph: GraphSpec) -> None:
         seen |= {edge.share} - {''}
         weights, own = edge_memory(graph, edge)
         needs[f"the {edge.transform} of '{edge.name}'"] = weights
+        space = max(space, own)
+    for name, (weights, own) in bodies.items():
+        needs[f"the body of '{name}'"] = weights
         space = max(space, own)
     total, limit = sum(needs.values()) + space, memory_limit()
     if total > limit:

@@ -14,6 +14,7 @@ from typing import Any
 from stream_agent.graph_files.shorthand import EDGE_KEYS
 from stream_agent.network.recurrence import cells
 from stream_agent.theory.checks import GraphError, nearest
+from stream_agent.theory.graph import OPERAND
 import torch
 from torch import nn, Tensor
 
@@ -234,6 +235,7 @@ TRANSFORMS: Mapping[str, Callable[..., nn.Module]] = {
     'readout': readout,
     'keypoints': Keypoints,
     'identity': lambda source, target: nn.Identity(),
+    OPERAND: lambda source, target: nn.Identity(),
 }
 
 Maker = Callable[..., nn.Module]

@@ -10,7 +10,7 @@ from stream_agent.network.program import (
 from stream_agent.network.recurrence.cells import Cell
 from stream_agent.network.window_gradients import (
     constant_weights, ConstantWeights, ShiftedReLU, WeightsLater)
-from stream_agent.theory.windows import Component
+from stream_agent.theory.frame_schedule import Component
 import torch
 from torch import nn, Tensor
 
@@ -204,6 +204,7 @@ def continue_cell(cell: Cell, totals: Tensor, previous: Tensor) -> Tensor:
 #: How each operation is done in many frames, given its module and operands (N, B, ...).
 OVER_TIME: dict[str, Callable[..., Tensor]] = {
     'transform': over_frames,
+    'body': over_frames,
     'multiply': lambda _, one, other: one * other,
     'add': lambda _, total, term: total + term,
     'normalise': over_frames,

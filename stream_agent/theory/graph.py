@@ -10,6 +10,9 @@ from stream_agent.theory.checks import (
     check_ends, check_fed, check_node, check_output, check_rates, check_settings, check_unique,
     GraphError, nearest)
 
+#: The transform of an edge whose source the target's body reads as it is.
+OPERAND = 'operand'
+
 
 @dataclass(frozen=True)
 class NodeSpec:
@@ -20,8 +23,9 @@ class NodeSpec:
     the first frame after a reset is frame 1. Dropout and noise act in training only.
 
     :param name: Identifier, unique in the graph.
-    :param shape: ``(channels, height, width)`` or ``(features,)``, without the batch axis; None
-        where it is inferred from the incoming edges, or where only the rollouts matter.
+    :param shape: ``(channels, height, width)``, ``(tokens, features)`` or ``(features,)``, without
+        the batch axis; None where it is inferred from the incoming edges, or where only the
+        rollouts matter.
     :param channels: Channels of a feature map whose height and width are inferred; 0 if the
         edges say that, too.
     :param activation: A name in ``network.transforms.ACTIVATIONS``, as all of these names.
@@ -31,6 +35,8 @@ class NodeSpec:
     :param noise: Standard deviation of Gaussian noise added before the activation.
     :param period: Frames between two updates, at least 1.
     :param offset: Frame of the first update, modulo the period.
+    :param body: What the node makes of its operand edges, as ``network.bodies`` reads it; such a
+        node needs a shape.
     :param place: File and line, for messages.
     """
 
@@ -44,6 +50,7 @@ class NodeSpec:
     noise: float = 0.0
     period: int = 1
     offset: int = 0
+    body: tuple[Mapping[str, Any], ...] = ()
     place: str = field(default='', compare=False, repr=False)
 
     def updates_at(self, frame: int) -> bool:
@@ -72,7 +79,7 @@ class EdgeSpec:
     :param noise: Standard deviation of Gaussian noise added to the transformed value in training.
     :param share: Edges with the same label share their weights.
     :param product: Edges into one node with the same label are multiplied with each other, and
-        the product is added as one term (a gate).
+        the product is added as one term (a gate). Operands of a body have one by themselves.
     :param options: What the transform takes besides, such as ``kernel`` and ``stride``.
     :param place: File and line, for messages.
     """
@@ -96,6 +103,8 @@ class EdgeSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'place', self.place or f'edges.{self.name}')
+        if self.transform == OPERAND:  # all or none are read in a part of a frame
+            object.__setattr__(self, 'product', OPERAND)
         check_settings(self)
 
 
@@ -187,8 +196,11 @@ def graph_to_data(graph: GraphSpec) -> dict:
 
     return {
         'nodes': {node.name: settings(node, 'place') | (
-            {'shape': list(node.shape)} if node.shape else {}) for node in graph.nodes},
+            {'shape': list(node.shape)} if node.shape else {}) | (
+            {'body': [dict(step) for step in node.body]} if node.body else {})
+            for node in graph.nodes},
         'edges': [{'source': edge.source, 'target': edge.target, 'transform': edge.transform,
-                   **settings(edge, 'transform', 'place'), **edge.options}
+                   **settings(edge, 'transform', 'place',
+                              *['product'] * (edge.transform == OPERAND)), **edge.options}
                   for edge in graph.edges],
         'output': graph.output}
