@@ -129,7 +129,7 @@ def read_celu(node: Node) -> None:
 
 
 def read_prelu(node: Node) -> None:
-    value, slope = node.input(0), node.same_for_all(node.needed(1, 'slope'))
+    value, slope = node.input(0), node.needed(1, 'slope')
     if slope.size == 1:
         node.give(node.emit('leaky_relu', value, slope=float(slope.reshape(-1)[0])))
         return

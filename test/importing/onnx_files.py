@@ -83,9 +83,10 @@ def run(program, frames):
 
 def both(file, shape, batch='dynamic'):
     """Return what is read and what the file gives, for one frame and, if it can, for three."""
-    program, frames = read(file), 0.7 * torch.randn(3, *shape, generator=torch.Generator().manual_seed(4))
+    program, original = read(file), original_of(file)
+    frames = 0.7 * torch.randn(3, *shape, generator=torch.Generator().manual_seed(4))
     found = run(program, frames[:, None])
-    expected = torch.stack([original_of(file)(frame[None]) for frame in frames])
+    expected = torch.stack([original(frame[None]) for frame in frames])
     yield found.flatten(), expected.flatten()
     together = run(program, frames[None])[0]
     yield together.flatten(), found.flatten()

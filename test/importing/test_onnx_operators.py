@@ -35,7 +35,8 @@ ONE_OPERATOR = {
         'strides': [2, 2], 'auto_pad': 'SAME_UPPER'}),
     'transposed_to_size': ('ConvTranspose', MAPS, [weights(4, 3, 3, 3)], {
         'strides': [2, 2], 'output_shape': [18, 14]}),
-    'transposed_row': ('ConvTranspose', ROWS, [weights(4, 3, 3)], {'strides': [2], 'pads': [0, 1]}),
+    'transposed_row': ('ConvTranspose', ROWS, [weights(4, 3, 3)], {
+        'strides': [2], 'pads': [0, 1]}),
     'max_ceil': ('MaxPool', MAPS, [], {'kernel_shape': [3, 2], 'strides': [2, 2], 'ceil_mode': 1}),
     'max_lopsided': ('MaxPool', MAPS, [], {
         'kernel_shape': [3, 3], 'strides': [2, 2], 'pads': [0, 0, 1, 1], 'dilations': [2, 1]}),
@@ -121,11 +122,11 @@ ONE_OPERATOR = {
         'mode': 'nearest', 'coordinate_transformation_mode': 'asymmetric',
         'nearest_mode': 'floor'}),
     'nearest_by_default': ('Resize', MAPS, ['', np.array([1, 1, 2, 2], np.float32)], {}),
-    'linear': ('Resize', MAPS, ['', '', np.array([1, 4, 13, 20])], {'mode': 'linear'}),
+    'linear': ('Resize', MAPS, ['', '', np.array([13, 20])], {'mode': 'linear', 'axes': [2, 3]}),
     'linear_by_scale': ('Resize', MAPS, ['', np.array([1, 1, 1.5, 1.7], np.float32)], {
         'mode': 'linear', 'coordinate_transformation_mode': 'pytorch_half_pixel'}),
-    'linear_by_corners': ('Resize', MAPS, ['', '', np.array([1, 4, 18, 9])], {
-        'mode': 'linear', 'coordinate_transformation_mode': 'align_corners'}),
+    'linear_by_corners': ('Resize', MAPS, ['', '', np.array([18, 9])], {
+        'axes': [2, 3], 'mode': 'linear', 'coordinate_transformation_mode': 'align_corners'}),
     'linear_row': ('Resize', ROWS, ['', np.array([1, 1, 2], np.float32)], {'mode': 'linear'}),
 }
 
@@ -179,7 +180,8 @@ CHAINS = {
         ('Div', [np.float32(2 ** 0.5)], {}), ('Erf', [], {}), ('Add', [np.float32(1)], {}),
         ('Mul', ['x', 2], {}), ('Mul', [np.float32(0.5)], {})]),
     'shuffle': (MAPS, [
-        ('Reshape', [np.array([-1, 2, 2, 9, 7])], {}), ('Transpose', [], {'perm': [0, 2, 1, 3, 4]}),
+        ('Reshape', [np.array([-1, 2, 2, 9, 7])], {}),
+        ('Transpose', [], {'perm': [0, 2, 1, 3, 4]}),
         ('Reshape', [np.array([-1, 4, 9, 7])], {})]),
     'attention': (TOKENS, [
         ('Transpose', [], {'perm': [0, 2, 1]}), ('Mul', [np.float32(0.3)], {}),
@@ -229,8 +231,8 @@ REFUSED = {
                  "pads by 'reflect'; only zeros"),
     'cubic': ('Resize', MAPS, ['', np.array([1, 1, 2, 2], np.float32)], {'mode': 'cubic'},
               "resizes by 'cubic'"),
-    'nearest_otherwise': ('Resize', MAPS, ['', np.array([1, 1, 1.5, 2], np.float32)], {},
-                          "resizes by 'nearest', 'half_pixel'"),
+    'nearest_otherwise': ('Resize', MAPS, ['', np.array([1, 1, 2, 2], np.float32)], {
+        'nearest_mode': 'ceil'}, "resizes by 'nearest', 'half_pixel'"),
     'linear_otherwise': ('Resize', MAPS, ['', np.array([1, 1, 2, 2], np.float32)], {
         'mode': 'linear', 'coordinate_transformation_mode': 'asymmetric'}, 'resizes by'),
     'across_frames': ('Softmax', MAPS, [], {'axis': 0}, 'across the frames of a batch'),
@@ -245,7 +247,8 @@ REFUSED = {
     'own_statistics': ('BatchNormalization', MAPS, [
         weights(4), weights(4), weights(4), weights(4) ** 2], {'training_mode': 1},
         "uses the batch's own statistics; call .eval() before exporting"),
-    'to_whole_numbers': ('Cast', MAPS, [], {'to': onnx.TensorProto.INT64}, 'turns values into int64'),
+    'to_whole_numbers': ('Cast', MAPS, [], {'to': onnx.TensorProto.INT64},
+                         'turns values into int64'),
 }
 
 
