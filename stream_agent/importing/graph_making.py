@@ -109,7 +109,7 @@ class GraphMaking:
 
     def _readable_name(self, group: Sequence[str]) -> str:
         """Return what a node is called: the module that most of it comes from."""
-        parts = [self._operations[name] for name in group]
+        parts = [self._operations[name] for name in group if name not in self._free]
         named = [part.module for part in parts if part.weights and part.module] or [
             part.module for part in parts if part.module]
         if not named:
@@ -147,7 +147,8 @@ class GraphMaking:
         beginning = f'{self._node_of[group[-1]]}_'
         for name in group:
             short = name.removeprefix(beginning)
-            short = short if re.match('[A-Za-z]', short) and short not in group else name
+            if not re.match('[A-Za-z_]', short) or short in group:
+                short = safe_name(name)
             while short in taken:
                 short += '_'
             names[name] = short
