@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from stream_agent.importing.onnx_layers import maps, without_row
-from stream_agent.importing.onnx_reader import as_weight, Node, Value
+from stream_agent.importing.onnx_reader import as_weight, Node, SINGLY, Value
 from stream_agent.importing.onnx_shapes import positive
 import torch
 from torch.nn import functional
@@ -151,7 +151,7 @@ def read_softmax(node: Node) -> None:
     axes = len(value.shape)
     axis = positive(node.get('axis', -1 if later else 1), axes)
     if axis == value.axis:
-        raise node.fault('computes across the frames of a batch; export it for another axis')
+        raise node.fault(f'computes across the frames of a batch; {SINGLY}')
     if later or axis == axes - 1:
         node.give(node.emit('softmax', value, axis=axis))
         return

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from stream_agent.importing.onnx_file import AGAIN, first_line, nodes_of, tensor
 from stream_agent.importing.onnx_functions import FUNCTION_OPERATORS
 from stream_agent.importing.onnx_layers import LAYER_OPERATORS
 from stream_agent.importing.onnx_ports import find_ports, Port
-from stream_agent.importing.onnx_reader import module_path, Node, Reader, Value
+from stream_agent.importing.onnx_reader import module_path, Node, Reader, SINGLY, Value
 from stream_agent.importing.onnx_shapes import SHAPE_OPERATORS
 from stream_agent.importing.program import ImportedProgram, ImportedState, ImportFault
 from stream_agent.importing.states import matched, own_states, Pairing
@@ -234,15 +235,15 @@ def left(reader: Reader, name: str) -> Value:
     axis = value.axis if value else None
     if value is None or axis is None:
         raise node.fault('does not depend on the input; export the network without it')
-    if value.shape[:axis] == (1,) * axis and value.front == 1:
-        value = node.shaped(value, [-1, *value.sizes(1)[(0 if value.shape[axis] != -1 else 1):]]
-                            if axis == 0 else
-                            [-1, *(s for i, s in enumerate(value.sizes(1)) if i != axis)], 1)
-    elif value.shape[axis] == -1:
+    own = -value.shape[axis]
+    rest = [*value.shape[:axis], *([own] if own > 1 else []), *value.shape[axis + 1:]]
+    if prod(value.shape[:axis]) * value.front == 1:
+        value = node.shaped(value, [-1, *rest], 1)
+    elif own == 1:
         axes = [axis, *(i for i in range(len(value.shape)) if i != axis)]
         value = node.emit('permute', value, axes=axes, front=1)
     else:
-        raise node.fault('mixes the frames of a batch; export it with the batch in front')
+        raise node.fault(f'mixes the frames of a batch; {SINGLY}')
     return value if value.name in reader.operations else node.emit('identity', value)
 
 

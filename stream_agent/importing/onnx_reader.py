@@ -17,6 +17,7 @@ from torch import Tensor
 
 #: By which operations are tried; of a size that no other axis is a multiple of.
 BATCH = 10007
+SINGLY = 'export the network so that it treats each frame of a batch by itself'
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ class Node:
             one = parts.take([0], place)
             if array.shape[place] != own * batch or value.front != 1 or not (parts == one).all():
                 raise self.fault('combines the frames of a batch with values that differ between '
-                                 'them; export the network for a batch of one')
+                                 f'them; {SINGLY}')
             array = one if own > 1 else one.reshape(*array.shape[:place], 1,
                                                     *array.shape[place + 1:])
         if own > 1:
@@ -245,8 +246,8 @@ class Node:
                 raise
             except Exception as error:  # torch refuses sizes in many ways
                 shown = ', '.join(str(list(value.shape)) for value in values)
-                raise self.fault(f'does not fit its input, {kind} of {shown} ({error}); export '
-                                 'the network again, with a batch of one') from error
+                raise self.fault(f'does not fit its input, {kind} of {shown} ({error}); '
+                                 f'{SINGLY}') from error
         if {name: value.shape for name, value in made.state_dict().items()} != {
                 name: value.shape for name, value in weights.items()}:
             shown = ', '.join(map(str, [*(list(value.shape) for value in values),
@@ -266,18 +267,18 @@ class Node:
     def _check_batch(self, values: Sequence[Value], shape: Sequence[int], moved: int) -> None:
         """Refuse what mixes the frames of a batch."""
         parts = {value.shape[value.axis] for value in values if value.axis is not None}
+        orders = {value.front for value in values if value.axis is not None}
         found = [size for size in shape if size < 0]
-        if len(found) != bool(parts) or not moved and parts and set(found) != parts:
-            raise self.fault('computes across the frames of a batch; export the network for a '
-                             'batch of one')
+        if len(found) != bool(parts) or len(orders) > 1 or not moved and parts and (
+                set(found) != parts):
+            raise self.fault(f'computes across the frames of a batch; {SINGLY}')
 
     def reshape(self, value: Value, sizes: Sequence[int]) -> Value:
         """Return a value in other sizes, of the graph's batch size."""
         try:
             shape, front = self.reader.view(value, sizes)
         except ValueError as error:
-            raise self.fault(f'cannot be followed: {error}; export the network with a batch of '
-                             'one, or with a dynamic batch') from None
+            raise self.fault(f'cannot be followed: {error}; {SINGLY}') from None
         return self.shaped(value, shape, front)
 
     def shaped(self, value: Value, shape: Sequence[int], front: int) -> Value:

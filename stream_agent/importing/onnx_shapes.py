@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from stream_agent.importing.onnx_reader import as_weight, Node, Value
+from stream_agent.importing.onnx_reader import as_weight, Node, SINGLY, Value
 
 
 def positive(axis: int, axes: int) -> int:
@@ -133,7 +133,7 @@ def cut(node: Node, value: Value, axis: int, start: int, length: int, step: int 
     if axis == value.axis:
         if length == value.sizes(node.reader.batch)[axis]:
             return value
-        raise node.fault('takes frames of a batch apart; export the network for a batch of one')
+        raise node.fault(f'takes frames of a batch apart; {SINGLY}')
     if length == value.shape[axis]:
         return value
     if length < 1:
@@ -225,7 +225,7 @@ def read_tile(node: Node) -> None:
     value = node.input(0)
     for axis, times in enumerate(node.listed('repeats', 1) or []):
         if times > 1 and axis == value.axis:
-            raise node.fault('repeats the frames of a batch; export the network for one frame')
+            raise node.fault(f'repeats the frames of a batch; {SINGLY}')
         if times > 1:
             value = node.emit('concatenate', *[value] * times, axis=axis)
     node.give(value)
