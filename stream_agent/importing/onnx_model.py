@@ -16,6 +16,7 @@ from stream_agent.importing.onnx_file import AGAIN, first_line, nodes_of, tensor
 from stream_agent.importing.onnx_functions import FUNCTION_OPERATORS
 from stream_agent.importing.onnx_layers import LAYER_OPERATORS
 from stream_agent.importing.onnx_ports import find_ports, Port
+from stream_agent.importing.onnx_products import PRODUCT_OPERATORS
 from stream_agent.importing.onnx_reader import module_path, Node, Reader, SINGLY, Value
 from stream_agent.importing.onnx_shapes import SHAPE_OPERATORS
 from stream_agent.importing.program import ImportedProgram, ImportedState, ImportFault
@@ -25,7 +26,7 @@ from stream_agent.network.transforms import Shape
 import torch
 from torch import Tensor
 
-OPERATORS = {**SHAPE_OPERATORS, **LAYER_OPERATORS, **FUNCTION_OPERATORS}
+OPERATORS = {**SHAPE_OPERATORS, **PRODUCT_OPERATORS, **LAYER_OPERATORS, **FUNCTION_OPERATORS}
 
 #: A batch size that no other size is a multiple of, so that it shows where the batch is.
 SHOWN_BATCH = 37
@@ -106,6 +107,10 @@ def read_model(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> Reading:
 def read_for_batch(model: onnx.ModelProto, ports: Sequence[Port], batch: int) -> Reading:
     """Read a model with its batch fixed at a size."""
     normal = normalised(fixed(model, ports, batch))
+    known = {each.name for each in normal.graph.initializer}
+    if any(node.input and known.issuperset(node.input) for node in normal.graph.node):
+        # It does not compute the constants of what it has taken apart last.
+        normal = normalised(normal.SerializeToString())
     opset = next(each.version for each in normal.opset_import if each.domain in ('', 'ai.onnx'))
     reader = Reader(normal.graph, batch, opset)
     for port in ports:
@@ -119,7 +124,7 @@ def read_for_batch(model: onnx.ModelProto, ports: Sequence[Port], batch: int) ->
         read(node)
     outputs = {port.name: left(reader, port.name) for port in normal.graph.output}
     shapes = {port.own_name: port.shape() for port in ports}
-    images = [port.own_name for port in ports if port.given][:1] or list(shapes)
+    images = [port.own_name for port in ports if port.only] or list(shapes)
     pairing = matched(tuple(reader.operations.values()), shapes, {
         name: (value.name, value.shape[1:]) for name, value in outputs.items()}, images)
     states = {name: ImportedState(shapes[name], outputs[next_name].name)

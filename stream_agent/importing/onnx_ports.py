@@ -1,7 +1,7 @@
 """The inputs of an ONNX model: their sizes, their batch, and which one is the image."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 from onnx import TensorProto
@@ -20,6 +20,7 @@ class Port:
     :param own_name: That the program gives it.
     :param sizes: With the batch; None where the file leaves them open.
     :param axis: Of the batch.
+    :param only: Whether it is known to be the image.
     """
 
     name: str
@@ -27,7 +28,7 @@ class Port:
     sizes: tuple[int | None, ...]
     axis: int
     kind: int
-    given: bool = False
+    only: bool = False
 
     def shape(self) -> Shape:
         """Return the shape without batch."""
@@ -37,13 +38,15 @@ class Port:
 def find_ports(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> list[Port]:
     """Return the inputs, the one that is an image first."""
     weights = {each.name for each in model.graph.initializer}
-    used = {name for node in nodes_of(model) for name in node.input}
+    used = {name for node in nodes_of(model) for name in node.input} | {
+        port.name for port in model.graph.output}
     raw = [each for each in model.graph.input if each.name not in weights and each.name in used]
     if not raw:
         raise ImportFault(f'takes no input; {AGAIN}, with an example image')
     dims = {each.name: [dim.dim_value or None if dim.dim_value >= 0 else None
                         for dim in each.type.tensor_type.shape.dim] for each in raw}
-    image = next((each.name for each in raw if each.name in inputs), None) or max(
+    named = [each.name for each in raw if each.name in inputs]
+    image = named[0] if len(named) == 1 else max(
         raw, key=lambda each: len(dims[each.name]) >= 4).name
     unknown = [name for name in inputs if name not in dims]
     if unknown and unknown != ['input']:
@@ -61,6 +64,8 @@ def find_ports(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> list[Port
     batch = [dim.dim_param for dim in first.type.tensor_type.shape.dim][:1]
     ports = [make_port(each, own_names[each.name], dims[each.name], given.get(each.name), batch,
                        dims[image][:1] or [None]) for each in raw]
+    if len(given) == 1:
+        ports = [replace(port, only=port.name == image) for port in ports]
     for port in ports:
         check_port(port)
     return sorted(ports, key=lambda port: port.name != image)
@@ -91,8 +96,7 @@ def make_port(raw: onnx.ValueInfoProto, own_name: str, sizes: list[int | None],
                 f"input '{raw.name}' is {shown(fixed)} in the file, not {shown(given)}; leave the "
                 'sizes out, or export the network for others')
         sizes = [*given[:axis], sizes[axis], *given[axis:]]
-    return Port(raw.name, own_name, tuple(sizes), axis, raw.type.tensor_type.elem_type,
-                given is not None)
+    return Port(raw.name, own_name, tuple(sizes), axis, raw.type.tensor_type.elem_type)
 
 
 def shown(sizes: Sequence[int | None]) -> str:

@@ -212,7 +212,8 @@ class Node:
         """
         axis, own, batch = value.axis or 0, 1, self.reader.batch
         place = axis - len(value.shape) + array.ndim
-        if value.axis is not None and place >= 0 and array.shape[place] > 1:
+        matrices = kind == 'matmul' and place >= array.ndim - 2
+        if value.axis is not None and place >= 0 and array.shape[place] > 1 and not matrices:
             # An exporter has repeated it for every frame of a batch, which is part of this axis.
             own = -value.shape[axis]
             parts = array.reshape(*array.shape[:place], -1, own, *array.shape[place + 1:])

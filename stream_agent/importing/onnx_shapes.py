@@ -9,6 +9,10 @@ import onnx
 from stream_agent.importing.onnx_reader import as_weight, Node, SINGLY, Value
 
 
+#: What masks add instead of infinity: it does the same in a softmax.
+INFINITE = 1e30
+
+
 def positive(axis: int, axes: int) -> int:
     """Return an axis counted from the front."""
     return axis + axes if axis < 0 else axis
@@ -48,6 +52,7 @@ def operands(node: Node, kind: str) -> Value:
 def combined(node: Node, kind: str, value: Value, array: np.ndarray) -> Value:
     """Return a value combined with a constant: by an affine map, if it stays of its shape."""
     factor, offset = arithmetic(kind, array)
+    offset = np.where(np.isinf(offset), np.copysign(INFINITE, offset), offset)
     if array.size == 1 and array.ndim <= len(value.shape):
         return node.emit('scale', value, factor=float(factor.reshape(())),
                          offset=float(offset.reshape(())))
@@ -65,6 +70,20 @@ def combined(node: Node, kind: str, value: Value, array: np.ndarray) -> Value:
         shape.pop(0)
     return node.emit('affine', value, shape=shape, weights={
         'weight': as_weight(factor.reshape(shape)), 'bias': as_weight(offset.reshape(shape))})
+
+
+def read_where(node: Node) -> None:
+    """Read a constant choice between a value and numbers, as masks are."""
+    chosen = node.needed(0, 'condition').astype(bool)
+    places = [i for i in (1, 2) if node.constant(i) is None]
+    if len(places) != 1:
+        raise node.fault('chooses between two values; the vocabulary chooses between a value and '
+                         'constants only')
+    (place,) = places
+    keep = chosen if place == 1 else ~chosen
+    filling = node.needed(3 - place, 'numbers').astype(np.float64)
+    kept = combined(node, 'multiply', node.input(place), keep.astype(np.float64))
+    node.give(combined(node, 'add', kept, np.where(keep, 0.0, filling)))
 
 
 def read_reshape(node: Node) -> None:
@@ -299,5 +318,5 @@ SHAPE_OPERATORS: Mapping[str, Callable[[Node], None]] = {
     'Expand': read_expand, 'Tile': read_tile, 'Pad': read_pad,
     'DepthToSpace': read_depth_to_space, 'SpaceToDepth': read_depth_to_space,
     'Identity': read_identity, 'Dropout': read_identity, 'Cast': read_cast,
-    'CastLike': read_identity,
+    'CastLike': read_identity, 'Where': read_where,
 }
