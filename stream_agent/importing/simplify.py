@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from stream_agent.importing.folding import scaled, scaled_before, Scaling
+from stream_agent.importing.grouping import free_operations
 from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
-from stream_agent.importing.running import Whole
+from stream_agent.importing.running import place_of, Whole
 from stream_agent.importing.states import own_states
 import torch
 from torch import Tensor
@@ -40,8 +41,13 @@ def simplified(program: ImportedProgram) -> ImportedProgram:
             editing.vanish, editing.shorten, editing.fold_pads, editing.recognise, editing.fold)
             for name in [*editing.operations] if (operation := editing.operations.get(name))])
     editing.drop_dead_ends()
-    return own_states(replace(program, states=editing.states, output=editing.output,
-                              operations=tuple(editing.operations.values())))
+    found = replace(program, states=editing.states, output=editing.output,
+                    operations=tuple(editing.operations.values()))
+    for name in sorted(editing.kept & free_operations(found)):
+        raise ImportFault(f'{place_of(editing.operations[name])}: what it gives, the output or a '
+                          'state, does not depend on the image; return what forward computes '
+                          'from it')
+    return own_states(found)
 
 
 class Editing:
@@ -135,7 +141,6 @@ class Editing:
             kind in SAME_IF_SHAPE_STAYS or kind == 'concatenate'
             or (kind == 'permute' and [*options['axes']] == [*range(len(options['axes']))])
             or (kind == 'pad' and not any(options['padding']))
-            or (kind == 'clip' and (options.get('low'), options.get('high')) == (None, None))
             or (kind == 'scale' and (options.get('factor', 1), options.get('offset', 0)) == (1, 0))
         ) and self.bypass(operation.name, of[0])
 
