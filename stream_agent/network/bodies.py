@@ -168,13 +168,11 @@ def average_pool(source: Shape, kernel: Sequence[int], stride: Sequence[int] = (
                  padding: Sequence[int] = (), ceil: bool = False, include_pad: bool = True,
                  divisor: int | None = None) -> nn.Module:
     """Return the mean over windows; padding is the same on both sides, [height, width]."""
-    if len(kernel) == 1:
-        if divisor is not None:
-            raise ValueError('divisor is for windows of two axes')
-        return nn.AvgPool1d(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil,
-                            include_pad)
-    return nn.AvgPool2d(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil,
-                        include_pad, divisor)
+    if len(kernel) == 1 and divisor is not None:
+        raise ValueError('divisor is for windows of two axes')
+    kind: Any = {1: nn.AvgPool1d, 2: nn.AvgPool2d}[len(kernel)]
+    return kind(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil, include_pad,
+                *[divisor] * (len(kernel) == 2))
 
 
 def reshaped(value: Tensor, shape: Sequence[int]) -> Tensor:
@@ -250,7 +248,6 @@ BODY_OPERATIONS: Mapping[str, Made] = {
     'hard_swish': simple(functional.hardswish),
     'hard_sigmoid': simple(functional.hardsigmoid),
     'softplus': simple(functional.softplus),
-    'erf': simple(torch.erf),
     'erf': simple(torch.erf),
     'square_root': simple(torch.sqrt),
     'power': simple(lambda value, exponent: value ** exponent),
