@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 # They give their operand as it is if its shape stays.
-SAME_IF_SHAPE_STAYS = {'identity', 'reshape', 'slice', 'adaptive_average', 'adaptive_maximum'}
+SAME_IF_SHAPE_STAYS = {'identity', 'reshape', 'slice', 'expand', 'adaptive_average',
+                       'adaptive_maximum'}
 # What scales and shifts, if it has a constant operand.
 ARITHMETIC = {'add', 'subtract', 'multiply', 'divide'}
 # Products of a value and what the first operation makes of it.
@@ -157,7 +158,7 @@ class Editing:
     def fold_pads(self, operation: ImportedOperation) -> bool:
         """Let a convolution pad what a pad in front of it does."""
         pad = self.alone(operation.of[0]) if operation.kind == 'convolution' else None
-        if not pad or pad.kind != 'pad':
+        if not pad or pad.kind != 'pad' or pad.options.get('filling'):
             return False
         axes = len(operation.options['kernel'])
         sizes = [*pad.options['padding'], *[0] * (2 * axes)]

@@ -195,6 +195,7 @@ def test_costs_are_measured_for_every_operation():
 
 def test_costs_are_measured_in_torch_where_the_exporter_fails():
     b = Builder((3, 10, 10))
-    x = b.add('adaptive_average', b.convolution('image', 3, 4), size=[4, 4])
+    x = b.add('adaptive_maximum', b.convolution('image', 3, 4), size=[4, 4])
     program = simplified(b.program(b.linear(b.add('mean', x, axes=[2, 3]), 4, 2)))
-    assert all(value > 0 for value in measured_seconds(program).values())
+    with pytest.warns(UserWarning, match='cannot measure all operations .* in torch'):
+        assert all(value > 0 for value in measured_seconds(program).values())

@@ -6,6 +6,7 @@ from stream_agent.importing.program import ImportFault
 from stream_agent.importing.running import Whole
 from stream_agent.importing.simplify import simplified
 import torch
+from torch.nn import functional
 
 
 def kinds_of(program):
@@ -204,3 +205,13 @@ def test_an_output_that_depends_on_nothing_is_refused():
     for each in (b.program(output), b.program(b.add('add', output, output))):
         with pytest.raises(ImportFault, match='does not depend on the image'):
             simplified(each)
+
+
+@pytest.mark.parametrize('source, size', [((3, 10, 11), (4, 4)), ((2, 3, 5), (7, 5)),
+                                          ((4, 9), (2,)), ((2, 8, 6), (4, 3))])
+def test_adaptive_means_are_those_of_torch(source, size):
+    b = Builder(source)
+    program = b.program(b.add('adaptive_average', 'image', size=[*size]))
+    frame = torch.randn(2, *source)
+    expected = [functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d][len(size) - 1]
+    torch.testing.assert_close(Whole(program)(frame), expected(frame, size))
