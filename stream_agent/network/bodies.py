@@ -113,8 +113,9 @@ class AdaptiveAverage(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         if self._divides:
-            return (functional.adaptive_avg_pool1d if len(self.size) == 1
-                    else functional.adaptive_avg_pool2d)(value, self.size)
+            pools: dict[int, Callable[..., Tensor]] = {1: functional.adaptive_avg_pool1d,
+                                                       2: functional.adaptive_avg_pool2d}
+            return pools[len(self.size)](value, self.size)
         *rows, columns = (self.get_buffer(f'means_{axis}') for axis in range(len(self.size)))
         value = value @ columns.T
         return rows[0] @ value if rows else value
