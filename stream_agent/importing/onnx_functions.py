@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from stream_agent.importing.onnx_layers import maps, without_row
-from stream_agent.importing.onnx_reader import as_weight, Node, Value
+from stream_agent.importing.onnx_reader import as_weight, Node, SINGLY, Value
 from stream_agent.importing.onnx_shapes import positive
 import torch
 from torch.nn import functional
@@ -129,7 +129,7 @@ def read_celu(node: Node) -> None:
 
 
 def read_prelu(node: Node) -> None:
-    value, slope = node.input(0), node.same_for_all(node.needed(1, 'slope'))
+    value, slope = node.input(0), node.needed(1, 'slope')
     if slope.size == 1:
         node.give(node.emit('leaky_relu', value, slope=float(slope.reshape(-1)[0])))
         return
@@ -151,7 +151,7 @@ def read_softmax(node: Node) -> None:
     axes = len(value.shape)
     axis = positive(node.get('axis', -1 if later else 1), axes)
     if axis == value.axis:
-        raise node.fault('computes across the frames of a batch; export it for another axis')
+        raise node.fault(f'computes across the frames of a batch; {SINGLY}')
     if later or axis == axes - 1:
         node.give(node.emit('softmax', value, axis=axis))
         return

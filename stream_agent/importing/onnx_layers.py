@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from stream_agent.importing.onnx_reader import as_weight, Node, Value
-from stream_agent.importing.onnx_shapes import positive
+from stream_agent.importing.onnx_shapes import operands, positive
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -211,15 +211,15 @@ def read_group_norm(node: Node) -> None:
 def read_matmul(node: Node) -> None:
     right = node.constant(1)
     if right is None or node.constant(0) is not None:
-        node.give(node.emit('matmul', node.input(0), node.input(1)))
+        node.give(operands(node, 'matmul'))
         return
-    value, right = node.input(0), node.same_for_all(right)
+    value = node.input(0)
     while right.ndim > 2 and right.shape[0] == 1 and right.ndim <= len(value.shape):
         right = right[0]
     if right.ndim == 2:
         node.give(linear(node, value, right.T))
     else:
-        node.give(node.emit('matmul', value, node.given(right)))
+        node.give(node.meet('matmul', value, right))
 
 
 def linear(node: Node, value: Value, weight: np.ndarray, bias: np.ndarray | None = None) -> Value:
@@ -273,10 +273,11 @@ def read_cell(node: Node) -> None:
     """Read a recurrent layer of one frame: one cell and its state."""
     kind, hidden = node.proto.op_type, node.get('hidden_size', 0)
     value, turned = node.input(0), bool(node.get('layout', 0))
-    sizes = value.sizes(1)
-    if sizes[1 if turned else 0] != 1:
-        raise node.fault(f'takes {sizes[1 if turned else 0]} frames at once; export the network '
-                         'for one frame, with its state as input and output')
+    place = 1 if turned else 0
+    count = value.sizes(node.reader.batch)[place]
+    if count != 1:
+        raise node.fault(f'takes {count} frames at once; export the network for one frame, with '
+                         'its state as input and output')
     check_cell(node)
     order = {'GRU': (1, 0, 2), 'LSTM': (0, 2, 3, 1)}[kind]
     gates = len(order)

@@ -239,14 +239,13 @@ def upsampled(value: Tensor, size: Sequence[int], mode: str = 'nearest', corners
     """
     Return feature maps enlarged to a size.
 
-    :param scale: By which bilinear weights are computed where it is not that of the sizes.
+    :param scale: By which the places of pixels are computed where it is not that of the sizes.
     """
-    if mode == 'nearest':
-        return functional.interpolate(value, tuple(size), mode='nearest')
+    options = {} if mode == 'nearest' else {'align_corners': corners}
     if scale:
         return functional.interpolate(value, scale_factor=tuple(scale), mode=mode,
-                                      align_corners=corners, recompute_scale_factor=False)
-    return functional.interpolate(value, tuple(size), mode=mode, align_corners=corners)
+                                      recompute_scale_factor=False, **options)
+    return functional.interpolate(value, tuple(size), mode=mode, **options)
 
 
 #: How each kind of operation is made, of its operands' shapes and its options.
