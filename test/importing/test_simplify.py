@@ -205,6 +205,10 @@ def test_an_output_that_depends_on_nothing_is_refused():
     for each in (b.program(output), b.program(b.add('add', output, output))):
         with pytest.raises(ImportFault, match='does not depend on the image'):
             simplified(each)
+    b = Builder((3, 8, 8), {'count': (3, 8, 8)})
+    count = b.add('scale', 'count', offset=1.0, name='counter')
+    with pytest.raises(ImportFault, match="operation 'counter' .* does not depend on the image"):
+        simplified(b.program(b.add('add', 'image', 'count'), count=count))
 
 
 @pytest.mark.parametrize('source, size', [((3, 10, 11), (4, 4)), ((2, 3, 5), (7, 5)),
