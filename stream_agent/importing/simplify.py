@@ -19,6 +19,7 @@ ARITHMETIC = {'add', 'subtract', 'multiply', 'divide'}
 GATED = {'sigmoid': 'silu', 'hard_sigmoid': 'hard_swish'}
 
 
+@torch.no_grad()
 def simplified(program: ImportedProgram) -> ImportedProgram:
     """
     Return a program that gives the same, without what is not needed.
@@ -124,9 +125,8 @@ class Editing:
         for operation in [*self.operations.values()]:
             if not all(name in values for name in operation.of):
                 continue
-            with torch.no_grad():
-                value = self._whole.operations[operation.name](
-                    *[values[name] for name in operation.of]).detach()
+            compute = self._whole.operations[operation.name]
+            value = compute(*[values[name] for name in operation.of])
             if value.shape[:1] == (1,):
                 values[operation.name] = value
                 self.put(replace(operation, kind='constant', of=(), shape=tuple(value.shape[1:]),
