@@ -126,7 +126,7 @@ class Grouping:
                 end = meeting[end]
             if not end:
                 shape = list(operation.shape) if operation.shape else (
-                    'of another axis in front than that of the batch')
+                    'without axes or with another one in front than that of the batch')
                 raise ImportFault(
                     f'{place_of(operation)}: its value, {shape}, would have to go from node to '
                     'node, which take [features], [tokens, features] or [channels, height, '
