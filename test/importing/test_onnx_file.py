@@ -235,6 +235,22 @@ def test_a_file_as_paddlepaddle_writes_it(tmp_path):
         assert agrees(file, (3, 6, 5), {name: (3, 6, 5)}).inputs == {name: (3, 6, 5)}
 
 
+@pytest.mark.parametrize('names, own', [
+    (('input.1', 'onnx::Gemm_1', 'onnx::Gemm_2'), ['input', 'state', 'state_2']),
+    (('x.1', 'h.3', '5'), ['x', 'h', 'state']),
+    (('a b', 'a-b', 'a_b'), ['a_b', 'a_b_2', 'a_b_3'])])
+def test_inputs_without_a_name_of_their_own_get_one(tmp_path, names, own):
+    image, *states = names
+    nodes = [('Relu', [image], 'y', '', {}),
+             *(('Tanh', [name], [f'{i}_next'], '', {}) for i, name in enumerate(states)),
+             ('Concat', ['y', *states], 'z', '', {'axis': 1})]
+    file = plain(tmp_path, {name: (1, [1, 3 + i]) for i, name in enumerate(names)},
+                 ['z', '0_next', '1_next'], nodes)
+    program = read(file)
+    assert [*program.inputs, *program.states] == own
+    assert read(file, {own[0]: (3,), own[1]: (4,), names[2]: (5,)}) == program
+
+
 def test_sizes_that_the_file_has_otherwise_are_refused(tmp_path):
     file = plain(tmp_path, {'x': (1, [1, 3, 8, 8])}, 'y', [CONV], {'k': KERNEL})
     assert agrees(file, (3, 8, 8), {'x': (3, 8, 8)}).output == 'eye_conv'
