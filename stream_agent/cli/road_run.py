@@ -124,8 +124,8 @@ def read_header(path: Path) -> tuple[GraphSpec, str]:
         spec = graph_from_data(graph)
         return spec, rollout_kind(spec, pattern['streams'], pattern['name'])
     except (ValueError, LookupError, TypeError):
-        from stream_agent.network.checkpoint import load_policy
-        load_policy(path)  # says what it is instead
+        from stream_agent.network.checkpoint import load_driving_policy
+        load_driving_policy(path)  # says what it is instead
         raise
 
 
