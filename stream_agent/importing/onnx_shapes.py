@@ -233,6 +233,16 @@ def picked(node: Node, value: Value, axis: int, chosen: list[int]) -> Value:
                      axis=axis)
 
 
+def read_gather_nd(node: Node) -> None:
+    """Read what the default exporter makes of an index over one axis."""
+    value, indices = node.input(0), node.needed(1, 'indices')
+    if indices.ndim != 2 or indices.shape[1] != 1 or node.get('batch_dims', 0):
+        raise node.fault('is not in the vocabulary; an adaptive pool whose sizes do not divide '
+                         'looks like that: import the torch module or a .pt2 of it')
+    size = value.sizes(node.reader.batch)[0]
+    node.give(picked(node, value, 0, [positive(int(index), size) for index in indices[:, 0]]))
+
+
 def read_concat(node: Node) -> None:
     values = []
     for index in range(len(node.proto.input)):
@@ -336,10 +346,9 @@ SHAPE_OPERATORS: Mapping[str, Callable[[Node], None]] = {
     'Add': binary('add'), 'Sub': binary('subtract'), 'Mul': binary('multiply'),
     'Div': binary('divide'), 'Reshape': read_reshape, 'Flatten': read_flatten,
     'Squeeze': read_squeeze, 'Unsqueeze': read_unsqueeze, 'Transpose': read_transpose,
-    'Slice': read_slice, 'Split': read_split, 'Gather': read_gather, 'Concat': read_concat,
-    'Expand': read_expand, 'Tile': read_tile, 'Pad': read_pad,
+    'Slice': read_slice, 'Split': read_split, 'Gather': read_gather, 'GatherND': read_gather_nd,
+    'Concat': read_concat, 'Expand': read_expand, 'Tile': read_tile, 'Pad': read_pad,
     'DepthToSpace': read_depth_to_space, 'SpaceToDepth': read_depth_to_space,
     'Identity': read_identity, 'Dropout': read_identity, 'Cast': read_cast,
-    'CastLike': read_identity, 'Where': read_where,
-    'Greater': read_greater,
+    'CastLike': read_identity, 'Where': read_where, 'Greater': read_greater,
 }

@@ -214,6 +214,9 @@ CHAINS = {
         ('Reshape', [np.array([-1, 6, 2, 4])], {}), ('Transpose', [], {'perm': [0, 2, 3, 1]}),
         ('Reshape', [np.array([-1, 4, 6])], {}), ('MatMul', [weights(2, 1, 4), 2], {}),
         ('Reshape', [np.array([-1, 2, 6])], {})]),
+    'index_of_the_default_exporter': (MAPS, [
+        ('Transpose', [], {'perm': [1, 0, 2, 3]}), ('GatherND', [np.array([[3], [0], [1]])], {}),
+        ('Transpose', [], {'perm': [1, 0, 2, 3]})]),
     'masks': (TOKENS, [
         ('MatMul', [weights(8, 6)], {}),
         ('Where', [np.tri(6) > 0, 0, np.float32(-np.inf)], {}), ('Softmax', [], {}),
@@ -284,6 +287,8 @@ REFUSED = {
     'outside': ('TopK', MAPS, [np.array([2])], {}, "operator 'TopK' of node 'n0' is not in the "
                 'vocabulary; replace it by one of: '),
     'largest': ('ArgMax', MAPS, [], {}, 'is not in the vocabulary; end the network before it'),
+    'adaptive': ('GatherND', MAPS, [np.array([[0, 1], [0, 2]])], {}, 'an adaptive pool whose '
+                 'sizes do not divide looks like that: import the torch module'),
     'mirrored': ('Pad', MAPS, [np.array([0, 0, 1, 1, 0, 0, 1, 1])], {'mode': 'reflect'},
                  "pads by 'reflect'; only zeros"),
     'cubic': ('Resize', MAPS, ['', np.array([1, 1, 2, 2], np.float32)], {'mode': 'cubic'},
