@@ -45,6 +45,9 @@ def read(path: Path, inputs: Mapping[str, Shape]) -> 'tuple[onnx.ModelProto, Rea
         return model, read_model(model, inputs)
     except ImportFault as fault:
         raise ImportFault(f"'{path}': {fault}") from fault.__cause__
+    except Exception as error:  # a damaged file may say anything
+        raise ImportFault(f"'{path}': is damaged ({type(error).__name__}: {first_line(error)}); "
+                          f'{AGAIN}') from error
 
 
 def load(path: Path) -> 'onnx.ModelProto':
@@ -84,6 +87,13 @@ def graphs(graph: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             for inner in [*attribute.graphs, *([attribute.g] if attribute.HasField('g') else [])]:
                 yield from graphs(inner)
+
+
+def nodes_of(model: 'onnx.ModelProto') -> Iterator['onnx.NodeProto']:
+    """Return all nodes, also of functions and of graphs within."""
+    for graph in (model.graph, *model.functions):
+        for inner in graphs(graph):
+            yield from inner.node
 
 
 def tensors(graph: Any) -> Iterator['onnx.TensorProto']:

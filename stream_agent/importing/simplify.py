@@ -3,20 +3,23 @@
 from dataclasses import replace
 
 from stream_agent.importing.folding import scaled, scaled_before, Scaling
+from stream_agent.importing.grouping import free_operations
 from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
-from stream_agent.importing.running import Whole
+from stream_agent.importing.running import place_of, Whole
 from stream_agent.importing.states import own_states
 import torch
 from torch import Tensor
 
 # They give their operand as it is if its shape stays.
-SAME_IF_SHAPE_STAYS = {'identity', 'reshape', 'slice', 'adaptive_average', 'adaptive_maximum'}
+SAME_IF_SHAPE_STAYS = {'identity', 'reshape', 'slice', 'expand', 'adaptive_average',
+                       'adaptive_maximum'}
 # What scales and shifts, if it has a constant operand.
 ARITHMETIC = {'add', 'subtract', 'multiply', 'divide'}
 # Products of a value and what the first operation makes of it.
 GATED = {'sigmoid': 'silu', 'hard_sigmoid': 'hard_swish'}
 
 
+@torch.no_grad()
 def simplified(program: ImportedProgram) -> ImportedProgram:
     """
     Return a program that gives the same, without what is not needed.
@@ -40,8 +43,27 @@ def simplified(program: ImportedProgram) -> ImportedProgram:
             editing.vanish, editing.shorten, editing.fold_pads, editing.recognise, editing.fold)
             for name in [*editing.operations] if (operation := editing.operations.get(name))])
     editing.drop_dead_ends()
-    return own_states(replace(program, states=editing.states, output=editing.output,
-                              operations=tuple(editing.operations.values())))
+    found = replace(program, states=editing.states, output=editing.output,
+                    operations=tuple(editing.operations.values()))
+    allowed = fed_by_image(found) | (free_operations(found) - editing.kept)
+    for operation in found.operations:
+        if operation.name not in allowed:
+            raise ImportFault(f'{place_of(operation)}: what it gives, the output or a part of a '
+                              'state, does not depend on the image; return what forward computes '
+                              'from it')
+    return own_states(found)
+
+
+def fed_by_image(program: ImportedProgram) -> set[str]:
+    """Return what depends on the input, in this frame or in a later one."""
+    fed, before = {*program.inputs}, 0
+    while len(fed) > before:
+        before = len(fed)
+        fed |= {name for name, state in program.states.items() if state.next in fed}
+        for operation in program.operations:
+            if not fed.isdisjoint(operation.of):
+                fed.add(operation.name)
+    return fed
 
 
 class Editing:
@@ -103,14 +125,13 @@ class Editing:
         for operation in [*self.operations.values()]:
             if not all(name in values for name in operation.of):
                 continue
-            with torch.no_grad():
-                value = self._whole.operations[operation.name](
-                    *[values[name] for name in operation.of]).detach()
+            compute = self._whole.operations[operation.name]
+            value = compute(*[values[name] for name in operation.of])
             if value.shape[:1] == (1,):
                 values[operation.name] = value
                 self.put(replace(operation, kind='constant', of=(), shape=tuple(value.shape[1:]),
                                  options={'shape': list(value.shape[1:])},
-                                 weights={'value': value[0].contiguous()}))
+                                 weights={'value': value[0].detach().contiguous()}))
 
     def drop_dead_ends(self) -> None:
         """Remove what neither the output nor a state that it needs depends on."""
@@ -135,7 +156,6 @@ class Editing:
             kind in SAME_IF_SHAPE_STAYS or kind == 'concatenate'
             or (kind == 'permute' and [*options['axes']] == [*range(len(options['axes']))])
             or (kind == 'pad' and not any(options['padding']))
-            or (kind == 'clip' and (options.get('low'), options.get('high')) == (None, None))
             or (kind == 'scale' and (options.get('factor', 1), options.get('offset', 0)) == (1, 0))
         ) and self.bypass(operation.name, of[0])
 
@@ -152,7 +172,7 @@ class Editing:
     def fold_pads(self, operation: ImportedOperation) -> bool:
         """Let a convolution pad what a pad in front of it does."""
         pad = self.alone(operation.of[0]) if operation.kind == 'convolution' else None
-        if not pad or pad.kind != 'pad':
+        if not pad or pad.kind != 'pad' or pad.options.get('filling'):
             return False
         axes = len(operation.options['kernel'])
         sizes = [*pad.options['padding'], *[0] * (2 * axes)]
@@ -225,25 +245,24 @@ class Editing:
 
     def hard_sigmoid(self, operation: ImportedOperation) -> tuple[str, str] | None:
         """Return what is a hard sigmoid, or its product with its operand, and of which value."""
-        clip, factor, product = operation, 1.0, ''
+        factor, product = 1.0, ''
+        clip: ImportedOperation | None = operation
         if operation.kind != 'clip':
-            scaling, front = self.scaling(operation), None
-            if scaling and scaling.weight.numel() == 1 and not scaling.bias.any():
-                factor, front = float(scaling.weight), self.alone(scaling.source)
-            if front and front.kind == 'multiply':
-                found = [(self.alone(a), b) for a, b in (front.of, front.of[::-1])]
-                front, product = next((pair for pair in found if pair[0] and pair[0].kind == 'clip'
-                                       ), (None, ''))
-            if not front or front.kind != 'clip':
+            scaling = self.scaling(operation)
+            if not scaling or scaling.weight.numel() != 1 or scaling.bias.any():
                 return None
-            clip = front
-        scaling_front = self.alone(clip.of[0])
-        inner = scaling_front and self.scaling(scaling_front)
-        if not inner or inner.weight.numel() != 1 or inner.bias.numel() != 1:
+            factor, clip = float(scaling.weight), self.alone(scaling.source)
+        if clip and clip.kind == 'multiply':
+            pairs = [(self.alone(gate), value) for gate, value in (clip.of, clip.of[::-1])]
+            clip, product = next((pair for pair in pairs if pair[0] and pair[0].kind == 'clip'),
+                                 (None, ''))
+        shift = self.alone(clip.of[0]) if clip and clip.kind == 'clip' else None
+        inner = shift and self.scaling(shift)
+        if not clip or not inner or inner.weight.numel() != 1 or inner.bias.numel() != 1:
             return None
-        numbers = (clip.options.get('low'), (clip.options.get('high') or 0) * factor,
-                   float(inner.weight) * factor, float(inner.bias) * factor)
-        if numbers[0] != 0 or any(abs(a - b) > 1e-6 for a, b in zip(
-                numbers[1:], (1, 1 / 6, 1 / 2))) or (product and product != inner.source):
+        low, high = (clip.options.get(key) or 0 for key in ('low', 'high'))
+        found = [factor * number for number in (low, high, float(inner.weight), float(inner.bias))]
+        if product not in ('', inner.source) or any(
+                abs(one - other) > 1e-6 for one, other in zip(found, (0, 1, 1 / 6, 1 / 2))):
             return None
         return 'hard_swish' if product else 'hard_sigmoid', inner.source

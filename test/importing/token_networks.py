@@ -99,12 +99,17 @@ class PooledByAttention(nn.Module):
         return self.head(found.squeeze(1))
 
 
-def eyes(channels: int, features: int, act: type[nn.Module] = nn.ELU) -> nn.Sequential:
-    """Return the layers of a policy that look at an image, whose pooling does not divide it."""
+def eyes(features: int, act: type[nn.Module] = nn.ELU, pooled: tuple[int, int] = (3, 4)
+         ) -> nn.Sequential:
+    """
+    Return the layers of a policy that look at an image.
+
+    :param pooled: What maps of 6 x 8 become; torch alone knows pools whose windows overlap.
+    """
     return nn.Sequential(
-        nn.Conv2d(channels, 8, 5, 2, 2), act(), nn.Conv2d(8, 16, 3, 2, 1), act(),
-        nn.Conv2d(16, 16, 3, 2, 1), act(), nn.AdaptiveAvgPool2d(3), nn.Flatten(),
-        nn.Linear(144, features), nn.Tanh())
+        nn.Conv2d(3, 8, 5, 2, 2), act(), nn.Conv2d(8, 16, 3, 2, 1), act(),
+        nn.Conv2d(16, 16, 3, 2, 1), act(), nn.AdaptiveAvgPool2d(pooled), nn.Flatten(),
+        nn.Linear(16 * pooled[0] * pooled[1], features), nn.Tanh())
 
 
 class CellPolicy(nn.Module):
@@ -112,7 +117,7 @@ class CellPolicy(nn.Module):
 
     def __init__(self, features: int = 16, memory: int = 12) -> None:
         super().__init__()
-        self.eyes, self.cell = eyes(3, features), nn.GRUCell(features, memory)
+        self.eyes, self.cell = eyes(features), nn.GRUCell(features, memory)
         self.head = nn.Linear(memory, 2)
 
     def forward(self, image: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +130,7 @@ class BufferPolicy(nn.Module):
 
     def __init__(self, features: int = 16, memory: int = 12) -> None:
         super().__init__()
-        self.eyes, self.cell = eyes(3, features, nn.ReLU), nn.GRUCell(features, memory)
+        self.eyes, self.cell = eyes(features, nn.ReLU, (4, 3)), nn.GRUCell(features, memory)
         self.register_buffer('memory', torch.zeros(1, memory))
         self.head = nn.Linear(memory, 2)
 
@@ -139,7 +144,7 @@ class GruPolicy(nn.Module):
 
     def __init__(self, features: int = 16, memory: int = 12) -> None:
         super().__init__()
-        self.eyes = eyes(3, features)
+        self.eyes = eyes(features)
         self.gru = nn.GRU(features, memory, num_layers=2, batch_first=True)
         self.head = nn.Linear(memory, 2)
 
@@ -151,7 +156,7 @@ class GruPolicy(nn.Module):
 class LstmPolicy(nn.Module):
     def __init__(self, features: int = 16, memory: int = 12) -> None:
         super().__init__()
-        self.eyes = eyes(3, features)
+        self.eyes = eyes(features)
         self.lstm = nn.LSTM(features, memory, batch_first=True)
         self.head = nn.Linear(memory, 2)
 
