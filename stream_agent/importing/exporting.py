@@ -99,6 +99,9 @@ def bound(module: nn.Module, inputs: Mapping[str, Shape]) -> tuple[list[str], Pa
     order: list[list[str]] = []  # of each argument; several make a tuple
     for i, each in enumerate(parameters):
         later = any(other.name in inputs for other in parameters[i + 1:])
+        if each.name in inputs and each.kind is each.KEYWORD_ONLY:
+            raise ImportFault(f"{kind}: forward takes '{each.name}' by keyword only; wrap it in a "
+                              'module that takes it by position')
         if each.name in inputs:
             order.append([each.name])
         elif each.kind is each.VAR_POSITIONAL:

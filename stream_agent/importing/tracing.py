@@ -153,7 +153,23 @@ class Tracer:
             return target(*args, **kwargs)
         if name in ('item', '_local_scalar_dense'):
             self.refuse('takes a number out of a tensor', 'keep it a tensor')
-        like = concrete(target, args, kwargs)
+        try:
+            return self._read(name, target, args, kwargs)
+        except ImportFault:
+            raise
+        except Exception as error:  # An operator in a form that nobody has met.
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            self.refuse(f'cannot be read ({said})', 'replace it by simpler operations')
+
+    def _read(self, name: str, target: Any, args: tuple, kwargs: dict) -> Any:
+        """Return what becomes of an operator that reads values."""
+        handler = HANDLERS.get(name)
+        try:
+            like = concrete(target, args, kwargs)
+        except Exception:  # Such as what has another size for other values.
+            if handler is None:
+                self.unknown()
+            raise
         if not any(isinstance(leaf, Tensor) for leaf in trees.tree_leaves(like)):
             return like
         if name in SHAPE_ONLY:

@@ -10,6 +10,7 @@ from stream_agent.importing.exported import (
     read_module, read_pt2, reading_of, reading_of_pt2)
 from stream_agent.importing.program import ImportFault
 from stream_agent.importing.running import Whole
+from stream_agent.importing.tracing import HANDLERS
 import torch
 from torch import nn
 from torch.nn import functional
@@ -144,7 +145,8 @@ FORWARDS = {
     'view of one': lambda self, x: x.view(1, -1) + x.view(x.size(0), -1) + x.flatten(1),
     'one number': lambda self, x: x.mean(),
     'sums': lambda self, x: x.sum((2, 3), keepdim=True) * x + x.mean(1, keepdim=True),
-    'extremes': lambda self, x: x.max(1)[0] - x.amin(1) + torch.max(x, -x)[:, 0],
+    'extremes': lambda self, x: x.max(1)[0] - x.amin(1) + (
+        torch.max(x, -x) * torch.min(x, x * 2))[:, 0],
     'strides left out': lambda self, x: functional.max_pool2d(x, 2) + functional.avg_pool2d(x, 2),
     'max pool': lambda self, x: functional.max_pool2d(x, 3, 2, 1, ceil_mode=True),
     'average pool': lambda self, x: functional.avg_pool2d(x, 3, 2, 1, True, False),
@@ -310,14 +312,27 @@ class Sequence(Memory):
         return self.head(value).transpose(0, 1).reshape(-1, steps, 2), h
 
 
-STATES |= {'frames in a buffer': (Stack(), {}),
+class Shifted(nn.Module):
+    """Writes into its buffer in place, whole and in part."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('rows', torch.zeros(1, 3, 10))
+
+    def forward(self, image):
+        self.rows.copy_(torch.roll(self.rows, 1, 1) * 0.5)
+        self.rows[:, 0] = image.mean((1, 2))
+        return self.rows.flatten(1)
+
+
+STATES |= {'frames in a buffer': (Stack(), {}), 'buffer in place': (Shifted(), {}),
            'sequence of one': (Sequence(nn.GRU(5, 4)), {'h': (4,)})}
 
 
 @pytest.mark.parametrize('name', STATES)
 def test_states_are_handed_on(name, tmp_path):
     module, states = STATES[name]
-    module = module if isinstance(module, Stack) else drawn(module)
+    module = module if isinstance(module, (Stack, Shifted)) else drawn(module)
     reading = reading_of(module, {'input': IMAGE, **states})
     whole, given = Whole(reading.program), ()
     assert [*reading.program.inputs] == ['input'] and not reading.program.notices
@@ -414,6 +429,8 @@ REFUSED = {
     'if': (Does(lambda self, x: x if x.sum() > 0 else -x), 'Does: forward decides by the values'),
     'item': (Does(lambda self, x: x * x.sum().item()), 'takes a number out of a tensor'),
     'choice': (Does(lambda self, x: torch.where(x > 0, x, 2 * x)), "operator 'gt'"),
+    'sizes by values': (Does(lambda self, x: x.nonzero().float().mean(0)), "operator 'nonzero' of "
+                        'forward of Does is not in the vocabulary'),
     'rounded': (Does(lambda self, x: x.int().float()), 'rounds to int32'),
     'script': (torch.jit.script(nn.ReLU()), 'a ScriptModule cannot be exported; give the module'),
     'sizes': (nn.Linear(11, 2), 'forward failed for input 3x8x10: '),
@@ -443,6 +460,13 @@ def test_what_cannot_be_read_is_refused(name):
     assert said in str(refused.value)
 
 
+def test_what_nobody_has_met_is_refused_at_its_place(monkeypatch):
+    monkeypatch.setitem(HANDLERS, 'tanh', lambda tracer, given, like: given['unknown'])
+    with pytest.raises(ImportFault) as refused:
+        read_module(nn.Sequential(nn.Tanh()), {'input': IMAGE})
+    assert str(refused.value).startswith("operator 'tanh' of module '0' (Tanh) cannot be read (")
+
+
 CELL = nn.GRUCell(5, 4)
 
 
@@ -454,8 +478,10 @@ CELL = nn.GRUCell(5, 4)
      {'left': IMAGE, 'right': IMAGE}, 'the network takes 2 images'),
     (Memory(CELL), {'image': IMAGE}, "forward takes 'h', of which no shape is given"),
     (Memory(CELL), {'imige': IMAGE, 'h': (4,)}, "no parameter 'imige'; did you mean 'image'?"),
+    (module_of(lambda self, *, image: image.mean((2, 3)), Memory, CELL), {'image': IMAGE},
+     "forward takes 'image' by keyword only; wrap it in a module"),
     (Sequence(nn.GRU(5, 4)), {'image': (6, *IMAGE), 'h': (4,)}, 'takes 6 frames at once')],
-    ids=['lost', 'as it came', 'two images', 'no shape', 'misspelt', 'frames'])
+    ids=['lost', 'as it came', 'two images', 'no shape', 'misspelt', 'keyword', 'frames'])
 def test_inputs_that_do_not_fit_are_refused(module, inputs, said):
     with pytest.raises(ImportFault) as refused:
         read_module(module, inputs)
