@@ -121,11 +121,11 @@ def make_module(given: str) -> nn.Module:
                           'the installed packages; give its dotted name as seen from here, or '
                           'set PYTHONPATH') from None
     except AttributeError as error:
-        module = sys.modules.get(name)
-        if module is None or error.obj is not module:
+        whole = sys.modules.get(name)
+        if whole is None or error.obj is not whole:
             raise raised(given, 'importing it', error) from error
         raise ImportFault(f"'{given}': the module '{name}' has no '{attribute}'; " + nearest(
-            attribute, [key for key, value in vars(module).items()
+            attribute, [key for key, value in vars(whole).items()
                         if callable(value) and not key.startswith('_')], 'callables')) from None
     except (Exception, SystemExit) as error:  # code of the user's may fail in any way
         raise raised(given, 'importing it', error) from error

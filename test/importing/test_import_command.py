@@ -316,6 +316,8 @@ REFUSED = [
     (['nets:policy', *SIZE, '--std', '0'], '--std: 0 is not above 0; give what one divides by'),
     (['nets:policy', *SIZE, '--costs', 'costs.yaml'], "--costs: costs.yaml: the node '"),
     (['nets:policy', *SIZE, '--name', 'a/b'], "--name: 'a/b' is not the name of a file"),
+    (['nets:classifier', *SIZE, '--max-speed', '2'], "--max-speed: the network does not drive, as "
+     "its output 'fc' is [10], and a command is [2]"),
     (['weights.pth'], "'weights.pth': weights without a network; write a function that makes the"),
     (['nets.py'], "name the function in it, as 'my_policy:make_policy' without '.py'"),
     (['missing'], "'missing': there is no such file; a network is given as 'my_package"),
