@@ -85,7 +85,8 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'dropout': (lambda value: is_number(value) and 0 <= value < 1,
                 'a probability from 0 to below 1'),
     'noise': (lambda value: is_number(value) and value >= 0, 'a standard deviation, 0 or more'),
-    'body': (lambda value: isinstance(value, (list, tuple)),
+    'body': (lambda value: isinstance(value, (list, tuple)) and all(
+                 isinstance(step, Mapping) and is_text(step.get('kind')) for step in value),
              'a list of operations, each {name, kind, of, and the options of its kind}'),
     'period': (lambda value: type(value) is int and 1 <= value <= MAX_HYPERPERIOD,
                f'a whole number of frames from 1 to {MAX_HYPERPERIOD}'),
@@ -141,7 +142,7 @@ class BodyStep(NamedTuple):
     options: Mapping[str, Any]
 
 
-def body_steps(place: str, body: Iterable[Any], sources: Sequence[str], kinds: Iterable[str]
+def body_steps(place: str, body: Iterable[Mapping], sources: Sequence[str], kinds: Iterable[str]
                ) -> list[BodyStep]:
     """
     Read the body of a node.
@@ -155,15 +156,13 @@ def body_steps(place: str, body: Iterable[Any], sources: Sequence[str], kinds: I
     known = dict.fromkeys(sources)
     for number, item in enumerate(body):
         at = f'{place}: body[{number}]'
-        if not isinstance(item, Mapping) or not {'name', 'kind'} <= item.keys():
-            raise GraphError(f'{at}: {show(item)} is not a map; write {{name, kind, of, and the '
-                             'options of the kind}')
         options = dict(item)
-        name, kind, of = options.pop('name'), options.pop('kind'), options.pop('of', ())
+        name, kind, of = (options.pop(key, None) for key in ('name', 'kind', 'of'))
+        of = [] if of is None else of
         if not isinstance(name, str) or not NAME.fullmatch(name) or name in known:
             raise GraphError(f'{at}: {show(name)} is not a new name of letters, digits and '
                              "'_'; choose another one")
-        if not isinstance(kind, str) or kind not in kinds:
+        if kind not in kinds:
             raise GraphError(f'{at}: no operation named {show(kind)}; '
                              + nearest(str(kind), kinds, 'operations'))
         if not isinstance(of, (list, tuple)):

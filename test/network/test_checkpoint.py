@@ -219,7 +219,8 @@ ENDS = ('has the shape [5]; a command is [2]: speed, yaw rate. Train a graph tha
     ('pattern.streams', ['a->b'], "pattern.streams: no edge 'a->b'; edges are image->edges, "
      'edges->blurred, blurred->map_memory, map_memory->map_memory, blurred->memory, '
      'memory->memory, map_memory->memory, command->memory, blurred->tokens, tokens->tokens, '
-     f'tokens->memory, memory->command, image->command, ... {AGAIN}'),
+     'tokens->memory, memory->command, image->command, edges->edges, blurred->edges; '
+     f'{AGAIN}'),
     ('training.steering', 'left', "training.steering is 'left'; it is yaw rate, steering angle, "
      f'steering, or left out; {AGAIN}'),
     ('training.steering', None, 'training.steering is empty; it is yaw rate, steering angle, '
