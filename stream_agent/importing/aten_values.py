@@ -225,7 +225,7 @@ def divide(tracer: Tracer, a: Args, like: Tensor) -> Value:
     if a.get('rounding_mode'):
         tracer.refuse('rounds', 'divide without rounding_mode')
     if isinstance(right, Tensor):
-        return affine(tracer, left, like, weight=1 / right.double())
+        return affine(tracer, left, like, weight=(1 / right.double()).float())
     return combined(tracer, 'divide', left, right, like)
 
 

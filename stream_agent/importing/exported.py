@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import inspect
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 import zipfile
 
 from stream_agent.importing import aten_cells, aten_shapes  # noqa: F401 (they register)
-from stream_agent.importing.ends import ends, finished, given_value
+from stream_agent.importing.ends import finished, given_value, paired, result_value
 from stream_agent.importing.program import ImportedProgram, ImportFault
-from stream_agent.importing.tracing import (HANDLERS, operator_name, SHAPE_ONLY, Tracer, Value)
+from stream_agent.importing.states import Pairing
+from stream_agent.importing.tracing import HANDLERS, operator_name, SHAPE_ONLY, Tracer, Value
 from stream_agent.network.transforms import Shape
+from stream_agent.theory.checks import nearest
 import torch
 from torch import nn, Tensor
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
+from torch.utils import _pytree as trees
 
 #: How a shape becomes an example: the batch in front; behind the layers of a state; in front of a
 #: sequence of one frame; nowhere.
@@ -34,16 +37,76 @@ LAYOUTS: tuple[Callable[[Shape], Shape], ...] = (
 CONTROL_FLOW = ("forward decides by the values of tensors ('if', 'while', int(), .item()); "
                 'torch.export cannot follow. Compute both ways and blend them, or decide by '
                 'settings in __init__')
+EXPORT = 'write it by torch.export.save(torch.export.export(module.eval(), (example,)), path)'
+
+#: Makes forward's arguments of its inputs.
+Pack = Callable[[list[Tensor]], tuple]
+
+
+class Original:
+    """
+    The network that was read, frame by frame: (1, *shape) to (1, *output), in float32.
+
+    States start from zeros and are handed on.
+    """
+
+    def __init__(self, call: Callable[..., Any], pack: Pack, examples: Mapping[str, Tensor],
+                 pairing: Pairing) -> None:
+        self._call, self._pack, self._pairing = call, pack, pairing
+        self._values = {name: value.clone() for name, value in examples.items()}
+        #: Whether frames hold whole numbers.
+        self.whole = not self._values[pairing.image].is_floating_point()
+
+    @torch.no_grad()
+    def __call__(self, frame: Tensor) -> Tensor:
+        image = self._values[self._pairing.image]
+        self._values[self._pairing.image] = (frame.round() if self.whole else frame).reshape(
+            image.shape).to(image.dtype)
+        outputs = trees.tree_leaves(self._call(*self._pack(list(self._values.values()))))
+        for name, number in self._pairing.states.items():
+            self._values[name] = outputs[int(number)].clone()
+        output = outputs[int(self._pairing.output)].float()
+        return output.reshape(1, *output.shape[1:] if output.shape[:1] == (1,) else output.shape)
+
+
+class Reading(NamedTuple):
+    """A network that has been read, and what runs the original."""
+
+    program: ImportedProgram
+    original: Original
 
 
 def read_module(module: nn.Module, inputs: Mapping[str, Shape]) -> ImportedProgram:
     """
     Read a module as it is: in evaluation mode, if it knows others.
 
-    :param inputs: Shapes without batch, by the names of forward's parameters; a name that is none
-        of those goes to the first parameter left.
+    :param inputs: Shapes without batch, by the names of forward's parameters; 'input' stands for
+        the first one that is not named.
     :raises ImportFault: If it cannot be imported.
     """
+    return reading_of(module, inputs).program
+
+
+def original_of(module: nn.Module, inputs: Mapping[str, Shape]) -> Original:
+    return reading_of(module, inputs).original
+
+
+def read_pt2(path: Path, inputs: Mapping[str, Shape] | None = None) -> ImportedProgram:
+    """
+    Read a file of ``torch.export.save``; torch may unpickle in doing so.
+
+    :param inputs: Shapes without batch, needed only where the file leaves sizes open.
+    :raises ImportFault: If it is none, or cannot be imported.
+    """
+    return reading_of_pt2(path, inputs).program
+
+
+def original_of_pt2(path: Path, inputs: Mapping[str, Shape] | None = None) -> Original:
+    return reading_of_pt2(path, inputs).original
+
+
+def reading_of(module: nn.Module, inputs: Mapping[str, Shape]) -> Reading:
+    """Read a module once for both, the program and the original."""
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise ImportFault(f'{type(module).__name__}: a ScriptModule cannot be exported; give the '
                           'module that it was scripted from')
@@ -52,49 +115,57 @@ def read_module(module: nn.Module, inputs: Mapping[str, Shape]) -> ImportedProgr
                 torch.float32)
     first: Exception | None = None
     for sizes in layouts([tuple(inputs[name]) for name in names]):
-        example = pack([torch.zeros(size, dtype=kind) for size in sizes])
+        examples = {name: torch.zeros(size, dtype=kind) for name, size in zip(names, sizes)}
         try:
             with torch.no_grad():
-                exported = torch.export.export(module, example, strict=False)
+                exported = torch.export.export(module, pack(list(examples.values())),
+                                               strict=False)
         except Exception as error:  # torch and the module refuse in many ways
             first = first or error
             if type(error).__name__ in ('GuardOnDataDependentSymNode', 'NotImplementedError'):
                 break
         else:
-            return read_exported(exported, names, sizes)
+            program, pairing, changed = read_exported(exported, examples)
+            own = {name: value.clone() for name, value in module.named_buffers()
+                   if name in changed}
+            return Reading(program, Original(
+                lambda *values: torch.func.functional_call(module, own, values), pack, examples,
+                pairing))
     assert first is not None
     raise export_fault(module, inputs, first) from None
 
 
-def bound(module: nn.Module, inputs: Mapping[str, Shape]
-          ) -> tuple[list[str], Callable[[list[Tensor]], tuple]]:
-    """Return the inputs' names in forward's order, and what makes forward's arguments of them."""
-    parameters = list(inspect.signature(module.forward).parameters.values())
+def bound(module: nn.Module, inputs: Mapping[str, Shape]) -> tuple[list[str], Pack]:
+    """
+    Return the inputs' names in forward's order, and what makes forward's arguments of them.
+
+    Several names that forward does not have are the parts of the one tuple that it takes.
+    """
+    kind = type(module).__name__
+    parameters = [each for each in inspect.signature(module.forward).parameters.values()
+                  if each.kind is not each.VAR_KEYWORD]
     free = [name for name in inputs if name not in {each.name for each in parameters}]
-    order: list[list[str]] = []  # of each argument; several make a tuple
     needed = [each for each in parameters if each.name not in inputs
-              and each.default is each.empty and each.kind is not each.VAR_KEYWORD]
-    for each in parameters:
+              and each.default is each.empty]
+    several = len(free) > 1 and len(needed) == 1
+    order: list[list[str]] = []  # of each argument; several make a tuple
+    for i, each in enumerate(parameters):
+        later = any(other.name in inputs for other in parameters[i + 1:])
         if each.name in inputs:
             order.append([each.name])
-        elif free and (each in needed or not needed):
-            taken = free if len(needed) == 1 and (order or each.kind is each.VAR_POSITIONAL) \
-                else free[:1]
-            if each.kind is each.VAR_POSITIONAL:
-                order += [[name] for name in taken]
-            else:
-                order.append(list(taken))
-            free = free[len(taken):]
-        elif each in needed and each.kind is not each.VAR_POSITIONAL:
-            raise ImportFault(f"{type(module).__name__}: forward takes '{each.name}', of which no "
-                              f'shape is given; give it: --input {each.name}=...')
-        elif order and any(later.name in inputs for later in
-                           parameters[parameters.index(each) + 1:]):
-            raise ImportFault(f"{type(module).__name__}: forward takes '{each.name}' before other "
-                              f'inputs; give its shape: --input {each.name}=...')
+        elif each.kind is each.VAR_POSITIONAL:
+            order += [[free.pop(0)] for _ in [*free]]
+        elif several and each in needed:
+            order.append([free.pop(0) for _ in [*free]])
+        elif 'input' in free and (each in needed or not needed):
+            order.append(['input'])
+            free.remove('input')
+        elif each in needed or later:
+            raise ImportFault(f"{kind}: forward takes '{each.name}', of which no shape is given; "
+                              f'give --input {each.name}=..., without the batch')
     if free:
-        raise ImportFault(f"{type(module).__name__}: forward has no parameter '{free[0]}'; it has "
-                          + ', '.join(f"'{each.name}'" for each in parameters))
+        raise ImportFault(f"{kind}: forward has no parameter '{free[0]}'; "
+                          + nearest(free[0], [each.name for each in parameters], 'parameters'))
 
     def pack(values: list[Tensor]) -> tuple:
         left = iter(values)
@@ -132,51 +203,63 @@ def export_fault(module: nn.Module, inputs: Mapping[str, Shape], error: Exceptio
                        'network takes (--input), without the batch')
 
 
-def read_pt2(path: Path, inputs: Mapping[str, Shape] | None = None) -> ImportedProgram:
-    """
-    Read a file of ``torch.export.save``; torch may unpickle in doing so.
+def reading_of_pt2(path: Path, inputs: Mapping[str, Shape] | None = None) -> Reading:
+    """Read a file once for both, the program and the original."""
+    exported = loaded(path)
+    own = [spec.arg.name for spec in user_inputs(exported)]
+    given = dict(inputs or {})
+    names = own
+    if 'input' in given and 'input' not in own:
+        first = next((name for name in own if name not in given), '')
+        names = ['input' if name == first else name for name in own]
+    for name in given:
+        if name not in names:
+            raise ImportFault(f"{path}: has no input '{name}'; " + nearest(name, own, 'inputs'))
+    values = {node.name: node.meta['val'] for node in exported.graph.nodes if node.name in own}
+    examples = {name: torch.zeros(fixed_size(name, values[each].shape, given.get(name)),
+                                  dtype=values[each].dtype) for name, each in zip(names, own)}
+    program, pairing, _ = read_exported(exported, examples)
+    module = exported.module()
 
-    :param inputs: Shapes without batch, needed only where the file leaves sizes open.
-    :raises ImportFault: If it is none, or cannot be imported.
+    def pack(given: list[Tensor]) -> tuple:
+        left = iter(given)
+        leaves = [next(left) if isinstance(spec.arg, TensorArgument) else spec.arg.value
+                  for spec in exported.graph_signature.input_specs
+                  if spec.kind is InputKind.USER_INPUT]
+        return trees.tree_unflatten(leaves, exported.call_spec.in_spec)
+    return Reading(program, Original(lambda args, kwargs: module(*args, **kwargs), pack, examples,
+                                     pairing))
+
+
+def loaded(path: Path) -> ExportedProgram:
     """
-    remedy = 'write it by torch.export.save(torch.export.export(module.eval(), (example,)), path)'
+    Return what a file of ``torch.export.save`` holds.
+
+    :raises ImportFault: If it is none.
+    """
     if not path.is_file():
         raise ImportFault(f'{path}: no such file; check the path')
     if not zipfile.is_zipfile(path):
-        raise ImportFault(f'{path}: is not a file of torch.export, or it is damaged; {remedy}')
+        raise ImportFault(f'{path}: is not a file of torch.export, or it is damaged; {EXPORT}')
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
     if any('/code/' in name and name.endswith('.py') for name in members):
-        raise ImportFault(f'{path}: is a TorchScript file; {remedy}')
+        raise ImportFault(f'{path}: is a TorchScript file; {EXPORT}')
     if any(name.endswith('/data.pkl') for name in members) and \
             not any('models/' in name or 'serialized' in name for name in members):
         raise ImportFault(f'{path}: holds weights or a pickled module, not an exported program; '
-                          f'{remedy}')
+                          f'{EXPORT}')
     try:
-        exported = torch.export.load(path)
+        return torch.export.load(path)
     except Exception as error:  # whatever a file may hold
         first = next(iter(str(error).splitlines()), '')
         raise ImportFault(f'{path}: is not a file of torch.export, or it is damaged '
-                          f'({type(error).__name__}: {first}); {remedy}') from None
-    specs = user_inputs(exported)
-    names = [spec.arg.name for spec in specs]
-    given = dict(inputs or {})
-    if len(given) == 1 and len(names) == 1:
-        given = {names[0]: next(iter(given.values()))}
-    sizes = [fixed_size(name, size, given.get(name))
-             for name, size in zip(names, traced_sizes(exported, names))]
-    return read_exported(exported, names, sizes)
+                          f'({type(error).__name__}: {first}); {EXPORT}') from None
 
 
 def user_inputs(exported: ExportedProgram) -> list[Any]:
     return [spec for spec in exported.graph_signature.input_specs
             if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument)]
-
-
-def traced_sizes(exported: ExportedProgram, names: Sequence[str]) -> list[Sequence[Any]]:
-    """Return the inputs' sizes; where the file leaves one open, it is no int."""
-    nodes = {node.name: node for node in exported.graph.nodes}
-    return [nodes[name].meta['val'].shape for name in names]
 
 
 def fixed_size(name: str, traced: Sequence[Any], given: Shape | None) -> Shape:
@@ -201,51 +284,51 @@ def fixed_size(name: str, traced: Sequence[Any], given: Shape | None) -> Shape:
     return tuple(size)
 
 
-def read_exported(exported: ExportedProgram, names: Sequence[str], sizes: Sequence[Shape]
-                  ) -> ImportedProgram:
+def read_exported(exported: ExportedProgram, examples: Mapping[str, Tensor]
+                  ) -> tuple[ImportedProgram, Pairing, set[str]]:
     """
     Read an exported program.
 
-    :param names: Of its inputs.
-    :param sizes: Of them, with a batch of one.
+    :param examples: Its inputs by name, with a batch of one.
+    :returns: The program, which outputs are what, and the buffers that forward overwrites.
     """
     exported = lowered(exported)
     tracer = Tracer(exported.graph_module)
     signature = exported.graph_signature
     tensors = {**exported.state_dict, **exported.constants}
-    overwritten = {spec.target: i for i, spec in enumerate(signature.output_specs)
-                   if spec.kind is OutputKind.BUFFER_MUTATION}
-    kinds = {node.name: node.meta.get('val') for node in exported.graph.nodes
-             if node.op == 'placeholder'}
-    left = iter(zip(names, sizes))
+    kinds = {str(weight.dtype).partition('.')[2] for weight in exported.state_dict.values()
+             if weight.is_floating_point() and weight.dtype != torch.float32}
+    tracer.notices += [f'{kind} weights: converted to float32' for kind in sorted(kinds)]
+    changed = {spec.target: number for number, spec in enumerate(signature.output_specs)
+               if spec.kind is OutputKind.BUFFER_MUTATION and spec.target is not None}
+    buffers = {target: target.replace('.', '_') for target in changed}
+    left = iter(examples.items())
     values: list[Any] = []
     sources: dict[str, Value] = {}
-    buffers: dict[str, int] = {}
     for spec in signature.input_specs:
         if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument):
-            name, size = next(left)
-            like = torch.empty(size, dtype=kinds[spec.arg.name].dtype, device='meta')
+            name, like = next(left)
             sources[name] = given_value(tracer, name, like)
             values.append(sources[name])
-        elif spec.target in overwritten and spec.target is not None:
-            name = spec.target.replace('.', '_')
+        elif spec.target in buffers:
+            name = buffers[spec.target]
             sources[name] = given_value(tracer, name, tensors[spec.target])
-            buffers[name] = overwritten[spec.target]
             values.append(sources[name])
-        elif spec.kind is InputKind.USER_INPUT:
-            values.append(getattr(spec.arg, 'value', None))
         else:
-            values.append(tensors.get(spec.target))
-    with torch.no_grad():
-        results = tracer.run(exported.graph_module, values)
-    outputs = [result for result, spec in zip(results, signature.output_specs)
+            values.append(getattr(spec.arg, 'value', None) if spec.target is None
+                          else tensors.get(spec.target))
+    results = [result_value(tracer, value, sources) if isinstance(value, Value) else value
+               for value in tracer.run(exported.graph_module, values)]
+    outputs = [value if isinstance(value, Value) else None
+               for value, spec in zip(results, signature.output_specs)
                if spec.kind is OutputKind.USER_OUTPUT]
-    inputs = {name: value for name, value in sources.items() if name not in buffers}
-    image, output, following = ends(inputs, outputs)
-    following |= {name: results[i] for name, i in buffers.items()}
-    return finished(tracer, sources, image, output, following,
-                    {name: tensors[spec.target] for spec in signature.input_specs
-                     for name in buffers if spec.target == name})
+    pairing = paired(tracer, {name: sources[name] for name in examples}, outputs)
+    following = {name: outputs[int(number)] for name, number in pairing.states.items()}
+    following |= {buffers[target]: results[number] for target, number in changed.items()}
+    output = outputs[int(pairing.output)]
+    assert output is not None
+    return finished(tracer, pairing.image, output, following, {
+        name: tensors[target] for target, name in buffers.items()}), pairing, set(buffers)
 
 
 def lowered(exported: ExportedProgram) -> ExportedProgram:

@@ -191,10 +191,6 @@ class Tracer:
         """Return a constant in float32; two names of one memory stay one tensor."""
         if not isinstance(tensor, Tensor):
             self.refuse(f"computes its {what} from the network's input", 'make it a parameter')
-        if tensor.dtype in (torch.float64, torch.float16, torch.bfloat16):
-            notice = f'{str(tensor.dtype).partition(".")[2]} weights: converted to float32'
-            if notice not in self.notices:
-                self.notices.append(notice)
         key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if key not in self._plain:
             # The tensor is kept beside its copy, so that its address is not used again.
@@ -212,8 +208,7 @@ class Tracer:
         :param axis: Of the batch in that.
         :param merged: Whether what it gives has the batch merged with another axis.
         """
-        assert self._node is not None
-        path = (modules_of(self._node) or [('', '')])[-1][0]
+        path = ([('', ''), *(modules_of(self._node) if self._node else ())])[-1][0]
         name = re.sub(r'\W', '_', path)
         if not path or path in self._parents or name in self.shapes or kind in MOVES:
             name = self._new_name(f'{name}_{kind}'.lstrip('_'))
