@@ -86,6 +86,13 @@ def graphs(graph: Any) -> Iterator[Any]:
                 yield from graphs(inner)
 
 
+def nodes_of(model: 'onnx.ModelProto') -> Iterator['onnx.NodeProto']:
+    """Return all nodes, also of functions and of graphs within."""
+    for graph in (model.graph, *model.functions):
+        for inner in graphs(graph):
+            yield from inner.node
+
+
 def tensors(graph: Any) -> Iterator['onnx.TensorProto']:
     """Return all tensors of a graph and of those in it."""
     for inner in graphs(graph):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from stream_agent.importing.onnx_layers import maps, without_row
-from stream_agent.importing.onnx_reader import as_weight, Node, Value
+from stream_agent.importing.onnx_reader import as_weight, Node, SINGLY, Value
 from stream_agent.importing.onnx_shapes import positive
 import torch
 from torch.nn import functional
@@ -129,7 +129,7 @@ def read_celu(node: Node) -> None:
 
 
 def read_prelu(node: Node) -> None:
-    value, slope = node.input(0), node.same_for_all(node.needed(1, 'slope'))
+    value, slope = node.input(0), node.needed(1, 'slope')
     if slope.size == 1:
         node.give(node.emit('leaky_relu', value, slope=float(slope.reshape(-1)[0])))
         return
@@ -151,14 +151,24 @@ def read_softmax(node: Node) -> None:
     axes = len(value.shape)
     axis = positive(node.get('axis', -1 if later else 1), axes)
     if axis == value.axis:
-        raise node.fault('computes across the frames of a batch; export it for another axis')
+        raise node.fault(f'computes across the frames of a batch; {SINGLY}')
     if later or axis == axes - 1:
-        node.give(node.emit('softmax', value, axis=axis))
+        node.give(share(node, value, axis))
         return
     # Over all axes from this one on.
     sizes = value.sizes(node.reader.batch)
     rows = node.reshape(value, [*sizes[:axis], prod(sizes[axis:])])
-    node.give(node.reshape(node.emit('softmax', rows, axis=axis), sizes))
+    node.give(node.reshape(share(node, rows, axis), sizes))
+
+
+def share(node: Node, value: Value, axis: int) -> Value:
+    """Return the softmax over an axis, or its logarithm."""
+    if node.proto.op_type == 'Softmax':
+        return node.emit('softmax', value, axis=axis)
+    largest = node.emit('largest', value, axes=[axis], keep=True)
+    below = node.emit('subtract', value, largest)
+    total = node.emit('sum', node.emit('exponential', below), axes=[axis], keep=True)
+    return node.emit('subtract', below, node.emit('logarithm', total))
 
 
 def read_reduction(node: Node) -> None:
@@ -173,8 +183,18 @@ def read_reduction(node: Node) -> None:
         if value.shape[0] == -1 and node.reader.batch == 1:
             listed = listed[1:]
     axes = sorted(positive(axis, len(value.shape)) for axis in listed)
-    kind = {'ReduceMean': 'mean', 'ReduceSum': 'sum', 'ReduceMax': 'largest'}
-    node.give(node.emit(kind[node.proto.op_type], value, axes=axes, keep=keep))
+    kind = node.proto.op_type
+    if kind == 'ReduceMin':
+        value = node.emit('scale', value, factor=-1.0)
+    elif kind == 'ReduceL1':
+        value = node.emit('absolute', value)
+    elif kind in ('ReduceL2', 'ReduceSumSquare'):
+        value = node.emit('multiply', value, value)
+    name = {'ReduceMean': 'mean', 'ReduceMax': 'largest', 'ReduceMin': 'largest'}.get(kind, 'sum')
+    result = node.emit(name, value, axes=axes, keep=keep)
+    if kind == 'ReduceMin':
+        result = node.emit('scale', result, factor=-1.0)
+    node.give(node.emit('square_root', result) if kind == 'ReduceL2' else result)
 
 
 def coordinates(mode: str, length: int, size: int, scale: float) -> np.ndarray:
@@ -297,7 +317,9 @@ FUNCTION_OPERATORS: Mapping[str, Callable[[Node], None]] = {
     'Max': read_extreme, 'Min': read_extreme, 'Sum': read_sum, 'Mean': read_sum,
     'Pow': read_power, 'Reciprocal': read_reciprocal, 'Neg': read_negative,
     'Softsign': read_softsign, 'Mish': read_mish, 'Swish': read_swish, 'Selu': read_selu,
-    'Celu': read_celu, 'PRelu': read_prelu, 'ReduceMean': read_reduction,
-    'ReduceSum': read_reduction, 'ReduceMax': read_reduction, 'Resize': read_resize,
-    'Upsample': read_resize, 'Attention': read_attention,
+    'Celu': read_celu, 'PRelu': read_prelu,
+    **dict.fromkeys(('ReduceMean', 'ReduceSum', 'ReduceMax', 'ReduceMin', 'ReduceL1', 'ReduceL2',
+                     'ReduceSumSquare'), read_reduction),
+    'LogSoftmax': read_softmax, 'Resize': read_resize, 'Upsample': read_resize,
+    'Attention': read_attention,
 }

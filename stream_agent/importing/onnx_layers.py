@@ -208,62 +208,6 @@ def read_group_norm(node: Node) -> None:
                         weights={'weight': weight(1), 'bias': weight(2)}))
 
 
-def read_matmul(node: Node) -> None:
-    right = node.constant(1)
-    if right is None or node.constant(0) is not None:
-        node.give(node.emit('matmul', node.input(0), node.input(1)))
-        return
-    value, right = node.input(0), node.same_for_all(right)
-    while right.ndim > 2 and right.shape[0] == 1 and right.ndim <= len(value.shape):
-        right = right[0]
-    if right.ndim == 2:
-        node.give(linear(node, value, right.T))
-    else:
-        node.give(node.emit('matmul', value, node.given(right)))
-
-
-def linear(node: Node, value: Value, weight: np.ndarray, bias: np.ndarray | None = None) -> Value:
-    """Return a linear function of the last axis; its weight is (features, inputs)."""
-    weights = {'weight': as_weight(weight)}
-    options = {'features': len(weight)}
-    if bias is None:
-        return node.emit('linear', value, weights=weights, **options, bias=False)
-    return node.emit('linear', value, weights=weights | {'bias': as_weight(bias)}, **options)
-
-
-def read_gemm(node: Node) -> None:
-    value, right, added = node.input(0), node.constant(1), node.constant(2)
-    alpha, beta = node.get('alpha', 1.0), node.get('beta', 1.0)
-    if node.get('transA', 0):
-        value = node.emit('permute', value, axes=[1, 0], front=value.front)
-    turned = bool(node.get('transB', 0))
-    features = 0
-    if right is not None:
-        right = alpha * (right if turned else right.T).astype(np.float64)
-        features = len(right)
-    row = added is not None and added.size in (1, features) and added.shape[-1:] in (
-        (), (1,), (features,))
-    if right is not None and row and added is not None:
-        bias = np.broadcast_to(beta * added.astype(np.float64).reshape(-1), features)
-        node.give(linear(node, value, right, bias))
-        return
-    if right is not None:
-        result = linear(node, value, right)
-    else:
-        other = node.input(1)
-        if turned:
-            other = node.emit('permute', other, axes=[1, 0], front=other.front)
-        result = node.emit('matmul', value, other)
-        if alpha != 1:
-            result = node.emit('scale', result, factor=float(alpha))
-    if node.has(2):
-        more = node.input(2)
-        if beta != 1:
-            more = node.emit('scale', more, factor=float(beta))
-        result = node.emit('add', result, more)
-    node.give(result)
-
-
 def reordered(array: np.ndarray, hidden: int, order: Sequence[int]) -> Tensor:
     """Return weights of one direction with their gates, parts of the first axis, in an order."""
     return as_weight(np.concatenate([array[i * hidden:(i + 1) * hidden] for i in order]))
@@ -273,10 +217,11 @@ def read_cell(node: Node) -> None:
     """Read a recurrent layer of one frame: one cell and its state."""
     kind, hidden = node.proto.op_type, node.get('hidden_size', 0)
     value, turned = node.input(0), bool(node.get('layout', 0))
-    sizes = value.sizes(1)
-    if sizes[1 if turned else 0] != 1:
-        raise node.fault(f'takes {sizes[1 if turned else 0]} frames at once; export the network '
-                         'for one frame, with its state as input and output')
+    place = 1 if turned else 0
+    count = value.sizes(node.reader.batch)[place]
+    if count != 1:
+        raise node.fault(f'takes {count} frames at once; export the network for one frame, with '
+                         'its state as input and output')
     check_cell(node)
     order = {'GRU': (1, 0, 2), 'LSTM': (0, 2, 3, 1)}[kind]
     gates = len(order)
@@ -330,6 +275,5 @@ LAYER_OPERATORS: Mapping[str, Callable[[Node], None]] = {
     'AveragePool': read_average_pool, 'GlobalAveragePool': read_global_average,
     'GlobalMaxPool': read_global_maximum, 'BatchNormalization': read_batch_norm,
     'LayerNormalization': read_layer_norm, 'InstanceNormalization': read_instance_norm,
-    'GroupNormalization': read_group_norm, 'MatMul': read_matmul, 'Gemm': read_gemm,
-    'GRU': read_cell, 'LSTM': read_cell,
+    'GroupNormalization': read_group_norm, 'GRU': read_cell, 'LSTM': read_cell,
 }

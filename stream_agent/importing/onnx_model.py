@@ -1,7 +1,8 @@
 """Reads an ONNX model as a program of our vocabulary, after ONNX Runtime has simplified it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -11,26 +12,31 @@ import onnx
 from onnx import numpy_helper, TensorProto
 import onnxruntime
 from stream_agent.engine.torch_globals import flushed_denormals
-from stream_agent.importing.onnx_file import AGAIN, first_line, graphs
+from stream_agent.importing.onnx_file import AGAIN, first_line, nodes_of, tensors
 from stream_agent.importing.onnx_functions import FUNCTION_OPERATORS
 from stream_agent.importing.onnx_layers import LAYER_OPERATORS
-from stream_agent.importing.onnx_reader import identifier, Node, Reader, Value
+from stream_agent.importing.onnx_ports import find_ports, Port
+from stream_agent.importing.onnx_products import PRODUCT_OPERATORS
+from stream_agent.importing.onnx_reader import module_path, Node, Reader, SINGLY, Value
 from stream_agent.importing.onnx_shapes import SHAPE_OPERATORS
 from stream_agent.importing.program import ImportedProgram, ImportedState, ImportFault
 from stream_agent.importing.states import matched, own_states, Pairing
 from stream_agent.network.bodies import BODY_OPERATIONS
 from stream_agent.network.transforms import Shape
-from stream_agent.theory.checks import nearest
 import torch
 from torch import Tensor
 
-OPERATORS = {**SHAPE_OPERATORS, **LAYER_OPERATORS, **FUNCTION_OPERATORS}
+OPERATORS = {**SHAPE_OPERATORS, **PRODUCT_OPERATORS, **LAYER_OPERATORS, **FUNCTION_OPERATORS}
 
 #: A batch size that no other size is a multiple of, so that it shows where the batch is.
 SHOWN_BATCH = 37
 
 QUANTISED = ('QuantizeLinear', 'DequantizeLinear', 'DynamicQuantizeLinear', 'ConvInteger',
              'MatMulInteger', 'QLinearConv', 'QLinearMatMul')
+
+#: What becomes float32.
+PRECISIONS = {TensorProto.FLOAT16: 'float16', TensorProto.BFLOAT16: 'bfloat16',
+              TensorProto.DOUBLE: 'float64'}
 
 #: What helps against operators that have no place in the vocabulary.
 REMEDIES = {
@@ -40,13 +46,6 @@ REMEDIES = {
     'GatherND': 'an adaptive pool whose sizes do not divide looks like that: import the torch '
                 'module or a .pt2 of it',
     'ArgMax': 'end the network before it'}
-
-
-def nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Return all nodes, also of functions and of graphs within."""
-    for graph in (model.graph, *model.functions):
-        for inner in graphs(graph):
-            yield from inner.node
 
 
 def check_nodes(model: onnx.ModelProto) -> None:
@@ -71,110 +70,6 @@ def check_nodes(model: onnx.ModelProto) -> None:
                              'and set track_running_stats')
 
 
-@dataclass(frozen=True)
-class Port:
-    """
-    An input.
-
-    :param own_name: That the program gives it.
-    :param sizes: With the batch; None where the file leaves them open.
-    :param axis: Of the batch.
-    """
-
-    name: str
-    own_name: str
-    sizes: tuple[int | None, ...]
-    axis: int
-    kind: int
-    given: bool = False
-
-    def shape(self) -> Shape:
-        """Return the shape without batch."""
-        return tuple(size or 0 for axis, size in enumerate(self.sizes) if axis != self.axis)
-
-
-def find_ports(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> list[Port]:
-    """Return the inputs, the one that is an image first."""
-    weights = {each.name for each in model.graph.initializer}
-    used = {name for node in nodes_of(model) for name in node.input}
-    raw = [each for each in model.graph.input if each.name not in weights and each.name in used]
-    if not raw:
-        raise ImportFault(f'takes no input; {AGAIN}, with an example image')
-    dims = {each.name: [dim.dim_value or None if dim.dim_value >= 0 else None
-                        for dim in each.type.tensor_type.shape.dim] for each in raw}
-    image = next((each.name for each in raw if each.name in inputs), None) or max(
-        raw, key=lambda each: len(dims[each.name]) >= 4).name
-    unknown = [name for name in inputs if name not in dims]
-    if unknown and unknown != ['input']:
-        raise ImportFault(f"it has no input '{unknown[0]}'; "
-                          + nearest(unknown[0], dims, 'its inputs'))
-    own_names = {name: identifier(name) for name in dims}
-    if unknown:
-        # As sizes without a name are called.
-        own_names[image] = 'input'
-    given = {image if name in unknown else name: shape for name, shape in inputs.items()}
-    if len({*own_names.values()}) < len(own_names):
-        raise ImportFault(f"its inputs {', '.join(dims)} have one name, but for signs; {AGAIN}, "
-                          'with other names')
-    first = next(each for each in raw if each.name == image)
-    batch = [dim.dim_param for dim in first.type.tensor_type.shape.dim][:1]
-    ports = [make_port(each, own_names[each.name], dims[each.name], given.get(each.name), batch,
-                       dims[image][:1] or [None]) for each in raw]
-    for port in ports:
-        check_port(port)
-    return sorted(ports, key=lambda port: port.name != image)
-
-
-def make_port(raw: onnx.ValueInfoProto, own_name: str, sizes: list[int | None],
-              given: Shape | None, names: Sequence[str], batch: Sequence[int | None]) -> Port:
-    """
-    Return an input with what is known of its sizes.
-
-    :param names: The name that the file gives the size of the image's batch, if any.
-    :param batch: The size of the image's batch, if it is fixed.
-    """
-    own = [dim.dim_param for dim in raw.type.tensor_type.shape.dim]
-    if not sizes and given is not None:
-        sizes = [None, *given]
-    axis = 0
-    if names and names[0] in own and names[0]:
-        axis = own.index(names[0])
-    elif len(sizes) == 3 and sizes[1] == batch[0]:
-        # As (layers, batch, features) of a recurrent layer.
-        axis = 1
-    if given is not None:
-        fixed = [size for place, size in enumerate(sizes) if place != axis]
-        if len(fixed) != len(given) or any(
-                size not in (None, wanted) for size, wanted in zip(fixed, given)):
-            raise ImportFault(
-                f"input '{raw.name}' is {shown(fixed)} in the file, not {shown(given)}; leave the "
-                'sizes out, or export the network for others')
-        sizes = [*given[:axis], sizes[axis], *given[axis:]]
-    return Port(raw.name, own_name, tuple(sizes), axis, raw.type.tensor_type.elem_type,
-                given is not None)
-
-
-def shown(sizes: Sequence[int | None]) -> str:
-    """Return sizes as users write them."""
-    return 'x'.join('?' if size is None else str(size) for size in sizes)
-
-
-def check_port(port: Port) -> None:
-    """Refuse an input whose sizes are open, or that is not made of numbers."""
-    sizes = [size for axis, size in enumerate(port.sizes) if axis != port.axis]
-    if len(port.sizes) < 2:
-        raise ImportFault(f"input '{port.name}' has {len(port.sizes)} axes; {AGAIN}, with a "
-                          'batch in front of its values')
-    if None in sizes:
-        raise ImportFault(f"input '{port.name}' has open sizes, {shown(sizes)}; give them, such "
-                          'as --input 3x224x224')
-    if port.kind not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE,
-                         TensorProto.BFLOAT16, TensorProto.UINT8):
-        kind = TensorProto.DataType.Name(port.kind).lower()
-        raise ImportFault(f"input '{port.name}' is {kind}; it needs to be an image or a state, "
-                          f'float or uint8; {AGAIN}')
-
-
 class Reading(NamedTuple):
     """
     A model that was read.
@@ -189,18 +84,21 @@ class Reading(NamedTuple):
 
 def read_model(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> Reading:
     """
-    Read a model.
+    Read a model, which becomes one of float32 alone.
 
     :param inputs: Sizes of inputs by name, without batch.
     :raises ImportFault: If it holds what the vocabulary does not.
     """
     check_nodes(model)
+    said = tuple(notices(model))
+    in_float32(model)
     ports = find_ports(model, inputs)
     batch = ports[0].sizes[ports[0].axis]
     batches = (SHOWN_BATCH, 1) if batch is None else (batch,)
     for batch in batches:
         try:
-            return read_for_batch(model, ports, batch)
+            found = read_for_batch(model, ports, batch)
+            return found._replace(program=replace(found.program, notices=said))
         except ImportFault as error:
             fault = error
     raise fault
@@ -209,27 +107,59 @@ def read_model(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> Reading:
 def read_for_batch(model: onnx.ModelProto, ports: Sequence[Port], batch: int) -> Reading:
     """Read a model with its batch fixed at a size."""
     normal = normalised(fixed(model, ports, batch))
+    known = {each.name for each in normal.graph.initializer}
+    if any(node.input and known.issuperset(node.input) for node in normal.graph.node):
+        # It does not compute the constants of what it has taken apart last.
+        normal = normalised(normal.SerializeToString())
     opset = next(each.version for each in normal.opset_import if each.domain in ('', 'ai.onnx'))
     reader = Reader(normal.graph, batch, opset)
     for port in ports:
         reader.values[port.name] = entered(reader, port)
+    modules = modules_of(model, normal)
     for proto in normal.graph.node:
-        node = Node(reader, proto)
+        node = Node(reader, proto, modules[proto.output[0]])
         read = OPERATORS.get(proto.op_type) if proto.domain in ('', 'ai.onnx') else None
         if not read:
             raise outside(node)
         read(node)
     outputs = {port.name: left(reader, port.name) for port in normal.graph.output}
     shapes = {port.own_name: port.shape() for port in ports}
-    images = [port.own_name for port in ports if port.given][:1] or list(shapes)
+    images = [port.own_name for port in ports if port.only] or list(shapes)
     pairing = matched(tuple(reader.operations.values()), shapes, {
         name: (value.name, value.shape[1:]) for name, value in outputs.items()}, images)
     states = {name: ImportedState(shapes[name], outputs[next_name].name)
               for name, next_name in pairing.states.items()}
     program = ImportedProgram(
         {pairing.image: shapes[pairing.image]}, states, tuple(reader.operations.values()),
-        outputs[pairing.output].name, tuple(notices(model, ports)))
+        outputs[pairing.output].name)
     return Reading(own_states(program), ports, pairing)
+
+
+def modules_of(model: onnx.ModelProto, normal: onnx.ModelProto) -> dict[str, str]:
+    """Return the paths of the modules that values of the simplified model come from."""
+    found = {name: module_path(node) for node in nodes_of(model) for name in node.output}
+    for node in reversed(normal.graph.node):
+        # What it has made of several operators belongs to the operator that reads it.
+        module = next((found[name] for name in node.output if name in found), module_path(node))
+        found |= dict.fromkeys(node.output, module)
+        for name in node.input:
+            found.setdefault(name, module)
+    return found
+
+
+def in_float32(model: onnx.ModelProto) -> None:
+    """Let a model of other precisions compute in float32, also where its runtime cannot."""
+    for tensor in tensors(model.graph):
+        if tensor.data_type in PRECISIONS:
+            array = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    for node in nodes_of(model):
+        for attribute in node.attribute:
+            if node.op_type == 'Cast' and attribute.name == 'to' and attribute.i in PRECISIONS:
+                attribute.i = TensorProto.FLOAT
+    for port in (*model.graph.input, *model.graph.output):
+        if port.type.tensor_type.elem_type in PRECISIONS:
+            port.type.tensor_type.elem_type = TensorProto.FLOAT
 
 
 def fixed(model: onnx.ModelProto, ports: Sequence[Port], batch: int) -> bytes:
@@ -310,27 +240,26 @@ def left(reader: Reader, name: str) -> Value:
     axis = value.axis if value else None
     if value is None or axis is None:
         raise node.fault('does not depend on the input; export the network without it')
-    if value.shape[:axis] == (1,) * axis and value.front == 1:
-        value = node.shaped(value, [-1, *value.sizes(1)[(0 if value.shape[axis] != -1 else 1):]]
-                            if axis == 0 else
-                            [-1, *(s for i, s in enumerate(value.sizes(1)) if i != axis)], 1)
-    elif value.shape[axis] == -1:
+    own = -value.shape[axis]
+    rest = [*value.shape[:axis], *([own] if own > 1 else []), *value.shape[axis + 1:]]
+    if prod(value.shape[:axis]) * value.front == 1:
+        value = node.shaped(value, [-1, *rest], 1)
+    elif own == 1:
         axes = [axis, *(i for i in range(len(value.shape)) if i != axis)]
         value = node.emit('permute', value, axes=axes, front=1)
     else:
-        raise node.fault('mixes the frames of a batch; export it with the batch in front')
+        raise node.fault(f'mixes the frames of a batch; {SINGLY}')
     return value if value.name in reader.operations else node.emit('identity', value)
 
 
-def notices(model: onnx.ModelProto, ports: Sequence[Port]) -> Iterator[str]:
-    """Say what was changed."""
-    kinds = {each.data_type for each in model.graph.initializer}
-    for kind in (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE):
+def notices(model: onnx.ModelProto) -> Iterator[str]:
+    """Say what is changed."""
+    kinds = {each.data_type for each in tensors(model.graph)}
+    for kind, name in PRECISIONS.items():
         if kind in kinds:
-            name = TensorProto.DataType.Name(kind).lower()
             yield f'its {name} weights became float32'
-    for port in ports:
-        if port.kind == TensorProto.UINT8:
+    for port in model.graph.input:
+        if port.type.tensor_type.elem_type == TensorProto.UINT8:
             yield (f"input '{port.name}' was uint8 and is float32 now: give it the same numbers, "
                    '0 to 255')
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 #: By which operations are tried; of a size that no other axis is a multiple of.
 BATCH = 10007
+SINGLY = 'export the network so that it treats each frame of a batch by itself'
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,9 @@ def module_path(node: onnx.NodeProto) -> str:
 class Node:
     """One node of the graph, as the functions that read operators see it."""
 
-    def __init__(self, reader: Reader, proto: onnx.NodeProto) -> None:
+    def __init__(self, reader: Reader, proto: onnx.NodeProto, module: str | None = None) -> None:
         self.reader, self.proto = reader, proto
-        self.module = module_path(proto)
+        self.module = module_path(proto) if module is None else module
         self.attributes = {each.name: onnx.helper.get_attribute_value(each)
                            for each in proto.attribute}
 
@@ -138,6 +139,9 @@ class Node:
     def place(self) -> str:
         """Return what error messages call this node."""
         name = self.proto.name or ', '.join(self.proto.output)
+        if self.proto.op_type.islower():
+            # An input or an output of the network, for which no operator has such a name.
+            return f"{self.proto.op_type} '{name}'"
         return f"operator '{self.proto.op_type}' of " + (
             f"module '{self.module}'" if self.module else f"node '{name}'")
 
@@ -193,7 +197,6 @@ class Node:
 
     def given(self, array: np.ndarray) -> Value:
         """Return a constant as a value of the same shape."""
-        array = self.same_for_all(array)
         if array.ndim and array.shape[0] == 1:
             return self.emit('constant', weights={'value': as_weight(array[0])},
                              shape=list(array.shape[1:]))
@@ -201,13 +204,32 @@ class Node:
                           shape=list(array.shape))
         return self.emit('select', whole, axis=0, index=0)
 
-    def same_for_all(self, array: np.ndarray) -> np.ndarray:
-        """Return a constant that was repeated for every frame of a batch as that of one."""
-        batch = self.reader.batch
-        if batch > 1 and array.ndim > 1 and array.shape[0] == batch and (
-                array == array[:1]).all():
-            return array[:1]
-        return array
+    def meet(self, kind: str, value: Value, array: np.ndarray, turned: bool = False) -> Value:
+        """
+        Return an operation of a value and a constant.
+
+        :param turned: Whether the constant comes first.
+        """
+        axis, own, batch = value.axis or 0, 1, self.reader.batch
+        place = axis - len(value.shape) + array.ndim
+        matrices = kind == 'matmul' and place >= array.ndim - 2
+        if value.axis is not None and place >= 0 and array.shape[place] > 1 and not matrices:
+            # An exporter has repeated it for every frame of a batch, which is part of this axis.
+            own = -value.shape[axis]
+            parts = array.reshape(*array.shape[:place], -1, own, *array.shape[place + 1:])
+            one = parts.take([0], place)
+            if array.shape[place] != own * batch or value.front != 1 or not (parts == one).all():
+                raise self.fault('combines the frames of a batch with values that differ between '
+                                 f'them; {SINGLY}')
+            array = one if own > 1 else one.reshape(*array.shape[:place], 1,
+                                                    *array.shape[place + 1:])
+        if own > 1:
+            value = self.shaped(value, [*value.shape[:axis], -1, own, *value.shape[axis + 1:]], 1)
+        operands = [value, self.given(array)]
+        result = self.emit(kind, *(operands[::-1] if turned else operands))
+        if own == 1:
+            return result
+        return self.shaped(result, [*result.shape[:axis], -own, *result.shape[axis + 2:]], 1)
 
     def emit(self, kind: str, *values: Value, weights: Mapping[str, Tensor] | None = None,
              front: int = 0, **options: Any) -> Value:
@@ -225,11 +247,14 @@ class Node:
                 raise
             except Exception as error:  # torch refuses sizes in many ways
                 shown = ', '.join(str(list(value.shape)) for value in values)
-                raise self.fault(f'does not fit its input, {kind} of {shown} ({error}); export '
-                                 'the network again, with a batch of one') from error
-        expected = {name: tuple(value.shape) for name, value in made.state_dict().items()}
-        if expected != {name: tuple(value.shape) for name, value in weights.items()}:
-            raise self.fault(f'has weights of other sizes than {expected}; export it again')
+                raise self.fault(f'does not fit its input, {kind} of {shown} ({error}); '
+                                 f'{SINGLY}') from error
+        if {name: value.shape for name, value in made.state_dict().items()} != {
+                name: value.shape for name, value in weights.items()}:
+            shown = ', '.join(map(str, [*(list(value.shape) for value in values),
+                                        *(list(value.shape) for value in weights.values())]))
+            raise self.fault(f'has weights that do not fit its input (sizes {shown}); export the '
+                             'network again')
         shape = tuple(-size // BATCH if size % BATCH == 0 and size else size for size in sizes)
         self._check_batch(values, shape, front)
         name = self.reader.new_name(self.module, kind)
@@ -243,18 +268,18 @@ class Node:
     def _check_batch(self, values: Sequence[Value], shape: Sequence[int], moved: int) -> None:
         """Refuse what mixes the frames of a batch."""
         parts = {value.shape[value.axis] for value in values if value.axis is not None}
+        orders = {value.front for value in values if value.axis is not None}
         found = [size for size in shape if size < 0]
-        if len(found) != bool(parts) or not moved and parts and set(found) != parts:
-            raise self.fault('computes across the frames of a batch; export the network for a '
-                             'batch of one')
+        if len(found) != bool(parts) or len(orders) > 1 or not moved and parts and (
+                set(found) != parts):
+            raise self.fault(f'computes across the frames of a batch; {SINGLY}')
 
     def reshape(self, value: Value, sizes: Sequence[int]) -> Value:
         """Return a value in other sizes, of the graph's batch size."""
         try:
             shape, front = self.reader.view(value, sizes)
         except ValueError as error:
-            raise self.fault(f'cannot be followed: {error}; export the network with a batch of '
-                             'one, or with a dynamic batch') from None
+            raise self.fault(f'cannot be followed: {error}; {SINGLY}') from None
         return self.shaped(value, shape, front)
 
     def shaped(self, value: Value, shape: Sequence[int], front: int) -> Value:

@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from stream_agent.importing.onnx_reader import as_weight, Node, Value
+from stream_agent.importing.onnx_reader import as_weight, Node, SINGLY, Value
+
+
+#: What masks add instead of infinity: it does the same in a softmax.
+INFINITE = 1e30
 
 
 def positive(axis: int, axes: int) -> int:
@@ -25,28 +29,30 @@ def arithmetic(kind: str, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def binary(kind: str) -> Callable[[Node], None]:
     """Return the function that reads an operator of two operands."""
     def read(node: Node) -> None:
-        arrays = [node.constant(0), node.constant(1)]
-        if arrays[0] is not None and kind in ('add', 'multiply'):
-            arrays, order = arrays[::-1], (1, 0)
+        left, right = node.constant(0), node.constant(1)
+        if left is not None and right is None and kind in ('add', 'multiply'):
+            node.give(combined(node, kind, node.input(1), left))
+        elif right is not None and left is None:
+            node.give(combined(node, kind, node.input(0), right))
         else:
-            order = (0, 1)
-        array = arrays[1]
-        if array is not None and arrays[0] is None:
-            value = node.input(order[0])
-            node.give(combined(node, kind, value, node.same_for_all(array)))
-        else:
-            node.give(node.emit(kind, *both(node)))
+            node.give(operands(node, kind))
     return read
 
 
-def both(node: Node) -> tuple[Value, Value]:
-    """Return the two operands."""
-    return node.input(0), node.input(1)
+def operands(node: Node, kind: str) -> Value:
+    """Return an operation of two inputs, either of which may be constant."""
+    left, right = node.constant(0), node.constant(1)
+    if left is not None and right is None:
+        return node.meet(kind, node.input(1), left, turned=True)
+    if right is not None and left is None:
+        return node.meet(kind, node.input(0), right)
+    return node.emit(kind, node.input(0), node.input(1))
 
 
 def combined(node: Node, kind: str, value: Value, array: np.ndarray) -> Value:
     """Return a value combined with a constant: by an affine map, if it stays of its shape."""
     factor, offset = arithmetic(kind, array)
+    offset = np.where(np.isinf(offset), np.copysign(INFINITE, offset), offset)
     if array.size == 1 and array.ndim <= len(value.shape):
         return node.emit('scale', value, factor=float(factor.reshape(())),
                          offset=float(offset.reshape(())))
@@ -58,12 +64,26 @@ def combined(node: Node, kind: str, value: Value, array: np.ndarray) -> Value:
     batched = value.axis is not None and array.ndim >= len(lengths) - value.axis and (
         array.shape[value.axis - len(lengths)] != 1)
     if not fits or batched:
-        return node.emit(kind, value, node.given(array))
+        return node.meet(kind, value, array)
     shape = list(array.shape)
     while shape and shape[0] == 1:
         shape.pop(0)
     return node.emit('affine', value, shape=shape, weights={
         'weight': as_weight(factor.reshape(shape)), 'bias': as_weight(offset.reshape(shape))})
+
+
+def read_where(node: Node) -> None:
+    """Read a constant choice between a value and numbers, as masks are."""
+    chosen = node.needed(0, 'condition').astype(bool)
+    places = [i for i in (1, 2) if node.constant(i) is None]
+    if len(places) != 1:
+        raise node.fault('chooses between two values; the vocabulary chooses between a value and '
+                         'constants only')
+    (place,) = places
+    keep = chosen if place == 1 else ~chosen
+    filling = node.needed(3 - place, 'numbers').astype(np.float64)
+    kept = combined(node, 'multiply', node.input(place), keep.astype(np.float64))
+    node.give(combined(node, 'add', kept, np.where(keep, 0.0, filling)))
 
 
 def read_reshape(node: Node) -> None:
@@ -132,7 +152,7 @@ def cut(node: Node, value: Value, axis: int, start: int, length: int, step: int 
     if axis == value.axis:
         if length == value.sizes(node.reader.batch)[axis]:
             return value
-        raise node.fault('takes frames of a batch apart; export the network for a batch of one')
+        raise node.fault(f'takes frames of a batch apart; {SINGLY}')
     if length == value.shape[axis]:
         return value
     if length < 1:
@@ -194,7 +214,12 @@ def read_gather(node: Node) -> None:
 
 
 def read_concat(node: Node) -> None:
-    values = [node.input(i) for i in range(len(node.proto.input))]
+    values = []
+    for index in range(len(node.proto.input)):
+        array = node.constant(index)
+        # It may be repeated for every frame of a batch.
+        same = array is not None and len(array) == node.reader.batch and (array == array[:1]).all()
+        values.append(node.given(array[:1]) if same and array is not None else node.input(index))
     axis = positive(node.get('axis', 0), len(values[0].shape))
     node.give(values[0] if len(values) == 1 else node.emit('concatenate', *values, axis=axis))
 
@@ -212,14 +237,14 @@ def read_expand(node: Node) -> None:
     wanted = list(sizes)
     if value.axis is not None:
         wanted[value.axis + len(sizes) - len(value.shape)] = 1
-    node.give(node.emit('add', value, node.given(np.zeros(wanted, np.float32))))
+    node.give(node.meet('add', value, np.zeros(wanted, np.float32)))
 
 
 def read_tile(node: Node) -> None:
     value = node.input(0)
     for axis, times in enumerate(node.listed('repeats', 1) or []):
         if times > 1 and axis == value.axis:
-            raise node.fault('repeats the frames of a batch; export the network for one frame')
+            raise node.fault(f'repeats the frames of a batch; {SINGLY}')
         if times > 1:
             value = node.emit('concatenate', *[value] * times, axis=axis)
     node.give(value)
@@ -293,5 +318,5 @@ SHAPE_OPERATORS: Mapping[str, Callable[[Node], None]] = {
     'Expand': read_expand, 'Tile': read_tile, 'Pad': read_pad,
     'DepthToSpace': read_depth_to_space, 'SpaceToDepth': read_depth_to_space,
     'Identity': read_identity, 'Dropout': read_identity, 'Cast': read_cast,
-    'CastLike': read_identity,
+    'CastLike': read_identity, 'Where': read_where,
 }

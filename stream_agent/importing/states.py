@@ -120,9 +120,9 @@ def unmatched(ports: Mapping[str, Shape], outputs: Mapping[str, tuple[str, Shape
                             if shape not in ports.values()), list(given.items())[-1])
         return ImportFault(f"the network gives {listed(given)}: output '{name}' looks like a "
                            f'state, but no input has its shape {list(shape)}; {remedy}')
-    lost = [name for name, shape in ports.items() if shape not in given.values()]
-    if len(lost) > 1 and all(len(ports[name]) > 2 for name in lost):
-        return ImportFault(f'the network takes {len(lost)} images, {listed(ports)}; {remedy}')
+    maps = {name: shape for name, shape in ports.items() if len(shape) > 2}
+    if len(maps) > 1:
+        return ImportFault(f'the network takes {len(maps)} images, {listed(maps)}; {remedy}')
     return ImportFault(f'the network takes {listed(ports)} and gives {listed(given)}: a recurrent '
                        f'state is not handed on; {remedy}')
 
@@ -149,18 +149,21 @@ def own_states(program: ImportedProgram) -> ImportedProgram:
             continue
         name = first = owners[cell.name][0]
         number = 0
-        if cell.shape != program.states[first].shape or (
-                sum(owned[:1] == [first] for owned in owners.values()) > 1):
-            # What else reads the exporter's state still does.
-            while name in taken or name in states:
-                number += 1
-                name = f'{first}_{number}'
+        while name in taken or name in states:
+            number += 1
+            name = f'{first}_{number}'
         states[name] = ImportedState(cell.shape, cell.name)
         changed[cell.name] = replace(cell, of=(cell.of[0], name))
-    left = {name: state for name, state in program.states.items() if name not in states}
-    return live(replace(
-        program, states={**states, **left},
+    found = live(replace(
+        program, states={**states, **program.states},
         operations=tuple(changed.get(each.name, each) for each in program.operations)))
+    # Where one state has taken another's place, it is called so.
+    alone = {f'{name}_1': name for name in program.states
+             if name not in found.states and f'{name}_2' not in found.states}
+    return replace(
+        found, states={alone.get(name, name): each for name, each in found.states.items()},
+        operations=tuple(replace(each, of=tuple(alone.get(name, name) for name in each.of))
+                         for each in found.operations))
 
 
 def live(program: ImportedProgram) -> ImportedProgram:

@@ -5,7 +5,7 @@ import onnx
 from onnx import helper, numpy_helper
 import onnxruntime
 from stream_agent.importing.onnx_file import original_of, read_onnx
-from stream_agent.importing.states import computed
+from stream_agent.importing.running import Whole
 import torch
 
 
@@ -66,26 +66,23 @@ def read(file, inputs=None):
 @torch.no_grad()
 def run(program, frames):
     """Return what a program gives for frames (T, B, *shape), one after another."""
-    states = {name: torch.zeros(frames.shape[1], *state.shape)
-              for name, state in program.states.items()}
-    outputs = []
+    whole = Whole(program)
+    for operation in program.operations:
+        assert whole.shapes[operation.name] == operation.shape, operation
+    states, outputs = [], []
     for frame in frames:
-        values = {next(iter(program.inputs)): frame, **states}
-        for operation in program.operations:
-            value = computed(operation, [values[name] for name in operation.of])
-            assert not operation.shape or operation.kind == 'constant' or (
-                value.shape == (len(frame), *operation.shape)), operation
-            values[operation.name] = value
-        states = {name: values[state.next] for name, state in program.states.items()}
-        outputs.append(values[program.output])
+        output = whole(frame, *states)
+        output, *states = output if program.states else [output]
+        outputs.append(output)
     return torch.stack(outputs)
 
 
 def both(file, shape, batch='dynamic'):
     """Return what is read and what the file gives, for one frame and, if it can, for three."""
-    program, frames = read(file), 0.7 * torch.randn(3, *shape, generator=torch.Generator().manual_seed(4))
+    program, original = read(file), original_of(file)
+    frames = 0.7 * torch.randn(3, *shape, generator=torch.Generator().manual_seed(4))
     found = run(program, frames[:, None])
-    expected = torch.stack([original_of(file)(frame[None]) for frame in frames])
+    expected = torch.stack([original(frame[None]) for frame in frames])
     yield found.flatten(), expected.flatten()
     together = run(program, frames[None])[0]
     yield together.flatten(), found.flatten()

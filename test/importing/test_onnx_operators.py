@@ -1,6 +1,6 @@
 """Operators of ONNX one by one, as files have them, compared with ONNX Runtime on the file."""
 
-from importing.onnx_files import both, file_of, read
+from importing.onnx_files import both, file_of, read, X
 import numpy as np
 import onnx
 from onnx import helper
@@ -35,7 +35,8 @@ ONE_OPERATOR = {
         'strides': [2, 2], 'auto_pad': 'SAME_UPPER'}),
     'transposed_to_size': ('ConvTranspose', MAPS, [weights(4, 3, 3, 3)], {
         'strides': [2, 2], 'output_shape': [18, 14]}),
-    'transposed_row': ('ConvTranspose', ROWS, [weights(4, 3, 3)], {'strides': [2], 'pads': [0, 1]}),
+    'transposed_row': ('ConvTranspose', ROWS, [weights(4, 3, 3)], {
+        'strides': [2], 'pads': [0, 1]}),
     'max_ceil': ('MaxPool', MAPS, [], {'kernel_shape': [3, 2], 'strides': [2, 2], 'ceil_mode': 1}),
     'max_lopsided': ('MaxPool', MAPS, [], {
         'kernel_shape': [3, 3], 'strides': [2, 2], 'pads': [0, 0, 1, 1], 'dilations': [2, 1]}),
@@ -117,15 +118,19 @@ ONE_OPERATOR = {
     'mean_of_maps': ('ReduceMean', MAPS, [np.array([-1, 2])], {'keepdims': 0}),
     'sum_of_channels': ('ReduceSum', MAPS, [np.array([1])], {}),
     'maximum_of_maps': ('ReduceMax', MAPS, [np.array([2, 3])], {}),
+    'minimum_of_maps': ('ReduceMin', MAPS, [np.array([2, 3])], {'keepdims': 0}),
+    'length': ('ReduceL2', MAPS, [np.array([1])], {}),
+    'log_softmax': ('LogSoftmax', MAPS, [], {'axis': 1}),
+    'group_norm': ('GroupNormalization', MAPS, [weights(4), weights(4)], {'num_groups': 2}),
     'nearest_by_scale': ('Resize', MAPS, ['', np.array([1, 1, 2, 3], np.float32)], {
         'mode': 'nearest', 'coordinate_transformation_mode': 'asymmetric',
         'nearest_mode': 'floor'}),
     'nearest_by_default': ('Resize', MAPS, ['', np.array([1, 1, 2, 2], np.float32)], {}),
-    'linear': ('Resize', MAPS, ['', '', np.array([1, 4, 13, 20])], {'mode': 'linear'}),
+    'linear': ('Resize', MAPS, ['', '', np.array([13, 20])], {'mode': 'linear', 'axes': [2, 3]}),
     'linear_by_scale': ('Resize', MAPS, ['', np.array([1, 1, 1.5, 1.7], np.float32)], {
         'mode': 'linear', 'coordinate_transformation_mode': 'pytorch_half_pixel'}),
-    'linear_by_corners': ('Resize', MAPS, ['', '', np.array([1, 4, 18, 9])], {
-        'mode': 'linear', 'coordinate_transformation_mode': 'align_corners'}),
+    'linear_by_corners': ('Resize', MAPS, ['', '', np.array([18, 9])], {
+        'axes': [2, 3], 'mode': 'linear', 'coordinate_transformation_mode': 'align_corners'}),
     'linear_row': ('Resize', ROWS, ['', np.array([1, 1, 2], np.float32)], {'mode': 'linear'}),
 }
 
@@ -140,6 +145,9 @@ def test_an_operator_gives_what_onnx_runtime_gives(tmp_path, name):
 
 EARLIER = {
     'softmax_of_all_after': (11, 'Softmax', MAPS, [], {'axis': 2}),
+    'group_norm_by_group': (18, 'GroupNormalization', MAPS, [weights(2), weights(2)], {
+        'num_groups': 2}),
+    'log_softmax': (11, 'LogSoftmax', MAPS, [], {'axis': 2}),
     'softmax_by_default': (11, 'Softmax', MAPS, [], {}),
     'clip_by_attributes': (9, 'Clip', MAPS, [], {'min': -0.5, 'max': 0.25}),
     'pad_by_attributes': (9, 'Pad', MAPS, [], {'pads': [0, 0, 1, 0, 0, 0, 0, 2]}),
@@ -179,7 +187,8 @@ CHAINS = {
         ('Div', [np.float32(2 ** 0.5)], {}), ('Erf', [], {}), ('Add', [np.float32(1)], {}),
         ('Mul', ['x', 2], {}), ('Mul', [np.float32(0.5)], {})]),
     'shuffle': (MAPS, [
-        ('Reshape', [np.array([-1, 2, 2, 9, 7])], {}), ('Transpose', [], {'perm': [0, 2, 1, 3, 4]}),
+        ('Reshape', [np.array([-1, 2, 2, 9, 7])], {}),
+        ('Transpose', [], {'perm': [0, 2, 1, 3, 4]}),
         ('Reshape', [np.array([-1, 4, 9, 7])], {})]),
     'attention': (TOKENS, [
         ('Transpose', [], {'perm': [0, 2, 1]}), ('Mul', [np.float32(0.3)], {}),
@@ -194,6 +203,12 @@ CHAINS = {
         ('Reshape', [np.array([-1, 6, 2, 4])], {}), ('Transpose', [], {'perm': [0, 2, 3, 1]}),
         ('Reshape', [np.array([-1, 4, 6])], {}), ('MatMul', [weights(2, 1, 4), 2], {}),
         ('Reshape', [np.array([-1, 2, 6])], {})]),
+    'masks': (TOKENS, [
+        ('MatMul', [weights(8, 6)], {}),
+        ('Where', [np.tri(6) > 0, 0, np.float32(-np.inf)], {}), ('Softmax', [], {}),
+        ('Where', [np.tri(6).T > 0, np.float32(0.5), 2], {}),
+        ('Add', [np.where(np.tri(6) > 0, 0, -np.inf).astype(np.float32)], {}),
+        ('Softmax', [], {})]),
     'pad_then_maximum': (MAPS, [
         ('Pad', [np.array([0, 0, 0, 0, 0, 0, 1, 1]), np.float32(-np.inf)], {}),
         ('MaxPool', [], {'kernel_shape': [2, 2], 'strides': [2, 2]})]),
@@ -208,6 +223,29 @@ def test_a_chain_of_operators_too(tmp_path, name, batch):
         pytest.skip('ONNX itself cannot repeat the constant')
     file = file_of(tmp_path, nodes, shape, batch=batch)
     for found, expected in both(file, shape, batch):
+        near(found, expected)
+
+
+@pytest.mark.parametrize('shape, attributes', [
+    ((2, 5, 4), {}), ((2, 5, 4), {'scale': 0.3, 'is_causal': 1}),
+    ((5, 8), {'q_num_heads': 2, 'kv_num_heads': 2})])
+def test_attention_as_one_operator_too(tmp_path, shape, attributes):
+    nodes = [('Mul', [np.float32(1.5)], {}), ('Attention', ['x', 0, 'x'], attributes)]
+    for found, expected in both(file_of(tmp_path, nodes, shape, opset=23), shape):
+        near(found, expected)
+
+
+@pytest.mark.parametrize('equation, constant', [
+    ('bij,bkj->bik', None), ('bij,bkj->bki', None), ('bij,jk->bik', (8, 3)),
+    ('bij,bij->bi', None), ('bij,hij->bhi', (2, 6, 8)), ('kj,bij->bki', (3, 8)),
+    ('bij,jkl->blik', (8, 3, 2))])
+def test_sums_of_products_too(tmp_path, equation, constant):
+    second = 0 if constant is None else weights(*constant)
+    if equation.startswith('kj'):
+        nodes = [('Einsum', [second, X], {'equation': equation})]
+    else:
+        nodes = [('Neg', [], {}), ('Einsum', ['x', second], {'equation': equation})]
+    for found, expected in both(file_of(tmp_path, nodes, TOKENS), TOKENS):
         near(found, expected)
 
 
@@ -229,8 +267,8 @@ REFUSED = {
                  "pads by 'reflect'; only zeros"),
     'cubic': ('Resize', MAPS, ['', np.array([1, 1, 2, 2], np.float32)], {'mode': 'cubic'},
               "resizes by 'cubic'"),
-    'nearest_otherwise': ('Resize', MAPS, ['', np.array([1, 1, 1.5, 2], np.float32)], {},
-                          "resizes by 'nearest', 'half_pixel'"),
+    'nearest_otherwise': ('Resize', MAPS, ['', np.array([1, 1, 2, 2], np.float32)], {
+        'nearest_mode': 'ceil'}, "resizes by 'nearest', 'half_pixel'"),
     'linear_otherwise': ('Resize', MAPS, ['', np.array([1, 1, 2, 2], np.float32)], {
         'mode': 'linear', 'coordinate_transformation_mode': 'asymmetric'}, 'resizes by'),
     'across_frames': ('Softmax', MAPS, [], {'axis': 0}, 'across the frames of a batch'),
@@ -245,7 +283,8 @@ REFUSED = {
     'own_statistics': ('BatchNormalization', MAPS, [
         weights(4), weights(4), weights(4), weights(4) ** 2], {'training_mode': 1},
         "uses the batch's own statistics; call .eval() before exporting"),
-    'to_whole_numbers': ('Cast', MAPS, [], {'to': onnx.TensorProto.INT64}, 'turns values into int64'),
+    'to_whole_numbers': ('Cast', MAPS, [], {'to': onnx.TensorProto.INT64},
+                         'turns values into int64'),
 }
 
 
