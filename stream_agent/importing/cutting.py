@@ -1,6 +1,7 @@
 """Which operations of an imported program become one node."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from stream_agent.importing.grouping import can_be_node, free_operations, Grouping
 from stream_agent.importing.measuring import measured_seconds
@@ -41,8 +42,8 @@ def in_module(operation: ImportedOperation, module: str) -> bool:
 
 def modules_of(program: ImportedProgram) -> list[str]:
     """Return the paths of all modules that operations come from, and of those that hold them."""
-    paths = [operation.module.split('.') for operation in program.operations if operation.module]
-    return [*dict.fromkeys('.'.join(path[:i + 1]) for path in paths for i in range(len(path)))]
+    return [*dict.fromkeys(path for operation in program.operations if operation.module
+                           for path in accumulate(operation.module.split('.'), '{}.{}'.format))]
 
 
 def output_of(program: ImportedProgram, module: str, what: str = 'cut') -> str:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from math import prod
 import re
 from typing import Any
@@ -69,6 +70,9 @@ class GraphMaking:
         self._operations = {operation.name: operation for operation in program.operations}
         self._position = {name: i for i, name in enumerate(self._operations)}
         self._free = free_operations(program)
+        #: How many operations with weights every module has.
+        self._weighted = paths_of([operation.module for operation in program.operations
+                                   if operation.weights and operation.name not in self._free])
         self._groups = [self._with_constants(group) for group in groups]
         (self._input,) = program.inputs
         #: The node of every value that may leave a group, and those of states.
@@ -114,9 +118,11 @@ class GraphMaking:
             part.module for part in parts if part.module]
         if not named:
             return safe_name(parts[-1].name)
-        paths = [module.split('.') for module in named]
-        counts = Counter('.'.join(path[:i + 1]) for path in paths for i in range(len(path)))
-        common = [path for path, count in counts.items() if 2 * count > len(named)]
+        paths, count = paths_of(named), len(named)
+        # A module that all of it comes from, if most of that is here; else where most is from.
+        common = [path for path in paths if paths[path] == count
+                  and 2 * count > self._weighted[path]] or [
+            path for path in paths if 2 * paths[path] > count]
         return safe_name(max(common, key=lambda path: path.count('.'), default=named[-1]))
 
     def _new_name(self, name: str) -> str:
@@ -192,6 +198,12 @@ class GraphMaking:
                     return self._node_of[group[-1]]
         raise ImportFault(f"early outputs: the network has no module or node named '{name}'; "
                           + nearest(name, [*modules_of(self._program), *nodes[1:]], 'modules'))
+
+
+def paths_of(modules: Sequence[str]) -> Counter[str]:
+    """Return how many of some modules each path holds, itself included."""
+    return Counter(path for module in filter(None, modules) for path in accumulate(
+        module.split('.'), '{}.{}'.format))
 
 
 def safe_name(text: str) -> str:

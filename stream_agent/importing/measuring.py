@@ -74,7 +74,8 @@ def measured_cases(cases: list[Case], threads: int) -> list[float]:
         try:
             return seconds_in_onnx_runtime(cases, threads)
         except Exception as error:  # runtimes and exporters fail in many ways
-            warnings.warn(f'costs: ONNX Runtime cannot measure all operations ({error}); they '
+            reason = f'{error}'.partition(', ')[0].partition('\n')[0]
+            warnings.warn(f'costs: ONNX Runtime cannot measure all operations ({reason}); they '
                           'are measured in torch', stacklevel=4)
     with torch_threads(threads), flushed_denormals():
         return [min(timed(*case) for _ in range(ROUNDS)) for case in cases]

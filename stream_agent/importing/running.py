@@ -1,7 +1,7 @@
 """An imported program as one module, as it was before it is cut into nodes."""
 
 from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
-from stream_agent.network.bodies import BODY_OPERATIONS
+from stream_agent.network.bodies import BODY_OPERATIONS, BodyStep, make_operation
 from stream_agent.network.transforms import NamedModules, Shape
 from stream_agent.theory.checks import nearest
 import torch
@@ -76,17 +76,20 @@ def made(operation: ImportedOperation, examples: Examples) -> nn.Module:
         raise ImportFault(f"{place}: '{operation.kind}' is not in the vocabulary; "
                           + nearest(operation.kind, BODY_OPERATIONS, 'operations'))
     operands = [examples[name] for name in operation.of]
+    step = BodyStep(operation.name, operation.kind, operation.of, operation.options)
+    shapes = [tuple(first.shape[1:]) for first, *_ in operands]
     try:
         with torch.device('meta'):
-            module = BODY_OPERATIONS[operation.kind](
-                *(tuple(first.shape[1:]) for first, *_ in operands), **operation.options)
+            module = make_operation(step, shapes)
             examples[operation.name] = tuple(
                 module(*(values[i] for values in operands)) for i in range(len(BATCHES)))
         # Weights are not copied; what none is given for is refused.
         module.load_state_dict(dict(operation.weights), assign=True)
+        if not operation.weights:  # but maybe numbers that follow from sizes
+            module = make_operation(step, shapes)
     except Exception as error:  # torch refuses sizes in many ways
-        shapes = ', '.join(str(list(first.shape[1:])) for first, *_ in operands) or 'nothing'
-        raise ImportFault(f'{place}: {operation.kind} of {shapes}: {error}; export the network '
+        of = ', '.join(str(list(shape)) for shape in shapes) or 'nothing'
+        raise ImportFault(f'{place}: {operation.kind} of {of}: {error}; export the network '
                           'again, for one frame') from error
     for name, value in operation.weights.items():
         if not value.sum().isfinite():

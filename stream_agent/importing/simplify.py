@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 from stream_agent.importing.folding import scaled, scaled_before, Scaling
+from stream_agent.importing.grouping import free_operations
 from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
-from stream_agent.importing.running import Whole
+from stream_agent.importing.running import place_of, Whole
 from stream_agent.importing.states import own_states
 import torch
 from torch import Tensor
 
 # They give their operand as it is if its shape stays.
-SAME_IF_SHAPE_STAYS = {'identity', 'reshape', 'slice', 'adaptive_average', 'adaptive_maximum'}
+SAME_IF_SHAPE_STAYS = {'identity', 'reshape', 'slice', 'expand', 'adaptive_average',
+                       'adaptive_maximum'}
 # What scales and shifts, if it has a constant operand.
 ARITHMETIC = {'add', 'subtract', 'multiply', 'divide'}
 # Products of a value and what the first operation makes of it.
@@ -40,8 +42,13 @@ def simplified(program: ImportedProgram) -> ImportedProgram:
             editing.vanish, editing.shorten, editing.fold_pads, editing.recognise, editing.fold)
             for name in [*editing.operations] if (operation := editing.operations.get(name))])
     editing.drop_dead_ends()
-    return own_states(replace(program, states=editing.states, output=editing.output,
-                              operations=tuple(editing.operations.values())))
+    found = replace(program, states=editing.states, output=editing.output,
+                    operations=tuple(editing.operations.values()))
+    for name in sorted(editing.kept & free_operations(found)):
+        raise ImportFault(f'{place_of(editing.operations[name])}: what it gives, the output or a '
+                          'state, does not depend on the image; return what forward computes '
+                          'from it')
+    return own_states(found)
 
 
 class Editing:
@@ -135,7 +142,6 @@ class Editing:
             kind in SAME_IF_SHAPE_STAYS or kind == 'concatenate'
             or (kind == 'permute' and [*options['axes']] == [*range(len(options['axes']))])
             or (kind == 'pad' and not any(options['padding']))
-            or (kind == 'clip' and (options.get('low'), options.get('high')) == (None, None))
             or (kind == 'scale' and (options.get('factor', 1), options.get('offset', 0)) == (1, 0))
         ) and self.bypass(operation.name, of[0])
 
@@ -152,7 +158,7 @@ class Editing:
     def fold_pads(self, operation: ImportedOperation) -> bool:
         """Let a convolution pad what a pad in front of it does."""
         pad = self.alone(operation.of[0]) if operation.kind == 'convolution' else None
-        if not pad or pad.kind != 'pad':
+        if not pad or pad.kind != 'pad' or pad.options.get('filling'):
             return False
         axes = len(operation.options['kernel'])
         sizes = [*pad.options['padding'], *[0] * (2 * axes)]

@@ -9,6 +9,7 @@ value. Shapes have no batch axis; axes are counted as torch does, with the batch
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 import inspect
+import operator
 from typing import Any
 
 from stream_agent.network.transforms import Shape
@@ -92,6 +93,32 @@ class Constant(nn.Module):
 
     def forward(self) -> Tensor:
         return self.value.unsqueeze(0)
+
+
+class AdaptiveAverage(nn.Module):
+    """Means over so many windows an axis, which overlap where the sizes do not divide."""
+
+    def __init__(self, source: Shape, size: Sequence[int]) -> None:
+        super().__init__()
+        self.size, before = tuple(size), source[-len(size):]
+        self._divides = not any(map(operator.mod, before, self.size))
+        # Exporters lack windows that overlap; means over them are products with matrices.
+        for axis, (count, length) in enumerate(() if self._divides else zip(self.size, before)):
+            first = torch.arange(count) * length // count
+            last = (torch.arange(1, count + 1) * length - 1) // count
+            place = torch.arange(length)
+            inside = (first[:, None] <= place) & (place <= last[:, None])
+            self.register_buffer(f'means_{axis}', inside / (last - first + 1)[:, None],
+                                 persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        if self._divides:
+            pools: dict[int, Callable[..., Tensor]] = {1: functional.adaptive_avg_pool1d,
+                                                       2: functional.adaptive_avg_pool2d}
+            return pools[len(self.size)](value, self.size)
+        *rows, columns = (self.get_buffer(f'means_{axis}') for axis in range(len(self.size)))
+        value = value @ columns.T
+        return rows[0] @ value if rows else value
 
 
 class GRUCell(nn.Module):
@@ -256,9 +283,7 @@ BODY_OPERATIONS: Mapping[str, Made] = {
     'softmax': simple(lambda value, axis: value.softmax(axis)),
     'max_pool': max_pool,
     'average_pool': average_pool,
-    'adaptive_average': simple(lambda value, size: (
-        functional.adaptive_avg_pool1d if len(size) == 1 else functional.adaptive_avg_pool2d)(
-            value, tuple(size))),
+    'adaptive_average': AdaptiveAverage,
     'adaptive_maximum': simple(lambda value, size: (
         functional.adaptive_max_pool1d if len(size) == 1 else functional.adaptive_max_pool2d)(
             value, tuple(size))),
