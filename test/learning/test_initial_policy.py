@@ -97,8 +97,10 @@ DOES_NOT_FIT = "--init '{init}' does not fit --graph "
 
 
 @pytest.mark.parametrize('options, said', [
-    (['--pattern', 'streaming'],
-     "--pattern streaming: '{init}' has the pattern 'sequential'" + CONTINUES),
+    (['--pattern', 'image->sen'], "no edge 'image->sen'; the nearest is 'image->seen'; "),
+    (['--freeze', 'seen', 'comand'], "--freeze: no node 'comand'; did you mean 'command'?"),
+    (['--freeze', 'seen', 'com*'], '--freeze seen com*: no weight is left to train; leave out the '
+     "node that is to learn, such as the output 'command'\n"),
     (['--crop-top', '0.2'], "--crop-top 0.2: '{init}' has 0.1" + CONTINUES),
     (['--crop-bottom', '0.2'], "--crop-bottom 0.2: '{init}' has 0.0" + CONTINUES),
     (['--updates-per-frame', '3'], "--updates-per-frame 3: '{init}' has 2" + CONTINUES),
@@ -128,6 +130,53 @@ def test_the_same_options_and_a_graph_that_fits_are_accepted(trained, tmp_path):
                  *on_bags(trained), '--epochs', '0') == 0
     policy = load_policy(tmp_path / 'small_sequential.safetensors')
     assert policy.network.graph.node('seen').activation == 'elu'
+
+
+@pytest.mark.parametrize('source', ['bags', 'simulator'])
+def test_another_pattern_begins_with_the_weights_and_frozen_ones_stay(
+        trained, tmp_path, source):
+    data = on_bags(trained) + ['--epochs', '5'] if source == 'bags' else SIMULATOR
+    before = load_policy(trained / 'small_sequential.safetensors')
+    save_policy(tmp_path / 'small_sequential.safetensors',
+                replace(before, limits=CommandScale(1.0, 4.0)))
+    assert train(tmp_path, tmp_path, *data, '--pattern', 'streaming', '--freeze', 's*n') == 0
+    policy = load_policy(tmp_path / 'small_streaming.safetensors')
+    assert policy.pattern_name == 'streaming' and policy.training['frozen'] == ['s*n']
+    assert {edge for edge, r in policy.network.pattern.items() if r} == {('seen', 'command')}
+    for name, value in before.network.state_dict().items():
+        same = torch.equal(policy.network.state_dict()[name], value)
+        assert same == (name.split('.')[1] == 'image-seen'), name
+
+
+def test_a_frozen_policy_in_another_pattern_resumes_with_the_same_nodes_alone(
+        trained, tmp_path, capsys, monkeypatch):
+    common = [*on_bags(trained), '--pattern', 'streaming']
+    monkeypatch.setattr(Progress, 'show', lambda *_: signal.raise_signal(signal.SIGINT))
+    assert train(trained, tmp_path, *common, '--freeze', 'seen') == 130
+    assert train(trained, tmp_path, *common) == 1
+    assert ("the training in it began with frozen nodes = ['seen'], and this one has no frozen "
+            'nodes; give the same options' in capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('pattern, kept', [('planned', 38), ('smaller', 6)])
+def test_what_a_planner_makes_of_the_graph_begins_with_its_weights(tmp_path, pattern, kept):
+    """Without a step, so that all weights are those of before."""
+    assert main(['--init', 'lane_sequential', '--output', str(tmp_path), '--pattern', pattern,
+                 '--pass-periods', '3.2', *SIMULATOR, '--updates', '0']) == 0
+    before, policy = (load_policy(path).network for path in (
+        share_folder() / 'config' / 'policies' / 'lane_sequential.safetensors',
+        tmp_path / f'lane_{pattern}.safetensors'))
+    weights = policy.state_dict()
+    assert policy.graph != before.graph and len(weights) == kept
+    for name, value in weights.items():
+        assert torch.equal(before.state_dict()[name], value)
+
+
+def test_freezing_needs_a_policy(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(['--freeze', 'image', '--output', str(tmp_path)])
+    assert capsys.readouterr().err.startswith(
+        'train: error: --freeze: this keeps weights of a trained policy; add --init\n')
 
 
 def test_commands_that_the_policy_cannot_reach_are_refused(trained, tmp_path, capsys):
