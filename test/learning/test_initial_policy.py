@@ -6,10 +6,14 @@ import signal
 
 import pytest
 from stream_agent.cli.train import main
+from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning.initial_policy import load_initial, name_after
 from stream_agent.learning.progress import Progress
-from stream_agent.network.checkpoint import CommandScale, load_policy, save_policy
+from stream_agent.network.checkpoint import CommandScale, load_policy, Policy, save_policy
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.share import share_folder
+from stream_agent.theory.patterns import sequential_pattern
 from support.recordings_files import drive, tub, twist_stamped
 from support.trainer_job import SMALL_TEXT
 import torch
@@ -146,6 +150,47 @@ def test_another_pattern_begins_with_the_weights_and_frozen_ones_stay(
     for name, value in before.network.state_dict().items():
         same = torch.equal(policy.network.state_dict()[name], value)
         assert same == (name.split('.')[1] == 'image-seen'), name
+
+
+BODIES = """
+nodes:
+  image: {shape: [1, 15, 30]}
+  seen:
+    shape: [6]
+    body:
+    - {name: conv, kind: convolution, of: [image], channels: 6, kernel: [5, 5], stride: [3, 3]}
+    - {name: act, kind: relu, of: [conv]}
+    - {name: norm, kind: affine, of: [act], shape: []}
+    - {name: pool, kind: mean, of: [norm], axes: [2, 3]}
+  memory:
+    shape: [4]
+    body:
+    - {name: cell, kind: gru_cell, of: [seen, memory]}
+  command: {shape: [2]}
+edges:
+- {source: image, target: seen, transform: operand}
+- {source: seen, target: memory, transform: operand}
+- {source: memory, target: memory, transform: operand, streams: true}
+- memory->command
+- seen->command
+"""
+
+
+def test_bodies_learn_in_another_pattern_and_frozen_ones_stay(tmp_path):
+    (tmp_path / 'own.yaml').write_text(BODIES)
+    graph = load_graph(tmp_path / 'own.yaml')
+    network = RolloutNetwork(graph, sequential_pattern(graph))
+    save_policy(tmp_path / 'own.safetensors', Policy(
+        network, Preprocessing((1, 15, 30)), CommandScale(1.0, 4.0), 'sequential', {}))
+    for options, stays in (([], ''), (['--freeze', 'seen'], 'bodies.seen.')):
+        assert main(['--init', str(tmp_path / 'own.safetensors'), '--output', str(tmp_path),
+                     '--pattern', 'streaming', '--pass-periods', '2', *SIMULATOR, '--replace',
+                     *options]) == 0
+        found = load_policy(tmp_path / 'own_streaming.safetensors').network
+        assert found.pattern['seen', 'command'] == found.pattern['memory', 'memory'] == 1
+        for name, value in network.state_dict().items():
+            assert torch.equal(found.state_dict()[name], value) == bool(
+                stays and name.startswith(stays)), name
 
 
 def test_a_frozen_policy_in_another_pattern_resumes_with_the_same_nodes_alone(
