@@ -74,8 +74,9 @@ def open_source(given: str, inputs: Inputs) -> Source:
     if path.suffix == '.pt2':
         return in_own_process(readable(path), inputs)
     if path.suffix == '.onnx':
-        return answered(onnx_file.read_onnx(readable(path), inputs or None),
-                        onnx_file.original_of(path, inputs or None))
+        model, reading = onnx_file.read(readable(path), inputs)
+        from stream_agent.importing.onnx_model import Original  # needs onnx, which is there now
+        return answered(reading.program, Original(model, reading))
     if path.exists() or ':' not in given:
         kind = OTHER_FILES.get(path.suffix.lower())
         if kind is None and ':' not in given and not path.exists():
@@ -87,10 +88,9 @@ def open_source(given: str, inputs: Inputs) -> Source:
                           'batch, such as --input 3x224x224')
     try:
         with quiet():
-            program = exported.read_module(module, inputs)
+            return answered(*exported.reading_of(module, inputs))
     except ImportFault as fault:
         raise ImportFault(f"'{given}': {fault}") from fault
-    return answered(program, exported.original_of(module, inputs))
 
 
 @contextmanager
@@ -202,8 +202,7 @@ def read_for_another(path: str, folder: str, inputs: str) -> None:
     """Read a .pt2 file, and leave what it holds, or what is wrong with it, in a folder."""
     shapes = {name: tuple(shape) for name, shape in json.loads(inputs).items()}
     try:
-        source = answered(exported.read_pt2(Path(path), shapes or None),
-                          exported.original_of_pt2(Path(path), shapes or None))
+        source = answered(*exported.reading_of_pt2(Path(path), shapes))
         save_source(Path(folder, 'program.safetensors'), source)
     except ImportFault as fault:
         Path(folder, 'fault').write_text(str(fault))

@@ -234,7 +234,7 @@ def test_a_pt2_file_is_read_in_a_process_of_its_own(nets, capsys, monkeypatch):
     example = torch.full((1, 3, 16, 20), 0.71828)
     torch.export.save(torch.export.export(nets.policy(), (example,)), 'net.pt2')
     here = []
-    monkeypatch.setattr(exported, 'read_pt2', here.append)
+    monkeypatch.setattr(exported, 'reading_of_pt2', here.append)
     policy = imported('net.pt2')
     assert not here
     assert_same(policy, nets.policy(), (3, 16, 20))
@@ -343,7 +343,8 @@ def test_what_cannot_be_imported_is_one_sentence(nets, capsys, words, said):
 
 
 @pytest.mark.child_process
-@pytest.mark.parametrize('content', [b'', b'PK\x03\x04' + bytes(60), b'<html>', None])
+@pytest.mark.parametrize('content', [b'', b'PK\x03\x04' + bytes(60), None],
+                         ids=['empty', 'archive', 'folder'])
 def test_a_pt2_file_that_is_none_is_one_sentence(nets, capsys, content):
     path = Path('net.pt2')
     path.mkdir() if content is None else path.write_bytes(content)
@@ -379,13 +380,13 @@ def test_a_wrong_command_line_ends_with_2(words, said, capsys):
 
 
 def test_an_import_that_differs_writes_nothing(nets, capsys, monkeypatch):
-    original = exported.original_of
+    reading_of = exported.reading_of
 
     def other(module, inputs):
-        answer = original(module, inputs)
-        return lambda frame: answer(frame) * (1 + 3e-4)
+        program, original = reading_of(module, inputs)
+        return program, lambda frame: original(frame) * (1 + 3e-4)
 
-    monkeypatch.setattr(exported, 'original_of', other)
+    monkeypatch.setattr(exported, 'reading_of', other)
     assert main(['import', 'nets:policy', *SIZE, '--output', 'out']) == 1
     assert 'the import gives other outputs than the original, by 3.' in capsys.readouterr().err
     assert not Path('out').exists()
