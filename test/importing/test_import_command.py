@@ -307,7 +307,7 @@ REFUSED = [
     (['broken:policy', *SIZE], 'importing it raises ZeroDivisionError (broken.py:2)'),
     (['nets:fourier', *SIZE], "module '1' (Fourier) is not in the vocabulary"),
     (['nets:decides', *SIZE], "'nets:decides': Decides: forward decides by the values of tensors"),
-    (['nets:policy', '--input', '4x16x20'], "'nets:policy': Net: forward failed for input 4x16x20:"),
+    (['nets:policy', '--input', '4x16x20'], "'nets:policy': Net: forward failed for input 4x16x20"),
     (['nets:policy', '--input', '3x16x20', 'hidden=8'], 'hidden'),
     (['nets:recurrent', '--input', '1x8x8'], 'hidden'),
     (['nets:policy', *SIZE, '--cut', 'layer1,layer3'], 'layer3'),
@@ -316,7 +316,7 @@ REFUSED = [
     (['nets:policy', *SIZE, '--std', '0'], '--std: 0 is not above 0; give what one divides by'),
     (['nets:policy', *SIZE, '--costs', 'costs.yaml'], "--costs: costs.yaml: the node '"),
     (['nets:policy', *SIZE, '--name', 'a/b'], "--name: 'a/b' is not the name of a file"),
-    (['nets:classifier', *SIZE, '--max-speed', '2'], "--max-speed: the network does not drive, as "
+    (['nets:classifier', *SIZE, '--max-speed', '2'], '--max-speed: the network does not drive, as '
      "its output 'fc' is [10], and a command is [2]"),
     (['weights.pth'], "'weights.pth': weights without a network; write a function that makes the"),
     (['nets.py'], "name the function in it, as 'my_policy:make_policy' without '.py'"),
