@@ -30,8 +30,8 @@ from stream_agent.learning.resume import is_same_policy, set_aside
 from stream_agent.learning.settings import FrameCrop
 from stream_agent.measurement.machine import core_times, disturbance
 from stream_agent.network.checkpoint import (
-    CommandScale, LEAST_LIMIT, load_policy, MOST_LIMIT, Policy, save_policy, STEERINGS,
-    TrainedNetwork, why_not_driving)
+    CheckpointError, CommandScale, LEAST_LIMIT, load_policy, MOST_LIMIT, Policy, save_policy,
+    STEERINGS, TrainedNetwork, why_not_driving)
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import Shape
@@ -314,7 +314,10 @@ def write(folder: Path, name: str, policy: Policy | TrainedNetwork, keep: bool) 
         graph, weights = (unfinished / f'{name}{ending}' for ending in ('.yaml', '.safetensors'))
         write_file(graph, graph_text(policy.network))
         save_policy(weights, policy)
-        loaded = load_policy(weights).network
+        try:
+            loaded = load_policy(weights).network
+        except CheckpointError as error:  # such as weights that no policy may have
+            raise ImportFault(f"'{name}': {str(error).removeprefix(f'{weights}: ')}") from error
         if not load_graph(graph) == loaded.graph == policy.network.graph:
             raise ImportFault(f"'{name}': the graph is not what it was when it is read again; "
                               'please report this')

@@ -114,6 +114,12 @@ def fails():
     raise OSError('there are no weights at /nowhere')
 
 
+def huge():
+    net = Net().eval()
+    net.fc.weight.data[:] = 1e6
+    return net
+
+
 def a_tensor():
     return torch.zeros(3)
 
@@ -305,9 +311,10 @@ REFUSED = [
     (['nets:a_tensor', *SIZE], 'it gives Tensor, not a torch.nn.Module; return the network'),
     (['nets:NUMBER', *SIZE], 'int cannot be called; name a function that makes the network'),
     (['broken:policy', *SIZE], 'importing it raises ZeroDivisionError (broken.py:2)'),
+    (['nets:huge', *SIZE], "import: 'huge': the tensor 'bodies."),
     (['nets:fourier', *SIZE], "module '1' (Fourier) is not in the vocabulary"),
     (['nets:decides', *SIZE], "'nets:decides': Decides: forward decides by the values of tensors"),
-    (['nets:policy', '--input', '4x16x20'], "'nets:policy': Net: forward failed for input 4x16x20"),
+    (['nets:policy', '--input', '4x16x20'], "'nets:policy': Net: forward failed for input 4x16"),
     (['nets:policy', '--input', '3x16x20', 'hidden=8'], 'hidden'),
     (['nets:recurrent', '--input', '1x8x8'], 'hidden'),
     (['nets:policy', *SIZE, '--cut', 'layer1,layer3'], 'layer3'),
