@@ -186,14 +186,15 @@ def in_own_process(path: Path, inputs: Inputs) -> Source:
     with TemporaryDirectory() as folder:
         result, fault = Path(folder, 'program.safetensors'), Path(folder, 'fault')
         process = subprocess.run(
-            [sys.executable, '-m', RELOAD, str(path.absolute()), folder, json.dumps(inputs)],
+            [sys.executable, '-m', RELOAD, str(path), folder, json.dumps(inputs)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace')
         if fault.exists():
-            raise ImportFault(fault.read_text())
+            said = fault.read_text()
+            raise ImportFault(said if str(path) in said else f"'{path}': {said}")
         if process.returncode or not result.exists():
-            said = process.stderr.strip().splitlines()[-1:] or ['nothing was said']
+            last = process.stderr.strip().splitlines()[-1:] or ['nothing was said']
             raise ImportFault(f"'{path}': the process that reads it ended with code "
-                              f'{process.returncode} ({said[0]}); export it again, and check '
+                              f'{process.returncode} ({last[0]}); export it again, and check '
                               'that memory suffices')
         return load_source(result)
 
