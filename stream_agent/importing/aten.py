@@ -109,7 +109,7 @@ def matmul(tracer: Tracer, a: Args, like: Tensor) -> Value:
 @reads('scaled_dot_product_attention')
 def attention(tracer: Tracer, a: Args, like: Tensor) -> Value:
     if a['dropout_p']:
-        tracer.refuse('drops out also in evaluation', 'call .eval() before the export; where it '
+        tracer.refuse('drops out in each call', 'call .eval() before the export; where it '
                       'is a function, pass dropout_p=p if self.training else 0.0')
     if a.get('enable_gqa'):
         tracer.refuse('shares keys among heads (enable_gqa)', 'repeat keys and values')

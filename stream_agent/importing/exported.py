@@ -6,15 +6,16 @@ has), then operations of the vocabulary, whose weights are copies: nothing of th
 of source files or of code goes along.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-import inspect
-import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 import zipfile
 
 from stream_agent.importing import aten_cells, aten_shapes  # noqa: F401 (they register)
-from stream_agent.importing.ends import finished, given_value, paired, result_value
+from stream_agent.importing.ends import (finished, given_value, outer_size, paired,
+                                         result_value)
+from stream_agent.importing.exporting import bound, exported_module, Pack
 from stream_agent.importing.program import ImportedProgram, ImportFault
 from stream_agent.importing.states import Pairing
 from stream_agent.importing.tracing import HANDLERS, operator_name, SHAPE_ONLY, Tracer, Value
@@ -26,21 +27,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.utils import _pytree as trees
 
-#: How a shape becomes an example: the batch in front; behind the layers of a state; in front of a
-#: sequence of one frame; nowhere.
-LAYOUTS: tuple[Callable[[Shape], Shape], ...] = (
-    lambda shape: (1, *shape),
-    lambda shape: (shape[0], 1, *shape[1:]) if len(shape) > 1 else (1, 1, *shape),
-    lambda shape: (1, 1, *shape),
-    lambda shape: shape)
-
-CONTROL_FLOW = ("forward decides by the values of tensors ('if', 'while', int(), .item()); "
-                'torch.export cannot follow. Compute both ways and blend them, or decide by '
-                'settings in __init__')
+#: What makes a file that can be read.
 EXPORT = 'write it by torch.export.save(torch.export.export(module.eval(), (example,)), path)'
-
-#: Makes forward's arguments of its inputs.
-Pack = Callable[[list[Tensor]], tuple]
 
 
 class Original:
@@ -111,96 +99,14 @@ def reading_of(module: nn.Module, inputs: Mapping[str, Shape]) -> Reading:
         raise ImportFault(f'{type(module).__name__}: a ScriptModule cannot be exported; give the '
                           'module that it was scripted from')
     names, pack = bound(module, inputs)
-    kind = next((weight.dtype for weight in module.parameters() if weight.is_floating_point()),
-                torch.float32)
-    first: Exception | None = None
-    for sizes in layouts([tuple(inputs[name]) for name in names]):
-        examples = {name: torch.zeros(size, dtype=kind) for name, size in zip(names, sizes)}
-        try:
-            with torch.no_grad():
-                exported = torch.export.export(module, pack(list(examples.values())),
-                                               strict=False)
-        except Exception as error:  # torch and the module refuse in many ways
-            first = first or error
-            if type(error).__name__ in ('GuardOnDataDependentSymNode', 'NotImplementedError'):
-                break
-        else:
-            program, pairing, changed = read_exported(exported, examples)
-            own = {name: value.clone() for name, value in module.named_buffers()
-                   if name in changed}
-            return Reading(program, Original(
-                lambda *values: torch.func.functional_call(module, own, values), pack, examples,
-                pairing))
-    assert first is not None
-    raise export_fault(module, inputs, first) from None
-
-
-def bound(module: nn.Module, inputs: Mapping[str, Shape]) -> tuple[list[str], Pack]:
-    """
-    Return the inputs' names in forward's order, and what makes forward's arguments of them.
-
-    Several names that forward does not have are the parts of the one tuple that it takes.
-    """
-    kind = type(module).__name__
-    parameters = [each for each in inspect.signature(module.forward).parameters.values()
-                  if each.kind is not each.VAR_KEYWORD]
-    free = [name for name in inputs if name not in {each.name for each in parameters}]
-    needed = [each for each in parameters if each.name not in inputs
-              and each.default is each.empty]
-    several = len(free) > 1 and len(needed) == 1
-    order: list[list[str]] = []  # of each argument; several make a tuple
-    for i, each in enumerate(parameters):
-        later = any(other.name in inputs for other in parameters[i + 1:])
-        if each.name in inputs:
-            order.append([each.name])
-        elif each.kind is each.VAR_POSITIONAL:
-            order += [[free.pop(0)] for _ in [*free]]
-        elif several and each in needed:
-            order.append([free.pop(0) for _ in [*free]])
-        elif 'input' in free and (each in needed or not needed):
-            order.append(['input'])
-            free.remove('input')
-        elif each in needed or later:
-            raise ImportFault(f"{kind}: forward takes '{each.name}', of which no shape is given; "
-                              f'give --input {each.name}=..., without the batch')
-    if free:
-        raise ImportFault(f"{kind}: forward has no parameter '{free[0]}'; "
-                          + nearest(free[0], [each.name for each in parameters], 'parameters'))
-
-    def pack(values: list[Tensor]) -> tuple:
-        left = iter(values)
-        groups = [tuple(next(left) for _ in names) for names in order]
-        return tuple(group if len(group) > 1 else group[0] for group in groups)
-    return [name for names in order for name in names], pack
-
-
-def layouts(shapes: Sequence[Shape]) -> Iterator[list[Shape]]:
-    """Yield sizes of example inputs to try, likely ones first; states of as many axes alike."""
-    front, behind, sequence, bare = LAYOUTS
-    kinds = sorted({len(shape) for shape in shapes[1:]})
-    seen = []
-    for first in (front, sequence, bare):
-        for chosen in itertools.product((front, behind, bare), repeat=len(kinds)):
-            makers = dict(zip(kinds, chosen))
-            sizes = [first(shapes[0]), *(makers[len(shape)](shape) for shape in shapes[1:])]
-            if sizes not in seen:
-                seen.append(sizes)
-                yield sizes
-
-
-def export_fault(module: nn.Module, inputs: Mapping[str, Shape], error: Exception) -> ImportFault:
-    """Return what to say when ``torch.export`` fails."""
-    text = str(error)
-    if type(error).__name__ == 'GuardOnDataDependentSymNode' or 'data-dependent' in text:
-        return ImportFault(f'{type(module).__name__}: {CONTROL_FLOW}')
-    if 'assigned during export' in text or 'register_buffer' in text:
-        return ImportFault(f'{type(module).__name__}: forward keeps a tensor as an attribute; '
-                           'make it a buffer (register_buffer), or an input and an output')
-    sizes = ', '.join(f"{name} {'x'.join(map(str, shape))}" for name, shape in inputs.items())
-    lines = [line for line in text.splitlines() if line.strip()]
-    return ImportFault(f'{type(module).__name__}: forward failed for {sizes}: '
-                       f'{lines[0] if lines else type(error).__name__}; give the sizes that the '
-                       'network takes (--input), without the batch')
+    exported, examples, assigned = exported_module(module, inputs, names, pack)
+    program, pairing, changed = read_exported(exported, examples)
+    program = replace(program, notices=(*program.notices, *(
+        f'forward assigns self.{name}; what it keeps there for the next frame is not imported'
+        for name in sorted(assigned))))
+    own = {name: value.clone() for name, value in module.named_buffers() if name in changed}
+    return Reading(program, Original(
+        lambda *values: torch.func.functional_call(module, own, values), pack, examples, pairing))
 
 
 def reading_of_pt2(path: Path, inputs: Mapping[str, Shape] | None = None) -> Reading:
@@ -216,7 +122,9 @@ def reading_of_pt2(path: Path, inputs: Mapping[str, Shape] | None = None) -> Rea
         if name not in names:
             raise ImportFault(f"{path}: has no input '{name}'; " + nearest(name, own, 'inputs'))
     values = {node.name: node.meta['val'] for node in exported.graph.nodes if node.name in own}
-    examples = {name: torch.zeros(fixed_size(name, values[each].shape, given.get(name)),
+    batches = {str(value.shape[0]) for value in values.values()
+               if len(value.shape) and not isinstance(value.shape[0], int)}
+    examples = {name: torch.zeros(fixed_size(name, values[each].shape, given.get(name), batches),
                                   dtype=values[each].dtype) for name, each in zip(names, own)}
     program, pairing, _ = read_exported(exported, examples)
     module = exported.module()
@@ -252,9 +160,10 @@ def loaded(path: Path) -> ExportedProgram:
     try:
         return torch.export.load(path)
     except Exception as error:  # whatever a file may hold
-        first = next(iter(str(error).splitlines()), '')
-        raise ImportFault(f'{path}: is not a file of torch.export, or it is damaged '
-                          f'({type(error).__name__}: {first}); {EXPORT}') from None
+        said = next(iter(str(error).splitlines()), '')
+        said = '' if 'warnings above' in said else f' ({said})'
+        raise ImportFault(f'{path}: is not a file of torch.export, or it is damaged{said}; '
+                          f'{EXPORT}') from None
 
 
 def user_inputs(exported: ExportedProgram) -> list[Any]:
@@ -262,26 +171,46 @@ def user_inputs(exported: ExportedProgram) -> list[Any]:
             if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument)]
 
 
-def fixed_size(name: str, traced: Sequence[Any], given: Shape | None) -> Shape:
-    """Return an input's size with a batch of one, where the file leaves sizes open."""
-    opened = [i for i, size in enumerate(traced) if not isinstance(size, int)]
-    size = [1 if i in opened and i == 0 else length for i, length in enumerate(traced)]
+def fixed_size(name: str, traced: Sequence[Any], given: Shape | None, batches: set[str]) -> Shape:
+    """
+    Return an input's size with a batch of one, where the file leaves sizes open.
+
+    :param batches: Symbols of batch sizes.
+    """
+    size = [1 if str(length) in batches else length for length in traced]
+    opened = [i for i, length in enumerate(size) if not isinstance(length, int)]
     if given is not None:
-        wanted = [*given] if len(given) == len(size) else [1, *given]
-        if len(wanted) == len(size) and all(i in opened or a == b for i, (a, b) in
-                                            enumerate(zip(wanted, size))):
-            return tuple(wanted)
-        raise ImportFault(f"'{name}': {'x'.join(map(str, given))} does not fit the file, which "
-                          f'takes {list(map(str, size[1:]))} behind the batch; leave --input out, '
-                          'or export the network for this size')
-    rest = [i for i in opened if i]
-    if rest:
-        axis = {2: 'height', 3: 'width'}.get(rest[0], f'axis {rest[0]}') if len(size) == 4 \
-            else f'axis {rest[0]}'
-        form = 'x'.join({1: 'C', 2: 'H', 3: 'W'}.get(i, 'N') if i in opened else str(length)
-                        for i, length in enumerate(size) if i)
-        raise ImportFault(f"'{name}': its {axis} is dynamic; give --input {form}")
+        batch = next((i for i, length in enumerate(size) if length == 1), None)
+        for wanted in (given, given[:batch or 0] + (1,) + given[batch or 0:]):
+            if len(wanted) == len(size) and all(
+                    i in opened or own == length
+                    for i, (own, length) in enumerate(zip(wanted, size))):
+                return wanted
+        raise ImportFault(
+            f"'{name}': {'x'.join(map(str, given))} does not fit the file, which takes "
+            f"{'x'.join('N' if i in opened else str(own) for i, own in enumerate(size))} with its "
+            "batch; leave --input out where the file's sizes are fixed, or export the network for "
+            'this size')
+    if opened:
+        axes = {1: 'channels', 2: 'height', 3: 'width'} if len(size) == 4 else {}
+        form = 'x'.join('CHW'[i - 1] if i in opened and axes else 'N' if i in opened
+                        else str(length) for i, length in enumerate(size) if i)
+        raise ImportFault(f"'{name}': its {axes.get(opened[0], f'axis {opened[0]}')} is dynamic; "
+                          f'give --input {form}')
     return tuple(size)
+
+
+def one_frame(name: str, size: Shape) -> None:
+    """
+    Check that an input has a batch of one, and is no sequence.
+
+    :raises ImportFault: Otherwise.
+    """
+    shape = [length for length in outer_size(size)]
+    if len(shape) > 1 and 1 not in shape or len(shape) > 4:
+        count = shape[1] if len(shape) > 4 and shape[0] == 1 else shape[0]
+        raise ImportFault(f"'{name}' {list(size)} takes {count} frames at once; export it for one "
+                          'frame (a batch of 1), with its state as input and output')
 
 
 def read_exported(exported: ExportedProgram, examples: Mapping[str, Tensor]
@@ -308,6 +237,7 @@ def read_exported(exported: ExportedProgram, examples: Mapping[str, Tensor]
     for spec in signature.input_specs:
         if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument):
             name, like = next(left)
+            one_frame(name, tuple(like.shape))
             sources[name] = given_value(tracer, name, like)
             values.append(sources[name])
         elif spec.target in buffers:
