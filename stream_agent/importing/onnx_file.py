@@ -45,6 +45,9 @@ def read(path: Path, inputs: Mapping[str, Shape]) -> 'tuple[onnx.ModelProto, Rea
         return model, read_model(model, inputs)
     except ImportFault as fault:
         raise ImportFault(f"'{path}': {fault}") from fault.__cause__
+    except Exception as error:  # a damaged file may say anything
+        raise ImportFault(f"'{path}': is damaged ({type(error).__name__}: {first_line(error)}); "
+                          f'{AGAIN}') from error
 
 
 def load(path: Path) -> 'onnx.ModelProto':

@@ -121,7 +121,13 @@ def read_for_batch(model: onnx.ModelProto, ports: Sequence[Port], batch: int) ->
         read = OPERATORS.get(proto.op_type) if proto.domain in ('', 'ai.onnx') else None
         if not read:
             raise outside(node)
-        read(node)
+        try:
+            read(node)
+        except ImportFault:
+            raise
+        except Exception as error:  # a file may say anything
+            raise node.fault(f'cannot be read ({type(error).__name__}: {first_line(error)}); '
+                             f'{AGAIN}') from error
     outputs = {port.name: left(reader, port.name) for port in normal.graph.output}
     shapes = {port.own_name: port.shape() for port in ports}
     images = [port.own_name for port in ports if port.only] or list(shapes)
@@ -225,7 +231,7 @@ def outside(node: Node) -> ImportFault:
 def entered(reader: Reader, port: Port) -> Value:
     """Return an input as the graph reads it; the batch is in front of the program's own."""
     reader.taken.add(port.own_name)
-    value = Value(port.own_name, (-1, *port.shape()))
+    value = reader.results[port.own_name] = Value(port.own_name, (-1, *port.shape()))
     if port.axis == 0:
         return value
     axes = [*range(1, port.axis + 1), 0, *range(port.axis + 1, len(port.sizes))]

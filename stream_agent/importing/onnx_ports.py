@@ -62,8 +62,9 @@ def find_ports(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> list[Port
                           'with other names')
     first = next(each for each in raw if each.name == image)
     batch = [dim.dim_param for dim in first.type.tensor_type.shape.dim][:1]
-    ports = [make_port(each, own_names[each.name], dims[each.name], given.get(each.name), batch,
-                       dims[image][:1] or [None]) for each in raw]
+    ports = [make_port(each, own_names[each.name], dims[each.name], given.get(each.name),
+                       None if each.name == image else batch, dims[image][:1] or [None])
+             for each in raw]
     if len(given) == 1:
         ports = [replace(port, only=port.name == image) for port in ports]
     for port in ports:
@@ -72,11 +73,13 @@ def find_ports(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> list[Port
 
 
 def make_port(raw: onnx.ValueInfoProto, own_name: str, sizes: list[int | None],
-              given: Shape | None, names: Sequence[str], batch: Sequence[int | None]) -> Port:
+              given: Shape | None, names: Sequence[str] | None, batch: Sequence[int | None]
+              ) -> Port:
     """
     Return an input with what is known of its sizes.
 
-    :param names: The name that the file gives the size of the image's batch, if any.
+    :param names: The name that the file gives the size of the image's batch, if any; None for the
+        image itself, which has it in front.
     :param batch: The size of the image's batch, if it is fixed.
     """
     own = [dim.dim_param for dim in raw.type.tensor_type.shape.dim]
@@ -85,7 +88,7 @@ def make_port(raw: onnx.ValueInfoProto, own_name: str, sizes: list[int | None],
     axis = 0
     if names and names[0] in own and names[0]:
         axis = own.index(names[0])
-    elif len(sizes) == 3 and sizes[1] == batch[0]:
+    elif names is not None and len(sizes) == 3 and sizes[1] == batch[0]:
         # As (layers, batch, features) of a recurrent layer.
         axis = 1
     if given is not None:

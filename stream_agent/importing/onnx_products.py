@@ -4,13 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import numpy as np
+from stream_agent.importing.onnx_patterns import attention_or_none
 from stream_agent.importing.onnx_reader import as_weight, Node, Value
 from stream_agent.importing.onnx_shapes import operands, permuted
 
 
 def read_matmul(node: Node) -> None:
-    right = node.constant(1)
-    if right is None or node.constant(0) is not None:
+    left, right = node.constant(0), node.constant(1)
+    if right is None and left is None:
+        found = attention_or_none(node, node.input(0), node.input(1))
+        node.give(found or node.emit('matmul', node.input(0), node.input(1)))
+        return
+    if right is None or left is not None:
         node.give(operands(node, 'matmul'))
         return
     value = node.input(0)

@@ -55,6 +55,10 @@ class Reader:
         self.batch, self.opset = batch, opset
         self.constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
         self.values: dict[str, Value] = {}
+        #: By the operations that give them.
+        self.results: dict[str, Value] = {}
+        #: Numbers that values are compared with, by the comparison.
+        self.thresholds: dict[str, float] = {}
         #: Names of inputs, states and operations.
         self.taken: set[str] = set()
         self.operations: dict[str, ImportedOperation] = {}
@@ -191,9 +195,12 @@ class Node:
         if not self.has(index):
             raise self.fault(f'has no input {index}; export the network again')
         name = self.proto.input[index]
-        if name not in self.reader.constants:
-            return self.reader.values[name]
-        return self.given(self.reader.constants[name])
+        if name in self.reader.constants:
+            return self.given(self.reader.constants[name])
+        if name not in self.reader.values:
+            raise self.fault(f"reads '{name}', which is no number; write the network without "
+                             'decisions by values')
+        return self.reader.values[name]
 
     def given(self, array: np.ndarray) -> Value:
         """Return a constant as a value of the same shape."""
@@ -263,7 +270,8 @@ class Node:
         self.reader.operations[name] = ImportedOperation(
             name, kind, tuple(value.name for value in values), options, weights, self.module, own)
         held = [value for value in values if value.axis is not None]
-        return Value(name, shape, front or (held[0].front if held else 1))
+        self.reader.results[name] = Value(name, shape, front or (held[0].front if held else 1))
+        return self.reader.results[name]
 
     def _check_batch(self, values: Sequence[Value], shape: Sequence[int], moved: int) -> None:
         """Refuse what mixes the frames of a batch."""

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from stream_agent.importing.onnx_patterns import gelu_or, is_softplus
 from stream_agent.importing.onnx_reader import as_weight, Node, SINGLY, Value
 
 
-#: What masks add instead of infinity: it does the same in a softmax.
+#: What stands for infinity: it does the same in a softmax, and around a maximum.
 INFINITE = 1e30
 
 
@@ -31,11 +32,12 @@ def binary(kind: str) -> Callable[[Node], None]:
     def read(node: Node) -> None:
         left, right = node.constant(0), node.constant(1)
         if left is not None and right is None and kind in ('add', 'multiply'):
-            node.give(combined(node, kind, node.input(1), left))
+            result = combined(node, kind, node.input(1), left)
         elif right is not None and left is None:
-            node.give(combined(node, kind, node.input(0), right))
+            result = combined(node, kind, node.input(0), right)
         else:
-            node.give(operands(node, kind))
+            result = operands(node, kind)
+        node.give(gelu_or(node, result) if kind == 'multiply' else result)
     return read
 
 
@@ -73,7 +75,12 @@ def combined(node: Node, kind: str, value: Value, array: np.ndarray) -> Value:
 
 
 def read_where(node: Node) -> None:
-    """Read a constant choice between a value and numbers, as masks are."""
+    """Read a constant choice between a value and numbers, as masks are, or torch's softplus."""
+    if node.reader.thresholds.get(node.proto.input[0], 0.0) >= 15 and is_softplus(
+            node, node.input(2), node.input(1)):
+        # It is the same there, but for rounding.
+        node.give(node.input(2))
+        return
     chosen = node.needed(0, 'condition').astype(bool)
     places = [i for i in (1, 2) if node.constant(i) is None]
     if len(places) != 1:
@@ -84,6 +91,13 @@ def read_where(node: Node) -> None:
     filling = node.needed(3 - place, 'numbers').astype(np.float64)
     kept = combined(node, 'multiply', node.input(place), keep.astype(np.float64))
     node.give(combined(node, 'add', kept, np.where(keep, 0.0, filling)))
+
+
+def read_greater(node: Node) -> None:
+    """Keep what a value is compared with, for the choice that reads it."""
+    bound = node.constant(1)
+    node.reader.thresholds[node.proto.output[0]] = float(bound) if (
+        bound is not None and bound.size == 1) else 0.0
 
 
 def read_reshape(node: Node) -> None:
@@ -270,6 +284,8 @@ def read_pad(node: Node) -> None:
                for pads in (before.get(axis, 0), behind.get(axis, 0))]
     while padding[-2:] == [0, 0]:
         padding = padding[:-2]
+    if np.isinf(number):
+        number = float(np.copysign(INFINITE, number))
     filling: dict[str, Any] = {'filling': number} if number else {}
     node.give(node.emit('pad', value, padding=padding, **filling))
 
@@ -319,4 +335,5 @@ SHAPE_OPERATORS: Mapping[str, Callable[[Node], None]] = {
     'DepthToSpace': read_depth_to_space, 'SpaceToDepth': read_depth_to_space,
     'Identity': read_identity, 'Dropout': read_identity, 'Cast': read_cast,
     'CastLike': read_identity, 'Where': read_where,
+    'Greater': read_greater,
 }

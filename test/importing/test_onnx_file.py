@@ -244,6 +244,12 @@ def test_sizes_that_the_file_has_otherwise_are_refused(tmp_path):
         read(file, {'xx': (3, 8, 8)})
 
 
+def test_a_sequence_of_one_channel_has_its_batch_in_front(tmp_path):
+    file = plain(tmp_path, {'x': (1, [1, 1, 9])}, 'y', [('Conv', 'xk', 'y', '', {})],
+                 {'k': KERNEL[:, :1, 0]})
+    assert agrees(file, (1, 9)).inputs == {'x': (1, 9)}
+
+
 def test_a_batch_that_is_fixed_at_four_is_one_of_frames(tmp_path):
     nodes = [('Conv', 'xk', 'a', '', {}), ('Reshape', ['a', 's'], 'y', '', {})]
     file = plain(tmp_path, {'x': (1, [4, 3, 8, 8])}, 'y', nodes,
@@ -379,6 +385,23 @@ def test_a_file_that_is_no_network_is_refused(tmp_path, name):
     content = file.read_bytes()
     file.write_bytes(content[:len(content) // 2] if BROKEN[name] is None else BROKEN[name])
     with pytest.raises(ImportFault, match=f"'{file}': (is not an ONNX file|holds no network)"):
+        read(file)
+
+
+@pytest.mark.parametrize('change', [
+    {'node': b'\xff'}, {'dims': 7}, {'kind': 99}, {'op_type': 'DepthToSpace'}])
+def test_a_damaged_file_is_refused(tmp_path, change):
+    file = plain(tmp_path, {'x': (1, [1, 3, 8, 8])}, 'y', [CONV], {'k': KERNEL})
+    model = onnx.load(file)
+    if 'dims' in change:
+        model.graph.initializer[0].dims[0] = change['dims']
+    if 'kind' in change:
+        model.graph.initializer[0].data_type = change['kind']
+    if 'op_type' in change:
+        model.graph.node[0].op_type = change['op_type']
+    content = model.SerializeToString()
+    file.write_bytes(content.replace(b'/eye/', b'/e\xffe/') if 'node' in change else content)
+    with pytest.raises(ImportFault, match=f"'{file}': .*; export the network again"):
         read(file)
 
 

@@ -186,6 +186,15 @@ CHAINS = {
     'gelu_by_the_error_function': (TOKENS, [
         ('Div', [np.float32(2 ** 0.5)], {}), ('Erf', [], {}), ('Add', [np.float32(1)], {}),
         ('Mul', ['x', 2], {}), ('Mul', [np.float32(0.5)], {})]),
+    'gelu_in_another_order': (TOKENS, [
+        ('Mul', [np.float32(2 ** -0.5)], {}), ('Erf', [], {}), ('Add', [np.float32(1)], {}),
+        ('Mul', ['x', np.float32(0.5)], {}), ('Mul', [3, 2], {})]),
+    'no_gelu': (TOKENS, [
+        ('Mul', [np.float32(0.7)], {}), ('Erf', [], {}), ('Add', [np.float32(1)], {}),
+        ('Mul', ['x', 2], {}), ('Mul', [np.float32(0.5)], {})]),
+    'softplus_of_torch': (TOKENS, [
+        ('Mul', [np.float32(20)], {}), ('Softplus', [], {}), ('Greater', [0, np.float32(20)], {}),
+        ('Where', [2, 0, 1], {})]),
     'shuffle': (MAPS, [
         ('Reshape', [np.array([-1, 2, 2, 9, 7])], {}),
         ('Transpose', [], {'perm': [0, 2, 1, 3, 4]}),
@@ -247,6 +256,15 @@ def test_sums_of_products_too(tmp_path, equation, constant):
         nodes = [('Neg', [], {}), ('Einsum', ['x', second], {'equation': equation})]
     for found, expected in both(file_of(tmp_path, nodes, TOKENS), TOKENS):
         near(found, expected)
+
+
+@pytest.mark.parametrize('name, kind', [
+    ('gelu_by_the_error_function', 'gelu'), ('gelu_in_another_order', 'gelu'),
+    ('attention', 'attention'), ('heads_in_the_batch', 'attention')])
+def test_what_exporters_write_out_is_recognised(tmp_path, name, kind):
+    shape, nodes = CHAINS[name]
+    kinds = [each.kind for each in read(file_of(tmp_path, nodes, shape)).operations]
+    assert kind in kinds and not {'erf', 'softmax'} & {*kinds}
 
 
 def test_parts_and_their_concatenation_too(tmp_path):
