@@ -44,11 +44,25 @@ def simplified(program: ImportedProgram) -> ImportedProgram:
     editing.drop_dead_ends()
     found = replace(program, states=editing.states, output=editing.output,
                     operations=tuple(editing.operations.values()))
-    for name in sorted(editing.kept & free_operations(found)):
-        raise ImportFault(f'{place_of(editing.operations[name])}: what it gives, the output or a '
-                          'state, does not depend on the image; return what forward computes '
-                          'from it')
+    allowed = fed_by_image(found) | (free_operations(found) - editing.kept)
+    for operation in found.operations:
+        if operation.name not in allowed:
+            raise ImportFault(f'{place_of(operation)}: what it gives, the output or a part of a '
+                              'state, does not depend on the image; return what forward computes '
+                              'from it')
     return own_states(found)
+
+
+def fed_by_image(program: ImportedProgram) -> set[str]:
+    """Return what depends on the input, in this frame or in a later one."""
+    fed, before = {*program.inputs}, 0
+    while len(fed) > before:
+        before = len(fed)
+        fed |= {name for name, state in program.states.items() if state.next in fed}
+        for operation in program.operations:
+            if not fed.isdisjoint(operation.of):
+                fed.add(operation.name)
+    return fed
 
 
 class Editing:

@@ -95,30 +95,40 @@ class Constant(nn.Module):
         return self.value.unsqueeze(0)
 
 
-class AdaptiveAverage(nn.Module):
-    """Means over so many windows an axis, which overlap where the sizes do not divide."""
+class AdaptivePool(nn.Module):
+    """
+    Means or maxima over so many windows an axis, which overlap where the sizes do not divide.
 
-    def __init__(self, source: Shape, size: Sequence[int]) -> None:
+    Exporters lack windows that overlap, so every pixel of a window is taken by its index.
+    """
+
+    def __init__(self, source: Shape, size: Sequence[int], mean: bool) -> None:
         super().__init__()
         self.size, before = tuple(size), source[-len(size):]
-        self._divides = not any(map(operator.mod, before, self.size))
-        # Exporters lack windows that overlap; means over them are products with matrices.
-        for axis, (count, length) in enumerate(() if self._divides else zip(self.size, before)):
-            first = torch.arange(count) * length // count
-            last = (torch.arange(1, count + 1) * length - 1) // count
-            place = torch.arange(length)
-            inside = (first[:, None] <= place) & (place <= last[:, None])
-            self.register_buffer(f'means_{axis}', inside / (last - first + 1)[:, None],
+        pools: dict[int, Callable[..., Tensor]] = {
+            1: functional.adaptive_avg_pool1d if mean else functional.adaptive_max_pool1d,
+            2: functional.adaptive_avg_pool2d if mean else functional.adaptive_max_pool2d}
+        self._pool = None if any(map(operator.mod, before, self.size)) else pools[len(size)]
+        self._mean = mean
+        for axis, (count, length) in enumerate(() if self._pool else zip(self.size, before)):
+            first = torch.arange(count)[:, None] * length // count
+            last = (torch.arange(1, count + 1)[:, None] * length - 1) // count
+            place = first + torch.arange(-(-length // count) + 1)
+            self.register_buffer(f'places_{axis}', place.clamp(max=last), persistent=False)
+            inside = place <= last
+            self.register_buffer(f'parts_{axis}', inside / inside.sum(1, keepdim=True),
                                  persistent=False)
 
     def forward(self, value: Tensor) -> Tensor:
-        if self._divides:
-            pools: dict[int, Callable[..., Tensor]] = {1: functional.adaptive_avg_pool1d,
-                                                       2: functional.adaptive_avg_pool2d}
-            return pools[len(self.size)](value, self.size)
-        *rows, columns = (self.get_buffer(f'means_{axis}') for axis in range(len(self.size)))
-        value = value @ columns.T
-        return rows[0] @ value if rows else value
+        if self._pool:
+            return self._pool(value, self.size)
+        for axis, count in enumerate(self.size):
+            at = axis - len(self.size)
+            places = self.get_buffer(f'places_{axis}').flatten()
+            windows = value.index_select(at, places).unflatten(at, (count, -1))
+            parts = self.get_buffer(f'parts_{axis}')[(...,) + (None,) * (-1 - at)]
+            value = (windows * parts).sum(at) if self._mean else windows.amax(at)
+        return value
 
 
 class GRUCell(nn.Module):
@@ -283,10 +293,8 @@ BODY_OPERATIONS: Mapping[str, Made] = {
     'softmax': simple(lambda value, axis: value.softmax(axis)),
     'max_pool': max_pool,
     'average_pool': average_pool,
-    'adaptive_average': AdaptiveAverage,
-    'adaptive_maximum': simple(lambda value, size: (
-        functional.adaptive_max_pool1d if len(size) == 1 else functional.adaptive_max_pool2d)(
-            value, tuple(size))),
+    'adaptive_average': lambda source, size: AdaptivePool(source, size, mean=True),
+    'adaptive_maximum': lambda source, size: AdaptivePool(source, size, mean=False),
     'mean': simple(lambda value, axes, keep=False: value.mean(tuple(axes), keep)),
     'sum': simple(lambda value, axes, keep=False: value.sum(tuple(axes), keep)),
     'largest': simple(lambda value, axes, keep=False: value.amax(tuple(axes), keep)),

@@ -205,13 +205,18 @@ def test_an_output_that_depends_on_nothing_is_refused():
     for each in (b.program(output), b.program(b.add('add', output, output))):
         with pytest.raises(ImportFault, match='does not depend on the image'):
             simplified(each)
+    b = Builder((3, 8, 8), {'count': (3, 8, 8)})
+    count = b.add('scale', 'count', offset=1.0, name='counter')
+    with pytest.raises(ImportFault, match="operation 'counter' .* does not depend on the image"):
+        simplified(b.program(b.add('add', 'image', 'count'), count=count))
 
 
 @pytest.mark.parametrize('source, size', [((3, 10, 11), (4, 4)), ((2, 3, 5), (7, 5)),
                                           ((4, 9), (2,)), ((2, 8, 6), (4, 3))])
-def test_adaptive_means_are_those_of_torch(source, size):
+@pytest.mark.parametrize('kind, name', [('average', 'avg'), ('maximum', 'max')])
+def test_adaptive_pools_are_those_of_torch(kind, name, source, size):
     b = Builder(source)
-    program = b.program(b.add('adaptive_average', 'image', size=[*size]))
+    program = b.program(b.add(f'adaptive_{kind}', 'image', size=[*size]))
     frame = torch.randn(2, *source)
-    expected = [functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d][len(size) - 1]
-    torch.testing.assert_close(Whole(program)(frame), expected(frame, size))
+    expected = getattr(functional, f'adaptive_{name}_pool{len(size)}d')(frame, size)
+    torch.testing.assert_close(Whole(program)(frame), expected)
