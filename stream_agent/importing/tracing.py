@@ -214,7 +214,8 @@ class Tracer:
             name = self._new_name(f'{name}_{kind}'.lstrip('_'))
         value = Value(name, like, axis)
         names = tuple(each if isinstance(each, str) else each.name for each in of)
-        operation = ImportedOperation(name, kind, names, dict(options), dict(weights), path,
+        held = {key: weight.detach() for key, weight in weights.items()}
+        operation = ImportedOperation(name, kind, names, dict(options), held, path,
                                       () if merged else value.shape)
         self.operations.append(operation)
         self.by_name[name] = operation

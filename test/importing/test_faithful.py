@@ -89,6 +89,9 @@ def test_a_module_is_what_it_was(name):
     program = from_torch(name)
     for kind in ('random', 'real'):
         assert differ(program, name, kind) < MOST, kind
+    # Nothing keeps the original's gradients, so that a program can be copied and sent.
+    assert not any(weight.requires_grad for operation in program.operations
+                   for weight in operation.weights.values())
 
 
 @pytest.mark.parametrize('name', IN_ONNX)
