@@ -102,6 +102,8 @@ DOES_NOT_FIT = "--init '{init}' does not fit --graph "
 
 @pytest.mark.parametrize('options, said', [
     (['--pattern', 'image->sen'], "no edge 'image->sen'; the nearest is 'image->seen'; "),
+    (['--pattern', 'planned'], '--pattern planned depends on an emulated computer, and recordings '
+     'are learnt from without one; give the edges that stream, as `plan` names them, '),
     (['--freeze', 'seen', 'comand'], "--freeze: no node 'comand'; did you mean 'command'?"),
     (['--freeze', 'seen', 'com*'], '--freeze seen com*: no weight is left to train; leave out the '
      "node that is to learn, such as the output 'command'\n"),
