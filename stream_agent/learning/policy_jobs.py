@@ -88,8 +88,13 @@ class PolicyJob:
 
     def _rollout(self, graph: GraphSpec) -> tuple[GraphSpec, Pattern]:
         """Return the graph, or what a planner makes of it, and the pattern."""
-        if self.pattern in OF_COMPUTER and isinstance(self.source, FromExpert):
-            return self.source.rollout(graph, self.pattern)
+        if self.pattern in OF_COMPUTER:
+            if isinstance(self.source, FromExpert):
+                return self.source.rollout(graph, self.pattern)
+            raise TrainingError(
+                f'--pattern {self.pattern} depends on an emulated computer, and recordings are '
+                'learnt from without one; give the edges that stream, as `plan` names them, and '
+                'the graph that `plan --write` writes as --graph')
         return graph, pattern_of(graph, self.pattern)
 
     def check(self) -> None:

@@ -5,6 +5,8 @@ import inspect
 
 import numpy as np
 import pytest
+from stream_agent.cli import import_network, train
+from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
@@ -62,3 +64,27 @@ def test_it_is_trained_written_and_made(tmp_path, monkeypatch, capsys):
     assert not network.training
     with torch.no_grad():
         assert network(torch.zeros(2, 1, 48, 64)).shape == (2, 2)
+
+
+def test_it_is_imported_planned_and_trained_further_with_its_weights(tmp_path, monkeypatch):
+    """As docs/importing.md does, in miniature."""
+    monkeypatch.setattr(policy, 'WEIGHTS', tmp_path / 'weights.pt')
+    torch.save(policy.SteeringResNet().state_dict(), policy.WEIGHTS)
+    folder = str(tmp_path)
+    assert import_network.main([
+        'studies.imported.policy:make_policy', '--input', '1x48x64', '--mean', '0.5', '--std',
+        '0.25', '--max-yaw-rate', '2', '--name', 'resnet', '--cut',
+        'stem,layer1,layer2,layer3,layer4', '--early-outputs', 'layer1,layer2', '--output',
+        folder]) == 0
+    assert train.main([
+        '--init', f'{folder}/resnet.safetensors', '--pattern', 'planned', '--pass-periods', '3.2',
+        '--freeze', 'layer4', '--rounds', '1', '--updates', '3', '--last-updates', '0',
+        '--environments', '1', '--frames', '8', '--batch', '2', '--output', folder]) == 0
+    before, planned = (load_policy(tmp_path / f'resnet{label}.safetensors').network
+                       for label in ('', '_planned'))
+    assert before.pattern != planned.pattern
+    kept = {name for name, value in before.state_dict().items()
+            if torch.equal(value, planned.state_dict()[name])}
+    assert kept and all(name.startswith('bodies.layer4.') for name in kept)
+    early = [name for name in before.state_dict() if name.startswith('transforms.')]
+    assert early and not any(before.state_dict()[name].any() for name in early)

@@ -102,6 +102,8 @@ DOES_NOT_FIT = "--init '{init}' does not fit --graph "
 
 @pytest.mark.parametrize('options, said', [
     (['--pattern', 'image->sen'], "no edge 'image->sen'; the nearest is 'image->seen'; "),
+    (['--pattern', 'planned'], '--pattern planned depends on an emulated computer, and recordings '
+     'are learnt from without one; give the edges that stream, as `plan` names them, '),
     (['--freeze', 'seen', 'comand'], "--freeze: no node 'comand'; did you mean 'command'?"),
     (['--freeze', 'seen', 'com*'], '--freeze seen com*: no weight is left to train; leave out the '
      "node that is to learn, such as the output 'command'\n"),
@@ -150,6 +152,18 @@ def test_another_pattern_begins_with_the_weights_and_frozen_ones_stay(
     for name, value in before.network.state_dict().items():
         same = torch.equal(policy.network.state_dict()[name], value)
         assert same == (name.split('.')[1] == 'image-seen'), name
+
+
+def test_what_plan_writes_for_recordings_begins_with_the_weights(trained, tmp_path):
+    written = tmp_path / 'planned.yaml'
+    written.write_text(SMALL_TEXT.replace('[6],', '[6], period: 2,'))
+    assert train(trained, tmp_path, '--graph', str(written), '--pattern', 'seen->command',
+                 *on_bags(trained), '--epochs', '0') == 0
+    before, after = (load_policy(path).network for path in (
+        trained / 'small_sequential.safetensors', tmp_path / 'small_hybrid.safetensors'))
+    assert after.graph.node('seen').period == 2 and after.pattern['seen', 'command'] == 1
+    for name, value in before.state_dict().items():
+        assert torch.equal(value, after.state_dict()[name])
 
 
 BODIES = """
