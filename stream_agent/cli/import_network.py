@@ -8,6 +8,7 @@ import math
 import os
 from pathlib import Path
 import re
+import shlex
 from shutil import rmtree
 import signal
 import sys
@@ -353,11 +354,10 @@ def table(made: Import) -> str:
 
 def next_commands(folder: Path, name: str, network: RolloutNetwork) -> str:
     """Write the commands that may follow."""
-    graph = network.graph
-    lines = [f'rollouts {folder / name}.yaml', f'plan {folder / name}.yaml --rate 30',
-             f'draw {folder / name}.yaml --output pictures']
-    if not why_not_driving(graph):
-        lines.append(f'train --init {folder / name}.safetensors --pattern streaming')
+    file, policy = (shlex.quote(f'{folder / name}{end}') for end in ('.yaml', '.safetensors'))
+    lines = [f'rollouts {file}', f'plan {file} --rate 30', f'draw {file} --output pictures']
+    if not why_not_driving(network.graph):
+        lines.append(f'train --init {policy} --pattern streaming')
     return '\n'.join(['next:', *(f'  python -m stream_agent {line}' for line in lines)])
 
 

@@ -110,6 +110,9 @@ def readable(path: Path) -> Path:
 def make_module(given: str) -> nn.Module:
     """Call what the user names, as ``module:callable``; modules of this folder come first."""
     name, _, attribute = given.partition(':')
+    if name.endswith('.py') or not all(map(str.isidentifier, f'{name}.{attribute}'.split('.'))):
+        raise ImportFault(f"'{given}': not the names of a module and of a callable in it; write "
+                          "them with dots and without '.py', as my_package.policy:make_policy")
     if '' not in sys.path:
         sys.path.insert(0, '')
     try:

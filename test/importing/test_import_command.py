@@ -306,6 +306,8 @@ REFUSED = [
      '--input 3x224x224'),
     (['nets:polcy', *SIZE], "the module 'nets' has no 'polcy'; did you mean 'policy'?"),
     (['nots:policy', *SIZE], "there is no module 'nots' in this folder or among"),
+    (['nets.py:policy', *SIZE], "'nets.py:policy': not the names of a module and of a callable"),
+    (['./nets:policy', *SIZE], 'write them with dots and without'),
     (['nets:with_arguments', *SIZE], "missing a required argument: 'path'; it is called without"),
     (['nets:fails', *SIZE], 'calling it raises OSError (nets.py:'),
     (['nets:a_tensor', *SIZE], 'it gives Tensor, not a torch.nn.Module; return the network'),
