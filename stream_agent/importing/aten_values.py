@@ -80,13 +80,6 @@ def log_sigmoid(tracer: Tracer, a: Args, like: Any) -> Any:
     return value if isinstance(like, Tensor) else (value, None)
 
 
-@reads('softshrink')
-def softshrink(tracer: Tracer, a: Args, like: Tensor) -> Value:
-    bound = float(a['lambd'])
-    clipped = unary(tracer, 'clip', a['self'], like, low=-bound, high=bound)
-    return combined(tracer, 'subtract', a['self'], clipped, like)
-
-
 @reads('threshold')
 def threshold(tracer: Tracer, a: Args, like: Tensor) -> Value:
     if a['threshold'] or a['value']:
@@ -145,7 +138,7 @@ def dropout(tracer: Tracer, a: Args, like: Any) -> Any:
 
 
 @reads('clone', 'contiguous', 'detach', 'alias', 'lift_fresh_copy', 'to', '_to_copy', 'type_as',
-       'view_as', 'float', 'detach_', 'lift_fresh')
+       'view_as', 'lift_fresh')
 def same(tracer: Tracer, a: Args, like: Tensor) -> Value:
     if not like.is_floating_point():
         tracer.refuse(f'rounds to {str(like.dtype).partition(".")[2]}', 'leave the values as '

@@ -39,12 +39,12 @@ def result_value(tracer: Tracer, value: Value, sources: Collection[str]) -> Valu
 def paired(tracer: Tracer, inputs: Mapping[str, Value], outputs: Sequence[Value | None]
            ) -> Pairing:
     """
-    Return which input is the image, and which output, by its number, each state's next value.
+    Return which input is the image, and which output, counted from 1, each state's next value.
 
     :param outputs: None for what depends on no input.
     :raises ImportFault: If they do not fit.
     """
-    found = {str(number): value for number, value in enumerate(outputs) if value is not None}
+    found = {str(number): value for number, value in enumerate(outputs, 1) if value is not None}
     if not found:
         raise ImportFault('the output does not depend on the input; return what forward computes '
                           'from it, as tensors')

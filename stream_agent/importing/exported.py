@@ -52,8 +52,8 @@ class Original:
             image.shape).to(image.dtype)
         outputs = trees.tree_leaves(self._call(*self._pack(list(self._values.values()))))
         for name, number in self._pairing.states.items():
-            self._values[name] = outputs[int(number)].clone()
-        output = outputs[int(self._pairing.output)].float()
+            self._values[name] = outputs[int(number) - 1].clone()
+        output = outputs[int(self._pairing.output) - 1].float()
         return output.reshape(1, *output.shape[1:] if output.shape[:1] == (1,) else output.shape)
 
 
@@ -247,15 +247,16 @@ def read_exported(exported: ExportedProgram, examples: Mapping[str, Tensor]
         else:
             values.append(getattr(spec.arg, 'value', None) if spec.target is None
                           else tensors.get(spec.target))
-    results = [result_value(tracer, value, sources) if isinstance(value, Value) else value
-               for value in tracer.run(exported.graph_module, values)]
+    with torch.no_grad():
+        results = [result_value(tracer, value, sources) if isinstance(value, Value) else value
+                   for value in tracer.run(exported.graph_module, values)]
     outputs = [value if isinstance(value, Value) else None
                for value, spec in zip(results, signature.output_specs)
                if spec.kind is OutputKind.USER_OUTPUT]
     pairing = paired(tracer, {name: sources[name] for name in examples}, outputs)
-    following = {name: outputs[int(number)] for name, number in pairing.states.items()}
+    following = {name: outputs[int(number) - 1] for name, number in pairing.states.items()}
     following |= {buffers[target]: results[number] for target, number in changed.items()}
-    output = outputs[int(pairing.output)]
+    output = outputs[int(pairing.output) - 1]
     assert output is not None
     return finished(tracer, pairing.image, output, following, {
         name: tensors[target] for target, name in buffers.items()}), pairing, set(buffers)
