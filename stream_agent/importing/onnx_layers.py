@@ -255,7 +255,7 @@ def check_cell(node: Node) -> None:
     if kind == 'GRU' and not node.get('linear_before_reset', 0):
         raise node.fault('resets after multiplying (linear_before_reset=0), another cell than '
                          "torch's; export it from torch, or train it with reset_after=True")
-    if node.has(4):
+    if node.has(4) and np.any(node.needed(4, 'sequence lengths') != 1):
         raise node.fault('takes sequence lengths; export the network for one frame')
     names = [each.decode().lower() for each in node.get('activations', [])]
     usual = {'GRU': ['sigmoid', 'tanh'], 'LSTM': ['sigmoid', 'tanh', 'tanh']}[kind]

@@ -146,7 +146,8 @@ def modules_of(model: onnx.ModelProto, normal: onnx.ModelProto) -> dict[str, str
     found = {name: module_path(node) for node in nodes_of(model) for name in node.output}
     for node in reversed(normal.graph.node):
         # What it has made of several operators belongs to the operator that reads it.
-        module = next((found[name] for name in node.output if name in found), module_path(node))
+        module = module_path(node) or next(
+            (found[name] for name in node.output if name in found), '')
         found |= dict.fromkeys(node.output, module)
         for name in node.input:
             found.setdefault(name, module)

@@ -1,7 +1,8 @@
 """The inputs of an ONNX model: their sizes, their batch, and which one is the image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+import re
 
 import onnx
 from onnx import TensorProto
@@ -45,21 +46,19 @@ def find_ports(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> list[Port
         raise ImportFault(f'takes no input; {AGAIN}, with an example image')
     dims = {each.name: [dim.dim_value or None if dim.dim_value >= 0 else None
                         for dim in each.type.tensor_type.shape.dim] for each in raw}
-    named = [each.name for each in raw if each.name in inputs]
-    image = named[0] if len(named) == 1 else max(
-        raw, key=lambda each: len(dims[each.name]) >= 4).name
-    unknown = [name for name in inputs if name not in dims]
+    image = max(raw, key=lambda each: len(dims[each.name]) >= 4).name
+    own_names = named(image, dims)
+    by_own = {**{own: name for name, own in own_names.items()}, **{name: name for name in dims}}
+    unknown = [name for name in inputs if name not in by_own]
     if unknown and unknown != ['input']:
         raise ImportFault(f"it has no input '{unknown[0]}'; "
-                          + nearest(unknown[0], dims, 'its inputs'))
-    own_names = {name: identifier(name) for name in dims}
+                          + nearest(unknown[0], own_names.values(), 'its inputs'))
+    given = {by_own.get(name, image): shape for name, shape in inputs.items()}
     if unknown:
         # As sizes without a name are called.
         own_names[image] = 'input'
-    given = {image if name in unknown else name: shape for name, shape in inputs.items()}
-    if len({*own_names.values()}) < len(own_names):
-        raise ImportFault(f"its inputs {', '.join(dims)} have one name, but for signs; {AGAIN}, "
-                          'with other names')
+    if len(given) == 1:
+        (image,) = given
     first = next(each for each in raw if each.name == image)
     batch = [dim.dim_param for dim in first.type.tensor_type.shape.dim][:1]
     ports = [make_port(each, own_names[each.name], dims[each.name], given.get(each.name),
@@ -70,6 +69,19 @@ def find_ports(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> list[Port
     for port in ports:
         check_port(port)
     return sorted(ports, key=lambda port: port.name != image)
+
+
+def named(image: str, names: Iterable[str]) -> dict[str, str]:
+    """Return what the program calls the inputs; exporters make up names for those without."""
+    found: dict[str, str] = {}
+    for name in names:
+        short, _, number = name.rpartition('.')
+        short = short if short and number.isdecimal() else name
+        made_up = '::' in name or short.isdecimal()
+        own = ('input' if name == image else 'state') if made_up else identifier(short)
+        same = sum(bool(re.fullmatch(rf'{own}(_\d+)?', other)) for other in found.values())
+        found[name] = f'{own}_{same + 1}' if same else own
+    return found
 
 
 def make_port(raw: onnx.ValueInfoProto, own_name: str, sizes: list[int | None],

@@ -4,7 +4,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 import onnxruntime
-from stream_agent.importing.onnx_file import original_of, read_onnx
+from stream_agent.importing.onnx_file import read as read_file, read_onnx
+from stream_agent.importing.onnx_model import Original
 from stream_agent.importing.running import Whole
 import torch
 
@@ -79,7 +80,8 @@ def run(program, frames):
 
 def both(file, shape, batch='dynamic'):
     """Return what is read and what the file gives, for one frame and, if it can, for three."""
-    program, original = read(file), original_of(file)
+    model, reading = read_file(file, {})
+    program, original = reading.program, Original(model, reading)
     frames = 0.7 * torch.randn(3, *shape, generator=torch.Generator().manual_seed(4))
     found = run(program, frames[:, None])
     expected = torch.stack([original(frame[None]) for frame in frames])
