@@ -8,6 +8,7 @@ import warnings
 
 from importing.zoo import answers, Example, EXAMPLES, images_for, relative_error, trained
 import pytest
+from stream_agent.engine.engine import Engine
 from stream_agent.importing.cutting import cut
 from stream_agent.importing.exported import read_module
 from stream_agent.importing.graph_making import make_network
@@ -43,14 +44,14 @@ def from_torch(name: str) -> ImportedProgram:
 
 @pytest.fixture
 def from_onnx(tmp_path):
-    def read(name: str) -> ImportedProgram:
+    def read(name: str, dynamo: bool = False) -> ImportedProgram:
         example, path = EXAMPLES[name], tmp_path / 'network.onnx'
         inputs = (torch.zeros(1, *example.image), *map(torch.zeros, example.states.values()))
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # the older exporter is on its way out
+            warnings.simplefilter('ignore')  # both exporters have much to say
             torch.onnx.export(
-                trained(name), inputs, path, dynamo=False, opset_version=17,
-                input_names=['image', *example.states],
+                trained(name), inputs, path, dynamo=dynamo, verbose=False,
+                opset_version=18 if dynamo else 17, input_names=['image', *example.states],
                 output_names=['output', *[f'{state}_after' for state in example.states]])
         return simplified(read_onnx(path))
     return read
@@ -101,6 +102,13 @@ def test_an_onnx_file_is_what_the_module_was(name, from_onnx):
         assert differ(program, name, kind) < MOST, kind
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['resnet', 'shufflenet_v2', 'efficientnet', 'vit', 'gru'])
+def test_so_is_a_file_of_the_default_exporter(name, from_onnx):
+    pytest.importorskip('onnxscript')
+    assert differ(from_onnx(name, dynamo=True), name, 'real') < MOST
+
+
 FORGETFUL = [name for name, example in EXAMPLES.items()
              if not example.states and name != 'gru_buffer' and name not in ALIKE]
 
@@ -117,6 +125,17 @@ def test_a_still_image_is_known_from_the_step_of_the_longest_way(name):
     assert 1 < age <= 17
     assert relative_error(outputs[age:], expected.expand(3, -1)) < MOST
     assert relative_error(outputs[age - 1:age], expected) > MOST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('backend', ['packed', 'onnxruntime', 'openvino'])
+@pytest.mark.parametrize('name', ['resnet', 'shufflenet_v2', 'hrnet', 'vit', 'lstm'])
+def test_back_ends_step_an_import(name, backend):
+    network = rollout(from_torch(name), 'streaming')
+    engine = Engine(network, backend=backend)
+    images = images_for(EXAMPLES[name], 'random', 20)
+    found = torch.stack([torch.from_numpy(engine.step(image)) for image in images.numpy()])
+    assert relative_error(found, stepped(network, images)) < MOST
 
 
 @pytest.mark.parametrize('name', ['resnet', 'vit', 'efficientnet_lopsided', 'gru', 'lstm'])
