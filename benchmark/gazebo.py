@@ -28,7 +28,7 @@ from stream_agent.cli.arguments import positive  # noqa: E402
 from stream_agent.driving.drives import drive, PolicyDriver  # noqa: E402
 from stream_agent.gazebo.world_folder import read_world, World  # noqa: E402
 from stream_agent.measurement.machine import machine  # noqa: E402
-from stream_agent.network.checkpoint import load_policy  # noqa: E402
+from stream_agent.network.checkpoint import load_driving_policy  # noqa: E402
 from stream_agent.nodes.expert_node import odometry_to_pose  # noqa: E402
 from stream_agent.nodes.messages import (  # noqa: E402
     image_to_array, stamp_to_ns, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
@@ -157,7 +157,7 @@ def embedded(world: World, arguments: argparse.Namespace) -> np.ndarray:
     alike = replace(world.settings, noise=0.0, light=0.0, exposure=0.0, turn_time_constant=0.0,
                     speed_time_constant=0.0, vehicle=given.get('vehicle', 'differential'))
     result = drive(DrivingEnvironment(alike, world.seed),
-                   PolicyDriver(load_policy(given.get('checkpoint', CHECKPOINT))),
+                   PolicyDriver(load_driving_policy(given.get('checkpoint', CHECKPOINT))),
                    arguments.laps)
     return np.array(result.lateral_errors)
 

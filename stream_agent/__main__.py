@@ -23,6 +23,7 @@ COMMANDS = {
     'evaluate': ('stream_agent.cli.evaluate', 'drives policies on held-out courses'),
     'compare': ('stream_agent.cli.compare', 'replays recordings to several policies'),
     'convert': ('stream_agent.cli.convert', 'writes tubs and archives as recordings'),
+    'import': ('stream_agent.cli.import_network', 'makes a policy of a network trained elsewhere'),
     'export': ('stream_agent.cli.export', 'writes a policy as ONNX, to run it without torch'),
     'world': ('stream_agent.cli.world', 'writes a course as a world for Gazebo'),
     'run': ('stream_agent.cli.run', 'the main job: all of the above nodes, then the report'),

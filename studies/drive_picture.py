@@ -27,7 +27,7 @@ from stream_agent.driving.compute_model import ComputeModel, HANDOVER, TimingFig
 from stream_agent.driving.drivers import NetworkDriver
 from stream_agent.driving.drives import drive_trial, Trial
 from stream_agent.driving.evaluation import timed
-from stream_agent.network.checkpoint import load_policy
+from stream_agent.network.checkpoint import load_driving_policy
 from stream_agent.share import share_folder, write_file
 from stream_agent.simulation.course import Course, FIRST_HELD_OUT_SEED, random_course
 from stream_agent.simulation.drive_log import LANE_BAND, RoadTask, SPEED_BAND
@@ -106,7 +106,7 @@ def films(settings: SimulationSettings, seconds: float) -> dict[str, tuple[Timin
     trial = Trial(settings, (FIRST_HELD_OUT_SEED,), seconds + HANDOVER, PUSHES, HANDOVER)
     found = {}
     for name, one in zip(POLICIES, timed(paths, computer, settings.period)):
-        policy = load_policy(one.name)
+        policy = load_driving_policy(one.name)
         driver = NetworkDriver(policy.network, policy.preprocessing, policy.limits, 1,
                                policy.updates_per_frame)
         film = Film(settings.lane_width, driver)

@@ -20,8 +20,8 @@ SOURCES = ['config', 'launch', 'resource', 'scripts', 'stream_agent', 'studies',
            'LICENSE', 'package.xml', 'setup.cfg', 'setup.py']
 FOLDERS = ['benchmark', 'launch', 'setup.py', 'stream_agent', 'studies', 'test']
 EXECUTABLES = ['agent', 'camera', 'compare', 'convert', 'doctor', 'draw', 'evaluate', 'experiment',
-               'expert', 'export', 'gate', 'plan', 'record', 'record_bag', 'recorder',
-               'rollouts', 'simulation', 'train', 'world']
+               'expert', 'export', 'gate', 'import', 'plan', 'record', 'record_bag',
+               'recorder', 'rollouts', 'simulation', 'train', 'world']
 
 
 @pytest.fixture(scope='module')

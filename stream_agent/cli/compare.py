@@ -31,7 +31,7 @@ from stream_agent.measurement.recording import make_folder, RecordingError, Writ
 from stream_agent.measurement.rows import FrameMatcher, UNKNOWN
 from stream_agent.measurement.summary import plain, remarks
 from stream_agent.measurement.traces import read_run
-from stream_agent.network.checkpoint import load_policy, Policy
+from stream_agent.network.checkpoint import load_driving_policy, Policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment, check_rates
 from stream_agent.recordings.inspection import odd_colours, odd_shapes, oddities
@@ -308,7 +308,7 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     allow_transforms(arguments.allow)
     paths = [policy_file(path) for path in arguments.policy]
     files = dict(zip(labels_of(paths), paths))
-    policies = {name: load_policy(path) for name, path in files.items()}
+    policies = {name: load_driving_policy(path) for name, path in files.items()}
     recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
                         settings_of(arguments, Alignment))
     check_steering({files[name]: policy for name, policy in policies.items()}, recordings)

@@ -31,7 +31,7 @@ from stream_agent.driving.evaluation import (
 from stream_agent.learning.worker_pool import WorkerPool
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
-from stream_agent.network.checkpoint import load_policy
+from stream_agent.network.checkpoint import load_driving_policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import policy_file, share_folder
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
@@ -50,7 +50,8 @@ def drive_course(driver_name: str, settings: SimulationSettings, seed: int, laps
     """Let a driver, which is 'expert' or a checkpoint's path, drive one course."""
     torch.set_num_threads(1)
     allow_transforms(allowed)
-    driver = ExpertDriver() if driver_name == EXPERT else PolicyDriver(load_policy(driver_name))
+    driver = ExpertDriver() if driver_name == EXPERT else PolicyDriver(
+        load_driving_policy(driver_name))
     return drive(DrivingEnvironment(settings, seed), driver, laps, real_time)
 
 
@@ -244,7 +245,8 @@ def is_number(word: str) -> bool:
 def shipped_for(robot: str) -> list[Path]:
     """Return the shipped policies that were trained for a robot; empty for the usual one."""
     shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
-    found = [path for path in shipped if load_policy(path).training.get('robot', '') == robot]
+    found = [path for path in shipped
+             if load_driving_policy(path).training.get('robot', '') == robot]
     if not found:
         raise ValueError(f"no shipped policy was trained for the robot '{robot}'; name one")
     return found
@@ -260,7 +262,7 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.policies = ([policy_file(path) for path in arguments.policies]
                           or shipped_for(arguments.robot or ''))
     for path in arguments.policies:
-        load_policy(path)
+        load_driving_policy(path)
     computers, settings = computers_of(arguments), robot_settings(arguments.robot)
     seeds = range(arguments.first_course, arguments.first_course + arguments.courses)
     pool = WorkerPool(arguments.workers, end_with_parent, signal.SIGKILL)

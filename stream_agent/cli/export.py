@@ -21,7 +21,7 @@ from stream_agent.cli.command_parser import CommandParser
 from stream_agent.engine.backends import lacks
 from stream_agent.engine.compiled import (
     carry, frame_modules, FrameModule, FrameModules, initial_values, key_of, OPSET, to_onnx)
-from stream_agent.network.checkpoint import load_policy, Policy
+from stream_agent.network.checkpoint import load_driving_policy, Policy
 from stream_agent.network.preprocessing import MOST_VALUES_BY_AREA, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import allow_transforms
@@ -286,7 +286,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ExportError(f'this machine lacks {missing}')
     allow_transforms(arguments.allow)
     path = policy_file(arguments.policy)
-    policy = load_policy(path)
+    policy = load_driving_policy(path)
     open_folder(arguments.output, arguments.force)
     manifest, models, initial = make_export(path.stem, policy, arguments.batch_size)
     write(arguments.output, manifest, models, initial)

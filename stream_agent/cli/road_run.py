@@ -116,8 +116,8 @@ def read_header(path: Path) -> tuple[GraphSpec, str]:
         graph, pattern = (json.loads(header['__metadata__'][key]) for key in ('graph', 'pattern'))
         return graph_from_data(graph), pattern['name']
     except (ValueError, LookupError, TypeError):
-        from stream_agent.network.checkpoint import load_policy
-        load_policy(path)  # says what it is instead
+        from stream_agent.network.checkpoint import load_driving_policy
+        load_driving_policy(path)  # says what it is instead
         raise
 
 

@@ -18,12 +18,12 @@ from stream_agent.theory.counting import count_bounds, count_valid_patterns, Cou
 from stream_agent.theory.cycles import steps_per_frame_pipelined
 from stream_agent.theory.enumeration import (
     EnumerationError, minimal_patterns, sequential_patterns, valid_patterns)
+from stream_agent.theory.frame_schedule import window_components
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.information import first_response, images_seen, information_ages
 from stream_agent.theory.patterns import (
     InvalidRolloutError, Pattern, streaming_edges, update_order)
 from stream_agent.theory.rollout import inference_factor, inference_tableau, response_cone
-from stream_agent.theory.windows import window_components
 
 # Nodes times edges of a graph whose patterns are listed, and seconds to look for each.
 MOST_LISTED, PATIENCE = 10_000_000, 3.0

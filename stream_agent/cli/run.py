@@ -296,6 +296,7 @@ def check_policy(path: Path) -> None:
     """Refuse what cannot be a policy, without torch, which takes seconds to import."""
     with open(path, 'rb') as file:
         length = int.from_bytes(file.read(8), 'little')
-        if not file.read(1) == b'{' or length > path.stat().st_size - 8:
-            from stream_agent.network.checkpoint import load_policy
-            load_policy(path)  # says what it is instead
+        begins = file.read(1) == b'{' and length <= path.stat().st_size - 8
+        if not begins or b'"limits"' not in file.read(length):
+            from stream_agent.network.checkpoint import load_driving_policy
+            load_driving_policy(path)  # says what it is instead

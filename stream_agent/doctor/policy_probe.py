@@ -11,7 +11,7 @@ from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.engine.torch_globals import wait_for
 from stream_agent.gate.settings import GateSettings
 from stream_agent.measurement.durations import Durations
-from stream_agent.network.checkpoint import CommandScale, load_policy, Policy
+from stream_agent.network.checkpoint import CommandScale, load_driving_policy, Policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import policy_file
@@ -37,7 +37,7 @@ def examine_policy(checkpoint: str, agent: AgentSettings, engine: EngineSettings
     try:
         allow_transforms(filter(None, map(str.strip, agent.allow.split(','))))
         path = policy_file(Path(checkpoint))
-        policy = load_policy(path)
+        policy = load_driving_policy(path)
     except (OSError, ValueError) as fault:
         return [from_sentence('policy', fault), *(
             not_checked(check, 'no policy could be loaded') for check in ('limits', *TIMED))], None

@@ -163,8 +163,13 @@ def name_of(graph: GraphSpec, pattern: Pattern) -> str:
 
 
 def details(node: NodeSpec) -> list[str]:
-    """Return the lines below a node's name."""
+    """Return the lines below a node's name; of a body the three kinds that are most of it."""
     lines = ['×'.join(map(str, node.shape))] if node.shape else []
+    kinds = Counter(step.get('kind', '') for step in node.body)
+    if kinds:
+        lines.append(', '.join(f'{count} {kind}' if count > 1 else kind
+                               for kind, count in kinds.most_common(3))
+                     + ', ...' * (len(kinds) > 3))
     return lines + [f'every {node.period} frames, +{node.offset}'] * (node.period > 1)
 
 

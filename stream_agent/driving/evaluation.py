@@ -12,7 +12,7 @@ from stream_agent.driving.compute_model import (
 from stream_agent.driving.disturbed_timeline import Disturbance
 from stream_agent.driving.drives import drive_together, Trial
 from stream_agent.measurement.bootstrap import CONFIDENCE, Interval, RESAMPLES
-from stream_agent.network.checkpoint import load_policy
+from stream_agent.network.checkpoint import load_driving_policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.simulation.drive_log import Drive
 import torch
@@ -104,7 +104,7 @@ def timed(paths: Sequence[str], compute_model: ComputeModel, camera_period: floa
     """
     runs = [EmulatedRollout(path, policy.network.graph, policy.network.pattern,
                             policy.updates_per_frame)
-            for path, policy in zip(paths, map(load_policy, paths))]
+            for path, policy in zip(paths, map(load_driving_policy, paths))]
     return timings(runs, compute_model, camera_period)
 
 
@@ -113,7 +113,7 @@ def drive_policy(one: EmulatedTiming, trial: Trial, allowed: Sequence[str],
     """Let one policy drive all courses of a trial, each with the first one's disturbances."""
     torch.set_num_threads(1)
     allow_transforms(allowed)
-    policy = load_policy(one.name)
+    policy = load_driving_policy(one.name)
     timeline = disturbance.applied(one.timeline, trial.seeds[0])
     return drive_together(policy.network, policy.preprocessing, policy.limits, timeline, trial,
                           policy.updates_per_frame)

@@ -30,28 +30,32 @@ def optimised(model: bytes) -> onnx.ModelProto:
         return onnx.load(options.optimized_model_filepath)
 
 
-def blocked_keys(models: Iterable[onnx.ModelProto], candidates: set[str]) -> set[str]:
+def optimised_together(models: Iterable[onnx.ModelProto], candidates: set[str]
+                       ) -> list[onnx.ModelProto]:
     """
-    Return which tensors all models take and give in blocks.
+    Return models optimised so that they hand maps to each other in ONNX Runtime's blocks.
 
-    :param candidates: Keys of those that are zeros at first, as zeros are in any order.
+    In blocks, a map need not be brought into the usual order and back, and what a model computes
+    of another's map is fused as if both were one model.
+
+    :param candidates: Keys of tensors that are zeros at first, as zeros are in any order.
     """
-    keys = set(candidates)
-    for model in models:
-        graph = model.graph
-        producers = {name: node for node in graph.node for name in node.output}
-        for port in graph.input:
-            uses = [node for node in graph.node if port.name in node.input]
-            if not all(node.op_type == 'ReorderInput' for node in uses):
-                keys.discard(key_of(port.name))
-        for port in graph.output:
-            node = producers.get(port.name)
-            shape = shape_of(port)
-            # The channels of blocks must need no filling.
-            if not (node and node.op_type == 'ReorderOutput' and node.input[0] in producers
-                    and len(shape) == 4 and shape[1] % BLOCK == 0):
-                keys.discard(key_of(port.name))
-    return keys
+    models = list(models)
+    keys = candidates - {key_of(port.name) for model in models
+                         for port in (*model.graph.input, *model.graph.output)
+                         if not fills_blocks(shape_of(port))}
+    done: list[onnx.ModelProto | None] = [None] * len(models)
+    while None in done:
+        done = [result or optimised(anchored(model, keys).SerializeToString())
+                for model, result in zip(models, done)]
+        usual = [usual_keys(result, keys) for result in done if result]
+        lost = set().union(*usual)
+        keys -= lost
+        done = [None if result and lost & keys_of(result) else result for result in done]
+    results = [result for result in done if result]
+    for result in results:
+        remove_anchors(result, keys)
+    return results
 
 
 def shape_of(port: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -59,30 +63,100 @@ def shape_of(port: onnx.ValueInfoProto) -> tuple[int, ...]:
     return tuple(size.dim_value for size in port.type.tensor_type.shape.dim)
 
 
-def remove_reordering(model: onnx.ModelProto, keys: set[str]) -> None:
-    """Let a model take and give these tensors in blocks."""
-    graph = model.graph
-    names: dict[str, str] = {}
-    blocked = {port.name for port in graph.input if key_of(port.name) in keys}
-    for node in list(graph.node):
-        if node.op_type == 'ReorderInput' and node.input[0] in blocked:
-            names[node.output[0]] = node.input[0]
-            graph.node.remove(node)
-    for port in graph.output:
-        if key_of(port.name) in keys:
-            (node,) = (node for node in graph.node if port.name in node.output)
-            names[node.input[0]] = port.name
-            # What reads it in the usual order within the model still does.
-            names[port.name] = f'{port.name}/usual order'
-    for node in graph.node:
+def fills_blocks(shape: tuple[int, ...]) -> bool:
+    """Return whether a value is a map whose channels need no filling."""
+    return len(shape) == 4 and shape[1] % BLOCK == 0
+
+
+def keys_of(model: onnx.ModelProto) -> set[str]:
+    """Return the keys of all that a model takes and gives."""
+    return {key_of(port.name) for port in (*model.graph.input, *model.graph.output)}
+
+
+def anchored(model: onnx.ModelProto, keys: set[str]) -> onnx.ModelProto:
+    """Return a model that pools these tensors over one pixel, which is done in blocks only."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    taken = [port.name for port in graph.input if key_of(port.name) in keys]
+    given = [port.name for port in graph.output if key_of(port.name) in keys]
+    rename(graph.node, {name: f'{name}/inside' for name in (*taken, *given)})
+    pools = [onnx.helper.make_node('MaxPool', list(ends), [other], kernel_shape=[1, 1])
+             for *ends, other in [(name, f'{name}/inside') for name in taken]
+             + [(f'{name}/inside', name) for name in given]]
+    nodes = [*pools[:len(taken)], *graph.node, *pools[len(taken):]]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return result
+
+
+def rename(nodes: Iterable[onnx.NodeProto], names: dict[str, str]) -> None:
+    """Give tensors other names."""
+    for node in nodes:
         for tensors in (node.input, node.output):
             tensors[:] = [names.get(name, name) for name in tensors]
-    used = {name for node in graph.node for name in node.input}
-    used |= {port.name for port in graph.output}
-    for node in list(graph.node):
-        if node.op_type == 'ReorderOutput' and node.output[0] not in used:
-            graph.node.remove(node)
-    del graph.value_info[:]
+
+
+class Anchors:
+    """
+    Where the anchored tensors of an optimised model are, in blocks.
+
+    :ivar names: Of the tensors in blocks, as the model calls them, by what they are.
+    :ivar nodes: What has no use but to keep them in blocks.
+    :ivar usual: Keys of those that are in the usual order, or had better be.
+    """
+
+    def __init__(self, model: onnx.ModelProto, keys: set[str]) -> None:
+        graph = model.graph
+        self._makers = {name: node for node in graph.node for name in node.output}
+        self._users: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self._users.setdefault(name, []).append(node)
+        self.names: dict[str, str] = {}
+        self.nodes: list[onnx.NodeProto] = []
+        self.usual = {key_of(port.name) for ports, find in (
+            (graph.input, self._find_taken), (graph.output, self._find_given))
+            for port in ports if key_of(port.name) in keys and not find(port.name)}
+
+    def _find_taken(self, name: str) -> bool:
+        """Find what is read in blocks: the pool's result, behind a reordering."""
+        reorder = self._users[name][0]
+        if reorder.op_type != 'ReorderInput':
+            return False
+        (pool,) = self._users[reorder.output[0]]
+        users = self._users.get(pool.output[0], [])
+        self.names[pool.output[0]] = name
+        self.nodes += (reorder, pool)
+        return not users or any(user.op_type != 'ReorderOutput' for user in users)
+
+    def _find_given(self, name: str) -> bool:
+        """Find what is given in blocks: what the pool in front of a reordering reads."""
+        reorder = self._makers[name]
+        pool = self._makers.get(reorder.input[0])
+        if reorder.op_type != 'ReorderOutput' or pool is None:
+            return False
+        source = pool.input[0]
+        maker = self._makers.get(source)
+        if maker is None or maker.op_type == 'ReorderInput' or source in self.names:
+            return False
+        self.names[source] = name
+        self.nodes += (reorder, pool)
+        return True
+
+
+def usual_keys(model: onnx.ModelProto, keys: set[str]) -> set[str]:
+    """Return which anchored tensors a model takes or gives in the usual order all the same."""
+    return Anchors(model, keys).usual
+
+
+def remove_anchors(model: onnx.ModelProto, keys: set[str]) -> None:
+    """Let a model take and give these tensors in blocks."""
+    anchors = Anchors(model, keys)
+    for node in anchors.nodes:
+        model.graph.node.remove(node)
+    rename(model.graph.node, anchors.names)
+    del model.graph.value_info[:]
 
 
 ERRORS_ONLY = 3
@@ -134,18 +208,19 @@ BoundHalf = tuple[onnxruntime.IOBinding, list[str], dict[str, onnxruntime.OrtVal
 
 
 class OnnxHalf:
-    """One half of a step, of a model as ONNX Runtime has optimised it."""
+    """One half of a step, of a model as it was exported."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+
+    def prepare(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
+        """Get ready to run the model as it was optimised."""
         self.model = model
         # What nothing depends on has been removed from the inputs.
         self._inputs = [port.name for port in model.graph.input]
         self._shapes = {port.name: shape_of(port) for port in model.graph.output}
-
-    def prepare(self, options: onnxruntime.SessionOptions) -> None:
-        """Get ready to run the model as it is now."""
         self._session = onnxruntime.InferenceSession(
-            self.model.SerializeToString(), options, providers=['CPUExecutionProvider'])
+            model.SerializeToString(), options, providers=['CPUExecutionProvider'])
         self._bound: dict[int, BoundHalf] = {}
 
     def __call__(self, values: dict[str, Any], turn: int, buffers: Buffers) -> None:
@@ -190,16 +265,15 @@ class OnnxRuntimeBackend(CompiledBackend):
         options.log_severity_level = ERRORS_ONLY
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         others = {key_of(name) for name, value in self._initial.items() if value.any()}
-        keys = blocked_keys(
+        models = optimised_together(
             (half.model for half in self._halves),
             set(map(key_of, self._initial)) - others - {self._input, self._output})
-        for half in self._halves:
-            remove_reordering(half.model, keys)
-            half.prepare(options)
+        for half, model in zip(self._halves, models):
+            half.prepare(model, options)
 
     def compile_half(self, half: FrameModule, examples: Values) -> CompiledHalf:
-        """Optimise one half; all are opened together."""
-        compiled = OnnxHalf(optimised(to_onnx(half, list(examples.values()))))
+        """Translate one half; all are optimised together."""
+        compiled = OnnxHalf(onnx.load_from_string(to_onnx(half, list(examples.values()))))
         self._halves.append(compiled)
         return lambda values: compiled(values, self._turn, self._buffers)
 

@@ -11,7 +11,7 @@ from typing import Any
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning.cloning import rounded_up
 from stream_agent.network.checkpoint import (
-    check_weights, CheckpointError, CommandScale, load_policy, Policy)
+    check_weights, CheckpointError, CommandScale, load_driving_policy, Policy)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import infer_shapes
 from stream_agent.theory.checks import nearest
@@ -103,7 +103,7 @@ def load_initial(path: Path, graph: Path | None) -> InitialPolicy:
     :param graph: File of another graph of the same names and shapes; None for the policy's own.
     :raises InitError: If the other graph does not fit.
     """
-    policy = load_policy(path)
+    policy = load_driving_policy(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if graph is None:
         return InitialPolicy(path, digest, policy, policy.network)

@@ -7,11 +7,13 @@ value. Shapes have no batch axis; axes are counted as torch does, with the batch
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import cache
+import inspect
+import operator
+from typing import Any
 
-from stream_agent.network.transforms import NamedModules, Shape
-from stream_agent.theory.checks import GraphError, NAME, nearest, show
-from stream_agent.theory.graph import NodeSpec, OPERAND
+from stream_agent.network.transforms import Shape
+from stream_agent.theory.checks import BodyStep, check_step, OPTIONS
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -30,7 +32,7 @@ class Convolution(nn.Module):
         super().__init__()
         axes = len(kernel)
         self._pads, own = split_padding(padding, axes)
-        kind = {1: nn.Conv1d, 2: nn.Conv2d}[axes]
+        kind: Any = {1: nn.Conv1d, 2: nn.Conv2d}[axes]
         self.layer = kind(source[0], channels, tuple(kernel), tuple(stride) or 1, own,
                           tuple(dilation) or 1, groups, bias)
 
@@ -46,9 +48,9 @@ class Transposed(nn.Module):
                  output_padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1),
                  groups: int = 1, bias: bool = True) -> None:
         super().__init__()
-        self.layer = nn.ConvTranspose2d(
-            source[0], channels, tuple(kernel), tuple(stride), tuple(padding),
-            tuple(output_padding), groups, bias, tuple(dilation))
+        kind: Any = nn.ConvTranspose2d
+        self.layer = kind(source[0], channels, tuple(kernel), tuple(stride), tuple(padding),
+                          tuple(output_padding), groups, bias, tuple(dilation))
 
     def forward(self, value: Tensor) -> Tensor:
         return self.layer(value)
@@ -75,8 +77,8 @@ class Affine(nn.Module):
 
     def __init__(self, source: Shape, shape: Sequence[int]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(*shape))
-        self.bias = nn.Parameter(torch.zeros(*shape))
+        self.weight = nn.Parameter(torch.ones(tuple(shape)))
+        self.bias = nn.Parameter(torch.zeros(tuple(shape)))
 
     def forward(self, value: Tensor) -> Tensor:
         return value * self.weight + self.bias
@@ -87,10 +89,46 @@ class Constant(nn.Module):
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.zeros(*shape))
+        self.value = nn.Parameter(torch.zeros(tuple(shape)))
 
     def forward(self) -> Tensor:
         return self.value.unsqueeze(0)
+
+
+class AdaptivePool(nn.Module):
+    """
+    Means or maxima over so many windows an axis, which overlap where the sizes do not divide.
+
+    Exporters lack windows that overlap, so every pixel of a window is taken by its index.
+    """
+
+    def __init__(self, source: Shape, size: Sequence[int], mean: bool) -> None:
+        super().__init__()
+        self.size, before = tuple(size), source[-len(size):]
+        pools: dict[int, Callable[..., Tensor]] = {
+            1: functional.adaptive_avg_pool1d if mean else functional.adaptive_max_pool1d,
+            2: functional.adaptive_avg_pool2d if mean else functional.adaptive_max_pool2d}
+        self._pool = None if any(map(operator.mod, before, self.size)) else pools[len(size)]
+        self._mean = mean
+        for axis, (count, length) in enumerate(() if self._pool else zip(self.size, before)):
+            first = torch.arange(count)[:, None] * length // count
+            last = (torch.arange(1, count + 1)[:, None] * length - 1) // count
+            place = first + torch.arange(-(-length // count) + 1)
+            self.register_buffer(f'places_{axis}', place.clamp(max=last), persistent=False)
+            inside = place <= last
+            self.register_buffer(f'parts_{axis}', inside / inside.sum(1, keepdim=True),
+                                 persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        if self._pool:
+            return self._pool(value, self.size)
+        for axis, count in enumerate(self.size):
+            at = axis - len(self.size)
+            places = self.get_buffer(f'places_{axis}').flatten()
+            windows = value.index_select(at, places).unflatten(at, (count, -1))
+            parts = self.get_buffer(f'parts_{axis}')[(...,) + (None,) * (-1 - at)]
+            value = (windows * parts).sum(at) if self._mean else windows.amax(at)
+        return value
 
 
 class GRUCell(nn.Module):
@@ -117,7 +155,7 @@ class LSTMCell(nn.Module):
 
 
 class Function(nn.Module):
-    """An operation without weights."""
+    """What has no weights of its own."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -130,13 +168,23 @@ class Function(nn.Module):
 Made = Callable[..., nn.Module]
 
 
+class Simple:
+    """
+    Makes an operation that takes its options as keyword arguments.
+
+    :param operands: How many values it reads.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], operands: int) -> None:
+        self.function, self.operands = function, operands
+
+    def __call__(self, *sources: Shape, **options: Any) -> nn.Module:
+        return Function(lambda *values: self.function(*values, **options))
+
+
 def simple(function: Callable[..., Tensor], operands: int = 1) -> Made:
-    """Return the maker of an operation that takes its options as keyword arguments."""
-    def make(*sources: Shape, **options: Any) -> nn.Module:
-        if len(sources) != operands:
-            raise ValueError(f'it has {len(sources)} operands, and takes {operands}')
-        return Function(lambda *values: function(*values, **options))
-    return make
+    """Return the maker of an operation without weights."""
+    return Simple(function, operands)
 
 
 def max_pool(source: Shape, kernel: Sequence[int], stride: Sequence[int] = (),
@@ -157,8 +205,11 @@ def average_pool(source: Shape, kernel: Sequence[int], stride: Sequence[int] = (
                  padding: Sequence[int] = (), ceil: bool = False, include_pad: bool = True,
                  divisor: int | None = None) -> nn.Module:
     """Return the mean over windows; padding is the same on both sides, [height, width]."""
-    return nn.AvgPool2d(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil,
-                        include_pad, divisor)
+    if len(kernel) == 1 and divisor is not None:
+        raise ValueError('divisor is for windows of two axes')
+    kind: Any = {1: nn.AvgPool1d, 2: nn.AvgPool2d}[len(kernel)]
+    return kind(tuple(kernel), tuple(stride) or None, tuple(padding) or 0, ceil, include_pad,
+                *[divisor] * (len(kernel) == 2))
 
 
 def reshaped(value: Tensor, shape: Sequence[int]) -> Tensor:
@@ -175,24 +226,36 @@ def concatenated(*values: Tensor, axis: int) -> Tensor:
 
 def attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None,
               causal: bool = False) -> Tensor:
-    """Return softmax(scale query key') value over the last two axes, (..., tokens, features)."""
+    """
+    Return softmax(scale query key') value over the last two axes, (..., tokens, features).
+
+    A constant is repeated for every sample.
+    """
+    batch = max(len(query), len(key), len(value))
+    query, key, value = (each if len(each) == batch else each.expand(batch, *each.shape[1:])
+                         for each in (query, key, value))
     return functional.scaled_dot_product_attention(query, key, value, scale=scale,
                                                    is_causal=causal)
 
 
-def upsampled(value: Tensor, size: Sequence[int], kind: str = 'nearest', corners: bool = False,
+def sliced(value: Tensor, axis: int, start: int, length: int, step: int = 1) -> Tensor:
+    """Return as many numbers of an axis as its length says, every step-th one from the start."""
+    value = value.narrow(axis, start, (length - 1) * step + 1)
+    return value if step == 1 else value[(slice(None),) * axis + (slice(None, None, step),)]
+
+
+def upsampled(value: Tensor, size: Sequence[int], mode: str = 'nearest', corners: bool = False,
               scale: Sequence[float] = ()) -> Tensor:
     """
     Return feature maps enlarged to a size.
 
-    :param scale: By which bilinear weights are computed where it is not that of the sizes.
+    :param scale: By which the places of pixels are computed where it is not that of the sizes.
     """
-    if kind == 'nearest':
-        return functional.interpolate(value, tuple(size), mode='nearest')
+    options = {} if mode == 'nearest' else {'align_corners': corners}
     if scale:
-        return functional.interpolate(value, scale_factor=tuple(scale), mode=kind,
-                                      align_corners=corners, recompute_scale_factor=False)
-    return functional.interpolate(value, tuple(size), mode=kind, align_corners=corners)
+        return functional.interpolate(value, scale_factor=tuple(scale), mode=mode,
+                                      recompute_scale_factor=False, **options)
+    return functional.interpolate(value, tuple(size), mode=mode, **options)
 
 
 #: How each kind of operation is made, of its operands' shapes and its options.
@@ -221,142 +284,62 @@ BODY_OPERATIONS: Mapping[str, Made] = {
     'hard_swish': simple(functional.hardswish),
     'hard_sigmoid': simple(functional.hardsigmoid),
     'softplus': simple(functional.softplus),
+    'erf': simple(torch.erf),
     'square_root': simple(torch.sqrt),
+    'power': simple(lambda value, exponent: value ** exponent),
+    'exponential': simple(torch.exp),
+    'logarithm': simple(torch.log),
+    'absolute': simple(torch.abs),
     'softmax': simple(lambda value, axis: value.softmax(axis)),
     'max_pool': max_pool,
     'average_pool': average_pool,
-    'adaptive_average': simple(lambda value, size: functional.adaptive_avg_pool2d(
-        value, tuple(size))),
-    'adaptive_maximum': simple(lambda value, size: functional.adaptive_max_pool2d(
-        value, tuple(size))),
+    'adaptive_average': lambda source, size: AdaptivePool(source, size, mean=True),
+    'adaptive_maximum': lambda source, size: AdaptivePool(source, size, mean=False),
     'mean': simple(lambda value, axes, keep=False: value.mean(tuple(axes), keep)),
     'sum': simple(lambda value, axes, keep=False: value.sum(tuple(axes), keep)),
+    'largest': simple(lambda value, axes, keep=False: value.amax(tuple(axes), keep)),
     'add': simple(torch.add, 2),
     'subtract': simple(torch.sub, 2),
     'multiply': simple(torch.mul, 2),
     'divide': simple(torch.div, 2),
+    'maximum': simple(torch.maximum, 2),
+    'minimum': simple(torch.minimum, 2),
     'matmul': simple(torch.matmul, 2),
     'attention': simple(attention, 3),
     'concatenate': lambda *sources, axis: Function(
         lambda *values: concatenated(*values, axis=axis)),
-    'slice': simple(lambda value, axis, start, length: value.narrow(axis, start, length)),
+    'slice': simple(sliced),
     'select': simple(lambda value, axis, index: value.select(axis, index)),
     'reshape': simple(reshaped),
     'permute': simple(lambda value, axes: value.permute(tuple(axes))),
-    'pad': simple(lambda value, padding: functional.pad(value, tuple(padding))),
+    'expand': simple(lambda value, shape: value.expand(-1, *shape)),
+    'pad': simple(lambda value, padding, filling=0.0: functional.pad(
+        value, tuple(padding), value=filling)),
     'upsample': simple(upsampled),
     'identity': simple(lambda value: value),
 }
 
 
-class BodyStep(NamedTuple):
+@cache
+def parameters_of(kind: str) -> tuple[int | None, dict[str, Any]]:
+    """Return how many values a kind of operation reads, None for any, and its options."""
+    made = BODY_OPERATIONS[kind]
+    try:
+        parameters = inspect.signature(getattr(made, 'function', made)).parameters
+    except ValueError:  # of a function in C, which has no options of ours
+        parameters = inspect.Signature().parameters
+    options = {name: each.default for name, each in parameters.items() if name in OPTIONS}
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters.values()):
+        return None, options
+    return getattr(made, 'operands', len(parameters) - len(options)), options
+
+
+def make_operation(step: BodyStep, sources: Sequence[Shape]) -> nn.Module:
     """
-    One operation of a body.
+    Make one operation of a body.
 
-    :param of: What it reads: sources of the node, or steps above.
+    :param sources: Shapes of what it reads, without batch.
+    :raises ValueError: If it does not take so many values or these options.
     """
-
-    name: str
-    kind: str
-    of: tuple[str, ...]
-    options: Mapping[str, Any]
-
-
-def body_steps(place: str, body: Any, sources: Sequence[str]) -> list[BodyStep]:
-    """
-    Read the body of a node.
-
-    :param body: A list of maps {name, kind, of, and the options of the kind}.
-    :param sources: Of the node's operand edges.
-    :raises GraphError: If it is not valid.
-    """
-    steps: list[BodyStep] = []
-    known = list(sources)
-    for number, item in enumerate(body):
-        at = f'{place}: body[{number}]'
-        if not isinstance(item, Mapping) or not {'name', 'kind'} <= item.keys():
-            raise GraphError(f"{at}: {show(item)} is not a map with 'name', 'kind', 'of' and "
-                             'options')
-        options = dict(item)
-        name, kind, of = options.pop('name'), options.pop('kind'), options.pop('of', ())
-        if not isinstance(name, str) or not NAME.fullmatch(name) or name in known:
-            raise GraphError(f'{at}: {show(name)} is not a new name of letters, digits and '
-                             "'_'; choose another one")
-        if kind not in BODY_OPERATIONS:
-            raise GraphError(f"{at}: no operation named {show(kind)}; "
-                             + nearest(str(kind), BODY_OPERATIONS, 'operations'))
-        for source in of if isinstance(of, (list, tuple)) else (None,):
-            if source not in known:
-                raise GraphError(f"{at}: of: {show(source)} is neither an operand of the node "
-                                 f"nor an operation above; {nearest(str(source), known, 'those')}")
-        steps.append(BodyStep(name, kind, tuple(of), options))
-        known.append(name)
-    return steps
-
-
-class Body(nn.Module):
-    """
-    A node's operations as one function of its operands.
-
-    Shapes: (B, *source) of every operand edge, in the graph's order, to (B, *shape).
-
-    :param sources: Shapes by the names of the operands' sources, without batch.
-    :raises GraphError: If an operation cannot be made of its operands, or the result is not of
-        the node's shape.
-    """
-
-    def __init__(self, place: str, node: NodeSpec, sources: Mapping[str, Shape]) -> None:
-        super().__init__()
-        if not sources:
-            raise GraphError(f"{place}: it has a body and no operand; give an edge into it the "
-                             f"transform '{OPERAND}'")
-        self.steps = body_steps(place, node.body, list(sources))
-        self.sources = list(sources)
-        self.operations = NamedModules()
-        values = {name: torch.zeros(2, *size, device='meta') for name, size in sources.items()}
-        for step in self.steps:
-            operands = [values[name] for name in step.of]
-            try:
-                make = BODY_OPERATIONS[step.kind]
-                module = make(*(tuple(value.shape[1:]) for value in operands), **step.options)
-                self.operations[step.name] = module
-                values[step.name] = meta_result(module, operands)
-            except GraphError:
-                raise
-            except Exception as error:  # torch refuses sizes in many ways
-                shapes = ', '.join(str(list(value.shape[1:])) for value in operands)
-                raise GraphError(f"{place}: body: '{step.name}', {step.kind} of {shapes}: "
-                                 f'{error}') from None
-        found = tuple(values[self.steps[-1].name].shape[1:])
-        if found != node.shape:
-            raise GraphError(f'{place}: its body gives {list(found)}, but its shape is '
-                             f'{list(node.shape or ())}')
-        #: Elements of the largest value in it, of one sample.
-        self.largest = max(value.numel() for value in values.values()) // 2
-        last = {name: i for i, step in enumerate(self.steps) for name in step.of}
-        #: Of every operation, what no later one reads.
-        self._dropped = [[name for name, at in last.items() if at == i]
-                         for i in range(len(self.steps))]
-
-    def forward(self, *operands: Tensor) -> Tensor:
-        values = dict(zip(self.sources, operands))
-        for step, dropped in zip(self.steps, self._dropped):
-            values[step.name] = self.operations[step.name](*[values[name] for name in step.of])
-            for name in dropped:
-                del values[name]
-        return values[self.steps[-1].name]
-
-
-def meta_result(module: nn.Module, operands: Sequence[Tensor]) -> Tensor:
-    """Return what an operation gives for values without memory, of two samples."""
-    with torch.no_grad():
-        weights = {name: value.to('meta') for name, value in module.state_dict().items()}
-        return torch.func.functional_call(module, weights, tuple(operands))
-
-
-def body_memory(place: str, node: NodeSpec, sources: Mapping[str, Shape]) -> tuple[int, int]:
-    """Return the bytes of a body's weights, and of the values that it needs meanwhile."""
-    with torch.device('meta'):
-        made = Body(place, node, sources)
-    weights = 4 * sum(value.numel() for value in made.state_dict().values())
-    return weights, 2 * 4 * made.largest
+    check_step(step, *parameters_of(step.kind))
+    return BODY_OPERATIONS[step.kind](*sources, **step.options)

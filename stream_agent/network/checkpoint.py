@@ -1,4 +1,8 @@
-"""One safetensors file: weights, and in its metadata graph, pattern, preprocessing, limits."""
+"""
+One safetensors file: weights, and in its metadata graph and pattern.
+
+A policy, which drives, has preprocessing and limits besides.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +16,7 @@ from safetensors.torch import save
 from stream_agent.bounded_settings import printable
 from stream_agent.command import Command
 from stream_agent.graph_files.graph_file import graph_from_data
-from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.preprocessing import is_image_shape, MOST_PIXELS, Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import infer_shapes
 from stream_agent.share import write_file
@@ -77,6 +81,20 @@ class CommandScale:
 
 
 @dataclass(frozen=True)
+class TrainedNetwork:
+    """
+    A network with its weights that need not drive: its input and its output may be anything.
+
+    :param pattern_name: As of a ``Policy``, as the others.
+    """
+
+    network: RolloutNetwork
+    pattern_name: str
+    training: Mapping[str, Any]
+    updates_per_frame: int = 1
+
+
+@dataclass(frozen=True)
 class Policy:
     """
     A trained network and all that is needed to drive with it.
@@ -99,16 +117,17 @@ class Policy:
         return str(self.training.get('steering', ''))
 
 
-def save_policy(path: str | Path, policy: Policy) -> None:
+def save_policy(path: str | Path, policy: Policy | TrainedNetwork) -> None:
     """Write a policy; an older file of that name is replaced only once the new one is whole."""
     network = policy.network
+    drives = {'preprocessing': asdict(policy.preprocessing), 'limits': asdict(policy.limits)
+              } if isinstance(policy, Policy) else {}
     manifest = {
         'graph': graph_to_data(network.graph),
         'pattern': {'name': policy.pattern_name,
                     'streams': streaming_edges(network.pattern),
                     'updates_per_frame': policy.updates_per_frame},
-        'preprocessing': asdict(policy.preprocessing),
-        'limits': asdict(policy.limits),
+        **drives,
         'training': dict(policy.training)}
     weights = {name: value.detach().cpu().contiguous()
                for name, value in network.state_dict().items()}
@@ -116,9 +135,39 @@ def save_policy(path: str | Path, policy: Policy) -> None:
     write_file(path, save(weights, metadata))
 
 
-def load_policy(path: str | Path) -> Policy:
+def load_driving_policy(path: str | Path) -> Policy:
     """
-    Read a policy; nothing in the file is executed.
+    Read a policy that turns images into commands, as ``load_policy`` does.
+
+    :raises CheckpointError: Also if it does something else.
+    """
+    policy = load_policy(path)
+    if not isinstance(policy, Policy):
+        raise CheckpointError(f'{path}: ' + (
+            why_not_driving(policy.network.graph)
+            or 'it says nothing of preprocessing and limits; import it again, or save it with '
+               'those by network.checkpoint.save_policy'))
+    return policy
+
+
+def why_not_driving(graph: GraphSpec) -> str:
+    """Return why a network does not turn images into commands, and what to do; '' if it does."""
+    (name,) = graph.inputs
+    taken, output = graph.node(name).shape, graph.node(graph.output).shape
+    remedy = ', or step this one by an Engine, as docs/engine.md shows'
+    if output != (2,):
+        return (f"its output '{graph.output}' is {list(output or ())}, and a command is [2]: "
+                f'speed, yaw rate; to drive, take a network that ends in such a node{remedy}')
+    if not is_image_shape(taken):
+        return (f"its input '{name}' is {list(taken or ())}, and an image is [1, height, width] "
+                f'or [3, height, width], of at most {MOST_PIXELS} pixels a side; to drive, take a '
+                f'network of such an input{remedy}')
+    return ''
+
+
+def load_policy(path: str | Path) -> Policy | TrainedNetwork:
+    """
+    Read a policy, or a network of other ends than image and command; nothing in it is executed.
 
     :raises CheckpointError: With file, place, fault and remedy, if it cannot be read, is not a
         policy, is too large, or if anything in it does not fit the rest.
@@ -164,7 +213,8 @@ def check_file(path: Path) -> None:
         raise CheckpointError(f'not a safetensors file; {TRAIN_ONE}')
 
 
-def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> Policy:
+def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
+                ) -> Policy | TrainedNetwork:
     """Build a policy from a file's parts, once all of them are known to fit together."""
     parts = read_metadata(metadata)
     try:
@@ -172,16 +222,22 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
     except (RecursionError, ValueError) as error:
         raise CheckpointError(f'its graph cannot be built: {error}') from None
     pattern = read_pattern(graph, parts['pattern'])
+    rest = (printable(parts['pattern']['name']), parts['training'],
+            parts['pattern'].get('updates_per_frame', 1))
+    if 'limits' not in parts:
+        return TrainedNetwork(make_network(graph, pattern, weights), *rest)
     preprocessing = made('preprocessing', Preprocessing, parts['preprocessing'])
     limits = made('limits', CommandScale, parts['limits'])
     check_ends(graph, preprocessing)
-    network = make_network(graph, pattern, weights)
-    return Policy(network, preprocessing, limits, printable(parts['pattern']['name']),
-                  parts['training'], parts['pattern'].get('updates_per_frame', 1))
+    return Policy(make_network(graph, pattern, weights), preprocessing, limits, *rest)
 
 
 def read_metadata(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return the parts of the metadata, each an object with the keys that it needs to have."""
+    """
+    Return the parts of the metadata, each an object with the keys that it needs to have.
+
+    Those of a network that does not drive lack preprocessing and limits, both.
+    """
     if metadata.get('format') != FORMAT:
         said = metadata.get('format')
         raise CheckpointError(
@@ -189,11 +245,14 @@ def read_metadata(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             f'{TRAIN_ONE}' if said is None else
             f"the metadata's format is {show(said)}, '{FORMAT}' is read; train a policy with "
             'this version')
-    names = ('graph', 'pattern', 'preprocessing', 'limits', 'training')
+    drives = {'preprocessing': Preprocessing, 'limits': CommandScale}
+    if not drives.keys() & metadata.keys():
+        drives = {}
+    names = ('graph', 'pattern', *drives, 'training')
     check_keys('metadata', metadata, ('format', *names))
     parts = {name: read_json(name, metadata[name]) for name in names}
     check_keys('pattern', parts['pattern'], ('name', 'streams'), ('updates_per_frame',))
-    for name, kind in (('preprocessing', Preprocessing), ('limits', CommandScale)):
+    for name, kind in drives.items():
         check_keys(name, parts[name], [field.name for field in fields(kind)])
     steering = parts['training'].get('steering', '')
     if steering not in STEERINGS:

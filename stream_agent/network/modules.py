@@ -1,19 +1,28 @@
 """The modules of a network, made from its graph."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from math import prod
+from typing import NamedTuple
 
-from stream_agent.network.bodies import Body
+from stream_agent.network.bodies import BODY_OPERATIONS, make_operation
 from stream_agent.network.shapes import (
-    carries, check_memory, infer_shapes, make_transform, operand_shapes, taken_shape, where)
+    carries, check_memory, check_size, infer_shapes, make_transform, taken_shape, weights_of,
+    where)
 from stream_agent.network.transforms import (
-    ACTIVATIONS, CELLS, chain, look_up, make_normalisation, NamedModules)
+    ACTIVATIONS, CELLS, chain, look_up, make_normalisation, NamedModules, Shape)
+from stream_agent.theory.checks import body_steps, BodyStep
 from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec, OPERAND
 from stream_agent.theory.patterns import Pattern
 import torch
 from torch import nn, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 MASK = 2**64 - 1
+#: Multiplications of one operation of a body: half a minute's work of one core.
+MOST_WORK = 10**12
+# Samples of the batch with which bodies are tried: a prime, to tell its axis from the others.
+TRIED = 1009
 
 
 class Disturbance:
@@ -71,6 +80,115 @@ def mixed(draw: int, number: int) -> int:
     return (z ^ z >> 31) & 0xFFFFFFFE
 
 
+class BodyTrial(NamedTuple):
+    """
+    What is known of a body without allocating anything.
+
+    :param operands: The names of what it reads, in the graph's order.
+    :param sources: Of each operation, the shapes that it reads, without batch.
+    :param weights: Their bytes.
+    :param space: Bytes of the values that are there at the same time, for one sample.
+    """
+
+    operands: list[str]
+    steps: list[BodyStep]
+    sources: list[list[Shape]]
+    weights: int
+    space: int
+
+
+class LargestValue(TorchDispatchMode):
+    """Sees the elements of the largest tensor that anything makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        if isinstance(result, Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def try_body(node: NodeSpec, operands: Mapping[str, Shape], wanted: Shape) -> BodyTrial:
+    """
+    See on values without memory what a body gives, and what it needs.
+
+    :param operands: Shapes by the names of what it reads.
+    :param wanted: The shape that it has to give, without batch.
+    :raises GraphError: If an operation cannot be made, or needs too much, or mixes samples.
+    """
+    place = where(node)
+    if not operands:
+        raise GraphError(f'{place}: it has a body and no operand; give an edge into it the '
+                         f"transform '{OPERAND}'")
+    steps = body_steps(place, node.body, list(operands), BODY_OPERATIONS)
+    last = {name: i for i, step in enumerate(steps) for name in step.of}
+    sources, weights, space = list[list[Shape]](), 0, 0
+    with torch.device('meta'), torch.no_grad(), LargestValue() as largest:
+        values = {name: torch.empty(TRIED, *shape) for name, shape in operands.items()}
+        for i, step in enumerate(steps):
+            read = [values[name] for name in step.of]
+            sources.append([tuple(value.shape[1:]) for value in read])
+            try:
+                module = make_operation(step, sources[-1])
+                weights += weights_of(module)
+                largest.elements = 0
+                values[step.name] = value = module(*read)
+                check_step_result(step, read, value)
+            except Exception as error:  # torch refuses sizes in many ways
+                shapes = ', '.join(str(list(shape)) for shape in sources[-1]) or 'nothing'
+                raise GraphError(f"{place}: body: '{step.name}', {step.kind} of {shapes}: "
+                                 f'{error}') from None
+            check_size(f"{place}: body: '{step.name}'", (largest.elements // TRIED,))
+            space = max(space, largest.elements + sum(each.numel() for each in values.values()))
+            values = {name: each for name, each in values.items() if last.get(name, 0) > i or (
+                name == step.name)}
+    if value.shape != (TRIED, *wanted):
+        found = list(value.shape[1:]) if value.shape[:1] == (TRIED,) else 'no batch in front'
+        raise GraphError(f'{place}: its body gives {found}, but its shape is {list(wanted)}')
+    return BodyTrial(list(operands), steps, sources, weights, 4 * space // TRIED)
+
+
+def check_step_result(step: BodyStep, operands: list[Tensor], result: Tensor) -> None:
+    """
+    Refuse an operation that mixes the samples of a batch, or would compute for minutes.
+
+    :param operands: With ``TRIED`` samples, as the result.
+    """
+    options, axes = step.options, [*step.options.get('axes', ()), *(
+        [step.options['axis']] if 'axis' in step.options else [])]
+    if step.kind == 'attention':
+        axes = [-2, -1]
+    if step.kind != 'permute' and any(operand.shape[axis] % TRIED == 0 for operand in operands
+                                      for axis in axes):
+        raise GraphError('samples of a batch would be mixed; an operation may not go along the '
+                         'axis of the batch')
+    if step.kind == 'reshape':
+        at = [i for i, size in enumerate(options['shape']) if size < 0]
+        batch = any(size % TRIED == 0 for size in operands[0].shape)
+        if len(at) != 1 or batch and result.shape[at[0]] != -options['shape'][at[0]] * TRIED:
+            raise GraphError(f"shape is {list(options['shape'])}; it needs one negative number, "
+                             '-k for k times the batch size, and as many features as it reads')
+    work = result.numel() * prod(options.get('kernel', ()))
+    if step.kind in ('convolution', 'transposed'):
+        work *= operands[0].shape[1] // options.get('groups', 1)
+    elif step.kind == 'matmul':
+        work *= operands[0].shape[-1]
+    elif step.kind == 'attention':
+        work = 2 * operands[0].numel() * operands[1].shape[-2]
+    if work > MOST_WORK * TRIED:
+        raise GraphError(f'it would take {work / TRIED:.2g} multiplications a frame, and '
+                         f'{MOST_WORK:.0g} are the most; reduce its sizes')
+
+
+def try_bodies(graph: GraphSpec) -> dict[str, BodyTrial]:
+    """Return what is known of all bodies of a graph with shapes, by node."""
+    return {node.name: try_body(node, {
+        edge.source: graph.node(edge.source).shape or () for edge in graph.incoming[node.name]
+        if edge.transform == OPERAND}, taken_shape(node, node.shape or ()))
+            for node in graph.nodes if node.body}
+
+
 def check_products(graph: GraphSpec) -> None:
     """Refuse factors without a second one, whose label is probably misspelt."""
     labels = [(edge.target, edge.product) for edge in graph.edges]
@@ -92,8 +210,8 @@ class Modules(nn.Module):
     """
     The modules of a network, by the names of nodes and edges.
 
-    A node: sum of its edges and its body, normalisation, dropout, noise, cell, activation. An edge:
-    transform, normalisation, dropout, noise. Dropout and noise act in training only.
+    A node: sum of its edges and its body, normalisation, dropout, noise, cell, activation. An
+    edge: transform, normalisation, dropout, noise. Dropout and noise act in training only.
     """
 
     def __init__(self, graph: GraphSpec, pattern: Pattern) -> None:
@@ -101,7 +219,8 @@ class Modules(nn.Module):
         if len(graph.inputs) != 1:
             raise GraphError(f'inputs are {", ".join(graph.inputs)}; a network takes one image')
         self.graph = infer_shapes(graph)
-        check_memory(self.graph)
+        bodies = try_bodies(self.graph)
+        check_memory(self.graph, {name: body[-2:] for name, body in bodies.items()})
         self.pattern = dict(pattern)
         (self.input,) = graph.inputs
         #: What edges read of nodes, and what these take from their edges, without batch.
@@ -112,6 +231,8 @@ class Modules(nn.Module):
         self.cells, self.normalisations = NamedModules(), NamedModules()
         self.activations, self.transforms = NamedModules(), NamedModules()
         self.bodies = NamedModules()
+        for name, body in bodies.items():
+            self.bodies[name] = Body(body)
         # Tells device and type of new tensors, also where there are no weights.
         self.register_buffer('_like', torch.empty(0), persistent=False)
         for node in self.graph.nodes:
@@ -130,8 +251,6 @@ class Modules(nn.Module):
         if node.name == self.input:
             check_unset(place, node, ('normalisation', 'cell', 'activation'),
                         'an input is the frame as it is')
-        if node.body:
-            self.bodies[node.name] = Body(place, node, operand_shapes(self.graph, node))
         if node.cell:
             self._add_cell(place, node)
         self.normalisations[node.name] = make_normalisation(
@@ -223,6 +342,33 @@ class Modules(nn.Module):
         return chain(nn.Identity() if whole else FirstChannels(self.shapes[edge.source][0]),
                      self.transforms[edge.share or key],
                      self.normalisations[key]) or nn.Identity()
+
+
+class Body(nn.Module):
+    """
+    A node's operations as one function of its operands.
+
+    Shapes: (B, *source) of every operand edge, in the graph's order, to (B, *shape).
+    """
+
+    def __init__(self, trial: BodyTrial) -> None:
+        super().__init__()
+        self.operations = NamedModules()
+        for step, shapes in zip(trial.steps, trial.sources):
+            self.operations[step.name] = make_operation(step, shapes)
+        self._sources, self._steps = trial.operands, [(step.name, step.of) for step in trial.steps]
+        last = {name: i for i, step in enumerate(trial.steps) for name in step.of}
+        #: Of every operation, what no later one reads.
+        self._dropped = [[name for name, at in last.items() if at == i]
+                         for i in range(len(trial.steps))]
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        values = dict(zip(self._sources, operands))
+        for (name, of), dropped in zip(self._steps, self._dropped):
+            values[name] = self.operations[name](*[values[source] for source in of])
+            for source in dropped:
+                del values[source]
+        return values[name]
 
 
 class FirstChannels(nn.Module):

@@ -17,6 +17,12 @@ MOST_VALUES_BY_AREA = 20_000
 MOST_PIXELS, MOST_CROP = 8192, 0.99
 
 
+def is_image_shape(shape: tuple[int, ...] | None) -> bool:
+    """Return whether an input node of a shape takes an image."""
+    return is_shape(shape) and shape is not None and len(shape) == 3 and shape[0] in (1, 3) and (
+        max(shape) <= MOST_PIXELS)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """
@@ -33,10 +39,8 @@ class Preprocessing:
     crop_bottom: float = 0.0
 
     def __post_init__(self) -> None:
-        shape = self.shape
-        if (not is_shape(shape) or shape is None or len(shape) != 3 or shape[0] not in (1, 3)
-                or max(shape) > MOST_PIXELS):
-            raise ValueError(f'preprocessing: the input node has the shape {show(shape)}; an '
+        if not is_image_shape(self.shape):
+            raise ValueError(f'preprocessing: the input node has the shape {show(self.shape)}; an '
                              'image is [1, height, width] or [3, height, width], of at most '
                              f'{MOST_PIXELS} pixels a side')
         crops = self.crop_top, self.crop_bottom

@@ -8,10 +8,9 @@ from stream_agent.network.modules import draw_frames, Modules
 from stream_agent.network.program import (
     bind, DRAW, frame_program, node_programs, NodeProgram, Run, State)
 from stream_agent.network.window import Loop, Window, WindowPlan
-from stream_agent.theory.frame_schedule import frame_schedule
+from stream_agent.theory.frame_schedule import Component, frame_schedule, window_components
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import Pattern, update_order
-from stream_agent.theory.windows import Component, window_components
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -144,8 +143,8 @@ class RolloutNetwork(Modules):
         """
         Compute a window of frames, all at once wherever the graph allows.
 
-        ``theory.windows`` decides what needs a loop; results and gradients are those of ``hold``
-        in a loop, up to rounding.
+        ``theory.frame_schedule`` decides what needs a loop; results and gradients are those of
+        ``hold`` in a loop, up to rounding.
 
         :param frames: (B, T, *shape), T at least 1.
         :param updates_per_frame: Steps for which every frame is held.

@@ -11,11 +11,10 @@ from math import prod
 import os
 from typing import Any
 
-from stream_agent.network.bodies import body_memory
 from stream_agent.network.transforms import (
     CELLS, check_options, find_maker, look_up, Maker, OptionError, Shape, TRANSFORMS, Undecided,
     Wanted, WRITE_CHANNELS)
-from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec, OPERAND
+from stream_agent.theory.graph import EdgeSpec, GraphError, GraphSpec, NodeSpec
 import torch
 from torch import nn, Tensor
 
@@ -27,7 +26,7 @@ MOST_MEMORY = 2 * GIB
 COPIES = 3
 # Convolutions on a CPU pad channels to a multiple of this.
 BLOCK = 16
-#: Nodes and edges together that a network may have: each is a module and a few calls a frame.
+#: Nodes, edges and operations together that a network may have: each is a few calls a frame.
 MOST_PARTS = 4000
 
 
@@ -39,12 +38,6 @@ def where(spec: EdgeSpec | NodeSpec) -> str:
 def carries(graph: GraphSpec, edge: EdgeSpec) -> bool:
     """Return whether an edge gives a cell its last value, rather than a term of its sum."""
     return edge.source == edge.target and bool(graph.node(edge.target).cell)
-
-
-def operand_shapes(graph: GraphSpec, node: NodeSpec) -> dict[str, Shape]:
-    """Return the shapes of what a node's body reads, by the names of the sources."""
-    return {edge.source: graph.node(edge.source).shape or () for edge in graph.incoming[node.name]
-            if edge.transform == OPERAND}
 
 
 def per_feature(node: NodeSpec) -> int:
@@ -198,10 +191,12 @@ def infer_shapes(graph: GraphSpec) -> GraphSpec:
 
     :raises GraphError: If a shape can neither be read nor be inferred, or edges contradict.
     """
-    if len(graph.nodes) + len(graph.edges) > MOST_PARTS:
+    steps = sum(len(node.body) for node in graph.nodes)
+    if len(graph.nodes) + len(graph.edges) + steps > MOST_PARTS:
         raise GraphError(f'{graph.place}: {len(graph.nodes)} nodes and {len(graph.edges)} edges '
-                         f'are too many for a network; {MOST_PARTS} together are the most. Merge '
-                         'layers: one of many features is faster than many of few')
+                         f'{f"with {steps} operations " if steps else ""}are too many for a '
+                         f'network; {MOST_PARTS} together are the most. Merge layers: one of many '
+                         'features is faster than many of few')
     for node in map(graph.node, graph.inputs):
         if not node.shape:
             raise GraphError(f'{where(node)}: the shape of an input cannot be inferred; '
@@ -273,7 +268,7 @@ def edge_memory(graph: GraphSpec, edge: EdgeSpec) -> tuple[int, int]:
         return 0, space  # real numbers
 
 
-def check_memory(graph: GraphSpec) -> None:
+def check_memory(graph: GraphSpec, bodies: Mapping[str, tuple[int, int]] = {}) -> None:
     """
     Refuse a network that needs too much memory, before any of it is allocated.
 
@@ -281,6 +276,7 @@ def check_memory(graph: GraphSpec) -> None:
     the sum between them, and the largest transform's own space; not what training adds.
 
     :param graph: With the shapes of all nodes.
+    :param bodies: Bytes of their weights, and of what they need while they are computed, by node.
     :raises GraphError: With the amount, what takes most of it, and what to reduce.
     """
     shapes = {node.name: taken_shape(node, node.shape or ()) for node in graph.nodes}
@@ -294,11 +290,9 @@ def check_memory(graph: GraphSpec) -> None:
         weights, own = edge_memory(graph, edge)
         needs[f"the {edge.transform} of '{edge.name}'"] = weights
         space = max(space, own)
-    for node in graph.nodes:
-        if node.body:
-            weights, own = body_memory(where(node), node, operand_shapes(graph, node))
-            needs[f"the body of '{node.name}'"] = weights
-            space = max(space, own)
+    for name, (weights, own) in bodies.items():
+        needs[f"the body of '{name}'"] = weights
+        space = max(space, own)
     total, limit = sum(needs.values()) + space, memory_limit()
     if total > limit:
         most = max(needs, key=needs.__getitem__)

@@ -10,7 +10,7 @@ from stream_agent.network.program import (
 from stream_agent.network.recurrence.cells import Cell
 from stream_agent.network.window_gradients import (
     constant_weights, ConstantWeights, ShiftedReLU, WeightsLater)
-from stream_agent.theory.windows import Component
+from stream_agent.theory.frame_schedule import Component
 import torch
 from torch import nn, Tensor
 

@@ -23,7 +23,7 @@ from stream_agent.engine.settings import AgentSettings, EngineSettings, names_in
 from stream_agent.images import (
     ImageError, SerializedCompressedImage, SerializedImage, stamp_of_serialized)
 from stream_agent.measurement.durations import Durations, profile_table, Rate
-from stream_agent.network.checkpoint import load_policy
+from stream_agent.network.checkpoint import load_driving_policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_status import agent_status
@@ -122,7 +122,7 @@ class AgentNode(LifecycleNode):
         allow_transforms(names_in(value['allow']))
         self.frame_filter = FrameFilter(read_settings(self, FrameFilterSettings))
         self.camera = CameraWatch(self.frame_filter.settings, lambda: self.frame_filter.period)
-        self.policy = load_policy(policy_file(value['checkpoint']))
+        self.policy = load_driving_policy(policy_file(value['checkpoint']))
         network = self.policy.network
         self.engine = self._make_engine(value)
         torch.set_num_threads(self.engine.threads or 1)

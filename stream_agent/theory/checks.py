@@ -1,11 +1,12 @@
 """Checks of nodes, edges and graphs, made whenever one is created."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from inspect import Parameter
 import json
 from math import isfinite, lcm
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class GraphError(ValueError):
@@ -84,7 +85,8 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'dropout': (lambda value: is_number(value) and 0 <= value < 1,
                 'a probability from 0 to below 1'),
     'noise': (lambda value: is_number(value) and value >= 0, 'a standard deviation, 0 or more'),
-    'body': (lambda value: isinstance(value, (list, tuple)),
+    'body': (lambda value: isinstance(value, (list, tuple)) and all(
+                 isinstance(step, Mapping) and is_text(step.get('kind')) for step in value),
              'a list of operations, each {name, kind, of, and the options of its kind}'),
     'period': (lambda value: type(value) is int and 1 <= value <= MAX_HYPERPERIOD,
                f'a whole number of frames from 1 to {MAX_HYPERPERIOD}'),
@@ -93,6 +95,107 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'share': (is_label, "a label of letters, digits and '_'"),
     'product': (is_label, "a label of letters, digits and '_'"),
 }
+
+
+# Of a size, an axis, an index; what fits into memory is seen when it is tried.
+MOST_WHOLE = 2**31 - 1
+
+
+def are_whole(value: Any, least: int) -> bool:
+    """Return whether a value is a list of whole numbers from the least one on."""
+    return isinstance(value, (list, tuple)) and all(
+        type(each) is int and least <= each <= MOST_WHOLE for each in value)
+
+
+Setting = tuple[Callable[[Any], bool], str]
+COUNT: Setting = (lambda value: are_whole([value], 1), 'a whole number of 1 or more')
+COUNTS: Setting = (lambda value: are_whole(value, 1), 'a list of whole numbers of 1 or more')
+WHOLE: Setting = (lambda value: are_whole([value], -MOST_WHOLE), 'a whole number')
+WHOLES: Setting = (lambda value: are_whole(value, -MOST_WHOLE), 'a list of whole numbers')
+SWITCH: Setting = (lambda value: type(value) is bool, 'true or false')
+
+#: What the options of a body's operations have to be, as ``SETTINGS``.
+OPTIONS: dict[str, Setting] = {
+    **dict.fromkeys(('channels', 'features', 'groups', 'length', 'step', 'divisor'), COUNT),
+    **dict.fromkeys(('kernel', 'stride', 'dilation', 'size'), COUNTS),
+    **dict.fromkeys(('axis', 'start', 'index'), WHOLE),
+    **dict.fromkeys(('shape', 'axes', 'padding', 'output_padding'), WHOLES),
+    **dict.fromkeys(('bias', 'ceil', 'include_pad', 'keep', 'causal', 'corners'), SWITCH),
+    **dict.fromkeys(('factor', 'offset', 'low', 'high', 'slope', 'alpha', 'eps', 'exponent',
+                     'filling'), (is_number, 'a number')),
+    'scale': (lambda value: all(map(is_number, value if isinstance(value, (list, tuple))
+                                    else [value])), 'a number, or a list of numbers'),
+    **dict.fromkeys(('mode', 'approximate'), (is_text, 'the name of one')),
+}
+
+
+class BodyStep(NamedTuple):
+    """
+    One operation of a body.
+
+    :param of: What it reads: sources of the node, or steps above.
+    """
+
+    name: str
+    kind: str
+    of: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+def body_steps(place: str, body: Iterable[Mapping], sources: Sequence[str], kinds: Iterable[str]
+               ) -> list[BodyStep]:
+    """
+    Read the body of a node.
+
+    :param body: Maps {name, kind, of, and the options of the kind}.
+    :param sources: Of the node's operand edges.
+    :param kinds: The vocabulary.
+    :raises GraphError: If it is not valid.
+    """
+    steps: list[BodyStep] = []
+    known = dict.fromkeys(sources)
+    for number, item in enumerate(body):
+        at = f'{place}: body[{number}]'
+        options = dict(item)
+        name, kind, of = (options.pop(key, None) for key in ('name', 'kind', 'of'))
+        of = [] if of is None else of
+        if not isinstance(name, str) or not NAME.fullmatch(name) or name in known:
+            raise GraphError(f'{at}: {show(name)} is not a new name of letters, digits and '
+                             "'_'; choose another one")
+        if kind not in kinds:
+            raise GraphError(f'{at}: no operation named {show(kind)}; '
+                             + nearest(str(kind), kinds, 'operations'))
+        if not isinstance(of, (list, tuple)):
+            raise GraphError(f'{at}: of is {show(of)}; it has to be a list of names')
+        for source in of:
+            if not isinstance(source, str) or source not in known:
+                raise GraphError(f'{at}: of: {show(source)} is neither an operand of the node '
+                                 f"nor an operation above; {nearest(str(source), known, 'those')}")
+        steps.append(BodyStep(name, kind, tuple(of), options))
+        known[name] = None
+    return steps
+
+
+def check_step(step: BodyStep, operands: int | None, defaults: Mapping[str, Any]) -> None:
+    """
+    Refuse an operation of a body that reads too much or too little, or with other options.
+
+    :param operands: How many values its kind reads; None for any number above 0.
+    :param defaults: Of all its options; ``Parameter.empty`` for those that have to be given.
+    """
+    if len(step.of) != operands if operands is not None else not step.of:
+        raise GraphError(f'it reads {len(step.of)} values, and takes '
+                         f"{'at least 1' if operands is None else operands}; change 'of'")
+    for key, default in defaults.items():
+        if default is Parameter.empty and key not in step.options:
+            raise GraphError(f"the option '{key}' is missing; give {OPTIONS[key][1]}")
+    for key, value in step.options.items():
+        if key not in defaults:
+            raise GraphError(f"no option is called '{key}'; "
+                             + nearest(str(key), defaults, 'options'))
+        holds, right = OPTIONS[key]
+        if not holds(value) and not (value is None and defaults[key] is None):
+            raise GraphError(f'{key} is {show(value)}; it has to be {right}')
 
 
 def check_setting(place: str, owner: str, key: str, value: Any) -> None:

@@ -1,17 +1,31 @@
 """
-When the work of a frame can be done: ahead of its image, for the output, and after it.
+When the work of a frame can be done, and how the frames of a window can be computed together.
 
 The response cone is what the output needs in a frame. Only a part of it depends on the frame's
 image: a sum over edges can begin with those that stream, which read the frame before, and a node
 without a path of R = 0 edges from an input can be finished. Both fit into the idle time after the
 output of the frame before.
+
+Over a window, a node outside of all cycles needs no loop over frames: its sources are there for
+all of them. A cell whose only cycle is its own self-edge is a linear recurrence, which a scan
+computes. Around any other cycle a frame has to wait for an earlier one, as many frames back as
+edges of the cycle stream; so many frames can be computed together.
 """
 
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
-from stream_agent.theory.graph import GraphSpec
+import networkx as nx
+from stream_agent.theory.graph import GraphSpec, NodeSpec
 from stream_agent.theory.patterns import Edge, Pattern, update_order
 from stream_agent.theory.rollout import response_cone
+
+# Orders of the nodes that are tried in a component; each is a first node's.
+MOST_ORDERS = 16
+# Nodes times edges of a component for which orders are tried, a second's work; a larger one is
+# computed frame by frame.
+MOST_TRIED = 100_000
 
 
 class NodeWork(NamedTuple):
@@ -97,3 +111,107 @@ def edges_that_wait(graph: GraphSpec, edges: tuple[Edge, ...], pattern: Pattern,
     waiting = {edge for edge in edges if not pattern[edge] and edge[0] in late}
     products = {product[edge] for edge in waiting} - {''}
     return tuple(edge for edge in edges if edge in waiting or product[edge] in products)
+
+
+class Component(NamedTuple):
+    """
+    Nodes that are computed together: a strongly connected component of the network.
+
+    :param nodes: In the order in which a block of frames is computed.
+    :param frames: Of a block; None for the whole window.
+    :param lead: Frames by which each node's block begins later than that of the node that begins
+        first, so that what it reads is there.
+    :param scans: Whether it is a linear recurrence.
+    """
+
+    nodes: tuple[str, ...]
+    frames: int | None
+    lead: tuple[int, ...]
+    scans: bool = False
+
+    @property
+    def way(self) -> str:
+        """How it is computed, in words."""
+        if self.frames is None:
+            return 'by a scan' if self.scans else 'all frames at once'
+        return 'frame by frame' if self.frames == 1 else f'{self.frames} frames at once'
+
+    def __str__(self) -> str:
+        return f'{", ".join(self.nodes)}: {self.way}'
+
+
+def window_components(graph: GraphSpec, pattern: Pattern) -> list[Component]:
+    """Divide the nodes by how a window of frames computes them; each reads those before it."""
+    order = update_order(graph, pattern)
+    net = nx.DiGraph(pattern.keys())
+    place = {name: i for i, name in enumerate(order)}
+    parts = [sorted(one, key=place.__getitem__) for one in nx.strongly_connected_components(net)]
+    condensed = nx.condensation(net, parts)
+    return [component(graph, pattern, parts[i])
+            for i in nx.lexicographical_topological_sort(condensed, lambda i: place[parts[i][0]])
+            if parts[i][0] not in graph.inputs]
+
+
+def component(graph: GraphSpec, pattern: Pattern, names: Sequence[str]) -> Component:
+    """Say how a strongly connected component is computed; its nodes are in an update order."""
+    nodes = dict.fromkeys(names)
+    # What a cell reads of itself is left to its scan.
+    edges = {(edge.source, v): pattern[edge.source, v] for v in nodes
+             for edge in graph.incoming[v]
+             if edge.source in nodes and not (edge.source == v and is_linear(graph.node(v)))}
+    if not edges:
+        return Component(tuple(nodes), None, (0,), is_linear(graph.node(names[0])))
+    best, most = Component(tuple(nodes), 1, (0,) * len(nodes)), 1
+    if len(nodes) * len(edges) > MOST_TRIED:
+        return best
+    for order in orders(nodes, edges):
+        for frames in range(shortest_cycle(edges), most, -1):
+            lead = leads(order, edges, frames)
+            if lead is not None:
+                best, most = Component(order, frames, lead), frames
+                break
+    return best
+
+
+def is_linear(node: NodeSpec) -> bool:
+    """Return whether a node's new value depends linearly on its last one."""
+    return bool(node.cell) and node.activation == 'identity'
+
+
+def shortest_cycle(edges: dict[Edge, int]) -> int:
+    """Return the least sum of R around a cycle: no more frames can be computed together."""
+    network = nx.DiGraph()
+    network.add_weighted_edges_from((u, v, r) for (u, v), r in edges.items())
+    back = dict(nx.all_pairs_dijkstra_path_length(network))
+    return min(r + back[v][u] for (u, v), r in edges.items())
+
+
+def orders(nodes: Iterable[str], edges: Iterable[Edge]) -> list[tuple[str, ...]]:
+    """Return orders in which few edges lead back: depth first from each of the nodes."""
+    network = nx.DiGraph()
+    network.add_nodes_from(nodes)
+    network.add_edges_from(edges)
+    return [tuple(reversed([*nx.dfs_postorder_nodes(network, first)]))
+            for first in islice(nodes, MOST_ORDERS)]
+
+
+def leads(order: Sequence[str], edges: dict[Edge, int], frames: int) -> tuple[int, ...] | None:
+    """
+    Find by how many frames each node's block has to be shifted, or None if nothing helps.
+
+    Blocks are computed node after node. Of a source that comes first, the target may read the
+    frames of the same block; of any other, those of the block before. So an edge (u, v) bounds
+    lead(v) - lead(u) by R, less the frames of a block if it leads back in the order. Bellman and
+    Ford find such numbers.
+    """
+    place = {name: i for i, name in enumerate(order)}
+    bounds = [(place[u], place[v], r - frames * (place[u] >= place[v]))
+              for (u, v), r in edges.items()]
+    lead = [0] * len(order)
+    for _ in range(len(order) + 1):
+        before = list(lead)
+        for u, v, bound in bounds:
+            lead[v] = min(lead[v], lead[u] + bound)
+        if lead == before:
+            return tuple(value - min(lead) for value in lead)
+    return None

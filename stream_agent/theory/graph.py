@@ -23,8 +23,9 @@ class NodeSpec:
     the first frame after a reset is frame 1. Dropout and noise act in training only.
 
     :param name: Identifier, unique in the graph.
-    :param shape: ``(channels, height, width)`` or ``(features,)``, without the batch axis; None
-        where it is inferred from the incoming edges, or where only the rollouts matter.
+    :param shape: ``(channels, height, width)``, ``(tokens, features)`` or ``(features,)``, without
+        the batch axis; None where it is inferred from the incoming edges, or where only the
+        rollouts matter.
     :param channels: Channels of a feature map whose height and width are inferred; 0 if the
         edges say that, too.
     :param activation: A name in ``network.transforms.ACTIVATIONS``, as all of these names.
@@ -32,9 +33,10 @@ class NodeSpec:
     :param cell: A name in ``CELLS`` for a recurrent node, which has a self-edge; or empty.
     :param dropout: Probability with which a value is dropped before the activation, 0 ... 1.
     :param noise: Standard deviation of Gaussian noise added before the activation.
-    :param body: What the node makes of its operand edges, as in ``network.bodies``; needs a shape.
     :param period: Frames between two updates, at least 1.
     :param offset: Frame of the first update, modulo the period.
+    :param body: What the node makes of its operand edges, as ``network.bodies`` reads it; such a
+        node needs a shape.
     :param place: File and line, for messages.
     """
 
@@ -46,9 +48,9 @@ class NodeSpec:
     cell: str = ''
     dropout: float = 0.0
     noise: float = 0.0
-    body: tuple[Mapping[str, Any], ...] = ()
     period: int = 1
     offset: int = 0
+    body: tuple[Mapping[str, Any], ...] = ()
     place: str = field(default='', compare=False, repr=False)
 
     def updates_at(self, frame: int) -> bool:

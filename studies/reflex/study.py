@@ -19,7 +19,7 @@ from stream_agent.learning.progress import StopRequests
 from stream_agent.learning.recognition import Recognition, SignReader, soften
 from stream_agent.learning.settings import ImitationSchedule, RecognitionSchedule
 from stream_agent.learning.trainer import Trainer, TrainerOptions
-from stream_agent.network.checkpoint import load_policy, Policy, save_policy
+from stream_agent.network.checkpoint import load_driving_policy, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.share import share_folder
@@ -132,7 +132,7 @@ def trained(scheme: ReflexScheme, seed: int, budget: ReflexBudget, rate: float, 
     network = RolloutNetwork(rollout.graph, rollout.pattern)
     reader = None
     if trunk:
-        policy = load_policy(trunk)
+        policy = load_driving_policy(trunk)
         recognised = policy.training['recognised']
         freeze(network, policy.network)
     else:

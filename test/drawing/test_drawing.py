@@ -95,7 +95,8 @@ def test_nodes_say_shape_and_rate():
     graph = with_schedule(EVERY_LAYER, {'edges': (4, 1)})
     figure = draw_graph(graph, streaming_pattern(graph))
     said = {text.get_text() for text in figure.axes[0].texts}
-    assert {'image', '1×8×8', 'every 4 frames, +1'} <= said
+    assert {'image', '1×8×8', 'every 4 frames, +1', '4×5',
+            'reshape, permute, linear, ...'} <= said
 
 
 @pytest.mark.parametrize('graph, pattern', some_patterns())

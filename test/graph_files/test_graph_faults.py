@@ -36,7 +36,7 @@ edges:
   - left_h1->left_h2->out
 """
 NODE_KEYS = ('the keys are shape, channels, activation, normalisation, cell, dropout, noise, '
-             'period, offset')
+             'period, offset, body')
 ENDS = 'an edge has source and target, or dense or chain with a list of nodes'
 FILE_KEYS = 'write a map with the keys include, templates, nodes, edges, blocks, output'
 CLOSE = 'check that every bracket and quote is closed, and that lines are indented alike'
@@ -108,12 +108,12 @@ def changed(text, old, new):
     ('nodes:\n', 'size: 3\nnodes:\n', "1: 'size' means nothing in a graph file; the keys are "
      'include, templates, nodes, edges, blocks, output'),
     # Values
-    ('    shape: [4]', '    shape: [4, 4]', "4: shape of 'memory' is [4, 4]; it has to be "
-     '[features] or [channels, height, width], all positive whole numbers'),
+    ('    shape: [4]', '    shape: [4, 0]', "4: shape of 'memory' is [4, 0]; it has to be "
+     '[features], [tokens, features] or [channels, height, width], all positive whole numbers'),
     ('shape: [2]', 'shape: [true]', "6: shape of 'command' is [true]; it has to be "
-     '[features] or [channels, height, width], all positive whole numbers'),
+     '[features], [tokens, features] or [channels, height, width], all positive whole numbers'),
     ('shape: [2]', 'shape: 2', "6: shape of 'command' is 2; it has to be "
-     '[features] or [channels, height, width], all positive whole numbers'),
+     '[features], [tokens, features] or [channels, height, width], all positive whole numbers'),
     ('dropout: 0.1', 'dropout: 1.0',
      "5: dropout of 'memory' is 1.0; it has to be a probability from 0 to below 1"),
     ('dropout: 0.1', "dropout: '0.1'",
@@ -283,7 +283,7 @@ HERE = ', in the block at small.yaml:10'
     ('h{1..$depth}: {shape: [3]}', '$depth: {}',
      f"5{HERE}: '$depth' is 2 here; a name is expected before the colon"),
     ('shape: [3]', 'shape: [$from]', f"5{HERE}: shape of 'left_h1' is [\"image\"]; it has to be "
-     '[features] or [channels, height, width], all positive whole numbers'),
+     '[features], [tokens, features] or [channels, height, width], all positive whole numbers'),
     ('shape: [3]', 'hsape: [3]', f"5{HERE}: 'hsape' means nothing in a node; did you mean "
      "'shape'?"),
     ('    edges:\n', '    egdes:\n', "6: 'egdes' means nothing in a template; did you mean "

@@ -124,7 +124,9 @@ def changed(node, step=None, **values):
     (changed('stem', 0, groups=5), "body: 'conv', convolution of [3, 12, 10]: "),
     (changed('stem', shape=[8, 6, 6]), 'its body gives [8, 6, 5], but its shape is [8, 6, 6]'),
     (changed('stem', shape=None), "'stem' has a body and no shape; write its shape"),
-    (changed('stem', body=[3]), "body[0]: 3 is not a map with 'name', 'kind', 'of' and options"),
+    (changed('stem', body=[3]), "body of 'stem' is [3]; it has to be a list of operations, each "),
+    (changed('stem', 0, kind=None), 'it has to be a list of operations, each {name, kind, of, '),
+    (changed('stem', 0, name=None), 'body[0]: empty is not a new name of letters, digits and'),
     (changed('stem', body=[]), "the transform 'operand' is for nodes with a body, which 'stem'")])
 def test_a_body_that_cannot_be_is_refused(data, said):
     with pytest.raises(GraphError) as refused:

@@ -218,8 +218,9 @@ ENDS = ('has the shape [5]; a command is [2]: speed, yaw rate. Train a graph tha
      f'pattern.streams is ["image->edges", "image->edges"]; {EDGES}; {AGAIN}'),
     ('pattern.streams', ['a->b'], "pattern.streams: no edge 'a->b'; edges are image->edges, "
      'edges->blurred, blurred->map_memory, map_memory->map_memory, blurred->memory, '
-     'memory->memory, map_memory->memory, command->memory, memory->command, image->command, '
-     f'edges->edges, blurred->edges; {AGAIN}'),
+     'memory->memory, map_memory->memory, command->memory, blurred->tokens, tokens->tokens, '
+     'tokens->memory, memory->command, image->command, edges->edges, blurred->edges; '
+     f'{AGAIN}'),
     ('training.steering', 'left', "training.steering is 'left'; it is yaw rate, steering angle, "
      f'steering, or left out; {AGAIN}'),
     ('training.steering', None, 'training.steering is empty; it is yaw rate, steering angle, '
@@ -272,7 +273,7 @@ def test_a_graph_that_cannot_be_built_is_refused(path):
     assert refusal(path) == (
         "its graph cannot be built: edges[0] (image->edges): no transform named 'convolve'; did "
         "you mean 'convolution'? Choices are dense, convolution, pointwise, transposed, "
-        'upsampling, pooling, readout, keypoints, identity')
+        'upsampling, pooling, readout, keypoints, identity, operand')
 
 
 def places(value, way=()):

@@ -7,7 +7,7 @@ import pytest
 from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
-from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec, with_schedule
+from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec, OPERAND, with_schedule
 from stream_agent.theory.information import frames_until_response, images_seen
 from stream_agent.theory.patterns import update_order
 from support.graphs import EVERY_LAYER
@@ -75,10 +75,15 @@ def unrolled(network, images):
             return value(i - 1, v)
         terms = {}
         for j, edge in enumerate(graph.edges):
-            if edge.target == v and not (node.cell and edge.source == v):
+            if edge.target == v and edge.transform != OPERAND and not (
+                    node.cell and edge.source == v):
                 factor = network.transforms[f'{edge.source}-{v}'](
                     value(i - network.pattern[edge.source, v], edge.source))
                 terms[edge.product or j] = terms.get(edge.product or j, 1) * factor
+        if node.body:
+            terms['body'] = network.bodies[v](*(
+                value(i - network.pattern[edge.source, v], edge.source)
+                for edge in graph.incoming[v] if edge.transform == OPERAND))
         total = network.normalisations[v](sum(terms.values()))
         if node.cell:
             total = network.cells[v](total, value(i - 1, v))

@@ -10,7 +10,7 @@ from stream_agent.network.program import (
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.frame_schedule import frame_schedule, NodeWork
-from stream_agent.theory.graph import with_schedule
+from stream_agent.theory.graph import OPERAND, with_schedule
 from stream_agent.theory.patterns import newest_image_pattern
 from support.graphs import bare_graph, EVERY_LAYER, FIGURE_2, SR
 import torch
@@ -21,7 +21,8 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 DISTURBED = replace(
     EVERY_LAYER,
     nodes=tuple(replace(node, noise=0.1, dropout=0.2) for node in EVERY_LAYER.nodes),
-    edges=tuple(edge if edge.source == edge.target else replace(edge, dropout=0.1)
+    edges=tuple(edge if edge.source == edge.target or edge.transform == OPERAND
+                else replace(edge, dropout=0.1)
                 for edge in EVERY_LAYER.edges))
 
 
@@ -92,7 +93,7 @@ def test_the_order_of_a_node_is_the_documented_one():
         kinds = [operation.kind for operation in program.ending]
         assert kinds == sorted(kinds, key=order.index)
         assert {operation.kind for term in program.terms for operation in term} <= {
-            'transform', 'disturb', 'multiply'}
+            'transform', 'body', 'disturb', 'multiply'}
 
 
 def test_every_operation_of_the_vocabulary_occurs():

@@ -36,7 +36,7 @@ def graph_of(nodes, *edges, output='out'):
 def without_sizes(graph):
     """Leave out height and width of all feature maps but the input's."""
     return replace(graph, nodes=tuple(
-        node if node.name in graph.inputs or len(node.shape) == 1
+        node if node.name in graph.inputs or len(node.shape) == 1 or node.body
         else replace(node, shape=None, channels=node.shape[0]) for node in graph.nodes))
 
 
@@ -55,7 +55,7 @@ def test_shapes_are_those_of_the_values():
     found = {name: tuple(value.shape[1:]) for name, value in state.values.items()}
     assert found == network.shapes == {
         'image': (1, 8, 8), 'edges': (5, 4, 4), 'blurred': (5, 2, 2), 'map_memory': (2, 4, 4),
-        'memory': (5,), 'command': (2,)}
+        'memory': (5,), 'tokens': (4, 5), 'command': (2,)}
     assert {node.name: node.shape for node in network.graph.nodes} == network.shapes
 
 

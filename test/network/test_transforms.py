@@ -154,7 +154,8 @@ def test_keypoints_point_at_a_bright_pixel():
      'options: none)'),
     ('convolve', (2, 8, 8), (4, 8, 8), {},
      "edges.u->v: no transform named 'convolve'; did you mean 'convolution'? Choices are dense, "
-     'convolution, pointwise, transposed, upsampling, pooling, readout, keypoints, identity'),
+     'convolution, pointwise, transposed, upsampling, pooling, readout, keypoints, identity, '
+     'operand'),
 ])
 def test_what_cannot_be_made(name, source, target, options, sentence):
     with pytest.raises(GraphError) as error:
@@ -164,7 +165,7 @@ def test_what_cannot_be_made(name, source, target, options, sentence):
 
 TARGETS = {'dense': (3,), 'readout': (3,), 'convolution': (5, 6, 6), 'pointwise': (5, 6, 6),
            'transposed': (5, 12, 12), 'upsampling': (4, 12, 12), 'pooling': (4, 3, 3),
-           'keypoints': (8,), 'identity': (4, 6, 6)}
+           'keypoints': (8,), 'identity': (4, 6, 6), 'operand': (4, 6, 6)}
 
 
 @pytest.mark.parametrize('name', TRANSFORMS)

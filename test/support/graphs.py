@@ -34,7 +34,8 @@ FIGURE_2 = bare_graph('u->v v->w v->v u->w w->v', 'w', streams='v->v w->v')
 SR = bare_graph('img->h1 h1->h2 h2->out h1->h1 h1->out', 'out', streams='h1->h1')
 FF = bare_graph('img->h1 h1->h2 h2->out', 'out')
 
-# Every transform, with shapes written and inferred, two cells, and a gate (the product).
+# Every transform, with shapes written and inferred, two cells, a gate (the product), and a body of
+# tokens that reads itself.
 EVERY_LAYER = graph_from_data({
     'nodes': {
         'image': {'shape': [1, 8, 8]},
@@ -42,6 +43,12 @@ EVERY_LAYER = graph_from_data({
         'blurred': {'activation': 'elu'},
         'map_memory': {'channels': 2, 'cell': 'gilr'},
         'memory': {'cell': 'gilr', 'normalisation': 'layer'},
+        'tokens': {'shape': [4, 5], 'body': [
+            {'name': 'flat', 'kind': 'reshape', 'of': ['blurred'], 'shape': [-1, 5, 4]},
+            {'name': 'turned', 'kind': 'permute', 'of': ['flat'], 'axes': [0, 2, 1]},
+            {'name': 'linear', 'kind': 'linear', 'of': ['turned'], 'features': 5},
+            {'name': 'seen', 'kind': 'attention', 'of': ['linear', 'turned', 'tokens']},
+            {'name': 'all', 'kind': 'add', 'of': ['seen', 'linear']}]},
         'command': {'shape': [2], 'activation': 'tanh'}},
     'edges': [
         {'source': 'image', 'target': 'edges', 'transform': 'convolution', 'stride': 2},
@@ -54,6 +61,9 @@ EVERY_LAYER = graph_from_data({
         {'source': 'map_memory', 'target': 'memory', 'transform': 'dense', 'product': 'gate'},
         {'source': 'command', 'target': 'memory', 'transform': 'dense', 'product': 'gate',
          'streams': True},
+        {'source': 'blurred', 'target': 'tokens', 'transform': 'operand'},
+        {'source': 'tokens', 'target': 'tokens', 'transform': 'operand', 'streams': True},
+        {'source': 'tokens', 'target': 'memory', 'transform': 'dense'},
         {'source': 'memory', 'target': 'command', 'transform': 'dense'},
         {'source': 'image', 'target': 'command', 'transform': 'readout', 'kernel': 2},
         {'source': 'edges', 'target': 'edges', 'transform': 'pointwise', 'streams': True},

@@ -187,8 +187,10 @@ def test_places():
      "offset of 'v' is 2; it has to be below the period, which is 2"),
     ({'offset': -1},
      "offset of 'v' is -1; it has to be a whole number of frames, from 0 to below the period"),
-    ({'shape': (2, 3)}, "shape of 'v' is [2, 3]; it has to be [features] or "
-     '[channels, height, width], all positive whole numbers'),
+    ({'shape': (2, 3, 1, 1)}, "shape of 'v' is [2, 3, 1, 1]; it has to be [features], [tokens, "
+     'features] or [channels, height, width], all positive whole numbers'),
+    ({'body': 'relu'}, "body of 'v' is 'relu'; it has to be a list of operations, each {name, "
+     'kind, of, and the options of its kind}'),
     ({'activation': None},
      "activation of 'v' is empty; it has to be the name of one, such as relu"),
     ({'cell': 3}, "cell of 'v' is 3; it has to be the name of one, such as gilr"),

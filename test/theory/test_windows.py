@@ -4,10 +4,10 @@ from hypothesis import given, strategies as st
 import networkx as nx
 import pytest
 from stream_agent.cli.arguments import open_graph
+from stream_agent.theory.frame_schedule import window_components
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
 from stream_agent.theory.patterns import (
     edges_of, newest_image_pattern, sequential_pattern, streaming_pattern)
-from stream_agent.theory.windows import window_components
 from support.graphs import bare_graph, FIGURE_2, is_valid, SR
 from support.strategies import examples, networks
 

@@ -11,6 +11,7 @@ from stream_agent.engine.cuda.device import Device, Half, Run
 from stream_agent.engine.cuda.kernels import CudaKernels, Memory
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import taken_shape
+from stream_agent.network.transforms import Shape
 import torch
 from torch import Tensor
 
@@ -87,7 +88,7 @@ class Program:
         for name, place in ((buffer[0], place) for buffer, place in places.items()):
             number, _ = place.tensor
             tensors.setdefault(place.tensor, self._zeros(
-                (len(stacks[number]), batch_size, *shapes[name]), self._dtype(name)))
+                (len(stacks[number]), batch_size), shapes[name], self._dtype(name)))
         values = {buffer: tensors[place.tensor][place.at]
                   for buffer, place in places.items()}
         for turn in range(counts[self._network.input]):
@@ -98,15 +99,14 @@ class Program:
         for name in self.plan.sums:
             node = graph.node(name)
             values[f'{name}.sum', 0] = self._zeros(
-                (batch_size, *taken_shape(node, self._network.shapes[name])), self._dtype(name))
+                (batch_size,), taken_shape(node, self._network.shapes[name]), self._dtype(name))
         return Memory(values, tensors, places)
 
-    def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return zeros; feature maps of single samples or of stacks in the variant's order."""
-        last = self.variant.channels_last and len(shape) >= 4
-        if not last:
-            return torch.zeros(shape, dtype=dtype, device=self._device.torch_device)
-        *outer, channels, height, width = shape
+    def _zeros(self, outer: tuple[int, ...], shape: Shape, dtype: torch.dtype) -> Tensor:
+        """Return zeros, (*outer, *shape); feature maps in the variant's order."""
+        if len(shape) != 3 or not self.variant.channels_last:
+            return torch.zeros((*outer, *shape), dtype=dtype, device=self._device.torch_device)
+        channels, height, width = shape
         return torch.zeros((*outer, height, width, channels), dtype=dtype,
                            device=self._device.torch_device).movedim(-1, -3)
 
