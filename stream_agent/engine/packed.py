@@ -188,11 +188,17 @@ class Packing:
             return run
         return lambda total, *values: run(*values).add_(total)
 
-    def transform(self, operation: Operation) -> Callable[..., Tensor]:
-        """Return any other transform or a body, which converts what it reads."""
+    def transform(self, operation: Operation) -> Callable[[Tensor], Tensor]:
+        """Return any other transform, which converts what it reads."""
         dtype = self.dtype(operation.node)
         module = converted(operation.module, dtype)
-        return lambda *values: module(*[value.to(dtype) for value in values])
+        return lambda value: module(value.to(dtype))
+
+    def body(self, operation: Operation) -> Callable[..., Tensor]:
+        """Return a body, with the channels of all that it reads last in memory."""
+        dtype = self.dtype(operation.node)
+        module = deepcopy(operation.module).to(dtype=dtype, memory_format=CHANNELS_LAST)
+        return lambda *values: module(*[in_order(value.to(dtype)) for value in values])
 
     def converted(self, operation: Operation) -> nn.Module:
         """Return a module in the type of the node's values."""
@@ -207,7 +213,7 @@ def as_before(packing: Packing, operation: Operation) -> Callable[..., Tensor]:
 #: How each operation is done, given the packing; the last two stand for several.
 PACKED: dict[str, Callable[[Packing, Operation], Callable[..., Tensor]]] = {
     'transform': Packing.transform,
-    'body': Packing.transform,
+    'body': Packing.body,
     'multiply': as_before,
     'add': as_before,
     'normalise': Packing.converted,

@@ -12,7 +12,7 @@ import inspect
 import operator
 from typing import Any
 
-from stream_agent.network.transforms import Shape
+from stream_agent.network.transforms import GroupNorm, Shape
 from stream_agent.theory.checks import BodyStep, check_step, OPTIONS
 import torch
 from torch import nn, Tensor
@@ -268,7 +268,7 @@ BODY_OPERATIONS: Mapping[str, Made] = {
     'scale': simple(lambda value, factor=1.0, offset=0.0: value * factor + offset),
     # Over the last axes, as many as its shape has; and over groups of channels.
     'layer_norm': lambda source, shape, eps=1e-5: nn.LayerNorm(list(shape), eps),
-    'group_norm': lambda source, groups, eps=1e-5: nn.GroupNorm(groups, source[0], eps),
+    'group_norm': lambda source, groups, eps=1e-5: GroupNorm(groups, source[0], eps),
     'constant': Constant,
     'gru_cell': GRUCell,
     'lstm_cell': LSTMCell,

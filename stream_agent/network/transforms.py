@@ -29,10 +29,18 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     'sigmoid': nn.Sigmoid,
 }
 
+
+class GroupNorm(nn.GroupNorm):
+    """Torch's, but also of a single value, for which torch has a remark on training."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        return torch.group_norm(value, self.num_groups, self.weight, self.bias, self.eps)
+
+
 # Over the features of one sample: the same in training, in batches, and in steps of one frame.
 NORMALISATIONS: dict[str, Callable[[Shape], nn.Module]] = {
     'none': lambda shape: nn.Identity(),
-    'layer': lambda shape: nn.GroupNorm(1, shape[0]),
+    'layer': lambda shape: GroupNorm(1, shape[0]),
 }
 
 CELLS: Mapping[str, Callable[[Shape], nn.Module]] = cells.CELLS

@@ -107,6 +107,15 @@ def are_whole(value: Any, least: int) -> bool:
         type(each) is int and least <= each <= MOST_WHOLE for each in value)
 
 
+# What float32 holds.
+LARGEST = (2 - 2**-23) * 2.0**127
+
+
+def is_float(value: Any) -> bool:
+    """Return whether a value is a number that a weight could be."""
+    return is_number(value) and abs(value) <= LARGEST
+
+
 Setting = tuple[Callable[[Any], bool], str]
 COUNT: Setting = (lambda value: are_whole([value], 1), 'a whole number of 1 or more')
 COUNTS: Setting = (lambda value: are_whole(value, 1), 'a list of whole numbers of 1 or more')
@@ -122,8 +131,8 @@ OPTIONS: dict[str, Setting] = {
     **dict.fromkeys(('shape', 'axes', 'padding', 'output_padding'), WHOLES),
     **dict.fromkeys(('bias', 'ceil', 'include_pad', 'keep', 'causal', 'corners'), SWITCH),
     **dict.fromkeys(('factor', 'offset', 'low', 'high', 'slope', 'alpha', 'eps', 'exponent',
-                     'filling'), (is_number, 'a number')),
-    'scale': (lambda value: all(map(is_number, value if isinstance(value, (list, tuple))
+                     'filling'), (is_float, 'a number that float32 holds')),
+    'scale': (lambda value: all(map(is_float, value if isinstance(value, (list, tuple))
                                     else [value])), 'a number, or a list of numbers'),
     **dict.fromkeys(('mode', 'approximate'), (is_text, 'the name of one')),
 }

@@ -1,9 +1,12 @@
 """Options of a body's operations: each has a type, and none takes memory or time without end."""
 
 from inspect import Parameter
+from math import prod
+import re
 import resource
 import time
 
+from hypothesis import given, strategies as st
 import pytest
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.bodies import BODY_OPERATIONS, parameters_of
@@ -11,6 +14,7 @@ from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import MEMORY
 from stream_agent.theory.checks import GraphError, OPTIONS
 from stream_agent.theory.patterns import sequential_pattern
+from support.strategies import examples
 import torch
 
 CONVOLUTION = {'kind': 'convolution', 'channels': 2, 'kernel': [1, 1]}
@@ -98,6 +102,18 @@ def test_no_option_takes_memory_or_time(steps, monkeypatch):
     assert time.perf_counter() - start < 20
 
 
+@pytest.mark.parametrize('value', [1e39, float('inf'), float('nan'), '1', True])
+def test_a_number_is_one_that_float32_holds(value):
+    assert '; it has to be a number that float32 holds' in refusal(
+        {'kind': 'leaky_relu', 'slope': value})
+
+
+def test_a_group_may_have_a_single_value():
+    made = body_of({'kind': 'group_norm', 'groups': 1}, source=(1, 1, 1), shape=(1, 1, 1))
+    output, _ = made.train().step(torch.ones(1, 1, 1, 1), made.initial_state())
+    assert output.item() == 0
+
+
 @pytest.mark.parametrize('step', [
     {'kind': 'softmax', 'axis': 0}, {'kind': 'mean', 'axes': [0], 'keep': True},
     {'kind': 'slice', 'axis': 0, 'start': 0, 'length': 1},
@@ -139,3 +155,28 @@ def test_a_long_body_is_read_fast():
 def test_a_value_that_depends_on_no_image_is_no_value_of_a_node():
     assert 'its body gives no batch in front, but its shape is [2, 8, 8]' in refusal(
         {'kind': 'constant', 'of': [], 'shape': [2, 8, 8]})
+
+
+WHOLE = st.sampled_from([-2**31, -2, -1, 0, 1, 2, 3, 4, 8, 64, 1009, 2**31 - 1, 10**12])
+ODD = WHOLE | st.lists(WHOLE, max_size=4) | st.sampled_from([
+    None, True, False, 0.5, -1.5, 1e30, 0.0, 'bilinear', 'tanh', '', {}, [[1]]])
+
+
+@examples(60)
+@given(data=st.data())
+def test_whatever_its_options_a_body_is_refused_or_computes_every_sample_alike(data):
+    source = data.draw(st.sampled_from([[3, 8, 8], [5, 4], [6], [1, 1, 1]]))
+    kind = data.draw(st.sampled_from(list(BODY_OPERATIONS)))
+    operands, options = parameters_of(kind)
+    step = {'kind': kind, 'of': ['image'] * (2 if operands is None else operands), **{
+        name: data.draw(ODD | st.sampled_from([[1], [1, 1], [2, 2], 1]))
+        for name in options if data.draw(st.booleans())}}
+    found = re.search(r'its body gives \[([\d, ]+)\]', refusal(step, source=source, shape=[99]))
+    shape = [int(size) for size in found[1].split(', ')] if found else []
+    if len(shape) not in (1, 2, 3) or not 0 < prod(shape) < 10**6:
+        return
+    made = body_of(step, source=source, shape=shape)
+    images = torch.randn(2, *source)
+    both, _ = made.step(images, made.initial_state(2))
+    one, _ = made.step(images[1:], made.initial_state())
+    torch.testing.assert_close(both[1:], one, equal_nan=True)
