@@ -265,10 +265,11 @@ def make_import(arguments: argparse.Namespace, source: Source) -> Import:
     sequential = make_network(program, groups, early=early).eval()
     # What the network is to see, as it comes to the operation that normalises.
     error = error_of(sequential, (source.frames - bias) / weight, source.outputs)
-    if not error <= TOLERANCE:
+    tolerance = max(TOLERANCE, 10 * source.rounding)
+    if not error <= tolerance:
         raise ImportFault(
             f"'{arguments.source}': the import gives other outputs than the original, by "
-            f'{error:.1e} of the largest on random frames, more than {TOLERANCE:g}; import it '
+            f'{error:.1e} of the largest on random frames, more than {tolerance:g}; import it '
             'from another form (.pt2, .onnx), and report which of its modules differs')
     network = sequential if arguments.pattern == PATTERNS[0] else make_network(
         program, groups, arguments.pattern, early).eval()

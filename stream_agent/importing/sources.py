@@ -46,7 +46,8 @@ OTHER_FILES = {
     '.pdmodel': 'a file of PaddlePaddle; convert it to ONNX by paddle2onnx',
     **dict.fromkeys(('.engine', '.plan'), 'compiled for one GPU; import what it was made of'),
     '.py': "Python code; name the function in it, as 'my_policy:make_policy' without '.py'"}
-RELOAD = 'stream_agent.importing.sources'
+THIS_MODULE = 'stream_agent.importing.sources'
+FLOAT32 = torch.finfo(torch.float32).eps
 
 
 class Source(NamedTuple):
@@ -55,11 +56,13 @@ class Source(NamedTuple):
 
     :param frames: (T, *shape), random; each whole numbers 0 ... 255 if the original takes such.
     :param outputs: (T, *shape), what the original gives for them, one after the other.
+    :param rounding: Relative error of one operation of the original.
     """
 
     program: ImportedProgram
     frames: Tensor
     outputs: Tensor
+    rounding: float = FLOAT32
 
 
 def open_source(given: str, inputs: Inputs) -> Source:
@@ -181,7 +184,7 @@ def answered(program: ImportedProgram, original: Callable[[Tensor], Tensor]) -> 
         frames = torch.stack([factor * torch.randn(shape, generator=random)
                               for factor in FRAME_SCALES])
     outputs = torch.cat([original(frame[None]).detach().float() for frame in frames])
-    return Source(program, frames, outputs)
+    return Source(program, frames, outputs, getattr(original, 'rounding', FLOAT32))
 
 
 def in_own_process(path: Path, inputs: Inputs) -> Source:
@@ -189,7 +192,7 @@ def in_own_process(path: Path, inputs: Inputs) -> Source:
     with TemporaryDirectory() as folder:
         result, fault = Path(folder, 'program.safetensors'), Path(folder, 'fault')
         process = subprocess.run(
-            [sys.executable, '-m', RELOAD, str(path), folder, json.dumps(inputs)],
+            [sys.executable, '-m', THIS_MODULE, str(path), folder, json.dumps(inputs)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace')
         if fault.exists():
             said = fault.read_text()
@@ -230,7 +233,8 @@ def save_source(path: Path, source: Source) -> None:
     metadata = {'inputs': dict(program.inputs), 'operations': operations,
                 'states': {name: [state.shape, state.next]
                            for name, state in program.states.items()},
-                'output': program.output, 'notices': program.notices}
+                'output': program.output, 'notices': program.notices,
+                'rounding': source.rounding}
     save_file(tensors, path, {'program': json.dumps(metadata)})
 
 
@@ -248,7 +252,7 @@ def load_source(path: Path) -> Source:
         {name: ImportedState(tuple(shape), following)
          for name, (shape, following) in data['states'].items()},
         operations, data['output'], tuple(data['notices']))
-    return Source(program, tensors['frames'], tensors['outputs'])
+    return Source(program, tensors['frames'], tensors['outputs'], data['rounding'])
 
 
 if __name__ == '__main__':

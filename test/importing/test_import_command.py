@@ -114,6 +114,10 @@ def fails():
     raise OSError('there are no weights at /nowhere')
 
 
+def half():
+    return Net().half().eval()
+
+
 def huge():
     net = Net().eval()
     net.fc.weight.data[:] = 1e6
@@ -224,6 +228,12 @@ def test_a_network_that_drives_nothing_is_imported_too(nets, capsys):
     assert 'train --init' not in capsys.readouterr().out
 
 
+def test_a_network_in_float16_is_compared_by_its_own_rounding(nets, capsys):
+    policy = imported('nets:half', '--input', '3x16x20')
+    assert_same(policy, nets.half().float(), (3, 16, 20))
+    assert '\nnotice            float16 weights' in capsys.readouterr().out
+
+
 def test_a_state_is_handed_on(nets):
     policy = imported('nets:recurrent', '--input', 'image=1x8x8', 'hidden=8')
     module, hidden = nets.recurrent(), torch.zeros(1, 8)
@@ -313,7 +323,7 @@ REFUSED = [
     (['nets:a_tensor', *SIZE], 'it gives Tensor, not a torch.nn.Module; return the network'),
     (['nets:NUMBER', *SIZE], 'int cannot be called; name a function that makes the network'),
     (['broken:policy', *SIZE], 'importing it raises ZeroDivisionError (broken.py:2)'),
-    (['nets:huge', *SIZE], "import: 'huge': the tensor 'bodies."),
+    (['nets:huge', *SIZE], 'holds 1e+06, and weights over 65504 overflow when they are used'),
     (['nets:fourier', *SIZE], "module '1' (Fourier) is not in the vocabulary"),
     (['nets:decides', *SIZE], "'nets:decides': Decides: forward decides by the values of tensors"),
     (['nets:policy', '--input', '4x16x20'], "'nets:policy': Net: forward failed for input 4x16"),
