@@ -73,7 +73,9 @@ def export(module: nn.Module, arguments: tuple) -> tuple[ExportedProgram, set[st
         logging.disable(before)
     said = ' '.join(str(warning.message) for warning in caught)
     assigned = re.search(r'attributes? (.*?) w\w+ assigned during export', said)
-    return exported, set(re.findall(r'self\.([\w.]+)', assigned[1])) if assigned else set()
+    names = re.findall(r'self\.([\w.]+)', assigned[1]) if assigned else ()
+    # Torch's recurrent modules list their weights anew.
+    return exported, {name for name in names if not name.endswith('_flat_weights')}
 
 
 def bound(module: nn.Module, inputs: Mapping[str, Shape]) -> tuple[list[str], Pack]:
@@ -122,7 +124,7 @@ def layouts(shapes: Sequence[Shape]) -> Iterator[list[Shape]]:
     front, behind, sequence, bare = LAYOUTS
     kinds = sorted({len(shape) for shape in shapes[1:]})
     seen = []
-    for first in (front, sequence, bare):
+    for first in (front, sequence):
         for chosen in itertools.product((front, behind, bare), repeat=len(kinds)):
             makers = dict(zip(kinds, chosen))
             sizes = [first(shapes[0]), *(makers[len(shape)](shape) for shape in shapes[1:])]

@@ -131,7 +131,7 @@ class Editing:
                 values[operation.name] = value
                 self.put(replace(operation, kind='constant', of=(), shape=tuple(value.shape[1:]),
                                  options={'shape': list(value.shape[1:])},
-                                 weights={'value': value[0].contiguous()}))
+                                 weights={'value': value[0].detach().contiguous()}))
 
     def drop_dead_ends(self) -> None:
         """Remove what neither the output nor a state that it needs depends on."""

@@ -99,7 +99,7 @@ class Tracer:
         #: What each operation, input and state gives, without batch; None where it is merged.
         self.shapes: dict[str, Shape | None] = {}
         self._constants: dict[Any, Value] = {}
-        self._plain: dict[Any, Tensor] = {}
+        self._plain: dict[Any, tuple[Tensor, Tensor]] = {}
         self._node: fx.Node | None = None
         stacks = [path for node in graph_module.graph.nodes for path, _ in modules_of(node)]
         self._parents = {path.rpartition('.')[0] for path in stacks}
@@ -194,9 +194,8 @@ class Tracer:
         key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if key not in self._plain:
             # The tensor is kept beside its copy, so that its address is not used again.
-            self._plain[key] = tensor.detach().to(torch.float32).contiguous()
-            self._constants[key] = Value('', tensor, None)
-        return self._plain[key]
+            self._plain[key] = tensor, tensor.detach().to(torch.float32).contiguous()
+        return self._plain[key][1]
 
     def emit(self, kind: str, of: Sequence[Value | str], like: Tensor, axis: int | None,
              options: Mapping[str, Any] = {}, weights: Mapping[str, Tensor] = {},
@@ -214,9 +213,8 @@ class Tracer:
             name = self._new_name(f'{name}_{kind}'.lstrip('_'))
         value = Value(name, like, axis)
         names = tuple(each if isinstance(each, str) else each.name for each in of)
-        held = {key: weight.detach() for key, weight in weights.items()}
-        operation = ImportedOperation(name, kind, names, dict(options), held, path,
-                                      () if merged else value.shape)
+        operation = ImportedOperation(name, kind, names, dict(options), dict(weights),
+                                      path, () if merged else value.shape)
         self.operations.append(operation)
         self.by_name[name] = operation
         self.shapes[name] = None if merged else value.shape
