@@ -80,8 +80,9 @@ def scaled_before(layer: ImportedOperation, scaling: Scaling, rank: int
 
     :param rank: Axes of what it reads, without batch.
     """
-    # A border of zeros is neither scaled nor shifted.
-    if layer.kind not in ('convolution', 'linear') or any(layer.options.get('padding', ())):
+    # A border of zeros stays what it is if it is scaled, but not if it is shifted.
+    if layer.kind not in ('convolution', 'linear') or (
+            any(layer.options.get('padding', ())) and scaling.bias.any()):
         return None
     prefix, last = LAYERS[layer.kind]
     groups = layer.options.get('groups', 1)

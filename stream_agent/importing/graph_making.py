@@ -12,6 +12,7 @@ from stream_agent.importing.cutting import in_module, modules_of
 from stream_agent.importing.grouping import free_operations
 from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
 from stream_agent.importing.running import Whole
+from stream_agent.network.checkpoint import check_weights, CheckpointError
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import ACTIVATIONS, Dense, Shape
 from stream_agent.theory.checks import nearest
@@ -42,7 +43,8 @@ def make_network(program: ImportedProgram, groups: Sequence[Sequence[str]],
     :param groups: Operations by node, as from ``cutting.cut``.
     :param pattern: 'sequential', 'streaming' or 'newest-image'.
     :param early: Modules or nodes that the output also reads, by weights that are zero at first.
-    :raises ImportFault: If one of those is unknown, or cannot be read by the output.
+    :raises ImportFault: If one of those is unknown, or cannot be read by the output; or if no
+        policy may have such weights.
     """
     making = GraphMaking(program, groups)
     graph = making.graph()
@@ -59,6 +61,10 @@ def make_network(program: ImportedProgram, groups: Sequence[Sequence[str]],
             if isinstance(module, Dense):
                 nn.init.zeros_(module.linear.weight)
                 nn.init.zeros_(module.linear.bias)
+    try:
+        check_weights(network, network.state_dict())
+    except CheckpointError as error:
+        raise ImportFault(f'{error}') from None
     return network
 
 

@@ -73,6 +73,9 @@ class Grouping:
         own = {*self.members[end]}
         return {source for name in own for source in self._of[name]} - own
 
+    def _groups_reading(self, end: str) -> set[str]:
+        return {self.home[reader] for reader in self._readers[end]} - {end}
+
     def _meetings(self) -> dict[str, str]:
         """Return where all ways from an operation meet first; '' for beyond the network."""
         meeting: dict[str, str] = {}
@@ -123,7 +126,7 @@ class Grouping:
                 end = meeting[end]
             if not end:
                 shape = list(operation.shape) if operation.shape else (
-                    'of another axis in front than that of the batch')
+                    'without axes or with another one in front than that of the batch')
                 raise ImportFault(
                     f'{place_of(operation)}: its value, {shape}, would have to go from node to '
                     'node, which take [features], [tokens, features] or [channels, height, '
@@ -131,13 +134,27 @@ class Grouping:
             self.unite(self._between(name, end))
 
     def merge_modules(self, labels: Mapping[str, str]) -> None:
-        """Merge what has the same label as far as one value leaves it."""
+        """
+        Merge what has the same label as far as one value leaves it.
+
+        What is of no module belongs to the only reader, or else to all that it reads.
+        """
         meeting = self._meetings()
         for name in self._operations:
             if meeting[name]:
                 between = self._between(name, meeting[name])
                 if len({labels[each] for each in between}) == 1:
                     self.unite(between)
+        for end in self.order():
+            if any(self._operations[name].module for name in self.members[end]):
+                continue
+            readers = self._groups_reading(end)
+            sources = [source for source in self.reads(end) if source in self.members]
+            if len(readers) == 1 and end not in self.kept:
+                self.unite({end} | readers)
+            elif len(sources) == 1 and self._groups_reading(*sources) == {end} and not (
+                    self.kept & {*sources}):
+                self.unite({end, *sources})
 
     def merge_by_cost(self, costs: dict[str, float], longest: int, most: float) -> None:
         """

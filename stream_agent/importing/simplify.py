@@ -19,6 +19,7 @@ ARITHMETIC = {'add', 'subtract', 'multiply', 'divide'}
 GATED = {'sigmoid': 'silu', 'hard_sigmoid': 'hard_swish'}
 
 
+@torch.no_grad()
 def simplified(program: ImportedProgram) -> ImportedProgram:
     """
     Return a program that gives the same, without what is not needed.
@@ -124,9 +125,8 @@ class Editing:
         for operation in [*self.operations.values()]:
             if not all(name in values for name in operation.of):
                 continue
-            with torch.no_grad():
-                value = self._whole.operations[operation.name](
-                    *[values[name] for name in operation.of]).detach()
+            compute = self._whole.operations[operation.name]
+            value = compute(*[values[name] for name in operation.of])
             if value.shape[:1] == (1,):
                 values[operation.name] = value
                 self.put(replace(operation, kind='constant', of=(), shape=tuple(value.shape[1:]),
@@ -245,25 +245,24 @@ class Editing:
 
     def hard_sigmoid(self, operation: ImportedOperation) -> tuple[str, str] | None:
         """Return what is a hard sigmoid, or its product with its operand, and of which value."""
-        clip, factor, product = operation, 1.0, ''
+        factor, product = 1.0, ''
+        clip: ImportedOperation | None = operation
         if operation.kind != 'clip':
-            scaling, front = self.scaling(operation), None
-            if scaling and scaling.weight.numel() == 1 and not scaling.bias.any():
-                factor, front = float(scaling.weight), self.alone(scaling.source)
-            if front and front.kind == 'multiply':
-                found = [(self.alone(a), b) for a, b in (front.of, front.of[::-1])]
-                front, product = next((pair for pair in found if pair[0] and pair[0].kind == 'clip'
-                                       ), (None, ''))
-            if not front or front.kind != 'clip':
+            scaling = self.scaling(operation)
+            if not scaling or scaling.weight.numel() != 1 or scaling.bias.any():
                 return None
-            clip = front
-        scaling_front = self.alone(clip.of[0])
-        inner = scaling_front and self.scaling(scaling_front)
-        if not inner or inner.weight.numel() != 1 or inner.bias.numel() != 1:
+            factor, clip = float(scaling.weight), self.alone(scaling.source)
+        if clip and clip.kind == 'multiply':
+            pairs = [(self.alone(gate), value) for gate, value in (clip.of, clip.of[::-1])]
+            clip, product = next((pair for pair in pairs if pair[0] and pair[0].kind == 'clip'),
+                                 (None, ''))
+        shift = self.alone(clip.of[0]) if clip and clip.kind == 'clip' else None
+        inner = shift and self.scaling(shift)
+        if not clip or not inner or inner.weight.numel() != 1 or inner.bias.numel() != 1:
             return None
-        numbers = (clip.options.get('low'), (clip.options.get('high') or 0) * factor,
-                   float(inner.weight) * factor, float(inner.bias) * factor)
-        if numbers[0] != 0 or any(abs(a - b) > 1e-6 for a, b in zip(
-                numbers[1:], (1, 1 / 6, 1 / 2))) or (product and product != inner.source):
+        low, high = (clip.options.get(key) or 0 for key in ('low', 'high'))
+        found = [factor * number for number in (low, high, float(inner.weight), float(inner.bias))]
+        if product not in ('', inner.source) or any(
+                abs(one - other) > 1e-6 for one, other in zip(found, (0, 1, 1 / 6, 1 / 2))):
             return None
         return 'hard_swish' if product else 'hard_sigmoid', inner.source

@@ -127,6 +127,20 @@ def test_modules_become_nodes():
     assert homes['layer2.0'] == homes['layer2.1.conv2'] == 2
 
 
+def test_what_is_of_no_module_joins_the_node_that_alone_reads_it():
+    b = Builder((3, 8, 8))
+    x = b.add('subtract', 'image', b.add('constant', shape=[], weights={
+        'value': torch.tensor(0.5)}), name='shift', module='')
+    x = b.convolution(x, 3, 4, name='stem')
+    x = b.relu(b.add('add', x, b.convolution(x, 4, 4, name='side'), module=''))
+    y = b.linear(b.add('mean', x, axes=[2, 3], module=''), 4, 2, 'head')
+    _, groups = grouped(b.program(b.add('tanh', y, module='')), ['stem', 'head'])
+    assert [group[-1] for group in groups] == ['stem', 'mean_6', 'tanh_8']
+    assert groups[0] == ['shift', 'stem']
+    _, groups = grouped(b.program(b.add('tanh', y, module='', name='end')), ['head'])
+    assert groups[-1] == ['head', 'end']
+
+
 def test_a_module_that_gives_several_values_becomes_several_nodes():
     b = Builder((3, 8, 8))
     x = b.convolution('image', 3, 4, name='two__a')

@@ -228,3 +228,11 @@ def test_a_network_too_large_for_this_machine_is_refused(monkeypatch):
     monkeypatch.setenv('STREAM_AGENT_MEMORY_GIB', '0.001')
     with pytest.raises(GraphError, match='the network needs .* GiB, and it may take 0.001 GiB'):
         made(residual())
+
+
+def test_weights_that_no_policy_may_have_are_refused():
+    b = Builder((3, 8, 8))
+    program = b.program(b.convolution('image', 3, 4, name='conv'))
+    program.operations[0].weights['layer.weight'][0] = 1e30
+    with pytest.raises(ImportFault, match="'bodies.conv.operations.conv.*' holds 1e.30, and "):
+        made(program, 'all')

@@ -96,8 +96,9 @@ def constants(b):
 
 @pytest.mark.parametrize('make, kinds', [
     (lambda b: normalised(b, [0] * 4), ['convolution']),
-    # A border of zeros is not part of the image that is scaled.
+    # A border of zeros is not part of the image that is shifted.
     (lambda b: normalised(b, [1] * 4), ['affine', 'convolution']),
+    (lambda b: b.convolution(b.add('scale', 'image', factor=3.0), 3, 4), ['convolution']),
     (channels_scaled, ['convolution']),
     (grouped, ['convolution', 'relu', 'convolution']),
     (transposed, ['transposed']),
