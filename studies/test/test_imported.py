@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from studies.__main__ import main
 from studies.imported import command, policy
 import torch
 
+COSTS = Path(command.__file__).with_name('costs.yaml')
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 
@@ -74,15 +76,18 @@ def test_it_is_imported_planned_and_trained_further_with_its_weights(tmp_path, m
     assert import_network.main([
         'studies.imported.policy:make_policy', '--input', '1x48x64', '--mean', '0.5', '--std',
         '0.25', '--max-yaw-rate', '2', '--name', 'resnet', '--cut',
-        'stem,layer1,layer2,layer3,layer4', '--early-outputs', 'layer1,layer2', '--output',
+        'stem,layer1,layer2,layer3,layer4', '--early-outputs', 'layer1,layer2,layer3', '--output',
         folder]) == 0
     assert train.main([
         '--init', f'{folder}/resnet.safetensors', '--pattern', 'planned', '--pass-periods', '3.2',
-        '--freeze', 'layer4', '--rounds', '1', '--updates', '3', '--last-updates', '0',
-        '--environments', '1', '--frames', '8', '--batch', '2', '--output', folder]) == 0
+        '--costs', str(COSTS), '--freeze', 'layer4', '--rounds', '1', '--updates', '3',
+        '--last-updates', '0', '--environments', '1', '--frames', '8', '--batch', '2', '--output',
+        folder]) == 0
     before, planned = (load_policy(tmp_path / f'resnet{label}.safetensors').network
                        for label in ('', '_planned'))
-    assert before.pattern != planned.pattern
+    # As the page says: the layers behind the first take turns.
+    assert {node.name: (node.period, node.offset) for node in planned.graph.nodes
+            if node.period > 1} == {'layer2': (3, 1), 'layer3': (3, 2), 'layer4': (3, 0)}
     kept = {name for name, value in before.state_dict().items()
             if torch.equal(value, planned.state_dict()[name])}
     assert kept and all(name.startswith('bodies.layer4.') for name in kept)
