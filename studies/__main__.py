@@ -37,6 +37,8 @@ STUDIES = {
     'law': Study('studies.law', 'how does the score of a drive past signs follow from timing?',
                  False),
     'regimes': Study('studies.regimes.command', 'when does streaming win, in real time?', False),
+    'imported': Study('studies.imported.command', 'a network that is trained elsewhere, for '
+                      'docs/importing.md', False),
     'driving': Study('studies.driving', 'how well is the steering of recorded drives predicted?',
                      False),
 }

@@ -8,15 +8,17 @@ import math
 import os
 from pathlib import Path
 import re
+import shlex
 from shutil import rmtree
 import signal
 import sys
 from tempfile import mkdtemp
 from typing import NamedTuple
 
-from stream_agent.bounded_settings import choice, file_path, free_text, quantity
+from stream_agent.bounded_settings import (
+    choice, file_path, free_text, quantity, settings_fields)
 from stream_agent.cli.arguments import (
-    add_settings, check_folder, check_writable, command, plural, settings_of)
+    add_settings, check_folder, check_writable, command, given, option_of, plural)
 from stream_agent.cli.command_parser import Collect, CommandParser
 from stream_agent.graph_files.graph_file import load_costs, load_graph, save_costs
 from stream_agent.importing.cutting import cut
@@ -24,12 +26,13 @@ from stream_agent.importing.graph_making import graph_text, make_network
 from stream_agent.importing.measuring import measured_seconds
 from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
 from stream_agent.importing.simplify import simplified
-from stream_agent.importing.sources import open_source, Source
+from stream_agent.importing.sources import open_source, quiet, Source
 from stream_agent.learning.resume import is_same_policy, set_aside
 from stream_agent.learning.settings import FrameCrop
 from stream_agent.measurement.machine import core_times, disturbance
 from stream_agent.network.checkpoint import (
-    CommandScale, LEAST_LIMIT, load_policy, MOST_LIMIT, Policy, save_policy, STEERINGS)
+    CheckpointError, CommandScale, LEAST_LIMIT, load_policy, MOST_LIMIT, Policy, save_policy,
+    STEERINGS, TrainedNetwork, why_not_driving)
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import Shape
@@ -69,13 +72,19 @@ class ImportOptions:
         None, 'cut by the seconds of the operations in a file, measure nothing')
     save_costs: Path | None = file_path(
         None, 'keep what was measured, so that the same cut can be made again')
+    replace: bool = choice(False, 'write over earlier files of that name, instead of keeping them '
+                           'as NAME.1.yaml and NAME.1.safetensors')
+
+
+@dataclass(frozen=True)
+class DrivingOptions:
+    """What the two outputs of a network that drives mean."""
+
     max_speed: float = quantity(
         1.0, 'm/s', LEAST_LIMIT, MOST_LIMIT, 'speed that an output of 1 stands for')
     max_yaw_rate: float = quantity(
         1.0, 'rad/s', LEAST_LIMIT, MOST_LIMIT, 'yaw rate that an output of 1 stands for')
     steering: str | None = choice(None, 'what the second output is', STEERINGS[1:])
-    replace: bool = choice(False, 'write over earlier files of that name, instead of keeping them '
-                           'as NAME.1.yaml and NAME.1.safetensors')
 
 
 def read_input(text: str) -> tuple[str, Shape]:
@@ -120,7 +129,10 @@ def parse(args: list[str]) -> argparse.Namespace:
         parser.add_argument(f'--{name}', type=finite, nargs='+', metavar='N', help=f'{meaning} '
                             'pixels of 0 ... 1 before the network sees them, by channel or for '
                             'all; becomes a part of the network')
-    add_settings(parser, FrameCrop)
+    group = parser.add_argument_group('networks that drive', 'from an image to two numbers, speed '
+                                      'and yaw rate')
+    add_settings(group, DrivingOptions)
+    add_settings(group, FrameCrop)
     arguments = parser.parse_args(args)
     names = [name for name, _ in arguments.input]
     if len({*names}) < len(names):
@@ -168,25 +180,27 @@ def normalised(program: ImportedProgram, mean: Sequence[float] | None,
                               f"{plural(shape[0], 'channel')}; give one for all, or one each")
     if std and min(std) <= 0:
         raise ImportFault(f'--std: {min(std):g} is not above 0; give what one divides by')
-    weight = 1 / torch.tensor(std or [1.0], dtype=torch.float64)
-    bias = (0.5 - torch.tensor(mean or [0.0], dtype=torch.float64)) * weight
-    whole = [value.expand(shape[0]).reshape(-1, 1, 1).float() for value in (weight, bias)]
+    divisor = torch.tensor(std or [1.0], dtype=torch.float64)
+    shift = 0.5 - torch.tensor(mean or [0.0], dtype=torch.float64)
+    weight, bias = (value.expand(shape[0]).reshape(-1, 1, 1).float()
+                    for value in (1 / divisor, shift / divisor))
     taken = {operation.name for operation in program.operations} | {*program.inputs,
                                                                     *program.states}
     own = next(each for each in ('normalise', 'normalise_input', *(
         f'normalise_{number}' for number in range(len(taken)))) if each not in taken)
     first = ImportedOperation(own, 'affine', (name,), {'shape': [shape[0], 1, 1]},
-                              dict(zip(('weight', 'bias'), whole)), '', shape)
+                              {'weight': weight, 'bias': bias}, '', shape)
     others = [replace(operation, of=tuple(own if of == name else of for of in operation.of))
               for operation in program.operations]
-    return replace(program, operations=(first, *others)), *whole
+    return replace(program, operations=(first, *others)), weight, bias
 
 
 def seconds_of(arguments: argparse.Namespace, program: ImportedProgram) -> Mapping[str, float]:
     """Return what every operation costs: from a file, or measured and perhaps kept."""
     if not arguments.costs:
         before = core_times()
-        seconds = measured_seconds(program)
+        with quiet():
+            seconds = measured_seconds(program)
         if busy := disturbance(before):
             print(f'import: {busy}', file=sys.stderr)
         if arguments.save_costs:
@@ -219,7 +233,7 @@ def error_of(network: RolloutNetwork, frames: Tensor, outputs: Tensor) -> float:
         raise ImportFault('the original gives NaN or infinity for random frames, so nothing can '
                           'be compared; check its weights')
     # NaN is not a small difference.
-    return float((found[0] - outputs).abs().max() / max(outputs.abs().max(), FLOOR))
+    return float((found[0] - outputs).abs().max() / outputs.abs().max().clamp(FLOOR))
 
 
 class Import(NamedTuple):
@@ -251,10 +265,11 @@ def make_import(arguments: argparse.Namespace, source: Source) -> Import:
     sequential = make_network(program, groups, early=early).eval()
     # What the network is to see, as it comes to the operation that normalises.
     error = error_of(sequential, (source.frames - bias) / weight, source.outputs)
-    if not error <= TOLERANCE:
+    tolerance = max(TOLERANCE, 10 * source.rounding)
+    if not error <= tolerance:
         raise ImportFault(
             f"'{arguments.source}': the import gives other outputs than the original, by "
-            f'{error:.1e} of the largest on random frames, more than {TOLERANCE:g}; import it '
+            f'{error:.1e} of the largest on random frames, more than {tolerance:g}; import it '
             'from another form (.pt2, .onnx), and report which of its modules differs')
     network = sequential if arguments.pattern == PATTERNS[0] else make_network(
         program, groups, arguments.pattern, early).eval()
@@ -263,22 +278,33 @@ def make_import(arguments: argparse.Namespace, source: Source) -> Import:
                                    for group in groups], program.notices)
 
 
-def policy_of(arguments: argparse.Namespace, made: Import) -> Policy:
-    """Return the policy that is written; of where the network comes from it says the kind."""
-    network = made.network
-    shape = network.graph.node(network.input).shape
+def policy_of(arguments: argparse.Namespace, made: Import) -> Policy | TrainedNetwork:
+    """
+    Return what is written; of where the network comes from it says the kind alone.
+
+    :raises ImportFault: If options are given that have a meaning only where the network drives.
+    """
+    graph = made.network.graph
     kind = Path(arguments.source).suffix if ':' not in arguments.source else 'torch module'
     training = {'command': 'stream_agent import', 'imported': {
         'from': kind, 'error': made.error, 'mean': arguments.mean, 'std': arguments.std},
         'torch': torch.__version__}
+    if why := why_not_driving(graph):
+        for settings in (DrivingOptions, FrameCrop):
+            for item in settings_fields(settings):
+                if given(arguments, item) != item.default:
+                    raise ImportFault(f'{option_of(item)}: the network does not drive, as {why}; '
+                                      'leave the option out')
+        return TrainedNetwork(made.network, arguments.pattern, training)
     if arguments.steering:
         training['steering'] = arguments.steering
-    return Policy(network, Preprocessing(shape, arguments.crop_top, arguments.crop_bottom),
-                  CommandScale(arguments.max_speed, arguments.max_yaw_rate), arguments.pattern,
-                  training)
+    (name,) = graph.inputs
+    seen = Preprocessing(graph.node(name).shape or (), arguments.crop_top, arguments.crop_bottom)
+    return Policy(made.network, seen, CommandScale(arguments.max_speed, arguments.max_yaw_rate),
+                  arguments.pattern, training)
 
 
-def write(folder: Path, name: str, policy: Policy, keep: bool) -> list[Path]:
+def write(folder: Path, name: str, policy: Policy | TrainedNetwork, keep: bool) -> list[Path]:
     """
     Write graph file and policy, both or none, once they are known to be read as they are meant.
 
@@ -290,7 +316,10 @@ def write(folder: Path, name: str, policy: Policy, keep: bool) -> list[Path]:
         graph, weights = (unfinished / f'{name}{ending}' for ending in ('.yaml', '.safetensors'))
         write_file(graph, graph_text(policy.network))
         save_policy(weights, policy)
-        loaded = load_policy(weights).network
+        try:
+            loaded = load_policy(weights).network
+        except CheckpointError as error:  # such as weights that no policy may have
+            raise ImportFault(f"'{name}': {str(error).removeprefix(f'{weights}: ')}") from error
         if not load_graph(graph) == loaded.graph == policy.network.graph:
             raise ImportFault(f"'{name}': the graph is not what it was when it is read again; "
                               'please report this')
@@ -326,11 +355,10 @@ def table(made: Import) -> str:
 
 def next_commands(folder: Path, name: str, network: RolloutNetwork) -> str:
     """Write the commands that may follow."""
-    graph = network.graph
-    lines = [f'rollouts {folder / name}.yaml', f'plan {folder / name}.yaml --rate 30',
-             f'draw {folder / name}.yaml --output pictures']
-    if graph.node(graph.output).shape == (2,):
-        lines.append(f'train --init {folder / name}.safetensors --pattern streaming')
+    file, policy = (shlex.quote(f'{folder / name}{end}') for end in ('.yaml', '.safetensors'))
+    lines = [f'rollouts {file}', f'plan {file} --rate 30', f'draw {file} --output pictures']
+    if not why_not_driving(network.graph):
+        lines.append(f'train --init {policy} --pattern streaming')
     return '\n'.join(['next:', *(f'  python -m stream_agent {line}' for line in lines)])
 
 
@@ -338,7 +366,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Import a network, and say what there is."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    settings_of(arguments, ImportOptions)
     name, folder = name_of(arguments), arguments.output.expanduser()
     check_output(folder)
     check_folder(arguments.save_costs)

@@ -15,9 +15,9 @@ from stream_agent.cli.command_parser import CommandParser
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
-from stream_agent.learning.initial_policy import InitialPolicy, load_initial
+from stream_agent.learning.initial_policy import InitialPolicy, load_initial, name_after
 from stream_agent.learning.policy_jobs import (
-    OF_COMPUTER, Outcome, pattern_of, PolicyJob, remove_unfinished, Result, train_all)
+    OF_COMPUTER, Outcome, PolicyJob, remove_unfinished, Result, train_all)
 from stream_agent.learning.policy_sources import FromExpert, FromRecordings
 from stream_agent.learning.settings import (
     CloningSchedule, FrameCrop, ImitationSchedule, RecognitionSchedule, RecordingsChoice,
@@ -75,7 +75,10 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add_allowed(parser)
     parser.add_argument('--init', type=Path, metavar='FILE|NAME', help='begin with a trained '
                         'policy, or a shipped one, instead of weights drawn at random: graph, '
-                        'pattern, preprocessing and limits are its own')
+                        'preprocessing and limits are its own, and the pattern without --pattern')
+    parser.add_argument('--freeze', nargs='+', default=[], metavar='NODE', help='nodes of --init '
+                        'whose weights stay as they are, with those of the edges into them; '
+                        "'layer*' names several")
     parser.add_argument('--pattern', nargs='+',
                         help="'streaming', 'sequential', or the edges that stream: 'a->b,b->b'; "
                         "for an emulated computer also 'planned', what `plan` recommends, and "
@@ -128,6 +131,8 @@ def check_way(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         why = 'this has an effect only with --bag'
     for kind in others:
         refuse_given(parser, arguments, kind, why, SHARED)
+    if arguments.freeze and not arguments.init:
+        parser.error('--freeze: this keeps weights of a trained policy; add --init')
     check_computer(parser, arguments)
 
 
@@ -150,9 +155,6 @@ def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
     allow_transforms(arguments.allow)
     initial = load_initial(policy_file(arguments.init), arguments.graph)
     own = initial.policy
-    for pattern in arguments.pattern or ():
-        if pattern_of(initial.network.graph, pattern) != initial.network.pattern:
-            initial.check_option('--pattern', pattern, f"the pattern '{own.pattern_name}'")
     for name, usual, value in (('crop_top', None, own.preprocessing.crop_top),
                                ('crop_bottom', 0.0, own.preprocessing.crop_bottom),
                                ('updates_per_frame', 1, own.updates_per_frame)):
@@ -163,22 +165,27 @@ def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
 
 
 def jobs_of(arguments: argparse.Namespace) -> list[PolicyJob]:
-    """Return a job for every pattern, or one for the policy to begin with."""
+    """Return a job for every pattern; without one, for that of the policy to begin with."""
     if arguments.graph:
         open_graph(str(arguments.graph))
-    output, allow = arguments.output, tuple(arguments.allow)
+    graph, initial = arguments.graph, None
+    patterns = arguments.pattern or ([''] if arguments.init else PATTERNS)
+    labels = labels_of(patterns)
     if arguments.init:
         initial = initial_of(arguments)
-        source = source_of(arguments)
-        return [PolicyJob(arguments.graph, '', initial.label, source, output,
-                          settings_of(arguments, TrainerOptions, steps=0), allow, initial.path,
-                          arguments.replace)]
-    source, patterns = source_of(arguments), arguments.pattern or PATTERNS
+        names = [name_after(initial.path, initial.label, label if pattern else '')
+                 for pattern, label in zip(patterns, labels)]
+        labels = labels if arguments.pattern else [initial.label]
+    else:
+        graph = graph or find_graph('lane')
+        names = [f'{graph.stem}_{label}' for label in labels]
+    source = source_of(arguments)
     return [PolicyJob(
-        arguments.graph or find_graph('lane'), pattern, label, source, output,
-        settings_of(arguments, TrainerOptions, steps=0, position=position), allow,
-        overwrite=arguments.replace)
-        for position, (pattern, label) in enumerate(zip(patterns, labels_of(patterns)))]
+        graph, pattern, label, name, source, arguments.output,
+        settings_of(arguments, TrainerOptions, steps=0, position=position),
+        tuple(arguments.allow), initial.path if initial else None, tuple(arguments.freeze),
+        arguments.replace)
+        for position, (pattern, label, name) in enumerate(zip(patterns, labels, names))]
 
 
 def work(arguments: argparse.Namespace) -> int:

@@ -44,6 +44,9 @@ class Original:
         self._values = {name: value.clone() for name, value in examples.items()}
         #: Whether frames hold whole numbers.
         self.whole = not self._values[pairing.image].is_floating_point()
+        #: Relative error of an operation of it, which may compute in float16.
+        self.rounding = max(torch.finfo(value.dtype).eps for value in (
+            *examples.values(), torch.empty(0)) if value.is_floating_point())
 
     @torch.no_grad()
     def __call__(self, frame: Tensor) -> Tensor:

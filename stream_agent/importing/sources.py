@@ -46,7 +46,8 @@ OTHER_FILES = {
     '.pdmodel': 'a file of PaddlePaddle; convert it to ONNX by paddle2onnx',
     **dict.fromkeys(('.engine', '.plan'), 'compiled for one GPU; import what it was made of'),
     '.py': "Python code; name the function in it, as 'my_policy:make_policy' without '.py'"}
-RELOAD = 'stream_agent.importing.sources'
+THIS_MODULE = 'stream_agent.importing.sources'
+FLOAT32 = torch.finfo(torch.float32).eps
 
 
 class Source(NamedTuple):
@@ -55,11 +56,13 @@ class Source(NamedTuple):
 
     :param frames: (T, *shape), random; each whole numbers 0 ... 255 if the original takes such.
     :param outputs: (T, *shape), what the original gives for them, one after the other.
+    :param rounding: Relative error of one operation of the original.
     """
 
     program: ImportedProgram
     frames: Tensor
     outputs: Tensor
+    rounding: float = FLOAT32
 
 
 def open_source(given: str, inputs: Inputs) -> Source:
@@ -74,8 +77,9 @@ def open_source(given: str, inputs: Inputs) -> Source:
     if path.suffix == '.pt2':
         return in_own_process(readable(path), inputs)
     if path.suffix == '.onnx':
-        return answered(onnx_file.read_onnx(readable(path), inputs or None),
-                        onnx_file.original_of(path, inputs or None))
+        model, reading = onnx_file.read(readable(path), inputs)
+        from stream_agent.importing.onnx_model import Original  # needs onnx, which is there now
+        return answered(reading.program, Original(model, reading))
     if path.exists() or ':' not in given:
         kind = OTHER_FILES.get(path.suffix.lower())
         if kind is None and ':' not in given and not path.exists():
@@ -87,10 +91,9 @@ def open_source(given: str, inputs: Inputs) -> Source:
                           'batch, such as --input 3x224x224')
     try:
         with quiet():
-            program = exported.read_module(module, inputs)
+            return answered(*exported.reading_of(module, inputs))
     except ImportFault as fault:
         raise ImportFault(f"'{given}': {fault}") from fault
-    return answered(program, exported.original_of(module, inputs))
 
 
 @contextmanager
@@ -110,6 +113,9 @@ def readable(path: Path) -> Path:
 def make_module(given: str) -> nn.Module:
     """Call what the user names, as ``module:callable``; modules of this folder come first."""
     name, _, attribute = given.partition(':')
+    if name.endswith('.py') or not all(map(str.isidentifier, f'{name}.{attribute}'.split('.'))):
+        raise ImportFault(f"'{given}': not the names of a module and of a callable in it; write "
+                          "them with dots and without '.py', as my_package.policy:make_policy")
     if '' not in sys.path:
         sys.path.insert(0, '')
     try:
@@ -121,11 +127,11 @@ def make_module(given: str) -> nn.Module:
                           'the installed packages; give its dotted name as seen from here, or '
                           'set PYTHONPATH') from None
     except AttributeError as error:
-        module = sys.modules.get(name)
-        if module is None or error.obj is not module:
+        whole = sys.modules.get(name)
+        if whole is None or error.obj is not whole:
             raise raised(given, 'importing it', error) from error
         raise ImportFault(f"'{given}': the module '{name}' has no '{attribute}'; " + nearest(
-            attribute, [key for key, value in vars(module).items()
+            attribute, [key for key, value in vars(whole).items()
                         if callable(value) and not key.startswith('_')], 'callables')) from None
     except (Exception, SystemExit) as error:  # code of the user's may fail in any way
         raise raised(given, 'importing it', error) from error
@@ -178,7 +184,7 @@ def answered(program: ImportedProgram, original: Callable[[Tensor], Tensor]) -> 
         frames = torch.stack([factor * torch.randn(shape, generator=random)
                               for factor in FRAME_SCALES])
     outputs = torch.cat([original(frame[None]).detach().float() for frame in frames])
-    return Source(program, frames, outputs)
+    return Source(program, frames, outputs, getattr(original, 'rounding', FLOAT32))
 
 
 def in_own_process(path: Path, inputs: Inputs) -> Source:
@@ -186,14 +192,15 @@ def in_own_process(path: Path, inputs: Inputs) -> Source:
     with TemporaryDirectory() as folder:
         result, fault = Path(folder, 'program.safetensors'), Path(folder, 'fault')
         process = subprocess.run(
-            [sys.executable, '-m', RELOAD, str(path.absolute()), folder, json.dumps(inputs)],
+            [sys.executable, '-m', THIS_MODULE, str(path), folder, json.dumps(inputs)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace')
         if fault.exists():
-            raise ImportFault(fault.read_text())
+            said = fault.read_text()
+            raise ImportFault(said if str(path) in said else f"'{path}': {said}")
         if process.returncode or not result.exists():
-            said = process.stderr.strip().splitlines()[-1:] or ['nothing was said']
+            last = process.stderr.strip().splitlines()[-1:] or ['nothing was said']
             raise ImportFault(f"'{path}': the process that reads it ended with code "
-                              f'{process.returncode} ({said[0]}); export it again, and check '
+                              f'{process.returncode} ({last[0]}); export it again, and check '
                               'that memory suffices')
         return load_source(result)
 
@@ -202,8 +209,7 @@ def read_for_another(path: str, folder: str, inputs: str) -> None:
     """Read a .pt2 file, and leave what it holds, or what is wrong with it, in a folder."""
     shapes = {name: tuple(shape) for name, shape in json.loads(inputs).items()}
     try:
-        source = answered(exported.read_pt2(Path(path), shapes or None),
-                          exported.original_of_pt2(Path(path), shapes or None))
+        source = answered(*exported.reading_of_pt2(Path(path), shapes))
         save_source(Path(folder, 'program.safetensors'), source)
     except ImportFault as fault:
         Path(folder, 'fault').write_text(str(fault))
@@ -227,7 +233,8 @@ def save_source(path: Path, source: Source) -> None:
     metadata = {'inputs': dict(program.inputs), 'operations': operations,
                 'states': {name: [state.shape, state.next]
                            for name, state in program.states.items()},
-                'output': program.output, 'notices': program.notices}
+                'output': program.output, 'notices': program.notices,
+                'rounding': source.rounding}
     save_file(tensors, path, {'program': json.dumps(metadata)})
 
 
@@ -245,7 +252,7 @@ def load_source(path: Path) -> Source:
         {name: ImportedState(tuple(shape), following)
          for name, (shape, following) in data['states'].items()},
         operations, data['output'], tuple(data['notices']))
-    return Source(program, tensors['frames'], tensors['outputs'])
+    return Source(program, tensors['frames'], tensors['outputs'], data['rounding'])
 
 
 if __name__ == '__main__':

@@ -321,7 +321,8 @@ class Imitation(DrivingLearner):
         for weight in chain(self.network.parameters(), reader):
             if not weight.requires_grad:
                 continue
-            own = rate * min(1.0, USUAL_FAN_IN / max(1, weight[0].numel()))
+            fan_in = weight[0].numel() if weight.dim() else 1
+            own = rate * min(1.0, USUAL_FAN_IN / max(1, fan_in))
             groups.setdefault(own, []).append(weight)
         return [{'params': weights, 'lr': own} for own, weights in groups.items()]
 

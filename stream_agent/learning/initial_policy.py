@@ -1,6 +1,8 @@
 """A policy with which a training begins: its network and limits, and whether new data fit them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import filter as matching
 import hashlib
 from pathlib import Path
 import re
@@ -12,8 +14,10 @@ from stream_agent.network.checkpoint import (
     check_weights, CheckpointError, CommandScale, load_driving_policy, Policy)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import infer_shapes
+from stream_agent.theory.checks import nearest
+from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import (
-    InvalidRolloutError, pattern_from_streams, streaming_edges)
+    InvalidRolloutError, Pattern, pattern_from_streams, streaming_edges)
 
 # What the names of policies that were stopped or set aside have more than their training's.
 ADDED = re.compile(r'(\.stopped|\.[0-9]+)+$')
@@ -46,6 +50,16 @@ class InitialPolicy:
         training = self.policy.training
         earlier = {key: training[key] for key in ('command', 'date', 'init') if key in training}
         return {'file': self.path.name, 'sha256': self.digest, **earlier}
+
+    def rolled_out(self, graph: GraphSpec, pattern: Pattern) -> 'InitialPolicy':
+        """
+        Return it with its weights in another rollout.
+
+        :param graph: The policy's own with any schedule, or a part of it.
+        """
+        network, weights = RolloutNetwork(graph, pattern), self.network.state_dict()
+        network.load_state_dict({name: weights[name] for name in network.state_dict()})
+        return replace(self, network=network)
 
     def check_option(self, option: str, given: Any, own: Any) -> None:
         """Refuse an option that contradicts the policy."""
@@ -112,11 +126,40 @@ def load_initial(path: Path, graph: Path | None) -> InitialPolicy:
     return InitialPolicy(path, digest, policy, network)
 
 
+def freeze(network: RolloutNetwork, nodes: Sequence[str]) -> None:
+    """
+    Keep the weights of nodes as they are in a training: their own, and those of edges into them.
+
+    :param nodes: Names, or patterns of names such as ``layer*``.
+    :raises InitError: If there is no such node, or nothing is left to train.
+    """
+    names = list(network.graph.by_name)
+    for wanted in nodes:
+        if not (found := matching(names, wanted)):
+            raise InitError(f"--freeze: no node '{wanted}'; {nearest(wanted, names, 'nodes')}")
+        into = [edge for name in found for edge in network.graph.incoming[name]]
+        edges = {f'{edge.source}-{edge.target}' for edge in into}
+        shared = {edge.share for edge in into}
+        for name, weight in network.named_parameters():
+            kind, owner, *_ = name.split('.')
+            if owner in edges or owner in (shared if kind == 'transforms' else found):
+                weight.requires_grad_(False)
+    if nodes and not any(weight.requires_grad for weight in network.parameters()):
+        raise InitError(f"--freeze {' '.join(nodes)}: no weight is left to train; leave out the "
+                        f"node that is to learn, such as the output '{network.graph.output}'")
+
+
 def shape_of(shapes: dict, name: str) -> str:
     """Write a node's shape for people."""
     return f'the shape {list(shapes[name])}' if name in shapes else 'no shape'
 
 
-def name_after(path: Path) -> str:
-    """Return what the policy is called that is trained from a file."""
-    return ADDED.sub('', path.stem)
+def name_after(path: Path, before: str = '', label: str = '') -> str:
+    """
+    Return what the policy is called that is trained from a file.
+
+    :param before: Label of the file's pattern, which its name may end with.
+    :param label: Of another pattern, which takes that place.
+    """
+    stem = ADDED.sub('', path.stem)
+    return f"{stem.removesuffix(f'_{before}')}_{label}" if label else stem

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning import distributed
-from stream_agent.learning.initial_policy import InitialPolicy, load_initial, name_after
+from stream_agent.learning.initial_policy import freeze, InitialPolicy, load_initial
 from stream_agent.learning.policy_sources import (
     check_folder, FromExpert, FromRecordings, signs_folder, UNFINISHED)
 from stream_agent.learning.progress import curve_writer
@@ -22,7 +22,7 @@ from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import (
-    newest_image_pattern, pattern_from_streams, sequential_pattern)
+    newest_image_pattern, Pattern, pattern_from_streams, sequential_pattern)
 import torch
 
 
@@ -36,31 +36,28 @@ class PolicyJob:
     One policy to train.
 
     :param graph: File of the graph; None for that of the initial policy.
-    :param pattern: As ``pattern_of`` takes it; an initial policy has its own.
+    :param pattern: As ``pattern_of`` takes it, or in ``OF_COMPUTER``; empty for that of the
+        initial policy.
+    :param name: Of the files.
     :param output: Folder of the policies.
     :param trainer: Gradient steps and learning rate are the learner's instead.
     :param allow: Names of the transforms from outside that the graph may import.
     :param init: File of the policy to begin with; None to draw weights.
+    :param frozen: Nodes of that whose weights stay, as ``freeze`` takes them.
     :param overwrite: Whether an earlier policy of this name is replaced, and not kept.
     """
 
     graph: Path | None
     pattern: str
     label: str
+    name: str
     source: FromExpert | FromRecordings
     output: Path
     trainer: TrainerOptions
     allow: tuple[str, ...] = ()
     init: Path | None = None
+    frozen: tuple[str, ...] = ()
     overwrite: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name of the files."""
-        if self.init:
-            return name_after(self.init)
-        assert self.graph  # a job has one of the two
-        return f'{self.graph.stem}_{self.label}'
 
     @property
     def path(self) -> Path:
@@ -82,12 +79,23 @@ class PolicyJob:
         allow_transforms(self.allow)
         if self.init:
             initial = load_initial(self.init, self.graph)
+            if self.pattern:
+                initial = initial.rolled_out(*self._rollout(initial.network.graph))
+            freeze(initial.network, self.frozen)
             return initial.network, initial
         assert self.graph  # a job has one of the two
-        graph = load_graph(self.graph)
-        if self.pattern in OF_COMPUTER and isinstance(self.source, FromExpert):
-            return RolloutNetwork(*self.source.rollout(graph, self.pattern)), None
-        return RolloutNetwork(graph, pattern_of(graph, self.pattern)), None
+        return RolloutNetwork(*self._rollout(load_graph(self.graph))), None
+
+    def _rollout(self, graph: GraphSpec) -> tuple[GraphSpec, Pattern]:
+        """Return the graph, or what a planner makes of it, and the pattern."""
+        if self.pattern in OF_COMPUTER:
+            if isinstance(self.source, FromExpert):
+                return self.source.rollout(graph, self.pattern)
+            raise TrainingError(
+                f'--pattern {self.pattern} depends on an emulated computer, and recordings are '
+                'learnt from without one; give the edges that stream, as `plan` names them, and '
+                'the graph that `plan --write` writes as --graph')
+        return graph, pattern_of(graph, self.pattern)
 
     def check(self) -> None:
         """
@@ -150,12 +158,14 @@ def train(job: PolicyJob) -> Result:
     network, initial = job.network()
     learner = job.source.learner(network, job.label, job.trainer.seed, job.folder, initial)
     if initial:
-        learner.origin = initial.digest
+        learner.origin, learner.frozen = initial.digest, job.frozen
     options = replace(job.trainer, steps=learner.steps, learning_rate=learner.learning_rate,
                       warm_up=learner.warm_up)
     try:
         outcome = Trainer(learner, options, job.folder).run()
-        return write_policy(job, learner, outcome, {'init': initial.origin()} if initial else {})
+        origin = {'init': initial.origin()} if initial else {}
+        frozen = {'frozen': list(job.frozen)} if job.frozen else {}
+        return write_policy(job, learner, outcome, origin | frozen)
     except OSError as error:
         if error.filename is None:
             raise

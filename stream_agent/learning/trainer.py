@@ -37,6 +37,7 @@ class Learner(ABC):
         all. Set by the trainer.
     :ivar stopped: Tells whether the training has been asked to stop; set by the trainer.
     :ivar origin: Names the policy that the weights are from; empty if they were drawn.
+    :ivar frozen: Nodes whose weights stay, as the command line names them.
     """
 
     network: nn.Module
@@ -46,6 +47,7 @@ class Learner(ABC):
     segment: int | None = None
     stopped: Callable[[], bool] = staticmethod(lambda: False)
     origin: str = ''
+    frozen: tuple[str, ...] = ()
 
     @abstractmethod
     def loss(self, step: int) -> Tensor:
@@ -201,7 +203,8 @@ class Trainer:
         self._file = None if folder is None else ResumeFile(
             folder / f'{learner.label}.resume.safetensors', {
                 # Last what follows from the rest, such as steps.
-                'initial policy': learner.origin or None, **learner.initial_settings(),
+                'initial policy': learner.origin or None,
+                'frozen nodes': list(learner.frozen) or None, **learner.initial_settings(),
                 **{name: value for name, value in asdict(options).items() if name not in FREE},
                 'processes': distributed.world_size()})
         self._losses: list[float] = []

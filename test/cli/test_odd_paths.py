@@ -21,6 +21,7 @@ READ = {
     'plan': ['{}', 'lane --costs {}'],
     'evaluate': ['{} --courses 1', '--costs {} --courses 1', '--robot {} --courses 1'],
     'export': ['{} --output out'],
+    'import': ['{}', '{}.onnx'],
     'convert': ['{} --output out'],
     'compare': ['--bag {} --policy lane_streaming', '--bag a_folder --policy {}'],
     'train': ['--robot {}'],
@@ -30,9 +31,10 @@ READ = {
 }
 # What a command writes to: files, and folders.
 FILES = {'plan': ['lane --costs costs.yaml --write {}', 'lane --costs costs.yaml --draw {}.svg'],
+         'import': ['policy:make --save-costs {}'],
          'evaluate': ['--courses 1 --plot {}.png --pass-periods 1']}
 FOLDERS = {'draw': ['lane --output {}'], 'world': ['--output {}'], 'run': ['--output {}'],
-           'export': ['lane_streaming --output {}']}
+           'export': ['lane_streaming --output {}'], 'import': ['policy:make --output {}']}
 
 
 def cases(table, paths):

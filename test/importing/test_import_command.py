@@ -114,6 +114,16 @@ def fails():
     raise OSError('there are no weights at /nowhere')
 
 
+def half():
+    return Net().half().eval()
+
+
+def huge():
+    net = Net().eval()
+    net.fc.weight.data[:] = 1e6
+    return net
+
+
 def a_tensor():
     return torch.zeros(3)
 
@@ -218,6 +228,12 @@ def test_a_network_that_drives_nothing_is_imported_too(nets, capsys):
     assert 'train --init' not in capsys.readouterr().out
 
 
+def test_a_network_in_float16_is_compared_by_its_own_rounding(nets, capsys):
+    policy = imported('nets:half', '--input', '3x16x20')
+    assert_same(policy, nets.half().float(), (3, 16, 20))
+    assert '\nnotice            float16 weights' in capsys.readouterr().out
+
+
 def test_a_state_is_handed_on(nets):
     policy = imported('nets:recurrent', '--input', 'image=1x8x8', 'hidden=8')
     module, hidden = nets.recurrent(), torch.zeros(1, 8)
@@ -234,7 +250,7 @@ def test_a_pt2_file_is_read_in_a_process_of_its_own(nets, capsys, monkeypatch):
     example = torch.full((1, 3, 16, 20), 0.71828)
     torch.export.save(torch.export.export(nets.policy(), (example,)), 'net.pt2')
     here = []
-    monkeypatch.setattr(exported, 'read_pt2', here.append)
+    monkeypatch.setattr(exported, 'reading_of_pt2', here.append)
     policy = imported('net.pt2')
     assert not here
     assert_same(policy, nets.policy(), (3, 16, 20))
@@ -300,14 +316,17 @@ REFUSED = [
      '--input 3x224x224'),
     (['nets:polcy', *SIZE], "the module 'nets' has no 'polcy'; did you mean 'policy'?"),
     (['nots:policy', *SIZE], "there is no module 'nots' in this folder or among"),
+    (['nets.py:policy', *SIZE], "'nets.py:policy': not the names of a module and of a callable"),
+    (['./nets:policy', *SIZE], 'write them with dots and without'),
     (['nets:with_arguments', *SIZE], "missing a required argument: 'path'; it is called without"),
     (['nets:fails', *SIZE], 'calling it raises OSError (nets.py:'),
     (['nets:a_tensor', *SIZE], 'it gives Tensor, not a torch.nn.Module; return the network'),
     (['nets:NUMBER', *SIZE], 'int cannot be called; name a function that makes the network'),
     (['broken:policy', *SIZE], 'importing it raises ZeroDivisionError (broken.py:2)'),
+    (['nets:huge', *SIZE], 'holds 1e+06, and weights over 65504 overflow when they are used'),
     (['nets:fourier', *SIZE], "module '1' (Fourier) is not in the vocabulary"),
     (['nets:decides', *SIZE], "'nets:decides': Decides: forward decides by the values of tensors"),
-    (['nets:policy', '--input', '4x16x20'], "'nets:policy': Net: forward failed for input 4x16x20:"),
+    (['nets:policy', '--input', '4x16x20'], "'nets:policy': Net: forward failed for input 4x16"),
     (['nets:policy', '--input', '3x16x20', 'hidden=8'], 'hidden'),
     (['nets:recurrent', '--input', '1x8x8'], 'hidden'),
     (['nets:policy', *SIZE, '--cut', 'layer1,layer3'], 'layer3'),
@@ -316,6 +335,8 @@ REFUSED = [
     (['nets:policy', *SIZE, '--std', '0'], '--std: 0 is not above 0; give what one divides by'),
     (['nets:policy', *SIZE, '--costs', 'costs.yaml'], "--costs: costs.yaml: the node '"),
     (['nets:policy', *SIZE, '--name', 'a/b'], "--name: 'a/b' is not the name of a file"),
+    (['nets:classifier', *SIZE, '--max-speed', '2'], '--max-speed: the network does not drive, as '
+     "its output 'fc' is [10], and a command is [2]"),
     (['weights.pth'], "'weights.pth': weights without a network; write a function that makes the"),
     (['nets.py'], "name the function in it, as 'my_policy:make_policy' without '.py'"),
     (['missing'], "'missing': there is no such file; a network is given as 'my_package"),
@@ -341,7 +362,8 @@ def test_what_cannot_be_imported_is_one_sentence(nets, capsys, words, said):
 
 
 @pytest.mark.child_process
-@pytest.mark.parametrize('content', [b'', b'PK\x03\x04' + bytes(60), b'<html>', None])
+@pytest.mark.parametrize('content', [b'', b'PK\x03\x04' + bytes(60), None],
+                         ids=['empty', 'archive', 'folder'])
 def test_a_pt2_file_that_is_none_is_one_sentence(nets, capsys, content):
     path = Path('net.pt2')
     path.mkdir() if content is None else path.write_bytes(content)
@@ -377,13 +399,13 @@ def test_a_wrong_command_line_ends_with_2(words, said, capsys):
 
 
 def test_an_import_that_differs_writes_nothing(nets, capsys, monkeypatch):
-    original = exported.original_of
+    reading_of = exported.reading_of
 
     def other(module, inputs):
-        answer = original(module, inputs)
-        return lambda frame: answer(frame) * (1 + 3e-4)
+        program, original = reading_of(module, inputs)
+        return program, lambda frame: original(frame) * (1 + 3e-4)
 
-    monkeypatch.setattr(exported, 'original_of', other)
+    monkeypatch.setattr(exported, 'reading_of', other)
     assert main(['import', 'nets:policy', *SIZE, '--output', 'out']) == 1
     assert 'the import gives other outputs than the original, by 3.' in capsys.readouterr().err
     assert not Path('out').exists()

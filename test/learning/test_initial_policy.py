@@ -6,10 +6,14 @@ import signal
 
 import pytest
 from stream_agent.cli.train import main
+from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning.initial_policy import load_initial, name_after
 from stream_agent.learning.progress import Progress
-from stream_agent.network.checkpoint import CommandScale, load_policy, save_policy
+from stream_agent.network.checkpoint import CommandScale, load_policy, Policy, save_policy
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.share import share_folder
+from stream_agent.theory.patterns import sequential_pattern
 from support.recordings_files import drive, tub, twist_stamped
 from support.trainer_job import SMALL_TEXT
 import torch
@@ -97,8 +101,12 @@ DOES_NOT_FIT = "--init '{init}' does not fit --graph "
 
 
 @pytest.mark.parametrize('options, said', [
-    (['--pattern', 'streaming'],
-     "--pattern streaming: '{init}' has the pattern 'sequential'" + CONTINUES),
+    (['--pattern', 'image->sen'], "no edge 'image->sen'; the nearest is 'image->seen'; "),
+    (['--pattern', 'planned'], '--pattern planned depends on an emulated computer, and recordings '
+     'are learnt from without one; give the edges that stream, as `plan` names them, '),
+    (['--freeze', 'seen', 'comand'], "--freeze: no node 'comand'; did you mean 'command'?"),
+    (['--freeze', 'seen', 'com*'], '--freeze seen com*: no weight is left to train; leave out the '
+     "node that is to learn, such as the output 'command'\n"),
     (['--crop-top', '0.2'], "--crop-top 0.2: '{init}' has 0.1" + CONTINUES),
     (['--crop-bottom', '0.2'], "--crop-bottom 0.2: '{init}' has 0.0" + CONTINUES),
     (['--updates-per-frame', '3'], "--updates-per-frame 3: '{init}' has 2" + CONTINUES),
@@ -128,6 +136,106 @@ def test_the_same_options_and_a_graph_that_fits_are_accepted(trained, tmp_path):
                  *on_bags(trained), '--epochs', '0') == 0
     policy = load_policy(tmp_path / 'small_sequential.safetensors')
     assert policy.network.graph.node('seen').activation == 'elu'
+
+
+@pytest.mark.parametrize('source', ['bags', 'simulator'])
+def test_another_pattern_begins_with_the_weights_and_frozen_ones_stay(
+        trained, tmp_path, source):
+    data = on_bags(trained) + ['--epochs', '5'] if source == 'bags' else SIMULATOR
+    before = load_policy(trained / 'small_sequential.safetensors')
+    save_policy(tmp_path / 'small_sequential.safetensors',
+                replace(before, limits=CommandScale(1.0, 4.0)))
+    assert train(tmp_path, tmp_path, *data, '--pattern', 'streaming', '--freeze', 's*n') == 0
+    policy = load_policy(tmp_path / 'small_streaming.safetensors')
+    assert policy.pattern_name == 'streaming' and policy.training['frozen'] == ['s*n']
+    assert {edge for edge, r in policy.network.pattern.items() if r} == {('seen', 'command')}
+    for name, value in before.network.state_dict().items():
+        same = torch.equal(policy.network.state_dict()[name], value)
+        assert same == (name.split('.')[1] == 'image-seen'), name
+
+
+def test_what_plan_writes_for_recordings_begins_with_the_weights(trained, tmp_path):
+    written = tmp_path / 'planned.yaml'
+    written.write_text(SMALL_TEXT.replace('[6],', '[6], period: 2,'))
+    assert train(trained, tmp_path, '--graph', str(written), '--pattern', 'seen->command',
+                 *on_bags(trained), '--epochs', '0') == 0
+    before, after = (load_policy(path).network for path in (
+        trained / 'small_sequential.safetensors', tmp_path / 'small_hybrid.safetensors'))
+    assert after.graph.node('seen').period == 2 and after.pattern['seen', 'command'] == 1
+    for name, value in before.state_dict().items():
+        assert torch.equal(value, after.state_dict()[name])
+
+
+BODIES = """
+nodes:
+  image: {shape: [1, 15, 30]}
+  seen:
+    shape: [6]
+    body:
+    - {name: conv, kind: convolution, of: [image], channels: 6, kernel: [5, 5], stride: [3, 3]}
+    - {name: act, kind: relu, of: [conv]}
+    - {name: norm, kind: affine, of: [act], shape: []}
+    - {name: pool, kind: mean, of: [norm], axes: [2, 3]}
+  memory:
+    shape: [4]
+    body:
+    - {name: cell, kind: gru_cell, of: [seen, memory]}
+  command: {shape: [2]}
+edges:
+- {source: image, target: seen, transform: operand}
+- {source: seen, target: memory, transform: operand}
+- {source: memory, target: memory, transform: operand, streams: true}
+- memory->command
+- seen->command
+"""
+
+
+def test_bodies_learn_in_another_pattern_and_frozen_ones_stay(tmp_path):
+    (tmp_path / 'own.yaml').write_text(BODIES)
+    graph = load_graph(tmp_path / 'own.yaml')
+    network = RolloutNetwork(graph, sequential_pattern(graph))
+    save_policy(tmp_path / 'own.safetensors', Policy(
+        network, Preprocessing((1, 15, 30)), CommandScale(1.0, 4.0), 'sequential', {}))
+    for options, stays in (([], ''), (['--freeze', 'seen'], 'bodies.seen.')):
+        assert main(['--init', str(tmp_path / 'own.safetensors'), '--output', str(tmp_path),
+                     '--pattern', 'streaming', '--pass-periods', '2', *SIMULATOR, '--replace',
+                     *options]) == 0
+        found = load_policy(tmp_path / 'own_streaming.safetensors').network
+        assert found.pattern['seen', 'command'] == found.pattern['memory', 'memory'] == 1
+        for name, value in network.state_dict().items():
+            assert torch.equal(found.state_dict()[name], value) == bool(
+                stays and name.startswith(stays)), name
+
+
+def test_a_frozen_policy_in_another_pattern_resumes_with_the_same_nodes_alone(
+        trained, tmp_path, capsys, monkeypatch):
+    common = [*on_bags(trained), '--pattern', 'streaming']
+    monkeypatch.setattr(Progress, 'show', lambda *_: signal.raise_signal(signal.SIGINT))
+    assert train(trained, tmp_path, *common, '--freeze', 'seen') == 130
+    assert train(trained, tmp_path, *common) == 1
+    assert ("the training in it began with frozen nodes = ['seen'], and this one has no frozen "
+            'nodes; give the same options' in capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('pattern, kept', [('planned', 38), ('smaller', 6)])
+def test_what_a_planner_makes_of_the_graph_begins_with_its_weights(tmp_path, pattern, kept):
+    """Without a step, so that all weights are those of before."""
+    assert main(['--init', 'lane_sequential', '--output', str(tmp_path), '--pattern', pattern,
+                 '--pass-periods', '3.2', *SIMULATOR, '--updates', '0']) == 0
+    before, policy = (load_policy(path).network for path in (
+        share_folder() / 'config' / 'policies' / 'lane_sequential.safetensors',
+        tmp_path / f'lane_{pattern}.safetensors'))
+    weights = policy.state_dict()
+    assert policy.graph != before.graph and len(weights) == kept
+    for name, value in weights.items():
+        assert torch.equal(before.state_dict()[name], value)
+
+
+def test_freezing_needs_a_policy(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(['--freeze', 'image', '--output', str(tmp_path)])
+    assert capsys.readouterr().err.startswith(
+        'train: error: --freeze: this keeps weights of a trained policy; add --init\n')
 
 
 def test_commands_that_the_policy_cannot_reach_are_refused(trained, tmp_path, capsys):

@@ -7,7 +7,7 @@ from itertools import count
 import math
 
 import numpy as np
-from stream_agent.theory.graph import GraphSpec, reachable, with_schedule
+from stream_agent.theory.graph import GraphSpec, OPERAND, reachable, with_schedule
 from stream_agent.theory.information import Ages, delay_edges, information_ages, memory_edges
 from stream_agent.theory.patterns import (
     Edge, edges_of, Pattern, sequential_pattern, streaming_edges, streaming_pattern, update_order)
@@ -285,11 +285,18 @@ def overlapping(sequential: Candidate) -> Iterator[Candidate]:
 
 def part_of(graph: GraphSpec, names: set[str]) -> GraphSpec | None:
     """Return the nodes that lie between inputs and output in a part; None if none do."""
-    inner = [(u, v) for u, v in edges_of(graph) if {u, v} <= names]
-    useful = reachable(inner, graph.inputs) & reachable(
-        [(v, u) for u, v in inner], [graph.output])
-    if graph.output not in useful:
-        return None
+    while True:
+        inner = [(u, v) for u, v in edges_of(graph) if {u, v} <= names]
+        useful = reachable(inner, graph.inputs) & reachable(
+            [(v, u) for u, v in inner], [graph.output])
+        if graph.output not in useful:
+            return None
+        # A body needs all of its operands.
+        lacking = {edge.target for edge in graph.edges if edge.transform == OPERAND
+                   and edge.target in useful and edge.source not in useful}
+        if not lacking:
+            break
+        names = useful - lacking
     return GraphSpec(tuple(node for node in graph.nodes if node.name in useful),
                      tuple(edge for edge in graph.edges if {edge.source, edge.target} <= useful),
                      graph.output)

@@ -198,6 +198,16 @@ def test_a_truncated_network_has_no_cycle_that_nothing_feeds():
         assert {*candidate.left_out} == {'a', 'b', 'd'}
 
 
+def test_a_truncated_network_has_no_body_that_lacks_an_operand():
+    graph = bare_graph('image->a a->b a->c b->c c->d d->out a->out image->out', 'out')
+    graph = replace(graph, edges=tuple(
+        replace(edge, transform='operand') if edge.target in 'cd' else edge
+        for edge in graph.edges))
+    candidate = truncated(graph, Device(
+        NodeCosts({'a': 0.3, 'b': 0.9, 'c': 0.0, 'd': 0.0, 'out': 0.1}), SERIAL, 1.0))
+    assert {*candidate.left_out} == {'b', 'c', 'd'}
+
+
 def test_forecasts_of_the_worked_example():
     """Check SR by hand: h1, h2, out take 1, 2, 4 s, the camera 10 s, the overhead 0.5 s."""
     costs = NodeCosts({'h1': 1.0, 'h2': 2.0, 'out': 4.0}, 0.5)

@@ -1,0 +1,1 @@
+"""A network that was trained elsewhere: how it steers when it is imported and fine-tuned."""
