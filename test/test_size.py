@@ -34,8 +34,8 @@ def closure(start: str) -> set[Path]:
 
 
 def test_the_package_is_small():
-    assert len(MODULES) <= 205
-    assert sum(len(path.read_text().splitlines()) for path in MODULES) <= 37_500
+    assert len(MODULES) <= 235
+    assert sum(len(path.read_text().splitlines()) for path in MODULES) <= 45_000
 
 
 def test_five_files_are_in_no_folder():
