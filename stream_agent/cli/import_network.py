@@ -125,10 +125,10 @@ def parse(args: list[str]) -> argparse.Namespace:
     costs = 'costs', 'save_costs'
     add_settings(parser, ImportOptions, without=costs)
     add_settings(parser.add_mutually_exclusive_group(), ImportOptions, only=costs)
-    for name, meaning in (('mean', 'subtracted from'), ('std', 'by which one divides')):
-        parser.add_argument(f'--{name}', type=finite, nargs='+', metavar='N', help=f'{meaning} '
-                            'pixels of 0 ... 1 before the network sees them, by channel or for '
-                            'all; becomes a part of the network')
+    for name, meaning in (('mean', 'what is subtracted from pixels of 0 ... 1 before the network '
+                           'sees them'), ('std', 'what these are divided by then')):
+        parser.add_argument(f'--{name}', type=finite, nargs='+', metavar='N', help=f'{meaning}, '
+                            'for each channel or for all; becomes a part of the network')
     group = parser.add_argument_group('networks that drive', 'from an image to two numbers, speed '
                                       'and yaw rate')
     add_settings(group, DrivingOptions)
