@@ -488,7 +488,7 @@ def test_inputs_that_do_not_fit_are_refused(module, inputs, said):
     assert said in str(refused.value)
 
 
-def test_a_state_may_be_the_last_frame_or_a_pair():
+def test_a_state_may_be_the_last_frame_or_a_pair_or_in_front():
     program = read_module(module_of(lambda self, x, last: (x - last, x), Memory, CELL),
                           {'x': IMAGE, 'last': IMAGE})
     assert program.states['last'].shape == IMAGE
@@ -496,6 +496,10 @@ def test_a_state_may_be_the_last_frame_or_a_pair():
         self.cell(image.flatten(2).mean(1)[:, :5], state)[0],
         self.cell(image.flatten(2).mean(1)[:, :5], state)), Memory, nn.LSTMCell(5, 4))
     assert [*read_module(pair, {'image': IMAGE, 'h': (4,), 'c': (4,)}).states] == ['h', 'c']
+    front = module_of(lambda self, h, image: Memory.forward(self, image, h)[::-1], Memory,
+                      nn.GRU(5, 4, 2), True)
+    program = read_module(front, {'image': IMAGE, 'h': (2, 4)})
+    assert ([*program.inputs], program.states['h'].shape) == (['image'], (2, 4))
 
 
 @pytest.fixture(scope='module')
