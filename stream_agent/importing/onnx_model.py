@@ -43,8 +43,6 @@ REMEDIES = {
     'If': 'forward decides by values; write it without the decision',
     'Loop': 'forward repeats by values; export it for one frame, without the loop',
     'Scan': 'export it for one frame, with its state as input and output',
-    'GatherND': 'an adaptive pool whose sizes do not divide looks like that: import the torch '
-                'module or a .pt2 of it',
     'ArgMax': 'end the network before it'}
 
 

@@ -185,11 +185,9 @@ def read_slice(node: Node) -> None:
     for axis, start, end, step in zip(axes, starts, ends, steps):
         axis = positive(axis, len(value.shape))
         size = value.sizes(node.reader.batch)[axis]
-        if step < 1:
-            raise node.fault('goes backwards; export the network without it')
-        start, end, _ = slice(start, end).indices(size)
-        count = len(range(start, end, step))
-        value = cut(node, value, axis, start, count, step)
+        chosen = range(*slice(start, end, step).indices(size))
+        value = (cut(node, value, axis, chosen.start, len(chosen), step) if step > 0 else
+                 picked(node, value, axis, [*chosen]))
     node.give(value)
 
 
@@ -210,9 +208,9 @@ def read_gather(node: Node) -> None:
     axis = positive(node.get('axis', 0), len(value.shape))
     size = value.sizes(node.reader.batch)[axis]
     chosen = [positive(int(index), size) for index in indices.reshape(-1)]
-    if indices.ndim > 1 or len(chosen) > 64:
-        raise node.fault(f'takes {len(chosen)} elements by their indices; export the network '
-                         'with slices')
+    if indices.ndim > 1:
+        raise node.fault(f'takes {list(indices.shape)} elements by their indices; export the '
+                         'network with slices')
     if axis == value.axis and size == 1 and not indices.ndim:
         # Of a batch of one.
         node.give(node.reshape(value, [s for i, s in enumerate(value.sizes(1)) if i != axis]))
@@ -220,11 +218,29 @@ def read_gather(node: Node) -> None:
         if axis == value.axis:
             cut(node, value, axis, chosen[0], 0)
         node.give(node.emit('select', value, axis=axis, index=chosen[0]))
-    elif chosen == list(range(chosen[0], chosen[0] + len(chosen))):
-        node.give(cut(node, value, axis, chosen[0], len(chosen)))
     else:
-        node.give(node.emit('concatenate', *(cut(node, value, axis, index, 1)
-                                             for index in chosen), axis=axis))
+        node.give(picked(node, value, axis, chosen))
+
+
+def picked(node: Node, value: Value, axis: int, chosen: list[int]) -> Value:
+    """Return parts of an axis in any order."""
+    if chosen == list(range(chosen[0], chosen[0] + len(chosen))):
+        return cut(node, value, axis, chosen[0], len(chosen))
+    if len(chosen) > 64:
+        raise node.fault(f'takes {len(chosen)} elements by their indices; export the network '
+                         'with slices')
+    return node.emit('concatenate', *(cut(node, value, axis, index, 1) for index in chosen),
+                     axis=axis)
+
+
+def read_gather_nd(node: Node) -> None:
+    """Read what the default exporter makes of an index over one axis."""
+    value, indices = node.input(0), node.needed(1, 'indices')
+    if indices.ndim != 2 or indices.shape[1] != 1 or node.get('batch_dims', 0):
+        raise node.fault('is not in the vocabulary; an adaptive pool whose sizes do not divide '
+                         'looks like that: import the torch module or a .pt2 of it')
+    size = value.sizes(node.reader.batch)[0]
+    node.give(picked(node, value, 0, [positive(int(index), size) for index in indices[:, 0]]))
 
 
 def read_concat(node: Node) -> None:
@@ -330,10 +346,9 @@ SHAPE_OPERATORS: Mapping[str, Callable[[Node], None]] = {
     'Add': binary('add'), 'Sub': binary('subtract'), 'Mul': binary('multiply'),
     'Div': binary('divide'), 'Reshape': read_reshape, 'Flatten': read_flatten,
     'Squeeze': read_squeeze, 'Unsqueeze': read_unsqueeze, 'Transpose': read_transpose,
-    'Slice': read_slice, 'Split': read_split, 'Gather': read_gather, 'Concat': read_concat,
-    'Expand': read_expand, 'Tile': read_tile, 'Pad': read_pad,
+    'Slice': read_slice, 'Split': read_split, 'Gather': read_gather, 'GatherND': read_gather_nd,
+    'Concat': read_concat, 'Expand': read_expand, 'Tile': read_tile, 'Pad': read_pad,
     'DepthToSpace': read_depth_to_space, 'SpaceToDepth': read_depth_to_space,
     'Identity': read_identity, 'Dropout': read_identity, 'Cast': read_cast,
-    'CastLike': read_identity, 'Where': read_where,
-    'Greater': read_greater,
+    'CastLike': read_identity, 'Where': read_where, 'Greater': read_greater,
 }

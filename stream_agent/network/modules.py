@@ -137,8 +137,10 @@ def try_body(node: NodeSpec, operands: Mapping[str, Shape], wanted: Shape) -> Bo
                 check_step_result(step, read, value)
             except Exception as error:  # torch refuses sizes in many ways
                 shapes = ', '.join(str(list(shape)) for shape in sources[-1]) or 'nothing'
-                raise GraphError(f"{place}: body: '{step.name}', {step.kind} of {shapes}: "
-                                 f'{error}') from None
+                said = str(error) if isinstance(error, GraphError) else (
+                    f'{[*str(error).splitlines(), ""][0]}; change its options, or what it reads')
+                raise GraphError(f"{place}: body: '{step.name}', {step.kind} of {shapes}: {said}"
+                                 ) from None
             check_size(f"{place}: body: '{step.name}'", (largest.elements // TRIED,))
             space = max(space, largest.elements + sum(each.numel() for each in values.values()))
             values = {name: each for name, each in values.items() if last.get(name, 0) > i or (

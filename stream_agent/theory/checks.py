@@ -118,7 +118,10 @@ def is_float(value: Any) -> bool:
 
 Setting = tuple[Callable[[Any], bool], str]
 COUNT: Setting = (lambda value: are_whole([value], 1), 'a whole number of 1 or more')
-COUNTS: Setting = (lambda value: are_whole(value, 1), 'a list of whole numbers of 1 or more')
+COUNTS: Setting = (lambda value: are_whole(value, 1) and len(value) <= 2,
+                   'a list of up to 2 whole numbers of 1 or more')
+SIZES: Setting = (lambda value: are_whole(value, 1) and len(value) in (1, 2),
+                  'a list of 1 or 2 whole numbers of 1 or more')
 WHOLE: Setting = (lambda value: are_whole([value], -MOST_WHOLE), 'a whole number')
 WHOLES: Setting = (lambda value: are_whole(value, -MOST_WHOLE), 'a list of whole numbers')
 SWITCH: Setting = (lambda value: type(value) is bool, 'true or false')
@@ -126,7 +129,8 @@ SWITCH: Setting = (lambda value: type(value) is bool, 'true or false')
 #: What the options of a body's operations have to be, as ``SETTINGS``.
 OPTIONS: dict[str, Setting] = {
     **dict.fromkeys(('channels', 'features', 'groups', 'length', 'step', 'divisor'), COUNT),
-    **dict.fromkeys(('kernel', 'stride', 'dilation', 'size'), COUNTS),
+    **dict.fromkeys(('kernel', 'size'), SIZES),
+    **dict.fromkeys(('stride', 'dilation'), COUNTS),
     **dict.fromkeys(('axis', 'start', 'index'), WHOLE),
     **dict.fromkeys(('shape', 'axes', 'padding', 'output_padding'), WHOLES),
     **dict.fromkeys(('bias', 'ceil', 'include_pad', 'keep', 'causal', 'corners'), SWITCH),

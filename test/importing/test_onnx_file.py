@@ -1,4 +1,4 @@
-"""ONNX files as exporters write them, and files that are none."""
+"""ONNX files as exporters write them, and files that cannot be imported."""
 
 from importing.onnx_files import file_of, read, run, saved
 import numpy as np
@@ -356,6 +356,20 @@ def test_an_unknown_operator_is_named_with_its_module(tmp_path):
     model.opset_import.append(helper.make_opsetid('my.company', 1))
     onnx.save(model, file)
     with pytest.raises(ImportFault, match="operator 'Own' of module 'neck.0' is not in the "):
+        read(file)
+
+
+def test_a_decision_by_values_is_refused(tmp_path):
+    def branch(kind):
+        return helper.make_graph([helper.make_node(kind, ['x'], [kind])], kind, [],
+                                 [helper.make_tensor_value_info(kind, 1, None)])
+
+    nodes = [('ReduceMax', 'x', 'm', '', {'keepdims': 0}), ('Greater', 'mz', 'c', '', {}),
+             ('If', 'c', 'y', '/choice/If', {
+                 'then_branch': branch('Relu'), 'else_branch': branch('Neg')})]
+    file = plain(tmp_path, {'x': (1, [1, 3])}, 'y', nodes, {'z': np.float32(0)})
+    with pytest.raises(ImportFault, match="'If' of module 'choice' is not in the vocabulary; "
+                                          'forward decides by values; write it without'):
         read(file)
 
 

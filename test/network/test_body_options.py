@@ -52,8 +52,10 @@ def test_every_option_belongs_to_a_kind():
 
 @pytest.mark.parametrize('change, said', [
     ({'kernal': [1, 1]}, "no option is called 'kernal'; did you mean 'kernel'?"),
-    ({'kernel': 1}, 'kernel is 1; it has to be a list of whole numbers of 1 or more'),
-    ({'kernel': [0, 1]}, 'kernel is [0, 1]; it has to be a list of whole numbers of 1 or more'),
+    ({'kernel': 1}, 'kernel is 1; it has to be a list of 1 or 2 whole numbers of 1 or more'),
+    ({'kernel': [0, 1]}, 'kernel is [0, 1]; it has to be a list of 1 or 2 whole'),
+    ({'kernel': [1, 1, 1]}, 'kernel is [1, 1, 1]; it has to be a list of 1 or 2 whole'),
+    ({'groups': 2}, 'must be divisible by groups; change its options, or what it reads'),
     ({'kernel': [2.0, 1]}, 'kernel is [2.0, 1]; it has to be'),
     ({'bias': 1}, 'bias is 1; it has to be true or false'),
     ({'channels': True}, 'channels is true; it has to be a whole number of 1 or more'),
