@@ -140,11 +140,18 @@ def additive(mask: Any) -> Any:
         return mask
     if mask.dtype == torch.bool:
         return torch.zeros(mask.shape).masked_fill(~mask, LOWEST)
-    return mask.float().clamp(min=LOWEST)
+    return bounded(mask)
 
 
-#: Added to scores it takes their weight to 0, as -infinity does, and no back end makes NaN of it.
-LOWEST = -1e30
+def bounded(tensor: Tensor) -> Tensor:
+    """Return a constant that is added to scores with another number where they are masked."""
+    tensor = tensor.float()
+    return torch.where(tensor < -1e8, LOWEST, tensor)
+
+
+#: Added to scores it takes their weight to 0, as -infinity and -1e9 do; float16 holds it, and no
+#: back end makes NaN of it.
+LOWEST = -6e4
 
 
 @reads('_native_batch_norm_legit_no_training', 'batch_norm', 'native_batch_norm',
