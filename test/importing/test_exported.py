@@ -6,10 +6,14 @@ from types import SimpleNamespace
 import zipfile
 
 import pytest
+from stream_agent.engine.engine import Engine
+from stream_agent.importing.cutting import cut
 from stream_agent.importing.exported import (
     read_module, read_pt2, reading_of, reading_of_pt2)
+from stream_agent.importing.graph_making import make_network
 from stream_agent.importing.program import ImportFault
 from stream_agent.importing.running import Whole
+from stream_agent.importing.simplify import simplified
 from stream_agent.importing.tracing import HANDLERS
 import torch
 from torch import nn
@@ -150,7 +154,7 @@ FORWARDS = {
     'strides left out': lambda self, x: functional.max_pool2d(x, 2) + functional.avg_pool2d(x, 2),
     'max pool': lambda self, x: functional.max_pool2d(x, 3, 2, 1, ceil_mode=True),
     'average pool': lambda self, x: functional.avg_pool2d(x, 3, 2, 1, True, False),
-    'divisor': lambda self, x: functional.avg_pool2d(x, 2, divisor_override=3),
+    'divisor': lambda self, x: functional.avg_pool2d(x, 3, 2, 1, False, False, 4),
     'pools of one axis': lambda self, x: functional.max_pool1d(x[:, :, 0], 3, 2, 1)
     + functional.avg_pool1d(x[:, :, 1], 3, 2, 1, False, False),
     'adaptive': lambda self, x: functional.adaptive_avg_pool2d(x, (None, 3))
@@ -224,6 +228,21 @@ def pieces():
 def test_functions_give_what_they_gave(pieces, name):
     found, wanted = pieces[name]
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])
+def test_back_ends_compute_all_functions(backend):
+    pytest.importorskip(backend)
+    module = Does(lambda self, x: torch.cat(
+        [function(self, x).reshape(1, -1) for function in FORWARDS.values()], 1))
+    program = simplified(read_module(module, {'input': IMAGE}))
+    costs = {operation.name: 1.0 for operation in program.operations}
+    network = make_network(program, cut(program, costs))
+    image = torch.randn(1, *IMAGE, generator=torch.Generator().manual_seed(5))
+    found = Engine(network.eval(), 'cpu', backend=backend).respond(image[0].numpy())
+    torch.testing.assert_close(torch.as_tensor(found).flatten(), module(image).flatten(),
+                               rtol=1e-4, atol=1e-4)
 
 
 def test_only_what_the_output_needs_is_read():
