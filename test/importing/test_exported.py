@@ -231,7 +231,8 @@ def test_functions_give_what_they_gave(pieces, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('backend', ['onnxruntime', 'openvino'])
+@pytest.mark.parametrize('backend', [
+    'onnxruntime', pytest.param('openvino', marks=pytest.mark.child_process)])
 def test_back_ends_compute_all_functions(backend):
     pytest.importorskip(backend)
     module = Does(lambda self, x: torch.cat(
