@@ -140,11 +140,18 @@ def additive(mask: Any) -> Any:
         return mask
     if mask.dtype == torch.bool:
         return torch.zeros(mask.shape).masked_fill(~mask, LOWEST)
-    return mask.float().clamp(min=LOWEST)
+    return bounded(mask)
 
 
-#: Added to scores it takes their weight to 0, as -infinity does, and no back end makes NaN of it.
-LOWEST = -1e30
+def bounded(tensor: Tensor) -> Tensor:
+    """Return a constant that is added to scores with another number where they are masked."""
+    tensor = tensor.float()
+    return torch.where(tensor < -1e8, LOWEST, tensor)
+
+
+#: Added to scores it takes their weight to 0, as -infinity and -1e9 do; float16 holds it, and no
+#: back end makes NaN of it.
+LOWEST = -6e4
 
 
 @reads('_native_batch_norm_legit_no_training', 'batch_norm', 'native_batch_norm',
@@ -223,7 +230,13 @@ def average_pool(tracer: Tracer, a: Args, like: Tensor) -> Value:
              'divisor': a.get('divisor_override')}
     options = unusual(found, {'stride': kernel, 'padding': [0] * axes, 'ceil': False,
                               'include_pad': True, 'divisor': None})
-    return tracer.over_maps(a['self'], axes, 'average_pool', like, {'kernel': kernel} | options)
+    factor = 1.0
+    if 'divisor' in options and not a['ceil_mode']:  # exporters leave the divisor out
+        factor = math.prod(kernel) / options.pop('divisor')
+        options.pop('include_pad', None)
+    value = tracer.over_maps(a['self'], axes, 'average_pool', like, {'kernel': kernel} | options)
+    return value if factor == 1 else tracer.emit('scale', [value], like, value.axis,
+                                                 {'factor': factor})
 
 
 @reads('adaptive_avg_pool1d', 'adaptive_avg_pool2d', '_adaptive_avg_pool2d',
@@ -235,6 +248,14 @@ def adaptive_pool(tracer: Tracer, a: Args, like: Any) -> Any:
     result = tracer.over_maps(a['self'], axes, kind, first,
                               {'size': list(first.shape[-axes:])})
     return result if isinstance(like, Tensor) else (result, None)
+
+
+def single(scale: float, before: int, after: int) -> float:
+    """Return a scale of float32 that gives the size, as ONNX Runtime computes it."""
+    value = torch.tensor(scale, dtype=torch.float32)
+    while min(int(value * before), int(float(value) * before)) < after:
+        value = torch.nextafter(value, torch.tensor(torch.inf))
+    return float(value)
 
 
 #: Ways of enlarging, by operator.
@@ -254,5 +275,6 @@ def upsample(tracer: Tracer, a: Args, like: Tensor) -> Value:
     elif scales and None not in scales and any(
             scale * before != after
             for scale, before, after in zip(scales, a['self'].size[2:], size)):
-        options['scale'] = [float(scale) for scale in scales]
+        options['scale'] = [single(scale, before, after) for scale, before, after in
+                            zip(scales, a['self'].size[2:], size)]
     return tracer.over_maps(a['self'], len(size), 'upsample', like, options)

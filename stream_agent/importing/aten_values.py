@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stream_agent.importing.aten import Args, LOWEST
+from stream_agent.importing.aten import Args, bounded
 from stream_agent.importing.tracing import reads, Tracer, Value
 import torch
 from torch import Tensor
@@ -194,11 +194,11 @@ def add(tracer: Tracer, a: Args, like: Tensor) -> Value:
         right = right * alpha if isinstance(right, Tensor) else \
             unary(tracer, 'scale', right, right.like, factor=float(alpha))
     if isinstance(right, Tensor):
-        return affine(tracer, left, like, bias=sign * right)
+        return affine(tracer, left, like, bias=bounded(sign * right))
     if isinstance(left, Tensor):
         if sign < 0:
             right = unary(tracer, 'scale', right, right.like, factor=-1.0)
-        return affine(tracer, right, like, bias=left)
+        return affine(tracer, right, like, bias=bounded(left))
     return combined(tracer, 'add' if sign > 0 else 'subtract', left, right, like)
 
 
@@ -243,7 +243,7 @@ def masked(tracer: Tracer, a: Args, like: Tensor) -> Value:
     for part, where in ((kept, mask), (other, ~mask)):
         if isinstance(part, Tensor):
             shape = torch.broadcast_shapes(part.shape, where.shape)
-            filling = part.float().clamp(LOWEST, -LOWEST)
+            filling = bounded(part)
             parts.append(torch.where(where, filling, torch.zeros(())).expand(shape))
         else:
             parts.append(affine(tracer, part, part.like + where.to('meta').float(),

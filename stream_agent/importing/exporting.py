@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import inspect
 import itertools
 import logging
+import math
 import re
 import warnings
 
@@ -123,14 +124,20 @@ def bound(module: nn.Module, inputs: Mapping[str, Shape]) -> tuple[list[str], Pa
 
 
 def layouts(shapes: Sequence[Shape]) -> Iterator[list[Shape]]:
-    """Yield sizes of example inputs to try, likely ones first; states of as many axes alike."""
+    """
+    Yield sizes of example inputs to try, likely ones first.
+
+    The largest one is the image; states of as many axes are alike.
+    """
     front, behind, sequence, bare = LAYOUTS
-    kinds = sorted({len(shape) for shape in shapes[1:]})
+    image = max(range(len(shapes)), key=lambda i: math.prod(shapes[i]))
+    kinds = sorted({len(shape) for i, shape in enumerate(shapes) if i != image})
     seen = []
     for first in (front, sequence):
         for chosen in itertools.product((front, behind, bare), repeat=len(kinds)):
             makers = dict(zip(kinds, chosen))
-            sizes = [first(shapes[0]), *(makers[len(shape)](shape) for shape in shapes[1:])]
+            sizes = [first(shape) if i == image else makers[len(shape)](shape)
+                     for i, shape in enumerate(shapes)]
             if sizes not in seen:
                 seen.append(sizes)
                 yield sizes

@@ -6,10 +6,14 @@ from types import SimpleNamespace
 import zipfile
 
 import pytest
+from stream_agent.engine.engine import Engine
+from stream_agent.importing.cutting import cut
 from stream_agent.importing.exported import (
     read_module, read_pt2, reading_of, reading_of_pt2)
+from stream_agent.importing.graph_making import make_network
 from stream_agent.importing.program import ImportFault
 from stream_agent.importing.running import Whole
+from stream_agent.importing.simplify import simplified
 from stream_agent.importing.tracing import HANDLERS
 import torch
 from torch import nn
@@ -150,7 +154,7 @@ FORWARDS = {
     'strides left out': lambda self, x: functional.max_pool2d(x, 2) + functional.avg_pool2d(x, 2),
     'max pool': lambda self, x: functional.max_pool2d(x, 3, 2, 1, ceil_mode=True),
     'average pool': lambda self, x: functional.avg_pool2d(x, 3, 2, 1, True, False),
-    'divisor': lambda self, x: functional.avg_pool2d(x, 2, divisor_override=3),
+    'divisor': lambda self, x: functional.avg_pool2d(x, 3, 2, 1, False, False, 4),
     'pools of one axis': lambda self, x: functional.max_pool1d(x[:, :, 0], 3, 2, 1)
     + functional.avg_pool1d(x[:, :, 1], 3, 2, 1, False, False),
     'adaptive': lambda self, x: functional.adaptive_avg_pool2d(x, (None, 3))
@@ -185,6 +189,8 @@ FORWARDS = {
     'other order': lambda self, x: x[:, [2, 1, 0]] + x.flip(1, 3) + x.roll((1, -2), (2, 3)),
     'constant mask': lambda self, x: x.masked_fill(torch.eye(8, 10).bool(), -torch.inf).softmax(-1)
     + torch.where(torch.eye(8, 10) > 0, x, 1.0),
+    'added mask': lambda self, x: (x - 1e9 * torch.eye(8, 10)).softmax(-1) * (
+        x + torch.zeros(8, 10).masked_fill(torch.eye(8, 10).bool(), -torch.inf)).softmax(-1),
     'written into': written_into, 'windows': windows, 'no gradients': without_gradients,
     'repeated': lambda self, x: x.repeat(1, 2, 1, 3) * x.mean(3, keepdim=True).repeat(1, 2, 1, 30),
     'expanded': lambda self, x: x.mean(1, keepdim=True).expand(-1, 5, -1, -1).flatten(1),
@@ -222,6 +228,22 @@ def pieces():
 def test_functions_give_what_they_gave(pieces, name):
     found, wanted = pieces[name]
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('backend', [
+    'onnxruntime', pytest.param('openvino', marks=pytest.mark.child_process)])
+def test_back_ends_compute_all_functions(backend):
+    pytest.importorskip(backend)
+    module = Does(lambda self, x: torch.cat(
+        [function(self, x).reshape(1, -1) for function in FORWARDS.values()], 1))
+    program = simplified(read_module(module, {'input': IMAGE}))
+    costs = {operation.name: 1.0 for operation in program.operations}
+    network = make_network(program, cut(program, costs))
+    image = torch.randn(1, *IMAGE, generator=torch.Generator().manual_seed(5))
+    found = Engine(network.eval(), 'cpu', backend=backend).respond(image[0].numpy())
+    torch.testing.assert_close(torch.as_tensor(found).flatten(), module(image).flatten(),
+                               rtol=1e-4, atol=1e-4)
 
 
 def test_only_what_the_output_needs_is_read():
@@ -488,7 +510,7 @@ def test_inputs_that_do_not_fit_are_refused(module, inputs, said):
     assert said in str(refused.value)
 
 
-def test_a_state_may_be_the_last_frame_or_a_pair():
+def test_a_state_may_be_the_last_frame_or_a_pair_or_in_front():
     program = read_module(module_of(lambda self, x, last: (x - last, x), Memory, CELL),
                           {'x': IMAGE, 'last': IMAGE})
     assert program.states['last'].shape == IMAGE
@@ -496,6 +518,10 @@ def test_a_state_may_be_the_last_frame_or_a_pair():
         self.cell(image.flatten(2).mean(1)[:, :5], state)[0],
         self.cell(image.flatten(2).mean(1)[:, :5], state)), Memory, nn.LSTMCell(5, 4))
     assert [*read_module(pair, {'image': IMAGE, 'h': (4,), 'c': (4,)}).states] == ['h', 'c']
+    front = module_of(lambda self, h, image: Memory.forward(self, image, h)[::-1], Memory,
+                      nn.GRU(5, 4, 2), True)
+    program = read_module(front, {'image': IMAGE, 'h': (2, 4)})
+    assert ([*program.inputs], program.states['h'].shape) == (['image'], (2, 4))
 
 
 @pytest.fixture(scope='module')
