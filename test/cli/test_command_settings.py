@@ -12,7 +12,7 @@ from stream_agent.bounded_settings import (
     allowed_values, check, choice, file_path, free_text, is_allowed, numbers_allowed, quantity,
     settings_fields, SettingsError, several)
 from stream_agent.cli import (
-    compare, convert, draw, evaluate, export, plan, rollouts, run, train, world)
+    compare, convert, draw, evaluate, export, import_network, plan, rollouts, run, train, world)
 from stream_agent.cli.arguments import (
     add_settings, add_shared, option_of, refuse_given, renamed, settings_of)
 from stream_agent.cli.command_parser import CommandParser
@@ -42,6 +42,8 @@ COMMANDS: list[tuple[type, Callable, list[str], tuple[str, ...]]] = [
     (convert.ConvertOptions, convert.parse, ['a', '--output', 'b'], ()),
     (draw.DrawOptions, draw.parse, ['lane'], ()),
     (export.ExportOptions, export.parse, ['a', '--output', 'b'], ()),
+    *((kind, import_network.parse, ['a.onnx'], ()) for kind in (
+        import_network.ImportOptions, import_network.DrivingOptions)),
     (plan.PlanOptions, plan.parse, ['lane'], ()),
     (rollouts.RolloutOptions, rollouts.parse, ['lane'], ()),
     *((kind, run.parse, [], ()) for kind in (

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 import hashlib
+import json
+from pathlib import Path
 import signal
 
 import pytest
@@ -12,7 +14,7 @@ from stream_agent.learning.progress import Progress
 from stream_agent.network.checkpoint import CommandScale, load_policy, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.share import share_folder
+from stream_agent.share import policy_file, share_folder
 from stream_agent.theory.patterns import sequential_pattern
 from support.recordings_files import drive, tub, twist_stamped
 from support.trainer_job import SMALL_TEXT
@@ -220,8 +222,13 @@ def test_a_frozen_policy_in_another_pattern_resumes_with_the_same_nodes_alone(
 @pytest.mark.parametrize('pattern, kept', [('planned', 38), ('smaller', 6)])
 def test_what_a_planner_makes_of_the_graph_begins_with_its_weights(tmp_path, pattern, kept):
     """Without a step, so that all weights are those of before."""
+    costs = tmp_path / 'costs.yaml'
+    graph = load_policy(policy_file(Path('lane_sequential'))).network.graph
+    costs.write_text(json.dumps({'nodes': {name: 1.0 for name in graph.by_name
+                                           if name not in graph.inputs}}))
     assert main(['--init', 'lane_sequential', '--output', str(tmp_path), '--pattern', pattern,
-                 '--pass-periods', '3.2', *SIMULATOR, '--updates', '0']) == 0
+                 '--pass-periods', '3.2', '--costs', str(costs), *SIMULATOR,
+                 '--updates', '0']) == 0
     before, policy = (load_policy(path).network for path in (
         share_folder() / 'config' / 'policies' / 'lane_sequential.safetensors',
         tmp_path / f'lane_{pattern}.safetensors'))
