@@ -668,6 +668,8 @@ def test_two_cameras_are_told_and_neither_is_stepped(start_node, camera, peer, c
 
     film_until(camera, peer, lambda: heard and 'two cameras' in status_of(heard).message,
                show_both)
+    # What was answered before may still be on its way.
+    peer.spin(0.3)
     count = len(camera.commands)
     for index in range(20):
         show_both(index)
