@@ -43,7 +43,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Each process begins with half of the files, so that a module's fixtures are made once.
 TWO := --numprocesses 2 --dist worksteal
 
-.PHONY: run check test test-wheels types soak coverage install clean
+.PHONY: run check test slow test-wheels types soak coverage install clean
 
 run: install
 	$(BIN)/python -m stream_agent run $(ARGS)
@@ -57,13 +57,18 @@ test: install
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest --quiet test/gate --cov=stream_agent.gate \
 	    --cov-report=term-missing --cov-fail-under=100
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real_time or any_time' $(TWO)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '(not real_time or any_time) and not slow' $(TWO)
 	$(BIN)/python -m pytest --quiet -m alone $(TRIES)
 	$(BIN)/python -m pytest -m 'real_time and not any_time and not alone' --numprocesses 3 \
 	    --dist worksteal $(TRIES)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+# The full forms of tests that `make test` has shorter ones of; a minute.
+slow: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -m 'slow and (not real_time or any_time)' \
+	    $(TWO)
 
 # What depends on the version of rclpy, with both kinds of wheels; the main job among it.
 WHEELS_TESTS := test/nodes/test_messages.py test/nodes/test_command_types.py \

@@ -25,7 +25,7 @@ MOST = 1e-4
 ALIKE = {'se_resnet', 'mobilenet_v3', 'efficientnet', 'vit_written_out', 'hrnet_bilinear'}
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE)) for name in EXAMPLES]
 # States that a module keeps in buffers are inputs of no ONNX file.
-IN_ONNX = [each for each in NAMES if each.values[0] != 'gru_buffer']
+IN_ONNX = [name for name in EXAMPLES if name not in ALIKE and name != 'gru_buffer']
 
 
 def sizes_of(module: nn.Module, example: Example) -> dict[str, tuple[int, ...]]:
@@ -103,7 +103,7 @@ def test_an_onnx_file_is_what_the_module_was(name, from_onnx):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['resnet', 'shufflenet_v2', 'efficientnet', 'vit', 'gru'])
+@pytest.mark.parametrize('name', ['resnet', 'vit', 'gru'])
 def test_so_is_a_file_of_the_default_exporter(name, from_onnx):
     pytest.importorskip('onnxscript')
     assert differ(from_onnx(name, dynamo=True), name, 'real') < MOST
@@ -129,7 +129,7 @@ def test_a_still_image_is_known_from_the_step_of_the_longest_way(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('backend', ['packed', 'onnxruntime', 'openvino'])
-@pytest.mark.parametrize('name', ['resnet', 'shufflenet_v2', 'hrnet', 'vit', 'lstm'])
+@pytest.mark.parametrize('name', ['shufflenet_v2', 'vit', 'lstm'])
 def test_back_ends_step_an_import(name, backend):
     network = rollout(from_torch(name), 'streaming')
     engine = Engine(network, backend=backend)
