@@ -82,7 +82,7 @@ test-wheels:
 # What needs no process and no DDS.
 check: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet $(TWO) \
-	    -m 'not real_time and not child_process and not slow'
+	    -m 'not real_time and not child_process and not slow and not thorough'
 
 # What the annotations say; its settings are in setup.cfg.
 types: install

@@ -18,6 +18,8 @@ from studies.closed_loop.study import FULL, QUICK, schedule_of, study_row
 from studies.closed_loop.tables import cells_of, SchemeResult, tables, verdicts
 import torch
 
+pytestmark = pytest.mark.thorough
+
 PERIOD = 1 / 60
 TINY = replace(QUICK, courses=2, duration=1.5, drive=4.0, schedule=replace(
     QUICK.schedule, rounds=2, environments=1, updates=2, last_updates=0, batch=2))

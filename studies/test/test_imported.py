@@ -16,7 +16,7 @@ from studies.imported import command, policy
 import torch
 
 COSTS = Path(command.__file__).with_name('costs.yaml')
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.thorough]
 
 
 def test_the_module_that_is_imported_knows_nothing_of_this_package():

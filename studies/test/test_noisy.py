@@ -13,7 +13,7 @@ from studies.noisy.task import drawn, noisy
 from support.data_files import write_mnist
 import torch
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.thorough]
 SHORT = ['--networks', 'S', '--epochs', '6', '--batch', '40', '--workers', '1']
 
 

@@ -24,6 +24,8 @@ from studies.reflex.study import (
 from studies.reflex.tables import COLUMNS, ReflexResult, tables, verdicts
 import torch
 
+pytestmark = pytest.mark.thorough
+
 PERIOD = SETTINGS.period
 TINY = replace(QUICK, courses=2, duration=8.0, drive=2.0, recognition=RecognitionSchedule(
     views=100, recognition_steps=2), schedule=replace(

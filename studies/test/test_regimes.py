@@ -19,6 +19,8 @@ from studies.regimes.tables import (
 from studies.regimes.timing import (
     answers, engine_of, EngineRun, go_on, make_engine, mean_ages, run_in_real_time, same_but_older)
 
+pytestmark = pytest.mark.thorough
+
 # A small policy: three layers in a chain, one of them recurrent, each read by the output.
 CHAIN = with_estimates(graph_from_data({
     'nodes': {'image': {'shape': [3, 32, 40]},

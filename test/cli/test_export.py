@@ -27,7 +27,7 @@ from stream_agent.theory.patterns import (
 from support.graphs import EVERY_LAYER
 import torch
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.thorough]
 
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')

@@ -26,6 +26,8 @@ from stream_agent.theory.rollout import (
 from support.curves import sample
 from support.graphs import bare_graph, EVERY_LAYER, FF, FIGURE_2, SR
 
+pytestmark = pytest.mark.thorough
+
 SLOW = with_schedule(SR, {'h2': (3, 1), 'out': (2, 0)})
 GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'FF': FF, 'multi-rate': SLOW}
 SIZE = 4

@@ -23,7 +23,7 @@ from stream_agent.theory.patterns import newest_image_pattern, sequential_patter
 from support.graphs import EVERY_LAYER, FIGURE_2, SR
 import torch
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.thorough]
 
 CPU = torch.device('cpu')
 GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'every layer': EVERY_LAYER}
@@ -167,7 +167,7 @@ def test_engines_of_different_threads_leave_torch_as_it_was():
         assert torch.get_num_threads() == before
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
 def test_memory_does_not_grow_by_the_frame(backend):
     network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+pytestmark = pytest.mark.thorough
+
 IMAGE = (3, 8, 10)
 
 

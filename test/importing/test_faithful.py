@@ -19,6 +19,8 @@ from stream_agent.theory.information import information_ages
 import torch
 from torch import nn, Tensor
 
+pytestmark = pytest.mark.thorough
+
 # Relative to the largest output.
 MOST = 1e-4
 # What differs from another in few operations; the latter is tried in `make check`, too.

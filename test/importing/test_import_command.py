@@ -19,6 +19,8 @@ from stream_agent.network.checkpoint import load_policy
 import torch
 import yaml
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs' / 'importing.md').read_text()
 # What the user has: nets.py.

@@ -11,6 +11,8 @@ from stream_agent.importing.program import ImportFault
 import torch
 from torch import nn
 
+pytestmark = pytest.mark.thorough
+
 
 class Attends(nn.Module):
     """Convolutions with residual and gate, norms, and torch's attention over its tokens."""

@@ -15,7 +15,7 @@ def wandering(random, count, seconds):
     return values
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize('statistic', ['mean', 'median'])
 def test_two_copies_of_one_policy_show_no_difference_in_95_percent_of_runs(statistic):
     """A/A: errors that resemble their neighbours for 0.3 s, as on a winding road."""

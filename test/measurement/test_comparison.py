@@ -80,7 +80,7 @@ def test_lateness_alone_shows_in_effect_and_not_in_the_error_per_frame():
     assert comparison.figures['agent'].error[1] == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_copies_of_one_policy(monkeypatch):
     """A/A through the whole comparison: no difference in at least 95 % of 40 runs (C4)."""
     monkeypatch.setattr('stream_agent.measurement.comparison.paired_interval',

@@ -28,6 +28,8 @@ from stream_agent.measurement.traces import make_run, read_run
 from support.recordings import ns, PERIOD, winding_road
 from support.strategies import examples
 
+pytestmark = pytest.mark.thorough
+
 STAGES = {'arrival p50': '0.0004', 'convert p50': '0.0003', 'respond p50': '0.0012',
           'publish p50': '0.0002', 'settle p50': '0.009'}
 DESCRIPTION = {

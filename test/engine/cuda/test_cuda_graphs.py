@@ -28,7 +28,7 @@ from stream_agent.theory.patterns import (
 from support.graphs import EVERY_LAYER, FIGURE_2, SR
 import torch
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.thorough]
 
 ROOT = Path(__file__).parents[3]
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU on this machine')
