@@ -21,9 +21,10 @@ import numpy as np
 import onnxruntime
 from stream_agent.engine.backends import usable
 from stream_agent.engine.engine import Engine
-from stream_agent.importing.cutting import cut, measured_seconds
+from stream_agent.importing.cutting import cut
 from stream_agent.importing.exported import read_module
 from stream_agent.importing.graph_making import make_network
+from stream_agent.importing.measuring import measured_seconds
 from stream_agent.importing.simplify import simplified
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.information import information_ages

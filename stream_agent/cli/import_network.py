@@ -24,7 +24,8 @@ from stream_agent.graph_files.graph_file import load_costs, load_graph, save_cos
 from stream_agent.importing.cutting import cut
 from stream_agent.importing.graph_making import graph_text, make_network
 from stream_agent.importing.measuring import measured_seconds
-from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
+from stream_agent.importing.program import (
+    ImportedOperation, ImportedProgram, ImportFault, unused)
 from stream_agent.importing.simplify import simplified
 from stream_agent.importing.sources import open_source, quiet, Source
 from stream_agent.learning.resume import is_same_policy, set_aside
@@ -186,8 +187,7 @@ def normalised(program: ImportedProgram, mean: Sequence[float] | None,
                     for value in (1 / divisor, shift / divisor))
     taken = {operation.name for operation in program.operations} | {*program.inputs,
                                                                     *program.states}
-    own = next(each for each in ('normalise', 'normalise_input', *(
-        f'normalise_{number}' for number in range(len(taken)))) if each not in taken)
+    own = unused('normalise', taken)
     first = ImportedOperation(own, 'affine', (name,), {'shape': [shape[0], 1, 1]},
                               {'weight': weight, 'bias': bias}, '', shape)
     others = [replace(operation, of=tuple(own if of == name else of for of in operation.of))

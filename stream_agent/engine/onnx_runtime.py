@@ -1,6 +1,6 @@
 """The halves of a step in ONNX Runtime."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,15 +18,23 @@ from torch import Tensor
 BLOCK = 16
 
 
-def optimised(model: bytes) -> onnx.ModelProto:
-    """Return a model as ONNX Runtime would run it on this machine."""
+def optimised(model: bytes, level: Any = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+              without: Sequence[str] = ()) -> onnx.ModelProto:
+    """
+    Return a model as ONNX Runtime would run it on this machine.
+
+    :param level: Of its optimisations; basic ones leave standard operators.
+    :param without: Optimisers that are left out.
+    """
     # Of a process only the first session is asked about denormals; it would leave this thread so.
     with TemporaryDirectory() as folder, flushed_denormals():
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.add_session_config_entry('session.set_denormal_as_zero', '1')
+        options.graph_optimization_level = level
         options.optimized_model_filepath = str(Path(folder) / 'optimised.onnx')
-        onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
+        onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'],
+                                     disabled_optimizers=[*without])
         return onnx.load(options.optimized_model_filepath)
 
 

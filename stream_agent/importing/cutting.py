@@ -1,14 +1,12 @@
 """Which operations of an imported program become one node."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from stream_agent.importing.grouping import can_be_node, free_operations, Grouping
-from stream_agent.importing.measuring import measured_seconds
 from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
 from stream_agent.theory.checks import nearest
-
-__all__ = ['cut', 'in_module', 'measured_seconds', 'modules_of']
 
 
 def cut(program: ImportedProgram, seconds: Mapping[str, float], how: str | Sequence[str] = 'auto',
@@ -42,8 +40,13 @@ def in_module(operation: ImportedOperation, module: str) -> bool:
 
 def modules_of(program: ImportedProgram) -> list[str]:
     """Return the paths of all modules that operations come from, and of those that hold them."""
-    return [*dict.fromkeys(path for operation in program.operations if operation.module
-                           for path in accumulate(operation.module.split('.'), '{}.{}'.format))]
+    return [*paths_of(operation.module for operation in program.operations)]
+
+
+def paths_of(modules: Iterable[str]) -> Counter[str]:
+    """Return how many of some modules each path holds, itself included."""
+    return Counter(path for module in filter(None, modules) for path in accumulate(
+        module.split('.'), '{}.{}'.format))
 
 
 def output_of(program: ImportedProgram, module: str, what: str = 'cut') -> str:

@@ -78,10 +78,6 @@ def read_module(module: nn.Module, inputs: Mapping[str, Shape]) -> ImportedProgr
     return reading_of(module, inputs).program
 
 
-def original_of(module: nn.Module, inputs: Mapping[str, Shape]) -> Original:
-    return reading_of(module, inputs).original
-
-
 def read_pt2(path: Path, inputs: Mapping[str, Shape] | None = None) -> ImportedProgram:
     """
     Read a file of ``torch.export.save``; torch may unpickle in doing so.
@@ -90,10 +86,6 @@ def read_pt2(path: Path, inputs: Mapping[str, Shape] | None = None) -> ImportedP
     :raises ImportFault: If it is none, or cannot be imported.
     """
     return reading_of_pt2(path, inputs).program
-
-
-def original_of_pt2(path: Path, inputs: Mapping[str, Shape] | None = None) -> Original:
-    return reading_of_pt2(path, inputs).original
 
 
 def reading_of(module: nn.Module, inputs: Mapping[str, Shape]) -> Reading:

@@ -1,16 +1,15 @@
 """A rollout network of an imported program: a node for every group of its operations."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from math import prod
 import re
 from typing import Any
 
-from stream_agent.importing.cutting import in_module, modules_of
+from stream_agent.importing.cutting import in_module, modules_of, paths_of
 from stream_agent.importing.grouping import free_operations
-from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
+from stream_agent.importing.program import (
+    ImportedOperation, ImportedProgram, ImportFault, unused)
 from stream_agent.importing.running import Whole
 from stream_agent.network.checkpoint import check_weights, CheckpointError
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -133,11 +132,7 @@ class GraphMaking:
 
     def _new_name(self, name: str) -> str:
         """Return a name that no node has yet."""
-        taken = {*self._node_of.values(), *self._state_nodes.values()}
-        if name in taken:
-            name = next(new for i in range(2, len(taken) + 3) if (new := f'{name}_{i}')
-                        not in taken)
-        return name
+        return unused(name, {*self._node_of.values(), *self._state_nodes.values()})
 
     def _source_nodes(self, group: Sequence[str]) -> dict[str, tuple[str, bool]]:
         """Return the node of everything that a group reads, and whether that edge streams."""
@@ -204,12 +199,6 @@ class GraphMaking:
                     return self._node_of[group[-1]]
         raise ImportFault(f"early outputs: the network has no module or node named '{name}'; "
                           + nearest(name, [*modules_of(self._program), *nodes[1:]], 'modules'))
-
-
-def paths_of(modules: Sequence[str]) -> Counter[str]:
-    """Return how many of some modules each path holds, itself included."""
-    return Counter(path for module in filter(None, modules) for path in accumulate(
-        module.split('.'), '{}.{}'.format))
 
 
 def safe_name(text: str) -> str:

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from onnx import numpy_helper, TensorProto
 import onnxruntime
+from stream_agent.engine.onnx_runtime import optimised
 from stream_agent.engine.torch_globals import flushed_denormals
 from stream_agent.importing.onnx_file import AGAIN, first_line, nodes_of, tensors
 from stream_agent.importing.onnx_functions import FUNCTION_OPERATORS
@@ -193,20 +192,12 @@ def fixed(model: onnx.ModelProto, ports: Sequence[Port], batch: int) -> bytes:
 
 def normalised(content: bytes) -> onnx.ModelProto:
     """Return a model as ONNX Runtime's basic simplifications leave it."""
-    with TemporaryDirectory() as folder, flushed_denormals():
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.add_session_config_entry('session.set_denormal_as_zero', '1')
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(Path(folder) / 'normal.onnx')
-        try:
-            onnxruntime.InferenceSession(
-                content, options, providers=['CPUExecutionProvider'],
-                # It would take the tokens of a linear layer for its batch.
-                disabled_optimizers=['MatMulAddFusion'])
-        except Exception as error:  # the runtime's have no class in common
-            raise not_opened(content, error) from error
-        return onnx.load(options.optimized_model_filepath)
+    try:
+        return optimised(content, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+                         # It would take the tokens of a linear layer for its batch.
+                         without=['MatMulAddFusion'])
+    except Exception as error:  # the runtime's have no class in common
+        raise not_opened(content, error) from error
 
 
 def not_opened(content: bytes, error: Exception) -> ImportFault:

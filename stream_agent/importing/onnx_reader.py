@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from stream_agent.importing.program import ImportedOperation, ImportFault
+from stream_agent.importing.program import ImportedOperation, ImportFault, unused
 from stream_agent.network.bodies import BODY_OPERATIONS
 import torch
 from torch import Tensor
@@ -69,13 +69,10 @@ class Reader:
 
     def new_name(self, module: str, kind: str) -> str:
         """Return an unused name of letters, digits and '_'."""
-        name = longer = f'{identifier(module)}_{kind}' if module else kind
-        if module and identifier(module) not in self.taken:
-            name = identifier(module)
-        number = 1
-        while name in self.taken:
-            number += 1
-            name = f'{longer}_{number}'
+        name = identifier(module) if module else kind
+        if module and name in self.taken:
+            name = f'{name}_{kind}'
+        name = unused(name, self.taken)
         self.taken.add(name)
         return name
 

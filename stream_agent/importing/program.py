@@ -1,6 +1,6 @@
 """What an importer reads: a network as a list of operations of our vocabulary, with weights."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,3 +63,12 @@ class ImportedProgram:
     operations: tuple[ImportedOperation, ...]
     output: str
     notices: tuple[str, ...] = ()
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """Return a name, with a number behind it if it is taken."""
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f'{name}_{number}'
+    return found

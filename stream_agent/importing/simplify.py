@@ -6,7 +6,7 @@ from stream_agent.importing.folding import scaled, scaled_before, Scaling
 from stream_agent.importing.grouping import free_operations
 from stream_agent.importing.program import ImportedOperation, ImportedProgram, ImportFault
 from stream_agent.importing.running import place_of, Whole
-from stream_agent.importing.states import own_states
+from stream_agent.importing.states import needed, own_states
 import torch
 from torch import Tensor
 
@@ -135,14 +135,7 @@ class Editing:
 
     def drop_dead_ends(self) -> None:
         """Remove what neither the output nor a state that it needs depends on."""
-        live, waiting = set[str](), [self.output]
-        while waiting:
-            name = waiting.pop()
-            if name in live:
-                continue
-            live.add(name)
-            waiting += ([self.states[name].next] if name in self.states else
-                        self.operations[name].of if name in self.operations else ())
+        live = needed(self.output, self.states, self.operations)
         for name in reversed([*self.operations]):
             if name not in live:
                 self.remove(name)

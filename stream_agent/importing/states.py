@@ -168,16 +168,21 @@ def own_states(program: ImportedProgram) -> ImportedProgram:
 
 def live(program: ImportedProgram) -> ImportedProgram:
     """Leave out operations and states on which no output depends."""
-    by_name = {each.name: each for each in program.operations}
-    needed: set[str] = set()
-    waiting = [program.output]
+    kept = needed(program.output, program.states, {each.name: each for each in program.operations})
+    return replace(
+        program, states={name: each for name, each in program.states.items() if name in kept},
+        operations=tuple(each for each in program.operations if each.name in kept))
+
+
+def needed(output: str, states: Mapping[str, ImportedState],
+           operations: Mapping[str, ImportedOperation]) -> set[str]:
+    """Return what an output depends on, in this frame or by a state, itself included."""
+    found: set[str] = set()
+    waiting = [output]
     while waiting:
         name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            if name in program.states:
-                waiting.append(program.states[name].next)
-            waiting += by_name[name].of if name in by_name else ()
-    return replace(
-        program, states={name: each for name, each in program.states.items() if name in needed},
-        operations=tuple(each for each in program.operations if each.name in needed))
+        if name not in found:
+            found.add(name)
+            waiting += ([states[name].next] if name in states else
+                        operations[name].of if name in operations else ())
+    return found

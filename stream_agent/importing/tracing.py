@@ -13,7 +13,7 @@ import operator
 import re
 from typing import Any, NoReturn, TypeVar
 
-from stream_agent.importing.program import ImportedOperation, ImportFault
+from stream_agent.importing.program import ImportedOperation, ImportFault, unused
 from stream_agent.network.bodies import BODY_OPERATIONS
 from stream_agent.network.transforms import Shape
 import torch
@@ -226,7 +226,7 @@ class Tracer:
         path = ([('', ''), *(modules_of(self._node) if self._node else ())])[-1][0]
         name = re.sub(r'\W', '_', path)
         if not path or path in self._parents or name in self.shapes or kind in MOVES:
-            name = self._new_name(f'{name}_{kind}'.lstrip('_'))
+            name = unused(f'{name}_{kind}'.lstrip('_'), self.shapes)
         value = Value(name, like, axis)
         names = tuple(each if isinstance(each, str) else each.name for each in of)
         operation = ImportedOperation(name, kind, names, dict(options), dict(weights),
@@ -235,13 +235,6 @@ class Tracer:
         self.by_name[name] = operation
         self.shapes[name] = None if merged else value.shape
         return value
-
-    def _new_name(self, name: str) -> str:
-        number, tried = 1, name
-        while tried in self.shapes:
-            number += 1
-            tried = f'{name}_{number}'
-        return tried
 
     def constant(self, tensor: Tensor, size: Sequence[int], axis: int | None) -> Value:
         """Return a tensor that depends on nothing as a value of a traced size."""

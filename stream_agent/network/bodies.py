@@ -56,8 +56,7 @@ class Transposed(nn.Module):
         return self.layer(value)
 
 
-def split_padding(padding: Sequence[int], axes: int, value: float = 0.0
-                  ) -> tuple[list[int], tuple[int, ...]]:
+def split_padding(padding: Sequence[int], axes: int) -> tuple[list[int], tuple[int, ...]]:
     """Return what is padded apart, in ``functional.pad``'s order, and what the layer pads."""
     padding = tuple(padding) or (0,) * 2 * axes
     if len(padding) != 2 * axes:

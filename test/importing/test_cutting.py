@@ -6,8 +6,9 @@ from time import perf_counter
 from importing.made_programs import (
     Builder, excited, recurrent, residual, shuffled, transformer, with_last_image)
 import pytest
-from stream_agent.importing.cutting import cut, measured_seconds
+from stream_agent.importing.cutting import cut
 from stream_agent.importing.graph_making import make_network
+from stream_agent.importing.measuring import measured_seconds
 from stream_agent.importing.program import ImportFault
 from stream_agent.importing.simplify import simplified
 from stream_agent.theory.patterns import update_order

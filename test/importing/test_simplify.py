@@ -94,6 +94,15 @@ def constants(b):
     return b.add('add', 'image', b.add('reshape', place, shape=[-1, 3, 8, 1]))
 
 
+def check_simplified(make, kinds):
+    """Check which operations are left of what is made, and that values stay."""
+    b = Builder((3, 8, 8))
+    program = b.program(make(b))
+    found = simplified(program)
+    assert kinds_of(found) == kinds
+    check_equal(program, found)
+
+
 @pytest.mark.parametrize('make, kinds', [
     (lambda b: normalised(b, [0] * 4), ['convolution']),
     # A border of zeros is not part of the image that is shifted.
@@ -111,11 +120,7 @@ def constants(b):
     (nothing, ['relu']),
     (constants, ['constant', 'add'])])
 def test_what_a_layer_can_do_is_done_by_it(make, kinds):
-    b = Builder((3, 8, 8))
-    program = b.program(make(b))
-    found = simplified(program)
-    assert kinds_of(found) == kinds
-    check_equal(program, found)
+    check_simplified(make, kinds)
 
 
 def scale_read_twice(b):
@@ -141,11 +146,7 @@ def other_gate(b):
     (scale_of_pixels, ['convolution', 'constant', 'multiply']),
     (other_gate, ['convolution', 'convolution', 'hard_sigmoid', 'multiply'])])
 def test_what_would_change_a_value_stays(make, kinds):
-    b = Builder((3, 8, 8))
-    program = b.program(make(b))
-    found = simplified(program)
-    assert kinds_of(found) == kinds
-    check_equal(program, found)
+    check_simplified(make, kinds)
 
 
 def test_batch_norms_of_a_residual_network_vanish():
