@@ -207,9 +207,7 @@ class ParameterFiles:
 
     def topics(self, namespace: str = '') -> dict[str, str]:
         """
-        Return image_topic and cmd_vel_topic of the robot, or the usual ones.
-
-        The topic of compressed images is below image_topic.
+        Return image_topic, to which /compressed is added, and cmd_vel_topic of the robot.
 
         :raises ContractError: If it cannot hold, or says others than /**/robot does.
         """
