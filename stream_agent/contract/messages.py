@@ -264,6 +264,9 @@ class JointReader:
             raise MissingValue(
                 f"the joint '{printable(lacking[0])}' is not in this JointState"
                 f'{did_you_mean(lacking[0], [printable(name) for name in names[:12]])}')
+        if twice := [joint for _, joint in self._wanted if names.count(joint) > 1]:
+            raise MissingValue(f"the joint '{printable(twice[0])}' is twice in this JointState; "
+                               'let its driver name each once')
         self._places = [(kind, names.index(joint)) for kind, joint in self._wanted]
         self._names = names
 

@@ -104,6 +104,8 @@ def unsure(part):
      'a, b, c'),
     (JOINTS, joints(name=[], position=[], velocity=[]), "the joint 'b' is not in this JointState; "
      'there is none'),
+    (JOINTS, joints(name=['a', 'b', 'b'], position=[1.0] * 3), "the joint 'c.d' is not in"),
+    (JOINTS, joints(name=['c.d', 'a', 'b', 'b']), "the joint 'b' is twice in this JointState"),
     (JOINTS, joints(velocity=[]), 'velocity of the JointState has 0 values for 3 joints; take'),
     (JOINTS, joints(position=[1.0, 2.0]), 'position of the JointState has 2 values for 3 joints; '
      'let its driver send one for each, or none'),
