@@ -11,8 +11,8 @@ from stream_agent.contract.contract import Contract, ContractError, MEANT_FOR, O
 from stream_agent.contract.conversions import (
     AgeInput, CommandsInput, DepthInput, OutputScale, ScanInput, VectorInput)
 from stream_agent.contract.settings import (
-    BASE_TYPES, COMPRESSED, IMAGE, IMU, InputSettings, JOINT_STATE, ODOMETRY, OutputSettings, SCAN,
-    VECTOR_TYPES)
+    BASE_TYPES, COMPRESSED, IMAGE, IMU, InputSettings, JOINT_STATE, KNOWN_TYPES, ODOMETRY,
+    OutputSettings, SCAN, VECTOR_TYPES)
 from stream_agent.share import ParameterFiles
 from support.ros_parameters import ask_ros, shown
 
@@ -219,7 +219,7 @@ def test_what_cannot_hold_is_refused_with_its_line(contract_in, tmp_path, text, 
 
 
 def test_a_position_may_be_held_beside_zero(contract_in):
-    contract = contract_in(ARM.replace('lowest: [-1.0]', 'lowest: [0.1]\n      quantity: positio'))
+    contract = contract_in(ARM.replace('lowest: [-1.0]', 'lowest: [0.1]\n      quantity: position'))
     assert contract.output.stop == 'hold' and contract.output.lowest == (0.1,)
 
 
@@ -347,3 +347,29 @@ def test_every_field_means_something_for_some_type():
     assert InputSettings(type=SCAN, high=(1.0,)).kind == 'scan'
     assert InputSettings(type=JOINT_STATE, fields=('position.a',), units=('rad',), low=(0.0,),
                          high=(1.0,)).kind == 'vector'
+
+
+def rows_of(kind):
+    """Return the page's table of a settings dataclass, as it follows from the settings."""
+    for item in settings_fields(kind):
+        unit = f" [{item.metadata['unit']}]" if item.metadata.get('unit') else ''
+        among = item.metadata.get('among', ())
+        words = f": `{'`, `'.join(among)}`" if among else ''
+        usual = str(item.default).lower() if isinstance(item.default, bool) else item.default
+        yield (f'| `{item.name}` | {"" if usual in ((), "") else f"`{usual}`"} | '
+               f"{item.metadata['meaning']}{unit}{words} |")
+
+
+def test_the_page_has_every_field_as_the_settings_declare_it():
+    page = (Path(__file__).parents[2] / 'docs' / 'contract.md').read_text()
+    for kind in (InputSettings, OutputSettings):
+        assert '\n'.join(rows_of(kind)) + '\n\n' in page
+    for name in (*KNOWN_TYPES, *BASE_TYPES, *VECTOR_TYPES):
+        assert name.removeprefix('sensor_msgs/msg/') in page
+
+
+def test_the_page_s_example_is_read(contract_in):
+    page = (Path(__file__).parents[2] / 'docs' / 'contract.md').read_text()
+    contract = contract_in(page.split('```yaml\n')[1].split('```')[0])
+    assert list(contract.inputs) == ['image', 'odometry', 'scan', 'last', 'age']
+    assert contract.conversion('scan', (60,)).rays == 60
