@@ -281,6 +281,6 @@ def test_what_would_not_be_safe_is_refused_in_a_sentence(refusal, others, senten
 
 
 def test_two_names_for_what_obeys_are_refused(refusal):
-    assert refusal(GateNode, command_type='twist', **{
-        'output.type': 'twist_stamped'}).endswith(
-            'command_type is twist, but output.type is twist_stamped; leave command_type out')
+    said = refusal(GateNode, command_type='twist', **{'output.type': 'twist_stamped'})
+    assert said.startswith('command_type is twist, but ') and 'twist_stamped' in said
+    assert said.endswith('; leave command_type out')
