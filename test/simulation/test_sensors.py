@@ -14,6 +14,7 @@ from stream_agent.simulation.sensors import (
     CORNER_STEP, distances, WALL_DISTANCE, Walls, walls_of)
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Pose
+from support.wall_follower import follow
 
 SMALL = SimulationSettings(width_px=64, height_px=48)
 EXACT = replace(SMALL, scan_rays=60, scan_noise=0.0, scan_dropout=0.0)
@@ -252,19 +253,6 @@ def test_sensors_change_no_image_and_no_drive():
         assert frame.now == other.now == third.now
         assert np.array_equal(other.scan.ranges, third.scan.ranges)
         assert third.image is None and frame.scan is None
-
-
-def follow(scan):
-    """Steer to the middle between the walls ahead, knowing nothing but the scan."""
-    angles = scan.angle_min + scan.angle_increment * np.arange(len(scan.ranges))
-    seen = np.isfinite(scan.ranges)
-    x, y = scan.ranges[seen] * (np.cos(angles[seen]), np.sin(angles[seen]))
-    ahead = (x > 0.2) & (x < 0.5)
-    sides = [ahead & (angles[seen] * side > 0.0) for side in (1.0, -1.0)]
-    middle_x, middle_y = (np.mean([values[side].mean() for side in sides if side.any()])
-                          for values in (x, y))
-    # The circle through the axle and that point.
-    return Command(0.8, 0.8 * 2.0 * middle_y / ((middle_x + 0.1) ** 2 + middle_y ** 2))
 
 
 @pytest.mark.parametrize('vehicle', ['differential', 'bicycle'])
