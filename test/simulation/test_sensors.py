@@ -271,11 +271,11 @@ def test_the_scan_alone_says_enough_to_stay_in_the_lane(seed, vehicle):
 @pytest.mark.parametrize('setting, message', [
     ({'scan_rays': 1}, 'scan_rays is 1; set it to 0 for none, or to 2 or more'),
     ({'scan_angle_min': 1.0, 'scan_angle_max': 1.0},
-     'scan_angle_min is 1 and scan_angle_max 1 rad; set the second to up to one turn (6.2832) '
-     'more than the first'),
+     'scan_angle_min is 1 and scan_angle_max 1 rad; set the second to 0.01 to 6.2832 (a '
+     'turn) more than the first'),
     ({'scan_angle_min': -4.0, 'scan_angle_max': 4.0},
-     'scan_angle_min is -4 and scan_angle_max 4 rad; set the second to up to one turn (6.2832) '
-     'more than the first'),
+     'scan_angle_min is -4 and scan_angle_max 4 rad; set the second to 0.01 to 6.2832 (a '
+     'turn) more than the first'),
     ({'scan_range_min': 6.0}, 'scan_range_min is 6 and scan_range_max 6 m; set the second to '
      'more than the first')])
 def test_settings_that_contradict_each_other_are_refused(setting, message):
