@@ -26,11 +26,26 @@ def disagreements(contract: Contract, trigger: str, conversions: Mapping[str, An
     :param conversions: Of its inputs, by the names of the input nodes.
     :param limits: Its ``OutputScale``, or the scale of a base's commands.
     """
-    if contract.given or len(conversions) > 1 or kind_of(conversions[trigger]) != 'image':
-        for name, conversion in conversions.items():
-            yield from input_faults(contract, name, conversion)
-        yield from trigger_faults(contract, trigger, conversions)
+    named = sources(contract, trigger, conversions)
+    for name, conversion in conversions.items():
+        yield from input_faults(contract, name, named[name], conversion)
+    yield from trigger_faults(contract, trigger, named)
     yield from output_faults(contract, limits)
+
+
+def sources(contract: Contract, trigger: str, conversions: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Return which of the contract's inputs feeds each of a policy's, by the policy's names.
+
+    Names are equal, but a policy of one image takes the only camera there is, as networks of
+    others and policies of before call their input as they like.
+    """
+    cameras = [name for name, settings in contract.inputs.items()
+               if settings.type in TYPES['image']]
+    if len(conversions) == 1 and kind_of(conversions[trigger]) == 'image' and (
+            trigger not in contract.inputs and len(cameras) == 1):
+        return {trigger: cameras[0]}
+    return {name: name for name in conversions}
 
 
 def kind_of(conversion: Any) -> str:
@@ -38,9 +53,9 @@ def kind_of(conversion: Any) -> str:
     return getattr(conversion, 'kind', 'image')
 
 
-def input_faults(contract: Contract, name: str, conversion: Any) -> Iterator[str]:
-    """Yield what keeps an input of a policy from its topic."""
-    settings = contract.inputs.get(name)
+def input_faults(contract: Contract, name: str, source: str, conversion: Any) -> Iterator[str]:
+    """Yield what keeps an input of a policy from its topic, that of the input ``source``."""
+    settings = contract.inputs.get(source)
     if settings is None:
         near = get_close_matches(name, contract.inputs, 1, 0.6)
         yield (f"input '{name}': the policy reads it, and the robot's contract has "
@@ -52,7 +67,7 @@ def input_faults(contract: Contract, name: str, conversion: Any) -> Iterator[str
     allowed = TYPES.get(kind)
     if settings.type not in allowed if allowed else settings.type in own:
         yield (f"input '{name}': the policy reads {in_words(kind)}, and the robot's contract has "
-               f'{settings.type}; set inputs.{name}.type to '
+               f'{settings.type}; set inputs.{source}.type to '
                f"{' or '.join(allowed or ('a message with numbers',))}")
     elif kind != 'image':
         yield from conversion_faults(contract, name, conversion)
@@ -74,12 +89,10 @@ def conversion_faults(contract: Contract, name: str, conversion: Any) -> Iterato
                    f'to {shown(trained)}, or train with this contract')
 
 
-def trigger_faults(contract: Contract, trigger: str, conversions: Mapping[str, Any]
-                   ) -> Iterator[str]:
+def trigger_faults(contract: Contract, trigger: str, named: Mapping[str, str]) -> Iterator[str]:
     """Yield whether the contract lets another input of the policy make the network step."""
-    for name in conversions:
-        settings = contract.inputs.get(name, InputSettings())
-        if settings.trigger and name != trigger:
+    for name, source in named.items():
+        if name != trigger and contract.inputs.get(source, InputSettings()).trigger:
             yield (f"input '{name}' is the trigger of the robot's contract, and the policy was "
                    f"trained to step with '{trigger}'; set inputs.{trigger}.trigger to true and "
                    f'inputs.{name}.trigger to false')
