@@ -118,12 +118,10 @@ def why_no_messages(node: Node, subscription: Subscription, sender_is: str = 'th
     :param remapping: What may be remapped where nobody sends.
     """
     topic = subscription.topic_name
+    if fault := foreign_sender(node, topic, subscription.msg_type, remedy):
+        return fault
     for sender in (senders := node.get_publishers_info_by_topic(topic)):
         name = name_of_node(sender)
-        ours = type_name(subscription.msg_type)
-        if sender.topic_type != ours:
-            return (f"'{name}' sends {printable(sender.topic_type)} on '{topic}' where {ours} is "
-                    f'read; set {remedy}')
         fits, why = qos_check_compatible(sender.qos_profile, subscription.qos_profile)
         if fits == QoSCompatibility.ERROR:
             offered, wanted = (f'{qos.reliability.name}, {qos.durability.name}'
@@ -134,6 +132,19 @@ def why_no_messages(node: Node, subscription: Subscription, sender_is: str = 'th
         return (f"'{name}' is there for '{topic}' and sends nothing that arrives; check "
                 f'{sender_is}, and for large messages the network (docs/real_time.md)')
     return f"nobody sends on '{topic}'; start {sender_is}, or set the remapping {remapping}"
+
+
+def foreign_sender(node: Node, topic: str, kind: type, remedy: str) -> str:
+    """
+    Say who sends messages of another type than is read on a topic; '' if nobody does.
+
+    :param topic: The topic's full name after remapping.
+    """
+    for sender in node.get_publishers_info_by_topic(topic):
+        if sender.topic_type != type_name(kind):
+            return (f"'{name_of_node(sender)}' sends {printable(sender.topic_type)} on '{topic}' "
+                    f'where {type_name(kind)} is read; set {remedy}')
+    return ''
 
 
 def course_state_to_vector(progress: float, lateral_error: float, lane_width: float,
@@ -253,6 +264,7 @@ class SerializedTwist:
     """
 
     def __init__(self, kind: type, frame_id: str = 'base_link') -> None:
+        self.kind = kind
         message = command_to_twist(STOP, 0, frame_id)
         # Written by the middleware once, so that its way of writing is ours.
         self._bytes = bytearray(serialize_message(message if kind is TwistStamped
@@ -278,6 +290,7 @@ class SerializedJointState:
     """
 
     def __init__(self, names: Sequence[str], field: str) -> None:
+        self.kind = JointState
         # A number that nothing else in the message looks like says where the values are.
         mark = struct.unpack('<d', b'\xa5\x5a\xc3\x3c\x96\x69\xf0\x3f')[0]
         values = [mark] * len(names)
