@@ -22,11 +22,11 @@ from stream_agent.measurement.recording import (
 from stream_agent.measurement.rows import (
     arrivals_measured, AT_ARRIVAL, FrameMatcher, WHEN_TAKEN)
 from stream_agent.nodes import process
-from stream_agent.nodes.base_commands import read_command_type
+from stream_agent.nodes.command_types import read_command_type
 from stream_agent.nodes.messages import (
     as_callback, image_source, ns_to_stamp, received_ns, stamp_to_ns, twist_to_command,
     WATCH_COMMAND_QOS, WATCH_FRAME_QOS, watch_gate)
-from stream_agent.nodes.parameters import declare_settings, refuse_unknown
+from stream_agent.nodes.parameters import declare_contract, declare_settings, refuse_unknown
 
 CLOSE_PERIOD = 0.25
 # Commands so long after the end of the gate [s] are none that were on their way (P9).
@@ -78,8 +78,9 @@ class RecorderNode(Node):
         super().__init__('recorder', **kwargs)
         declare_settings(self, RecorderSettings)
         declare_settings(self, BaseSettings)
+        self._output = declare_contract(self).output
         refuse_unknown(self)
-        self._type = read_command_type(self)
+        self._type = read_command_type(self, self._output)
         self.policies = parse_policies(self.get_parameter('policies').value)
         self.driving = self.get_parameter('driving').value
         if self.driving and self.driving not in self.policies:
@@ -124,7 +125,7 @@ class RecorderNode(Node):
         self._reference_sub = self.create_subscription(
             TwistStamped, 'reference', self.on_reference, WATCH_COMMAND_QOS)
         self._gated_sub = self.create_subscription(
-            self._type.kind, 'cmd_vel', as_callback(self.on_gated), WATCH_COMMAND_QOS)
+            self._type.kind, self._output.topic, as_callback(self.on_gated), WATCH_COMMAND_QOS)
         self.create_subscription(
             Vector3Stamped, 'course_state', self.on_course_state, WATCH_COMMAND_QOS)
         self.create_subscription(Header, 'scene_change', self.on_scene_change, WATCH_COMMAND_QOS)
