@@ -162,8 +162,8 @@ def close_up(figure: Figure, comparison: Comparison) -> None:
     column, element = shown(run)
     start = close_up_start(run, comparison.start_up)
     times = np.arange(start, start + CLOSE_UP, 1e-3)
-    axes.plot(times, in_effect(run.stamps, run.reference, times)[:, column], color=INK, linewidth=3,
-              alpha=0.35, label='reference')
+    axes.plot(times, in_effect(run.stamps, run.reference, times)[:, column], color=INK,
+              linewidth=3, alpha=0.35, label='reference')
     for name in comparison.figures:
         held = in_effect(*arrived(run.traces[name]), times)[:, column]
         axes.plot(times, held, linewidth=1.4, label=labels[name], **style_of(comparison, name))

@@ -339,8 +339,8 @@ def read_changes(folder: Path) -> list[int]:
 
 
 # What the entries of ``run.json`` are that a report is made of.
-KINDS: dict = {'policies': dict, 'outputs': dict, 'versions': dict, 'diagnostics': dict, 'remarks': list,
-               'silent': list, 'camera_period': (int, float), 'dropped': int,
+KINDS: dict = {'policies': dict, 'outputs': dict, 'versions': dict, 'diagnostics': dict,
+               'remarks': list, 'silent': list, 'camera_period': (int, float), 'dropped': int,
                'without_frame': int, 'driving': str, 'date': str, 'machine': str, 'arrivals': str}
 KIND_NAMES = {dict: 'an object', list: 'a list', str: 'a text', int: 'a whole number',
               (int, float): 'a number of seconds'}

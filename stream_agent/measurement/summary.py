@@ -125,9 +125,9 @@ def error_rows(figures: PolicyFigures, comparison: Comparison) -> dict[str, str]
     """Return how far from the reference a policy's commands were, and a base from its lane."""
     columns = told(comparison.run)
     if comparison.run.elements != BASE:
+        kinds = ('error', figures.error), ('error in effect', figures.effect)
         return {f'{title} {element.title} [{element.unit}]': f'{errors[column]:.4f}'
-                for title, errors in (('error', figures.error), ('error in effect', figures.effect))
-                for column, element in columns}
+                for title, errors in kinds for column, element in columns}
     titles = [f'{element.title} [{element.unit}]' for _, element in columns]
     units = [f'[{element.unit}]' for _, element in columns]
     return {
