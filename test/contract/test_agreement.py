@@ -74,12 +74,12 @@ def test_the_line_to_add_is_what_the_policy_needs(name, conversion, tmp_path):
 
 
 @pytest.mark.parametrize('conversion, said', [
-    (replace(SCAN, angle_min=-1.5), 'angle_min is -2.0 in the robot\'s contract, and the policy '
+    (replace(SCAN, angle_min=-1.5), "angle_min is -2.0 in the robot's contract, and the policy "
      'was trained with -1.5; set inputs.scan.angle_min to -1.5, or train with this contract'),
-    (replace(SCAN, range_max=5.0), 'high is 6.0 in the robot\'s contract, and the policy was '
+    (replace(SCAN, range_max=5.0), "high is 6.0 in the robot's contract, and the policy was "
      'trained with 5.0; set inputs.scan.high to 5.0, or'),
     (replace(SCAN, rays=90), 'has 60 values by its rays'),
-    (ODOMETRY, 'the policy reads numbers of messages, and the robot\'s contract has '
+    (ODOMETRY, "the policy reads numbers of messages, and the robot's contract has "
      'sensor_msgs/msg/LaserScan; set inputs.scan.type to a message with numbers')])
 def test_other_numbers_than_in_training_are_refused_with_both(conversion, said):
     (found,) = faults(CAR, {'scan': conversion})
@@ -121,4 +121,4 @@ def test_an_image_is_no_depth():
     values = {'inputs.image.type': 'sensor_msgs/msg/Image', 'inputs.image.high': [5.0],
               'output.type': 'twist', 'inputs.image.trigger': True}
     (said,) = faults(Contract.of_values(values), {'image': IMAGE})
-    assert 'reads an image of a camera, and the robot\'s contract has depth' in said
+    assert "reads an image of a camera, and the robot's contract has depth" in said
