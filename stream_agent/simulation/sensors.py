@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.contract.conversions import Scan
+from stream_agent.contract.settings import IMU, ODOMETRY
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Motion, Pose
@@ -20,7 +21,6 @@ SLACK = 1e-6
 # A wall that is seen under a smaller angle [rad] is seen from its end; its neighbours show there.
 EDGE_ON = 1e-9
 TURN = 2.0 * math.pi
-ODOMETRY, IMU = 'nav_msgs/msg/Odometry', 'sensor_msgs/msg/Imu'
 # Of each type of message the fields that are simulated, in SI units.
 Sensed = Mapping[str, Mapping[str, float]]
 

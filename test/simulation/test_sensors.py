@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command
+from stream_agent.contract.settings import IMU, ODOMETRY
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.sensors import (
-    CORNER_STEP, distances, IMU, ODOMETRY, WALL_DISTANCE, Walls, walls_of)
+    CORNER_STEP, distances, WALL_DISTANCE, Walls, walls_of)
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Pose
 
