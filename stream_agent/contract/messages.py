@@ -34,7 +34,8 @@ def read_values(settings: InputSettings, message: Any) -> 'np.ndarray | Scan':
     :raises MissingValue: If the message does not have them.
     :raises ImageError: If an image cannot be read.
     """
-    return reader_of(settings, type(message))(message)
+    kind: Any = type(message)
+    return reader_of(settings, kind)(message)
 
 
 def stamp_of(settings: InputSettings, message: Any) -> int:

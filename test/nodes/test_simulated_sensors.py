@@ -7,6 +7,7 @@ from nav_msgs.msg import Odometry
 import numpy as np
 import pytest
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, Imu, LaserScan
 from stream_agent.command import Command
 from stream_agent.contract.contract import Contract
@@ -14,6 +15,7 @@ from stream_agent.contract.settings import IMAGE, IMU, ODOMETRY, SCAN
 from stream_agent.nodes.messages import (
     COMMAND_QOS, command_to_twist, stamp_to_ns, WATCH_FRAME_QOS)
 from stream_agent.nodes.simulated_messages import not_simulated, publishing_order
+from stream_agent.nodes.simulation_node import SimulationNode
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
 
@@ -91,19 +93,89 @@ def test_a_drive_by_scan_alone_starts_without_anybody_who_sees(peer, start_node)
                              'commands arrive: driving' in simulation.output)[1])
 
 
-@pytest.mark.real_time
-def test_it_says_what_a_contract_names_and_it_has_not(peer, start_node, tmp_path):
-    file = tmp_path / 'robot.yaml'
-    file.write_text('''
+CONTRACT = """
 /**:
   ros__parameters:
     inputs:
       image: {type: sensor_msgs/msg/Image, topic: image, trigger: true}
       scan: {type: sensor_msgs/msg/LaserScan, topic: scan, rays: 60, high: [6.0]}
+      odometry: {type: nav_msgs/msg/Odometry, topic: odom, fields: [twist.twist.linear.x],
+                 units: [m/s], low: [-2.0], high: [2.0]}
       joints: {type: sensor_msgs/msg/JointState, fields: [position.arm], units: [rad],
                low: [-1.0], high: [1.0]}
     output: {type: twist_stamped, topic: cmd_vel}
-''')
+"""
+
+
+class Noted:
+    """Stands for a publisher to which somebody listens."""
+
+    def __init__(self, publisher, sent):
+        self._publisher, self._sent = publisher, sent
+        self.topic_name = publisher.topic_name
+
+    def get_subscription_count(self):
+        return 1
+
+    def publish(self, data):
+        self._sent.append((self.topic_name, deserialize_message(data, self._publisher.msg_type)))
+
+
+@pytest.fixture
+def noted(make_node, tmp_path):
+    """Return a node and the list of what it publishes of its measurements."""
+    def noted_one(**parameters):
+        sent, file = [], tmp_path / 'robot.yaml'
+        file.write_text(CONTRACT)
+        node = make_node(SimulationNode, '--params-file', str(file), pacing='lockstep',
+                         course_seed=3, **SMALL, **EXACT, **parameters)
+        node._measured_pubs = {kind: Noted(publisher, sent)
+                               for kind, publisher in node._measured_pubs.items()}
+        return node, sent
+    return noted_one
+
+
+@pytest.mark.any_time
+def test_what_triggers_is_published_after_what_else_the_contract_names(noted):
+    node, sent = noted()
+    node._publish_next()
+    assert [topic for topic, _ in sent] == ['/odom', '/scan', '/image', '/imu']
+    assert len({stamp_to_ns(message.header.stamp) for _, message in sent}) == 1
+
+
+@pytest.mark.any_time
+def test_odometry_is_of_now_and_all_else_of_the_capture(noted):
+    node, sent = noted(camera_delay=0.1, odometry_speed_noise=0.01)
+    environment = node._session.environment
+    node._session.begin()
+    for _ in range(8):
+        environment.send(Command(0.8, 0.5))
+        sent.clear()
+        node._publish_next()
+    by_topic = dict(sent)
+    ages = {topic: stamp_to_ns(by_topic['/odom'].header.stamp)
+            - stamp_to_ns(message.header.stamp) for topic, message in sent}
+    assert ages == {'/odom': 0, '/imu': 10**8, '/scan': 10**8, '/image': 10**8}
+    now, sensed = environment.now, environment.sensed_at(environment.now)
+    said = by_topic['/odom'].twist.twist
+    assert said.linear.x == sensed[ODOMETRY]['twist.twist.linear.x'] != now.speed
+    assert said.angular.z == now.yaw_rate
+    assert by_topic['/odom'].pose.pose.position.x == now.pose.x
+    assert now.yaw_rate > by_topic['/imu'].angular_velocity.z > 0.0
+
+
+@pytest.mark.any_time
+def test_nobody_s_scan_is_made_for_nothing(noted, monkeypatch):
+    node, sent = noted()
+    monkeypatch.setattr(Noted, 'get_subscription_count', lambda _: 0)
+    node._publish_next()
+    assert [topic for topic, _ in sent] == ['/odom', '/image']
+
+
+@pytest.mark.real_time
+def test_it_says_what_a_contract_names_and_it_has_not(peer, start_node, tmp_path):
+    file = tmp_path / 'robot.yaml'
+    file.write_text(CONTRACT)
     simulation = start_node('simulation', '--params-file', str(file), **SMALL)
     peer.spin_until(lambda: 'waiting' in simulation.output)
     assert ('inputs.scan: there is no scan, as scan_rays is 0; set scan_rays, such as 60; '

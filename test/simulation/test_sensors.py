@@ -8,7 +8,7 @@ import pytest
 from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command
 from stream_agent.contract.settings import IMU, ODOMETRY
-from stream_agent.simulation.course import Course
+from stream_agent.simulation.course import Course, random_course
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.sensors import (
     CORNER_STEP, distances, WALL_DISTANCE, Walls, walls_of)
@@ -84,6 +84,15 @@ def test_corners_are_near_the_borders_they_stand_for():
             assert away == pytest.approx(side * WALL_DISTANCE * course.lane_width, abs=1e-3)
         # Closed, without gaps.
         np.testing.assert_allclose(starts + edges, np.roll(starts, -1, axis=0))
+
+
+@pytest.mark.parametrize('lane_width', [0.3, 0.6, 0.8])
+@pytest.mark.parametrize('seed', range(4))
+def test_no_wall_stands_in_another_stretch(seed, lane_width):
+    course = random_course(seed, lane_width)
+    apart = walls_of(course).starts[:, None] - course.points
+    nearest = np.linalg.norm(apart, axis=2).min(axis=1)
+    assert nearest == pytest.approx(WALL_DISTANCE * lane_width, abs=1e-3)
 
 
 def straight(lane_width):
