@@ -95,13 +95,13 @@ def drive_together(network: RolloutNetwork, preprocessing: Preprocessing, limits
 
 
 def drive_trial(driver: Driver, timeline: Timeline, trial: Trial,
-                kind: type[DrivingEnvironment] = DrivingEnvironment,
+                kind: Callable[..., DrivingEnvironment] = DrivingEnvironment,
                 log: Callable[[float], Drive] | None = None) -> list[Drive]:
     """
     Drive all courses of a trial side by side, with any driver.
 
     :param driver: Of as many vehicles as there are courses.
-    :param kind: Of the environments.
+    :param kind: Makes the environments.
     :param log: Makes a drive's log, given the lane's width; ``Drive`` or ``RoadTask`` if None.
     """
     settings = trial.settings

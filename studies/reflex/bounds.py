@@ -9,6 +9,7 @@ seconds, and tells before any training whether a task tells schemes apart.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,24 +18,15 @@ from stream_agent.command import Command
 from stream_agent.driving.compute_model import figures_of, Timeline
 from stream_agent.driving.drivers import Driver
 from stream_agent.driving.drives import drive_trial, RoadTask, Trial
-from stream_agent.simulation.environment import (
-    DrivingEnvironment, fields_of, Moment, SimulatedFrame)
+from stream_agent.simulation.environment import DrivingEnvironment, SimulatedFrame
 from stream_agent.simulation.signs import SPEEDS
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.planning.candidates import Candidate
 
-NO_IMAGE = np.zeros((1, 1), np.uint8)
 # What a driver that cannot read signs drives at [m/s].
 UNTOLD = sum(SPEEDS) / len(SPEEDS)
 # Ages in taken frames that are remembered.
 LONGEST_AGE = 64
-
-
-class UnseenEnvironment(DrivingEnvironment):
-    """Makes no images: the expert needs none, and they are most of the work."""
-
-    def _picture(self, moment: Moment) -> SimulatedFrame:
-        return SimulatedFrame(*(*fields_of(moment), NO_IMAGE, self.now))
 
 
 class PerfectLearner(Driver):
@@ -100,7 +92,9 @@ class TimedScheme(NamedTuple):
 def bound(scheme: TimedScheme, trial: Trial) -> list[RoadTask]:
     """Drive the perfect learner of a scheme; the settings of the trial have signs."""
     learner = PerfectLearner(scheme.candidate, len(trial.seeds), scheme.reads)
-    drives = drive_trial(learner, scheme.timeline, trial, UnseenEnvironment)
+    # The expert needs no images, and they are most of the work.
+    drives = drive_trial(learner, scheme.timeline, trial,
+                         partial(DrivingEnvironment, camera=False))
     return [drive for drive in drives if isinstance(drive, RoadTask)]
 
 
