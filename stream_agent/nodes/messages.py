@@ -159,17 +159,17 @@ def course_state_to_vector(progress: float, lateral_error: float, lane_width: fl
 
 class ImageSource(NamedTuple):
     """
-    An image transport.
+    An image transport, or another way in which what makes a network step is sent.
 
     :param kind: The class of the message.
     :param topic: Its topic.
-    :param read: Reads the fields of a serialized message.
+    :param read: Reads the fields of a serialized message, such as a ``SerializedImage``.
     :param pixels: Makes an array of a message, whether read by ``read`` or by rclpy.
     """
 
     kind: type
     topic: str
-    read: Callable[[bytes], SerializedImage | SerializedCompressedImage]
+    read: Callable[[bytes], Any]
     pixels: Callable[[Any], np.ndarray]
 
 
