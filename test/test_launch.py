@@ -204,8 +204,8 @@ def test_a_robot_that_there_is_not_is_a_sentence(agent):
     job = agent('robot:=tortoise')
     assert job.popen.wait(60) == 1
     assert ("robot: there is no 'tortoise'; shipped robots are differential_drive, donkeycar, "
-            'f1tenth, reflex, scan_car, six_joint_arm, turtlebot3, turtlebot4; the path of another such file may be given '
-            'too') in job.said
+            'f1tenth, reflex, scan_car, six_joint_arm, turtlebot3, turtlebot4; the path of '
+            'another such file may be given too') in job.said
 
 
 @real_launch
