@@ -35,6 +35,14 @@ class ArrivedMessage(NamedTuple):
     fault: str = ''
 
 
+class DepthSeen(NamedTuple):
+    """The size of a depth image, and the share of its pixels that measure something."""
+
+    height: int
+    width: int
+    measured: float
+
+
 Arrived = Sequence[ArrivedMessage] | Sequence[ArrivedFrame]
 
 
@@ -73,7 +81,7 @@ def check_messages(name: str, settings: InputSettings, arrived: Sequence[Arrived
     """
     Judge the messages of an input that arrived until ``end``, by the steady clock [s].
 
-    :param conversion: What makes the network's numbers of them.
+    :param conversion: What makes the network's numbers of them; of depth None.
     :param period: Of the camera [s] if these messages trigger the network; else None.
     """
     if not arrived:
@@ -164,6 +172,10 @@ def check_values(name: str, settings: InputSettings, arrived: Sequence[ArrivedMe
         said, remedy = split_remedy(bad[0])
         return error(check, f'{len(bad)} of {len(arrived)} cannot be used: {said}', remedy or
                      f'correct inputs.{name}, or its driver')
+    if settings.is_depth:
+        seen = [one.values for one in arrived]
+        return ok(check, f'{seen[-1].width} x {seen[-1].height}, of which '
+                  f'{np.mean([one.measured for one in seen]):.0%} measure something')
     try:
         for one in arrived:
             conversion(one.values)
