@@ -345,6 +345,13 @@ def test_a_scan_alone_makes_the_network_step(robot, scanning):
     assert robot.answered(scan_of([1.0] * 5), 'scan') is not None
 
 
+def test_a_rate_that_contradicts_the_period_is_told_with_the_one_to_set(robot, scanning, capfd):
+    robot.start(scanning, camera_period=0.05, **inputs(scan=SCAN | {
+        'trigger': True, 'rate': 10.0}), **BASE)
+    assert ('inputs.scan.rate is 10 Hz, and camera_period 0.05 s; set camera_period to 0.1'
+            in capfd.readouterr().err)
+
+
 def test_nothing_moves_on_scans_that_are_equal(robot, scanning):
     robot.start(scanning, frozen_after=1.0, **inputs(scan=SCAN | {'trigger': True}), **BASE)
     start = robot.now() - 5 * NS
