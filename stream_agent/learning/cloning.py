@@ -7,11 +7,14 @@ and the network starts every window with the state in which the window before en
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stream_agent.contract.contract import Contract
+from stream_agent.contract.conversions import Conversion
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.held_out import HeldOut, verdict_on
@@ -24,8 +27,9 @@ from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.recordings.alignment import Alignment, check_rates, Span
 from stream_agent.recordings.cache import CachedRecording, remember
+from stream_agent.recordings.frame_inputs import wanted_inputs
 from stream_agent.recordings.inspection import odd_colours, oddities
-from stream_agent.recordings.recording import BadRecordingError, Reading
+from stream_agent.recordings.recording import BadRecordingError, Reading, RecordedFrame
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.information import frames_unanswered
@@ -178,22 +182,47 @@ def check_window(graph: GraphSpec, schedule: CloningSchedule) -> None:
                          f'update steps; use a multiple of {period}')
 
 
-def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: Preprocessing,
-                       cache: Path, say: Callable[[str], None] = print) -> list[CachedRecording]:
+def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: Conversion,
+                       cache: Path, say: Callable[[str], None] = print, trigger: str = 'image',
+                       others: Mapping[str, Conversion] = {}, contract: Contract | None = None
+                       ) -> list[CachedRecording]:
     """
     Open recordings and decode what is not in the cache yet.
 
+    :param preprocessing: Of the input that triggers; ``others`` of the other inputs.
     :param cache: Folder; removing it costs only time.
     :param say: Gets a line before decoding, and one for everything that is decoded again.
+    :param contract: Says which topics give the inputs; None for one image.
     """
-    recordings = open_recordings(paths, reading)
+    conversions = {trigger: preprocessing, **others}
+    wanted = wanted_inputs(contract, trigger, conversions)
+    recordings = open_recordings(paths, reading, wanted)
     say(f'{len(recordings)} recordings, {sum(map(len, recordings)):,} frames; decoded ones are '
         f"kept in '{cache}'")
-    found = [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels, say)
+    about = {'conversions': {name: [wanted.kinds[name], asdict(conversion)]
+                             for name, conversion in conversions.items()},
+             'inputs': {name: asdict(settings) for name, settings in wanted.inputs.items()},
+             'output': wanted.output and asdict(wanted.output)}
+    found = [remember(recording, reading, cache, about,
+                      partial(prepared, trigger=trigger, conversions=conversions), say)
              for recording in recordings]
-    for sentence in odd_colours(found, preprocessing.shape[0]):
-        say(sentence)
+    if wanted.kinds[trigger] == 'image':
+        for sentence in odd_colours(found, preprocessing.shape[0]):
+            say(sentence)
     return found
+
+
+def prepared(frame: RecordedFrame, trigger: str, conversions: Mapping[str, Conversion]
+             ) -> dict[str, np.ndarray]:
+    """
+    Return what is kept of a frame, by input: uint8 of images, else float32.
+
+    A policy's own commands are missing: they follow from how frames and commands are aligned.
+    """
+    values = {trigger: frame.values, **frame.others}
+    return {name: conversion.pixels(values[name]) if isinstance(conversion, Preprocessing)
+            else conversion(values[name]) for name, conversion in conversions.items()
+            if name in values}
 
 
 def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment,
