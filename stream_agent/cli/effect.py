@@ -78,7 +78,8 @@ def episodes_in_time(recording: Recording, policies: Mapping[str, Policy], align
         driver, times = span.commands[known], (stamps[span.frames[known]] - stamps[0]) / NS
         targets = driver.astype(np.float32)
         found.append({name: EpisodeInTime(RecordedEpisode(
-            recording.name, pixels[policy.preprocessing], frames, targets), times, driver)
+            recording.name, {policy.network.input: pixels[policy.preprocessing]}, frames, targets),
+            times, driver)
             for name, policy in policies.items()})
     return found
 
@@ -102,7 +103,7 @@ def command_in_effect(policy: Policy, episode: EpisodeInTime, timing: EmulatedTi
         answers = np.array([one.answer for one in taken]) - same
     frames = episode.frames
     outputs = predict(policy.network, RecordedEpisode(
-        frames.name, frames.source, frames.frames[chosen], frames.targets[chosen]),
+        frames.name, frames.sources, frames.frames[chosen], frames.targets[chosen]),
         policy.updates_per_frame)
     limits = policy.limits
     commands = outputs * [limits.max_speed, limits.max_yaw_rate]

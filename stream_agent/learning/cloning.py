@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from stream_agent.contract.contract import Contract
-from stream_agent.contract.conversions import Conversion
+from stream_agent.contract.conversions import Conversion, OutputScale
+from stream_agent.driving.observations import as_frames, trigger_of
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.held_out import HeldOut, verdict_on
@@ -22,7 +23,7 @@ from stream_agent.learning.settings import CloningSchedule
 from stream_agent.learning.trainer import DrivingLearner
 from stream_agent.learning.window_sampler import RecordedEpisode, WindowSampler, WindowSlice
 from stream_agent.network.checkpoint import CommandScale
-from stream_agent.network.preprocessing import Preprocessing, scale
+from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.recordings.alignment import Alignment, check_rates, Span
@@ -47,27 +48,38 @@ class CloningLearner(DrivingLearner):
     One training on recorded episodes.
 
     :param network: Trained in place.
+    :param preprocessing: Conversion of the input that triggers, as in a ``Policy``.
+    :param augmentation: None for none; only of images whose policy has no other input.
     :param held_out: What shows how good the policy is.
     :param steering: Quantity that is learned, as in ``Commands.steering``; empty if unknown.
+    :param others: Conversions of the inputs that do not trigger.
     :raises ValueError: If there is no episode, or windows do not fit the graph's schedule.
     """
 
-    def __init__(self, network: RolloutNetwork, preprocessing: Preprocessing,
-                 limits: CommandScale, episodes: Sequence[RecordedEpisode],
+    def __init__(self, network: RolloutNetwork, preprocessing: Conversion,
+                 limits: CommandScale | OutputScale, episodes: Sequence[RecordedEpisode],
                  schedule: CloningSchedule, augmentation: Augmentation | None, seed: int,
                  label: str = 'cloning', held_out: HeldOut = HeldOut(),
-                 steering: str = '') -> None:
+                 steering: str = '', others: Mapping[str, Conversion] = {}) -> None:
         check_window(network.graph, schedule)
         if not episodes:
             raise ValueError('there is no episode to learn from; give recordings')
         self.network = network
         self.label = label
-        self.preprocessing, self.limits = preprocessing, limits
+        self.preprocessing, self.limits, self.others = preprocessing, limits, others
         self.episodes, self.held_out = list(episodes), held_out
         self.frames = sum(map(len, self.episodes))
         self.steps, self.learning_rate = schedule.steps(self.frames), schedule.learning_rate
         self.updates_per_frame = schedule.updates_per_frame
-        self._schedule, self._augmentation, self._seed = schedule, augmentation, seed
+        self._schedule, self._seed = schedule, seed
+        conversions = {trigger_of(network.graph.inputs, others): preprocessing, **others}
+        self._images = [name for name, one in conversions.items()
+                        if isinstance(one, Preprocessing)]
+        base_alone = len(conversions) == 1 and isinstance(limits, CommandScale)
+        self._augmentation = (augmentation and self._images and augmentation.of_images(base_alone)
+                              ) or None
+        self._weights = (schedule.weights if isinstance(limits, CommandScale) else
+                         schedule.equal_weights(len(limits.names)))
         self._steering = steering
         self._share = distributed.local_slice(schedule.streams)
         self._count = self._share.stop - self._share.start
@@ -93,29 +105,33 @@ class CloningLearner(DrivingLearner):
 
     def _errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the single-frame loss of every frame, (B, T)."""
-        each = torch.tensor(self._schedule.weights, device=outputs.device)
+        each = torch.tensor(self._weights, device=outputs.device)
         return ((outputs.float() - targets) ** 2 * each).sum(-1)
 
-    def _windows(self, slices: Sequence[WindowSlice]) -> tuple[Tensor, Tensor]:
-        """Return frames (B, T, C, H, W) and targets (B, T, 2); zero after an episode's end."""
-        window = self._schedule.window
-        pixels = np.zeros((len(slices), window, *self.preprocessing.shape), np.uint8)
-        targets = np.zeros((len(slices), window, 2), np.float32)
+    def _windows(self, slices: Sequence[WindowSlice]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return frames (B, T, ...) and targets (B, T, outputs); zero after an episode's end."""
+        size = len(slices), self._schedule.window
+        windows = {name: np.zeros((*size, *source.shape[1:]), source.dtype)
+                   for name, source in self.episodes[0].sources.items()}
+        targets = np.zeros((*size, self.episodes[0].targets.shape[1]), np.float32)
         for i, one in enumerate(slices):
-            part = slice(one.first, one.first + one.length)
-            pixels[i, :one.length] = self.episodes[one.episode].pixels(part)
-            targets[i, :one.length] = self.episodes[one.episode].targets[part]
-        return self._augmented(pixels, targets, [one.visit for one in slices])
+            episode, part = self.episodes[one.episode], slice(one.first, one.first + one.length)
+            for name, values in episode.observations(part).items():
+                windows[name][i, :one.length] = values
+            targets[i, :one.length] = episode.targets[part]
+        return self._augmented(windows, targets, [one.visit for one in slices])
 
-    def _augmented(self, pixels: np.ndarray, targets: np.ndarray, visits: Sequence[int]
-                   ) -> tuple[Tensor, Tensor]:
+    def _augmented(self, windows: Mapping[str, np.ndarray], targets: np.ndarray,
+                   visits: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
         """Return frames and targets on the device, changed as every sample's visit draws."""
-        frames = scale(torch.from_numpy(pixels).to(self.device))
+        frames = as_frames(windows, self.network.shapes, 2, self.device)
         commands = torch.from_numpy(targets).to(self.device)
         if self._augmentation is None:
             return frames, commands
-        return self._augmentation.applied(frames, commands, [
-            self._augmentation.draw(self._seed, visit) for visit in visits])
+        draws = [self._augmentation.draw(self._seed, visit) for visit in visits]
+        for name in self._images:
+            frames[name], commands = self._augmentation.applied(frames[name], commands, draws)
+        return frames, commands
 
     def _initial_state(self, slices: Sequence[WindowSlice]) -> State:
         """Return the state in which streams start a window; zero at an episode's start."""
@@ -135,6 +151,7 @@ class CloningLearner(DrivingLearner):
         return {'graph': graph_to_data(self.network.graph),
                 'pattern': streaming_edges(self.network.pattern),
                 'preprocessing': asdict(self.preprocessing), 'limits': asdict(self.limits),
+                'other inputs': {name: asdict(one) for name, one in self.others.items()},
                 'recordings': sorted({episode.name for episode in self.episodes}),
                 'set of commands': commands, **self._about()}
 
@@ -154,15 +171,18 @@ class CloningLearner(DrivingLearner):
 
     def verdict(self, provenance: dict[str, Any]) -> str:
         scores = provenance.get('held_out_r2')
-        return '' if scores is None else verdict_on(scores, self.held_out)
+        return '' if scores is None else verdict_on(
+            scores, self.held_out, getattr(self.limits, 'names', ()))
 
     def scores(self) -> dict[str, float]:
-        """Return R2 of speed and steering over the held-out episodes, each from its start."""
+        """Return R2 of every output over the held-out episodes, each from its start."""
         targets = np.concatenate([episode.targets for episode in self.held_out.episodes])
         outputs = np.concatenate([predict(self.network, episode, self.updates_per_frame)
                                   for episode in self.held_out.episodes])
+        names = (('speed', 'steering') if isinstance(self.limits, CommandScale)
+                 else self.limits.names)
         return {name: round(float(value), 4) for name, value in zip(
-            ('speed', 'steering'), r2_score(targets, outputs)) if np.isfinite(value)}
+            names, r2_score(targets, outputs)) if np.isfinite(value)}
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:
         state = self._state or State({})
@@ -285,11 +305,11 @@ def check_limits(episodes: Sequence[tuple[CachedRecording, Span]], limits: Comma
                                     f'{most:g}; give at least that, or leave the option out')
 
 
-def episodes_for(episodes: Sequence[tuple[CachedRecording, Span]], limits: CommandScale
-                 ) -> list[RecordedEpisode]:
-    """Return episodes with targets in the units of the network's output."""
+def episodes_for(episodes: Sequence[tuple[CachedRecording, Span]], limits: CommandScale,
+                 name: str = 'image') -> list[RecordedEpisode]:
+    """Return episodes of an input node, with targets in the units of the network's output."""
     scale = np.array([limits.max_speed, limits.max_yaw_rate])
-    return [RecordedEpisode(recording.name, recording.pixels, span.frames,
+    return [RecordedEpisode(recording.name, {name: recording.pixels}, span.frames,
                             (span.commands / scale).astype(np.float32))
             for recording, span in episodes]
 
@@ -300,15 +320,17 @@ def predict(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame
     Let a network answer an episode from its first frame on, as on the robot.
 
     :param chunk: Frames that are computed together.
-    :returns: (n, 2), -1 ... 1.
+    :returns: (n, outputs), -1 ... 1.
     """
     device = next(network.parameters()).device
     network.eval()
     found, state = [], network.initial_state()
     with torch.inference_mode():
         for first in range(0, len(episode), chunk):
-            pixels = torch.from_numpy(episode.pixels(slice(first, first + chunk))).to(device)
-            output, state = network(scale(pixels).unsqueeze(0), state, updates_per_frame)
+            frames = as_frames(episode.observations(slice(first, first + chunk)),
+                               network.shapes, 1, device)
+            output, state = network({name: values.unsqueeze(0) for name, values in
+                                     frames.items()}, state, updates_per_frame)
             found.append(output.squeeze(0))
     return torch.cat(found).float().cpu().numpy()
 

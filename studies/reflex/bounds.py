@@ -17,24 +17,15 @@ from stream_agent.command import Command
 from stream_agent.driving.compute_model import figures_of, Timeline
 from stream_agent.driving.drivers import Driver
 from stream_agent.driving.drives import drive_trial, RoadTask, Trial
-from stream_agent.simulation.environment import (
-    DrivingEnvironment, fields_of, Moment, SimulatedFrame)
+from stream_agent.simulation.environment import SimulatedFrame
 from stream_agent.simulation.signs import SPEEDS
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.planning.candidates import Candidate
 
-NO_IMAGE = np.zeros((1, 1), np.uint8)
 # What a driver that cannot read signs drives at [m/s].
 UNTOLD = sum(SPEEDS) / len(SPEEDS)
 # Ages in taken frames that are remembered.
 LONGEST_AGE = 64
-
-
-class UnseenEnvironment(DrivingEnvironment):
-    """Makes no images: the expert needs none, and they are most of the work."""
-
-    def _picture(self, moment: Moment) -> SimulatedFrame:
-        return SimulatedFrame(*(*fields_of(moment), NO_IMAGE, self.now))
 
 
 class PerfectLearner(Driver):
@@ -46,13 +37,15 @@ class PerfectLearner(Driver):
     :param reads: Whether the scheme has the layers that read signs.
     """
 
+    sees = False
+
     def __init__(self, candidate: Candidate, count: int, reads: bool = True) -> None:
         self._ages = ages_of_answers(candidate)
         self._past = [deque[Command]([], LONGEST_AGE) for _ in range(count)]
         self._reads = reads
 
-    def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
-                 ) -> list[Command]:
+    def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]],
+                 start: float) -> list[Command]:
         newest, deep = next(self._ages)
         answers = []
         for frame, past in zip(frames, self._past):
@@ -100,7 +93,7 @@ class TimedScheme(NamedTuple):
 def bound(scheme: TimedScheme, trial: Trial) -> list[RoadTask]:
     """Drive the perfect learner of a scheme; the settings of the trial have signs."""
     learner = PerfectLearner(scheme.candidate, len(trial.seeds), scheme.reads)
-    drives = drive_trial(learner, scheme.timeline, trial, UnseenEnvironment)
+    drives = drive_trial(learner, scheme.timeline, trial)
     return [drive for drive in drives if isinstance(drive, RoadTask)]
 
 
