@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from stream_agent.learning.cloning import cut_recordings
+from stream_agent.learning.recorded_episodes import cut_recordings
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.bag_recording import BagRecording
 from stream_agent.recordings.cache import remember
