@@ -1,6 +1,6 @@
 """What policies learn from: the expert in the simulator, or recordings of a driver."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from stream_agent.contract.agreement import disagreements
 from stream_agent.contract.contract import Contract, ContractError
 from stream_agent.contract.conversions import (
-    AgeInput, CommandsInput, Conversion, VectorInput)
+    AgeInput, CommandsInput, Conversion, OutputScale, VectorInput)
 from stream_agent.driving.compute_model import (
     ComputeModel, EmulatedRollout, EmulatedTiming, HANDOVER, scaled_costs, timings)
 from stream_agent.driving.observations import ObservationError, Observer, RECORDED
@@ -30,7 +30,8 @@ from stream_agent.learning.settings import (
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import is_image_shape, Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.recordings.alignment import Alignment
+from stream_agent.recordings.alignment import Alignment, Span
+from stream_agent.recordings.cache import CachedRecording
 from stream_agent.recordings.recording import Reading
 from stream_agent.recordings.sources import find_recordings
 from stream_agent.simulation.settings import SimulationSettings
