@@ -73,6 +73,12 @@ def several(default: tuple, meaning: str, kind: str = 'NAME', each: type = str,
         'meaning': meaning, 'type': each, 'kind': kind, 'several': True, 'among': among})
 
 
+def numbers(unit: str, low: Number, high: Number, meaning: str) -> Any:
+    """Declare a setting of any count of numbers from low to high; none by default."""
+    return field(default=(), metadata={'unit': unit, 'low': low, 'high': high, 'meaning': meaning,
+                                       'whole': False, 'several': True})
+
+
 def settings_fields(settings: Any) -> list[Field]:
     """Return the fields of a settings dataclass, or of an instance, that a user may set."""
     return [item for item in fields(settings) if 'meaning' in item.metadata]
@@ -109,6 +115,9 @@ def meant(item: Field, value: Any, text: str | list[str]) -> Any:
         return float(value)
     if type(usual) is int and isinstance(value, float) and value.is_integer():
         return int(value)
+    if item.metadata.get('several') and 'unit' in item.metadata:
+        return tuple(float(one) if type(one) is int else one
+                     for one in (value if isinstance(value, (list, tuple)) else [value]))
     if item.metadata.get('several') and item.metadata['type'] is str:
         return tuple(text if isinstance(text, list) else [text])
     if isinstance(usual, str) and isinstance(text, str):
@@ -124,7 +133,8 @@ def is_allowed(item: Field, value: Any) -> bool:
     if 'unit' in about:
         if not isinstance(item.default, tuple):
             return is_within(item, value)
-        return (isinstance(value, tuple) and len(value) == len(item.default)
+        return (isinstance(value, tuple)
+                and (about.get('several', False) or len(value) == len(item.default))
                 and all(is_within(item, number) for number in value))
     if about.get('several'):
         return isinstance(value, tuple) and all(
@@ -147,7 +157,8 @@ def allowed_values(item: Field) -> str:
     """Say what a field may be."""
     about = item.metadata
     if 'unit' in about:
-        count = f'{len(item.default)} numbers, each ' if isinstance(item.default, tuple) else ''
+        count = 'a list of numbers, each ' if about.get('several') else (
+            f'{len(item.default)} numbers, each ' if isinstance(item.default, tuple) else '')
         return f"{count}{numbers_allowed(item)} ({about['meaning']})"
     if about.get('among'):
         return ' or '.join(about['among'])

@@ -20,6 +20,18 @@ CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 # Where the red, green and blue of a pixel are.
 TO_RGB: dict = {'rgb8': np.s_[:], 'bgr8': np.s_[::-1], 'rgba8': np.s_[:3],
                 'bgra8': np.s_[2::-1], 'mono8': 0}
+# Of the others OpenCV makes RGB: by how much the data are higher than the picture, bytes of a
+# pixel in a row, and of how many pixels a side is a multiple. YUV is of limited range, BT.601:
+# 16 is black and 235 white. Letters of a mosaic are those of OpenCV's new names.
+MADE_RGB: dict[str, tuple[int, float, int, tuple[int, int]]] = {
+    **dict.fromkeys(('yuyv', 'yuv422_yuy2'), (cv2.COLOR_YUV2RGB_YUY2, 1, 2, (1, 2))),
+    **dict.fromkeys(('uyvy', 'yuv422'), (cv2.COLOR_YUV2RGB_UYVY, 1, 2, (1, 2))),
+    'nv12': (cv2.COLOR_YUV2RGB_NV12, 1.5, 1, (2, 2)),
+    'nv21': (cv2.COLOR_YUV2RGB_NV21, 1.5, 1, (2, 2)),
+    **{f'bayer_{name}{bits}': (code, 1, bits // 8, (2, 2)) for bits in (8, 16) for name, code in (
+        ('rggb', cv2.COLOR_BAYER_BG2RGB), ('bggr', cv2.COLOR_BAYER_RG2RGB),
+        ('gbrg', cv2.COLOR_BAYER_GR2RGB), ('grbg', cv2.COLOR_BAYER_GB2RGB))}}
+DEPTH = {'16UC1': np.dtype(np.uint16), '32FC1': np.dtype(np.float32)}
 JPEG, PNG = b'\xff\xd8', b'\x89PNG\r\n\x1a\n'
 # A JPEG's marker, after any number of fill bytes; and those of the segments by their meaning.
 MARKER = re.compile(rb'\xff+([^\x00\xff])', re.DOTALL)
@@ -31,12 +43,15 @@ NO_MORE = b'\xff\x00' * 8
 # What of a PNG is decoded; no animation, no text, no colour profile.
 CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
 LONGEST_NAME = 4096
+SUPPORTED = (', '.join(CHANNELS) + ', yuyv, uyvy, nv12, nv21, nv24, bayer_rggb8 and the other '
+             'mosaics of 8 and 16 bits')
 # Encodings that are not read: what they are, and what to do.
 UNREAD = (
     ('bayer', "it is a sensor's raw mosaic; take what image_proc's DebayerNode makes of it"),
-    ('yuv|yuy|yvy|nv12|nv21|nv16|nv24|i420', 'it is YUV; let the driver convert it to rgb8, as '
-     'usb_cam does by pixel_format: yuyv2rgb'),
-    ('16|32|64', 'it is depth, or has over 8 bits a colour; take a topic of pictures of 8 bits'),
+    ('yuv|yuy|yvy|nv16|i420|yv12', 'it is YUV of another kind; let the driver convert it to rgb8, '
+     'as usb_cam does by pixel_format: yuyv2rgb'),
+    ('16|32|64', 'it has over 8 bits a colour, or is depth of another kind than 16UC1 and 32FC1; '
+     'take a topic of those, or of pictures of 8 bits'),
     ('8[us]c', 'it does not say its colours; publish it as mono8, rgb8 or bgr8'))
 # What begins so is neither JPEG nor PNG.
 OTHER_FILES = ((b'GIF8', 'a GIF'), (b'RIFF', 'a WebP'), (b'BM', 'a BMP'), (b'II*\0', 'a TIFF'),
@@ -180,27 +195,100 @@ def check_size(height: int, width: int) -> None:
 
 def image_to_array(msg) -> np.ndarray:
     """
-    View an image message as pixels, without a copy.
+    Return an image message of a camera as pixels.
 
-    :returns: uint8, (H, W, 3) in RGB order or (H, W) for mono8; a view of the message's memory
-        for every encoding, from which ``Preprocessing`` reads without reordering it first.
+    :returns: uint8, (H, W, 3) in RGB order or (H, W) for mono8. Of ``CHANNELS`` it is a view of
+        the message's memory, from which ``Preprocessing`` reads without reordering it first; of
+        ``MADE_RGB`` and nv24 it is new. Of a mosaic of 16 bits the upper 8 are taken.
     :raises ImageError: If the encoding is not supported, or sizes contradict each other.
     """
-    if msg.encoding not in CHANNELS:
-        raise ImageError(f"image encoding is '{printable(msg.encoding)}'; supported are "
-                         f"{', '.join(CHANNELS)}{remedy_for(msg.encoding)}")
+    encoding = msg.encoding
+    if encoding not in CHANNELS:
+        return made_rgb(msg)
     check_size(msg.height, msg.width)
-    channels = CHANNELS[msg.encoding]
-    if msg.step < msg.width * channels or msg.step * msg.height > MAX_BYTES:
+    channels = CHANNELS[encoding]
+    pixels = rows_of(msg, msg.width * channels, msg.height).reshape(
+        msg.height, msg.width, channels)
+    return pixels[:, :, TO_RGB[encoding]]
+
+
+def rows_of(msg: Any, width: int, height: int) -> np.ndarray:
+    """
+    View an image's data as so many bytes in so many rows, without what fills these up.
+
+    :raises ImageError: If there are fewer or more.
+    """
+    if msg.step < width or msg.step * height > MAX_BYTES:
         raise ImageError(f'image step is {msg.step} bytes for {msg.width} pixels of '
-                         f'{msg.encoding}; at least {msg.width * channels} are needed, and at '
+                         f'{msg.encoding}; at least {width} are needed, and at '
                          f'most {MAX_BYTES // 2**20} MiB in all are read')
-    if len(msg.data) != msg.step * msg.height:
-        raise ImageError(f'image data has {len(msg.data)} bytes; step x height is '
-                         f'{msg.step * msg.height}')
-    rows = np.asarray(msg.data, dtype=np.uint8).reshape(msg.height, msg.step)
-    pixels = rows[:, :msg.width * channels].reshape(msg.height, msg.width, channels)
-    return pixels[:, :, TO_RGB[msg.encoding]]
+    if len(msg.data) != msg.step * height:
+        times = '' if height == msg.height else f' x {height / msg.height:g}'
+        raise ImageError(f'image data has {len(msg.data)} bytes; step x height{times} is '
+                         f'{msg.step * height}')
+    return np.asarray(msg.data, dtype=np.uint8).reshape(height, msg.step)[:, :width]
+
+
+def made_rgb(msg: Any) -> np.ndarray:
+    """Return the pixels of an encoding that OpenCV converts, as ``image_to_array`` does."""
+    encoding = msg.encoding
+    if encoding in DEPTH:
+        raise ImageError(f"image encoding is '{encoding}', which is depth; in the robot's "
+                         'contract give its input units: [m] and high: [5.0] or so, or take a '
+                         'topic of pictures')
+    if encoding != 'nv24' and encoding not in MADE_RGB:
+        raise ImageError(f"image encoding is '{printable(encoding)}'; supported are "
+                         f'{SUPPORTED}{remedy_for(encoding)}')
+    height, width = msg.height, msg.width
+    check_size(height, width)
+    if encoding == 'nv24':
+        return nv24_to_rgb(rows_of(msg, width, 3 * height), height)
+    code, high, size, (rows, columns) = MADE_RGB[encoding]
+    least = 4 if encoding.startswith('bayer') else rows
+    if height % rows or width % columns or min(height, width) < least:
+        raise ImageError(f'image is {width} x {height} pixels of {encoding}, whose width'
+                         f'{" and height are even" if rows > 1 else " is even"}'
+                         f'{", 4 at least" if least == 4 else ""}; let the driver send such')
+    pixels = rows_of(msg, width * size, round(height * high))
+    if encoding.endswith('16'):
+        pixels = pixels[:, 0 if msg.is_bigendian else 1::2]
+    elif size == 2:
+        pixels = pixels.reshape(height, width, 2)
+    return cv2.cvtColor(np.ascontiguousarray(pixels), code)
+
+
+def nv24_to_rgb(rows: np.ndarray, height: int) -> np.ndarray:
+    """
+    Convert YUV with a colour for each pixel, for which OpenCV has no code.
+
+    It is what nv12 is of a picture of twice the sides, of which each pixel is four then.
+
+    :param rows: uint8, (3 H, W): brightness, then a U and a V for each pixel.
+    """
+    width = rows.shape[1]
+    twice = np.concatenate((rows[:height].repeat(2, 0).repeat(2, 1),
+                            rows[height:].reshape(height, 2 * width)))
+    return np.ascontiguousarray(cv2.cvtColor(twice, cv2.COLOR_YUV2RGB_NV12)[::2, ::2])
+
+
+def depth_to_array(msg: Any) -> np.ndarray:
+    """
+    View a depth image message.
+
+    :returns: uint16 [mm] of 16UC1, or float32 [m] of 32FC1, (H, W).
+    :raises ImageError: If it is not depth, or sizes contradict each other.
+    """
+    if msg.encoding not in DEPTH:
+        raise ImageError(f"image encoding is '{printable(msg.encoding)}', which is not depth; "
+                         'take a topic of 16UC1 or 32FC1, or leave units, low and high out of the '
+                         "input in the robot's contract, if it is a camera's picture")
+    check_size(msg.height, msg.width)
+    kind = DEPTH[msg.encoding]
+    rows = rows_of(msg, msg.width * kind.itemsize, msg.height)
+    if rows.strides[0] % kind.itemsize:
+        rows = np.ascontiguousarray(rows)
+    found = rows.view(kind.newbyteorder('>' if msg.is_bigendian else '<'))
+    return found if found.dtype == kind else found.astype(kind)
 
 
 def remedy_for(encoding: str) -> str:

@@ -1,13 +1,15 @@
 """Files of the package and of robots: where they are, and how ROS reads parameter files."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 import re
 from typing import Any, NamedTuple
 
 from stream_agent.bounded_settings import printable
+from stream_agent.contract.contract import Contract
 from stream_agent.graph_files.located_yaml import (
     Entry, Section, sections_of, texts_of, understood, value_in)
 from stream_agent.theory.checks import GraphError, nearest
@@ -206,10 +208,49 @@ class ParameterFiles:
         return {old: new for old, new in OLD_PARAMETERS.items() if old in found}
 
     def topics(self, namespace: str = '') -> dict[str, str]:
-        """Return image_topic and cmd_vel_topic of the robot, or the usual ones."""
-        given = self.given(f'{namespace}/robot')
-        return {name: given[name].text if name in given else usual
-                for name, usual in USUAL_TOPICS.items()}
+        """
+        Return image_topic and cmd_vel_topic of the robot, or the usual ones.
+
+        A contract says them where it is given. The topic of compressed images is below
+        image_topic.
+
+        :raises ParameterFileError: If both say them, and otherwise.
+        """
+        given, contract = self.given(f'{namespace}/robot'), self.contract_of(f'{namespace}/agent')
+        cameras = [one.topic.removesuffix('/compressed') for one in contract.inputs.values()
+                   if one.kind == 'image' and not one.is_depth]
+        found = {}
+        for name, topics in (('image_topic', cameras),
+                             ('cmd_vel_topic', [contract.output.topic])):
+            found[name] = given[name].text if name in given else [*topics, USUAL_TOPICS[name]][0]
+            if topics and found[name] not in topics:
+                raise ParameterFileError(
+                    f'{given[name].place}: {name} is {found[name]}, but the contract has '
+                    f'{topics[0]}; leave {name} out')
+        return found
+
+    def contract_of(self, process: str = '/agent') -> Contract:
+        """
+        Return the contract that a process has; of files without one, that of before.
+
+        The topics of the latter are those that the launch file would give.
+
+        :raises ContractError: If it cannot hold.
+        """
+        space = process.rpartition('/')[0]
+        given, robot = self.given(process), self.given(f'{space}/robot')
+        # These belong to single processes, and the topics to the launch file.
+        for name, other in (('image_transport', 'agent'), ('command_type', 'gate')):
+            if (theirs := self.given(f'{space}/{other}')).get(name):
+                given.setdefault(name, theirs[name])
+        contract, sections = contract_of_given(given), {name.partition('.')[0] for name in given}
+        inputs, output = contract.inputs, contract.output
+        if 'inputs' not in sections and 'image_topic' in robot:
+            inputs = {name: replace(one, topic=one.topic.replace(
+                'image', robot['image_topic'].text, 1)) for name, one in inputs.items()}
+        if 'output.topic' not in given and 'cmd_vel_topic' in robot:
+            output = replace(output, topic=robot['cmd_vel_topic'].text)
+        return replace(contract, inputs=inputs, output=output)
 
     def sources(self, process: str, parameter: str) -> list[Given]:
         """Return all values that a process is given for a parameter, as they were read."""
@@ -261,6 +302,17 @@ class ParameterFiles:
             found.append(Stray(section, place, f'{namespace}/{nearest}',
                                bool(meant) and not served))
         return found
+
+
+def contract_of_given(given: Mapping[str, Given]) -> Contract:
+    """
+    Return the contract among the parameters of a process.
+
+    :raises ContractError: If it cannot hold.
+    """
+    return Contract.of_values({name: one.value for name, one in given.items()},
+                              {name: one.place for name, one in given.items()},
+                              {name: one.text for name, one in given.items()})
 
 
 def read_sections(path: Path) -> list[Section]:

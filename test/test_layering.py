@@ -14,7 +14,8 @@ BELOW_ROS = [path for path in sorted(PACKAGE.rglob('*.py'))
 # The doctor's probe runs the policy, in a process of its own.
 KNOW_TORCH = {'doctor/policy_probe.py'}
 NO_TORCH = [path for folder in (
-    'theory', 'graph_files', 'gate', 'measurement', 'simulation', 'recordings', 'doctor')
+    'theory', 'graph_files', 'gate', 'measurement', 'simulation', 'recordings', 'doctor',
+    'contract')
             for path in sorted((PACKAGE / folder).rglob('*.py'))
             if str(path.relative_to(PACKAGE)) not in KNOW_TORCH]
 ABOVE_NETWORK = {'engine', 'driving', 'learning', 'simulation', 'gate', 'measurement', 'cli',
@@ -22,6 +23,7 @@ ABOVE_NETWORK = {'engine', 'driving', 'learning', 'simulation', 'gate', 'measure
 DRAW = {'drawing'}
 # What lies to the left of a folder in the data's way may not import what lies to its right.
 NOT_BELOW = {
+    'contract': {'theory', 'graph_files', 'network', *DRAW, *ABOVE_NETWORK},
     'theory': {'graph_files', 'network', *DRAW, *ABOVE_NETWORK},
     'graph_files': {'network', *DRAW, *ABOVE_NETWORK},
     'drawing': {'graph_files', 'network', *ABOVE_NETWORK},

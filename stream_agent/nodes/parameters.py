@@ -13,11 +13,12 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from stream_agent.bounded_settings import (
     allowed_values, is_allowed, meant, settings_fields, SettingsError)
-from stream_agent.share import Given, OLD_PARAMETERS, ParameterFiles
+from stream_agent.contract.contract import Contract, SECTIONS
+from stream_agent.share import contract_of_given, Given, OLD_PARAMETERS, ParameterFiles
 
 Settings = TypeVar('Settings')
 # What our files give to everybody, although simulation, camera and expert do without.
-FOR_ALL_OF_OURS = ('camera_period',)
+FOR_ALL_OF_OURS = ('camera_period', 'wheel_base', 'max_steering_angle')
 # Of this process, which rclpy keeps to itself; it tells values, but not where they come from.
 arguments: list[str] = []
 
@@ -61,6 +62,36 @@ def declare_settings(node: Node, kind: type, changeable: Container[str] = ()) ->
         fields = {item.name: item for item in settings_fields(kind)}
         node.add_pre_set_parameters_callback(lambda changes: [
             as_meant(change, fields) for change in changes])
+
+
+def declare_contract(node: Node) -> Contract:
+    """
+    Declare what the contract says, which only the launch may set, and return it.
+
+    :raises ContractError: If it cannot hold.
+    """
+    given = given_parameters(node)
+    contract = contract_of_given(given)
+    for name in given:
+        if not is_of_contract(name) or given[name].value is None:
+            continue
+        section, _, rest = name.partition('.')
+        settings = contract.output if section == 'output' else (
+            contract.inputs[rest.partition('.')[0]])
+        item = next(item for item in settings_fields(settings)
+                    if item.name == name.rpartition('.')[2])
+        value, about = getattr(settings, item.name), item.metadata
+        unit = f" [{about['unit']}]" if about.get('unit') else ''
+        node.declare_parameter(
+            name, list(value) if isinstance(value, tuple) else value,
+            ParameterDescriptor(description=about['meaning'] + unit, read_only=True),
+            ignore_override=True)
+    return contract
+
+
+def is_of_contract(name: str) -> bool:
+    """Return whether a parameter is one of the contract's, such as inputs.scan.topic."""
+    return name.partition('.')[0] in SECTIONS and '.' in name
 
 
 def as_meant(change: Parameter, fields: dict[str, Field]) -> Parameter:
@@ -146,6 +177,8 @@ def refuse_unknown(node: Node) -> None:
     for stray in files.strays(space, [node.get_name()]):
         if stray.meant and stray.nearest == process:
             raise ValueError(f'{node.get_name()}: {stray}')
+    # Whoever does not need the contract has it, too, as it is for everybody.
+    contract_of_given(given)
     if 'use_sim_time' in given and not isinstance(given['use_sim_time'].value, bool):
         raise ValueError(f"use_sim_time is {given['use_sim_time'].text}; set it to true or false")
     # rclpy's own, which nobody means.
@@ -153,7 +186,7 @@ def refuse_unknown(node: Node) -> None:
     for name, value in given.items():
         known_otherwise = (name.startswith('qos_overrides.')
                            or OLD_PARAMETERS.get(name) in node._parameters)
-        if node.has_parameter(name) or known_otherwise:
+        if node.has_parameter(name) or known_otherwise or is_of_contract(name):
             continue
         (nearest, *_) = get_close_matches(name, known, 1, 0.0)
         place = f' ({value.place})' if value.place[:3] not in ('', '-p ') else ''

@@ -53,8 +53,8 @@ OPTIONS = [(item, parse, args) for kind, parse, args, without in COMMANDS
            for item in settings_fields(kind) if item.name not in without]
 # ROS parameters, none of which is an option, but for a few of the simulation's.
 PARAMETERS = {'AgentSettings', 'BaseSettings', 'CameraSettings', 'ExpertSettings',
-              'FrameFilterSettings', 'GateSettings', 'ListenerSettings', 'RecordBagSettings',
-              'RecorderSettings', 'RosSettings', 'SessionSchedule', 'SimulationSettings'}
+              'FrameFilterSettings', 'GateSettings', 'InputSettings', 'ListenerSettings',
+              'OutputSettings', 'RecordBagSettings', 'RecorderSettings', 'RosSettings', 'SessionSchedule', 'SimulationSettings'}
 
 
 def settings_classes() -> dict[str, type]:

@@ -78,8 +78,8 @@ def test_a_command_and_its_stamp_come_back():
 
 @pytest.mark.parametrize('change, sentence', [
     ({'encoding': '16UC1'},
-     "image encoding is '16UC1'; supported are rgb8, bgr8, rgba8, bgra8, mono8; it is depth, or "
-     'has over 8 bits a colour; take a topic of pictures of 8 bits'),
+     "image encoding is '16UC1', which is depth; in the robot's contract give its input units: [m] "
+     'and high: [5.0] or so, or take a topic of pictures'),
     ({'height': 0}, 'image is 6 x 0 pixels; sides of 1 to 4096 are supported'),
     ({'width': 4097}, 'image is 4097 x 4 pixels; sides of 1 to 4096 are supported'),
     ({'step': 17}, 'image step is 17 bytes for 6 pixels of rgb8; at least 18 are needed, and at '
@@ -98,7 +98,8 @@ def test_contradictions_say_what_would_be_right(change, sentence):
 
 @given(height=st.integers(0, 2**32 - 1), width=st.integers(0, 2**32 - 1),
        step=st.integers(0, 2**32 - 1), size=st.integers(0, 4096),
-       encoding=st.sampled_from(['rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', '', 'yuv422']))
+       encoding=st.sampled_from(['rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', '', 'yuv422',
+                                 'nv12', 'nv24', 'bayer_rggb16']))
 @settings(max_examples=500, deadline=None)
 def test_any_header_is_read_or_refused(height, width, step, size, encoding):
     msg = Image(height=height, width=width, step=step, encoding=encoding)
