@@ -5,10 +5,10 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from typing import Any
 
-from stream_agent.contract.contract import (
-    BASE_TYPES, COMPRESSED, Contract, ContractError, IMAGE, InputSettings, OWN_AGE, OWN_COMMANDS,
-    SCAN, VECTOR_TYPES)
+from stream_agent.contract.contract import Contract, ContractError
 from stream_agent.contract.conversions import OutputScale
+from stream_agent.contract.settings import (
+    BASE_TYPES, COMPRESSED, IMAGE, InputSettings, OWN_AGE, OWN_COMMANDS, SCAN, VECTOR_TYPES)
 
 #: The message types that a kind of conversion reads; a vector reads all others.
 TYPES = {'image': (IMAGE, COMPRESSED), 'depth': (IMAGE,), 'scan': (SCAN,),
