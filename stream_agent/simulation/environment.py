@@ -242,17 +242,25 @@ class DrivingEnvironment:
                       self._along, sign.number, sign.since, self._vehicle.acceleration)
 
     def _picture(self, moment: Moment) -> SimulatedFrame:
-        """Measure what there was at a moment."""
-        motion, image = Motion(moment.pose, moment.speed, moment.yaw_rate), None
+        """Return the frame of a moment."""
+        image = None
         if self._camera:
             image = self.scene.photograph(
-                motion, self.settings.exposure,
+                Motion(moment.pose, moment.speed, moment.yaw_rate), self.settings.exposure,
                 self.scene.signs.plates_ahead(moment.along) if self.scene.signs else (),
                 moment.time, self.quiet)
-        # Exact at captures, of which one falls into every period.
-        number = round((moment.time + self.settings.camera_delay) * self.settings.rate)
-        measured = self._sensors.measure(motion, moment.acceleration, number, self.quiet)
-        return SimulatedFrame(*(*fields_of(moment), image, self.now, *measured))
+        return SimulatedFrame(*(
+            *fields_of(moment), image, self.now, self.sensed_at(moment),
+            self._sensors.scan(moment.pose, self._number(moment), self.quiet)))
+
+    def sensed_at(self, moment: Moment) -> Sensed:
+        """Return what wheels and IMU say at a moment since the reset, as a frame's ``sensed``."""
+        return self._sensors.sensed(Motion(moment.pose, moment.speed, moment.yaw_rate),
+                                    moment.acceleration, self._number(moment), self.quiet)
+
+    def _number(self, moment: Moment) -> int:
+        """Return the number of the capture at a moment, or next to it; one falls into a period."""
+        return round((moment.time + self.settings.camera_delay) * self.settings.rate)
 
 
 def make_vehicle(settings: SimulationSettings) -> DifferentialDrive | Bicycle:

@@ -85,54 +85,49 @@ class Sensors:
     def __init__(self, settings: SimulationSettings, course: Course, seed: int) -> None:
         self._settings, self._seed = settings, seed
         self._walls = walls_of(course) if settings.scan_rays else None
-        draws = np.random.default_rng([seed, 8]).uniform(-1.0, 1.0, 3).tolist()
-        self._speed_factor, self._yaw_factor = (
-            1.0 + settings.odometry_scale * draw for draw in draws[:2])
-        self._yaw_bias = settings.imu_yaw_bias * draws[2]
-        self._noisy = any((
+        speed, yaw, bias = np.random.default_rng([seed, 8]).uniform(-1.0, 1.0, 3).tolist()
+        self._speed_factor = 1.0 + settings.odometry_scale * speed
+        self._yaw_factor = 1.0 + settings.odometry_scale * yaw
+        self._yaw_bias = settings.imu_yaw_bias * bias
+        self._noise = np.array([
             settings.odometry_speed_noise, settings.odometry_yaw_noise, settings.imu_yaw_noise,
-            settings.imu_acceleration_noise,
-            settings.scan_rays and (settings.scan_noise or settings.scan_dropout)))
+            settings.imu_acceleration_noise, settings.imu_acceleration_noise])
+        self._noisy = bool(self._noise.any())
 
-    def measure(self, motion: Motion, acceleration: float, number: int, quiet: bool
-                ) -> tuple[Sensed, Scan | None]:
+    def sensed(self, motion: Motion, acceleration: float, number: int, quiet: bool) -> Sensed:
         """
-        Return what is measured of a motion, by message type and field, and the scan.
+        Return what wheels and IMU say of a motion.
 
         :param acceleration: Forward [m/s2].
         :param number: Of the frame, from 0 on.
-        :param quiet: Without what changes from frame to frame: noise and lost rays.
+        :param quiet: Without what changes from frame to frame.
         """
-        settings, pose = self._settings, motion.pose
-        wheels, turn, yaw, ahead, left = 0.0, 0.0, 0.0, 0.0, 0.0
-        generator = None
+        speed, turn, yaw, ahead, left = (0.0,) * 5
         if self._noisy and not quiet:
             generator = np.random.default_rng([self._seed, 9, number])
-            wheels, turn, yaw, ahead, left = generator.standard_normal(5).tolist()
-        sensed = {
-            ODOMETRY: {
-                'twist.twist.linear.x':
-                    motion.speed * self._speed_factor + wheels * settings.odometry_speed_noise,
-                'twist.twist.angular.z':
-                    motion.yaw_rate * self._yaw_factor + turn * settings.odometry_yaw_noise},
-            IMU: {
-                'angular_velocity.z':
-                    motion.yaw_rate + self._yaw_bias + yaw * settings.imu_yaw_noise,
-                'linear_acceleration.x': acceleration + ahead * settings.imu_acceleration_noise,
-                'linear_acceleration.y':
-                    motion.speed * motion.yaw_rate + left * settings.imu_acceleration_noise}}
-        return sensed, None if self._walls is None else self._scan(self._walls, pose, generator)
+            speed, turn, yaw, ahead, left = (self._noise * generator.standard_normal(5)).tolist()
+        return {
+            ODOMETRY: {'twist.twist.linear.x': motion.speed * self._speed_factor + speed,
+                       'twist.twist.angular.z': motion.yaw_rate * self._yaw_factor + turn},
+            IMU: {'angular_velocity.z': motion.yaw_rate + self._yaw_bias + yaw,
+                  'linear_acceleration.x': acceleration + ahead,
+                  'linear_acceleration.y': motion.speed * motion.yaw_rate + left}}
 
-    def _scan(self, walls: Walls, pose: Pose, generator: np.random.Generator | None) -> Scan:
-        """Return one sweep, of which all rays are measured at one instant."""
-        settings = self._settings
-        first, count = settings.scan_angle_min, settings.scan_rays
+    def scan(self, vehicle: Pose, number: int, quiet: bool) -> Scan | None:
+        """
+        Return one sweep, all of whose rays are measured at one instant; None without a scanner.
+
+        :param number: As for ``sensed``; ``quiet`` likewise.
+        """
+        if self._walls is None:
+            return None
+        settings, count = self._settings, self._settings.scan_rays
+        first = settings.scan_angle_min
         increment = (settings.scan_angle_max - first) / (count - 1)
-        x, y, yaw = pose
-        ranges = distances(walls, Pose(x + settings.scan_forward * math.cos(yaw),
-                                       y + settings.scan_forward * math.sin(yaw), yaw + first),
-                           increment, count)
-        if generator:
+        place = vehicle.moved(settings.scan_forward, 0.0)
+        ranges = distances(self._walls, place._replace(yaw=place.yaw + first), increment, count)
+        if not quiet and (settings.scan_noise or settings.scan_dropout):
+            generator = np.random.default_rng([self._seed, 10, number])
             ranges += settings.scan_noise * generator.standard_normal(count)
             ranges[generator.random(count) < settings.scan_dropout] = math.inf
         ranges[ranges > settings.scan_range_max] = math.inf
