@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / 'docs' / 'safety.md'
 # What the gate's pure part and its tests consist of.
 FILES = ['stream_agent/__init__.py', 'stream_agent/command.py', 'stream_agent/bounded_settings.py',
-         'stream_agent/gate', 'test/gate']
+         'stream_agent/contract', 'stream_agent/gate', 'test/gate']
 SETTINGS = """
 [mutmut]
 source_paths=stream_agent/gate/

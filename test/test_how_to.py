@@ -9,13 +9,14 @@ import subprocess
 import sys
 
 import pytest
-from stream_agent.measurement.rows import Row
+from stream_agent.measurement.recording import HEADERS, ROWS_FILE
 from stream_agent.share import installed_share, ParameterFiles
 from support.jobs import DOMAIN, Job, ROOT, save_untrained, wait_for
 from test_docs import BLOCK, what_it_takes
 
 PAGE = (ROOT / 'docs' / 'how_to.md').read_text()
 SECTIONS = dict(re.findall(r'^## (.*)\n((?:(?!^## ).*\n)*)', PAGE, re.MULTILINE))
+COLUMNS = HEADERS[ROWS_FILE].split(',')
 FILES = [block for language, block in BLOCK.findall(PAGE) if language == 'yaml']
 
 
@@ -52,7 +53,7 @@ def test_parameters_that_are_changed_while_driving_are_there():
 
 def write_rows(folder: Path) -> None:
     """Write 100 frames of two policies: one errs by 0.1 rad/s, one answers half of them."""
-    lines = [','.join(Row._fields)]
+    lines = [HEADERS[ROWS_FILE]]
     for frame in range(100):
         stamp = 1_796_044_762_710_675_377 + frame * 33_333_333
         for policy, yaw_rate, latency in (('agent', 0.1, 0.002), ('baseline', 0.0, 0.004)):
@@ -62,7 +63,7 @@ def write_rows(folder: Path) -> None:
                    'latency': latency if answered else '', 'speed': 0.8 if answered else '',
                    'yaw_rate': yaw_rate if answered else '', 'reference_speed': 0.8,
                    'reference_yaw_rate': 0.0, 'frame_arrival_ns': stamp}
-            lines.append(','.join(str(row.get(name, '')) for name in Row._fields))
+            lines.append(','.join(str(row.get(name, '')) for name in COLUMNS))
     folder.mkdir(parents=True)
     (folder / 'rows.csv').write_text('\n'.join(lines) + '\n')
 
@@ -71,7 +72,7 @@ def test_the_notebook_names_columns_that_are_there():
     (code,) = blocks('Columns of rows.csv in a notebook', 'python')
     named = set(re.findall(r'\b(?:answered|rows)\.(\w+)', code)) - {'groupby', 'csv'}
     named |= set(re.findall(r"'(\w+_ns)'", code))
-    assert {'arrival_ns', 'yaw_rate', 'policy'} <= named <= set(Row._fields)
+    assert {'arrival_ns', 'yaw_rate', 'policy'} <= named <= set(COLUMNS)
 
 
 def test_the_notebook_computes(tmp_path, monkeypatch, capsys):

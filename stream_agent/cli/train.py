@@ -9,8 +9,8 @@ import sys
 from stream_agent.bounded_settings import settings_fields
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
-    find_graph, in_words, open_graph, positive, refuse_given, robot_settings, run_tool,
-    settings_of, STOPPED)
+    find_graph, in_words, open_graph, positive, refuse_given, robot_contract,
+    robot_settings, run_tool, settings_of, STOPPED)
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.learning import distributed
@@ -145,7 +145,7 @@ def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
         return FromExpert(
             simulation, arguments.robot or '', computer_of(arguments),
             settings_of(arguments, schedule), settings_of(arguments, crop),
-            settings_of(arguments, RecognitionSchedule))
+            settings_of(arguments, RecognitionSchedule), robot_contract(arguments.robot))
     return FromRecordings(*(settings_of(arguments, kind) for kind in (
         RecordingsChoice, Reading, Alignment, CloningSchedule, Augmentation, FrameCrop)))
 

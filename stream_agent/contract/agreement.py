@@ -5,10 +5,11 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from typing import Any
 
-from stream_agent.contract.contract import (
-    BASE_TYPES, COMPRESSED, Contract, ContractError, IMAGE, InputSettings, OWN_AGE, OWN_COMMANDS,
-    SCAN, VECTOR_TYPES)
+from stream_agent.contract.contract import Contract, ContractError
 from stream_agent.contract.conversions import OutputScale
+from stream_agent.contract.settings import (
+    BASE_TYPES, COMPRESSED, IMAGE, InputSettings, of_each, OWN_AGE, OWN_COMMANDS, SCAN,
+    VECTOR_TYPES)
 
 #: The message types that a kind of conversion reads; a vector reads all others.
 TYPES = {'image': (IMAGE, COMPRESSED), 'depth': (IMAGE,), 'scan': (SCAN,),
@@ -41,7 +42,7 @@ def sources(contract: Contract, trigger: str, conversions: Mapping[str, Any]) ->
     others and policies of before call their input as they like.
     """
     cameras = [name for name, settings in contract.inputs.items()
-               if settings.type in TYPES['image']]
+               if settings.kind == 'image' and not settings.is_depth]
     if len(conversions) == 1 and kind_of(conversions[trigger]) == 'image' and (
             trigger not in contract.inputs and len(cameras) == 1):
         return {trigger: cameras[0]}
@@ -57,18 +58,24 @@ def input_faults(contract: Contract, name: str, source: str, conversion: Any) ->
     """Yield what keeps an input of a policy from its topic, that of the input ``source``."""
     settings = contract.inputs.get(source)
     if settings is None:
-        near = get_close_matches(name, contract.inputs, 1, 0.6)
+        near = ''.join(f"rename '{one}' there if that is it, or "
+                       for one in get_close_matches(name, contract.inputs, 1))
         yield (f"input '{name}': the policy reads it, and the robot's contract has "
                f"{', '.join(contract.inputs) or 'no inputs'}; "
-               + (f"rename '{near[0]}' there if that is it, or " * bool(near))
-               + f'add to inputs, in the section /** of its file: {line_for(name, conversion)}')
+               f'{near}add to inputs, in the section /** of its file: '
+               f'{line_for(name, conversion)}')
         return
     kind, own = kind_of(conversion), sum(TYPES.values(), ())
     allowed = TYPES.get(kind)
     if settings.type not in allowed if allowed else settings.type in own:
-        yield (f"input '{name}': the policy reads {in_words(kind)}, and the robot's contract has "
-               f'{settings.type}; set inputs.{source}.type to '
+        yield (f"{contract.place(f'inputs.{source}.type')}input '{name}': the policy reads "
+               f"{in_words(kind)}, and the robot's contract has {settings.type}; set "
+               f'inputs.{source}.type to '
                f"{' or '.join(allowed or ('a message with numbers',))}")
+    elif kind == 'image' and settings.is_depth:
+        yield (f"{contract.place(f'inputs.{source}.high')}input '{name}': the policy reads an "
+               "image of a camera, and the robot's contract has depth; leave out units, low and "
+               f'high of inputs.{source}, or name another topic')
     elif kind != 'image':
         yield from conversion_faults(contract, name, conversion)
 
@@ -84,48 +91,46 @@ def conversion_faults(contract: Contract, name: str, conversion: Any) -> Iterato
     for field, trained in asdict(conversion).items():
         if ours.get(field) != trained:
             word = CONTRACT_WORDS.get(field, field)
-            yield (f"input '{name}': {word} is {shown(ours.get(field))} in the robot's contract, "
-                   f'and the policy was trained with {shown(trained)}; set inputs.{name}.{word} '
-                   f'to {shown(trained)}, or train with this contract')
+            yield (f"{contract.place(f'inputs.{name}.{word}')}input '{name}': {word} is "
+                   f"{shown(ours.get(field))} in the robot's contract, and the policy was trained "
+                   f'with {shown(trained)}; set inputs.{name}.{word} to {shown(trained)}, or '
+                   'train with this contract')
 
 
 def trigger_faults(contract: Contract, trigger: str, named: Mapping[str, str]) -> Iterator[str]:
     """Yield whether the contract lets another input of the policy make the network step."""
     for name, source in named.items():
         if name != trigger and contract.inputs.get(source, InputSettings()).trigger:
-            yield (f"input '{name}' is the trigger of the robot's contract, and the policy was "
-                   f"trained to step with '{trigger}'; set inputs.{trigger}.trigger to true and "
-                   f'inputs.{name}.trigger to false')
+            yield (f"{contract.place(f'inputs.{source}.trigger')}input '{name}' is the trigger of "
+                   f"the robot's contract, and the policy was trained to step with '{trigger}'; "
+                   f'set inputs.{trigger}.trigger to true and inputs.{source}.trigger to false')
 
 
 def output_faults(contract: Contract, limits: Any) -> Iterator[str]:
     """Yield why what obeys is not what the policy commands."""
-    output = contract.output
+    output, place = contract.output, contract.place('output.type')
     if not isinstance(limits, OutputScale):
         if output.type in VECTOR_TYPES:
-            yield (f'output: the policy commands speed and yaw rate of a base, and the robot '
-                   f"takes {output.type} for {', '.join(output.names)}; set output.type to "
-                   f"{', '.join(BASE_TYPES)}, or take a policy for these")
+            yield (f'{place}output: the policy commands speed and yaw rate of a base, and the '
+                   f"robot takes {output.type} for {', '.join(output.names)}; set output.type to "
+                   f"{' or '.join(BASE_TYPES)}, or take a policy for these")
         return
     if output.type in BASE_TYPES:
-        yield (f"output: the policy commands {', '.join(limits.names)}, and the robot takes "
-               f"{output.type}; set output.type to {', '.join(VECTOR_TYPES)} with these names")
+        yield (f"{place}output: the policy commands {', '.join(limits.names)}, and the robot "
+               f"takes {output.type}; set output.type to {' or '.join(VECTOR_TYPES)} with these "
+               'names')
         return
     if sorted(output.names) != sorted(limits.names):
-        yield (f"output: the policy commands {', '.join(limits.names)}, and the robot's contract "
+        yield (f"{contract.place('output.names')}output: the policy commands "
+               f"{', '.join(limits.names)}, and the robot's contract "
                f"names {', '.join(output.names)}; set output.names to those of the policy")
         return
-    ours = dict(zip(output.names, every(output.units, len(output.names))))
+    ours = dict(zip(output.names, of_each(output.units, output.names)))
     for name, unit in zip(limits.names, limits.units):
         if ours[name] != unit:
-            yield (f"output: '{name}' is commanded in {unit} by the policy, and in {ours[name]} "
-                   "by the robot's contract; set output.units to what the controller takes, and "
-                   'train with it')
-
-
-def every(values: tuple, count: int) -> tuple:
-    """Return one value for each of so many elements; one stands for all of them."""
-    return values * count if len(values) == 1 else values
+            yield (f"{contract.place('output.units')}output: '{name}' is commanded in {unit} by "
+                   f"the policy, and in {ours[name]} by the robot's contract; set output.units to "
+                   'what the controller takes, and train with it')
 
 
 def in_words(kind: str) -> str:

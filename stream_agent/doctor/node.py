@@ -35,7 +35,7 @@ from stream_agent.engine.frame_filter import FrameFilterSettings
 from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.gate.settings import BASE_COMMANDS, BaseSettings, GateSettings
 from stream_agent.images import ImageError
-from stream_agent.nodes.base_commands import CommandType, make_command_type
+from stream_agent.nodes.command_types import CommandType, make_command_type
 from stream_agent.nodes.messages import (
     as_callback, COMMAND_QOS, FRAME_QOS, image_source, name_of_node, received_ns, stamp_to_ns,
     type_name, WATCH_FRAME_QOS)

@@ -56,10 +56,15 @@ def check_image_topic(topic: str, wanted: str, publishers: Sequence[Endpoint],
     return ok('image topic', f"'{topic}': {wanted} from {right[0].node}, {right[0].qos}")
 
 
+def similar(topic: str, others: Collection[str]) -> list[str]:
+    """Return up to four other topics, the most similar first."""
+    return sorted((name for name in others if name != topic),
+                  key=lambda name: -SequenceMatcher(None, topic, name).ratio())[:4]
+
+
 def instead(topic: str, others: Mapping[str, str]) -> str:
     """Name topics with frames, the most similar first, and how to set them."""
-    names = sorted((name for name in others if name != topic),
-                   key=lambda name: -SequenceMatcher(None, topic, name).ratio())[:4]
+    names = similar(topic, others)
     if not names:
         return '; no other topic has frames'
     listed = ', '.join(f"{name.removesuffix('/compressed')} (image_transport "

@@ -106,7 +106,7 @@ class NetworkDriver(Driver):
                  others: Mapping[str, Conversion] = {}) -> None:
         self.observations: list[Observation] = []
         self.added = np.zeros((count, 2))
-        self._trigger = trigger_of(network.graph, others)
+        self._trigger = trigger_of(network.graph.inputs, others)
         self._observe = Observer({self._trigger: preprocessing, **others}, limits)
         self.sees = self._observe.sees
         self.known_commands = max(self._observe.known_commands,

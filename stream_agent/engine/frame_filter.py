@@ -1,8 +1,9 @@
 """Which frames the agent steps: fresh ones of one camera, each once, in order."""
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+import math
 from statistics import median
 
 import numpy as np
@@ -20,6 +21,8 @@ RATE_TOLERANCE, OFF_FOR = 0.2, 2
 QUICK_LOOK = 997
 # A command that moves the robot is more than this [m/s, rad/s].
 MOVES = 0.01
+# A command that changes moves it by more than this share of what may be commanded.
+SHARE_CHANGES = 1e-3
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class FrameFilter:
     def forget(self) -> None:
         """Start a new sequence of frames; what is known of the camera is kept."""
         self._last_ns: int | None = None
+        # Frames without a step before the one taken last, and up to it if it has none either.
+        self._missing = self._unstepped = 0
 
     def refuse(self, stamp_ns: int, now_ns: int, frame_id: str = '', number: int | None = None
                ) -> str:
@@ -145,7 +150,7 @@ class FrameFilter:
         the longer one of that and the declared period: a slow camera leaves no gaps (F13).
 
         :param skipped: Frames that were sent between the last one that was taken and this one.
-        :returns: Whether the memory of earlier frames is too old to be used.
+        :returns: Whether the memory of frames that were stepped is too old to be used.
         """
         last_ns, self._last_ns = self._last_ns, stamp_ns
         if last_ns is None:
@@ -155,8 +160,14 @@ class FrameFilter:
         if elapsed > 0:
             self._intervals.append(elapsed / (1 + skipped))
         self.dropped['missed'] += max(0, skipped, round(elapsed / period) - 1)
-        missing = round(elapsed / max(period, declared)) - 1
-        return elapsed <= 0 or missing > self.settings.max_gap
+        self._missing = self._unstepped + round(elapsed / max(period, declared)) - 1
+        self._unstepped = 0
+        return elapsed <= 0 or self._missing > self.settings.max_gap
+
+    def lose(self, reason: str) -> None:
+        """Count the frame that was taken last as one that is not stepped: the memory ages by it."""
+        self.dropped[reason] += 1
+        self._unstepped = self._missing + 1
 
     @property
     def period(self) -> float | None:
@@ -179,6 +190,11 @@ class CameraWatch:
         self._rate_is_off = 0
         #: For how long [s] the robot has been told to move while the picture stood still.
         self.still = 0.0
+
+    @property
+    def age(self) -> float:
+        """How old frames are when they arrive [s]: the median of the last 30; NaN before that."""
+        return median(self._ages) if len(self._ages) == AGES else math.nan
 
     @property
     def is_frozen(self) -> bool:
@@ -215,7 +231,7 @@ class CameraWatch:
                 f'the picture has not changed for {self.still:.1f} s while the robot was told to '
                 'move: it is stopped until a picture differs; start the camera anew, or set '
                 'frozen_after')
-        if len(self._ages) == AGES and not 0 <= (age := median(self._ages)) <= 0.1:
+        if (age := self.age) < 0 or age > 0.1:
             found['clock'] = (
                 f'frames arrive {age:.3g} s after their stamp, where 0 to 0.1 s are usual; set '
                 "the clocks of camera and agent alike, or check the camera driver's stamps")
@@ -230,9 +246,26 @@ class CameraWatch:
         return found
 
 
-def moves(command: Command) -> bool:
-    """Return whether a command moves the robot."""
+def moves(command: Command | tuple[float, ...]) -> bool:
+    """Return whether a command moves the robot: a base's, or velocities."""
     return max(map(abs, command)) > MOVES
+
+
+class Changes:
+    """
+    Tells whether commands that may stay what they are at rest, as positions, move the robot.
+
+    :param spans: From the least to the greatest command, of each element.
+    """
+
+    def __init__(self, spans: Sequence[float]) -> None:
+        self._spans, self._last = spans, list[float]()
+
+    def __call__(self, command: Sequence[float]) -> bool:
+        """Return whether a command differs from the one before by what counts."""
+        last, self._last = self._last, list(command)
+        return any(abs(one - other) > SHARE_CHANGES * abs(span) for one, other, span in zip(
+            command, last, self._spans))
 
 
 def is_same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -5,9 +5,9 @@ from enum import Enum, IntEnum
 import math
 from typing import NamedTuple
 
-from stream_agent.command import Command, STOP
 from stream_agent.gate.faults import CLEAR_AFTER, Fault, Faults, LATCH_AFTER
-from stream_agent.gate.limits import CLAMP_SHARE, CLAMP_WINDOW, ClampShare, is_finite, Limiter
+from stream_agent.gate.limits import (
+    AnyCommand, CLAMP_SHARE, CLAMP_WINDOW, ClampShare, CommandLimiter, Limiter)
 from stream_agent.gate.settings import GateSettings
 from stream_agent.gate.simulated_time import SimulatedTime
 from stream_agent.gate.sources import Sources
@@ -53,7 +53,7 @@ class Verdict(NamedTuple):
         within the last second.
     """
 
-    command: Command | None
+    command: AnyCommand | None
     outcome: Outcome
     level: Level = Level.OK
     message: str = ''
@@ -61,21 +61,24 @@ class Verdict(NamedTuple):
 
 class Gate:
     """
-    Everything between a policy command and the wheels, in simulated or real time.
+    Everything between a policy command and what obeys it, in simulated or real time.
 
     Whoever owns the gate calls ``on_command`` for every policy command, ``on_stop_asked`` for
     every stop that a policy asks for, and ``on_timer`` at least every 0.05 s, and sends what the
     verdicts say. Until the first policy command the
-    verdicts of the timer are zeros (G1; see Watchdog for the reason).
+    verdicts of the timer are zeros (G1; see Watchdog for the reason). Zero stands for what a
+    stop is: where positions are commanded, the one that was sent last.
 
     :param settings: May be replaced at any time.
     :param now: Steady time [s], as in all methods.
+    :param limiter: Of what is guarded; None for a base.
     """
 
-    def __init__(self, settings: GateSettings, now: float) -> None:
+    def __init__(self, settings: GateSettings, now: float,
+                 limiter: CommandLimiter | None = None) -> None:
         self.settings = settings
         self.counts: Counter[Outcome] = Counter()
-        self._limiter = Limiter(now)
+        self._limiter: CommandLimiter = limiter or Limiter(now)
         self._watchdog = Watchdog(now)
         self._faults = Faults()
         self._stop_input = StopInput()
@@ -114,11 +117,12 @@ class Gate:
         """Register a reading of simulated time [ns]; None where time is real (T1)."""
         self._simulated_time.note(value, now)
 
-    def on_command(self, command: Command, age: float, now: float, number: int | None = None
+    def on_command(self, command: AnyCommand, age: float, now: float, number: int | None = None
                    ) -> Verdict:
         """
         Judge a policy command.
 
+        :param command: Of the kind that the limiter takes.
         :param age: ROS time now minus the stamp of the command's frame [s]; negative if the
             stamp is in the future.
         :param number: The message's sequence number, if the middleware has one (G11).
@@ -127,8 +131,8 @@ class Gate:
         if self._sources.hear(number, now, self.settings.command_timeout) > 1:
             return self._refuse_contested(now)
         # Content is checked before time: a policy that computes NaN is broken at any age.
-        if not is_finite(command):
-            return self._refuse_invalid(command, now)
+        if fault := self._limiter.fault(command):
+            return self._refuse_invalid(fault, now)
         # Written so that NaN is refused. What is refused does not feed the watchdog.
         if not -self.settings.max_lead <= age <= self.settings.max_age:
             return self._refuse_untimely(age, now)
@@ -138,6 +142,9 @@ class Gate:
             return self._withhold(Outcome.WITHHELD)
         if self._reason_to_hold(now):
             return self._hold(now) or self._withhold(Outcome.HELD)
+        self._forget_if_released(now)
+        if reason := self._limiter.reason(now):
+            return self._tell(None, Outcome.HELD, now, Level.WARN, f'nothing is sent: {reason}')
         return self._pass_on(command, now)
 
     def on_stop_asked(self, now: float, number: int | None = None) -> Verdict:
@@ -190,10 +197,15 @@ class Gate:
                 self._halt(now), Outcome.TIMEOUT, now, Level.WARN,
                 f'no fresh policy command for {self.settings.command_timeout:g} s, so the robot '
                 'is stopped: check that camera and agent run')
-        if self._watchdog.repeat(now, self.settings):
+        if (self._watchdog.repeat(now, self.settings)
+                and (sent := self._limiter.stop(now)) is not None):
             self.counts[Outcome.STOPPED] += 1
-            return Verdict(self._limiter.stop(now), Outcome.STOPPED)
+            return Verdict(sent, Outcome.STOPPED)
         return None
+
+    def last_stop(self, now: float) -> AnyCommand | None:
+        """Return what to send as the gate ends (P2); None if nothing is known that would stop."""
+        return self._halt(now)
 
     def health(self, now: float) -> tuple[Level, str]:
         """Return the state of the gate in a sentence, and how severe it is."""
@@ -206,7 +218,7 @@ class Gate:
         if self.fault is Fault.TRANSIENT:
             return Level.ERROR, (f'shut by an invalid policy command until {CLEAR_AFTER} good '
                                  'ones arrive in a row')
-        if reason := self._reason_to_hold(now):
+        if reason := self._reason_to_hold(now) or self._limiter.reason(now):
             return Level.WARN, f'stopped: {reason}'
         if not self._driven:
             return Level.OK, 'waiting for the first policy command'
@@ -219,8 +231,14 @@ class Gate:
             return Level.WARN, f'{share:.0%} of the policy commands are clamped'
         return Level.OK, 'passing policy commands on'
 
-    def _halt(self, now: float) -> Command:
+    def _forget_if_released(self, now: float) -> None:
+        """Start anew once the robot was left to another source."""
+        if self._watchdog.released(now, self.settings):
+            self._limiter.forget()
+
+    def _halt(self, now: float) -> AnyCommand | None:
         """Begin a stop with the emergency zero, which is returned."""
+        self._forget_if_released(now)
         self._braking = False
         self._watchdog.stop(now, self.settings)
         return self._limiter.stop(now)
@@ -229,7 +247,7 @@ class Gate:
         """Go on with a stop that was asked for; at its end it is like any other."""
         self.counts[Outcome.BRAKING] += 1
         sent = self._limiter.brake(now, self.settings)
-        return Verdict(self._halt(now) if sent == STOP else sent, Outcome.BRAKING)
+        return Verdict(self._halt(now) if self._limiter.at_rest else sent, Outcome.BRAKING)
 
     def _reason_to_hold(self, now: float) -> str:
         """Return in words why nothing may drive, whatever the policy says; '' if it may."""
@@ -253,7 +271,7 @@ class Gate:
         self.counts[outcome] += 1
         return Verdict(None, outcome)
 
-    def _pass_on(self, command: Command, now: float) -> Verdict:
+    def _pass_on(self, command: AnyCommand, now: float) -> Verdict:
         sent = self._limiter.limit(command, now, self.settings)
         self._watchdog.feed(now)
         self._driven = True
@@ -270,12 +288,11 @@ class Gate:
             f'{share:.0%} of the policy commands of the last {CLAMP_WINDOW:g} s were clamped: '
             'check that policy and gate have the same limits (G6)' if level else '')
 
-    def _refuse_invalid(self, command: Command, now: float) -> Verdict:
-        """Answer a command that is not finite with zero (G3)."""
+    def _refuse_invalid(self, fault: str, now: float) -> Verdict:
+        """Answer a command that cannot be obeyed with zero (G3)."""
         was_latched = self.fault.needs_reset
         self._faults.note_invalid()
-        text = (f'policy command is ({command.speed}, {command.yaw_rate}); only numbers within '
-                'float range reach the wheels, so the robot is stopped: check the policy')
+        text = f'{fault}, so the robot is stopped: check the policy'
         if self.fault is Fault.LATCHED:
             text += f'; after {LATCH_AFTER} in a row, call ~/reset_fault too'
         # Once latched, the stop keeps being repeated, or has ended by a release.
@@ -304,7 +321,7 @@ class Gate:
             f'policy command answers a frame {age:.3f} s old; at most '
             f'{self.settings.max_age:g} s pass: check the load, and the clocks')
 
-    def _tell(self, sent: Command | None, outcome: Outcome, now: float, level: Level,
+    def _tell(self, sent: AnyCommand | None, outcome: Outcome, now: float, level: Level,
               text: str) -> Verdict:
         """Count the outcome; return the sentence unless it was returned just before."""
         self.counts[outcome] += 1

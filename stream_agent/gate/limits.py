@@ -1,6 +1,8 @@
 """Which commands can be passed on, how they are limited, and how often that was necessary."""
 
 from collections import deque
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from stream_agent.command import Command, STOP
 from stream_agent.gate.settings import GateSettings
@@ -29,9 +31,39 @@ def approach(previous: float, target: float, greatest: float, step: float) -> fl
     return min(max(target, previous - step), previous + step) + 0.0
 
 
+#: What bases obey, or the value of each actuator by its name.
+AnyCommand = Command | Mapping[str, float]
+
+
+class CommandLimiter(Protocol):
+    """What the gate asks of a limiter; see ``Limiter`` for bases, ``VectorLimiter`` for others."""
+
+    def fault(self, command: Any) -> str:
+        """Return in words what of a policy command cannot be obeyed; '' if all of it can (G3)."""
+
+    def reason(self, now: float) -> str:
+        """Return in words why nothing can be sent; '' if it is known where to begin."""
+
+    def limit(self, command: Any, now: float, settings: GateSettings) -> AnyCommand:
+        """Return what may be sent now, and register it as sent (G4)."""
+
+    def brake(self, now: float, settings: GateSettings) -> AnyCommand:
+        """Return the next step of a stop that was asked for, and register it as sent (G10)."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether what was sent last keeps the robot where it is."""
+
+    def stop(self, now: float) -> AnyCommand | None:
+        """Return the emergency stop and register it as sent; None if none is known yet."""
+
+    def forget(self) -> None:
+        """Count on nothing that was sent, as another source may have moved the robot since."""
+
+
 class Limiter:
     """
-    Saturation and slew (G4), from the last command that was sent to the next.
+    Saturation and slew (G4) of a base, from the last command that was sent to the next.
 
     Before the first command the robot is assumed to be at standstill, as the gate sends zeros
     until then.
@@ -42,6 +74,16 @@ class Limiter:
     def __init__(self, now: float) -> None:
         self._sent = STOP
         self._sent_at = now
+
+    def fault(self, command: Command) -> str:
+        """Say of a command that is not finite what it is (G3); '' for any other."""
+        return '' if is_finite(command) else (
+            f'policy command is ({command.speed}, {command.yaw_rate}); only numbers within float '
+            'range reach the wheels')
+
+    def reason(self, now: float) -> str:
+        """Return '': a base can always begin, from standstill."""
+        return ''
 
     def limit(self, command: Command, now: float, settings: GateSettings) -> Command:
         """
@@ -77,6 +119,14 @@ class Limiter:
         self._sent = Command(speed * share + 0.0, yaw_rate * share + 0.0)
         self._sent_at = now
         return self._sent
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last command was zero."""
+        return self._sent == STOP
+
+    def forget(self) -> None:
+        """Do nothing: what was left to another source was left by a zero."""
 
     def stop(self, now: float) -> Command:
         """Return the emergency zero, which no slew limit delays, and register it as sent."""

@@ -80,9 +80,11 @@ class BaseSettings:
 
     command_type: str = choice(
         BASE_COMMANDS[0], f"message of cmd_vel: {', '.join(BASE_COMMANDS)}", BASE_COMMANDS)
-    wheel_base: float = quantity(0.25, 'm', 0.01, 10.0, 'between the axles, for ackermann')
+    wheel_base: float = quantity(0.25, 'm', 0.01, 10.0, 'between the axles, for '
+                                 'ackermann and twist_steering')
     max_steering_angle: float = quantity(
-        0.6, 'rad', 0.01, 1.5, 'greatest angle of the front wheels to each side, for ackermann')
+        0.6, 'rad', 0.01, 1.5, 'greatest angle of the front wheels to each side, for ackermann '
+        'and twist_steering')
 
     def __post_init__(self) -> None:
         check(self)

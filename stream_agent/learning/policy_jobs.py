@@ -105,7 +105,6 @@ class PolicyJob:
         :raises ValueError: Of whatever kind its files and options are refused by.
         """
         network, initial = self.network()
-        self.source.check_output(network)
         distributed.find_device(self.trainer.device)
         if self.trainer.tensorboard:
             curve_writer()

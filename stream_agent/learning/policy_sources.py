@@ -12,6 +12,7 @@ from stream_agent.contract.agreement import disagreements
 from stream_agent.contract.contract import Contract, ContractError
 from stream_agent.contract.conversions import (
     AgeInput, CommandsInput, Conversion, OutputScale, VectorInput)
+from stream_agent.contract.settings import IMU, ODOMETRY
 from stream_agent.driving.compute_model import (
     ComputeModel, EmulatedRollout, EmulatedTiming, HANDOVER, scaled_costs, timings)
 from stream_agent.driving.observations import ObservationError, Observer, RECORDED
@@ -20,10 +21,10 @@ from stream_agent.learning.cloning import check_window, CloningLearner
 from stream_agent.learning.held_out import share_in_words, split
 from stream_agent.learning.imitation import Collector, filled, Imitation, lengthened
 from stream_agent.learning.initial_policy import InitError, InitialPolicy
+from stream_agent.learning.recognition import Recognition, SignReader, soften
 from stream_agent.learning.recorded_episodes import (
     check_limits, check_scale, cut_recordings, decoded_recordings, episodes_for, largest_of,
     limits_of)
-from stream_agent.learning.recognition import Recognition, SignReader, soften
 from stream_agent.learning.settings import (
     CloningSchedule, FrameCrop, ImitationSchedule, RecognitionSchedule, RecordingsChoice,
     SIMULATOR_CROP, TrainingError)
@@ -47,6 +48,23 @@ from stream_agent.theory.planning.planner import make_plan
 EMULATED_DRIVES = 3
 # Ends the names of folders from which trainings resume.
 UNFINISHED = '.unfinished'
+
+
+class NetworkInputs(NamedTuple):
+    """
+    How a network's inputs are made.
+
+    :param trigger: The input that makes it step.
+    :param conversions: Of every input, by node.
+    """
+
+    trigger: str
+    conversions: Mapping[str, Conversion]
+
+    @property
+    def others(self) -> dict[str, Conversion]:
+        """Return the conversions of the inputs that do not trigger."""
+        return {name: one for name, one in self.conversions.items() if name != self.trigger}
 
 
 @dataclass(frozen=True)
@@ -102,6 +120,11 @@ class FromExpert:
     def check(self, label: str, network: RolloutNetwork, initial: InitialPolicy | None
               ) -> None:
         """Refuse what cannot be trained, before anything is driven."""
+        if self.contract and self.contract.output.is_vector:
+            output = self.contract.output
+            raise ObservationError(
+                f'the robot takes {output.type} for {", ".join(output.names)}, and the simulated '
+                f'one is a base, which takes speed and yaw rate; {RECORDED}')
         check_output(network, self.contract)
         self.learner(network, label, 0, None, initial)
 
@@ -154,7 +177,6 @@ class FromExpert:
         return Imitation(network, collector, schedule, seed, label, folder, self.computer,
                          recognition, sign_reader)
 
-
     def _inputs(self, network: RolloutNetwork, limits: CommandScale,
                 initial: InitialPolicy | None) -> NetworkInputs:
         """Return the network's inputs, once they have been tried on the simulated robot."""
@@ -170,10 +192,10 @@ class FromExpert:
             for name, one in inputs.conversions.items():
                 if isinstance(one, VectorInput) and contract:
                     kind = contract.inputs[name].type
-                    if kind not in SENSED_TYPES:
+                    if kind not in (ODOMETRY, IMU):
                         raise ObservationError(
                             f"the input '{name}' is read of {kind}, which no simulated robot "
-                            f'publishes; take {" or ".join(SENSED_TYPES)}, or {RECORDED}')
+                            f'publishes; take {ODOMETRY} or {IMU}, or {RECORDED}')
         Observer(inputs.conversions, limits).check(self.simulation)
         return inputs
 
@@ -191,23 +213,6 @@ def check_output(network: RolloutNetwork, contract: Contract | None) -> None:
 def signs_folder(output: Path) -> Path:
     """Return where policies that are trained into a folder share how signs are recognised."""
     return output / f'signs{UNFINISHED}'
-
-
-class NetworkInputs(NamedTuple):
-    """
-    How a network's inputs are made.
-
-    :param trigger: The input that makes it step.
-    :param conversions: Of every input, by node.
-    """
-
-    trigger: str
-    conversions: Mapping[str, Conversion]
-
-    @property
-    def others(self) -> dict[str, Conversion]:
-        """Return the conversions of the inputs that do not trigger."""
-        return {name: one for name, one in self.conversions.items() if name != self.trigger}
 
 
 def conversions_of(network: RolloutNetwork, contract: Contract | None, crop: FrameCrop

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import re
 
 import numpy as np
 from stream_agent.measurement.bootstrap import Interval, paired_interval
 from stream_agent.measurement.durations import PERCENTILES, Rate
+from stream_agent.measurement.rows import BASE, Element
 from stream_agent.measurement.traces import RunTraces, Trace
 
 
@@ -24,7 +25,7 @@ def in_effect(arrivals: np.ndarray, commands: np.ndarray, times: np.ndarray) -> 
 
 
 def arrived(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-    """Return arrivals (N,) and commands (N, 2) of all commands, in the order of arrival."""
+    """Return arrivals (N,) and commands (N, E) of all commands, in the order of arrival."""
     came = ~np.isnan(trace.arrivals)
     arrivals = np.concatenate([trace.arrivals[came], trace.later[:, 0]])
     commands = np.concatenate([trace.commands[came], trace.later[:, 1:]])
@@ -40,10 +41,11 @@ def error_in_effect(run: RunTraces, trace: Trace) -> np.ndarray:
     the next stamp, and the difference is integrated exactly. A correct command that is late
     therefore costs the error until it arrives.
 
-    :returns: (T, 2): |speed| [m/s] and |yaw rate| [rad/s] error between each frame's stamp and
-        the next; nan before the first command, without a reference, and for the last frame.
+    :returns: (T, E): the error of each element, such as |speed| [m/s] and |yaw rate| [rad/s],
+        between each frame's stamp and the next; nan before the first command, without a
+        reference, and for the last frame.
     """
-    errors = np.full((len(run.stamps), 2), np.nan)
+    errors = np.full(run.reference.shape, np.nan)
     arrivals, commands = arrived(trace)
     if len(arrivals) == 0 or len(run.stamps) < 2:
         return errors
@@ -61,7 +63,7 @@ def error_in_effect(run: RunTraces, trace: Trace) -> np.ndarray:
 WATCHED = 1.0
 FEWEST_BEFORE = 6
 DEPARTURE = 1.5
-# A scatter of exactly zero would not make a threshold [m/s, rad/s].
+# A scatter of exactly zero would not make a threshold, in the units of the elements.
 LEAST_SCATTER = 1e-4
 
 
@@ -92,9 +94,9 @@ def departure(commands: np.ndarray, changed: int) -> int | None:
     Return the first command that departs from those before the change.
 
     A command departs if its step from the previous one exceeds 1.5 times the largest step before
-    the change, in speed or yaw rate. A steady drift is therefore not a departure.
+    the change, in any of its elements. A steady drift is therefore not a departure.
 
-    :param commands: (N, 2), in the order of the frames.
+    :param commands: (N, E), in the order of the frames.
     :param changed: The index of the changed frame.
     :returns: An index from ``changed`` on; None if no command departs.
     """
@@ -146,8 +148,11 @@ class PolicyFigures:
     :param interval: The same percentiles of the time between two successive answers [s].
     :param rate: Answers per second, mean and in the worst full second [Hz].
     :param lateral: RMS of the vehicle's lateral error [m]; nan if this policy does not drive.
-    :param error: Mean |speed| [m/s] and |yaw rate| [rad/s] error of the answered frames.
-    :param effect: Mean |speed| [m/s] and |yaw rate| [rad/s] error in effect.
+    :param error: Mean error of the answered frames, of each element in its unit: of a base
+        |speed| [m/s] and |yaw rate| [rad/s].
+    :param effect: Mean error in effect, likewise.
+    :param missing: Frames without a command because an input was missing or too old, by input;
+        as the agent counted them.
     """
 
     name: str
@@ -162,6 +167,7 @@ class PolicyFigures:
     error: np.ndarray
     effect: np.ndarray
     response: MeasuredResponse
+    missing: dict[str, int] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -232,7 +238,7 @@ def settled_frames(run: RunTraces) -> np.ndarray:
 
 
 def settled_effect(run: RunTraces, trace: Trace) -> np.ndarray:
-    """Return the error in effect of every settled frame, (T, 2), as ``error_in_effect``."""
+    """Return the error in effect of every settled frame, (T, E), as ``error_in_effect``."""
     return np.where(settled_frames(run), error_in_effect(run, trace), np.nan)
 
 
@@ -276,7 +282,7 @@ def policy_figures(run: RunTraces, name: str, start_up: int, errors: np.ndarray,
         percentiles(np.diff(np.sort(arrivals))), rates(arrivals),
         float(np.sqrt(mean(lateral ** 2))) if run.description.get('driving') == name else np.nan,
         mean(errors), mean(effects),
-        first_response(run, trace, predicted_response(said)))
+        first_response(run, trace, predicted_response(said)), missing_inputs(said))
 
 
 def diagnostics_of(run: RunTraces, name: str) -> dict[str, str]:
@@ -289,6 +295,32 @@ def predicted_response(said: dict[str, str]) -> int | None:
     """Return after how many frames an agent says it responds; None if it says nothing usable."""
     predicted = str(said.get('first response frame', ''))
     return int(predicted) if re.fullmatch('[0-9]{1,3}', predicted) else None
+
+
+def missing_inputs(said: dict[str, str]) -> dict[str, int]:
+    """Return how many frames an agent gave no command to for want of an input, by input."""
+    found: Counter[str] = Counter()
+    for key, count in said.items():
+        match = re.fullmatch('dropped (?:missing|old) (.+)', key)
+        if match and re.fullmatch('[0-9]{1,18}', str(count)):
+            found[match[1]] += int(count)
+    return dict(found)
+
+
+def told(run: RunTraces) -> list[tuple[int, Element]]:
+    """Return columns and elements of commands as they are told: of a base the yaw rate first."""
+    elements = list(enumerate(run.elements))
+    return elements[::-1] if run.elements == BASE else elements
+
+
+def shown(run: RunTraces) -> tuple[int, Element]:
+    """Return column and element of what plots show of commands: of a vector what moves most."""
+    if run.elements == BASE:
+        return told(run)[0]
+    commands = np.concatenate([run.reference, *(trace.commands for trace in run.traces.values())])
+    spread = mean((commands - mean(commands)) ** 2)
+    column = int(np.argmax(np.nan_to_num(spread, nan=-1.0)))
+    return column, run.elements[column]
 
 
 def mean(values: np.ndarray) -> np.ndarray:
@@ -316,8 +348,8 @@ def pair_differences(run: RunTraces, first: str, second: str, start_up: int,
     yield Difference('latency', 's', first, second,
                      paired_interval(latencies, run.period, 'median'), LATENCY_RESOLUTION)
     for title, *both in zip(('error', 'error in effect'), errors[first], errors[second]):
-        for column, quantity, unit in ((1, 'yaw rate', 'rad/s'), (0, 'speed', 'm/s')):
+        for column, element in told(run):
             pair = np.stack([error[:, column] for error in both], axis=1)
-            yield Difference(f'{quantity} {title}', unit, first, second,
+            yield Difference(f'{element.title} {title}', element.unit, first, second,
                              paired_interval(pair, run.period),
                              ERROR_RESOLUTION * mean(pair).mean())

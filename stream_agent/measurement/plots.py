@@ -14,7 +14,7 @@ from stream_agent.drawing.plot_style import (
     YELLOW)
 from stream_agent.measurement.bootstrap import paired_interval
 from stream_agent.measurement.comparison import (
-    arrived, Comparison, diagnostics_of, in_effect, late_limits, settled_effect)
+    arrived, Comparison, diagnostics_of, in_effect, late_limits, settled_effect, shown)
 from stream_agent.measurement.traces import RunTraces
 
 LONGEST_NAME = 34
@@ -123,7 +123,8 @@ def latency_distribution(figure: Figure, comparison: Comparison) -> None:
 
 
 def time_lines(figure: Figure, comparison: Comparison) -> None:
-    """Draw latency and yaw rate over the whole recording."""
+    """Draw latency, and yaw rate or what moves most, over the whole recording."""
+    column, element = shown(comparison.run)
     above, below = figure.subplots(2, sharex=True, height_ratios=(1, 1.25))
     run, names = comparison.run, labels_of(comparison)
     for name in comparison.figures:
@@ -132,15 +133,15 @@ def time_lines(figure: Figure, comparison: Comparison) -> None:
         times, low, middle, high = bands(run.stamps, latency)
         above.fill_between(times, low, high, color=style['color'], alpha=0.25, linewidth=0)
         above.plot(times, middle, linewidth=1.2, label=names[name], **style)
-        times, _, middle, _ = bands(run.stamps, run.traces[name].commands[:, 1])
+        times, _, middle, _ = bands(run.stamps, run.traces[name].commands[:, column])
         below.plot(times, middle, linewidth=1.2, **style)
-    times, _, middle, _ = bands(run.stamps, run.reference[:, 1])
+    times, _, middle, _ = bands(run.stamps, run.reference[:, column])
     below.plot(times, middle, color=INK, linewidth=2.4, alpha=0.35, zorder=1, label='reference')
     for axes in (above, below):
         for change in run.changes:
             axes.axvline(change, color=FAINT, linewidth=0.8, linestyle=':')
     above.set(ylabel='latency [ms]', ylim=(0, None), xlim=(0, run.stamps[-1] + run.period))
-    below.set(ylabel='yaw rate [rad/s]', xlabel='time of the frame [s]')
+    below.set(ylabel=f'{element.title} [{element.unit}]', xlabel='time of the frame [s]')
     legend_above(figure)
 
 
@@ -158,25 +159,26 @@ def close_up(figure: Figure, comparison: Comparison) -> None:
     """Draw the commands in effect, moment by moment, where the reference moves most."""
     axes = figure.subplots()
     run, labels = comparison.run, labels_of(comparison)
+    column, element = shown(run)
     start = close_up_start(run, comparison.start_up)
     times = np.arange(start, start + CLOSE_UP, 1e-3)
-    axes.plot(times, in_effect(run.stamps, run.reference, times)[:, 1], color=INK, linewidth=3,
-              alpha=0.35, label='reference')
+    axes.plot(times, in_effect(run.stamps, run.reference, times)[:, column], color=INK,
+              linewidth=3, alpha=0.35, label='reference')
     for name in comparison.figures:
-        held = in_effect(*arrived(run.traces[name]), times)[:, 1]
+        held = in_effect(*arrived(run.traces[name]), times)[:, column]
         axes.plot(times, held, linewidth=1.4, label=labels[name], **style_of(comparison, name))
     for change in run.changes[(run.changes > start) & (run.changes < start + CLOSE_UP)]:
         axes.axvline(change, color=FAINT, linewidth=1, linestyle=':')
         axes.text(change, 0.5, ' scene change', fontsize=8, color=FAINT, ha='right',
                   rotation=90, va='center', transform=axes.get_xaxis_transform())
-    axes.set(xlabel='time [s]', ylabel='yaw rate in effect [rad/s]',
+    axes.set(xlabel='time [s]', ylabel=f'{element.title} in effect [{element.unit}]',
              xlim=(start, start + CLOSE_UP))
     legend_above(figure)
 
 
 def close_up_start(run: RunTraces, start_up: int) -> float:
     """Return the time [s] shortly before the frame at which the reference moves most."""
-    moved = np.nan_to_num(np.abs(np.diff(run.reference[:, 1])))
+    moved = np.nan_to_num(np.abs(np.diff(run.reference[:, shown(run)[0]])))
     inside = (run.stamps[:-1] >= run.stamps[start_up] + LEAD_IN) & (
         run.stamps[:-1] <= run.stamps[-1] - CLOSE_UP + LEAD_IN)
     if not inside.any():
@@ -188,13 +190,13 @@ def error_against_latency(figure: Figure, comparison: Comparison) -> None:
     """Draw every policy at its latency and its error in effect."""
     axes = figure.subplots()
     run, start_up = comparison.run, comparison.start_up
-    labels = labels_of(comparison)
+    labels, (column, element) = labels_of(comparison), shown(run)
     highest = []
     for name, figures in comparison.figures.items():
         colour = style_of(comparison, name)['color']
         marker = MARKERS[number_of(comparison, name) % len(MARKERS)]
         latency = (run.traces[name].arrivals - run.stamps)[start_up:] * 1e3
-        error = settled_effect(run, run.traces[name])[start_up:, 1]
+        error = settled_effect(run, run.traces[name])[start_up:, column]
         _, _, x, _ = bands(run.stamps[start_up:], latency)
         y = np.array([np.nanmean(part) if not np.isnan(part).all() else np.nan
                       for part in np.array_split(error, len(x))])
@@ -210,8 +212,8 @@ def error_against_latency(figure: Figure, comparison: Comparison) -> None:
                           marker=marker, markersize=8, color=colour, markeredgecolor='white',
                           capsize=3, linewidth=1.8, label=labels[name], zorder=5)
     # A few moments are far above all others, and would compress these.
-    axes.set(xlabel='latency [ms]', ylabel='yaw rate error in effect [rad/s]', xlim=(0, None),
-             ylim=(0, 1.3 * max(highest) or None))
+    axes.set(xlabel='latency [ms]', xlim=(0, None), ylim=(0, 1.3 * max(highest) or None),
+             ylabel=f'{element.title} error in effect [{element.unit}]')
     if axes.get_legend_handles_labels()[0]:
         legend_above(figure)
 

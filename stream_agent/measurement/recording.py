@@ -14,12 +14,14 @@ import threading
 import time
 from typing import Any
 
-from stream_agent.measurement.rows import Row
+from stream_agent.measurement.rows import BASE, columns, Element, Row, Values
 
 ROWS_FILE = 'rows.csv'
 CHANGES_FILE = 'scene_changes.csv'
 RUN_FILE = 'run.json'
-HEADERS = {ROWS_FILE: ','.join(Row._fields), CHANGES_FILE: 'stamp_ns'}
+# Of a base; of a vector ``rows.csv`` has a column for each element.
+HEADERS = {ROWS_FILE: ','.join(columns(element.name for element in BASE)),
+           CHANGES_FILE: 'stamp_ns'}
 WRITE_PERIOD = 0.5
 # At most so many bytes are written at a time, so that a slow disk is told from a dead one.
 MOST_AT_ONCE = 2**16
@@ -75,10 +77,15 @@ def printable(text: object) -> str:
 
 def row_to_line(row: Row) -> str:
     """Return a row as a line of CSV without its end; unknown values are empty."""
-    return ','.join('' if value is None or value != value
-                    else f'{value:.9g}' if isinstance(value, float)
-                    else quoted(printable(value)) if isinstance(value, str) else str(value)
-                    for value in row)
+    return ','.join(','.join(map(field_of, value)) if isinstance(value, tuple)
+                    else field_of(value) for value in row)
+
+
+def field_of(value: float | int | str | None) -> str:
+    """Return a value as a field of CSV."""
+    return ('' if value is None or value != value
+            else f'{value:.9g}' if isinstance(value, float)
+            else quoted(printable(value)) if isinstance(value, str) else str(value))
 
 
 def quoted(text: str) -> str:
@@ -110,11 +117,13 @@ class Writer:
 
     :param folder: An existing folder.
     :param queue_size: The number of lines that may wait for the disk.
+    :param elements: What a command consists of.
     :ivar written: The number of lines in the files, without the first of each.
     :ivar error: Why the last attempt to write failed; empty if it did not.
     """
 
-    def __init__(self, folder: Path, queue_size: int) -> None:
+    def __init__(self, folder: Path, queue_size: int, elements: Iterable[Element] = BASE
+                 ) -> None:
         self.folder = folder
         self.written = 0
         self.dropped = 0
@@ -123,8 +132,10 @@ class Writer:
         self._queue: deque[tuple[str, str]] = deque()
         self._queue_size = queue_size
         # What is still to be written of lines that have left the queue, by the file.
-        self._pending = {name: f'{header}\n'.encode() for name, header in HEADERS.items()}
-        self._headless = set(HEADERS)
+        rows = ','.join(map(field_of, columns(element.name for element in elements)))
+        self._pending = {name: f'{header}\n'.encode()
+                         for name, header in {**HEADERS, ROWS_FILE: rows}.items()}
+        self._headless = set(self._pending)
         self._description: dict | None = None
         self._newest_description: dict = {}
         self._leave = threading.Event()
@@ -230,22 +241,39 @@ def read_rows(folder: Path) -> list[Row]:
     """
     Read the rows of a recording, without the incomplete last line of a killed recorder.
 
+    :raises RecordingError: As ``read_recording``.
+    """
+    return read_recording(folder)[0]
+
+
+def read_recording(folder: Path) -> tuple[list[Row], list[str]]:
+    """
+    Read the rows of a recording, and the names of the elements of its commands.
+
     :raises RecordingError: If the file does not exist, or a line is not a row.
     """
     path, rows = folder / ROWS_FILE, list[Row]()
     lines = csv.reader(whole_lines(path))
     try:
-        if (found := next(lines, None)) != list(Row._fields):
+        found = next(lines, [])
+        names = element_names(found)
+        if not names or found != columns(names):
             named = f'names the columns {printable(",".join(found))}' if found else 'is missing'
             raise RecordingError(f"'{path}': the first line {named}; a recording has "
                                  f'{HEADERS[ROWS_FILE]}. Give the file as the recorder wrote it')
-        rows.extend(map(line_to_row, lines))
+        rows.extend(line_to_row(fields, len(names)) for fields in lines)
     except (TypeError, ValueError, csv.Error) as error:
         if isinstance(error, RecordingError):
             raise
         raise RecordingError(f"'{path}' line {len(rows) + 2}: not a row ({printable(error)}); "
                              'remove the line') from error
-    return rows
+    return rows, names
+
+
+def element_names(header: list[str]) -> list[str]:
+    """Return the names of a command's elements in the columns of ``rows.csv``."""
+    start = Row._fields.index('command')
+    return header[start:start + (len(header) - len(columns(()))) // 3]
 
 
 def is_cut(folder: Path) -> bool:
@@ -283,12 +311,18 @@ READERS: dict = {str: printable, int: whole, float: lambda text: float(text or '
                  int | None: lambda text: whole(text) if text else None}
 
 
-def line_to_row(fields: list[str]) -> Row:
-    """Read a row from its fields; the inverse of ``row_to_line``."""
-    kinds = Row.__annotations__.values()
-    if len(fields) != len(kinds):
-        raise ValueError(f'{len(fields)} columns instead of {len(kinds)}')
-    return Row(*(READERS[kind](field) for kind, field in zip(kinds, fields)))
+def line_to_row(fields: list[str], size: int = len(BASE)) -> Row:
+    """
+    Read a row from its fields; the inverse of ``row_to_line``.
+
+    :param size: How many elements a command has.
+    """
+    expected = len(columns([''] * size))
+    if len(fields) != expected:
+        raise ValueError(f'{len(fields)} columns instead of {expected}')
+    left = iter(fields)
+    return Row(*(tuple(READERS[float](next(left)) for _ in range(size)) if kind == Values
+                 else READERS[kind](next(left)) for kind in Row.__annotations__.values()))
 
 
 def read_changes(folder: Path) -> list[int]:
@@ -305,8 +339,8 @@ def read_changes(folder: Path) -> list[int]:
 
 
 # What the entries of ``run.json`` are that a report is made of.
-KINDS: dict = {'policies': dict, 'versions': dict, 'diagnostics': dict, 'remarks': list,
-               'silent': list, 'camera_period': (int, float), 'dropped': int,
+KINDS: dict = {'policies': dict, 'outputs': dict, 'versions': dict, 'diagnostics': dict,
+               'remarks': list, 'silent': list, 'camera_period': (int, float), 'dropped': int,
                'without_frame': int, 'driving': str, 'date': str, 'machine': str, 'arrivals': str}
 KIND_NAMES = {dict: 'an object', list: 'a list', str: 'a text', int: 'a whole number',
               (int, float): 'a number of seconds'}

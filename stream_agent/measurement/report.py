@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 from stream_agent.measurement import plots, road_report
-from stream_agent.measurement.comparison import compare, Comparison, diagnostics_of
+from stream_agent.measurement.comparison import compare, Comparison, diagnostics_of, shown
 from stream_agent.measurement.recording import (
     again, read_description, RecordingError, replace_file)
 from stream_agent.measurement.summary import (
@@ -73,13 +73,14 @@ def html(comparison: Comparison) -> str:
 def tiles(comparison: Comparison) -> str:
     """Return the three most important figures of every policy."""
     cells = []
+    column, element = shown(comparison.run)
     for name, figures in comparison.figures.items():
         colour = plots.style_of(comparison, name)['color']
-        effect, response = figures.effect[1], figures.response
+        effect, response = figures.effect[column], figures.response
         items = ''.join(f'<div><dt>{title}</dt><dd>{value}</dd></div>' for title, value in (
             ('median latency', f'{ms(figures.latency["p50"])} ms'),
-            ('error in effect, yaw rate',
-             'unknown' if np.isnan(effect) else f'{effect:.3f} rad/s'),
+            (escape(f'error in effect, {element.title}'),
+             'unknown' if np.isnan(effect) else escape(f'{effect:.3f} {element.unit}')),
             ('scene change to first response',
              'no change' if not response.changes else 'not seen' if not len(response.frames)
              else soonest(response))))

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable
 import time
 from typing import NamedTuple
 
-from stream_agent.command import Command
-
 # A command that is this late [s] is useless; until then its row stays open.
 HORIZON = 1.0
 MOST_OPEN = 2000
@@ -15,7 +13,6 @@ KNOWN_FOR = 2.0
 # The time between two calls of ``close`` counts as this much [s] at most. Longer ones mean that
 # nobody looked, and what has arrived in the meantime still waits in a queue.
 LONGEST_STEP = 0.5
-UNKNOWN = Command(float('nan'), float('nan'))
 # How times of arrival are measured.
 AT_ARRIVAL, WHEN_TAKEN = 'at arrival, by the middleware', 'when taken by the recorder'
 
@@ -34,18 +31,45 @@ def arrivals_measured(received_ns: int | None, sent_ns: int, taken_ns: int) -> s
     return AT_ARRIVAL if waited and taken_ns > sent_ns else WHEN_TAKEN
 
 
+class Element(NamedTuple):
+    """
+    One number of a command.
+
+    :param name: Of a column of ``rows.csv``: that of a joint, or of whatever obeys.
+    :param label: As people are told it; empty: as the name.
+    """
+
+    name: str
+    unit: str = ''
+    label: str = ''
+
+    @property
+    def title(self) -> str:
+        """How people are told of it."""
+        return self.label or self.name
+
+
+#: Commands of a base, as ``command.Command`` has them.
+BASE = (Element('speed', 'm/s'), Element('yaw_rate', 'rad/s', 'yaw rate'))
+Values = tuple[float, ...]
+# Of a base.
+UNKNOWN: Values = float('nan'), float('nan')
+
+
 class Row(NamedTuple):
     """
-    What one policy made of one frame; the columns of ``rows.csv``.
+    What one policy made of one frame; a line of ``rows.csv``, with a column for each element.
 
     :param update: 0 for the first command of this frame, 1, 2, ... for later ones, if the
         policy publishes after every update.
     :param arrival_ns: When the policy command arrived; None if it never did.
     :param latency: ``arrival_ns - stamp_ns`` in seconds.
-    :param reference_speed: The reference's speed for this frame [m/s]; nan if unknown.
+    :param command: The policy command, (speed, yaw rate) or the elements of the contract's
+        output, in their units.
+    :param reference: The reference's command for this frame; nan if unknown.
     :param gated_arrival_ns: When the gate's command made from this one arrived; None if it never
         did, or if this policy does not drive.
-    :param frame_arrival_ns: When the recorder received the image; None if it never did, although
+    :param frame_arrival_ns: When the recorder received the frame; None if it never did, although
         others may have received it.
     :param lateral_error: The vehicle's lateral error at this frame [m]; nan if unknown.
     """
@@ -55,24 +79,27 @@ class Row(NamedTuple):
     update: int
     arrival_ns: int | None
     latency: float
-    speed: float
-    yaw_rate: float
-    reference_speed: float
-    reference_yaw_rate: float
+    command: Values
+    reference: Values
     gated_arrival_ns: int | None
-    gated_speed: float
-    gated_yaw_rate: float
+    gated: Values
     frame_arrival_ns: int | None
     lateral_error: float = float('nan')
+
+
+def columns(names: Iterable[str]) -> list[str]:
+    """Return the names of the columns of rows whose commands have elements of these names."""
+    names = list(names)
+    each: dict[str, list[str]] = {
+        'command': names, 'reference': [f'reference_{name}' for name in names],
+        'gated': [f'gated_{name}' for name in names]}
+    return [column for field in Row._fields for column in each.get(field, [field])]
 
 
 class _Answer(NamedTuple):
     sent_ns: int
     arrival_ns: int | None
-    command: Command
-
-
-NO_ANSWER = _Answer(-1, None, UNKNOWN)
+    command: Values
 
 
 class _Frame:
@@ -86,7 +113,7 @@ class _Frame:
         self.number = number
         self.opened = opened
         self.arrival_ns: int | None = None
-        self.reference: Command | None = None
+        self.reference: Values | None = None
         self.lateral_error = float('nan')
         self.answers: dict[str, list[_Answer]] = {name: [] for name in policies}
 
@@ -102,11 +129,14 @@ class FrameMatcher:
 
     :param driving: The policy whose commands go through the gate; empty if none.
     :param clock: Returns the steady time [s].
+    :param size: How many elements a command has.
     :ivar without_frame: The number of messages whose frame is unknown, or closed already.
     """
 
     def __init__(self, policies: Iterable[str], driving: str = '',
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 clock: Callable[[], float] = time.monotonic, size: int = len(BASE)) -> None:
+        self._unknown = (float('nan'),) * size
+        self._no_answer = _Answer(-1, None, self._unknown)
         self._policies = list(policies)
         self._driving = driving
         self._clock = clock
@@ -121,11 +151,11 @@ class FrameMatcher:
         self.without_frame = 0
 
     def add_frame(self, stamp_ns: int, arrival_ns: int) -> None:
-        """Register that an image arrived."""
+        """Register that a frame arrived."""
         if frame := self._frame(stamp_ns):
             frame.arrival_ns = arrival_ns
 
-    def add_reference(self, stamp_ns: int, command: Command) -> None:
+    def add_reference(self, stamp_ns: int, command: Values) -> None:
         """Register the reference command for the frame of that stamp."""
         if frame := self._frame(stamp_ns):
             frame.reference = command
@@ -136,7 +166,7 @@ class FrameMatcher:
             frame.lateral_error = lateral_error
 
     def add_command(self, policy: str, stamp_ns: int, arrival_ns: int, sent_ns: int,
-                    command: Command) -> None:
+                    command: Values) -> None:
         """
         Register a policy command.
 
@@ -150,7 +180,7 @@ class FrameMatcher:
             frame.answers[policy].append(_Answer(sent_ns, arrival_ns, command))
             self._last_answered[policy] = max(frame.number, self._last_answered[policy])
 
-    def add_gated(self, arrival_ns: int, sent_ns: int, command: Command) -> None:
+    def add_gated(self, arrival_ns: int, sent_ns: int, command: Values) -> None:
         """Register a command of the gate."""
         insort(self._gated, _Answer(sent_ns, arrival_ns, command))
         del self._gated[:-MOST_OPEN]
@@ -207,13 +237,14 @@ class FrameMatcher:
             return []
         rows = []
         for policy, answers in frame.answers.items():
-            for update, answer in enumerate(sorted(answers) or [NO_ANSWER]):
-                gated = self._gated_for(answer) if policy == self._driving else NO_ANSWER
+            for update, answer in enumerate(sorted(answers) or [self._no_answer]):
+                gated = (self._gated_for(answer) if policy == self._driving
+                         else self._no_answer)
                 _, arrival_ns, command = answer
                 latency = float('nan') if arrival_ns is None else (arrival_ns - stamp_ns) * 1e-9
-                rows.append(Row(stamp_ns, policy, update, arrival_ns, latency, *command,
-                                *(frame.reference or UNKNOWN), gated.arrival_ns, *gated.command,
-                                frame.arrival_ns, frame.lateral_error))
+                rows.append(Row(stamp_ns, policy, update, arrival_ns, latency, command,
+                                frame.reference or self._unknown, gated.arrival_ns,
+                                gated.command, frame.arrival_ns, frame.lateral_error))
         return rows
 
     def _gated_for(self, answer: _Answer) -> _Answer:
@@ -225,8 +256,8 @@ class FrameMatcher:
         """
         following = bisect_left(self._driving_sent, answer.sent_ns + 1)
         i = bisect_left(self._gated, (answer.sent_ns,))
-        if answer is NO_ANSWER or i == len(self._gated) or (
+        if answer is self._no_answer or i == len(self._gated) or (
                 following < len(self._driving_sent) and
                 self._gated[i].sent_ns >= self._driving_sent[following]):
-            return NO_ANSWER
+            return self._no_answer
         return self._gated[i]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from stream_agent.measurement.comparison import (
     Comparison, Difference, ERROR_RESOLUTION, late_limits, LATENCY_RESOLUTION, MeasuredResponse,
-    PolicyFigures, UNSETTLED)
-from stream_agent.measurement.rows import WHEN_TAKEN
+    PolicyFigures, told, UNSETTLED)
+from stream_agent.measurement.rows import BASE, Element, WHEN_TAKEN
 
 # Fewer messages without a frame are normal: a stop at the end is not the answer to one.
 NOTABLE = 10
@@ -17,14 +17,21 @@ RULE = (f'No difference: the interval is not wholly beyond {LATENCY_RESOLUTION *
 
 def sentences(comparison: Comparison) -> list[str]:
     """Return the results, one sentence each, the most important ones first."""
-    said = {'latency': latency_sentence, 'yaw rate error in effect': error_sentence}
+    columns = told(comparison.run)
+    if comparison.run.elements == BASE:
+        columns = columns[:1]
+    said = {f'{element.title} error in effect': (column, element) for column, element in columns}
     found = []
     for difference in comparison.differences:
-        if difference.quantity in said:
-            pair = [comparison.figures[name] for name in (difference.first, difference.second)]
-            if difference.better == difference.second:
-                pair.reverse()
-            found.append(said[difference.quantity](difference, *pair))
+        pair = [comparison.figures[name] for name in (difference.first, difference.second)]
+        if difference.better == difference.second:
+            pair.reverse()
+        if difference.quantity == 'latency':
+            found.append(latency_sentence(difference, *pair))
+        elif difference.quantity in said:
+            found.append(error_sentence(difference, *pair, *said[difference.quantity]))
+    # What is unknown of one element is so of all.
+    found = [*dict.fromkeys(found)]
     if len(comparison.figures) == 1:
         (only,) = comparison.figures.values()
         found.append(
@@ -44,9 +51,11 @@ def latency_sentence(difference: Difference, better: PolicyFigures, worse: Polic
             f'{worse.label} at the median (95 % interval {ms(low)} to {ms(high)} ms).')
 
 
-def error_sentence(difference: Difference, better: PolicyFigures, worse: PolicyFigures) -> str:
-    """Return in a sentence whose commands in effect were closer to the reference."""
-    one, other = better.effect[1], worse.effect[1]
+def error_sentence(difference: Difference, better: PolicyFigures, worse: PolicyFigures,
+                   column: int, element: Element) -> str:
+    """Return in a sentence whose commands in effect were closer to an element's reference."""
+    one, other = better.effect[column], worse.effect[column]
+    unit = f'{element.unit} of {element.title}'
     if math.isnan(difference.interval.estimate):
         return (f'Without a reference, the errors of {better.label} and {worse.label} are '
                 'unknown.')
@@ -54,11 +63,11 @@ def error_sentence(difference: Difference, better: PolicyFigures, worse: PolicyF
         return (f'Too few frames to say whether {better.label} or {worse.label} had the smaller '
                 'error.')
     if not difference.better:
-        return (f'No difference in error in effect: {one:.3f} rad/s of yaw rate for '
+        return (f'No difference in error in effect: {one:.3f} {unit} for '
                 f'{better.label}, {other:.3f} for {worse.label}.')
     low, high = sorted(map(abs, difference.interval[1:]))
     return (f'The error in effect of {better.label} was {share(1 - one / other, 0)} smaller: '
-            f'{one:.3f} instead of {other:.3f} rad/s of yaw rate '
+            f'{one:.3f} instead of {other:.3f} {unit} '
             f'(95 % interval of the difference {low:.3f} to {high:.3f}).')
 
 
@@ -73,8 +82,9 @@ def share(part: float, digits: int = 2) -> str:
     return f'{part * 100:.{digits}f} %'
 
 
-def figure_rows(figures: PolicyFigures, period: float) -> dict[str, str]:
+def figure_rows(figures: PolicyFigures, comparison: Comparison) -> dict[str, str]:
     """Return the cells of the table for one policy, by their titles."""
+    period = comparison.run.period
     late, too_late = (ms(limit) for limit in late_limits(period))
     shares = {name: share(count / max(figures.frames, 1))
               for name, count in figures.classes.items()}
@@ -91,16 +101,41 @@ def figure_rows(figures: PolicyFigures, period: float) -> dict[str, str]:
         f'late, over {late} ms': counted['late'],
         f'too late, over {too_late} ms': counted['too late'],
         'lost': counted['lost'],
+        **missing_row(figures, comparison),
         'latency p50/90/99/99.9/worst [ms]': levels(figures.latency),
         "to the gate's command [ms]": levels(figures.gated),
         'response interval [ms]': levels(figures.interval),
         'rate mean, worst second [Hz]': f'{figures.rate[0]:.2f}, {figures.rate[1]:.0f}',
-        'lateral error RMS [m]': '-' if math.isnan(figures.lateral) else f'{figures.lateral:.4f}',
-        'error yaw rate [rad/s], speed [m/s]': f'{figures.error[1]:.4f}, {figures.error[0]:.4f}',
-        'error in effect [rad/s], [m/s]': f'{figures.effect[1]:.4f}, {figures.effect[0]:.4f}',
+        **error_rows(figures, comparison),
         'first response, measured': measured_response(response),
         'first response, predicted':
             'unknown' if response.predicted is None else frames(response.predicted)}
+
+
+def missing_row(figures: PolicyFigures, comparison: Comparison) -> dict[str, str]:
+    """Return how many frames had no command for want of an input, if any policy has such."""
+    if not any(each.missing for each in comparison.figures.values()):
+        return {}
+    inputs = ', '.join(f'{name} {count}' for name, count in figures.missing.items())
+    return {'of all, an input was missing or too old':
+            f'{sum(figures.missing.values())}' + f' ({inputs})' * bool(inputs)}
+
+
+def error_rows(figures: PolicyFigures, comparison: Comparison) -> dict[str, str]:
+    """Return how far from the reference a policy's commands were, and a base from its lane."""
+    columns = told(comparison.run)
+    if comparison.run.elements != BASE:
+        kinds = ('error', figures.error), ('error in effect', figures.effect)
+        return {f'{title} {element.title} [{element.unit}]': f'{errors[column]:.4f}'
+                for title, errors in kinds for column, element in columns}
+    titles = [f'{element.title} [{element.unit}]' for _, element in columns]
+    units = [f'[{element.unit}]' for _, element in columns]
+    return {
+        'lateral error RMS [m]': '-' if math.isnan(figures.lateral) else f'{figures.lateral:.4f}',
+        **{f"{title} {', '.join(names)}": ', '.join(f'{errors[column]:.4f}'
+                                                    for column, _ in columns)
+           for title, names, errors in (('error', titles, figures.error),
+                                        ('error in effect', units, figures.effect))}}
 
 
 def measured_response(response: MeasuredResponse) -> str:
@@ -133,8 +168,7 @@ def difference_cells(difference: Difference) -> tuple[str, str, str]:
 
 def figure_cells(comparison: Comparison) -> list[tuple[str, ...]]:
     """Return a table of all figures: labels in the first row, titles in the first column."""
-    columns = [figure_rows(figures, comparison.run.period)
-               for figures in comparison.figures.values()]
+    columns = [figure_rows(figures, comparison) for figures in comparison.figures.values()]
     return [('', *(figures.label for figures in comparison.figures.values())),
             *zip(columns[0], *(column.values() for column in columns))] if columns else []
 
@@ -169,8 +203,10 @@ def remarks(comparison: Comparison) -> list[str]:
                     'those measure the first response, not the driving.')
     driving = description.get('driving', '')
     if driving and len(comparison.figures) > 1:
-        said.append(f'The camera saw the road as {driving} drove; the others answered the same '
-                    'frames without driving, so their errors do not accumulate.')
+        said.append((f'The camera saw the road as {driving} drove'
+                     if comparison.run.elements == BASE else f'{driving} moved the robot')
+                    + '; the others answered the same frames without driving, so their errors do '
+                    'not accumulate.')
     if description.get('without_frame', 0) > NOTABLE:
         said.append(f'{description["without_frame"]} messages had a stamp that is not of a frame '
                     'of the last second; check that all use the same camera and clock.')

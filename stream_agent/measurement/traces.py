@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from stream_agent.measurement.recording import (
-    is_cut, read_changes, read_description, read_rows)
-from stream_agent.measurement.rows import Row
+    is_cut, read_changes, read_description, read_recording)
+from stream_agent.measurement.rows import BASE, Element, Row
 
 # A stamp this far [ns] from where it belongs is that of another clock.
 FAR_NS = 2 * 10**9
-# Greater speeds, yaw rates and errors [m/s, rad/s, m] are not known: sums of them overflow.
+# Greater commands and errors, in their units, are not known: sums of them overflow.
 MOST = 1e6
 
 
@@ -21,12 +21,13 @@ class Trace:
     """
     The answers of one policy to T frames; what did not arrive is nan.
 
-    Times are seconds since the first frame's stamp; commands are (speed, yaw rate).
+    Times are seconds since the first frame's stamp; commands have E elements, of which a base's
+    are (speed, yaw rate).
 
     :param arrivals: (T,), of the first command of every frame.
-    :param commands: (T, 2), these commands.
+    :param commands: (T, E), these commands.
     :param gated_arrivals: (T,), of the gate's commands made from them.
-    :param later: (N, 3), arrival and command of the second and further commands of a frame.
+    :param later: (N, 1 + E), arrival and command of the second and further commands of a frame.
     """
 
     arrivals: np.ndarray
@@ -41,7 +42,7 @@ class RunTraces:
     A recording of T frames.
 
     :param stamps: (T,), the frames' stamps [s] since the first one.
-    :param reference: (T, 2), the reference commands; nan if unknown.
+    :param reference: (T, E), the reference commands; nan if unknown.
     :param lateral_errors: (T,), the vehicle's lateral errors [m]; nan if unknown.
     :param traces: By the policy's name, in the order of the parameter ``policies``.
     :param changes: (N,), stamps [s] of the first frames that show a changed scene.
@@ -49,6 +50,7 @@ class RunTraces:
     :param strays: Frames left out because their stamps are far from when they came.
     :param set_backs: How often the clock was set back.
     :param cut_after: After how many rows the file breaks off; None if it does not.
+    :param elements: What a command consists of.
     """
 
     stamps: np.ndarray
@@ -60,6 +62,7 @@ class RunTraces:
     strays: int = 0
     set_backs: int = 0
     cut_after: int | None = None
+    elements: tuple[Element, ...] = BASE
 
     @property
     def period(self) -> float:
@@ -74,13 +77,23 @@ def read_run(folder: Path) -> RunTraces:
 
     :raises RecordingError: If the folder is not a recording.
     """
-    rows = read_rows(folder)
-    run = make_run(rows, read_changes(folder), read_description(folder))
+    rows, names = read_recording(folder)
+    description = read_description(folder)
+    run = make_run(rows, read_changes(folder), description, elements_of(names, description))
     return replace(run, cut_after=len(rows)) if is_cut(folder) else run
 
 
-def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: dict | None = None
-             ) -> RunTraces:
+def elements_of(names: Sequence[str], description: dict) -> tuple[Element, ...]:
+    """Return the elements of commands by their names; ``run.json`` has the units of vectors."""
+    known = {element.name: element for element in BASE}
+    if [*names] == [*known]:
+        return BASE
+    units = description.get('outputs', {})
+    return tuple(Element(name, str(units.get(name, ''))) for name in names)
+
+
+def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: dict | None = None,
+             elements: tuple[Element, ...] = BASE) -> RunTraces:
     """Make a recording of rows in the order in which they were written."""
     description = description or {}
     rows, strays = without_strays(rows)
@@ -92,15 +105,16 @@ def make_run(rows: Sequence[Row], changes_ns: Sequence[int] = (), description: d
     start = stamps_ns[0] if stamps_ns else 0
     index = {stamp_ns: i for i, stamp_ns in enumerate(stamps_ns)}
     names = list(description.get('policies', {})) or sorted({row.policy for row in rows})
-    known = np.full((len(index), 3), np.nan)
+    size = len(elements)
+    known = np.full((len(index), size + 1), np.nan)
     for row in rows:
-        known[index[row.stamp_ns]] = (row.reference_speed, row.reference_yaw_rate,
-                                      row.lateral_error)
+        known[index[row.stamp_ns]] = *row.reference, row.lateral_error
     known[~(np.abs(known) < MOST)] = np.nan
-    return RunTraces(seconds(stamps_ns, start), known[:, :2], known[:, 2],
-                     {name: make_trace([row for row in rows if row.policy == name], index, start)
-                      for name in names},
-                     seconds(sorted(changes_ns), start), description, strays, set_backs)
+    return RunTraces(seconds(stamps_ns, start), known[:, :size], known[:, size],
+                     {name: make_trace([row for row in rows if row.policy == name], index, start,
+                                       size) for name in names},
+                     seconds(sorted(changes_ns), start), description, strays, set_backs,
+                     elements=elements)
 
 
 def without_strays(rows: Sequence[Row]) -> tuple[list[Row], int]:
@@ -150,16 +164,21 @@ def seconds(stamps_ns: Sequence[int | None], start_ns: int) -> np.ndarray:
     return np.array([np.nan if ns is None else (ns - start_ns) * 1e-9 for ns in stamps_ns])
 
 
-def make_trace(rows: Sequence[Row], index: dict[int, int], start_ns: int) -> Trace:
-    """Make the trace of one policy's rows; ``index`` is that of every frame by its stamp."""
-    first, later = np.full((len(index), 4), np.nan), []
+def make_trace(rows: Sequence[Row], index: dict[int, int], start_ns: int, size: int) -> Trace:
+    """
+    Make the trace of one policy's rows.
+
+    :param index: That of every frame by its stamp.
+    :param size: How many elements a command has.
+    """
+    first, later = np.full((len(index), 2 + size), np.nan), []
     for row in rows:
         arrival, gated = seconds([row.arrival_ns, row.gated_arrival_ns], start_ns)
         if row.update == 0:
-            first[index[row.stamp_ns]] = arrival, row.speed, row.yaw_rate, gated
+            first[index[row.stamp_ns]] = arrival, gated, *row.command
         else:
-            later.append((arrival, row.speed, row.yaw_rate))
-    others = np.array(later).reshape(-1, 3)
-    for commands in (first[:, 1:3], others[:, 1:]):
+            later.append((arrival, *row.command))
+    others = np.array(later).reshape(-1, 1 + size)
+    for commands in (first[:, 2:], others[:, 1:]):
         commands[~(np.abs(commands) < MOST)] = np.nan
-    return Trace(first[:, 0], first[:, 1:3], first[:, 3], others)
+    return Trace(first[:, 0], first[:, 2:], first[:, 1], others)

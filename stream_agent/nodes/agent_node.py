@@ -1,4 +1,4 @@
-"""The agent: a policy that answers every camera frame, first the answer, then the rest."""
+"""The agent: a policy that answers every frame, first the answer, then the rest."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from stream_agent.command import STOP
 from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.engine.frame_filter import (
-    CameraWatch, FrameFilter, FrameFilterSettings, moves)
+    CameraWatch, FrameFilter, FrameFilterSettings)
 from stream_agent.engine.ranks.local_ranks import LocalRanksEngine, make_job, start_ranks
 from stream_agent.engine.settings import AgentSettings, EngineSettings, names_in
-from stream_agent.images import (
-    ImageError, SerializedCompressedImage, SerializedImage, stamp_of_serialized)
+from stream_agent.images import SerializedImage, stamp_of_serialized
 from stream_agent.measurement.durations import Durations, profile_table, Rate
 from stream_agent.network.checkpoint import load_driving_policy
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_status import agent_status
+from stream_agent.nodes.agent_topics import AgentInputs, make_output, UNREADABLE
 from stream_agent.nodes.emulation import emulated_computer
 from stream_agent.nodes.messages import (
-    as_callback, ask_for_stop, COMMAND_QOS, FRAME_QOS, image_source, sent_number, SerializedTwist,
-    watch_gate)
-from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
+    as_callback, ask_for_stop, COMMAND_QOS, FRAME_QOS, sent_number, watch_gate)
+from stream_agent.nodes.parameters import (
+    declare_contract, declare_settings, read_settings, refuse_unknown)
 from stream_agent.share import policy_file
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
 import torch
 
 
+Frames = np.ndarray | dict[str, np.ndarray]
 STAGES = ('arrival', 'convert', 'respond', 'publish', 'settle')
 # How long before a frame is expected its answer is rehearsed [s], and the shortest idle time
 # after which that is worth it.
@@ -46,14 +47,18 @@ REHEARSAL_LEAD, SHORTEST_IDLE = 0.003, 0.01
 
 class AgentNode(LifecycleNode):
     """
-    Steps a policy on every image and publishes its command before the step is complete.
+    Steps a policy on every frame and publishes its command before the step is complete.
+
+    A frame is a message of the input that triggers, usually an image; the policy's other inputs
+    are taken as they are when the work on it begins.
 
     A step that fails costs its frame the command; a second failure in a row replaces the backend
     by 'eager', and a third ends the process. With several ranks the first failure ends it.
 
-    Subscribes ``image`` (sensor_msgs/Image) or ``image/compressed``, publishes
-    ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame, one for every
-    frame that is accepted) and ``/diagnostics``. Configuring loads and warms up the network,
+    Subscribes to what the contract says, or ``image`` (sensor_msgs/Image) or
+    ``image/compressed``; publishes ``policy_command`` (geometry_msgs/TwistStamped, or a
+    sensor_msgs/JointState of any actuators, with the stamp of its frame, one for every frame that
+    is accepted) and ``/diagnostics``. Configuring loads and warms up the network,
     activating forgets all earlier frames, deactivating stops the robot.
     """
 
@@ -61,6 +66,7 @@ class AgentNode(LifecycleNode):
         super().__init__('agent', **kwargs)
         for kind in (AgentSettings, EngineSettings, FrameFilterSettings):
             declare_settings(self, kind)
+        self.contract = declare_contract(self)
         refuse_unknown(self)
         self.exit_code, self.finished, self.survives_errors = 0, False, True
         self._change_state = self._service_change_state.callback
@@ -94,12 +100,12 @@ class AgentNode(LifecycleNode):
             self._close_engine()
             return TransitionCallbackReturn.FAILURE
         self._command_pub = self.create_lifecycle_publisher(
-            TwistStamped, 'policy_command', COMMAND_QOS)
+            self.output.kind, 'policy_command', COMMAND_QOS)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._twist = SerializedTwist(TwistStamped)
         # Left serialized: making a message costs as much as the rest of the way.
-        self.image_sub = self.create_subscription(
-            self._source.kind, self._source.topic,
+        self.inputs.subscribe()
+        self.trigger_sub = self.create_subscription(
+            self.inputs.trigger.kind, self.inputs.trigger.topic,
             as_callback((self.emulated or self).on_image), FRAME_QOS, raw=True)
         self.is_guarded = True
         self._gate_sub = watch_gate(self, self.on_gate)
@@ -113,7 +119,6 @@ class AgentNode(LifecycleNode):
     def _load(self) -> None:
         """Read parameters and policy, and take the slow first steps."""
         value = {name: parameter.value for name, parameter in self._parameters.items()}
-        self._source = image_source(value['image_transport'])
         if not value['checkpoint']:
             raise ValueError('checkpoint is empty; give the file of a policy, such as '
                              '-p checkpoint:=lane_streaming')
@@ -121,8 +126,11 @@ class AgentNode(LifecycleNode):
         torch.set_num_threads(value['threads'] or 1)
         allow_transforms(names_in(value['allow']))
         self.frame_filter = FrameFilter(read_settings(self, FrameFilterSettings))
-        self.camera = CameraWatch(self.frame_filter.settings, lambda: self.frame_filter.period)
         self.policy = load_driving_policy(policy_file(value['checkpoint']))
+        self.inputs = AgentInputs(self)
+        self.output = make_output(self.policy.limits, self.contract.output.quantity)
+        self.camera = CameraWatch(self.inputs.watched(self.frame_filter.settings),
+                                  lambda: self.frame_filter.period)
         network = self.policy.network
         self.engine = self._make_engine(value)
         torch.set_num_threads(self.engine.threads or 1)
@@ -178,6 +186,7 @@ class AgentNode(LifecycleNode):
         """Begin a new sequence of frames."""
         self.engine.reset()
         self.frame_filter.forget()
+        self.inputs.forget()
         if self.emulated:
             self.emulated.reset()
         self._unanswerable = self._updates_unanswered
@@ -206,22 +215,25 @@ class AgentNode(LifecycleNode):
         if state.label == 'active':
             self.stop_robot()
         if hasattr(self, 'engine'):
-            self.destroy_timer(self._timer)
-            self.destroy_subscription(self.image_sub)
-            self.destroy_subscription(self._gate_sub)
+            self._leave_topics()
             self._close_engine()
         return super().on_shutdown(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release the interfaces and the device memory."""
-        self.destroy_timer(self._timer)
-        self.destroy_subscription(self.image_sub)
-        self.destroy_subscription(self._gate_sub)
+        self._leave_topics()
         self.destroy_publisher(self._diagnostics_pub)
         self.destroy_lifecycle_publisher(self._command_pub)
         self._close_engine()
         del self.policy
         return super().on_cleanup(state)
+
+    def _leave_topics(self) -> None:
+        """Hear nothing any more."""
+        self.destroy_timer(self._timer)
+        self.inputs.close()
+        for one in (self.trigger_sub, self._gate_sub):
+            self.destroy_subscription(one)
 
     def on_image(self, data: bytes, info: dict[str, Any]) -> None:
         """
@@ -229,7 +241,7 @@ class AgentNode(LifecycleNode):
 
         Frames that come while the agent is inactive are not seen.
 
-        :param data: A serialized image.
+        :param data: A serialized image, or another message that triggers.
         :param info: What the middleware knows of it.
         """
         if not self.is_active:
@@ -237,42 +249,46 @@ class AgentNode(LifecycleNode):
         arrived = self.heard = time.monotonic()
         try:
             if taken := self.take(data, sent_number(info)):
-                self._answer(*taken)
-                self.failures = 0
-                self._expect_next(arrived, taken[0])
+                frame, stamp_ns, age, pixels = taken
+                frames = frame if self.inputs.alone else self.inputs.complete(frame, stamp_ns)
+                if frames is not None:
+                    self._answer(frames, stamp_ns, age, pixels)
+                    self.failures = 0
+                    self._expect_next(arrived, frames)
         except Exception as error:
             self.contain(error, stamp_of_serialized(data))
 
-    def _answer(self, frame: np.ndarray, stamp_ns: int, age: float, pixels: np.ndarray) -> None:
+    def _answer(self, frames: Frames, stamp_ns: int, age: float, pixels: np.ndarray) -> None:
         """Respond, publish, settle: once for each update step of a frame."""
         first = self.first_answer()
         for update in range(self.updates):
-            output = self.timed('respond', self.engine.respond, frame)
+            output = self.timed('respond', self.engine.respond, frames)
             if update >= first:
                 self.timed('publish', self.publish_command, output, stamp_ns)
             self.timed('settle', self.engine.settle)
-        command = self.policy.limits.command(output)
-        self.camera.see(pixels, stamp_ns, age, moves(command))
+        self.camera.see(pixels, stamp_ns, age,
+                        self.output.moves(self.policy.limits.command(output)))
 
     def take(self, data: bytes, number: int | None
              ) -> tuple[np.ndarray, int, float, np.ndarray] | None:
         """
         Judge a frame, and convert it.
 
-        :returns: The network's input, the frame's stamp [ns], its age [s] and its bytes; None if
-            it is refused.
+        :returns: What the triggering input reads, the frame's stamp [ns], its age [s] and its
+            bytes; None if it is refused.
         """
         start = time.perf_counter()
         now_ns = self.get_clock().now().nanoseconds
         try:
-            image = self._source.read(data)
-            stamp_ns = image.stamp_ns or self._stamp_instead(now_ns)
+            image = self.inputs.trigger.read(data)
+            stamp_ns = ((not self.inputs.by_arrival and image.stamp_ns)
+                        or self._stamp_instead(now_ns))
             if self.frame_filter.refuse(stamp_ns, now_ns, image.frame_id, number):
                 return None
-            frame = self.policy.preprocessing(self._source.pixels(image))
-        except ImageError as error:
+            frame = self.policy.preprocessing(self.inputs.trigger.pixels(image))
+        except UNREADABLE as error:
             self.frame_filter.dropped['unreadable'] += 1
-            self.frame_filter.reasons['unreadable'] = str(error)
+            self.frame_filter.reasons['unreadable'] = f'{self.trigger_sub.topic_name}: {error}'
             return None
         self._keep_memory_or_reset(image, stamp_ns, number)
         age = (now_ns - stamp_ns) / 1e9
@@ -281,13 +297,14 @@ class AgentNode(LifecycleNode):
         return frame, stamp_ns, age, np.frombuffer(image.data, np.uint8)
 
     def _stamp_instead(self, now_ns: int) -> int:
-        """Return the stamp to use for a camera that sets none."""
-        self.get_logger().warning('image without a stamp; taking the time of its arrival. '
-                                  'Let the camera driver set header.stamp', once=True)
+        """Return the stamp to use for a sender that sets none."""
+        if not self.inputs.by_arrival:
+            self.get_logger().warning(
+                f'{self.inputs.noun} without a stamp; taking the time of its arrival. Let the '
+                f'{self.inputs.sender} set header.stamp', once=True)
         return now_ns
 
-    def _keep_memory_or_reset(self, image: SerializedImage | SerializedCompressedImage,
-                              stamp_ns: int, number: int | None) -> None:
+    def _keep_memory_or_reset(self, image: Any, stamp_ns: int, number: int | None) -> None:
         """Take a frame, and forget those before it if they are too old or of another kind."""
         last, self._last_number = self._last_number, number
         skipped = number - last - 1 if number and last and number > last else 0
@@ -299,13 +316,13 @@ class AgentNode(LifecycleNode):
             self._reset_memory()
             self.frame_filter.accept(stamp_ns)
 
-    def _expect_next(self, arrived: float, frame: np.ndarray) -> None:
+    def _expect_next(self, arrived: float, frames: Frames) -> None:
         """Rehearse the answer shortly before the next frame is expected."""
         period = self.frame_filter.period or self.frame_filter.settings.camera_period
         due = arrived + period - REHEARSAL_LEAD - 2 * self.stages['respond'].typical
         call_at = getattr(self.executor, 'call_at', None)
         if due - time.monotonic() > SHORTEST_IDLE and call_at:
-            call_at(due, lambda: self.engine.rehearse(frame))
+            call_at(due, lambda: self.engine.rehearse(frames))
 
     def contain(self, error: Exception, stamp_ns: int) -> None:
         """Leave a frame whose step failed without a command, and try the next in another way."""
@@ -347,10 +364,11 @@ class AgentNode(LifecycleNode):
 
     def publish_command(self, output: np.ndarray, stamp_ns: int) -> None:
         """Publish what the network's output asks for at a frame; a stop if the camera froze."""
-        command = self.policy.limits.command(output)
-        if self.camera.is_frozen and moves(command):
-            command = STOP
-        self._command_pub.publish(self._twist.write(command, stamp_ns))
+        command, frozen = self.policy.limits.command(output), self.camera.is_frozen
+        self._command_pub.publish(
+            (self.output.write_frozen if frozen else self.output.write)(command, stamp_ns))
+        if not self.inputs.alone:
+            self.inputs.note(self.output.at_rest if frozen else output)
         self.commands += 1
 
     def stop_robot(self) -> None:

@@ -24,7 +24,7 @@ NO_CAMERA, NO_FRAME = 5.0, 2.0
 # A problem that returns after being absent for this long [s] is logged again.
 SILENCE = 10.0
 # Frames refused for one of these reasons leave the robot without commands.
-USELESS = {'stale', 'future', 'two cameras', 'unreadable'}
+USELESS = 'stale', 'future', 'two cameras', 'unreadable', 'missing ', 'old '
 
 
 def agent_status(agent: AgentNode) -> DiagnosticStatus:
@@ -45,6 +45,7 @@ def agent_status(agent: AgentNode) -> DiagnosticStatus:
         **({'emulated computer': str(agent.emulated)} if agent.emulated else {}),
         **{f'dropped {reason}': str(count) for reason, count
            in agent.frame_filter.dropped.items()},
+        **agent.inputs.values(),
         **{f'{stage} {key}': f'{seconds:.6f}' for stage, durations in
            (agent.stages | ({'late': agent.emulated.late} if agent.emulated else {})).items()
            for key, seconds in durations.percentiles().items()}}
@@ -75,17 +76,22 @@ def problems(agent: AgentNode, rate: float) -> dict[str, tuple[bytes, str]]:
         silent, active = now - agent.heard, now - agent.active_since
         if silent > NO_FRAME and active > NO_CAMERA or silent > NO_CAMERA:
             found['no frames'] = DiagnosticStatus.ERROR, (
-                f'no image for {silent:.0f} s: {why_no_messages(agent, agent.image_sub)}')
-        for name, text in agent.frame_filter.reasons.items():
-            found[name] = (DiagnosticStatus.ERROR if name in USELESS else DiagnosticStatus.WARN,
-                           text)
+                f'no {agent.inputs.noun} for {silent:.0f} s: ' + why_no_messages(
+                    agent, agent.trigger_sub, f'the {agent.inputs.sender}',
+                    f'{agent.inputs.remedy} or the remapping',
+                    f'{agent.inputs.trigger.topic}:=TOPIC'))
+        said = agent.frame_filter.reasons | agent.inputs.warnings(agent.camera.age)
+        for name, text in said.items():
+            found[name] = (DiagnosticStatus.ERROR if name.startswith(USELESS)
+                           else DiagnosticStatus.WARN, text)
         found |= {name: (DiagnosticStatus.WARN, text)
                   for name, text in agent.camera.warnings().items()}
         period = agent.frame_filter.settings.camera_period
         expected = math.floor(agent.emulated.figures.rate) if agent.emulated else 1 / period
         if rate < LOW_RATE * expected and not found:
             found['few frames'] = DiagnosticStatus.WARN, (
-                f'{rate:.0f} frames in the last second; check the camera on the topic image')
+                f'{rate:.0f} frames in the last second; check the {agent.inputs.sender} on the '
+                f'topic {agent.inputs.trigger.topic}')
         if text := slow_answers(agent, period):
             found['slow'] = DiagnosticStatus.WARN, text
     agent.frame_filter.reasons.clear()

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TYPE_CHECKING
 import numpy as np
 from stream_agent.driving.compute_model import (
     ComputeModel, EmulatedRollout, EmulatedTiming, timings)
-from stream_agent.engine.frame_filter import moves
 from stream_agent.images import stamp_of_serialized
 from stream_agent.measurement.durations import Durations
 from stream_agent.nodes.messages import sent_number
@@ -162,9 +161,17 @@ class EmulatedComputer:
         call_at(time.monotonic() + due - self._now() - WAKE, self._on_time)
 
     def _begin(self, image: Arrived) -> None:
-        """Take an image and compute its answer, which is not out yet."""
-        agent, work = self._agent, next(self._works)
-        self._waiting, self._taken = None, image
+        """
+        Take an image, with what its network reads besides, and compute its answer, not yet out.
+
+        An image for which something is missing leaves the computer free for the next one.
+        """
+        agent, self._waiting = self._agent, None
+        frames = image.frame if agent.inputs.alone else agent.inputs.complete(
+            image.frame, image.stamp_ns)
+        if frames is None:
+            return
+        work, self._taken = next(self._works), image
         start = max(self._free, image.number * self.timeline.camera_period)
         self._answer_at, self._free = start + work.response, start + work.busy
         self._last = image.number
@@ -172,7 +179,7 @@ class EmulatedComputer:
         for update in range(agent.updates):
             if update:
                 agent.timed('settle', agent.engine.settle)
-            self._output = agent.timed('respond', agent.engine.respond, image.frame)
+            self._output = agent.timed('respond', agent.engine.respond, frames)
 
     def _finish(self, image: Arrived, due: float) -> None:
         """Let the answer out, and compute what only later frames need."""
@@ -182,8 +189,8 @@ class EmulatedComputer:
             agent.timed('publish', agent.publish_command, self._output, image.stamp_ns)
         self._taken = None
         agent.timed('settle', agent.engine.settle)
-        command = agent.policy.limits.command(self._output)
-        agent.camera.see(image.pixels, image.stamp_ns, image.age, moves(command))
+        agent.camera.see(image.pixels, image.stamp_ns, image.age,
+                         agent.output.moves(agent.policy.limits.command(self._output)))
         agent.failures = 0
 
 

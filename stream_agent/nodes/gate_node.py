@@ -1,31 +1,36 @@
-"""The gate as a ROS node: policy command in, guarded cmd_vel out."""
+"""The gate as a ROS node: policy command in, guarded command to the robot out."""
 
 from dataclasses import fields
+from functools import partial
 import gc
 import time
 from typing import cast
 
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import Twist, TwistStamped
+from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold, ROSClock, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Empty
 from std_srvs.srv import Trigger
 from stream_agent.bounded_settings import SettingsError
-from stream_agent.command import Command, STOP
+from stream_agent.contract.settings import OutputSettings
 from stream_agent.gate.faults import Fault
 from stream_agent.gate.gate import Gate, Level, Outcome, Verdict
+from stream_agent.gate.limits import AnyCommand
 from stream_agent.gate.settings import BaseSettings, GateSettings
+from stream_agent.gate.vectors import VectorLimiter
 from stream_agent.nodes import process
-from stream_agent.nodes.base_commands import read_command_type
+from stream_agent.nodes.command_types import read_command_type, read_joints, read_policy_joints
 from stream_agent.nodes.messages import (
     as_callback, COMMAND_QOS, foreign_types, GATE_ALIVE, GATE_ALIVE_QOS, make_status, publishers,
-    read_policy_command, SerializedTwist, STOP_FRAME_ID, STOP_INPUT_QOS)
-from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
+    read_policy_command, stamp_to_ns, STOP_FRAME_ID, STOP_INPUT_QOS)
+from stream_agent.nodes.parameters import (
+    declare_contract, declare_settings, read_settings, refuse_unknown)
 
 # How much later than due a zero may be sent [s]; the timer costs 1 % of a core.
 TIMER_PERIOD = 0.02
@@ -46,10 +51,11 @@ class GateNode(Node):
 
     Subscribes to ``policy_command`` (geometry_msgs/TwistStamped with the stamp of its frame, or
     the request to stop of ``messages.py``), publishes ``cmd_vel``
-    (geometry_msgs/TwistStamped, stamped now, or what ``command_type`` names) and
+    (geometry_msgs/TwistStamped, stamped now, or what the contract's output names) and
     ``/diagnostics``; with ``stop_input`` it also subscribes to ``stop`` (std_msgs/Bool), and
     drives only while all who publish it say false; the service ``~/reset_fault``
-    (std_srvs/Trigger) ends a latched fault.
+    (std_srvs/Trigger) ends a latched fault. Where the output is a vector, policy commands are
+    sensor_msgs/JointState, and where it is positions, the measured ones are subscribed to.
 
     :raises SettingsError: If the parameters do not make a safe gate.
     :raises ValueError: If one of them is unknown.
@@ -60,23 +66,23 @@ class GateNode(Node):
         changeable = {item.name for item in fields(GateSettings)} - {'camera_period', 'stop_input'}
         declare_settings(self, GateSettings, changeable)
         declare_settings(self, BaseSettings)
+        output = declare_contract(self).output
         refuse_unknown(self)
-        self._type = read_command_type(self)
+        self._type = read_command_type(self, output)
         self._foreign: dict[str, list[str]] = {}
         self._rivals = ''
         self._stop_sub = None
-        self.gate = Gate(read_settings(self, GateSettings), time.monotonic())
+        settings, now = read_settings(self, GateSettings), time.monotonic()
+        check_horizon(output, settings)
+        self._limiter = VectorLimiter(output, now) if output.is_vector else None
+        self.gate = Gate(settings, now, self._limiter)
         self.add_on_set_parameters_callback(self.on_change_asked)
         self.add_post_set_parameters_callback(self.on_change_made)
-        kind = self._type.kind
-        self._write = (SerializedTwist(kind).write if kind in (Twist, TwistStamped)
-                       else self._type.write)
-        self._command_pub = self.create_publisher(self._type.kind, 'cmd_vel', COMMAND_QOS)
+        self._write = self._type.quick_write
+        self._command_pub = self.create_publisher(self._type.kind, output.topic, COMMAND_QOS)
         self._alive_pub = self.create_publisher(Empty, GATE_ALIVE, GATE_ALIVE_QOS)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._policy_sub = self.create_subscription(
-            TwistStamped, 'policy_command', as_callback(self.on_policy_command),
-            POLICY_QOS, raw=True)
+        self._subscribe(output)
         if self.gate.settings.stop_input:
             self._stop_sub = self.create_subscription(
                 Bool, 'stop', as_callback(self.on_stop_input), STOP_INPUT_QOS)
@@ -92,6 +98,22 @@ class GateNode(Node):
         gc.collect()
         gc.freeze()
 
+    def _subscribe(self, output: OutputSettings) -> None:
+        """Listen to policy commands, and to measured positions where these are needed."""
+        if self._limiter is None:
+            kind: type = TwistStamped
+            self._read = read_policy_command
+        else:
+            kind = JointState
+            self._read = partial(read_policy_joints, quantity=output.quantity)
+        self._policy_sub = self.create_subscription(
+            kind, 'policy_command', as_callback(self.on_policy_command), POLICY_QOS,
+            raw=kind is TwistStamped)
+        if output.stop == 'hold':
+            # Several drivers may send, each what it knows of.
+            self._measured_sub = self.create_subscription(
+                JointState, output.measured_topic, self.on_measured, STOP_INPUT_QOS)
+
     def on_change_asked(self, changes: list[Parameter]) -> SetParametersResult:
         """Refuse changes that together would not make a safe gate (P5)."""
         try:
@@ -104,15 +126,26 @@ class GateNode(Node):
         """Apply changes that were not refused."""
         self.gate.settings = read_settings(self, GateSettings)
 
-    def on_policy_command(self, data: bytes, info: dict) -> None:
-        """Judge a policy command, serialized, and immediately send what remains of it."""
+    def on_policy_command(self, message: bytes | JointState, info: dict) -> None:
+        """
+        Judge a policy command, and immediately send what remains of it.
+
+        :param message: Serialized, unless it is a vector.
+        """
         now, number = time.monotonic(), info['publication_sequence_number']
-        command, stamp_ns, frame_id = read_policy_command(data)
+        command, stamp_ns, frame_id = self._read(message)
         if frame_id == STOP_FRAME_ID:
             self._carry_out(self.gate.on_stop_asked(now, number))
             return
         age = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
         self._carry_out(self.gate.on_command(command, age, now, number))
+
+    def on_measured(self, message: JointState) -> None:
+        """Note where joints are, which is where a position gate begins."""
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        # A driver that stamps nothing is trusted to send what it measures.
+        age = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9 if stamp_ns else 0.0
+        self._limiter.note_measured(read_joints(message, 'position'), age, time.monotonic())
 
     def on_stop_input(self, message: Bool, info: dict) -> None:
         """Handle the stop input; stop the robot immediately if it says so."""
@@ -143,7 +176,7 @@ class GateNode(Node):
         elif verdict.level == Level.WARN:
             self.get_logger().warning(verdict.message)
 
-    def send(self, command: Command) -> None:
+    def send(self, command: AnyCommand) -> None:
         """Publish a command, stamped now: bases drop older commands and future ones (G5)."""
         self._command_pub.publish(
             self._write(command, self.get_clock().now().nanoseconds))
@@ -206,12 +239,26 @@ class GateNode(Node):
                 f'but {others}: they cannot communicate; set command_type')
 
     def stop(self) -> None:
-        """Send zero three times over 0.1 s, and wait a moment for it to arrive (P2)."""
+        """Send a stop three times over 0.1 s, and wait a moment for it to arrive (P2)."""
         for i in range(LAST_ZEROS):
             if i:
                 time.sleep(LAST_ZEROS_PERIOD)
-            self.send(STOP)
+            if (command := self.gate.last_stop(time.monotonic())) is not None:
+                self.send(command)
         self._command_pub.wait_for_all_acked(Duration(seconds=0.2))
+
+
+def check_horizon(output: OutputSettings, settings: GateSettings) -> None:
+    """
+    Hold the time in which a trajectory's point is reached against the time between two of them.
+
+    :raises SettingsError: If it is shorter: joints would be faster than ``max_rate``, and wait.
+    """
+    period = settings.camera_period
+    if output.type == 'joint_trajectory' and output.horizon < period:
+        raise SettingsError(
+            f'output.horizon is {output.horizon:g} s with a camera_period of {period:g} s; set it '
+            f'to one or two periods, {period:g} to {2 * period:g} s')
 
 
 def main(args: list[str] | None = None) -> int:

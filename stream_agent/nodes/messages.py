@@ -1,6 +1,8 @@
 """Conversions between ROS messages and plain data, and the QoS of our topics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
 import math
 import struct
 from typing import Any, cast, NamedTuple
@@ -18,7 +20,7 @@ from rclpy.qos import (
 from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Empty
 from stream_agent.bounded_settings import printable
 from stream_agent.command import Command, STOP
@@ -105,15 +107,21 @@ def sent_number(info: dict) -> int | None:
     return number if number and number < 2**63 else None
 
 
-def why_no_messages(node: Node, subscription: Subscription) -> str:
-    """Say why a subscription may hear nothing, and what to do about it (F11)."""
+def why_no_messages(node: Node, subscription: Subscription, sender_is: str = 'the camera driver',
+                    remedy: str = 'image_transport or the remapping',
+                    remapping: str = 'image:=TOPIC') -> str:
+    """
+    Say why a subscription may hear nothing, and what to do about it (F11).
+
+    :param sender_is: Who usually sends it.
+    :param remedy: What may be set where the type is another one.
+    :param remapping: What may be remapped where nobody sends.
+    """
     topic = subscription.topic_name
+    if fault := foreign_sender(node, topic, subscription.msg_type, remedy):
+        return fault
     for sender in (senders := node.get_publishers_info_by_topic(topic)):
         name = name_of_node(sender)
-        ours = type_name(subscription.msg_type)
-        if sender.topic_type != ours:
-            return (f"'{name}' sends {printable(sender.topic_type)} on '{topic}' where {ours} is "
-                    'read; set image_transport or the remapping')
         fits, why = qos_check_compatible(sender.qos_profile, subscription.qos_profile)
         if fits == QoSCompatibility.ERROR:
             offered, wanted = (f'{qos.reliability.name}, {qos.durability.name}'
@@ -121,10 +129,22 @@ def why_no_messages(node: Node, subscription: Subscription) -> str:
             return (f"'{name}' and this node do not agree on the QoS of '{topic}' ({why}): it "
                     f'offers {offered}, asked for is {wanted}')
     if senders:
-        return (f"'{name}' is there for '{topic}' and sends nothing that arrives; check the "
-                'camera driver, and for large images the network (docs/real_time.md)')
-    return (f"nobody sends on '{topic}'; start the camera driver, or set the remapping "
-            'image:=TOPIC')
+        return (f"'{name}' is there for '{topic}' and sends nothing that arrives; check "
+                f'{sender_is}, and for large messages the network (docs/real_time.md)')
+    return f"nobody sends on '{topic}'; start {sender_is}, or set the remapping {remapping}"
+
+
+def foreign_sender(node: Node, topic: str, kind: type, remedy: str) -> str:
+    """
+    Say who sends messages of another type than is read on a topic; '' if nobody does.
+
+    :param topic: The topic's full name after remapping.
+    """
+    for sender in node.get_publishers_info_by_topic(topic):
+        if sender.topic_type != type_name(kind):
+            return (f"'{name_of_node(sender)}' sends {printable(sender.topic_type)} on '{topic}' "
+                    f'where {type_name(kind)} is read; set {remedy}')
+    return ''
 
 
 def course_state_to_vector(progress: float, lateral_error: float, lane_width: float,
@@ -205,9 +225,18 @@ def command_to_twist(command: Command, stamp_ns: int, frame_id: str = 'base_link
 STOP_FRAME_ID = 'stop'
 
 
-def make_stop_request(stamp_ns: int) -> TwistStamped:
-    """Make the message; its stamp is for people, as a stop is never too old."""
-    return command_to_twist(STOP, stamp_ns, STOP_FRAME_ID)
+def make_stop_request(stamp_ns: int, kind: type = TwistStamped) -> Any:
+    """
+    Make the message; its stamp is for people, as a stop is never too old.
+
+    :param kind: Of the policy commands: TwistStamped, or JointState, which then has no values.
+    """
+    if kind is TwistStamped:
+        return command_to_twist(STOP, stamp_ns, STOP_FRAME_ID)
+    msg = kind()
+    msg.header.frame_id = STOP_FRAME_ID
+    ns_to_stamp(msg.header.stamp, stamp_ns)
+    return msg
 
 
 def ask_for_stop(publisher: Publisher, clock: Clock, patience: float = 0.2) -> bool:
@@ -218,7 +247,7 @@ def ask_for_stop(publisher: Publisher, clock: Clock, patience: float = 0.2) -> b
     :param patience: How long to wait at most [s].
     :returns: Whether all have received it.
     """
-    publisher.publish(make_stop_request(clock.now().nanoseconds))
+    publisher.publish(make_stop_request(clock.now().nanoseconds, publisher.msg_type))
     return publisher.wait_for_all_acked(Duration(seconds=patience))
 
 
@@ -235,6 +264,7 @@ class SerializedTwist:
     """
 
     def __init__(self, kind: type, frame_id: str = 'base_link') -> None:
+        self.kind = kind
         message = command_to_twist(STOP, 0, frame_id)
         # Written by the middleware once, so that its way of writing is ours.
         self._bytes = bytearray(serialize_message(message if kind is TwistStamped
@@ -249,6 +279,53 @@ class SerializedTwist:
         self._number.pack_into(self._bytes, len(self._bytes) - 48, command.speed)
         self._number.pack_into(self._bytes, len(self._bytes) - 8, command.yaw_rate)
         return bytes(self._bytes)
+
+
+class SerializedJointState:
+    """
+    Writes serialized commands of any actuators in place, as ``SerializedTwist`` does for a base.
+
+    :param names: Of what obeys, in the order of the values.
+    :param field: Where the values are: 'position', 'velocity' or 'effort'.
+    """
+
+    def __init__(self, names: Sequence[str], field: str) -> None:
+        self.kind = JointState
+        # A number that nothing else in the message looks like says where the values are.
+        mark = struct.unpack('<d', b'\xa5\x5a\xc3\x3c\x96\x69\xf0\x3f')[0]
+        values = [mark] * len(names)
+        self._bytes = bytearray(serialize_message(JointState(name=list(names), **{field: values})))
+        order = '<' if self._bytes[1] & 1 else '>'
+        self._numbers = struct.Struct(f'{order}{len(names)}d')
+        self._start = self._bytes.index(self._numbers.pack(*values))
+
+    def write(self, values: Sequence[float], stamp_ns: int) -> bytes:
+        """Return a command's message, ready to be sent."""
+        stamp_serialized(self._bytes, stamp_ns)
+        self._numbers.pack_into(self._bytes, self._start, *values)
+        return bytes(self._bytes)
+
+
+def message_class(name: str) -> type:
+    """
+    Return the class of messages of a type, such as nav_msgs/msg/Odometry.
+
+    :raises ValueError: If there is none here; with fault and remedy.
+    """
+    package, _, kind = name.replace('/msg/', '/').partition('/')
+    if not (package.isidentifier() and kind.isidentifier()):
+        raise ValueError(f"'{printable(name)}' is not the type of a message; write it as "
+                         'nav_msgs/msg/Odometry is written')
+    try:
+        found = import_module(f'{package}.msg')
+    except ImportError:
+        raise ValueError(f"'{name}' is a message of the package '{package}', which is not "
+                         f'installed; install it with `sudo apt install ros-${{ROS_DISTRO}}-'
+                         f"{package.replace('_', '-')}`, or correct the type") from None
+    if not isinstance(getattr(found, kind, None), type):
+        (near,) = get_close_matches(kind, [one for one in vars(found) if one[0] != '_'], 1, 0.0)
+        raise ValueError(f"there is no message '{name}'; the nearest is {package}/msg/{near}")
+    return getattr(found, kind)
 
 
 def read_policy_command(data: bytes) -> tuple[Command, int, str]:

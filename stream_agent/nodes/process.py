@@ -128,13 +128,14 @@ class PromptExecutor(SingleThreadedExecutor):
         wait_set.wait(-1 if seconds == math.inf else int(seconds * 1e9))
 
 
-def hand_over(subscription: Subscription) -> None:
-    """Call a subscription back with the message that has arrived, if it is still there."""
+def hand_over(subscription: Subscription) -> bool:
+    """Call a subscription back with the message that has arrived; return whether there was one."""
     with subscription.handle:
         taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
     if taken is not None:
         with_info = subscription._callback_type is not Subscription.CallbackType.MessageOnly
         subscription.callback(*taken if with_info else taken[:1])
+    return taken is not None
 
 
 def fire(timer: Timer) -> None:

@@ -22,7 +22,7 @@ from stream_agent.measurement.recording import (
 from stream_agent.measurement.rows import (
     arrivals_measured, AT_ARRIVAL, FrameMatcher, WHEN_TAKEN)
 from stream_agent.nodes import process
-from stream_agent.nodes.base_commands import read_command_type
+from stream_agent.nodes.command_types import read_command_type
 from stream_agent.nodes.messages import (
     as_callback, image_source, ns_to_stamp, received_ns, stamp_to_ns, twist_to_command,
     WATCH_COMMAND_QOS, WATCH_FRAME_QOS, watch_gate)

@@ -1,4 +1,4 @@
-"""The driving environment: commands in, camera images out, with delays, exact in time."""
+"""The driving environment: commands in, what sensors see out, with delays, exact in time."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from stream_agent.command import Command, STOP
+from stream_agent.contract.conversions import Scan
 from stream_agent.simulation.course import Course
 from stream_agent.simulation.expert import PurePursuit
+from stream_agent.simulation.sensors import Sensed, Sensors
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.signs import SpeedCommand
 from stream_agent.simulation.vehicle import Bicycle, DifferentialDrive, Motion, Pose
@@ -41,6 +43,7 @@ class Moment:
     :param along: Place along the course [m], laps included; it grows where the vehicle is put.
     :param sign: Number of the speed command in force, 0 without signs.
     :param since_sign: Driven since that came into force [m]; infinite without signs.
+    :param acceleration: Forward [m/s2].
     """
 
     time: float
@@ -55,6 +58,7 @@ class Moment:
     along: float
     sign: int
     since_sign: float
+    acceleration: float
 
 
 fields_of: Callable[[Moment], tuple[Any, ...]] = attrgetter(*(
@@ -64,14 +68,19 @@ fields_of: Callable[[Moment], tuple[Any, ...]] = attrgetter(*(
 @dataclass(slots=True)
 class SimulatedFrame(Moment):
     """
-    A camera image, with the moment of its capture.
+    What all sensors measured at one moment, that of the camera image's capture.
 
-    :param image: uint8, (H, W), or (H, W, 3) in RGB order.
-    :param now: The moment at which the image is handed out: the camera's delay later.
+    :param image: uint8, (H, W), or (H, W, 3) in RGB order; None without a camera.
+    :param now: The moment at which the frame is handed out: the camera's delay later.
+    :param sensed: By type of message and field, such as 'twist.twist.linear.x' in
+        'nav_msgs/msg/Odometry': of wheel odometry and of an IMU, both at the axle.
+    :param scan: None without a scanner.
     """
 
-    image: np.ndarray
+    image: Any
     now: Moment
+    sensed: Sensed
+    scan: Scan | None
 
 
 class DrivingEnvironment:
@@ -80,19 +89,22 @@ class DrivingEnvironment:
 
     Time is exact: commands act, and images are captured, at their own instants and not at
     the next step. At the reset the vehicle is at rest on the centre line. A capture that a
-    camera's delay puts before the reset has a negative time and shows that start.
+    camera's delay puts before the reset has a negative time and shows that start. The other
+    sensors measure at the captures, with the camera's delay.
 
     :param seed: Of the course and its look.
     :param compiled: As for ``Scene``: for many images, as compiling takes seconds at first.
+    :param camera: Whether frames have an image, which is most of the work.
     :ivar quiet: Whether images have neither noise nor blur nor flicker.
     :ivar scene: The present course and its look, with the camera as it is mounted.
     :ivar now: The present moment, also where its image is not seen.
     """
 
-    def __init__(self, settings: SimulationSettings, seed: int, compiled: bool = False) -> None:
+    def __init__(self, settings: SimulationSettings, seed: int, compiled: bool = False,
+                 camera: bool = True) -> None:
         self.settings = settings
         self._period = settings.period
-        self._compiled = compiled
+        self._compiled, self._camera = compiled, camera
         self.quiet = False
         self._seed = seed
         self._expert = PurePursuit(settings.target_speed, settings.look_ahead,
@@ -120,8 +132,10 @@ class DrivingEnvironment:
         self._seed = self._seed if seed is None else seed
         key = self._seed, self._seed if look_seed is None else look_seed
         if key != self._scene_key:
-            self.scene, self._scene_key = Scene(self.settings, *key, self._compiled), key
-        self.scene.sensor.restart()
+            self.scene = Scene(self.settings, *key, self._compiled, self._camera)
+            self._sensors, self._scene_key = Sensors(self.settings, self.course, key[1]), key
+        if self._camera:
+            self.scene.sensor.restart()
         self._steps, self._clock = 0, 0.0
         self._command = STOP
         self._commands: deque[tuple[float, Command]] = deque()
@@ -178,7 +192,7 @@ class DrivingEnvironment:
         return self._picture(self._captures.popleft())
 
     def skip(self) -> None:
-        """Advance by one camera period without making the frame's image."""
+        """Advance by one camera period without making the frame."""
         self._elapse()
         self._captures.popleft()
 
@@ -196,7 +210,7 @@ class DrivingEnvironment:
             self.now = self._observe(self.time)
 
     def look(self) -> SimulatedFrame:
-        """Take one more image of the present moment and return it, without the delay."""
+        """Take one more frame at the present moment and return it, without the delay."""
         self.now = self._observe(self.time)
         return self._picture(self.now)
 
@@ -225,15 +239,28 @@ class DrivingEnvironment:
         return Moment(time, *motion, reference, lateral_error, self._progress,
                       self._progress / length,
                       abs(lateral_error) > 0.5 * self.course.lane_width,
-                      self._along, sign.number, sign.since)
+                      self._along, sign.number, sign.since, self._vehicle.acceleration)
 
     def _picture(self, moment: Moment) -> SimulatedFrame:
-        """Render what the camera saw at a moment."""
-        image = self.scene.photograph(
-            Motion(moment.pose, moment.speed, moment.yaw_rate), self.settings.exposure,
-            self.scene.signs.plates_ahead(moment.along) if self.scene.signs else (),
-            moment.time, self.quiet)
-        return SimulatedFrame(*(*fields_of(moment), image, self.now))
+        """Return the frame of a moment."""
+        image = None
+        if self._camera:
+            image = self.scene.photograph(
+                Motion(moment.pose, moment.speed, moment.yaw_rate), self.settings.exposure,
+                self.scene.signs.plates_ahead(moment.along) if self.scene.signs else (),
+                moment.time, self.quiet)
+        return SimulatedFrame(*(
+            *fields_of(moment), image, self.now, self.sensed_at(moment),
+            self._sensors.scan(moment.pose, self._number(moment), self.quiet)))
+
+    def sensed_at(self, moment: Moment) -> Sensed:
+        """Return what wheels and IMU say at a moment since the reset, as a frame's ``sensed``."""
+        return self._sensors.sensed(Motion(moment.pose, moment.speed, moment.yaw_rate),
+                                    moment.acceleration, self._number(moment), self.quiet)
+
+    def _number(self, moment: Moment) -> int:
+        """Return the number of the capture at a moment, or next to it; one falls into a period."""
+        return round((moment.time + self.settings.camera_delay) * self.settings.rate)
 
 
 def make_vehicle(settings: SimulationSettings) -> DifferentialDrive | Bicycle:

@@ -53,9 +53,49 @@ class SimulationSettings:
     signs: bool = choice(
         False, 'plates beside the lane command the speed, which the expert obeys instead of '
         'target_speed')
+    scan_rays: int = quantity(
+        0, '', 0, 2000, 'rays of a laser scanner, which sees walls 0.1 lane widths beyond the '
+        'borders of the lane; 0: there is none')
+    scan_angle_min: float = quantity(
+        -2.0, 'rad', -6.2832, 6.2832, 'of the first ray, positive to the left; 0 is ahead')
+    scan_angle_max: float = quantity(2.0, 'rad', -6.2832, 6.2832, 'of the last ray')
+    scan_range_min: float = quantity(
+        0.05, 'm', 0.0, 10.0, 'nearest that the scanner measures; what is nearer is -inf')
+    scan_range_max: float = quantity(
+        6.0, 'm', 0.1, 100.0, 'farthest that the scanner measures; what is farther is +inf')
+    scan_forward: float = quantity(
+        0.1, 'm', -1.0, 1.0, "of the scanner ahead of the vehicle's axle")
+    scan_noise: float = quantity(0.01, 'm', 0.0, 1.0, 'standard deviation of a range')
+    scan_dropout: float = quantity(
+        0.01, '', 0.0, 1.0, 'share of the rays that do not return, which are +inf')
+    odometry_scale: float = quantity(
+        0.0, '', 0.0, 0.5, 'greatest share by which the speed that the wheels give is wrong, and '
+        'the yaw rate likewise; other shares on every course')
+    odometry_speed_noise: float = quantity(
+        0.0, 'm/s', 0.0, 1.0, 'standard deviation of the speed that the wheels give')
+    odometry_yaw_noise: float = quantity(
+        0.0, 'rad/s', 0.0, 3.0, 'standard deviation of the yaw rate that the wheels give')
+    imu_yaw_bias: float = quantity(
+        0.0, 'rad/s', 0.0, 1.0, "greatest offset of the IMU's yaw rate, another on every course")
+    imu_yaw_noise: float = quantity(
+        0.0, 'rad/s', 0.0, 3.0, "standard deviation of the IMU's yaw rate")
+    imu_acceleration_noise: float = quantity(
+        0.0, 'm/s2', 0.0, 20.0, "standard deviation of the IMU's accelerations")
 
     def __post_init__(self) -> None:
         check(self)
+        if self.scan_rays == 1:
+            raise SettingsError('scan_rays is 1; set it to 0 for none, or to 2 or more')
+        turn = self.scan_angle_max - self.scan_angle_min
+        if not 0.0 < turn <= 6.2832:
+            raise SettingsError(
+                f'scan_angle_min is {self.scan_angle_min:g} and scan_angle_max '
+                f'{self.scan_angle_max:g} rad; set the second to up to one turn (6.2832) more '
+                'than the first')
+        if self.scan_range_min >= self.scan_range_max:
+            raise SettingsError(
+                f'scan_range_min is {self.scan_range_min:g} and scan_range_max '
+                f'{self.scan_range_max:g} m; set the second to more than the first')
 
     @property
     def period(self) -> float:

@@ -55,6 +55,7 @@ class Vehicle(ABC):
     :param speed_time_constant: Of the lag between commanded and true speed [s].
     :param turn_time_constant: Of the yaw rate's or the steering angle's lag [s].
     :param max_speed: The commanded speed is limited to this [m/s], in both directions.
+    :ivar acceleration: Forward [m/s2], at present; without lag speeds jump, and it is 0.
     """
 
     wheel_base = 0.0
@@ -74,6 +75,7 @@ class Vehicle(ABC):
     def place(self, pose: Pose, speed: float = 0.0) -> None:
         """Put the vehicle somewhere, rolling straight ahead at a speed [m/s]."""
         self._pose, self._speed, self._turn = pose, speed, 0.0
+        self.acceleration = 0.0
 
     def step(self, command: Command, duration: float) -> Motion:
         """Follow one command for a duration [s]."""
@@ -95,6 +97,7 @@ class Vehicle(ABC):
                 turned = rolled * math.tan(turned / part) / self.wheel_base
             x, y, yaw = moved(x, y, yaw, rolled, turned)
         self._pose, self._speed, self._turn = Pose(x, y, yaw), speed, turn
+        self.acceleration = (to_speed - speed) / speed_lag if speed_lag else 0.0
         return self.motion
 
     @abstractmethod

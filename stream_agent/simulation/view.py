@@ -245,13 +245,16 @@ class Scene:
     A course with its signs, if there are any, and how it is seen; each has its own seed.
 
     :param compiled: Take images by compiled code where numba is installed, which are the same.
+    :param seen: Whether images are taken; else there are only the course and its signs.
     """
 
     def __init__(self, settings: SimulationSettings, seed: int, look_seed: int,
-                 compiled: bool = False) -> None:
+                 compiled: bool = False, seen: bool = True) -> None:
         rng = np.random.default_rng([look_seed, 1])
         self.course: Course = cached_course(seed, settings.lane_width)
         self.signs = Signs(self.course, seed) if settings.signs else None
+        if not seen:
+            return
         look, camera = Appearance(), settings.camera
         if settings.randomized:
             look = random_appearance(rng)

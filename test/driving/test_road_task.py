@@ -14,7 +14,7 @@ from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Pose
 
 MOMENT = Moment(0.0, Pose(0.0, 0.0, 0.0), 1.2, 0.0, Command(1.2, 0.0), 0.0, 0.0, 0.0, False, 0.0,
-                0, 0.0)
+                0, 0.0, 0.0)
 PERIOD = 0.02
 
 

@@ -1,6 +1,7 @@
 """The gate as a whole, in simulated time: verdicts, counts, sentences, and what never happens."""
 
 from dataclasses import replace
+import hashlib
 import math
 import random
 
@@ -488,3 +489,45 @@ def test_whatever_comes_the_robot_stands_soon_after_the_last_good_command(events
         if verdict.command is not None:
             sent = verdict.command
             passed_at = drive.now if verdict.outcome is not Outcome.INVALID else passed_at
+
+
+def recorded(seed):
+    """Return what a gate of a base says to 400 random events, as text."""
+    draw = random.Random(seed)
+    gate = Gate(GateSettings(
+        max_speed=draw.uniform(0, 2), max_yaw_rate=draw.uniform(0, 4),
+        max_acceleration=draw.uniform(0.1, 10), max_yaw_acceleration=draw.uniform(0.1, 10),
+        stop_deceleration=draw.uniform(0.1, 5), release_after_stop=draw.random() < 0.3,
+        stop_input=draw.random() < 0.2), 0.0)
+    now = 0.0
+    for number in range(101, 501):
+        now += draw.choice((0.001, 0.02, T, T, T, 0.05, 0.1, 0.4 if draw.random() < 0.2 else 0.02))
+        what, verdict = draw.random(), None
+        if what < 0.6:
+            command = Command(*(
+                draw.uniform(-3, 3) if draw.random() < 0.98 else draw.choice(
+                    (math.nan, math.inf, 1e39)) for _ in range(2)))
+            age = (draw.uniform(-0.02, 0.1) if draw.random() < 0.95 else draw.uniform(-0.3, 0.5))
+            verdict = gate.on_command(command, age, now, number)
+        elif what < 0.85:
+            verdict = gate.on_timer(now)
+        elif what < 0.88:
+            verdict = gate.on_stop_asked(now, number)
+        elif what < 0.95:
+            verdict = gate.on_stop_input(draw.random() < 0.1, now, number)
+        elif what < 0.96:
+            verdict = gate.on_time_jump(draw.uniform(-1, 1), now)
+        elif what < 0.98:
+            gate.reset_fault()
+        else:
+            yield repr(gate.health(now))
+        yield repr(verdict)
+
+
+def test_a_base_is_guarded_bit_by_bit_as_before_there_were_vectors():
+    """The digest is that of the gate which knew bases alone."""
+    digest = hashlib.sha256()
+    for seed in range(40):
+        digest.update('\n'.join(recorded(seed)).encode())
+    assert digest.hexdigest() == (
+        '522302493545996ffa992fc412def441945bd2c4e33058661f374c10461c2e44')

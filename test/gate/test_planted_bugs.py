@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = ['stream_agent/__init__.py', 'stream_agent/command.py', 'stream_agent/bounded_settings.py',
-         'stream_agent/gate', 'test/gate']
+         'stream_agent/contract', 'stream_agent/gate', 'test/gate']
 # A few of those that benchmark/mutation.py plants: the file, its line, the bug, who must see it.
 BUGS = [
     ('limits', '2 * settings.camera_period)', '20 * settings.camera_period)', 'limits'),
@@ -21,7 +21,10 @@ BUGS = [
     ('faults', 'LATCH_AFTER = 3', 'LATCH_AFTER = 4', 'faults'),
     ('watchdog', '>= settings.command_timeout', '> settings.command_timeout', 'watchdog'),
     ('gate', 'self._braking = True', 'self._braking = False', 'stop_asked'),
-    ('stop_input', 'if heard < expected', 'if heard > expected', 'stop_input')]
+    ('stop_input', 'if heard < expected', 'if heard > expected', 'stop_input'),
+    ('vectors', '2 * abs(way)', '3 * abs(way)', 'vectors'),
+    ('vectors', 'name not in command]', 'name in command]', 'vectors'),
+    ('vectors', 'self._sent = place', 'self._sent = {}', 'vectors')]
 
 
 def copy_gate(folder: Path) -> None:

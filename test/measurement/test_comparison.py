@@ -1,12 +1,13 @@
 from collections import Counter
 from functools import partial
+import math
 
 import numpy as np
 import pytest
 from stream_agent.measurement.bootstrap import paired_interval
 from stream_agent.measurement.comparison import (
-    classify, compare, departure, error_in_effect, first_response, in_effect)
-from stream_agent.measurement.rows import Row
+    classify, compare, departure, error_in_effect, first_response, in_effect, shown)
+from stream_agent.measurement.rows import Element, Row
 from stream_agent.measurement.traces import make_run
 from support.recordings import ns, PERIOD, winding_road
 
@@ -38,7 +39,8 @@ def test_figures_of_a_trace_made_by_hand():
     """Ten frames a second, answered after 1, 1, 30, 80 ms, never, and 1 ms."""
     latencies = [1e-3, 1e-3, 30e-3, 80e-3, None, 1e-3]
     rows = [Row(ns(i / 10), 'agent', 0, None if latency is None else ns(i / 10 + latency), NAN,
-                0.5, NAN if latency is None else 0.1 * i, 0.75, 0.0, None, NAN, NAN, ns(i / 10))
+                (0.5, NAN if latency is None else 0.1 * i), (0.75, 0.0), None, (NAN, NAN),
+                ns(i / 10))
             for i, latency in enumerate(latencies)]
     figures = compare(make_run(rows)).figures['agent']
     assert figures.frames == 6
@@ -96,7 +98,7 @@ def test_two_copies_of_one_policy(monkeypatch):
 def test_errors_leave_out_the_time_after_a_change_of_the_scene():
     """The policy is wrong only in the second after the changes at 5, 10 and 15 s."""
     rows, changes = winding_road({'agent': {'latency': 1e-3}}, 20.0)
-    rows = [row._replace(yaw_rate=row.yaw_rate + 1.0)
+    rows = [row._replace(command=(row.command[0], row.command[1] + 1.0))
             if any(0 <= row.stamp_ns - change < 1e9 for change in changes) else row
             for row in rows]
     assert compare(make_run(rows, changes)).figures['agent'].error[1] == pytest.approx(0, abs=1e-9)
@@ -174,7 +176,7 @@ def test_nothing_recorded_is_not_an_error():
 
 def row(time, arrival, yaw_rate, reference, update=0):
     return Row(ns(time), 'agent', update, arrival if arrival is None else ns(arrival), 0.0,
-               1.0, yaw_rate, 1.0, reference, None, NAN, NAN, None)
+               (1.0, yaw_rate), (1.0, reference), None, (NAN, NAN), None)
 
 
 def effect_of(*rows):
@@ -265,7 +267,7 @@ def test_changes_half_a_second_apart_and_answered_bit_by_bit(late):
         if i - late in changed:
             goal = 0.4 - goal
         value += 0.5 * (goal - value)
-        moved.append(row._replace(yaw_rate=value, speed=0.8))
+        moved.append(row._replace(command=(0.8, value)))
     run = make_run(moved, [rows[i].stamp_ns for i in changed])
     response = first_response(run, run.traces['agent'])
     assert response.changes == len(changed)
@@ -304,3 +306,42 @@ def test_the_speed_departs_too():
     commands = np.zeros((20, 2))
     commands[12:, 0] = 0.1
     assert departure(commands, 10) == 12
+
+
+# Commands of any actuators
+
+ARM = (Element('shoulder', 'rad/s'), Element('elbow', 'rad/s'), Element('grip, left', 'N'))
+
+
+def arm_rows(policies, frames=300):
+    """Record policies, each by its latency [s] and what it adds to the reference."""
+    rows = []
+    for i in range(frames):
+        wanted = (0.1, 0.5 * math.sin(0.3 * i), -2.0)
+        for name, (latency, errors) in policies.items():
+            command = tuple(one + error for one, error in zip(wanted, errors))
+            rows.append(Row(ns(i * PERIOD), name, 0, ns(i * PERIOD + latency), latency, command,
+                            wanted, None, (NAN,) * 3, ns(i * PERIOD)))
+    return rows
+
+
+def test_vectors_are_compared_element_by_element():
+    rows = arm_rows({'agent': (2e-3, (0.0, 0.01, 0.0)), 'baseline': (9e-3, (0.2, 0.01, -0.5))})
+    comparison = compare(make_run(rows, elements=ARM))
+    assert comparison.figures['agent'].error == pytest.approx([0.0, 0.01, 0.0])
+    assert comparison.figures['baseline'].error == pytest.approx([0.2, 0.01, 0.5])
+    better = {each.quantity: (each.unit, each.better) for each in comparison.differences}
+    assert better['shoulder error'] == ('rad/s', 'agent')
+    assert better['elbow error'] == ('rad/s', '')
+    assert better['grip, left error'] == ('N', 'agent')
+    assert [*better][1:4] == ['shoulder error', 'elbow error', 'grip, left error']
+    # What moves most is shown.
+    assert shown(comparison.run) == (1, ARM[1])
+
+
+def test_frames_without_a_command_for_want_of_an_input_are_the_agents_count():
+    said = {'dropped missing scan': '7', 'dropped old scan': '2', 'dropped old odometry': '1',
+            'dropped stale': '5', 'dropped missing x': 'many'}
+    run = make_run(arm_rows({'agent': (2e-3, (0, 0, 0))}),
+                   description={'diagnostics': {'agent: frames': said}}, elements=ARM)
+    assert compare(run).figures['agent'].missing == {'scan': 9, 'odometry': 1}

@@ -22,8 +22,8 @@ def rows():
 
 def same(row, other):
     """Compare rows that may hold nan, to the nine digits that are written."""
-    return all(a == pytest.approx(b, rel=1e-8, nan_ok=True) if isinstance(a, float) else a == b
-               for a, b in zip(row, other))
+    return all(a == pytest.approx(b, rel=1e-8, nan_ok=True) if isinstance(a, (float, tuple))
+               else a == b for a, b in zip(row, other))
 
 
 def test_what_is_written_is_read_again(tmp_path, rows):

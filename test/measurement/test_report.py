@@ -1,6 +1,7 @@
 from html import escape
 from html.parser import HTMLParser
 import json
+import math
 from pathlib import Path
 import re
 import resource
@@ -22,7 +23,7 @@ from stream_agent.measurement.plots import (
     NARROW, REPORT_STYLE, shortened, stage_split, style_of)
 from stream_agent.measurement.recording import RecordingError, Writer
 from stream_agent.measurement.report import html, main, PLOTS, text, tiles
-from stream_agent.measurement.rows import AT_ARRIVAL, WHEN_TAKEN
+from stream_agent.measurement.rows import AT_ARRIVAL, Element, Row, WHEN_TAKEN
 from stream_agent.measurement.summary import figure_rows, plain, remarks, RULE, sentences
 from stream_agent.measurement.traces import make_run, read_run
 from support.recordings import ns, PERIOD, winding_road
@@ -190,7 +191,8 @@ def test_the_readme_shows_the_figures_of_the_results():
     """Both are from one run, printed as the report prints it."""
     _, drives, _, shadow, *_ = (DOCS / 'results.md').read_text().split('```\n')
     by_title = by_title_of(shadow.splitlines())
-    assert list(figure_rows(comparison_of().figures['agent'], PERIOD)) == list(by_title)
+    comparison = comparison_of()
+    assert list(figure_rows(comparison.figures['agent'], comparison)) == list(by_title)
     assert all(re.match(r'\d+ frames?, ', cell) for cell in by_title['first response, measured'])
     printed = {title: cells for title, *cells in (
         re.split(r' {2,}', line) for line in drives.splitlines()) if len(cells) == 3}
@@ -238,7 +240,7 @@ def test_a_short_recording_says_that_it_is_too_short():
 def test_without_reference_latencies_are_still_compared():
     rows, changes = winding_road(POLICIES, 10.0)
     nan = float('nan')
-    rows = [row._replace(reference_speed=nan, reference_yaw_rate=nan) for row in rows]
+    rows = [row._replace(reference=(nan, nan)) for row in rows]
     comparison = compare(make_run(rows, changes, DESCRIPTION))
     first, second = sentences(comparison)
     assert first.startswith('agent (streaming) answered 12.0 ms earlier')
@@ -375,7 +377,7 @@ def test_words_in_the_diagnostics_are_no_numbers():
 
 def test_commands_that_are_no_numbers_are_unknown():
     rows, changes = winding_road(POLICIES, 5.0)
-    rows = [row._replace(speed=float('inf'), yaw_rate=1e300, reference_yaw_rate=float('-inf'))
+    rows = [row._replace(command=(float('inf'), 1e300), reference=(0.8, float('-inf')))
             if i % 3 == 0 else row for i, row in enumerate(rows)]
     page = html(compare(make_run(rows, changes, DESCRIPTION)))
     assert 'inf' not in re.sub(r'info|first', '', ' '.join(read(page).words))
@@ -560,3 +562,53 @@ def test_a_full_disk_leaves_no_report(tmp_path, capsys):
     assert f"report: '{tmp_path / 'report.html'}': File too large; make room" in (
         capsys.readouterr().err)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_report_of_an_arm_has_its_elements_and_their_units(tmp_path):
+    arm = tuple(Element(name, unit) for name, unit in (
+        ('joint_1', 'rad/s'), ('joint_2', 'rad/s'), ('grip, left', 'N')))
+    writer = Writer(tmp_path, 100_000, arm)
+    said = {'agent: frames': {'pattern': 'streaming', 'dropped missing joints': '12'}}
+    rows = []
+    for i in range(300):
+        wanted = (0.1, 0.5 * math.sin(0.3 * i), -2.0)
+        for name, late, error in (('agent', 2e-3, 0.01), ('baseline', 9e-3, 0.2)):
+            command = tuple(one + error for one in wanted)
+            rows.append(Row(ns(i * PERIOD), name, 0, ns(i * PERIOD + late), late, command, wanted,
+                            ns(i * PERIOD + late), command, ns(i * PERIOD)))
+    writer.put_rows(rows)
+    writer.describe(DESCRIPTION | {
+        'diagnostics': said, 'outputs': {element.name: element.unit for element in arm}})
+    assert writer.close(5.0)
+    header, first, *_ = (tmp_path / 'rows.csv').read_text().splitlines()
+    assert header == (
+        'stamp_ns,policy,update,arrival_ns,latency,joint_1,joint_2,"grip, left",'
+        'reference_joint_1,reference_joint_2,"reference_grip, left",gated_arrival_ns,'
+        'gated_joint_1,gated_joint_2,"gated_grip, left",frame_arrival_ns,lateral_error')
+    assert first == (f'{ns(0)},agent,0,{ns(2e-3)},0.002,0.11,0.01,-1.99,0.1,0,-2,{ns(2e-3)},'
+                     f'0.11,0.01,-1.99,{ns(0)},')
+    comparison = compare(read_run(tmp_path))
+    assert comparison.run.elements == arm
+    said = text(comparison)
+    assert re.search(r'^error joint_1 \[rad/s\] +0.0100 +0.2000$', said, re.MULTILINE)
+    assert re.search(r'^error grip, left \[N\] +0.0100 +0.2000$', said, re.MULTILINE)
+    assert re.search(r'^of all, an input was missing or too old +12 \(joints 12\) +0$', said,
+                     re.MULTILINE)
+    assert ('The error in effect of agent (streaming) was 95 % smaller: 0.010 instead of 0.200 N '
+            'of grip, left') in said
+    assert 'agent moved the robot; the others answered the same frames' in said
+    assert not re.search('yaw|speed|lane|camera saw', said)
+    page = html(comparison)
+    assert 'joint_2 in effect [rad/s]' in page and 'error in effect, joint_2' in page
+    assert not re.search('yaw rate|lateral', page)
+
+
+def test_a_header_without_any_element_is_refused(tmp_path):
+    record(tmp_path, ['agent'], 1.0)
+    path = tmp_path / 'rows.csv'
+    lines = path.read_text().splitlines()
+    lines[0] = 'stamp_ns,policy,update,arrival_ns,latency,gated_arrival_ns,frame_arrival_ns,' + (
+        'lateral_error')
+    path.write_text('\n'.join(lines) + '\n')
+    with pytest.raises(RecordingError, match='the first line names the columns stamp_ns,policy'):
+        read_run(tmp_path)

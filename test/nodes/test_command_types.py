@@ -11,7 +11,7 @@ from geometry_msgs.msg import Twist
 from hypothesis import given, strategies
 import pytest
 from stream_agent.command import Command, STOP
-from stream_agent.nodes.base_commands import ackermann, make_command_type, steering_angle
+from stream_agent.nodes.command_types import ackermann, make_command_type, steering_angle
 from stream_agent.nodes.gate_node import GateNode
 from stream_agent.nodes.recorder_node import RecorderNode
 

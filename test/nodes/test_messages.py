@@ -4,14 +4,17 @@ from types import SimpleNamespace
 
 import cv2
 from hypothesis import given, settings, strategies as st
+from nav_msgs.msg import Odometry
 import numpy as np
 import pytest
-from sensor_msgs.msg import CompressedImage, Image
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from stream_agent.command import Command
 from stream_agent.images import CHANNELS, compressed_to_array, image_to_array, ImageError
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.nodes.messages import (
-    array_to_image, command_to_twist, foreign_types, name_of_node, stamp_to_ns, twist_to_command)
+    array_to_image, command_to_twist, foreign_types, make_stop_request, message_class,
+    name_of_node, SerializedJointState, stamp_to_ns, twist_to_command)
 
 RED = np.zeros((4, 6, 3), np.uint8)
 RED[..., 0] = 255
@@ -129,3 +132,41 @@ def test_names_of_nodes_are_printed_without_control_characters():
     node = SimpleNamespace(get_publishers_info_by_topic=lambda _: [end],
                            get_subscriptions_info_by_topic=lambda _: [])
     assert foreign_types(node, '/cmd_vel', Image) == {'other/msg/Type\\x07': [name]}
+
+
+@pytest.mark.parametrize('field', ['position', 'velocity', 'effort'])
+@pytest.mark.parametrize('count', range(1, 9))
+def test_commands_of_any_actuators_are_written_in_place(field, count):
+    """Names of several lengths, as numbers begin at multiples of eight bytes."""
+    names = ['j' * (1 + i % 5) + str(i) for i in range(count)]
+    serialized = SerializedJointState(names, field)
+    for turn in range(2):
+        values = np.random.default_rng(turn).normal(size=count).tolist()
+        msg = deserialize_message(serialized.write(values, 7_000_000_009 + turn), JointState)
+        assert (list(msg.name), list(getattr(msg, field))) == (names, values)
+        assert stamp_to_ns(msg.header.stamp) == 7_000_000_009 + turn
+        assert sum(len(getattr(msg, one)) for one in ('position', 'velocity', 'effort')) == count
+        assert msg.header.frame_id == ''
+
+
+def test_a_stop_of_any_actuators_is_told_by_its_frame_and_has_no_values():
+    msg = make_stop_request(5_000_000_001, JointState)
+    assert (msg.header.frame_id, stamp_to_ns(msg.header.stamp)) == ('stop', 5_000_000_001)
+    assert not msg.name and not msg.velocity
+
+
+def test_a_type_of_messages_is_found_by_either_name():
+    assert message_class('nav_msgs/msg/Odometry') is message_class('nav_msgs/Odometry') is Odometry
+
+
+@pytest.mark.parametrize('name, words', [
+    ('arm_msgs/msg/Grip', "'arm_msgs/msg/Grip' is a message of the package 'arm_msgs', which is "
+     'not installed; install it with `sudo apt install ros-${ROS_DISTRO}-arm-msgs`'),
+    ('sensor_msgs/msg/LaserScam', "there is no message 'sensor_msgs/msg/LaserScam'; the nearest is "
+     'sensor_msgs/msg/LaserScan'),
+    ('Odometry', "'Odometry' is not the type of a message; write it as nav_msgs/msg/Odometry is "
+     'written')])
+def test_a_type_of_messages_that_is_not_there_is_named_with_a_remedy(name, words):
+    with pytest.raises(ValueError) as refused:
+        message_class(name)
+    assert str(refused.value).startswith(words)

@@ -131,7 +131,7 @@ def test_known_latencies_and_losses_come_out(stage, start_node, tmp_path):
     assert 0 < np.median(agent) < 0.005
     assert np.nanmedian(baseline) == pytest.approx(LATE, abs=0.004)
     # Each policy command of the driving agent went through the gate, which slowed it down.
-    assert all(row.gated_arrival_ns > row.stamp_ns and row.gated_speed == SLOWER.speed
+    assert all(row.gated_arrival_ns > row.stamp_ns and row.gated == SLOWER
                for row in rows['agent'])
     assert {row.gated_arrival_ns for row in rows['baseline']} == {None}
     assert read_changes(folder) == [stage.stamps[29]]
