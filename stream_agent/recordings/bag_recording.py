@@ -128,8 +128,8 @@ class RecordedStreams:
         if is_image and (reading.image_topic or wanted.trigger not in wanted.inputs):
             return choose_stream(bag, reading, 'image', tuple(DECODERS))
         if reading.image_topic:
-            raise BadRecordingError(f"--image-topic: what triggers the policy is '{wanted.trigger}'"
-                                    ', which is not an image; change its topic in the contract')
+            raise BadRecordingError(f"--image-topic: '{wanted.trigger}' triggers the policy, and "
+                                    'is not an image; change its topic in the contract')
         return self._of_input(bag, wanted, wanted.trigger)
 
     @staticmethod

@@ -184,5 +184,5 @@ class InputFeed:
         """Say why an input is absent."""
         said = f"input '{name}' of topic '{self._wanted.inputs[name].topic}': {absence}"
         if fault := self.first_faults.get(name):
-            said += f"; first of its messages that cannot be used: {fault}"
+            said += f'; first of its messages that cannot be used: {fault}'
         return said

@@ -240,16 +240,16 @@ def test_the_age_of_a_frame_is_how_late_it_came(tmp_path):
     path = write(tmp_path / 'bag', images(late=30 * MS), commands())
     contract = contract_of(image=IMAGE, age={'type': 'own/age', 'high': [0.5]})
     assert [frame.others['age'] for _, frame in opened(path, contract).frames()] == [0.03] * 8
-    arrival = contract_of(image=IMAGE | {'stamp': 'arrival'}, age={'type': 'own/age',
-                                                                   'high': [0.5]})
+    by_arrival = IMAGE | {'stamp': 'arrival'}
+    arrival = contract_of(image=by_arrival, age={'type': 'own/age', 'high': [0.5]})
     assert [frame.others['age'] for _, frame in opened(path, arrival).frames()] == [0.0] * 8
 
 
 def test_an_input_that_no_contract_names_is_refused(tmp_path):
     contract = contract_of(image=IMAGE, odometry=ODOMETRY)
     conversions = conversions_of(contract)
-    for known, said in ((None, 'none is given'), (contract_of(image=IMAGE), 'its inputs are '
-                                                                          'image')):
+    for known, said in ((None, 'none is given'),
+                        (contract_of(image=IMAGE), 'its inputs are image')):
         with pytest.raises(BadRecordingError) as error:
             wanted_inputs(known, 'image', conversions)
         assert str(error.value) == (
