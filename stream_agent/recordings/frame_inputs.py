@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from stream_agent.contract.agreement import kind_of, sources
 from stream_agent.contract.alignment import Absence, InputBuffer
 from stream_agent.contract.contract import Contract
 from stream_agent.contract.messages import read_values, stamp_of
@@ -61,11 +62,6 @@ class WantedInputs:
 IMAGE_ALONE = WantedInputs('image', {'image': 'image'})
 
 
-def kind_of(conversion: Any) -> str:
-    """Return the kind of a conversion; images have none of their own."""
-    return getattr(conversion, 'kind', 'image')
-
-
 def wanted_inputs(contract: Contract | None, trigger: str, conversions: Mapping[str, Any]
                   ) -> WantedInputs:
     """
@@ -76,23 +72,23 @@ def wanted_inputs(contract: Contract | None, trigger: str, conversions: Mapping[
     :raises BadRecordingError: If the contract does not say where one of them comes from.
     """
     kinds = {name: kind_of(conversion) for name, conversion in conversions.items()}
-    topical = {name: kind for name, kind in kinds.items() if kind not in OWN_KINDS}
-    given = contract.inputs if contract and contract.given else {}
-    images = [name for name, one in given.items() if one.kind == 'image' and not one.is_depth]
+    if contract is None or not contract.given:
+        given, named, output = {}, dict(zip(kinds, kinds)), None
+    else:
+        given, output = contract.inputs, contract.output
+        named = sources(contract, trigger, conversions)
     inputs = {}
-    for name, kind in topical.items():
-        if name in given:
-            inputs[name] = given[name]
-        elif kind == 'image' and len(images) == 1:
-            # Files of before the contract say image, whatever a graph calls it.
-            inputs[name] = given[images[0]]
+    for name, kind in kinds.items():
+        if kind in OWN_KINDS:
+            continue
+        if named[name] in given:
+            inputs[name] = given[named[name]]
         elif kind != 'image' or name != trigger or given:
             known = f"its inputs are {', '.join(given)}" if given else 'none is given'
             raise BadRecordingError(
                 f"input '{name}': the contract does not say which topic of a recording gives it "
                 f"({known}); give the robot's file that has it under inputs by --robot FILE")
-    return WantedInputs(trigger, kinds, inputs, contract.output if contract and contract.given
-                        else None)
+    return WantedInputs(trigger, kinds, inputs, output)
 
 
 class Received(NamedTuple):
