@@ -11,7 +11,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
-from stream_agent.contract.conversions import Conversion, OutputScale
+from stream_agent.contract.conversions import CommandsInput, Conversion, OutputScale
 from stream_agent.driving.observations import as_frames, trigger_of
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
@@ -164,7 +164,8 @@ class CloningLearner(DrivingLearner):
     def scores(self) -> dict[str, float]:
         """Return R2 of every output over the held-out episodes, each from its start."""
         targets = np.concatenate([episode.targets for episode in self.held_out.episodes])
-        outputs = np.concatenate([predict(self.network, episode, self.updates_per_frame)
+        own = {name: one for name, one in self.others.items() if isinstance(one, CommandsInput)}
+        outputs = np.concatenate([predict(self.network, episode, self.updates_per_frame, own=own)
                                   for episode in self.held_out.episodes])
         names = (('speed', 'steering') if isinstance(self.limits, CommandScale)
                  else self.limits.names)
@@ -190,24 +191,33 @@ def check_window(graph: GraphSpec, schedule: CloningSchedule) -> None:
 
 
 def predict(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame: int = 1,
-            chunk: int = 256) -> np.ndarray:
+            chunk: int = 256, own: Mapping[str, CommandsInput] = {},
+            known: Sequence[int] | None = None) -> np.ndarray:
     """
     Let a network answer an episode from its first frame on, as on the robot.
 
     :param chunk: Frames that are computed together.
+    :param own: Inputs that are the last commands of the network itself, not the driver's.
+    :param known: How many frames are answered when work on each begins; None for all before it.
     :returns: (n, outputs), -1 ... 1.
     """
     device = next(network.parameters()).device
     network.eval()
-    found, state = [], network.initial_state()
+    found, state = list[np.ndarray](), network.initial_state()
+    # What does not depend on what is measured is no command.
+    late = frames_unanswered(network.graph, network.pattern) // updates_per_frame
     with torch.inference_mode():
-        for first in range(0, len(episode), chunk):
-            frames = as_frames(episode.observations(slice(first, first + chunk)),
-                               network.shapes, 1, device)
+        for first in range(0, len(episode), chunk := 1 if own else chunk):
+            observations = episode.observations(slice(first, first + chunk))
+            for name, conversion in own.items():
+                last = found[late:first if known is None else known[first]]
+                observations[name] = conversion(
+                    np.array(last[::-1][:conversion.count]).reshape(-1, conversion.outputs))[None]
+            frames = as_frames(observations, network.shapes, 1, device)
             output, state = network({name: values.unsqueeze(0) for name, values in
                                      frames.items()}, state, updates_per_frame)
-            found.append(output.squeeze(0))
-    return torch.cat(found).float().cpu().numpy()
+            found.extend(output.squeeze(0).float().cpu().numpy())
+    return np.stack(found)
 
 
 def r2_score(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
