@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.engine.backends import (
-    Backend, BackendConfig, BackendError, errors_named, make_backend, PRECISIONS, usable)
+    Backend, BackendConfig, BackendError, errors_named, make_backend, PRECISIONS, to_tensors,
+    usable)
 from stream_agent.engine.torch_globals import computing, torch_threads, wait_for
-from stream_agent.network.program import Run, Values
+from stream_agent.network.program import Arrays, Run, Values
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -93,15 +94,20 @@ def choose_backend(device: torch.device, request: BackendConfig, threads: int = 
 
 
 def random_frames(network: RolloutNetwork, count: int, batch_size: int | None = None
-                  ) -> Iterator[np.ndarray]:
+                  ) -> Iterator[Arrays]:
     """Yield frames like those of a camera, scaled, for one stream or for a batch of them."""
     generator = np.random.default_rng(0)
-    shape = (*(() if batch_size is None else (batch_size,)), *network.shapes[network.input])
-    pool = [generator.random(shape, np.float32) - np.float32(0.5) for _ in range(8)]
+    batch = () if batch_size is None else (batch_size,)
+
+    def values(name: str) -> np.ndarray:
+        return generator.random((*batch, *network.shapes[name]), np.float32) - np.float32(0.5)
+
+    pool = [values(network.input) if len(network.inputs) == 1 else
+            {name: values(name) for name in network.inputs} for _ in range(8)]
     return islice(cycle(pool), count)
 
 
-def check_frames(request: BackendConfig) -> tuple[list[np.ndarray], np.ndarray]:
+def check_frames(request: BackendConfig) -> tuple[list[Arrays], np.ndarray]:
     """Return frames over several rounds of the schedule, and the network's own outputs."""
     count = min(CHECKED_ROUNDS * request.network.graph.hyperperiod + 1, MOST_CHECKED_FRAMES)
     frames = list(random_frames(request.network, max(count, FRAMES_A_TURN), request.batch_size))
@@ -109,7 +115,7 @@ def check_frames(request: BackendConfig) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 @torch.inference_mode()
-def reference(request: BackendConfig, frames: list[np.ndarray]) -> np.ndarray:
+def reference(request: BackendConfig, frames: list[Arrays]) -> np.ndarray:
     """Return the outputs of the network itself."""
     network = request.network
     state = network.initial_state(request.batch_size)
@@ -117,12 +123,12 @@ def reference(request: BackendConfig, frames: list[np.ndarray]) -> np.ndarray:
     outputs = []
     with computing(tf32=False):
         for frame in frames:
-            output, state = network.step(torch.from_numpy(frame).to(device), state)
+            output, state = network.step(to_tensors(frame, device), state)
             outputs.append(output.cpu().numpy())
     return np.array(outputs)
 
 
-def in_turns(made: dict[Choice, tuple[Backend, float]], frames: list[np.ndarray],
+def in_turns(made: dict[Choice, tuple[Backend, float]], frames: list[Arrays],
              device: torch.device) -> list[Measured]:
     """Measure backends in alternation."""
     taken: dict[Choice, list[tuple[float, float]]] = {choice: [] for choice in made}
@@ -151,7 +157,7 @@ def check_outputs(name: str, backend: Backend, request: BackendConfig) -> None:
             'tensors, without branches that depend on their values')
 
 
-def largest_error(name: str, backend: Backend, threads: int, frames: list[np.ndarray],
+def largest_error(name: str, backend: Backend, threads: int, frames: list[Arrays],
                   expected: np.ndarray) -> float:
     """Return by how much the first outputs differ from the network's own, relative to them."""
     outputs = []
@@ -163,7 +169,7 @@ def largest_error(name: str, backend: Backend, threads: int, frames: list[np.nda
     return float(np.abs(np.array(outputs) - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-def timed_step(backend: Backend, frame: np.ndarray, device: torch.device
+def timed_step(backend: Backend, frame: Arrays, device: torch.device
                ) -> tuple[float, float]:
     """Return the seconds until the answer, and until the frame is settled."""
     start = time.perf_counter()
@@ -180,7 +186,7 @@ def timed_nodes(compute: Mapping[str, Run], now: Values, before: Values) -> dict
     Compute the nodes of a frame one by one, and return the seconds of each.
 
     :param compute: By node, in an order that R = 0 edges allow.
-    :param now: The input in this frame; the nodes' values are added.
+    :param now: The inputs in this frame; the nodes' values are added.
     :param before: All nodes at the frame before.
     """
     device = next(iter(now.values())).device

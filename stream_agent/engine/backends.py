@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from stream_agent.engine import packed
 from stream_agent.engine.torch_globals import computing
+from stream_agent.network.program import Arrays, Frames
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -21,17 +22,24 @@ class Backend(Protocol):
     def reset(self) -> None:
         """Forget every frame."""
 
-    def respond(self, frame: np.ndarray) -> np.ndarray:
+    def respond(self, frame: Arrays) -> np.ndarray:
         """
         Answer a frame.
 
-        :param frame: float32, (B, *shape) of the input node.
+        :param frame: float32, (B, *shape) of every input node; an array where there is one.
         :returns: The output node, float32, (B, *shape), on the host; it may be overwritten by
             a later frame.
         """
 
     def settle(self) -> None:
         """Compute what only later frames need."""
+
+
+def to_tensors(frame: Arrays, device: torch.device) -> Frames:
+    """Return what a network takes on a device; on the CPU in the arrays' own memory."""
+    if isinstance(frame, np.ndarray):
+        return torch.from_numpy(frame).to(device)
+    return {name: torch.from_numpy(value).to(device) for name, value in frame.items()}
 
 
 class EagerBackend:
@@ -57,15 +65,15 @@ class EagerBackend:
         self._now: Any = None  # or, until it is settled, a State
 
     @torch.inference_mode()
-    def respond(self, frame: np.ndarray) -> np.ndarray:
-        """Return the output node, (B, *shape), for a frame of the input node, both float32."""
-        output, self._now = self._respond(torch.from_numpy(frame).to(self._device), self._state)
+    def respond(self, frame: Arrays) -> np.ndarray:
+        """Return the output node, (B, *shape), for a frame of the inputs, all float32."""
+        output, self._now = self._respond(to_tensors(frame, self._device), self._state)
         return output.cpu().numpy()
 
     @torch.inference_mode()
-    def rehearse(self, frame: np.ndarray) -> None:
+    def rehearse(self, frame: Arrays) -> None:
         """Compute the answer to a frame, and forget it."""
-        self._network.respond(torch.from_numpy(frame).to(self._device), self._state)
+        self._network.respond(to_tensors(frame, self._device), self._state)
 
     @torch.inference_mode()
     def settle(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from stream_agent.engine.read_outs import (
     join_read_outs, numpy_read_out, NumpyReadOut, read_by_rows, ReadOuts)
 from stream_agent.network.program import (
-    bind, How, Operand, Operation, OPERATIONS, sources_of, Values)
+    Arrays, bind, How, Operand, Operation, OPERATIONS, sources_of, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.frame_schedule import frame_schedule, FrameSchedule, NodeWork
 import torch
@@ -148,7 +148,7 @@ class CompiledBackend(ABC):
     """Steps a network by its halves, each compiled by a runtime; values stay with the runtime."""
 
     def __init__(self, network: RolloutNetwork, batch_size: int = 1) -> None:
-        self._input, self._output = network.input, network.graph.output
+        self._inputs, self._output = network.inputs, network.graph.output
         self._carry = carry(network)
         # Whether anything reads the answer, in this frame or in a later one.
         self._reads_output = self._output in remembered_nodes(network) or any(
@@ -178,7 +178,8 @@ class CompiledBackend(ABC):
         values = dict(self._initial)
         for i in range(1, len(halves) + 1):
             frame = halves[i % len(halves)]
-            values[self._input] = network.initial_state(batch_size).values[self._input]
+            initial = network.initial_state(batch_size).values
+            values.update({name: initial[name] for name in self._inputs})
             for half in (frame.respond, frame.settle):
                 examples = {name: values[name] for name in half.inputs}
                 if half not in compiled:
@@ -202,10 +203,14 @@ class CompiledBackend(ABC):
         self._values = {name: self.to_runtime(name, value.numpy())
                         for name, value in self._initial.items()}
 
-    def respond(self, frame: np.ndarray) -> np.ndarray:
-        """Return the output node, (B, *shape), for a frame of the input node, both float32."""
+    def respond(self, frame: Arrays) -> np.ndarray:
+        """Return the output node, (B, *shape), for a frame of the inputs, all float32."""
         values, output = self._values, self._output
-        values[self._input] = self.to_runtime(self._input, frame)
+        if isinstance(frame, np.ndarray):
+            values[self._inputs[0]] = self.to_runtime(self._inputs[0], frame)
+        else:
+            for name, value in frame.items():
+                values[name] = self.to_runtime(name, value)
         respond, _, _, light = self._frames[self._frame]
         if light:
             name = f'{output}.sum'
@@ -217,7 +222,7 @@ class CompiledBackend(ABC):
             respond(values)
         return self.to_host(output, values[output])
 
-    def rehearse(self, frame: np.ndarray) -> None:
+    def rehearse(self, frame: Arrays) -> None:
         """Compute the answer to a frame, and forget it."""
         kept = dict(self._values)
         self.respond(frame)

@@ -1,6 +1,6 @@
 """The engine: one owner of state; it answers first and settles the rest after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 import warnings
 
@@ -8,6 +8,7 @@ import numpy as np
 from stream_agent.engine.autotune import check_outputs, choose_backend, Measured
 from stream_agent.engine.backends import BackendConfig, make_backend
 from stream_agent.engine.torch_globals import flushed_denormals, torch_threads
+from stream_agent.network.program import Arrays, by_input
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 
@@ -36,19 +37,55 @@ def warn_of(old: str, new: str) -> None:
                   'not know the old name', FutureWarning, stacklevel=3)
 
 
-def check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
+class FrameCheck:
     """
-    Refuse an array that does not fit a network's input, before anything is done with it.
+    Refuses arrays that do not fit a network's inputs, and brings others into a backend's form.
 
-    :raises ValueError: If it has another type or shape.
+    :param batch_size: As of ``Engine``.
+    :param kept: Inputs whose arrays are copied, besides those that have gaps in memory.
     """
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.float32:
-        kind = getattr(frame, 'dtype', type(frame).__name__)
-        raise ValueError(f'respond: the frame is {kind}; it needs to be a float32 array, as '
-                         'preprocessing makes it of an image')
-    if frame.shape != shape:
-        raise ValueError(f'respond: the frame has the shape {list(frame.shape)}; the network '
-                         f'takes {list(shape)}')
+
+    def __init__(self, network: RolloutNetwork, batch_size: int | None = None,
+                 kept: Collection[str] = ()) -> None:
+        self._batched = batch_size is not None
+        batch = () if batch_size is None else (batch_size,)
+        self._shapes = {name: (*batch, *network.shapes[name]) for name in network.inputs}
+        self._inputs, self._kept = network.inputs, {*kept}
+
+    def __call__(self, frame: Arrays) -> Arrays:
+        """
+        Return what a backend takes: with a batch axis, and an array where there is one input.
+
+        :raises ValueError: If an array has another type or shape, or an input is missing.
+        """
+        if isinstance(frame, np.ndarray) and len(self._inputs) == 1:
+            return self._taken(self._inputs[0], frame, 'the frame')
+        try:
+            arrays = by_input(self._inputs, frame)
+        except ValueError as error:
+            raise ValueError(f'respond: {error}') from None
+        given = isinstance(frame, Mapping)
+        taken = {name: self._taken(name, value, f"the input '{name}'" if given else 'the frame')
+                 for name, value in arrays.items()}
+        return taken if len(taken) > 1 else taken[self._inputs[0]]
+
+    def _taken(self, name: str, array: np.ndarray, what: str) -> np.ndarray:
+        shape = self._shapes[name]
+        if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+            kind = getattr(array, 'dtype', type(array).__name__)
+            raise ValueError(f'respond: {what} is {kind}; it needs to be a float32 array, as '
+                             'preprocessing makes it')
+        if array.shape != shape:
+            raise ValueError(f'respond: {what} has the shape {list(array.shape)}; the network '
+                             f'takes {list(shape)}')
+        # What a later frame reads must not be the caller's memory.
+        if name in self._kept or not array.flags.carray:
+            array = array.copy()
+        return array if self._batched else array[np.newaxis]
+
+    def black(self) -> dict[str, np.ndarray]:
+        """Return zeros for every input."""
+        return {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
 
 
 class Engine:
@@ -89,12 +126,9 @@ class Engine:
             raise ValueError(f'batch_size is {batch_size}; it is at least 1')
         self.device = choose_device(device)
         self.updates_per_frame = updates_per_frame
-        shape = network.shapes[network.input]
-        self._shape = shape if batch_size is None else (batch_size, *shape)
+        self._taken = FrameCheck(network, batch_size, kept=[
+            source for (source, _), streams in network.pattern.items() if streams])
         self._batched = batch_size is not None
-        # A frame that a later one reads must not be the caller's memory.
-        self._keeps_frames = any(streams and source == network.input for (source, _), streams
-                                 in network.pattern.items())
         request = BackendConfig(network.to(self.device).eval(), batch_size or 1, precision,
                                 threads or 1)
         #: What was measured to choose the backend, if that was asked for.
@@ -136,28 +170,25 @@ class Engine:
     def warm_up(self, frames: int = 20) -> None:
         """Take the slow first steps now, on black frames, and forget them."""
         self.reset()
-        black = np.zeros(self._shape, np.float32)
+        black = self._taken.black()
         for _ in range(frames):
             self.step(black)
         self.reset()
 
-    def respond(self, frame: np.ndarray) -> np.ndarray:
+    def respond(self, frame: Arrays) -> np.ndarray:
         """
         Answer a frame: compute what the output needs in it.
 
         :param frame: float32 of the input node's shape, with a batch axis if the engine has one;
-            not to be written to before it is settled.
+            not to be written to before it is settled. A mapping from the names of the inputs to
+            such arrays where the network has several.
         :returns: The output node, float32, likewise, on the host.
         :raises RuntimeError: If the frame before has not been settled.
-        :raises ValueError: If the frame has another type or shape.
+        :raises ValueError: If the frame has another type or shape, or lacks an input.
         """
         if not self._settled:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
-        check_frame(frame, self._shape)
-        if self._keeps_frames or not frame.flags.carray:
-            frame = frame.copy()
-        output = self._in_threads(self._backend.respond,
-                                  frame if self._batched else frame[np.newaxis])
+        output = self._in_threads(self._backend.respond, self._taken(frame))
         self._settled = False
         # The backend may still read its own.
         return output.copy() if self._batched else output[0].copy()
@@ -173,7 +204,7 @@ class Engine:
         self._in_threads(self._backend.settle)
         self._settled = True
 
-    def rehearse(self, frame: np.ndarray) -> None:
+    def rehearse(self, frame: Arrays) -> None:
         """
         Answer a frame that nobody has asked about, and forget it.
 
@@ -184,10 +215,9 @@ class Engine:
         :param frame: As for ``respond``.
         """
         if self._settled and hasattr(self._backend, 'rehearse'):
-            self._in_threads(self._backend.rehearse,
-                             frame if self._batched else frame[np.newaxis])
+            self._in_threads(self._backend.rehearse, self._taken(frame))
 
-    def _in_threads(self, work: Callable, *arguments: np.ndarray) -> Any:
+    def _in_threads(self, work: Callable, *arguments: Arrays) -> Any:
         """Work with as many threads as this engine has, whatever other engines have."""
         with flushed_denormals():
             if self.threads in (None, torch.get_num_threads()):
@@ -199,7 +229,7 @@ class Engine:
         """Give the backend's memory and threads back; nothing is stepped after that."""
         del self._backend
 
-    def step(self, frame: np.ndarray) -> np.ndarray:
+    def step(self, frame: Arrays) -> np.ndarray:
         """Respond, settle, and return the output."""
         output = self.respond(frame)
         self.settle()

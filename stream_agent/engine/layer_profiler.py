@@ -7,10 +7,11 @@ import time
 
 import numpy as np
 from stream_agent.engine.autotune import medians, random_frames, timed_nodes, timed_step
+from stream_agent.engine.backends import to_tensors
 from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.engine.torch_globals import wait_for
 from stream_agent.measurement.machine import machine
-from stream_agent.network.program import bind
+from stream_agent.network.program import bind, by_input
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.graph import GraphSpec, with_schedule
 from stream_agent.theory.patterns import newest_image_pattern, update_order
@@ -35,7 +36,7 @@ def measure_costs(graph: GraphSpec, device: str = 'cpu', frames: int = 100) -> N
     network = RolloutNetwork(graph, newest_image_pattern(graph))
     engine = Engine(network, device)
     compute = {name: bind(network.programs[name].operations()) for name in update_order(
-        network.graph, network.pattern) if name != network.input}
+        network.graph, network.pattern) if name not in network.inputs}
     durations, overheads = [], []
     values = network.initial_state().values
     for frame in random_frames(network, WARM_UP_FRAMES + frames):
@@ -45,7 +46,8 @@ def measure_costs(graph: GraphSpec, device: str = 'cpu', frames: int = 100) -> N
         wait_for(torch_device)
         step = time.perf_counter() - start
         before = values
-        values = {network.input: torch.from_numpy(frame).to(torch_device).unsqueeze(0)}
+        values = {name: value.unsqueeze(0) for name, value in by_input(
+            network.inputs, to_tensors(frame, torch_device)).items()}
         durations.append(timed_nodes(compute, values, before))
         overheads.append(step - sum(durations[-1].values()))
     return NodeCosts(

@@ -11,6 +11,7 @@ import onnxruntime
 from stream_agent.engine.compiled import (
     CompiledBackend, CompiledHalf, COPIES, FrameModule, key_of, to_onnx, Values)
 from stream_agent.engine.torch_globals import flushed_denormals
+from stream_agent.network.program import Arrays
 from stream_agent.network.rollout_network import RolloutNetwork
 from torch import Tensor
 
@@ -275,7 +276,7 @@ class OnnxRuntimeBackend(CompiledBackend):
         others = {key_of(name) for name, value in self._initial.items() if value.any()}
         models = optimised_together(
             (half.model for half in self._halves),
-            set(map(key_of, self._initial)) - others - {self._input, self._output})
+            set(map(key_of, self._initial)) - others - {*self._inputs, self._output})
         for half, model in zip(self._halves, models):
             half.prepare(model, options)
 
@@ -291,9 +292,10 @@ class OnnxRuntimeBackend(CompiledBackend):
         self._turn = 0
         # Images stay arrays of their own.
         self._values |= self._buffers.reset({
-            name: value for name, value in self._initial.items() if key_of(name) != self._input})
+            name: value for name, value in self._initial.items()
+            if key_of(name) not in self._inputs})
 
-    def rehearse(self, frame: np.ndarray) -> None:
+    def rehearse(self, frame: Arrays) -> None:
         """Compute the answer to a frame, and forget it; the answer itself uses the same memory."""
         turns = self._buffers.turns
         super().rehearse(frame)

@@ -67,10 +67,10 @@ class OpenVinoBackend(CompiledBackend):
                           # Several engines of a robot may not meet on one core.
                           'ENABLE_CPU_PINNING': False}
         nodes = network.graph.nodes
-        self._exact = {network.input, network.graph.output,
+        self._exact = {*network.inputs, network.graph.output,
                        *(node.name for node in nodes if node.cell)}
         self._in_order = {node.name for node in nodes if len(network.shapes[node.name]) == 3} - {
-            network.input, network.graph.output}
+            *network.inputs, network.graph.output}
         self._copies: dict[str, list[openvino.Tensor]] = {}
         super().__init__(network, batch_size)
 

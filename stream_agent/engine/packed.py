@@ -15,7 +15,7 @@ from stream_agent.engine.read_outs import (
     dense_part, is_read_out, join_read_outs, LARGE_WINDOW, numpy_read_out, NumpyReadOut, read_outs,
     row_weights, sums_rows)
 from stream_agent.network.program import (
-    bind, NodeProgram, Operation, OPERATIONS, Run, Term, Values)
+    Arrays, bind, NodeProgram, Operation, OPERATIONS, Run, Term, Values)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.frame_schedule import frame_schedule
 import torch
@@ -95,12 +95,13 @@ class Packing:
     def dtype(self, name: str) -> torch.dtype:
         """Return the type of a node's values."""
         node = self.network.graph.node(name)
-        exact = len(self.network.shapes[name]) == 1 or node.cell or name == self.network.input
+        exact = len(self.network.shapes[name]) == 1 or node.cell or name in self.network.inputs
         return torch.float32 if exact else self.precision
 
     def initial_values(self) -> Values:
         """Return every node before the first frame, (B, *shape)."""
-        return {name: value if name == self.network.input else in_order(value.to(self.dtype(name)))
+        return {name: value if name in self.network.inputs else in_order(
+                    value.to(self.dtype(name)))
                 for name, value in self.network.initial_state(self.batch_size).values.items()}
 
     def bind(self, program: NodeProgram) -> Run:
@@ -147,7 +148,7 @@ class Packing:
         source = operation.operands[-1].name
         module, activation = operation.module
         dtype, precision = self.dtype(operation.node), self.precision
-        from_image = source == self.network.input
+        from_image = source in self.network.inputs
         convert = self.dtype(source) != precision
         geometry = [list(pair) for pair in (module.padding, module.stride, module.dilation)]
         # As oneDNN wants the weights for one shape of the source.
@@ -175,7 +176,7 @@ class Packing:
     def read_outs(self, operation: Operation) -> Callable[..., Tensor]:
         """Return dense layers as one product, a function of a sum maybe and the sources."""
         sources = [operand.name for operand in operation.operands[-len(operation.module):]]
-        columns = [Columns(module, self.network.shapes[source], source != self.network.input)
+        columns = [Columns(module, self.network.shapes[source], source not in self.network.inputs)
                    for module, source in zip(operation.module, sources)]
         weight = torch.cat([part.weight for part in columns], dim=1).contiguous().t()
         bias = torch.stack([part.bias for part in columns]).sum(0)
@@ -280,10 +281,14 @@ class PackedBackend:
         for run in ahead:
             run(self._now, before)
 
-    def respond(self, frame: np.ndarray) -> np.ndarray:
-        """Return the output node, (B, *shape), for a frame of the input node, both float32."""
+    def respond(self, frame: Arrays) -> np.ndarray:
+        """Return the output node, (B, *shape), for a frame of the inputs, all float32."""
         now = self._now
-        now[self._input] = torch.from_numpy(frame)
+        if isinstance(frame, np.ndarray):
+            now[self._input] = torch.from_numpy(frame)
+        else:
+            for name, value in frame.items():
+                now[name] = torch.from_numpy(value)
         _, _, respond, _, light = self._frames[self._frame]
         if not light:
             return self._respond(respond)
@@ -300,7 +305,7 @@ class PackedBackend:
             run(now, before)
         return now[self._output].float().numpy()
 
-    def rehearse(self, frame: np.ndarray) -> None:
+    def rehearse(self, frame: Arrays) -> None:
         """Compute the answer to a frame, and forget it."""
         kept = dict(self._now)
         self.respond(frame)

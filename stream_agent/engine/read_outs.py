@@ -7,6 +7,7 @@ as much when its code has to come from memory, as after a camera period of other
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from stream_agent.network.program import frame_program, NodeProgram, Operation, Term
@@ -165,8 +166,9 @@ def row_weights(dense: Dense, window: int, shape: tuple[int, ...]) -> tuple[int,
     return rows, functional.pad(repeated, (0, width - repeated.shape[3])).flatten(1)
 
 
-# From the frame (B, C, H, W) and the sum begun ahead (B, features), if any, to the output.
-NumpyReadOut = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+# From the frame, (B, C, H, W) where there is one input, and the sum begun ahead (B, features), if
+# any, to the output.
+NumpyReadOut = Callable[[Any, np.ndarray | None], np.ndarray]
 ACTIVATIONS: dict[type, Callable[[np.ndarray], np.ndarray]] = {
     type(None): lambda total: total,
     nn.Tanh: np.tanh,
@@ -184,10 +186,10 @@ def numpy_read_out(network: RolloutNetwork, schedule: FrameSchedule) -> NumpyRea
     read, activation = operations[0], operations[-1].module if 'activate' in kinds else None
     (source,) = read.operands
     part, window = dense_part(read.module), sums_rows(read.module)
-    if (type(activation) not in ACTIVATIONS or source.name != network.input or source.before
+    if (type(activation) not in ACTIVATIONS or source.name not in network.inputs or source.before
             or not part or not window):
         return None
-    channels, _, width = shape = network.shapes[network.input]
+    channels, _, width = shape = network.shapes[source.name]
     rows, weight = row_weights(part[1], window, shape)
     matrix = np.ascontiguousarray(weight.numpy().T)
     bias = part[1].linear.bias.detach().numpy()
@@ -199,4 +201,6 @@ def numpy_read_out(network: RolloutNetwork, schedule: FrameSchedule) -> NumpyRea
         total = np.add.reduce(windows, axis=2).reshape(len(frame), -1) @ matrix + bias
         return finish(total if begun is None else total + begun)
 
-    return respond
+    if len(network.inputs) == 1:
+        return respond
+    return lambda frames, begun: respond(frames[source.name], begun)

@@ -1,11 +1,12 @@
 """
 One safetensors file: weights, and in its metadata graph and pattern.
 
-A policy, which drives, has preprocessing and limits besides.
+A policy, which drives, also has what makes the numbers of its inputs, and what its outputs mean.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 import json
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import save
 from stream_agent.bounded_settings import printable
 from stream_agent.command import Command
+from stream_agent.contract.conversions import Conversion, OutputScale
 from stream_agent.graph_files.graph_file import graph_from_data
+from stream_agent.network.policy_parts import (
+    check_ends, check_keys, checked, CheckpointError, conversion_from_data, conversion_to_data,
+    COPY_AGAIN, made, read_json, trigger_of)
 from stream_agent.network.preprocessing import is_image_shape, MOST_PIXELS, Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.shapes import infer_shapes
 from stream_agent.share import write_file
-from stream_agent.theory.checks import is_number, nearest, show
+from stream_agent.theory.checks import is_number, show
 from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.patterns import Pattern, pattern_from_streams, streaming_edges
 import torch
@@ -35,7 +40,6 @@ LARGEST_WEIGHT = 65504.0
 LEAST_LIMIT, MOST_LIMIT = 1e-6, 1e6
 #: What the second output of a policy may be, as in ``Commands.steering``; empty if unknown.
 STEERINGS = ('', 'yaw rate', 'steering angle', 'steering')
-COPY_AGAIN = 'copy it again from where it comes from, or train again'
 TRAIN_ONE = ('a policy is a .safetensors file, which `ros2 run stream_agent train` writes; '
              'lane_streaming is one that is shipped')
 # What people give instead of a policy, by how the file begins.
@@ -47,10 +51,6 @@ OTHER_FILES = {
     b'PK\x03\x04': f'a ZIP archive, as torch.save writes .pt and .pth files; {TRAIN_ONE}',
     b'\x80': f'a pickle, as Python and old versions of torch write it; {TRAIN_ONE}',
     b'\x08': f'an ONNX model or another protocol buffer; {TRAIN_ONE}'}
-
-
-class CheckpointError(ValueError):
-    """A file that is not a usable policy; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -99,17 +99,61 @@ class Policy:
     """
     A trained network and all that is needed to drive with it.
 
+    :param preprocessing: What makes the numbers of the input that triggers a step: of an image a
+        ``Preprocessing``, else any other conversion.
+    :param limits: What the outputs mean: of a base, or of any actuators.
     :param pattern_name: 'streaming', 'sequential' or what the trainer called a hybrid.
     :param training: How the weights came about: seeds, frames, scores; for people.
     :param updates_per_frame: Update steps for which an image was held in training.
+    :param others: What makes the numbers of all further inputs, by their names.
+    :raises ValueError: If these are not all inputs but one.
     """
 
     network: RolloutNetwork
-    preprocessing: Preprocessing
-    limits: CommandScale
+    preprocessing: Conversion
+    limits: CommandScale | OutputScale
     pattern_name: str
     training: Mapping[str, Any]
     updates_per_frame: int = 1
+    others: Mapping[str, Conversion] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        trigger_of(self.network.graph, self.others)
+
+    @cached_property
+    def trigger(self) -> str:
+        """Name of the input whose messages make the network step."""
+        return trigger_of(self.network.graph, self.others)
+
+    @cached_property
+    def conversions(self) -> Mapping[str, Conversion]:
+        """What makes the numbers of every input, in the graph's order."""
+        return {name: self.others.get(name, self.preprocessing) for name in self.network.inputs}
+
+    @property
+    def only_image(self) -> Preprocessing:
+        """
+        Preprocessing of the one image that is all this policy reads.
+
+        :raises CheckpointError: If it reads something else.
+        """
+        if self.others or not isinstance(self.preprocessing, Preprocessing):
+            raise CheckpointError(f"the policy reads {', '.join(self.network.inputs)}, and one "
+                                  'image alone is needed here; take a policy of one image')
+        return self.preprocessing
+
+    @property
+    def base_limits(self) -> CommandScale:
+        """
+        What the outputs mean to a base that takes speed and yaw rate.
+
+        :raises CheckpointError: If they command other actuators.
+        """
+        if not isinstance(self.limits, CommandScale):
+            raise CheckpointError(f"the policy commands {', '.join(self.limits.names)}, and a "
+                                  'base, which takes speed and yaw rate, is needed here; take a '
+                                  'policy of one')
+        return self.limits
 
     @property
     def steering(self) -> str:
@@ -120,8 +164,7 @@ class Policy:
 def save_policy(path: str | Path, policy: Policy | TrainedNetwork) -> None:
     """Write a policy; an older file of that name is replaced only once the new one is whole."""
     network = policy.network
-    drives = {'preprocessing': asdict(policy.preprocessing), 'limits': asdict(policy.limits)
-              } if isinstance(policy, Policy) else {}
+    drives = ends_to_data(policy) if isinstance(policy, Policy) else {}
     manifest = {
         'graph': graph_to_data(network.graph),
         'pattern': {'name': policy.pattern_name,
@@ -135,9 +178,20 @@ def save_policy(path: str | Path, policy: Policy | TrainedNetwork) -> None:
     write_file(path, save(weights, metadata))
 
 
+def ends_to_data(policy: Policy) -> dict[str, Any]:
+    """Return what a file says of inputs and output; of one image and a base as it always did."""
+    ends = {'preprocessing': conversion_to_data(policy.preprocessing),
+            'limits': asdict(policy.limits)}
+    if isinstance(policy.preprocessing, Preprocessing):
+        del ends['preprocessing']['kind']
+    if policy.others:
+        ends['inputs'] = {name: conversion_to_data(each) for name, each in policy.others.items()}
+    return ends
+
+
 def load_driving_policy(path: str | Path) -> Policy:
     """
-    Read a policy that turns images into commands, as ``load_policy`` does.
+    Read a policy that turns what is measured into commands, as ``load_policy`` does.
 
     :raises CheckpointError: Also if it does something else.
     """
@@ -151,10 +205,19 @@ def load_driving_policy(path: str | Path) -> Policy:
 
 
 def why_not_driving(graph: GraphSpec) -> str:
-    """Return why a network does not turn images into commands, and what to do; '' if it does."""
-    (name,) = graph.inputs
+    """
+    Return why a network by itself does not turn an image into a base's command, and what to do.
+
+    What other inputs and outputs mean has to be said by whoever makes a ``Policy``.
+
+    :returns: '' if it does.
+    """
+    name, *others = graph.inputs
     taken, output = graph.node(name).shape, graph.node(graph.output).shape
     remedy = ', or step this one by an Engine, as docs/engine.md shows'
+    if others:
+        return (f"it takes {', '.join(graph.inputs)}, and nothing says what these are made of; to "
+                f"drive, train it with a robot's contract, as docs/contract.md shows{remedy}")
     if output != (2,):
         return (f"its output '{graph.output}' is {list(output or ())}, and a command is [2]: "
                 f'speed, yaw rate; to drive, take a network that ends in such a node{remedy}')
@@ -226,10 +289,13 @@ def make_policy(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]
             parts['pattern'].get('updates_per_frame', 1))
     if 'limits' not in parts:
         return TrainedNetwork(make_network(graph, pattern, weights), *rest)
-    preprocessing = made('preprocessing', Preprocessing, parts['preprocessing'])
-    limits = made('limits', CommandScale, parts['limits'])
-    check_ends(graph, preprocessing)
-    return Policy(make_network(graph, pattern, weights), preprocessing, limits, *rest)
+    preprocessing = conversion_from_data('preprocessing', parts['preprocessing'])
+    others = {printable(name): conversion_from_data(f'inputs.{printable(name)}', each)
+              for name, each in parts.get('inputs', {}).items()}
+    limits = (checked('limits', OutputScale, parts['limits']) if 'names' in parts['limits'] else
+              made('limits', CommandScale, parts['limits']))
+    check_ends(graph, preprocessing, others, limits)
+    return Policy(make_network(graph, pattern, weights), preprocessing, limits, *rest, others)
 
 
 def read_metadata(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -245,60 +311,16 @@ def read_metadata(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             f'{TRAIN_ONE}' if said is None else
             f"the metadata's format is {show(said)}, '{FORMAT}' is read; train a policy with "
             'this version')
-    drives = {'preprocessing': Preprocessing, 'limits': CommandScale}
-    if not drives.keys() & metadata.keys():
-        drives = {}
-    names = ('graph', 'pattern', *drives, 'training')
-    check_keys('metadata', metadata, ('format', *names))
-    parts = {name: read_json(name, metadata[name]) for name in names}
+    drives = {'preprocessing', 'limits', 'inputs'} & metadata.keys()
+    names = ['graph', 'pattern', *(('preprocessing', 'limits') if drives else ()), 'training']
+    check_keys('metadata', metadata, ('format', *names), ('inputs',) if drives else ())
+    parts = {name: read_json(name, metadata[name]) for name in (*names, *drives)}
     check_keys('pattern', parts['pattern'], ('name', 'streams'), ('updates_per_frame',))
-    for name, kind in drives.items():
-        check_keys(name, parts[name], [field.name for field in fields(kind)])
     steering = parts['training'].get('steering', '')
     if steering not in STEERINGS:
         raise CheckpointError(f'training.steering is {show(steering)}; it is '
                               f"{', '.join(STEERINGS[1:])}, or left out; {COPY_AGAIN}")
     return parts
-
-
-def read_json(name: str, text: str) -> dict[str, Any]:
-    """Return the JSON object that a part of the metadata is."""
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError('a key is defined twice')
-        return found
-
-    try:
-        value = json.loads(text, object_pairs_hook=unique)
-    except (RecursionError, ValueError) as error:
-        raise CheckpointError(f'{name} is not valid JSON ({error}); {COPY_AGAIN}') from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f'{name} is {show(value)}, not an object {{...}}; {COPY_AGAIN}')
-    return value
-
-
-def check_keys(name: str, found: Iterable[str], needed: Iterable[str],
-               optional: Iterable[str] = ()) -> None:
-    """Refuse a part of the metadata that lacks a key, or has one that nobody reads."""
-    known = (*needed, *optional)
-    for key in needed:
-        if key not in found:
-            raise CheckpointError(f'{name}.{key} is missing; {COPY_AGAIN}')
-    for key in found:
-        if key not in known:
-            raise CheckpointError(f"{name}.{key} is not known ({nearest(key, known, 'keys')}); "
-                                  'train with this version, or remove the key')
-
-
-def made(name: str, kind: type, values: Mapping[str, Any]) -> Any:
-    """Make what a part of the metadata stands for."""
-    try:
-        return kind(**{key: tuple(value) if isinstance(value, list) else value
-                       for key, value in values.items()})
-    except ValueError as error:
-        raise CheckpointError(f"{name}: {str(error).removeprefix(f'{name}: ')}; {COPY_AGAIN}"
-                              ) from None
 
 
 def read_pattern(graph: GraphSpec, part: Mapping[str, Any]) -> Pattern:
@@ -364,20 +386,3 @@ def check_weights(network: RolloutNetwork, weights: Mapping[str, torch.Tensor]) 
             raise CheckpointError(f"the tensor '{name}' holds {largest:.3g}, and weights over "
                                   f'{LARGEST_WEIGHT:g} overflow when they are used; train again, '
                                   'with a lower learning rate')
-
-
-def check_ends(graph: GraphSpec, preprocessing: Preprocessing) -> None:
-    """Refuse a graph whose input the preprocessing does not give, or without a command."""
-    if len(graph.inputs) != 1:
-        raise CheckpointError(f'graph: inputs are {", ".join(graph.inputs)}; a policy takes one '
-                              'image')
-    (name,) = graph.inputs
-    taken, output = graph.node(name).shape, graph.node(graph.output).shape
-    if taken != preprocessing.shape:
-        raise CheckpointError(
-            f"preprocessing.shape is {list(preprocessing.shape)}, and the node '{name}' takes "
-            f'{list(taken or ())}; {COPY_AGAIN}')
-    if output != (2,):
-        raise CheckpointError(
-            f"graph.output: '{graph.output}' has the shape {list(output or ())}; a command is "
-            '[2]: speed, yaw rate. Train a graph that ends in such a node')

@@ -218,13 +218,13 @@ class Modules(nn.Module):
 
     def __init__(self, graph: GraphSpec, pattern: Pattern) -> None:
         super().__init__()
-        if len(graph.inputs) != 1:
-            raise GraphError(f'inputs are {", ".join(graph.inputs)}; a network takes one image')
         self.graph = infer_shapes(graph)
         bodies = try_bodies(self.graph)
         check_memory(self.graph, {name: body[-2:] for name, body in bodies.items()})
         self.pattern = dict(pattern)
-        (self.input,) = graph.inputs
+        #: The nodes that are given from outside, in the graph's order; and the first of them.
+        self.inputs = graph.inputs
+        self.input = self.inputs[0]
         #: What edges read of nodes, and what these take from their edges, without batch.
         self.shapes = {node.name: node.shape for node in self.graph.nodes if node.shape}
         self._taken = {v.name: taken_shape(v, self.shapes[v.name]) for v in self.graph.nodes}
@@ -250,7 +250,10 @@ class Modules(nn.Module):
                              for number, spec in enumerate(disturbed)}
 
     def _add_node(self, place: str, node: NodeSpec) -> None:
-        if node.name == self.input:
+        if node.name in self.inputs:
+            if all(edge.source != node.name for edge in self.graph.edges):
+                raise GraphError(f"{place}: nothing reads the input '{node.name}'; give it an "
+                                 'edge to a node that does, or remove it')
             check_unset(place, node, ('normalisation', 'cell', 'activation'),
                         'an input is the frame as it is')
         if node.cell:

@@ -1,6 +1,8 @@
 """Pixels to network input: the same function in training and on the robot."""
 
 from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -37,6 +39,12 @@ class Preprocessing:
     shape: tuple[int, ...]
     crop_top: float = 0.0
     crop_bottom: float = 0.0
+    kind: ClassVar[str] = 'image'
+
+    @property
+    def size(self) -> int:
+        """How many numbers it gives, as those of ``contract.conversions`` have it."""
+        return prod(self.shape)
 
     def __post_init__(self) -> None:
         if not is_image_shape(self.shape):

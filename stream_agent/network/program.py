@@ -9,24 +9,52 @@ Values go by name: nodes, of this frame or of the one before, and temporary valu
 is read once. 'image->command' is what an edge gives, 'command.sum' what has been added up so far.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import operator
 from typing import Any, NamedTuple
 
+import numpy as np
 from stream_agent.network.modules import Modules
 from stream_agent.network.shapes import carries
 from stream_agent.network.transforms import chain
+from stream_agent.theory.checks import nearest
 from stream_agent.theory.frame_schedule import FrameSchedule, NodeWork
 from stream_agent.theory.graph import NodeSpec, OPERAND
 from torch import Tensor
 
 Values = dict[str, Tensor]
+#: What the inputs are given: a tensor where there is one, else tensors by the inputs' names.
+Frames = Tensor | Mapping[str, Tensor]
+#: The same outside of torch.
+Arrays = np.ndarray | Mapping[str, np.ndarray]
 # Executes operations on the values of a frame, which it adds to, and of the frame before.
 Run = Callable[[Values, Values], None]
 
 #: The name of the number that dropout and noise of a frame are drawn by.
 DRAW = '.draw'
+
+
+def by_input(inputs: Sequence[str], frames: Any) -> dict[str, Any]:
+    """
+    Return what every input is given, by its name, in a dictionary of its own.
+
+    :param frames: A mapping; or what the only input is given.
+    :raises ValueError: If an input is missing, or a name is none of an input.
+    """
+    if not isinstance(frames, Mapping):
+        if len(inputs) > 1:
+            raise ValueError(f'one value is given to {len(inputs)} inputs; give values by their '
+                             f"names: {', '.join(inputs)}")
+        return {inputs[0]: frames}
+    for name in frames:
+        if name not in inputs:
+            raise ValueError(f"'{name}' is not an input; {nearest(str(name), inputs, 'inputs')}")
+    for name in inputs:
+        if name not in frames:
+            raise ValueError(f"the input '{name}' is missing; give it beside "
+                             f"{', '.join(frames) or 'others'}")
+    return dict(frames)
 
 
 @dataclass(frozen=True)
@@ -192,7 +220,7 @@ def node_programs(network: Modules, in_training: bool = False) -> dict[str, Node
 def ending(network: Modules, node: NodeSpec, disturbance: Any) -> Term:
     """Return what a node makes of its sum, and in training an input of its frame."""
     name = node.name
-    total = Operand(name if name == network.input else f'{name}.sum')
+    total = Operand(name if name in network.inputs else f'{name}.sum')
     steps = (('normalise', chain(network.normalisations[name]), ()),
              ('disturb', disturbance, (Operand(DRAW),)),
              ('cell', network.cells[name] if node.cell else None, (Operand(name, before=True),)),

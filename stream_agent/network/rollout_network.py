@@ -1,12 +1,12 @@
 """A graph and a pattern as a network that advances by one frame per call, or by many."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from stream_agent.network.modules import draw_frames, Modules
 from stream_agent.network.program import (
-    bind, DRAW, frame_program, node_programs, NodeProgram, Run, State)
+    bind, by_input, DRAW, frame_program, Frames, node_programs, NodeProgram, Run, State)
 from stream_agent.network.window import Loop, Window, WindowPlan
 from stream_agent.theory.frame_schedule import Component, frame_schedule, window_components
 from stream_agent.theory.graph import GraphSpec
@@ -24,6 +24,22 @@ class Way(NamedTuple):
     plan: WindowPlan
 
 
+def frames_in(window: Mapping[str, Tensor]) -> int:
+    """Return the number of frames of a window, (B, T, *shape) each; ValueError if they differ."""
+    sizes = {name: value.shape[1] for name, value in window.items()}
+    if len({*sizes.values()}) > 1:
+        raise ValueError('the window has '
+                         + ', '.join(f"{size} frames of '{name}'" for name, size in sizes.items())
+                         + '; give as many of every input')
+    return next(iter(sizes.values()))
+
+
+def frames_of(window: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Yield the frames of a window one by one, (B, *shape) of each input."""
+    for i in range(frames_in(window)):
+        yield {name: value[:, i] for name, value in window.items()}
+
+
 class RolloutNetwork(Modules):
     """
     A network that advances by one frame per call, in one piece or in two.
@@ -34,9 +50,11 @@ class RolloutNetwork(Modules):
     were trained with.
 
     Shapes: B is the batch size, T the number of frames; ``shape`` is the node's in the graph.
+    Frames are a tensor where the network has one input, and a mapping from the names of its
+    ``inputs`` to tensors anywhere.
 
-    :param graph: The nodes and edges; one input node. Shapes that it leaves out are inferred;
-        the network's ``graph`` and ``shapes`` are complete.
+    :param graph: The nodes and edges. Shapes that it leaves out are inferred; the network's
+        ``graph`` and ``shapes`` are complete.
     :param pattern: A valid rollout pattern of the graph.
     :raises GraphError: If names, shapes or options of the graph do not fit together.
     :raises InvalidRolloutError: If the pattern is not valid.
@@ -66,7 +84,7 @@ class RolloutNetwork(Modules):
 
     def _way(self, programs: dict[str, NodeProgram]) -> Way:
         # An input has a program only if there is something to be done with it.
-        on_input = programs[self.input].operations()
+        on_input = [operation for name in self.inputs for operation in programs[name].operations()]
         bound = {}
         for schedule in {*self.schedules}:
             program = frame_program(programs, schedule)
@@ -88,15 +106,16 @@ class RolloutNetwork(Modules):
         return State({name: self.get_buffer('_like').new_zeros(batch_size, *shape)
                       for name, shape in self.state_shapes.items()})
 
-    def respond(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def respond(self, frame: Frames, state: State) -> tuple[Tensor, State]:
         """
         Compute the response cone, which is all that the output needs in this frame.
 
-        :param frame: The input node's new value, (B, *shape).
+        :param frame: The new values of the inputs, (B, *shape) each.
         :param state: Every node at the previous frame; not modified.
         :returns: The output node, (B, *shape), and the nodes known so far, for ``settle``.
+        :raises ValueError: If an input is missing, or a name is none of an input.
         """
-        now: dict[str, Any] = {self.input: frame}
+        now = by_input(self.inputs, frame)
         before = state.values
         disturbed = self.training and bool(self.disturbances)
         if disturbed:
@@ -123,7 +142,7 @@ class RolloutNetwork(Modules):
         values.pop(DRAW, None)
         return now
 
-    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, frame: Frames, state: State) -> tuple[Tensor, State]:
         """
         Advance by one frame: ``respond``, and then ``settle``.
 
@@ -132,13 +151,13 @@ class RolloutNetwork(Modules):
         output, now = self.respond(frame, state)
         return output, self.settle(now, state)
 
-    def hold(self, image: Tensor, state: State, updates: int) -> tuple[Tensor, State]:
-        """Advance by at least one frame that shows the same image; return as the last ``step``."""
+    def hold(self, frame: Frames, state: State, updates: int) -> tuple[Tensor, State]:
+        """Advance by at least one frame of the same inputs; return as the last ``step``."""
         for _ in range(updates):
-            output, state = self.step(image, state)
+            output, state = self.step(frame, state)
         return output, state
 
-    def forward(self, frames: Tensor, state: State, updates_per_frame: int = 1,
+    def forward(self, frames: Frames, state: State, updates_per_frame: int = 1,
                 segment: int | None = None) -> tuple[Tensor, State]:
         """
         Compute a window of frames, all at once wherever the graph allows.
@@ -146,25 +165,28 @@ class RolloutNetwork(Modules):
         ``theory.frame_schedule`` decides what needs a loop; results and gradients are those of
         ``hold`` in a loop, up to rounding.
 
-        :param frames: (B, T, *shape), T at least 1.
+        :param frames: (B, T, *shape) of every input, T at least 1.
         :param updates_per_frame: Steps for which every frame is held.
         :param segment: Frames whose values are kept at a time for the gradients; those of other
             segments are computed again when they are needed. None keeps all.
         :returns: Outputs (B, T, *shape) and the state after the last frame.
-        :raises ValueError: If there is no frame.
+        :raises ValueError: If there is no frame, or inputs are missing or differ in their number
+            of frames.
         """
-        if not frames.shape[1]:
+        taken = by_input(self.inputs, frames)
+        count = frames_in(taken)
+        if not count:
             raise ValueError('the window has no frame; give at least one')
-        draws = (draw_frames(frames.shape[1] * updates_per_frame)
+        draws = (draw_frames(count * updates_per_frame)
                  if self.training and self.disturbances else None)
         if segment is None:
-            return self.window(frames, state, updates_per_frame, draws).results()
+            return self.window(taken, state, updates_per_frame, draws).results()
         outputs = []
-        for i, part in enumerate(frames.split(segment, dim=1)):
-            first = i * segment * updates_per_frame
+        for first in range(0, count, segment):
+            part = {name: value[:, first:first + segment] for name, value in taken.items()}
+            updates = slice(first * updates_per_frame, (first + segment) * updates_per_frame)
             output, state = checkpoint(
-                self._window_results, part, state, updates_per_frame,
-                draws and draws[first:first + part.shape[1] * updates_per_frame],
+                self._window_results, part, state, updates_per_frame, draws and draws[updates],
                 use_reentrant=False, preserve_rng_state=False)
             outputs.append(output)
         return torch.cat(outputs, dim=1), state
@@ -177,14 +199,16 @@ class RolloutNetwork(Modules):
     def _window_results(self, *arguments: Any) -> tuple[Tensor, State]:
         return self.window(*arguments).results()
 
-    def window(self, frames: Tensor, state: State, updates_per_frame: int = 1,
+    def window(self, frames: Frames, state: State, updates_per_frame: int = 1,
                draws: Sequence[int] | None = None) -> Window:
         """
         Compute a window of frames as ``forward`` does, of which every node can be read.
 
         :param draws: What dropout and noise are drawn by; None for none.
         """
-        window = Window(self, self._ways[draws is not None].plan, frames, state,
+        taken = by_input(self.inputs, frames)
+        frames_in(taken)
+        window = Window(self, self._ways[draws is not None].plan, taken, state,
                         updates_per_frame, draws)
         for component in self.components:
             if component.frames is None:
@@ -193,11 +217,11 @@ class RolloutNetwork(Modules):
                 Loop(window, component).run()
         return window
 
-    def stepped(self, frames: Tensor, state: State, updates_per_frame: int = 1
+    def stepped(self, frames: Frames, state: State, updates_per_frame: int = 1
                 ) -> tuple[Tensor, State]:
         """Run over a window of frames by ``hold`` in a loop; otherwise as ``forward``."""
         outputs = []
-        for frame in frames.unbind(dim=1):
+        for frame in frames_of(by_input(self.inputs, frames)):
             output, state = self.hold(frame, state, updates_per_frame)
             outputs.append(output)
         return torch.stack(outputs, dim=1), state

@@ -88,26 +88,32 @@ class WindowPlan:
 
 class Window:
     """
-    The nodes of a network over T images, each of which is held for k updates.
+    The nodes of a network over T frames of its inputs, each of which is held for k updates.
 
-    :param images: (B, T, *shape).
+    :param images: (B, T, *shape) of every input.
     :param state: Before the window.
     :param updates_per_frame: k.
     :param draws: What dropout and noise of every frame are drawn by; None for neither.
     """
 
-    def __init__(self, network: Modules, plan: WindowPlan, images: Tensor, state: State,
-                 updates_per_frame: int, draws: Sequence[int] | None) -> None:
+    def __init__(self, network: Modules, plan: WindowPlan, images: Mapping[str, Tensor],
+                 state: State, updates_per_frame: int, draws: Sequence[int] | None) -> None:
         self.network, self.plan = network, plan
         self.initial = state.values
-        self.count = images.shape[1] * updates_per_frame
+        self.count = images[network.input].shape[1] * updates_per_frame
         self._start, self._draws = state.frame, draws or ()
         self._updates_per_frame = updates_per_frame
         self.frames = range(1, self.count + 1)
-        name, rows = network.input, range(self.count + 1)
-        initial, on_input = self.initial[name], plan.operations[name]
-        self.tracks = {name: NodeFrames(initial, images.transpose(0, 1), [
-            (i - 1) // updates_per_frame + 1 for i in rows])}
+        self.tracks: dict[str, NodeFrames] = {}
+        for name, values in images.items():
+            self._take(name, values.transpose(0, 1))
+
+    def _take(self, name: str, values: Tensor) -> None:
+        """Know the values of an input, (T, B, *shape), in every frame."""
+        rows, on_input = range(self.count + 1), self.plan.operations[name]
+        initial = self.initial[name]
+        self.tracks[name] = NodeFrames(initial, values, [
+            (i - 1) // self._updates_per_frame + 1 for i in rows])
         if on_input:  # every update of an image is disturbed for itself
             values = spread(*self.tracks[name].read(self.frames)).contiguous()
             self.tracks[name] = NodeFrames(initial, values, rows)

@@ -217,7 +217,7 @@ def test_outputs_and_frames_are_the_caller_s_own(backend):
     (np.zeros((3, 1), np.float32), 'respond: the frame has the shape [3, 1]; the network takes '
                                    '[3]'),
     (np.zeros(3), 'respond: the frame is float64; it needs to be a float32 array, as '
-                  'preprocessing makes it of an image')])
+                  'preprocessing makes it')])
 def test_a_frame_that_is_none_is_refused_and_nothing_is_lost(wrong, sentence):
     engine = Engine(network_of(SR, newest_image_pattern(SR)), backend='packed')
     with pytest.raises(ValueError) as error:

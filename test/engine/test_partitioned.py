@@ -190,7 +190,7 @@ def test_calls_out_of_order_say_what_to_call(alone):
 
 @pytest.mark.parametrize('frame, message', [
     (np.zeros((1, 8, 8)), 'respond: the frame is float64; it needs to be a float32 array, as '
-     'preprocessing makes it of an image'),
+     'preprocessing makes it'),
     (np.zeros((1, 8, 9), np.float32),
      'respond: the frame has the shape [1, 8, 9]; the network takes [1, 8, 8]')])
 def test_a_frame_that_does_not_fit_is_sent_to_nobody(alone, frame, message):

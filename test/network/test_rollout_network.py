@@ -1,11 +1,13 @@
 """The network: halves against the whole, the window against steps, layers against formulas."""
 
+from dataclasses import replace
+
 import pytest
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.recurrence import GilrCell
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
-from stream_agent.theory.graph import graph_to_data, GraphError
+from stream_agent.theory.graph import graph_to_data, GraphError, NodeSpec
 from stream_agent.theory.information import frames_until_response
 from stream_agent.theory.patterns import sequential_pattern, streaming_pattern
 from support.graphs import bare_graph, EVERY_LAYER, FIGURE_2, SR
@@ -135,7 +137,9 @@ def changed(place, key, value):
     (changed(('edges', 6), 'product', 'gat'),
      "edges[6] (map_memory->memory): no other edge into 'memory' has the product 'gat'; give it "
      'to the edge to multiply with, or leave it out'),
-    (bare_graph('a->c b->c', 'c'), 'inputs are a, b; a network takes one image'),
+    (replace(bare_graph('a->c', 'c'), nodes=(NodeSpec('a', (3,)), NodeSpec('b', (3,)),
+                                             NodeSpec('c', (3,)))),
+     "nodes.b: nothing reads the input 'b'; give it an edge to a node that does, or remove it"),
 ])
 def test_graphs_that_do_not_fit_together(graph, sentence):
     with pytest.raises(GraphError) as error:

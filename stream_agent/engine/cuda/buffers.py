@@ -47,13 +47,13 @@ class FrameActions(NamedTuple):
     """
     What is done for a frame.
 
-    :param image: Where the image goes.
+    :param images: Where the inputs go, in the graph's order.
     :param respond: From the image to the output.
     :param output: Where the output is found after ``respond``.
     :param settle: The rest, and what the next frame needs ahead of its image.
     """
 
-    image: Buffer
+    images: tuple[Buffer, ...]
     respond: tuple[Action, ...]
     output: Buffer
     settle: tuple[Action, ...]
@@ -63,7 +63,6 @@ class BufferPlan:
     """
     The buffers of all frames.
 
-    :param graph: With one input.
     :param pattern: A valid pattern of the graph.
     :param stacks: Nodes of equal periods and offsets that take their turns together.
     """
@@ -71,7 +70,6 @@ class BufferPlan:
     def __init__(self, graph: GraphSpec, pattern: Pattern,
                  stacks: Iterable[Sequence[str]] = ()) -> None:
         self._graph, self._pattern = graph, pattern
-        (self._input,) = graph.inputs
         self._schedule = cache(lambda phase: frame_schedule(graph, pattern, phase))
         #: Buffers of every node.
         self.counts = {name: self._count(*lives)
@@ -113,7 +111,8 @@ class BufferPlan:
 
         for frame in range(1, 4 * self._graph.hyperperiod + 5):
             _, ahead, respond, settle = self._schedule_of(frame)
-            lives[self._input][0][frame] = 2 * frame
+            for name in self._graph.inputs:
+                lives[name][0][frame] = 2 * frame
             read(self._graph.output, frame, 2 * frame)
             for works, half in ((ahead, 2 * frame - 1), (respond, 2 * frame),
                                 (settle, 2 * frame + 1)):
@@ -157,7 +156,7 @@ class BufferPlan:
         """Return what is done for a frame."""
         now, after = self._schedule_of(frame), self._schedule_of(frame + 1)
         return FrameActions(
-            self.buffer(self._input, frame),
+            tuple(self.buffer(name, frame) for name in self._graph.inputs),
             tuple(self._action(work, frame) for work in now.respond),
             self.buffer(self._graph.output, frame),
             (*(self._action(work, frame) for work in now.settle),

@@ -7,9 +7,10 @@ import threading
 
 import numpy as np
 from stream_agent.engine.cuda.device import Device, device_of, MOST_STREAMS
-from stream_agent.engine.cuda.program import Program, Variant
+from stream_agent.engine.cuda.program import Program, Take, Variant
 from stream_agent.engine.torch_globals import computing
 from stream_agent.network.preprocessing import binnings, is_bilinear, Preprocessing, scale
+from stream_agent.network.program import Arrays
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 from torch import Tensor
@@ -155,12 +156,16 @@ class CudaGraphBackend:
         like = network.initial_state(batch_size).values
         #: What the halves run on.
         self.device = device or device_of(like[network.input])
-        self._thread = threading.get_ident()
-        self._frames = self.device.host_buffer(tuple(like[network.input].shape), torch.float32)
+        self._thread, self._inputs = threading.get_ident(), network.inputs
+        self._frames = {name: self.device.host_buffer(tuple(like[name].shape), torch.float32)
+                        for name in network.inputs}
         self._output = self.device.host_buffer(
             tuple(like[network.graph.output].shape), torch.float32)
-        takes = [self._take_frames]
+        takes: list[Take] = [self._take_frames]
         if camera and preprocessing:
+            if len(network.inputs) > 1:
+                raise ValueError(f"camera: the network reads {', '.join(network.inputs)}, and "
+                                 'pixels are for networks of one image; leave it out')
             self._pixels = self.device.host_buffer((batch_size, *camera), torch.uint8)
             self._host_pixels = self._pixels.numpy()
             self._pixels_there = self._pixels.to(self.device.torch_device)
@@ -174,12 +179,14 @@ class CudaGraphBackend:
             self.measured = measure(programs, self.device) if len(programs) > 1 else {}
         #: The fastest variant.
         self.program = min(programs, key=lambda program: self.measured.get(program.variant, 0.0))
-        self._host_frames, self._host_output = self._frames.numpy(), self._output.numpy()
+        self._host_frames = {name: frame.numpy() for name, frame in self._frames.items()}
+        self._host_output = self._output.numpy()
         self.reset()
 
-    def _take_frames(self, image: Tensor) -> None:
-        """Bring frames from the host into the image's buffer."""
-        image.copy_(self._frames, non_blocking=True)
+    def _take_frames(self, *images: Tensor) -> None:
+        """Bring frames from the host into the inputs' buffers."""
+        for image, frame in zip(images, self._frames.values()):
+            image.copy_(frame, non_blocking=True)
 
     def _take_pixels(self, image: Tensor) -> None:
         """Bring pixels from the host, and convert them into the image's buffer."""
@@ -200,9 +207,15 @@ class CudaGraphBackend:
         self._frame = 1
         self.program.reset()
 
-    def respond(self, frame: np.ndarray) -> np.ndarray:
-        """Return the output node, (B, *shape), for a frame of the input node, both float32."""
-        return self._respond(0, self._host_frames, frame)
+    def respond(self, frame: Arrays) -> np.ndarray:
+        """Return the output node, (B, *shape), for a frame of the inputs, all float32."""
+        self._check_thread('respond')
+        if isinstance(frame, np.ndarray):
+            fill(self._host_frames[self._inputs[0]], frame)
+        else:
+            for name, value in frame.items():
+                fill(self._host_frames[name], value)
+        return self._respond(0)
 
     def respond_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """
@@ -215,15 +228,12 @@ class CudaGraphBackend:
         if len(self.program.respond) < 2:
             raise RuntimeError('respond_pixels: the backend was made without a camera; give it '
                                'preprocessing and the shape of the images')
-        return self._respond(1, self._host_pixels, pixels)
-
-    def _respond(self, way: int, target: np.ndarray, frame: np.ndarray) -> np.ndarray:
-        """Bring a frame to the device by one of the ways in, and wait for the output."""
         self._check_thread('respond')
-        if frame.shape != target.shape:
-            raise ValueError(f'respond: the frame has the shape {list(frame.shape)}, but the '
-                             f'backend was made for {list(target.shape)}')
-        target[...] = frame
+        fill(self._host_pixels, pixels)
+        return self._respond(1)
+
+    def _respond(self, way: int) -> np.ndarray:
+        """Bring a frame to the device by one of the ways in, and wait for the output."""
         phases = self.program.respond[way]
         self.device.answer(phases[self._frame % len(phases)])
         return self._host_output.copy()
@@ -234,6 +244,14 @@ class CudaGraphBackend:
         phases = self.program.settle
         self.device.launch(phases[self._frame % len(phases)])
         self._frame += 1
+
+
+def fill(target: np.ndarray, frame: np.ndarray) -> None:
+    """Copy a frame to where the device takes it from; ValueError if it has another shape."""
+    if frame.shape != target.shape:
+        raise ValueError(f'respond: the frame has the shape {list(frame.shape)}, but the backend '
+                         f'was made for {list(target.shape)}')
+    target[...] = frame
 
 
 def variants(batched: str | bool, fuses: bool) -> list[Variant]:

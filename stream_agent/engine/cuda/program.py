@@ -36,8 +36,8 @@ class Variant(NamedTuple):
                          ) or 'plain'
 
 
-# Fills the image's buffer, which it is given.
-Take = Callable[[Tensor], None]
+# Fills the buffers of the inputs, which it is given in the graph's order.
+Take = Callable[..., None]
 
 
 class Program:
@@ -67,7 +67,7 @@ class Program:
         self._read = [value.detach() for value in (*network.parameters(), *network.buffers())]
         record = cache(self._record)
         #: By way in, and of frame f at f modulo the length.
-        self.respond = [[record(frame.respond, take, frame.image, frame.output)
+        self.respond = [[record(frame.respond, take, frame.images, frame.output)
                          for frame in self.plan.frames] for take in takes]
         self.settle = [record(frame.settle) for frame in self.plan.frames]
         self._begin = record(self.plan.begin)
@@ -76,7 +76,7 @@ class Program:
         """Return the type of a node's values."""
         node = self._network.graph.node(name)
         exact = (len(self._network.shapes[name]) == 1 or node.cell
-                 or name in (self._network.input, self._network.graph.output))
+                 or name in (*self._network.inputs, self._network.graph.output))
         return torch.float32 if exact else self._precision
 
     def _make_memory(self, stacks: Sequence[Sequence[str]], batch_size: int) -> Memory:
@@ -91,11 +91,11 @@ class Program:
                 (len(stacks[number]), batch_size), shapes[name], self._dtype(name)))
         values = {buffer: tensors[place.tensor][place.at]
                   for buffer, place in places.items()}
-        for turn in range(counts[self._network.input]):
-            # In the order in which it comes from the host.
-            values[self._network.input, turn] = torch.zeros(
-                batch_size, *shapes[self._network.input],
-                device=self._device.torch_device)
+        for name in self._network.inputs:
+            for turn in range(counts[name]):
+                # In the order in which it comes from the host.
+                values[name, turn] = torch.zeros(
+                    batch_size, *shapes[name], device=self._device.torch_device)
         for name in self.plan.sums:
             node = graph.node(name)
             values[f'{name}.sum', 0] = self._zeros(
@@ -111,12 +111,12 @@ class Program:
                            device=self._device.torch_device).movedim(-1, -3)
 
     def _record(self, actions: tuple[Action, ...], take: Take | None = None,
-                image: Buffer | None = None, output: Buffer | None = None) -> Run:
+                images: tuple[Buffer, ...] = (), output: Buffer | None = None) -> Run:
         """Record the operations of a half, from the way in to the output if there are such."""
         operations, runs = list[Kernel](), list[Run]()
-        if take and image:
-            operations.append(Kernel('take', (), (image,), 0.0))
-            runs.append(partial(take, self._memory.values[image]))
+        if take:
+            operations.append(Kernel('take', (), images, 0.0))
+            runs.append(partial(take, *(self._memory.values[image] for image in images)))
         for group in self._groups(actions):
             operations.append(self.operation(group))
             runs.append(self._kernels.bind(group))

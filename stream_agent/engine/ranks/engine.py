@@ -1,6 +1,6 @@
 """The engine of a network whose nodes are spread over several processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
@@ -12,11 +12,13 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.engine.engine import check_frame
+from stream_agent.engine.backends import to_tensors
+from stream_agent.engine.engine import FrameCheck
 from stream_agent.engine.ranks.exchange import (
     Exchange, GroupedExchange, rank_error, RankError, receive, send, Transfer)
 from stream_agent.engine.ranks.step import make_nodes, RankStep
 from stream_agent.engine.torch_globals import join_processes
+from stream_agent.network.program import Arrays, by_input
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.planning.partition import (
     check_partition, Message, Partition, PartitionError)
@@ -27,16 +29,16 @@ STEP, RESET, STOP = 0.0, 1.0, 2.0
 TAG = 0
 
 
-def image_size(network: RolloutNetwork, partition: Partition, rank: int) -> int:
-    """Return how many numbers of the image a rank is sent: all if it reads the image, or none."""
-    reads = any(source == network.input and receiver == rank
-                for source, _, receiver, _ in partition.messages)
-    return prod(network.shapes[network.input]) if reads else 0
+def inputs_read(network: RolloutNetwork, partition: Partition, rank: int) -> dict[str, int]:
+    """Return how many numbers a rank is sent of each input that it reads, by name."""
+    return {name: prod(network.shapes[name]) for name in network.inputs
+            if any(source == name and receiver == rank
+                   for source, _, receiver, _ in partition.messages)}
 
 
 class OrderGiver:
     """
-    Rank 0's end of orders: messages of the image, where the rank reads it, and a number.
+    Rank 0's end of orders: messages of the inputs that the rank reads, and a number.
 
     :param partition: Ranks without nodes are told to reset and to stop, but not of frames.
     :param timeout: Seconds that a rank may be late in taking an order.
@@ -44,13 +46,16 @@ class OrderGiver:
 
     def __init__(self, network: RolloutNetwork, partition: Partition, timeout: float) -> None:
         self._timeout = timeout
-        self._sizes = {rank: image_size(network, partition, rank)
-                       for rank in range(1, distributed.get_world_size())}
+        reads = {rank: inputs_read(network, partition, rank)
+                 for rank in range(1, distributed.get_world_size())}
+        self._reads = {rank: tuple(sizes) for rank, sizes in reads.items()}
         self._working = {*partition.rank_of.values()} - {0}
-        self._orders = {size: torch.empty(size + 1) for size in self._sizes.values()}
+        #: By what is read.
+        self._orders = {tuple(sizes): torch.empty(sum(sizes.values()) + 1)
+                        for sizes in reads.values()}
         self._sent: dict[int, Transfer] = {}
 
-    def step(self, image: Tensor) -> None:
+    def step(self, frame: Mapping[str, Tensor]) -> None:
         """
         Begin to send a frame, on the host and copied, to all ranks that have work.
 
@@ -58,50 +63,51 @@ class OrderGiver:
         """
         for transfer in self._sent.values():
             transfer.wait(self._timeout)
-        for size, order in self._orders.items():
-            order[:size] = image.flatten()[:size]
-            order[size] = STEP
+        for names, order in self._orders.items():
+            torch.cat([*(frame[name].flatten() for name in names), torch.tensor([STEP])],
+                      out=order)
         for rank in sorted(self._working):
-            self._sent[rank] = send(self._orders[self._sizes[rank]], rank, TAG, 'an order')
+            self._sent[rank] = send(self._orders[self._reads[rank]], rank, TAG, 'an order')
 
     def reset(self) -> None:
         """Tell all ranks to forget every frame; raises RankError if one does not listen."""
-        for rank in self._sizes:
+        for rank in self._reads:
             self._tell(rank, RESET)
 
     def stop(self) -> None:
         """Tell all ranks to stop; those that are gone have done so already."""
-        for rank in self._sizes:
+        for rank in self._reads:
             with suppress(RankError):
                 self._tell(rank, STOP)
 
     def _tell(self, rank: int, order: float) -> None:
         if rank in self._sent:
             self._sent[rank].wait(self._timeout)
-        message = torch.full((self._sizes[rank] + 1,), order)
+        message = torch.full_like(self._orders[self._reads[rank]], order)
         send(message, rank, TAG, 'an order').wait(self._timeout)
 
 
 def orders(network: RolloutNetwork, partition: Partition
-           ) -> Iterator[tuple[float, Tensor | None]]:
+           ) -> Iterator[tuple[float, dict[str, Tensor]]]:
     """
     Yield the orders to a rank other than 0 up to the one to stop, however long each takes to come.
 
-    :returns: The order, and the image, (1, *shape), if this rank reads it.
+    :returns: The order, and the inputs that this rank reads, (1, *shape) each.
     :raises RankError: If rank 0 is gone.
     """
-    shape = network.shapes[network.input]
-    size = image_size(network, partition, distributed.get_rank())
-    # One for the next order; and the images of this frame and the one before are read.
-    buffers = cycle(torch.zeros(3, size + 1))
+    sizes = inputs_read(network, partition, distributed.get_rank())
+    # One for the next order; and the inputs of this frame and the one before are read.
+    buffers = cycle(torch.zeros(3, sum(sizes.values()) + 1))
     coming = receive(next(buffers), 0, TAG, 'an order')
     while True:
         message = coming.wait(None)
-        order = float(message[size])
+        order = float(message[-1])
         if order == STOP:
             return
         coming = receive(next(buffers), 0, TAG, 'an order')
-        yield order, message[:size].view(1, *shape) if size else None
+        parts = message[:-1].split([*sizes.values()])
+        yield order, {name: part.view(1, *network.shapes[name])
+                      for name, part in zip(sizes, parts)}
 
 
 class RankPlace(NamedTuple):
@@ -201,10 +207,11 @@ class PartitionedEngine:
                 f'partition: it is over {partition.ranks} ranks, but there are {processes} '
                 f'processes; start them with torchrun --nproc-per-node {partition.ranks}')
         self.rank = distributed.get_rank()
-        self._shape = network.shapes[network.input]
+        # The caller may write to its own while ranks are sent this one.
+        self._taken, self._inputs = FrameCheck(network, kept=network.inputs), network.inputs
         self._giver = OrderGiver(network, partition, timeout)
         self._orders = partial(orders, network, partition)
-        names = [v for v in partition.nodes_on(self.rank) if v != network.input]
+        names = [v for v in partition.nodes_on(self.rank) if v not in network.inputs]
         where = torch.device(device)
         nodes = make_nodes(network.eval(), names, where, backend, precision)
         exchange = exchange or (GroupedExchange if where.type == 'cuda' else Exchange)
@@ -224,24 +231,23 @@ class PartitionedEngine:
         self.close()
 
     @torch.inference_mode()
-    def respond(self, frame: np.ndarray) -> np.ndarray:
+    def respond(self, frame: Arrays) -> np.ndarray:
         """
         Send a frame to the ranks that read it, and compute the response cone.
 
-        :param frame: float32 of the input node's shape, without a batch axis.
+        :param frame: float32 of the input node's shape, without a batch axis; a mapping from the
+            names of the inputs to such arrays where the network has several.
         :returns: The output node, float32, on the host.
         :raises RuntimeError: If this is not rank 0, or if respond and settle do not alternate.
-        :raises ValueError: If the frame has another type or shape.
+        :raises ValueError: If the frame has another type or shape, or lacks an input.
         :raises RankError: If another rank does not answer; the engine is of no further use.
         """
         self._check_first('respond')
         if self._step.under_way:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
-        check_frame(frame, self._shape)
-        # The caller may write to its own while ranks are sent this one.
-        image = torch.from_numpy(frame.copy()).unsqueeze(0)
-        self._giver.step(image)
-        self._step.begin(image)
+        values = by_input(self._inputs, to_tensors(self._taken(frame), torch.device('cpu')))
+        self._giver.step(values)
+        self._step.begin(values)
         return self._step.respond().squeeze(0).float().cpu().numpy().copy()
 
     @torch.inference_mode()
@@ -252,7 +258,7 @@ class PartitionedEngine:
             raise RuntimeError('settle: there is nothing to settle; call respond(frame) first')
         self._step.settle()
 
-    def step(self, frame: np.ndarray) -> np.ndarray:
+    def step(self, frame: Arrays) -> np.ndarray:
         """Respond, settle, and return the output."""
         output = self.respond(frame)
         self.settle()
@@ -271,7 +277,7 @@ class PartitionedEngine:
         """Take the slow first steps now, on black frames, and forget them."""
         self.reset()
         for _ in range(frames):
-            self.step(np.zeros(self._shape, np.float32))
+            self.step(self._taken.black())
         self.reset()
 
     def close(self) -> None:
@@ -295,11 +301,11 @@ class PartitionedEngine:
         """
         if not self.rank:
             raise RuntimeError('serve: this is rank 0, which gets the frames; call respond(frame)')
-        for order, image in self._orders():
+        for order, values in self._orders():
             if order == RESET:
                 self._step.reset()
             else:
-                self._step.begin(image)
+                self._step.begin(values)
                 self._step.settle()
         self._exchange.drain()
 

@@ -17,6 +17,7 @@ from stream_agent.engine.ranks.engine import PartitionedEngine, share_partition
 from stream_agent.engine.ranks.exchange import RankError, receive, send, Transfer
 from stream_agent.engine.ranks.step import check_backend, make_nodes
 from stream_agent.engine.torch_globals import keep_to_loopback, listening_store
+from stream_agent.network.program import Arrays
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.patterns import update_order
 from stream_agent.theory.planning.costs import NodeCosts
@@ -40,12 +41,13 @@ def measure_nodes(network: RolloutNetwork, device: str = 'cpu', backend: str = '
     :returns: Medians over frames that are random, since some nodes are faster on zeros.
     """
     where = torch.device(device)
-    order = [v for v in update_order(network.graph, network.pattern) if v != network.input]
+    order = [v for v in update_order(network.graph, network.pattern) if v not in network.inputs]
     nodes = make_nodes(network.eval(), order, where, backend, precision)
     durations, values = [], nodes.initial_values()
     for _ in range(WARM_UP_FRAMES + frames):
         before = values
-        values = {network.input: torch.rand(1, *network.shapes[network.input], device=where) - 0.5}
+        values = {name: torch.rand(1, *network.shapes[name], device=where) - 0.5
+                  for name in network.inputs}
         durations.append(timed_nodes(nodes.compute, values, before))
     return NodeCosts(medians(durations[WARM_UP_FRAMES:]))
 
@@ -226,11 +228,11 @@ class LocalRanksEngine(PartitionedEngine):
         #: No backends are compared.
         self.measured: list[Measured] = []
 
-    def respond(self, frame: np.ndarray) -> np.ndarray:
+    def respond(self, frame: Arrays) -> np.ndarray:
         """Answer a frame as ``PartitionedEngine`` does; an error ends all ranks."""
         return self._together(super().respond, frame)
 
-    def rehearse(self, frame: np.ndarray) -> None:
+    def rehearse(self, frame: Arrays) -> None:
         """Do nothing: the other ranks would have to know that it is no step."""
 
     def settle(self) -> None:
@@ -241,7 +243,7 @@ class LocalRanksEngine(PartitionedEngine):
         """Forget every frame as ``PartitionedEngine`` does; an error ends all ranks."""
         self._together(super().reset)
 
-    def _together(self, work: Callable, *arguments: np.ndarray) -> Any:
+    def _together(self, work: Callable, *arguments: Arrays) -> Any:
         """Do what needs all ranks, and end the others if one is gone."""
         try:
             return work(*arguments)

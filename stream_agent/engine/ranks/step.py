@@ -1,6 +1,6 @@
 """One rank's part of every frame: its own nodes, from its own values and those that come."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from stream_agent.engine.backends import BackendError, why_unusable
@@ -88,7 +88,7 @@ class RankStep:
     def __init__(self, network: RolloutNetwork, partition: Partition, nodes: BoundNodes,
                  exchange: Exchange, device: torch.device) -> None:
         self._nodes, self._exchange, self._device = nodes, exchange, device
-        self._input, self._output = network.input, network.graph.output
+        self._inputs, self._output = network.inputs, network.graph.output
         names = nodes.compute
         self._reads = {v: [u for u in exchange.sources if (u, v) in network.pattern]
                        for v in names}
@@ -104,19 +104,19 @@ class RankStep:
     def _forget(self) -> None:
         values = self._nodes.initial_values()
         self._before = {name: values[name] for name in (
-            *self._nodes.compute, *self._exchange.sources, self._input)}
+            *self._nodes.compute, *self._exchange.sources, *self._inputs)}
         self._frame = 0
         self.under_way = False
 
-    def begin(self, image: Tensor | None) -> None:
-        """Start a frame, of an image (1, *shape), or None if no node of this rank reads it."""
+    def begin(self, frame: Mapping[str, Tensor]) -> None:
+        """Start a frame, of those inputs that nodes of this rank read, (1, *shape) each."""
         self.under_way = True
         self._frame += 1
         held, *self._halves = self._frames[self._frame % len(self._frames)]
         self._exchange.begin(self._frame)
         self._now = {name: self._before[name] for name in held}
-        if image is not None:
-            self._now[self._input] = image.to(self._device)
+        for name, value in frame.items():
+            self._now[name] = value.to(self._device)
 
     def respond(self) -> Tensor:
         """Compute the response cone, which is on rank 0, and return the output."""

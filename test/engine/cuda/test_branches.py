@@ -132,8 +132,8 @@ def check_values(graph, pattern, plan):
     for action in plan.begin:
         run(action, 1)
     for frame in range(1, 3 * plan.period + 1):
-        image, respond, output, settle = plan.frames[frame % plan.period]
-        found[image] = frame
+        images, respond, output, settle = plan.frames[frame % plan.period]
+        found.update(dict.fromkeys(images, frame))
         for action in respond:
             run(action, frame)
         assert found[output] == graph.node(graph.output).last_update(frame)
