@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from stream_agent.command import Command
 from stream_agent.contract.conversions import Conversion
-from stream_agent.driving.observations import (
-    as_frames, Observation, Observer, stacked, trigger_of)
-from stream_agent.network.checkpoint import CommandScale
+from stream_agent.driving.observations import as_frames, Observation, Observer, stacked
+from stream_agent.network.checkpoint import CommandScale, trigger_of
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.environment import SimulatedFrame
 import torch
@@ -106,7 +105,7 @@ class NetworkDriver(Driver):
                  others: Mapping[str, Conversion] = {}) -> None:
         self.observations: list[Observation] = []
         self.added = np.zeros((count, 2))
-        self._trigger = trigger_of(network.graph.inputs, others)
+        self._trigger = trigger_of(network.graph, others)
         self._observe = Observer({self._trigger: preprocessing, **others}, limits)
         self.sees = self._observe.sees
         self.known_commands = max(self._observe.known_commands,

@@ -25,12 +25,6 @@ class ObservationError(ValueError):
     """An input that the simulated robot does not have; the message says what to do."""
 
 
-def trigger_of(inputs: Sequence[str], others: Mapping[str, Conversion]) -> str:
-    """Return which of a network's inputs triggers: the one that is not among the others."""
-    (trigger,) = (name for name in inputs if name not in others)
-    return trigger
-
-
 class Observer:
     """
     Makes a network's inputs of what a vehicle senses.

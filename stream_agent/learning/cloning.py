@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 from stream_agent.contract.conversions import CommandsInput, Conversion, OutputScale
-from stream_agent.driving.observations import as_frames, trigger_of
+from stream_agent.driving.observations import as_frames
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.held_out import HeldOut, verdict_on
 from stream_agent.learning.settings import CloningSchedule
 from stream_agent.learning.trainer import DrivingLearner
 from stream_agent.learning.window_sampler import RecordedEpisode, WindowSampler, WindowSlice
-from stream_agent.network.checkpoint import CommandScale
+from stream_agent.network.checkpoint import CommandScale, trigger_of
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -59,7 +59,7 @@ class CloningLearner(DrivingLearner):
         self.steps, self.learning_rate = schedule.steps(self.frames), schedule.learning_rate
         self.updates_per_frame = schedule.updates_per_frame
         self._schedule, self._seed = schedule, seed
-        conversions = {trigger_of(network.graph.inputs, others): preprocessing, **others}
+        conversions = {trigger_of(network.graph, others): preprocessing, **others}
         self._images = [name for name, one in conversions.items()
                         if isinstance(one, Preprocessing)]
         base_alone = len(conversions) == 1 and isinstance(limits, CommandScale)
