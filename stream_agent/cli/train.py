@@ -9,7 +9,7 @@ import sys
 from stream_agent.bounded_settings import settings_fields
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
-    find_graph, in_words, open_graph, positive, recorded_robot, refuse_given, robot_contract,
+    find_graph, in_words, open_graph, positive, refuse_given, robot_contract,
     robot_settings, run_tool, settings_of, STOPPED)
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.driving.compute_model import ComputeModel
@@ -22,9 +22,11 @@ from stream_agent.learning.policy_sources import FromExpert, FromRecordings
 from stream_agent.learning.settings import (
     CloningSchedule, FrameCrop, ImitationSchedule, RecognitionSchedule, RecordingsChoice,
     SIGNS_SCHEDULE, SIMULATOR_CROP, TrainerOptions)
+from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
+from stream_agent.recordings.sources import recorded_robot
 from stream_agent.share import policy_file
 
 PATTERNS = ('streaming', 'sequential')
@@ -145,9 +147,10 @@ def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
             settings_of(arguments, schedule), settings_of(arguments, crop),
             settings_of(arguments, RecognitionSchedule), robot_contract(arguments.robot))
     contract, reading = recorded_robot(arguments.robot, settings_of(arguments, Reading))
-    return FromRecordings(settings_of(arguments, RecordingsChoice), reading, *(
-        settings_of(arguments, kind) for kind in (
-            Alignment, CloningSchedule, Augmentation, FrameCrop)), contract)
+    return FromRecordings(
+        settings_of(arguments, RecordingsChoice), reading, settings_of(arguments, Alignment),
+        settings_of(arguments, CloningSchedule), settings_of(arguments, Augmentation),
+        settings_of(arguments, FrameCrop), contract)
 
 
 def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
@@ -155,8 +158,10 @@ def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
     allow_transforms(arguments.allow)
     initial = load_initial(policy_file(arguments.init), arguments.graph)
     own = initial.policy
-    for name, usual, value in (('crop_top', None, own.preprocessing.crop_top),
-                               ('crop_bottom', 0.0, own.preprocessing.crop_bottom),
+    # A policy without a camera has nothing to crop.
+    crop = next((one for one in own.conversions.values() if isinstance(one, Preprocessing)), None)
+    for name, usual, value in (('crop_top', None, crop.crop_top if crop else None),
+                               ('crop_bottom', 0.0, crop.crop_bottom if crop else 0.0),
                                ('updates_per_frame', 1, own.updates_per_frame)):
         if getattr(arguments, name) != usual:
             initial.check_option(f"--{name.replace('_', '-')}", getattr(arguments, name), value)

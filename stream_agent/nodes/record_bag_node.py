@@ -79,7 +79,7 @@ class RecordNode(Node):
 
     def _topics_of_inputs(self) -> dict[str, str]:
         """Return the types of the topics that networks may read, by their full names."""
-        contract, found = self._contract, {}
+        contract, found = self._contract, dict[str, str]()
         for name, settings in contract.inputs.items():
             if settings.is_own:
                 continue

@@ -72,9 +72,9 @@ def wanted_inputs(contract: Contract | None, trigger: str, conversions: Mapping[
     :raises BadRecordingError: If the contract does not say where one of them comes from.
     """
     kinds = {name: kind_of(conversion) for name, conversion in conversions.items()}
-    if contract is None or not contract.given:
-        given, named, output = {}, dict(zip(kinds, kinds)), None
-    else:
+    given: Mapping[str, InputSettings] = {}
+    named, output = dict(zip(kinds, kinds)), None
+    if contract and contract.given:
         given, output = contract.inputs, contract.output
         named = sources(contract, trigger, conversions)
     inputs = {}
@@ -159,6 +159,7 @@ class InputFeed:
 
     def _add(self, name: str, message: Received) -> None:
         settings, kind = self._wanted.inputs[name], self._wanted.kinds[name]
+        values: Any
         if kind in ('image', 'depth'):
             # Decoded only for the frames that take it.
             stamp, values = message.header_stamp, partial(message.values, settings, kind)
