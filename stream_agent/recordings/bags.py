@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stream_agent.bounded_settings import printable
-from stream_agent.images import check_encoding, ImageError
+from stream_agent.contract.image_files import ImageError
+from stream_agent.images import check_encoding
 from stream_agent.recordings.cdr_reader import CdrError, read_cdr
 from stream_agent.recordings.command_messages import DEFINITIONS
 from stream_agent.recordings.mcap_file import (

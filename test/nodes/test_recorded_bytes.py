@@ -8,7 +8,7 @@ import pytest
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension
-from stream_agent.images import ImageError
+from stream_agent.contract.image_files import ImageError
 from stream_agent.recordings.bags import deserialized, types
 from stream_agent.recordings.cdr_reader import CdrReader, read_cdr
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
