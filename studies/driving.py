@@ -19,11 +19,11 @@ from stream_agent.driving.observations import as_frames, stacked
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
-from stream_agent.learning.cloning import (
-    CloningLearner, cut_recordings, decoded_recordings, episodes_for, limits_of, predict,
-    r2_score)
+from stream_agent.learning.cloning import CloningLearner, predict, r2_score
 from stream_agent.learning.held_out import assign_folds
 from stream_agent.learning.policy_sources import usual_cache
+from stream_agent.learning.recorded_episodes import (
+    cut_recordings, decoded_recordings, episodes_for, limits_of)
 from stream_agent.learning.settings import CloningSchedule, TrainerOptions
 from stream_agent.learning.trainer import Trainer
 from stream_agent.learning.window_sampler import RecordedEpisode
@@ -233,11 +233,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quick:
         arguments.epochs, arguments.folds = 1.0, 1
     preprocessing = Preprocessing(load_graph(arguments.graph).node('image').shape)
+    (trigger,) = load_graph(arguments.graph).inputs
     recordings = decoded_recordings(arguments.data, settings_of(arguments, Reading), preprocessing,
-                                    arguments.cache, say=lambda line: None)
+                                    arguments.cache, say=lambda line: None, trigger=trigger)
     found = cut_recordings(recordings, settings_of(arguments, Alignment))
     limits = limits_of(found)
-    episodes = episodes_for(found, limits, *load_graph(arguments.graph).inputs)
+    episodes = episodes_for(found, limits)
     fold_of = assign_folds([episode.name for episode in episodes], list(map(len, episodes)), 5)
     results = {name: [] for name in arguments.policies}
     seconds = dict.fromkeys(arguments.policies, 0.0)

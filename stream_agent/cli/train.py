@@ -9,7 +9,7 @@ import sys
 from stream_agent.bounded_settings import settings_fields
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
-    find_graph, in_words, open_graph, positive, refuse_given, robot_contract,
+    find_graph, in_words, open_graph, positive, recorded_robot, refuse_given, robot_contract,
     robot_settings, run_tool, settings_of, STOPPED)
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.driving.compute_model import ComputeModel
@@ -103,7 +103,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
                        if item.name not in SHARED],
                {'on a plain road': ImitationSchedule, SIGNS: SIGNS_SCHEDULE})
     add_settings(group, RecognitionSchedule)
-    add_robot(group)
+    add_robot(group, '; with --bag its contract says which topics of recordings are read')
     add_computer(parser, 'drives in the simulator as if every node took its time, and learns what '
                  'the expert commands by then; to drive under the same timing, give the same '
                  'options to `evaluate`')
@@ -124,8 +124,6 @@ def check_way(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     if arguments.bag:
         others = ImitationSchedule, RecognitionSchedule, ComputeModel
         why = 'this has an effect only without --bag'
-        if arguments.robot:
-            parser.error(f'--robot: {why}')
     else:
         others = (Reading, Alignment, RecordingsChoice, CloningSchedule, Augmentation)
         why = 'this has an effect only with --bag'
@@ -146,8 +144,10 @@ def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
             simulation, arguments.robot or '', computer_of(arguments),
             settings_of(arguments, schedule), settings_of(arguments, crop),
             settings_of(arguments, RecognitionSchedule), robot_contract(arguments.robot))
-    return FromRecordings(*(settings_of(arguments, kind) for kind in (
-        RecordingsChoice, Reading, Alignment, CloningSchedule, Augmentation, FrameCrop)))
+    contract, reading = recorded_robot(arguments.robot, settings_of(arguments, Reading))
+    return FromRecordings(settings_of(arguments, RecordingsChoice), reading, *(
+        settings_of(arguments, kind) for kind in (
+            Alignment, CloningSchedule, Augmentation, FrameCrop)), contract)
 
 
 def initial_of(arguments: argparse.Namespace) -> InitialPolicy:

@@ -5,14 +5,13 @@ Truncated BPTT with the state carried over: a stream walks through an episode wi
 and the network starts every window with the state in which the window before ended.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stream_agent.contract.conversions import Conversion, OutputScale
+from stream_agent.contract.conversions import CommandsInput, Conversion, OutputScale
 from stream_agent.driving.observations import as_frames
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
@@ -24,20 +23,11 @@ from stream_agent.network.checkpoint import CommandScale, trigger_of
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.recordings.alignment import Alignment, check_rates, Span
-from stream_agent.recordings.cache import CachedRecording, remember
-from stream_agent.recordings.inspection import odd_colours, oddities
-from stream_agent.recordings.recording import BadRecordingError, Reading
-from stream_agent.recordings.sources import open_recordings
 from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.information import frames_unanswered
 from stream_agent.theory.patterns import streaming_edges
 import torch
 from torch import Tensor
-
-
-# Of a robot that never moves in its recordings.
-LEAST_LIMIT = 0.1
 
 
 class CloningLearner(DrivingLearner):
@@ -174,7 +164,8 @@ class CloningLearner(DrivingLearner):
     def scores(self) -> dict[str, float]:
         """Return R2 of every output over the held-out episodes, each from its start."""
         targets = np.concatenate([episode.targets for episode in self.held_out.episodes])
-        outputs = np.concatenate([predict(self.network, episode, self.updates_per_frame)
+        own = {name: one for name, one in self.others.items() if isinstance(one, CommandsInput)}
+        outputs = np.concatenate([predict(self.network, episode, self.updates_per_frame, own=own)
                                   for episode in self.held_out.episodes])
         names = (('speed', 'steering') if isinstance(self.limits, CommandScale)
                  else self.limits.names)
@@ -199,112 +190,34 @@ def check_window(graph: GraphSpec, schedule: CloningSchedule) -> None:
                          f'update steps; use a multiple of {period}')
 
 
-def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: Preprocessing,
-                       cache: Path, say: Callable[[str], None] = print) -> list[CachedRecording]:
-    """
-    Open recordings and decode what is not in the cache yet.
-
-    :param cache: Folder; removing it costs only time.
-    :param say: Gets a line before decoding, and one for everything that is decoded again.
-    """
-    recordings = open_recordings(paths, reading)
-    say(f'{len(recordings)} recordings, {sum(map(len, recordings)):,} frames; decoded ones are '
-        f"kept in '{cache}'")
-    found = [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels, say)
-             for recording in recordings]
-    for sentence in odd_colours(found, preprocessing.shape[0]):
-        say(sentence)
-    return found
-
-
-def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment,
-                   say: Callable[[str], None] = print) -> list[tuple[CachedRecording, Span]]:
-    """
-    Cut recordings into episodes, and say what is odd about them.
-
-    :raises BadRecordingError: If rates differ, or nothing is left of a recording.
-    """
-    check_rates(recordings, alignment)
-    found = []
-    for recording in recordings:
-        for sentence in oddities(recording, alignment):
-            say(sentence)
-        spans = recording.episodes(alignment)
-        if not spans:
-            raise BadRecordingError(
-                f"'{recording.path}': no episode is left of topic '{recording.topic}' "
-                f'({recording.summary()}); leave the recording out'
-                + (', or check that both topics were recorded at the same time (--stamps)'
-                   if recording.topic.startswith('/') else ''))
-        found += [(recording, span) for span in spans]
-    return found
-
-
-def largest_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> tuple[float, float]:
-    """Return the largest speed and the largest steering, whatever their signs."""
-    speed, steering = np.max([np.abs(span.commands).max(0) for _, span in episodes], axis=0)
-    return float(speed), float(steering)
-
-
-def limits_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> CommandScale:
-    """
-    Return limits that hold every command, rounded up to two digits.
-
-    :raises BadRecordingError: If a command is larger than any robot's.
-    """
-    largest = largest_of(episodes)
-    try:
-        return CommandScale(*(rounded_up(max(value, LEAST_LIMIT)) for value in largest))
-    except ValueError as error:
-        (recording, _) = max(episodes, key=lambda each: np.abs(each[1].commands).max())
-        raise BadRecordingError(f"'{recording.path}': commands are up to {max(largest):g} "
-                                f'({error}); leave the recording out, or that part') from None
-
-
-def rounded_up(value: float) -> float:
-    """Round up to two digits."""
-    unit = 10.0 ** (np.floor(np.log10(value)) - 1)
-    return float(np.round(np.ceil(value / unit - 1e-6) * unit, 6))
-
-
-def check_limits(episodes: Sequence[tuple[CachedRecording, Span]], limits: CommandScale) -> None:
-    """Refuse limits that commands exceed: no output of the network could reach these."""
-    needed = limits_of(episodes)
-    for option, limit, most in (('--max-speed', limits.max_speed, needed.max_speed),
-                                ('--max-yaw-rate', limits.max_yaw_rate, needed.max_yaw_rate)):
-        if limit < most and limit > 0:
-            raise BadRecordingError(f'{option} {limit:g}: the recordings have commands up to '
-                                    f'{most:g}; give at least that, or leave the option out')
-
-
-def episodes_for(episodes: Sequence[tuple[CachedRecording, Span]], limits: CommandScale,
-                 name: str = 'image') -> list[RecordedEpisode]:
-    """Return episodes of an input node, with targets in the units of the network's output."""
-    scale = np.array([limits.max_speed, limits.max_yaw_rate])
-    return [RecordedEpisode(recording.name, {name: recording.pixels}, span.frames,
-                            (span.commands / scale).astype(np.float32))
-            for recording, span in episodes]
-
-
 def predict(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame: int = 1,
-            chunk: int = 256) -> np.ndarray:
+            chunk: int = 256, own: Mapping[str, CommandsInput] = {},
+            known: Sequence[int] | None = None) -> np.ndarray:
     """
     Let a network answer an episode from its first frame on, as on the robot.
 
     :param chunk: Frames that are computed together.
+    :param own: Inputs that are the last commands of the network itself, not the driver's.
+    :param known: How many frames are answered when work on each begins; None for all before it.
     :returns: (n, outputs), -1 ... 1.
     """
     device = next(network.parameters()).device
     network.eval()
-    found, state = [], network.initial_state()
+    found, state = list[np.ndarray](), network.initial_state()
+    # What does not depend on what is measured is no command.
+    late = frames_unanswered(network.graph, network.pattern) // updates_per_frame
     with torch.inference_mode():
-        for first in range(0, len(episode), chunk):
-            frames = as_frames(episode.observations(slice(first, first + chunk)),
-                               network.shapes, 1, device)
+        for first in range(0, len(episode), chunk := 1 if own else chunk):
+            observations = episode.observations(slice(first, first + chunk))
+            for name, conversion in own.items():
+                last = found[late:first if known is None else known[first]]
+                observations[name] = conversion(
+                    np.array(last[::-1][:conversion.count]).reshape(-1, conversion.outputs))[None]
+            frames = as_frames(observations, network.shapes, 1, device)
             output, state = network({name: values.unsqueeze(0) for name, values in
                                      frames.items()}, state, updates_per_frame)
-            found.append(output.squeeze(0))
-    return torch.cat(found).float().cpu().numpy()
+            found.extend(output.squeeze(0).float().cpu().numpy())
+    return np.stack(found)
 
 
 def r2_score(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:

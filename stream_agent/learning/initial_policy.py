@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from stream_agent.graph_files.graph_file import load_graph
-from stream_agent.learning.cloning import rounded_up
+from stream_agent.learning.recorded_episodes import rounded_up
 from stream_agent.network.checkpoint import (
     check_weights, CheckpointError, CommandScale, load_driving_policy, Policy)
 from stream_agent.network.rollout_network import RolloutNetwork

@@ -1,6 +1,6 @@
 """What policies learn from: the expert in the simulator, or recordings of a driver."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 import os
 from pathlib import Path
@@ -11,26 +11,28 @@ from typing import Any, NamedTuple
 from stream_agent.contract.agreement import disagreements
 from stream_agent.contract.contract import Contract, ContractError
 from stream_agent.contract.conversions import (
-    AgeInput, CommandsInput, Conversion, VectorInput)
+    AgeInput, CommandsInput, Conversion, OutputScale, VectorInput)
 from stream_agent.contract.settings import IMU, ODOMETRY
 from stream_agent.driving.compute_model import (
     ComputeModel, EmulatedRollout, EmulatedTiming, HANDOVER, scaled_costs, timings)
 from stream_agent.driving.observations import ObservationError, Observer, RECORDED
 from stream_agent.learning.augmentation import Augmentation
-from stream_agent.learning.cloning import (
-    check_limits, check_window, CloningLearner, cut_recordings, decoded_recordings, episodes_for,
-    largest_of, limits_of)
+from stream_agent.learning.cloning import check_window, CloningLearner
 from stream_agent.learning.held_out import share_in_words, split
 from stream_agent.learning.imitation import Collector, filled, Imitation, lengthened
 from stream_agent.learning.initial_policy import InitError, InitialPolicy
 from stream_agent.learning.recognition import Recognition, SignReader, soften
+from stream_agent.learning.recorded_episodes import (
+    check_limits, check_scale, cut_recordings, decoded_recordings, episodes_for, largest_of,
+    limits_of)
 from stream_agent.learning.settings import (
     CloningSchedule, FrameCrop, ImitationSchedule, RecognitionSchedule, RecordingsChoice,
     SIMULATOR_CROP, TrainingError)
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import is_image_shape, Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.recordings.alignment import Alignment
+from stream_agent.recordings.alignment import Alignment, Span
+from stream_agent.recordings.cache import CachedRecording
 from stream_agent.recordings.recording import Reading
 from stream_agent.recordings.sources import find_recordings
 from stream_agent.simulation.settings import SimulationSettings
@@ -279,10 +281,11 @@ class FromRecordings:
     def learner(self, network: RolloutNetwork, label: str, seed: int, folder: Path | None = None,
                 initial: InitialPolicy | None = None) -> CloningLearner:
         """Return what trains a network, and say what the recordings hold."""
-        inputs, chosen = conversions_of(network, self.contract, self.crop), self.chosen
+        inputs, chosen = self._inputs(network, initial), self.chosen
         preprocessing = inputs.conversions[inputs.trigger]
-        recordings = decoded_recordings(chosen.bag, self.reading, preprocessing,
-                                        chosen.cache or usual_cache())
+        recordings = decoded_recordings(
+            chosen.bag, self.reading, preprocessing, chosen.cache or usual_cache(),
+            trigger=inputs.trigger, others=inputs.others, contract=self.contract)
         found = cut_recordings(recordings, self.alignment)
         for recording in recordings:
             if recording.left_out:
@@ -291,21 +294,42 @@ class FromRecordings:
         print(f'{frames:,} frames with a command in {len(found)} episodes of {len(recordings)} '
               'recordings')
         steering = recordings[0].commands.steering
-        if initial:
-            limits = initial.limits_for(largest_of(found), steering, chosen.max_speed,
-                                        chosen.max_yaw_rate)
-        else:
-            least = limits_of(found)
-            limits = CommandScale(chosen.max_speed or least.max_speed,
-                                  chosen.max_yaw_rate or least.max_yaw_rate)
-            check_limits(found, limits)
-        episodes, held_out = split(episodes_for(found, limits, inputs.trigger), chosen.held_out)
+        limits = self._limits(found, steering, initial)
+        episodes, held_out = split(episodes_for(found, limits, inputs.conversions),
+                                   chosen.held_out)
         if held_out.episodes:
             print(share_in_words(held_out, frames))
         return CloningLearner(
             network, preprocessing, limits, episodes, self.schedule,
             self.augmentation if chosen.augmentation else None, seed, label, held_out, steering,
             inputs.others)
+
+    def _inputs(self, network: RolloutNetwork, initial: InitialPolicy | None) -> NetworkInputs:
+        """Return the network's inputs: by the contract, or those of the policy to begin with."""
+        if not initial:
+            return conversions_of(network, self.contract, self.crop)
+        policy = initial.policy
+        for fault in self.contract and disagreements(
+                self.contract, policy.trigger, policy.conversions, policy.limits) or ():
+            raise InitError(f"--init '{initial.path}' does not fit the robot: {fault}")
+        return NetworkInputs(policy.trigger, policy.conversions)
+
+    def _limits(self, found: Sequence[tuple[CachedRecording, Span]], steering: str,
+                initial: InitialPolicy | None) -> CommandScale | OutputScale:
+        """Return what outputs of -1 ... 1 command: what recordings or the contract need."""
+        chosen = self.chosen
+        if self.contract and self.contract.output.is_vector:
+            scale = initial.policy.limits if initial else self.contract.output_scale()
+            check_scale(found, scale)
+            return scale
+        if initial:
+            return initial.limits_for(largest_of(found), steering, chosen.max_speed,
+                                      chosen.max_yaw_rate)
+        least = limits_of(found)
+        limits = CommandScale(chosen.max_speed or least.max_speed,
+                              chosen.max_yaw_rate or least.max_yaw_rate)
+        check_limits(found, limits)
+        return limits
 
 
 def usual_cache() -> Path:

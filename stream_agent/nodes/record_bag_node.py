@@ -16,8 +16,9 @@ from stream_agent.nodes.messages import (
     image_source, publishers, type_name, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
 from stream_agent.nodes.parameters import declare_settings, refuse_unknown
 from stream_agent.recordings.bags import check_rosbags
+from stream_agent.recordings.command_messages import COMMAND_TYPES
 from stream_agent.recordings.inspection import oddities
-from stream_agent.recordings.recording import COMMAND_TYPES, Reading
+from stream_agent.recordings.recording import Reading
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.recordings.writing import LiveBag, new_folder
 

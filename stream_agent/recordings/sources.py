@@ -8,7 +8,9 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 from stream_agent.bounded_settings import printable
-from stream_agent.recordings.bags import BagRecording, is_bag
+from stream_agent.recordings.bag_recording import BagRecording
+from stream_agent.recordings.bags import is_bag
+from stream_agent.recordings.frame_inputs import IMAGE_ALONE, WantedInputs
 from stream_agent.recordings.recording import (
     BadRecordingError, NS, own_file, Reading, Recording, TIME_JUMP_NS)
 from stream_agent.recordings.storages import LFS_START, POINTER
@@ -20,14 +22,16 @@ OTHER_KINDS = {'.npz': '`python -m stream_agent convert` makes recordings of an 
                '.bag': 'a bag of ROS 1 becomes one by `rosbags-convert --src FILE --dst FOLDER`'}
 
 
-def open_recordings(paths: Sequence[Path], reading: Reading) -> list[Recording]:
+def open_recordings(paths: Sequence[Path], reading: Reading, wanted: WantedInputs = IMAGE_ALONE
+                    ) -> list[Recording]:
     """
     Open recordings; each frame is decoded only when it is asked for.
 
     :param paths: Bags, tubs, or folders of them.
+    :param wanted: What is read at every frame.
     :raises BadRecordingError: If one of them is not a recording, or cannot be used.
     """
-    recordings = [(TubRecording if is_tub(path) else BagRecording)(path, reading)
+    recordings = [(TubRecording if is_tub(path) else BagRecording)(path, reading, wanted)
                   for path in find_recordings(paths)]
     kinds = {recording.commands.steering: recording for recording in recordings}
     if len(kinds) > 1:
