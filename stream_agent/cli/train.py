@@ -22,6 +22,7 @@ from stream_agent.learning.policy_sources import FromExpert, FromRecordings
 from stream_agent.learning.settings import (
     CloningSchedule, FrameCrop, ImitationSchedule, RecognitionSchedule, RecordingsChoice,
     SIGNS_SCHEDULE, SIMULATOR_CROP, TrainerOptions)
+from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
@@ -145,9 +146,10 @@ def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
             settings_of(arguments, schedule), settings_of(arguments, crop),
             settings_of(arguments, RecognitionSchedule), robot_contract(arguments.robot))
     contract, reading = recorded_robot(arguments.robot, settings_of(arguments, Reading))
-    return FromRecordings(settings_of(arguments, RecordingsChoice), reading, *(
-        settings_of(arguments, kind) for kind in (
-            Alignment, CloningSchedule, Augmentation, FrameCrop)), contract)
+    return FromRecordings(
+        settings_of(arguments, RecordingsChoice), reading, settings_of(arguments, Alignment),
+        settings_of(arguments, CloningSchedule), settings_of(arguments, Augmentation),
+        settings_of(arguments, FrameCrop), contract)
 
 
 def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
@@ -155,8 +157,10 @@ def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
     allow_transforms(arguments.allow)
     initial = load_initial(policy_file(arguments.init), arguments.graph)
     own = initial.policy
-    for name, usual, value in (('crop_top', None, own.preprocessing.crop_top),
-                               ('crop_bottom', 0.0, own.preprocessing.crop_bottom),
+    crop = next((one for one in own.conversions.values() if isinstance(one, Preprocessing)),
+                FrameCrop())
+    for name, usual, value in (('crop_top', None, crop.crop_top),
+                               ('crop_bottom', 0.0, crop.crop_bottom),
                                ('updates_per_frame', 1, own.updates_per_frame)):
         if getattr(arguments, name) != usual:
             initial.check_option(f"--{name.replace('_', '-')}", getattr(arguments, name), value)

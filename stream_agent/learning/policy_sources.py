@@ -320,6 +320,7 @@ class FromRecordings:
         chosen = self.chosen
         if self.contract and self.contract.output.is_vector:
             scale = initial.policy.limits if initial else self.contract.output_scale()
+            assert isinstance(scale, OutputScale)  # or the policy to begin with does not fit
             check_scale(found, scale)
             return scale
         if initial:
