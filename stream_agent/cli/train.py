@@ -158,10 +158,10 @@ def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
     allow_transforms(arguments.allow)
     initial = load_initial(policy_file(arguments.init), arguments.graph)
     own = initial.policy
-    # A policy without a camera has nothing to crop.
-    crop = next((one for one in own.conversions.values() if isinstance(one, Preprocessing)), None)
-    for name, usual, value in (('crop_top', None, crop.crop_top if crop else None),
-                               ('crop_bottom', 0.0, crop.crop_bottom if crop else 0.0),
+    crop = next((one for one in own.conversions.values() if isinstance(one, Preprocessing)),
+                FrameCrop())
+    for name, usual, value in (('crop_top', None, crop.crop_top),
+                               ('crop_bottom', 0.0, crop.crop_bottom),
                                ('updates_per_frame', 1, own.updates_per_frame)):
         if getattr(arguments, name) != usual:
             initial.check_option(f"--{name.replace('_', '-')}", getattr(arguments, name), value)

@@ -25,8 +25,8 @@ class PolicyDriver(Driver):
     """Drives one vehicle by the engine that steps the network on a robot."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._observe = Observer(policy.conversions, policy.limits)
+        self._policy, self._limits = policy, policy.base_limits
+        self._observe = Observer(policy.conversions, self._limits)
         self.known_commands, self.sees = self._observe.known_commands, self._observe.sees
         self._engine = Engine(policy.network)
         self._engine.warm_up()
@@ -38,7 +38,7 @@ class PolicyDriver(Driver):
                   for name, value in self._observe(frames[0], known[0], start).items()}
         for _ in range(self._policy.updates_per_frame - 1):
             self._engine.step(inputs)
-        return [self._policy.limits.command(self._engine.respond(inputs))]
+        return [self._limits.command(self._engine.respond(inputs))]
 
     def forget(self, index: int) -> None:
         self._engine.reset()

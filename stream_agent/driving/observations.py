@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from stream_agent.command import Command
 from stream_agent.contract.conversions import (
-    AgeInput, CommandsInput, Conversion, ConversionError, ScanInput, VectorInput)
+    AgeInput, CommandsInput, Conversion, ConversionError, OutputScale, ScanInput, VectorInput)
 from stream_agent.network.checkpoint import CommandScale
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.simulation.environment import DrivingEnvironment, SimulatedFrame
@@ -36,7 +36,8 @@ class Observer:
     :raises ObservationError: If no simulated robot has such an input.
     """
 
-    def __init__(self, conversions: Mapping[str, Conversion], limits: CommandScale) -> None:
+    def __init__(self, conversions: Mapping[str, Conversion],
+                 limits: CommandScale | OutputScale) -> None:
         if not isinstance(limits, CommandScale):
             raise ObservationError(
                 f'the policy commands {", ".join(limits.names)}, and the simulated robot is a '
@@ -82,8 +83,9 @@ class Observer:
             case VectorInput():
                 return partial(read_fields, name, conversion)
             case CommandsInput():
+                scale_of = self._limits.output
                 return lambda frame, known, start: conversion(np.array(
-                    [self._limits.output(each) for each in known[:conversion.count]], np.float32
+                    [scale_of(each) for each in known[:conversion.count]], np.float32
                 ).reshape(-1, 2))
             case AgeInput():
                 return lambda frame, known, start: conversion(start - frame.time)

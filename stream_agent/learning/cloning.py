@@ -137,8 +137,9 @@ class CloningLearner(DrivingLearner):
             episode.targets.tobytes() for episode in self.episodes)).hexdigest()
         return {'graph': graph_to_data(self.network.graph),
                 'pattern': streaming_edges(self.network.pattern),
-                'preprocessing': asdict(self.preprocessing), 'limits': asdict(self.limits),
-                'other inputs': {name: asdict(one) for name, one in self.others.items()},
+                'preprocessing': dict(vars(self.preprocessing)), 'limits': asdict(self.limits),
+                'other inputs': {
+                    name: dict(vars(one)) for name, one in self.others.items()} or None,
                 'recordings': sorted({episode.name for episode in self.episodes}),
                 'set of commands': commands, **self._about()}
 

@@ -318,7 +318,8 @@ class Imitation(DrivingLearner):
         window = self.network.window(frames, state, schedule.updates_per_frame)
         outputs = window.values(self.network.graph.output)
         return (imitation_loss(outputs.float(), targets, schedule.burn_in)
-                + self._sign_reader.loss(window, self.limits, targets, schedule.burn_in))
+                + self._sign_reader.loss(window, self._collector.limits, targets,
+                                         schedule.burn_in))
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
         """

@@ -223,11 +223,11 @@ def conversions_of(network: RolloutNetwork, contract: Contract | None, crop: Fra
     :param contract: The robot's; None where images are all there is.
     :raises ContractError: If the robot has no such input, or another of that name.
     """
-    names, known = network.graph.inputs, contract.inputs if contract else {}
-    conversions = dict[str, Conversion]()
+    contract = contract or Contract.of_values({})
+    names, known, conversions = network.graph.inputs, contract.inputs, dict[str, Conversion]()
     for name in names:
         shape = network.shapes[name]
-        if contract and name in known and (known[name].kind != 'image' or known[name].is_depth):
+        if name in known and (known[name].kind != 'image' or known[name].is_depth):
             conversions[name] = contract.conversion(name, shape)
         elif name in known or len(names) == 1 and is_image_shape(shape):
             # A network of one image may call it as it likes, as before there were contracts.
@@ -235,15 +235,15 @@ def conversions_of(network: RolloutNetwork, contract: Contract | None, crop: Fra
         else:
             raise ContractError(
                 f"the graph's input '{name}' {list(shape)}: the robot has "
-                f'{", ".join(known) or "one camera"}; give one whose contract names it (such as '
-                "--robot scan_car), or add it to inputs, in the section /** of the robot's file")
+                f'{", ".join(known)}; give one whose contract names it (such as --robot '
+                "scan_car), or add it to inputs, in the section /** of the robot's file")
     measured = [name for name, one in conversions.items()
                 if not isinstance(one, (AgeInput, CommandsInput))]
     if not measured:
         raise ContractError(f"the graph's inputs {', '.join(names)} are what the agent itself "
                             'knows, and none of them makes it step; add an input of a topic')
-    wanted = contract and contract.trigger
-    return NetworkInputs(wanted if wanted in measured else measured[0], conversions)
+    return NetworkInputs(contract.trigger if contract.trigger in measured else measured[0],
+                         conversions)
 
 
 def limits_for(simulation: SimulationSettings) -> CommandScale:
@@ -320,7 +320,7 @@ class FromRecordings:
         chosen = self.chosen
         if self.contract and self.contract.output.is_vector:
             scale = initial.policy.limits if initial else self.contract.output_scale()
-            assert isinstance(scale, OutputScale)  # as the contract's agreement was checked
+            assert isinstance(scale, OutputScale)  # or the policy to begin with does not fit
             check_scale(found, scale)
             return scale
         if initial:
