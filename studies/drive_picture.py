@@ -85,7 +85,7 @@ class Film(RoadTask):
 
     def before(self, now: Moment, answer: float | None) -> None:
         if answer is not None:
-            self._taken.append((answer, now.time, self._driver.pixels[0]))
+            self._taken.append((answer, now.time, self._driver.observations[0]['image']))
 
     def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
         judged = len(self.right)

@@ -15,19 +15,20 @@ import time
 import cv2
 import numpy as np
 from stream_agent.cli.arguments import add_settings, find_graph, positive, settings_of
+from stream_agent.driving.observations import as_frames, stacked
 from stream_agent.graph_files.graph_file import load_graph
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
-from stream_agent.learning.cloning import (
-    CloningLearner, cut_recordings, decoded_recordings, episodes_for, limits_of, predict,
-    r2_score)
+from stream_agent.learning.cloning import CloningLearner, predict, r2_score
 from stream_agent.learning.held_out import assign_folds
 from stream_agent.learning.policy_sources import usual_cache
+from stream_agent.learning.recorded_episodes import (
+    cut_recordings, decoded_recordings, episodes_for, limits_of)
 from stream_agent.learning.settings import CloningSchedule, TrainerOptions
 from stream_agent.learning.trainer import Trainer
 from stream_agent.learning.window_sampler import RecordedEpisode
 from stream_agent.measurement.machine import show
-from stream_agent.network.preprocessing import Preprocessing, scale
+from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
@@ -62,10 +63,10 @@ class FrameLearner(CloningLearner):
         parts = [(self.episodes[number], slice(i, i + 1)) for number, i in zip(
             numbers, chosen - ends[numbers] + lengths[numbers])]
         frames, targets = self._augmented(
-            np.stack([episode.pixels(part) for episode, part in parts]),
+            stacked([episode.observations(part) for episode, part in parts]),
             np.stack([episode.targets[part] for episode, part in parts]),
             range(step * count, step * count + len(parts)))
-        outputs, _ = self.network(frames, self.network.initial_state(len(frames)),
+        outputs, _ = self.network(frames, self.network.initial_state(len(targets)),
                                   self.updates_per_frame)
         return self._errors(outputs, targets).mean()
 
@@ -76,8 +77,10 @@ def predict_alone(network: RolloutNetwork, episode: RecordedEpisode) -> np.ndarr
     found = []
     with torch.inference_mode():
         for first in range(0, len(episode), CHUNK):
-            frames = scale(torch.from_numpy(episode.pixels(slice(first, first + CHUNK))))
-            output, _ = network(frames.unsqueeze(1), network.initial_state(len(frames)))
+            frames = as_frames(episode.observations(slice(first, first + CHUNK)),
+                               network.shapes, 1, 'cpu')
+            output, _ = network({name: values.unsqueeze(1) for name, values in frames.items()},
+                                network.initial_state(min(CHUNK, len(episode) - first)))
             found.append(output.squeeze(1))
     return torch.cat(found).numpy()
 
@@ -133,7 +136,7 @@ def grey(episode: RecordedEpisode) -> np.ndarray:
     """Return the frames as 18 x 32 grey pixels, (n, 576)."""
     frames = [cv2.resize(cv2.cvtColor(np.ascontiguousarray(np.moveaxis(pixels, 0, -1)),
                                       cv2.COLOR_RGB2GRAY), (32, 18), interpolation=cv2.INTER_AREA)
-              for pixels in episode.pixels(slice(None))]
+              for pixels in next(iter(episode.observations(slice(None)).values()))]
     return np.array(frames, np.float64).reshape(len(frames), -1) / 255 - 0.5
 
 
@@ -230,8 +233,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quick:
         arguments.epochs, arguments.folds = 1.0, 1
     preprocessing = Preprocessing(load_graph(arguments.graph).node('image').shape)
+    (trigger,) = load_graph(arguments.graph).inputs
     recordings = decoded_recordings(arguments.data, settings_of(arguments, Reading), preprocessing,
-                                    arguments.cache, say=lambda line: None)
+                                    arguments.cache, say=lambda line: None, trigger=trigger)
     found = cut_recordings(recordings, settings_of(arguments, Alignment))
     limits = limits_of(found)
     episodes = episodes_for(found, limits)

@@ -21,7 +21,8 @@ from stream_agent.cli import convert, plan, rollouts
 from stream_agent.doctor.findings import Severity
 from stream_agent.doctor.parameters import (
     AGENT, check_process, GATE, judge_files, places_of, values_of)
-from stream_agent.learning.cloning import cut_recordings, decoded_recordings, limits_of
+from stream_agent.learning.recorded_episodes import (
+    cut_recordings, decoded_recordings, limits_of)
 from stream_agent.measurement.comparison import compare
 from stream_agent.measurement.report import remarks
 from stream_agent.measurement.traces import read_run

@@ -20,15 +20,16 @@ from stream_agent.cli.arguments import (
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.cli.replay import (
     Answer, PACE_REMARKS, PACES, Playback, Player, QUANTITIES, remark_on_steering, remarks_on,
-    UNIT_REMARKS)
-from stream_agent.command import Command
+    UNIT_REMARKS, wanted_by)
+from stream_agent.contract.contract import Contract
+from stream_agent.contract.settings import of_each
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.settings import EngineSettings
 from stream_agent.learning.progress import StopRequests
 from stream_agent.measurement.comparison import compare, Comparison
 from stream_agent.measurement.machine import machine, versions
 from stream_agent.measurement.recording import make_folder, RecordingError, Writer
-from stream_agent.measurement.rows import FrameMatcher, UNKNOWN
+from stream_agent.measurement.rows import BASE, Element, FrameMatcher, Values
 from stream_agent.measurement.summary import plain, remarks
 from stream_agent.measurement.traces import read_run
 from stream_agent.network.checkpoint import load_driving_policy, Policy
@@ -36,7 +37,7 @@ from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment, check_rates
 from stream_agent.recordings.inspection import odd_colours, odd_shapes, oddities
 from stream_agent.recordings.recording import BadRecordingError, NS, Reading, Recording
-from stream_agent.recordings.sources import open_recordings
+from stream_agent.recordings.sources import open_recordings, recorded_robot
 from stream_agent.share import policy_file
 import torch
 from tqdm import tqdm
@@ -83,11 +84,12 @@ class Record:
     """The rows of a replay on their way to the disk; ``files`` of policies are by player name."""
 
     def __init__(self, folder: Path, players: Sequence[Player], files: dict[str, Path],
-                 pace: str) -> None:
+                 pace: str, elements: Sequence[Element] = BASE) -> None:
         self._players, self._files, self._pace = players, files, pace
+        self._elements = elements
         # Nothing is late here: rows are complete when their recording is.
-        self._rows = FrameMatcher(files, clock=lambda: 0.0)
-        self._writer = Writer(folder, sys.maxsize)
+        self._rows = FrameMatcher(files, clock=lambda: 0.0, size=len(elements))
+        self._writer = Writer(folder, sys.maxsize, elements)
         self._playbacks: list[Playback] = []
         #: Frames of each player that ``remarks_on`` speaks of, by what is said.
         self._counts: dict[str, Counter[str]] = {player.name: Counter() for player in players}
@@ -108,18 +110,16 @@ class Record:
             stamp_ns = int(playback.stamps_ns[number])
             self._rows.add_frame(stamp_ns, stamp_ns)
             if not np.isnan(playback.reference[number]).any():
-                self._rows.add_reference(stamp_ns, Command(*playback.reference[number].tolist()))
+                self._rows.add_reference(stamp_ns, tuple(playback.reference[number].tolist()))
             for name, answered in commands.items():
                 for arrival_ns, command in answered.get(number, ()):
                     self._rows.add_command(name, stamp_ns, arrival_ns, arrival_ns, command)
             self._writer.put_rows(self._rows.close())
         self._writer.put_rows(self._rows.finish())
-        asked = np.abs(playback.reference[playback.decoded])
+        asked = playback.reference[playback.decoded]
         for player in self._players:
-            limits = player.policy.limits
-            most = np.array([limits.max_speed, limits.max_yaw_rate]) * (1 + 1e-6)
             self._counts[player.name].update(
-                beyond=int((asked > most).any(axis=1).sum()),
+                beyond=int(player.beyond(asked).sum()),
                 missed=sum(n < after for n in player.missed),
                 unanswered=sum(n < after for n in player.unanswered))
         self._writer.describe(self._description())
@@ -151,6 +151,8 @@ class Record:
                             'stamp_ns': int(each.stamps_ns[0]),
                             'said': each.recording.summary()} for each in playbacks],
             'remarks': self._remarks(),
+            **({} if self._elements == BASE else
+               {'outputs': {each.name: each.unit for each in self._elements}}),
             'diagnostics': {f'{player.name}: frames': player.status()
                             for player in self._players}}
 
@@ -180,7 +182,7 @@ class Record:
 
 
 def commands_of(playback: Playback, answers: Sequence[Answer]
-                ) -> dict[int, list[tuple[int, Command]]]:
+                ) -> dict[int, list[tuple[int, Values]]]:
     """
     Return arrivals [ns] and commands by the number of their frame.
 
@@ -188,11 +190,12 @@ def commands_of(playback: Playback, answers: Sequence[Answer]
     otherwise its command would be compared with the first frames of the next episode.
     """
     commands = {answer.number: [(answer.arrival_ns, answer.command)] for answer in answers}
+    unknown = (np.nan,) * playback.reference.shape[1]
     last = {int(playback.episodes[answer.number]): answer for answer in answers}
     ends = [*playback.stamps_ns.tolist(), playback.end_ns]
     for episode, answer in last.items():
         over_ns = ends[np.searchsorted(playback.episodes, episode, side='right')]
-        commands[answer.number].append((max(over_ns, answer.arrival_ns), UNKNOWN))
+        commands[answer.number].append((max(over_ns, answer.arrival_ns), unknown))
     return commands
 
 
@@ -228,6 +231,9 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument('--policy', nargs='+', action='extend', type=Path, required=True,
                         metavar='FILE', help='policies that `train` wrote, or names of shipped '
                         'ones; the first is compared with the others')
+    parser.add_argument('--robot', metavar='NAME|FILE', help='robot of config/robots, or a file, '
+                        'whose contract says which topics feed the policies and who obeys them; '
+                        'without it, one image and a base')
     add_allowed(parser)
     add_settings(parser, CompareOptions)
     add_settings(parser, EngineSettings, without=['precision'])
@@ -283,7 +289,7 @@ def replay(recordings: Sequence[Recording], players: Sequence[Player], record: R
         start_ns = playback.end_ns
         if recording.left_out:
             print(recording.summary(), file=sys.stderr)
-        channels = max(player.policy.preprocessing.shape[0] for player in players)
+        channels = max(player.channels for player in players)
         for sentence in (*odd_shapes(recording.shapes), *odd_colours([recording], channels)):
             print(f'{recording.name}: {sentence}', file=sys.stderr)
         if stop.requested:
@@ -309,7 +315,9 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     paths = [policy_file(path) for path in arguments.policy]
     files = dict(zip(labels_of(paths), paths))
     policies = {name: load_driving_policy(path) for name, path in files.items()}
-    recordings = usable(open_recordings(arguments.bag, settings_of(arguments, Reading)),
+    contract, reading = recorded_robot(arguments.robot, settings_of(arguments, Reading))
+    wanted = wanted_by({str(files[name]): policy for name, policy in policies.items()}, contract)
+    recordings = usable(open_recordings(arguments.bag, reading, wanted),
                         settings_of(arguments, Alignment))
     check_steering({files[name]: policy for name, policy in policies.items()}, recordings)
     if computers_of(arguments):
@@ -318,13 +326,15 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
         from stream_agent.cli import effect
         return effect.run(arguments, recordings, settings_of(arguments, Alignment), policies,
                           files)
+    elements = commanded(contract)
     players = [Player(name, policy, Engine(
         policy.network, arguments.device, policy.updates_per_frame, backend=arguments.backend,
-        threads=arguments.threads)) for name, policy in policies.items()]
+        threads=arguments.threads), names=[element.name for element in elements])
+        for name, policy in policies.items()]
     for player in players:
         player.engine.warm_up()
     folder = make_folder(arguments.output.expanduser())
-    record = Record(folder, players, files, arguments.pace)
+    record = Record(folder, players, files, arguments.pace, elements)
     with stop:
         replay(recordings, players, record, arguments, stop)
     record.finish()
@@ -335,6 +345,14 @@ def run(arguments: argparse.Namespace, stop: StopRequests) -> None:
     path = write_report(comparison, folder)
     print(json.dumps(as_data(comparison, path, stop.requested), indent=1) if arguments.json else
           f'{text(comparison)}\n\nreport: {path}')
+
+
+def commanded(contract: Contract | None) -> Sequence[Element]:
+    """Return what the recordings' commands consist of."""
+    if contract is None or not contract.output.is_vector:
+        return BASE
+    names = contract.output.names
+    return [Element(*each) for each in zip(names, of_each(contract.output.units, names))]
 
 
 def as_data(comparison: Comparison, path: Path, stopped: bool) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from stream_agent.driving.drivers import ExpertDriver
 from stream_agent.driving.drives import drive, PolicyDriver, Trial
 from stream_agent.driving.evaluation import (
     compared, drive_all, in_one_line, smoothness, timed, written)
+from stream_agent.driving.observations import ObservationError, Observer
 from stream_agent.learning.worker_pool import WorkerPool
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
@@ -52,7 +53,8 @@ def drive_course(driver_name: str, settings: SimulationSettings, seed: int, laps
     allow_transforms(allowed)
     driver = ExpertDriver() if driver_name == EXPERT else PolicyDriver(
         load_driving_policy(driver_name))
-    return drive(DrivingEnvironment(settings, seed), driver, laps, real_time)
+    environment = DrivingEnvironment(settings, seed, camera=driver.sees)
+    return drive(environment, driver, laps, real_time)
 
 
 def summary(driver_name: str, drives: list[Drive], period: float) -> dict:
@@ -242,6 +244,21 @@ def is_number(word: str) -> bool:
     return True
 
 
+def check_inputs(path: Path, settings: SimulationSettings) -> None:
+    """
+    Refuse a policy that cannot drive the simulated robot.
+
+    :raises ObservationError: If the robot lacks one of its inputs, or obeys otherwise.
+    """
+    policy = load_driving_policy(path)
+    try:
+        Observer(policy.conversions, policy.limits).check(settings)
+    except ObservationError as error:
+        robot = policy.training.get('robot', '')
+        raise ObservationError(f'{path}: {error}' + f' (it was trained for --robot {robot})'
+                               * bool(robot)) from None
+
+
 def shipped_for(robot: str) -> list[Path]:
     """Return the shipped policies that were trained for a robot; empty for the usual one."""
     shipped = sorted((share_folder() / 'config' / 'policies').glob('*.safetensors'))
@@ -261,9 +278,9 @@ def run(arguments: argparse.Namespace) -> None:
     allow_transforms(arguments.allow)
     arguments.policies = ([policy_file(path) for path in arguments.policies]
                           or shipped_for(arguments.robot or ''))
-    for path in arguments.policies:
-        load_driving_policy(path)
     computers, settings = computers_of(arguments), robot_settings(arguments.robot)
+    for path in arguments.policies:
+        check_inputs(path, settings)
     seeds = range(arguments.first_course, arguments.first_course + arguments.courses)
     pool = WorkerPool(arguments.workers, end_with_parent, signal.SIGKILL)
     try:

@@ -1,36 +1,44 @@
 """Recordings replayed to policies, their answers, and what a reader has to know of both."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, pairwise
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 from stream_agent.cli.arguments import plural
-from stream_agent.command import Command
+from stream_agent.contract.agreement import disagreements
+from stream_agent.contract.contract import Contract
+from stream_agent.contract.conversions import AgeInput, CommandsInput, OutputScale
 from stream_agent.engine.engine import Engine
 from stream_agent.measurement.durations import Durations
-from stream_agent.network.checkpoint import Policy
+from stream_agent.network.checkpoint import CommandScale, Policy
+from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.recordings.alignment import Alignment, commands_at, pick
-from stream_agent.recordings.recording import NS, Recording
+from stream_agent.recordings.frame_inputs import wanted_inputs, WantedInputs
+from stream_agent.recordings.recording import BadRecordingError, NS, Recording
 from stream_agent.theory.information import frames_unanswered, frames_until_response
 from stream_agent.theory.rollout import inference_factor
 
 
 class ReplayedFrame(NamedTuple):
     """
-    One image on its way to the policies.
+    One frame on its way to the policies.
 
     :param number: In the playback, as that of its episode; memory outlives no episode.
     :param recorded_ns: Its stamp in the recording; ``stamp_ns`` is the one in the replay.
-    :param pixels: uint8, (H, W, 3) in RGB order or (H, W).
+    :param values: Of the input that triggers, such as an image's pixels; ``others`` of the
+        other inputs, by name.
     """
 
     number: int
     episode: int
     recorded_ns: int
     stamp_ns: int
-    pixels: np.ndarray
+    values: Any
+    others: Mapping[str, Any] = {}
 
 
 class Playback:
@@ -64,7 +72,8 @@ class Playback:
         self.stamps_ns = start_ns + np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
         #: When the last episode is over [ns].
         self.end_ns = int(self.stamps_ns[-1]) + self.period_ns
-        #: What the driver did, (n, 2): speed and steering; NaN where it is not known.
+        #: What the driver did, (n, 2): speed and steering, or (n, E) of a contract's elements; NaN
+        #: where it is not known.
         self.reference, _, old = commands_at(
             recording.commands, self._recorded + round(alignment.delay * NS), alignment)
         self.reference[old | ~np.isfinite(self.reference).all(axis=1)] = np.nan
@@ -79,14 +88,14 @@ class Playback:
         """Decode the frames, one at a time."""
         number_of = {int(index): number for number, index in enumerate(self._indices)}
         self.decoded.clear()
-        for index, pixels in self.recording.images():
+        for index, frame in self.recording.frames():
             if self._stopped():
                 return
             if (number := number_of.get(index)) is not None:
                 self.decoded.append(number)
                 yield ReplayedFrame(number, int(self.episodes[number]),
                                     int(self._recorded[number]),
-                                    int(self.stamps_ns[number]), pixels)
+                                    int(self.stamps_ns[number]), *frame)
             if index >= self._indices[-1]:
                 return
 
@@ -96,15 +105,29 @@ class Answer(NamedTuple):
 
     number: int
     arrival_ns: int
-    command: Command
+    command: tuple[float, ...]
 
 
 class Player:
-    """A policy that answers frames as the agent does, by a steady clock, and keeps its answers."""
+    """
+    A policy that answers frames as the agent does, by a steady clock, and keeps its answers.
+
+    It knows its own last commands, not the driver's.
+
+    :param names: Of what obeys, in the order of the recordings' commands; empty for a base.
+    """
 
     def __init__(self, name: str, policy: Policy, engine: Engine,
-                 now_ns: Callable[[], int] = time.perf_counter_ns) -> None:
+                 now_ns: Callable[[], int] = time.perf_counter_ns,
+                 names: Sequence[str] = ()) -> None:
         self.name, self.policy, self.engine = name, policy, engine
+        limits = policy.limits
+        self._order = ([limits.names.index(name) for name in names]
+                       if isinstance(limits, OutputScale) else None)
+        most = max((one.count for one in policy.others.values()
+                    if isinstance(one, CommandsInput)), default=0)
+        #: Outputs of its last answers since the memory was empty, the newest first.
+        self._own: deque[np.ndarray] = deque(maxlen=most)
         self.answers: list[Answer] = []
         #: Numbers of the frames that came and went while it was busy.
         self.missed: list[int] = []
@@ -132,26 +155,66 @@ class Player:
         if (last is None or last[0] != frame.episode
                 or frame.recorded_ns - last[1] > self._longest_gap_ns):
             self.engine.reset()
+            self._own.clear()
             self._unanswerable = self._updates_unanswered
         updates = self.engine.updates_per_frame
         empty = min(self._unanswerable, updates)
         self._unanswerable -= empty
         start = self._now_ns()
-        image, converted = self.policy.preprocessing(frame.pixels), self._now_ns()
+        inputs, converted = self._inputs(frame, from_ns), self._now_ns()
         self.stages['convert'].add((converted - start) / NS)
         settled = converted
         for _ in range(updates):
-            output, responded = self.engine.respond(image), self._now_ns()
+            output, responded = self.engine.respond(inputs), self._now_ns()
             self.stages['respond'].add((responded - settled) / NS)
             self.engine.settle()
             settled = self._now_ns()
             self.stages['settle'].add((settled - responded) / NS)
         if empty < updates:
+            self._own.appendleft(np.array(output))
             self.answers.append(Answer(frame.number, from_ns + responded - start,
-                                       self.policy.limits.command(output)))
+                                       self._command(output)))
         else:
             self.unanswered.append(frame.number)
         return from_ns + settled - start
+
+    def _inputs(self, frame: ReplayedFrame, from_ns: int) -> Any:
+        """Return what the network reads at a frame: an array, or several by the inputs' names."""
+        policy = self.policy
+        values = policy.preprocessing(frame.values)
+        if not policy.others:
+            return values
+        inputs = {policy.trigger: values}
+        for name, conversion in policy.others.items():
+            if isinstance(conversion, CommandsInput):
+                inputs[name] = conversion(np.array(self._own).reshape(-1, conversion.outputs))
+            else:
+                # It waited in the replay as well as in the recording.
+                waited = (from_ns - frame.stamp_ns) / NS if isinstance(conversion, AgeInput) else 0
+                inputs[name] = conversion(frame.others[name] + waited if waited
+                                          else frame.others[name])
+        return inputs
+
+    @property
+    def channels(self) -> int:
+        """Colours of the images that it takes; 0 if none trigger it."""
+        conversion = self.policy.preprocessing
+        return conversion.shape[0] if isinstance(conversion, Preprocessing) else 0
+
+    def beyond(self, commands: np.ndarray) -> np.ndarray:
+        """Tell which commands, in the recordings' order, it cannot ask for, (n,)."""
+        limits = self.policy.limits
+        if isinstance(limits, CommandScale):
+            most = np.array([limits.max_speed, limits.max_yaw_rate]) * (1 + 1e-6)
+            return (np.abs(commands) > most).any(axis=1)
+        low, high = np.array([limits.low, limits.high])[:, self._order]
+        margin = 1e-6 * (high - low)
+        return ((commands < low - margin) | (commands > high + margin)).any(axis=1)
+
+    def _command(self, output: np.ndarray) -> tuple[float, ...]:
+        """Return the policy command, in the order of the recordings' commands."""
+        command = self.policy.limits.command(output)
+        return command if self._order is None else tuple(command[i] for i in self._order)
 
     def status(self) -> dict[str, str]:
         """Say of itself what an agent says in its diagnostics."""
@@ -204,7 +267,7 @@ PACE_REMARKS = {
 QUANTITIES = {'yaw rate': 'yaw rates [rad/s]', 'steering angle': 'steering angles [rad]',
               'steering': 'shares -1 ... 1 of all there is'}
 UNIT_REMARKS = {
-    'yaw rate': '',
+    '': '', 'yaw rate': '',
     'steering angle': "The recordings' commands are steering angles [rad] at the wheels: they "
                       'are shown wherever a yaw rate [rad/s] is named.',
     'steering': "The recordings' commands are shares -1 ... 1 of all there is: steering is "
@@ -214,11 +277,40 @@ UNIT_REMARKS = {
 def remark_on_steering(players: Sequence[Player], kind: str) -> str:
     """Name the policies of which it is not known whether they steer by what was recorded."""
     unknown = [player.name for player in players if not player.policy.steering]
-    # Yaw rates are the usual kind, and need no remark.
-    if not unknown or kind == 'yaw rate':
+    # Yaw rates are the usual kind, and need no remark; of other actuators, the names say it.
+    if not unknown or kind in ('yaw rate', ''):
         return ''
     return (f'What {", ".join(unknown)} learnt to steer by is not in the file; it is taken for '
             f'{QUANTITIES[kind]}, as recorded.')
+
+
+def wanted_by(policies: Mapping[str, Policy], contract: Contract | None) -> WantedInputs:
+    """
+    Return what of recordings policies read, so that all of them answer the same frames.
+
+    :param policies: By their files, for errors.
+    :param contract: The robot's; None for one image and a base.
+    :raises ValueError: If one does not fit the contract, or the policies each other.
+    """
+    found: dict[str, WantedInputs] = {}
+    for path, policy in policies.items():
+        for fault in contract and disagreements(
+                contract, policy.trigger, policy.conversions, policy.limits) or ():
+            raise ValueError(f"policy '{path}': {fault}")
+        try:
+            found[path] = wanted_inputs(contract, policy.trigger, policy.conversions)
+        except BadRecordingError as error:
+            raise ValueError(f"policy '{path}': {error}") from None
+    (first_path, first), *others = found.items()
+    for path, one in others:
+        triggers = [each.inputs.get(each.trigger) for each in (first, one)]
+        if triggers[0] != triggers[1] or first.kinds[first.trigger] != one.kinds[one.trigger]:
+            raise ValueError(
+                f"policy '{path}' is triggered by '{one.trigger}', and '{first_path}' by "
+                f"'{first.trigger}': they answer other frames; compare policies of one trigger")
+        first = replace(first, kinds={**one.kinds, **first.kinds},
+                        inputs={**one.others, **first.inputs})
+    return first
 
 
 def remarks_on(player: Player, missed: int, unanswered: int, beyond: float) -> list[str]:
@@ -232,8 +324,12 @@ def remarks_on(player: Player, missed: int, unanswered: int, beyond: float) -> l
                     'start of episodes, as its output did not depend on any image yet; but for '
                     "the first episode's they count as lost.")
     if beyond:
+        own = (f'{limits.max_speed:g} and {limits.max_yaw_rate:g}.'
+               if isinstance(limits, CommandScale) else
+               '; '.join(f'{name} {low:g} to {high:g} {unit}' for name, unit, low, high in zip(
+                   limits.names, limits.units, limits.low, limits.high)) + '.')
         said.append(f'{player.name} cannot ask for what the driver did in {beyond:.1%} of the '
-                    f'frames: its limits are {limits.max_speed:g} and {limits.max_yaw_rate:g}.'
-                    + ('' if player.policy.steering else
+                    f'frames: its limits are {own}'
+                    + ('' if player.policy.steering or isinstance(limits, OutputScale) else
                        ' Check that it was trained on commands of the same units.'))
     return said

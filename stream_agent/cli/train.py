@@ -9,8 +9,8 @@ import sys
 from stream_agent.bounded_settings import settings_fields
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
-    find_graph, in_words, open_graph, positive, refuse_given, robot_settings, run_tool,
-    settings_of, STOPPED)
+    find_graph, in_words, open_graph, positive, refuse_given, robot_contract,
+    robot_settings, run_tool, settings_of, STOPPED)
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.learning import distributed
@@ -22,9 +22,11 @@ from stream_agent.learning.policy_sources import FromExpert, FromRecordings
 from stream_agent.learning.settings import (
     CloningSchedule, FrameCrop, ImitationSchedule, RecognitionSchedule, RecordingsChoice,
     SIGNS_SCHEDULE, SIMULATOR_CROP, TrainerOptions)
+from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
+from stream_agent.recordings.sources import recorded_robot
 from stream_agent.share import policy_file
 
 PATTERNS = ('streaming', 'sequential')
@@ -103,7 +105,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
                        if item.name not in SHARED],
                {'on a plain road': ImitationSchedule, SIGNS: SIGNS_SCHEDULE})
     add_settings(group, RecognitionSchedule)
-    add_robot(group)
+    add_robot(group, '; with --bag its contract says which topics of recordings are read')
     add_computer(parser, 'drives in the simulator as if every node took its time, and learns what '
                  'the expert commands by then; to drive under the same timing, give the same '
                  'options to `evaluate`')
@@ -124,8 +126,6 @@ def check_way(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     if arguments.bag:
         others = ImitationSchedule, RecognitionSchedule, ComputeModel
         why = 'this has an effect only without --bag'
-        if arguments.robot:
-            parser.error(f'--robot: {why}')
     else:
         others = (Reading, Alignment, RecordingsChoice, CloningSchedule, Augmentation)
         why = 'this has an effect only with --bag'
@@ -145,9 +145,12 @@ def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
         return FromExpert(
             simulation, arguments.robot or '', computer_of(arguments),
             settings_of(arguments, schedule), settings_of(arguments, crop),
-            settings_of(arguments, RecognitionSchedule))
-    return FromRecordings(*(settings_of(arguments, kind) for kind in (
-        RecordingsChoice, Reading, Alignment, CloningSchedule, Augmentation, FrameCrop)))
+            settings_of(arguments, RecognitionSchedule), robot_contract(arguments.robot))
+    contract, reading = recorded_robot(arguments.robot, settings_of(arguments, Reading))
+    return FromRecordings(
+        settings_of(arguments, RecordingsChoice), reading, settings_of(arguments, Alignment),
+        settings_of(arguments, CloningSchedule), settings_of(arguments, Augmentation),
+        settings_of(arguments, FrameCrop), contract)
 
 
 def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
@@ -155,8 +158,10 @@ def initial_of(arguments: argparse.Namespace) -> InitialPolicy:
     allow_transforms(arguments.allow)
     initial = load_initial(policy_file(arguments.init), arguments.graph)
     own = initial.policy
-    for name, usual, value in (('crop_top', None, own.preprocessing.crop_top),
-                               ('crop_bottom', 0.0, own.preprocessing.crop_bottom),
+    crop = next((one for one in own.conversions.values() if isinstance(one, Preprocessing)),
+                FrameCrop())
+    for name, usual, value in (('crop_top', None, crop.crop_top),
+                               ('crop_bottom', 0.0, crop.crop_bottom),
                                ('updates_per_frame', 1, own.updates_per_frame)):
         if getattr(arguments, name) != usual:
             initial.check_option(f"--{name.replace('_', '-')}", getattr(arguments, name), value)

@@ -1,17 +1,19 @@
 """Drives in the embedded simulator, and how they went."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 import math
 
 import numpy as np
 from stream_agent.command import Command
+from stream_agent.contract.conversions import Conversion
 from stream_agent.driving.compute_model import immediate, Timeline
 from stream_agent.driving.drivers import CommandRows, Driver, NetworkDriver
+from stream_agent.driving.observations import Observer
 from stream_agent.driving.vehicles import EmulatedClock, VehicleBatch, WallClock
 from stream_agent.engine.engine import Engine
 from stream_agent.network.checkpoint import CommandScale, Policy
-from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.network.preprocessing import scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.drive_log import Drive, RoadTask
 from stream_agent.simulation.environment import DrivingEnvironment, SimulatedFrame
@@ -23,17 +25,20 @@ class PolicyDriver(Driver):
     """Drives one vehicle by the engine that steps the network on a robot."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self._policy, self._limits = policy, policy.base_limits
+        self._observe = Observer(policy.conversions, self._limits)
+        self.known_commands, self.sees = self._observe.known_commands, self._observe.sees
         self._engine = Engine(policy.network)
         self._engine.warm_up()
 
-    def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
-                 ) -> list[Command]:
-        (frame,) = frames
-        image = self._policy.preprocessing(frame.image)
+    def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]],
+                 start: float) -> list[Command]:
+        shapes = self._policy.network.shapes
+        inputs = {name: scale(value) if value.dtype == np.uint8 else value.reshape(shapes[name])
+                  for name, value in self._observe(frames[0], known[0], start).items()}
         for _ in range(self._policy.updates_per_frame - 1):
-            self._engine.step(image)
-        return [self._policy.limits.command(self._engine.respond(image))]
+            self._engine.step(inputs)
+        return [self._limits.command(self._engine.respond(inputs))]
 
     def forget(self, index: int) -> None:
         self._engine.reset()
@@ -85,27 +90,31 @@ class Trial:
                              'nothing is left to the policy; let it drive longer')
 
 
-def drive_together(network: RolloutNetwork, preprocessing: Preprocessing, limits: CommandScale,
+def drive_together(network: RolloutNetwork, preprocessing: Conversion, limits: CommandScale,
                    timeline: Timeline, trial: Trial, updates_per_frame: int = 1,
-                   command_rows: CommandRows | None = None) -> list[Drive]:
-    """Drive all courses of a trial side by side; images that are not taken are unanswered."""
+                   command_rows: CommandRows | None = None,
+                   others: Mapping[str, Conversion] = {}) -> list[Drive]:
+    """
+    Drive all courses of a trial side by side; images that are not taken are unanswered.
+
+    :param others: Conversions of further inputs, as for ``NetworkDriver``.
+    """
     driver = NetworkDriver(network, preprocessing, limits, len(trial.seeds), updates_per_frame,
-                           command_rows)
+                           command_rows, others)
     return drive_trial(driver, timeline, trial)
 
 
 def drive_trial(driver: Driver, timeline: Timeline, trial: Trial,
-                kind: Callable[..., DrivingEnvironment] = DrivingEnvironment,
                 log: Callable[[float], Drive] | None = None) -> list[Drive]:
     """
     Drive all courses of a trial side by side, with any driver.
 
     :param driver: Of as many vehicles as there are courses.
-    :param kind: Makes the environments.
     :param log: Makes a drive's log, given the lane's width; ``Drive`` or ``RoadTask`` if None.
     """
     settings = trial.settings
-    environments = [kind(settings, seed, compiled=True) for seed in trial.seeds]
+    environments = [DrivingEnvironment(settings, seed, compiled=True, camera=driver.sees)
+                    for seed in trial.seeds]
     log = log or (RoadTask if settings.signs else Drive)
     drives = [log(environment.course.lane_width) for environment in environments]
     batch = VehicleBatch(driver, environments, EmulatedClock(timeline), trial.handover)

@@ -115,8 +115,8 @@ def drive_policy(one: EmulatedTiming, trial: Trial, allowed: Sequence[str],
     allow_transforms(allowed)
     policy = load_driving_policy(one.name)
     timeline = disturbance.applied(one.timeline, trial.seeds[0])
-    return drive_together(policy.network, policy.preprocessing, policy.limits, timeline, trial,
-                          policy.updates_per_frame)
+    return drive_together(policy.network, policy.preprocessing, policy.base_limits, timeline,
+                          trial, policy.updates_per_frame, others=policy.others)
 
 
 def drive_all(policies: Sequence[EmulatedTiming], trial: Trial, allowed: Sequence[str],

@@ -188,7 +188,7 @@ class VehicleBatch:
             return None
         start = self._clock.start()
         commands = self._driver.commands(
-            self._frames, [line.commands_before(start) for line in self._lines])
+            self._frames, [line.commands_before(start) for line in self._lines], start)
         answer = self._clock.answer()
         for line, command in zip(self._lines, commands):
             line.add(command, answer)

@@ -1,6 +1,6 @@
 """Changes of images that keep the right answer, or change it in a known way."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from stream_agent.bounded_settings import BoundedSettings, choice, quantity
@@ -19,7 +19,21 @@ class Augmentation(BoundedSettings):
         0.0, '', 0.0, 1.0, 'largest shift sideways, as a share of the width; borders are repeated')
     steering_per_shift: float = quantity(
         0.0, '', -100.0, 100.0, 'added to the steering for a shift of the whole width to the left')
-    mirror: bool = choice(True, 'exchange left and right in half of the walks')
+    mirror: bool = choice(True, 'exchange left and right in half of the walks; not with other '
+                          'inputs beside the image, or other outputs than speed and steering')
+
+    def of_images(self, alone: bool) -> 'Augmentation':
+        """
+        Return what may be changed of a policy's images.
+
+        :param alone: Whether an image is its only input, and speed and steering its output: what
+            changes sides would have to change other inputs and outputs in ways unknown here.
+        :raises ValueError: If images are to be shifted that are not alone.
+        """
+        if self.shift and not alone:
+            raise ValueError(f'--shift {self.shift:g}: images are shifted only for policies with '
+                             'no other input, whose output is speed and steering; leave it out')
+        return self if alone else replace(self, mirror=False)
 
     def draw(self, seed: int, visit: int) -> tuple[float, float, float, bool]:
         """Draw (brightness, contrast, shift, mirrored) of one walk through an episode."""
@@ -34,13 +48,15 @@ class Augmentation(BoundedSettings):
         Change every sample by its draw.
 
         :param frames: (B, T, C, H, W), -0.5 ... 0.5.
-        :param targets: (B, T, 2): speed and steering.
+        :param targets: (B, T, 2): speed and steering; of anything else unless sides change.
         """
         brightness, contrast, shift, mirrored = (
             torch.tensor(values, dtype=torch.float32, device=frames.device)
             for values in zip(*draws))
         each = (-1, 1, 1, 1, 1)
         frames = (frames * contrast.view(each) + brightness.view(each)).clamp(-0.5, 0.5)
+        if not (self.shift or self.mirror):
+            return frames, targets
         steering = (targets[..., 1] + self.steering_per_shift * shift.view(-1, 1)
                     ) * (1 - 2 * mirrored.view(-1, 1))
         return (sideways(frames, shift, mirrored > 0),

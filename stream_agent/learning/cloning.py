@@ -5,28 +5,24 @@ Truncated BPTT with the state carried over: a stream walks through an episode wi
 and the network starts every window with the state in which the window before ended.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stream_agent.contract.conversions import CommandsInput, Conversion, OutputScale
+from stream_agent.driving.observations import as_frames
 from stream_agent.learning import distributed
 from stream_agent.learning.augmentation import Augmentation
 from stream_agent.learning.held_out import HeldOut, verdict_on
 from stream_agent.learning.settings import CloningSchedule
 from stream_agent.learning.trainer import DrivingLearner
 from stream_agent.learning.window_sampler import RecordedEpisode, WindowSampler, WindowSlice
-from stream_agent.network.checkpoint import CommandScale
-from stream_agent.network.preprocessing import Preprocessing, scale
+from stream_agent.network.checkpoint import CommandScale, trigger_of
+from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.recordings.alignment import Alignment, check_rates, Span
-from stream_agent.recordings.cache import CachedRecording, remember
-from stream_agent.recordings.inspection import odd_colours, oddities
-from stream_agent.recordings.recording import BadRecordingError, Reading
-from stream_agent.recordings.sources import open_recordings
 from stream_agent.theory.graph import graph_to_data, GraphSpec
 from stream_agent.theory.information import frames_unanswered
 from stream_agent.theory.patterns import streaming_edges
@@ -34,36 +30,43 @@ import torch
 from torch import Tensor
 
 
-# Of a robot that never moves in its recordings.
-LEAST_LIMIT = 0.1
-
-
 class CloningLearner(DrivingLearner):
     """
     One training on recorded episodes.
 
     :param network: Trained in place.
+    :param preprocessing: Conversion of the input that triggers, as in a ``Policy``.
+    :param augmentation: None for none; only of images whose policy has no other input.
     :param held_out: What shows how good the policy is.
     :param steering: Quantity that is learned, as in ``Commands.steering``; empty if unknown.
+    :param others: Conversions of the inputs that do not trigger.
     :raises ValueError: If there is no episode, or windows do not fit the graph's schedule.
     """
 
-    def __init__(self, network: RolloutNetwork, preprocessing: Preprocessing,
-                 limits: CommandScale, episodes: Sequence[RecordedEpisode],
+    def __init__(self, network: RolloutNetwork, preprocessing: Conversion,
+                 limits: CommandScale | OutputScale, episodes: Sequence[RecordedEpisode],
                  schedule: CloningSchedule, augmentation: Augmentation | None, seed: int,
                  label: str = 'cloning', held_out: HeldOut = HeldOut(),
-                 steering: str = '') -> None:
+                 steering: str = '', others: Mapping[str, Conversion] = {}) -> None:
         check_window(network.graph, schedule)
         if not episodes:
             raise ValueError('there is no episode to learn from; give recordings')
         self.network = network
         self.label = label
-        self.preprocessing, self.limits = preprocessing, limits
+        self.preprocessing, self.limits, self.others = preprocessing, limits, others
         self.episodes, self.held_out = list(episodes), held_out
         self.frames = sum(map(len, self.episodes))
         self.steps, self.learning_rate = schedule.steps(self.frames), schedule.learning_rate
         self.updates_per_frame = schedule.updates_per_frame
-        self._schedule, self._augmentation, self._seed = schedule, augmentation, seed
+        self._schedule, self._seed = schedule, seed
+        conversions = {trigger_of(network.graph, others): preprocessing, **others}
+        self._images = [name for name, one in conversions.items()
+                        if isinstance(one, Preprocessing)]
+        base_alone = len(conversions) == 1 and isinstance(limits, CommandScale)
+        self._augmentation = (augmentation and self._images and augmentation.of_images(base_alone)
+                              ) or None
+        self._weights = (schedule.weights if isinstance(limits, CommandScale) else
+                         schedule.equal_weights(len(limits.names)))
         self._steering = steering
         self._share = distributed.local_slice(schedule.streams)
         self._count = self._share.stop - self._share.start
@@ -89,29 +92,33 @@ class CloningLearner(DrivingLearner):
 
     def _errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the single-frame loss of every frame, (B, T)."""
-        each = torch.tensor(self._schedule.weights, device=outputs.device)
+        each = torch.tensor(self._weights, device=outputs.device)
         return ((outputs.float() - targets) ** 2 * each).sum(-1)
 
-    def _windows(self, slices: Sequence[WindowSlice]) -> tuple[Tensor, Tensor]:
-        """Return frames (B, T, C, H, W) and targets (B, T, 2); zero after an episode's end."""
-        window = self._schedule.window
-        pixels = np.zeros((len(slices), window, *self.preprocessing.shape), np.uint8)
-        targets = np.zeros((len(slices), window, 2), np.float32)
+    def _windows(self, slices: Sequence[WindowSlice]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return frames (B, T, ...) and targets (B, T, outputs); zero after an episode's end."""
+        size = len(slices), self._schedule.window
+        windows = {name: np.zeros((*size, *source.shape[1:]), source.dtype)
+                   for name, source in self.episodes[0].sources.items()}
+        targets = np.zeros((*size, self.episodes[0].targets.shape[1]), np.float32)
         for i, one in enumerate(slices):
-            part = slice(one.first, one.first + one.length)
-            pixels[i, :one.length] = self.episodes[one.episode].pixels(part)
-            targets[i, :one.length] = self.episodes[one.episode].targets[part]
-        return self._augmented(pixels, targets, [one.visit for one in slices])
+            episode, part = self.episodes[one.episode], slice(one.first, one.first + one.length)
+            for name, values in episode.observations(part).items():
+                windows[name][i, :one.length] = values
+            targets[i, :one.length] = episode.targets[part]
+        return self._augmented(windows, targets, [one.visit for one in slices])
 
-    def _augmented(self, pixels: np.ndarray, targets: np.ndarray, visits: Sequence[int]
-                   ) -> tuple[Tensor, Tensor]:
+    def _augmented(self, windows: Mapping[str, np.ndarray], targets: np.ndarray,
+                   visits: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
         """Return frames and targets on the device, changed as every sample's visit draws."""
-        frames = scale(torch.from_numpy(pixels).to(self.device))
+        frames = as_frames(windows, self.network.shapes, 2, self.device)
         commands = torch.from_numpy(targets).to(self.device)
         if self._augmentation is None:
             return frames, commands
-        return self._augmentation.applied(frames, commands, [
-            self._augmentation.draw(self._seed, visit) for visit in visits])
+        draws = [self._augmentation.draw(self._seed, visit) for visit in visits]
+        for name in self._images:
+            frames[name], commands = self._augmentation.applied(frames[name], commands, draws)
+        return frames, commands
 
     def _initial_state(self, slices: Sequence[WindowSlice]) -> State:
         """Return the state in which streams start a window; zero at an episode's start."""
@@ -130,7 +137,9 @@ class CloningLearner(DrivingLearner):
             episode.targets.tobytes() for episode in self.episodes)).hexdigest()
         return {'graph': graph_to_data(self.network.graph),
                 'pattern': streaming_edges(self.network.pattern),
-                'preprocessing': asdict(self.preprocessing), 'limits': asdict(self.limits),
+                'preprocessing': dict(vars(self.preprocessing)), 'limits': asdict(self.limits),
+                'other inputs': {
+                    name: dict(vars(one)) for name, one in self.others.items()} or None,
                 'recordings': sorted({episode.name for episode in self.episodes}),
                 'set of commands': commands, **self._about()}
 
@@ -150,15 +159,19 @@ class CloningLearner(DrivingLearner):
 
     def verdict(self, provenance: dict[str, Any]) -> str:
         scores = provenance.get('held_out_r2')
-        return '' if scores is None else verdict_on(scores, self.held_out)
+        return '' if scores is None else verdict_on(
+            scores, self.held_out, getattr(self.limits, 'names', ()))
 
     def scores(self) -> dict[str, float]:
-        """Return R2 of speed and steering over the held-out episodes, each from its start."""
+        """Return R2 of every output over the held-out episodes, each from its start."""
         targets = np.concatenate([episode.targets for episode in self.held_out.episodes])
-        outputs = np.concatenate([predict(self.network, episode, self.updates_per_frame)
+        own = {name: one for name, one in self.others.items() if isinstance(one, CommandsInput)}
+        outputs = np.concatenate([predict(self.network, episode, self.updates_per_frame, own=own)
                                   for episode in self.held_out.episodes])
+        names = (('speed', 'steering') if isinstance(self.limits, CommandScale)
+                 else self.limits.names)
         return {name: round(float(value), 4) for name, value in zip(
-            ('speed', 'steering'), r2_score(targets, outputs)) if np.isfinite(value)}
+            names, r2_score(targets, outputs)) if np.isfinite(value)}
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:
         state = self._state or State({})
@@ -178,110 +191,34 @@ def check_window(graph: GraphSpec, schedule: CloningSchedule) -> None:
                          f'update steps; use a multiple of {period}')
 
 
-def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: Preprocessing,
-                       cache: Path, say: Callable[[str], None] = print) -> list[CachedRecording]:
-    """
-    Open recordings and decode what is not in the cache yet.
-
-    :param cache: Folder; removing it costs only time.
-    :param say: Gets a line before decoding, and one for everything that is decoded again.
-    """
-    recordings = open_recordings(paths, reading)
-    say(f'{len(recordings)} recordings, {sum(map(len, recordings)):,} frames; decoded ones are '
-        f"kept in '{cache}'")
-    found = [remember(recording, reading, cache, asdict(preprocessing), preprocessing.pixels, say)
-             for recording in recordings]
-    for sentence in odd_colours(found, preprocessing.shape[0]):
-        say(sentence)
-    return found
-
-
-def cut_recordings(recordings: Sequence[CachedRecording], alignment: Alignment,
-                   say: Callable[[str], None] = print) -> list[tuple[CachedRecording, Span]]:
-    """
-    Cut recordings into episodes, and say what is odd about them.
-
-    :raises BadRecordingError: If rates differ, or nothing is left of a recording.
-    """
-    check_rates(recordings, alignment)
-    found = []
-    for recording in recordings:
-        for sentence in oddities(recording, alignment):
-            say(sentence)
-        spans = recording.episodes(alignment)
-        if not spans:
-            raise BadRecordingError(
-                f"'{recording.path}': no episode is left of topic '{recording.topic}' "
-                f'({recording.summary()}); leave the recording out'
-                + (', or check that both topics were recorded at the same time (--stamps)'
-                   if recording.topic.startswith('/') else ''))
-        found += [(recording, span) for span in spans]
-    return found
-
-
-def largest_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> tuple[float, float]:
-    """Return the largest speed and the largest steering, whatever their signs."""
-    speed, steering = np.max([np.abs(span.commands).max(0) for _, span in episodes], axis=0)
-    return float(speed), float(steering)
-
-
-def limits_of(episodes: Sequence[tuple[CachedRecording, Span]]) -> CommandScale:
-    """
-    Return limits that hold every command, rounded up to two digits.
-
-    :raises BadRecordingError: If a command is larger than any robot's.
-    """
-    largest = largest_of(episodes)
-    try:
-        return CommandScale(*(rounded_up(max(value, LEAST_LIMIT)) for value in largest))
-    except ValueError as error:
-        (recording, _) = max(episodes, key=lambda each: np.abs(each[1].commands).max())
-        raise BadRecordingError(f"'{recording.path}': commands are up to {max(largest):g} "
-                                f'({error}); leave the recording out, or that part') from None
-
-
-def rounded_up(value: float) -> float:
-    """Round up to two digits."""
-    unit = 10.0 ** (np.floor(np.log10(value)) - 1)
-    return float(np.round(np.ceil(value / unit - 1e-6) * unit, 6))
-
-
-def check_limits(episodes: Sequence[tuple[CachedRecording, Span]], limits: CommandScale) -> None:
-    """Refuse limits that commands exceed: no output of the network could reach these."""
-    needed = limits_of(episodes)
-    for option, limit, most in (('--max-speed', limits.max_speed, needed.max_speed),
-                                ('--max-yaw-rate', limits.max_yaw_rate, needed.max_yaw_rate)):
-        if limit < most and limit > 0:
-            raise BadRecordingError(f'{option} {limit:g}: the recordings have commands up to '
-                                    f'{most:g}; give at least that, or leave the option out')
-
-
-def episodes_for(episodes: Sequence[tuple[CachedRecording, Span]], limits: CommandScale
-                 ) -> list[RecordedEpisode]:
-    """Return episodes with targets in the units of the network's output."""
-    scale = np.array([limits.max_speed, limits.max_yaw_rate])
-    return [RecordedEpisode(recording.name, recording.pixels, span.frames,
-                            (span.commands / scale).astype(np.float32))
-            for recording, span in episodes]
-
-
 def predict(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame: int = 1,
-            chunk: int = 256) -> np.ndarray:
+            chunk: int = 256, own: Mapping[str, CommandsInput] = {},
+            known: Sequence[int] | None = None) -> np.ndarray:
     """
     Let a network answer an episode from its first frame on, as on the robot.
 
     :param chunk: Frames that are computed together.
-    :returns: (n, 2), -1 ... 1.
+    :param own: Inputs that are the last commands of the network itself, not the driver's.
+    :param known: How many frames are answered when work on each begins; None for all before it.
+    :returns: (n, outputs), -1 ... 1.
     """
     device = next(network.parameters()).device
     network.eval()
-    found, state = [], network.initial_state()
+    found, state = list[np.ndarray](), network.initial_state()
+    # What does not depend on what is measured is no command.
+    late = frames_unanswered(network.graph, network.pattern) // updates_per_frame
     with torch.inference_mode():
-        for first in range(0, len(episode), chunk):
-            pixels = torch.from_numpy(episode.pixels(slice(first, first + chunk))).to(device)
-            output, state = network(scale(pixels).unsqueeze(0), state, updates_per_frame)
-            found.append(output.squeeze(0))
-    return torch.cat(found).float().cpu().numpy()
+        for first in range(0, len(episode), chunk := 1 if own else chunk):
+            observations = episode.observations(slice(first, first + chunk))
+            for name, conversion in own.items():
+                last = found[late:first if known is None else known[first]]
+                observations[name] = conversion(
+                    np.array(last[::-1][:conversion.count]).reshape(-1, conversion.outputs))[None]
+            frames = as_frames(observations, network.shapes, 1, device)
+            output, state = network({name: values.unsqueeze(0) for name, values in
+                                     frames.items()}, state, updates_per_frame)
+            found.extend(output.squeeze(0).float().cpu().numpy())
+    return np.stack(found)
 
 
 def r2_score(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:

@@ -148,11 +148,17 @@ def share_in_words(held_out: HeldOut, total: int) -> str:
             f'held out: {held_out.what}')
 
 
-def verdict_on(scores: Mapping[str, float], held_out: HeldOut) -> str:
-    """Say R2 of the outputs, on what, and what it means if it is negative."""
-    steering, speed = (f'{scores[name]:.3f}' if name in scores else 'unknown (it never varies)'
-                       for name in ('steering', 'speed'))
+def verdict_on(scores: Mapping[str, float], held_out: HeldOut,
+               names: Sequence[str] = ()) -> str:
+    """
+    Say R2 of the outputs, on what, and what it means if it is negative.
+
+    :param names: Of the outputs, unless they are speed and steering.
+    """
+    said = {name: name for name in names} or {'steering': 'the steering', 'speed': 'the speed'}
+    found = ', '.join(
+        f'of {words} {scores[name]:.3f}' if name in scores else
+        f'of {words} unknown (it never varies)' for name, words in said.items())
     worse = ('; an R2 below 0 is worse than always answering the mean command'
              if min(scores.values(), default=0.0) < 0 else '')
-    return (f'R2 of the steering {steering}, of the speed {speed}, on {held_out.frames:,} frames '
-            f'held out: {held_out.what}{worse}')
+    return (f'R2 {found}, on {held_out.frames:,} frames held out: {held_out.what}{worse}')

@@ -9,7 +9,7 @@ done, and the policy learns from all frames so far.
 from collections import deque
 from collections.abc import Mapping, Sequence
 import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 import math
 from pathlib import Path
@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 from stream_agent.command import Command
+from stream_agent.contract.conversions import Conversion
 from stream_agent.driving.compute_model import ComputeModel, immediate, Timeline
 from stream_agent.driving.drivers import CommandRows, NetworkDriver
+from stream_agent.driving.observations import as_frames, Observation
 from stream_agent.driving.vehicles import EmulatedClock, VehicleBatch
 from stream_agent.learning import distributed
 from stream_agent.learning.recognition import Recognition, SignReader
@@ -28,7 +30,6 @@ from stream_agent.learning.settings import ImitationSchedule
 from stream_agent.learning.trainer import DrivingLearner
 from stream_agent.learning.window_sampler import Episode, Episodes
 from stream_agent.network.checkpoint import CommandScale
-from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.drive_log import DriveLog
@@ -62,21 +63,21 @@ class EpisodeLog(DriveLog):
         self._limits, self._aim = limits, aim
         self._finished = finished
         # Images whose answers are not out yet, with the times [s] for which these are meant.
-        self._waiting: deque[tuple[float, np.ndarray, np.ndarray]] = deque()
+        self._waiting: deque[tuple[float, Observation, np.ndarray]] = deque()
         self._last: Moment | None = None
 
     def before(self, now: Moment, answer: float | None) -> None:
         if answer is not None:
-            self._waiting.append((answer + self._aim, self._driver.pixels[self._index],
+            self._waiting.append((answer + self._aim, self._driver.observations[self._index],
                                   self._driver.added[self._index]))
         while self._waiting and self._waiting[0][0] <= now.time + 1e-9:
-            meant_for, pixels, added = self._waiting.popleft()
+            meant_for, observation, added = self._waiting.popleft()
             last = self._last or now
             passed = now.time - last.time
             share = min(1.0, (now.time - meant_for) / passed) if passed else 0.0
             wanted = self._limits.output(Command(*(
                 share * a + (1 - share) * b for a, b in zip(last.reference, now.reference))))
-            self.episode.add(pixels, (wanted[0] - added[0], wanted[1] - added[1]))
+            self.episode.add(observation, (wanted[0] - added[0], wanted[1] - added[1]))
         self._last = now
 
     def after(self, now: Moment, answered: bool, by_expert: bool) -> None:
@@ -102,10 +103,11 @@ class Collector:
     :param most_delay: Longest delay of the actuators [s]; each course draws one, from 0 on.
     :param command_rows: How the network is told its last commands; not at all if None.
     :param pushes: Largest yaw rate by which vehicles are pushed off their way [rad/s].
+    :param others: Conversions of the inputs that do not trigger, by node, as in a ``Policy``.
     """
 
     settings: SimulationSettings
-    preprocessing: Preprocessing
+    preprocessing: Conversion
     limits: CommandScale
     environments: int
     frames: int
@@ -116,6 +118,7 @@ class Collector:
     most_delay: float = 0.03
     command_rows: CommandRows | None = None
     pushes: float = 1.0
+    others: Mapping[str, Conversion] = field(default_factory=dict)
 
     def collect(self, network: RolloutNetwork, expert_drives: bool,
                 generator: np.random.Generator) -> tuple[list[Episode], int]:
@@ -127,8 +130,8 @@ class Collector:
         :returns: What was driven, and how many times the lane was left.
         """
         count, finished = self.environments, list[Episode]()
-        environments = [self._new_environment(generator) for _ in range(count)]
         driver = self.driver(network)
+        environments = [self._new_environment(generator, driver.sees) for _ in range(count)]
         batch = VehicleBatch(
             driver, environments, EmulatedClock(self.timeline or immediate(self.settings.period)),
             math.inf if expert_drives else self.handover)
@@ -143,13 +146,14 @@ class Collector:
     def driver(self, network: RolloutNetwork) -> NetworkDriver:
         """Return what drives a round."""
         return NetworkDriver(network, self.preprocessing, self.limits, self.environments,
-                             self.updates_per_frame, self.command_rows)
+                             self.updates_per_frame, self.command_rows, self.others)
 
-    def _new_environment(self, generator: np.random.Generator) -> DrivingEnvironment:
+    def _new_environment(self, generator: np.random.Generator, camera: bool
+                         ) -> DrivingEnvironment:
         """Make an environment on a course of its own, with delays drawn anew."""
         seed = int(generator.integers(FIRST_HELD_OUT_SEED))
         settings = replace(self.settings, actuator_delay=generator.uniform(0.0, self.most_delay))
-        return DrivingEnvironment(settings, seed, compiled=True)
+        return DrivingEnvironment(settings, seed, compiled=True, camera=camera)
 
     def _place(self, environment: DrivingEnvironment, generator: np.random.Generator
                ) -> dict[str, float]:
@@ -163,7 +167,8 @@ class Collector:
 def pack_episodes(episodes: Sequence[Episode], departures: int) -> bytes:
     """Return a round as the bytes of a safetensors file."""
     kept = [episode for episode in episodes if len(episode)]
-    parts = {'pixels': np.concatenate([each.pixels for each in kept]),
+    parts = {**{f'input/{name}': np.concatenate([each.observations[name] for each in kept])
+                for name in kept[0].observations},
              'targets': np.concatenate([each.targets for each in kept], dtype=np.float32),
              'lengths': np.array(list(map(len, kept)))}
     return pack({name: torch.from_numpy(part) for name, part in parts.items()},
@@ -174,9 +179,13 @@ def unpack_episodes(data: bytes) -> tuple[list[Episode], int]:
     """Return what ``pack_episodes`` was given."""
     tensors, metadata = unpack(data)
     lengths = tensors['lengths'].tolist()
-    pixels, targets = (tensors[name].split(lengths) for name in ('pixels', 'targets'))
-    return [Episode(list(seen.numpy()), list(map(tuple, answers.tolist())))
-            for seen, answers in zip(pixels, targets)], metadata['departures']
+    episodes = [Episode(targets=list(map(tuple, targets.tolist())))
+                for targets in tensors['targets'].split(lengths)]
+    for name, values in tensors.items():
+        if name.startswith('input/'):
+            for episode, part in zip(episodes, values.split(lengths)):
+                episode.observations[name.removeprefix('input/')] = list(part.numpy())
+    return episodes, metadata['departures']
 
 
 def lengthened(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern
@@ -241,6 +250,7 @@ class Imitation(DrivingLearner):
         self._sign_reader = sign_reader
         self.label = label
         self.preprocessing, self.limits = collector.preprocessing, collector.limits
+        self.others = collector.others
         self.steps, self.learning_rate = schedule.all_updates, schedule.learning_rate
         self.updates_per_frame, self.warm_up = schedule.updates_per_frame, schedule.warm_up
         share = distributed.local_slice(schedule.batch)
@@ -296,17 +306,20 @@ class Imitation(DrivingLearner):
     def loss(self, step: int) -> Tensor:
         schedule = self._schedule
         own = distributed.local_slice(schedule.batch)
-        pixels, targets = (torch.from_numpy(part[own]).to(self.device)
-                           for part in self.episodes.sample(
-                               schedule.batch, np.random.default_rng([self._seed, 1, step])))
-        frames, state = scale(pixels), self.network.initial_state(len(pixels))
+        observations, wanted = self.episodes.sample(
+            schedule.batch, np.random.default_rng([self._seed, 1, step]))
+        targets = torch.from_numpy(wanted[own]).to(self.device)
+        frames = as_frames({name: values[own] for name, values in observations.items()},
+                           self.network.shapes, 2, self.device)
+        state = self.network.initial_state(len(targets))
         if self._sign_reader is None:
             outputs, _ = self.network(frames, state, schedule.updates_per_frame, self.segment)
             return imitation_loss(outputs.float(), targets, schedule.burn_in)
         window = self.network.window(frames, state, schedule.updates_per_frame)
         outputs = window.values(self.network.graph.output)
         return (imitation_loss(outputs.float(), targets, schedule.burn_in)
-                + self._sign_reader.loss(window, self.limits, targets, schedule.burn_in))
+                + self._sign_reader.loss(window, self._collector.limits, targets,
+                                         schedule.burn_in))
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
         """

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from stream_agent.graph_files.graph_file import load_graph
-from stream_agent.learning.cloning import rounded_up
+from stream_agent.learning.recorded_episodes import rounded_up
 from stream_agent.network.checkpoint import (
     check_weights, CheckpointError, CommandScale, load_driving_policy, Policy)
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -78,7 +78,10 @@ class InitialPolicy:
         :param remedy: What helps against limits that are too small; an option, if empty.
         :raises InitError: If the policy's commands are of another kind, or too small.
         """
-        own, before = self.policy.steering, self.policy.limits
+        try:
+            own, before = self.policy.steering, self.policy.base_limits
+        except CheckpointError as error:
+            raise InitError(f"--init '{self.path}': {error}") from None
         if own and own != steering:
             raise InitError(f"--init: '{self.path}' steers by {own}, and the new data by "
                             f'{steering or "an unknown quantity"}; give data of the same kind '

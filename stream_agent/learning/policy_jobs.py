@@ -105,11 +105,6 @@ class PolicyJob:
         :raises ValueError: Of whatever kind its files and options are refused by.
         """
         network, initial = self.network()
-        output = network.graph.output
-        if network.shapes[output] != (2,):
-            raise ValueError(f"the output '{output}' has the shape "
-                             f'{list(network.shapes[output])}; a policy that drives gives [2]: '
-                             'speed, yaw rate')
         distributed.find_device(self.trainer.device)
         if self.trainer.tensorboard:
             curve_writer()
@@ -198,7 +193,7 @@ def write_policy(job: PolicyJob, learner: DrivingLearner, outcome: TrainingOutco
         job.folder.mkdir(parents=True, exist_ok=True)
         whole = job.folder / path.name
         save_policy(whole, Policy(learner.network, learner.preprocessing, learner.limits,
-                                  job.label, training, learner.updates_per_frame))
+                                  job.label, training, learner.updates_per_frame, learner.others))
         kept = tuple(set_aside(each) for each in earlier(job, outcome, whole))
         whole.replace(path)
         if outcome.finished:

@@ -63,7 +63,8 @@ def recogniser_of(network: RolloutNetwork) -> RolloutNetwork | None:
     """
     Return a new network of the layers that lead to the deepest feature maps.
 
-    :returns: None if no feature maps lie behind two layers or more.
+    :returns: None if no feature maps lie behind two layers or more, or if they read more than
+        one input.
     """
     graph, depth = network.graph, dict.fromkeys(network.graph.inputs, 0)
     forward = [edge for edge in edges_of(graph) if edge not in memory_edges(graph)]
@@ -77,7 +78,9 @@ def recogniser_of(network: RolloutNetwork) -> RolloutNetwork | None:
     names = reachable([(v, u) for u, v in forward], [deepest])
     nodes = tuple(replace(node, period=1, offset=0) for node in graph.nodes)
     part = part_of(replace(graph, nodes=nodes, output=deepest), names)
-    assert part is not None  # it has a path to the image, by its depth
+    assert part is not None  # it has a path to an input, by its depth
+    if len(part.inputs) > 1:
+        return None
     return RolloutNetwork(part, sequential_pattern(part))
 
 
@@ -141,6 +144,10 @@ class Recognition:
         self._network, self._settings, self._preprocessing = network, settings, preprocessing
         self.schedule, self._seed, self._folder = schedule, seed, folder
         self._recogniser = recogniser_of(network) if schedule.recognition_steps else None
+        if self._recogniser and self._recogniser.shapes[self._recogniser.input] != (
+                preprocessing.shape):
+            # They read something else than the image, such as a scan.
+            self._recogniser = None
         #: Whether there is anything to learn.
         self.needed = self._recogniser is not None
         for name, _ in self._recogniser.named_parameters() if self._recogniser else ():

@@ -161,6 +161,18 @@ class CloningSchedule(BoundedSettings):
         """Return the gradient steps for so many frames; none for no epoch."""
         return math.ceil(self.epochs * frames / (self.streams * self.window))
 
+    def equal_weights(self, outputs: int) -> tuple[float, ...]:
+        """
+        Return the weights of outputs that are not speed and steering.
+
+        :raises SettingsError: If weights of speed and steering are given.
+        """
+        if self.weights != CloningSchedule.weights:
+            raise SettingsError(f'--loss-weights: the two are of speed and steering, and the '
+                                f'output has {outputs} elements of other kinds, which weigh the '
+                                'same; leave the option out')
+        return (1.0,) * outputs
+
 
 @dataclass(frozen=True)
 class RecordingsChoice(BoundedSettings):

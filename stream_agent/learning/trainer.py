@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import numpy as np
+from stream_agent.contract.conversions import Conversion, OutputScale
 from stream_agent.engine.torch_globals import flushed_denormals
 from stream_agent.learning import distributed
 from stream_agent.learning.progress import Progress, StopRequests
@@ -19,7 +20,6 @@ from stream_agent.learning.resume import LearnerState, ResumeError, ResumeFile, 
 from stream_agent.learning.settings import (
     DECAYS, OPTIMISERS, PRECISIONS, TrainerOptions, TrainingError)
 from stream_agent.network.checkpoint import CommandScale
-from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 import torch
 from torch import nn, Tensor
@@ -93,6 +93,7 @@ class DrivingLearner(Learner):
     """
     A learner whose network becomes a policy.
 
+    :ivar preprocessing: Conversion of the input that triggers; ``others`` of the other inputs.
     :ivar steps: Gradient steps of the whole training.
     :ivar learning_rate: At the start.
     :ivar updates_per_frame: Update steps for which every image is held.
@@ -100,10 +101,11 @@ class DrivingLearner(Learner):
     """
 
     network: RolloutNetwork
-    preprocessing: Preprocessing
-    limits: CommandScale
+    preprocessing: Conversion
+    limits: CommandScale | OutputScale
     steps: int
     learning_rate: float
+    others: Mapping[str, Conversion] = {}
     updates_per_frame: int = 1
     warm_up: int = 0
 

@@ -1,6 +1,6 @@
 """Episodes of frames with targets, and the windows that gradient steps take from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -88,18 +88,20 @@ class Episode:
     """
     One uninterrupted sequence of frames.
 
-    :param pixels: (C, H, W) uint8 of every frame, as ``Preprocessing.pixels`` gives them.
+    :param observations: Of every frame, by input node: (C, H, W) uint8 of an image, as
+        ``Preprocessing.pixels`` gives it, float32 of anything else.
     :param targets: What the output node should have been, (2,) of every frame.
     """
 
-    pixels: list[np.ndarray] = field(default_factory=list)
+    observations: dict[str, list[np.ndarray]] = field(default_factory=dict)
     targets: list[tuple[float, float]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def add(self, pixels: np.ndarray, target: tuple[float, float]) -> None:
-        self.pixels.append(pixels)
+    def add(self, observation: Mapping[str, np.ndarray], target: tuple[float, float]) -> None:
+        for name, values in observation.items():
+            self.observations.setdefault(name, []).append(values)
         self.targets.append(target)
 
 
@@ -109,22 +111,24 @@ class RecordedEpisode:
     One uninterrupted sequence of recorded frames, which stay on disk.
 
     :param name: Of the recording.
-    :param source: Pixels of the recording, (N, C, H, W) uint8, mapped into memory.
-    :param frames: Indices of the episode's frames in it, (n,).
-    :param targets: What the output node should be, (n, 2) float32.
+    :param sources: The recording's frames, by input node: (N, C, H, W) uint8 of images, mapped
+        into memory, (N, size) float32 of anything else, as its conversion gives it.
+    :param frames: Indices of the episode's frames in each of them, (n,).
+    :param targets: What the output node should be, (n, outputs) float32.
     """
 
     name: str
-    source: np.ndarray
+    sources: Mapping[str, np.ndarray]
     frames: np.ndarray
     targets: np.ndarray
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def pixels(self, part: slice) -> np.ndarray:
-        """Read some of the frames, (T, C, H, W)."""
-        return self.source[self.frames[part]]
+    def observations(self, part: slice) -> dict[str, np.ndarray]:
+        """Read some of the frames, (T, ...) by input node."""
+        frames = self.frames[part]
+        return {name: source[frames] for name, source in self.sources.items()}
 
 
 class Episodes:
@@ -146,20 +150,23 @@ class Episodes:
             self.frames += len(episode)
 
     def sample(self, count: int, generator: np.random.Generator
-               ) -> tuple[np.ndarray, np.ndarray]:
+               ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """
         Draw windows, every frame as likely as any other.
 
-        :returns: Pixels (count, T, C, H, W) uint8 and targets (count, T, 2) float32.
+        :returns: Observations (count, T, ...) by input node, and targets (count, T, 2) float32.
         :raises ValueError: If there is no episode.
         """
         if not self._episodes:
             raise ValueError(f'no episode has the {self.window} frames of a training window; '
                              'record longer ones or train with a shorter --window')
         lengths = np.array([len(episode) - self.window + 1 for episode in self._episodes])
-        pixels, targets = [], []
+        observations, targets = dict[str, list](), []
         for index in generator.choice(len(lengths), count, p=lengths / lengths.sum()):
             start = int(generator.integers(lengths[index]))
-            pixels.append(self._episodes[index].pixels[start:start + self.window])
-            targets.append(self._episodes[index].targets[start:start + self.window])
-        return np.array(pixels), np.array(targets, np.float32)
+            episode, part = self._episodes[index], slice(start, start + self.window)
+            for name, values in episode.observations.items():
+                observations.setdefault(name, []).append(values[part])
+            targets.append(episode.targets[part])
+        return ({name: np.array(values) for name, values in observations.items()},
+                np.array(targets, np.float32))

@@ -48,7 +48,7 @@ class Span(NamedTuple):
     An episode's place in its recording.
 
     :param frames: Indices of the frames, (n,).
-    :param commands: Speed and steering of each, (n, 2) float64.
+    :param commands: Of each, (n, 2) float64: speed and steering; or (n, names) of ``Commands``.
     """
 
     frames: np.ndarray
@@ -60,7 +60,7 @@ def commands_at(commands: Commands, times: np.ndarray, alignment: Alignment
     """
     Find the commands in force at given times [ns].
 
-    :returns: Values (N, 2), NaN before the first; whether a time is before the first, (N,); and
+    :returns: Values (N, n), NaN before the first; whether a time is before the first, (N,); and
         whether the command is too old.
     """
     last = np.searchsorted(commands.stamps, times, side='right') - 1

@@ -1,32 +1,28 @@
 """Recordings by rosbag2, MCAP or SQLite, read without ROS."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, ExitStack
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from stream_agent.bounded_settings import printable
-from stream_agent.images import (
-    check_encoding, compressed_to_array, image_to_array, ImageError, stamp_of_serialized)
-from stream_agent.recordings.alignment import choose_stamps, TopicTimes
+from stream_agent.contract.image_files import ImageError
+from stream_agent.images import check_encoding
+from stream_agent.recordings.cdr_reader import CdrError, read_cdr
+from stream_agent.recordings.command_messages import DEFINITIONS
 from stream_agent.recordings.mcap_file import (
-    DamagedError, full_type, NEXT_NS, SetBack, unzstd, ZSTD_MAGIC)
-from stream_agent.recordings.publishers import drivers_commands
-from stream_agent.recordings.recording import (
-    BadRecordingError, COMMAND_TYPES, Commands, DEFINITIONS, NS, Reading, Recording,
-    STAMPED, steering_of, values_of)
+    DamagedError, NEXT_NS, SetBack, unzstd, ZSTD_MAGIC)
+from stream_agent.recordings.recording import BadRecordingError, NS
 from stream_agent.recordings.storages import (
-    check_order, files_to_read, logs_of, METADATA, Metadata, opened_storage, read_metadata,
-    stems_of, Storage, storages_at, Stream, WITHOUT)
+    check_order, files_to_read, METADATA, Metadata, opened_storage, read_metadata, stems_of,
+    Storage, storages_at, Stream, WITHOUT)
 
 # By so much the messages of one part of a recording may be older than those of the part before.
 MOST_OVERLAP_NS = NS // 10
-DECODERS = {'sensor_msgs/msg/Image': image_to_array,
-            'sensor_msgs/msg/CompressedImage': compressed_to_array}
 
 
 def is_bag(path: Path) -> bool:
@@ -207,146 +203,24 @@ def opened(path: Path) -> Iterator[Bag]:
             'again, or leave it out') from error
 
 
-def choose_stream(bag: Bag, reading: Reading, what: str, fitting_types: tuple[str, ...]) -> Stream:
-    """
-    Find the topic and type that are asked for, or else the only ones that fit and have messages.
-
-    :param what: 'image' or 'command'.
-    :raises BadRecordingError: If there is none, or no message of it; without the file.
-    """
-    wanted, stated = getattr(reading, f'{what}_topic'), getattr(reading, f'{what}_type')
-    option, fits = f'--{what}-topic', ' or '.join(fitting_types)
-    of_topic = [stream for stream in bag.counts if stream.topic == wanted]
-    if wanted and not of_topic:
-        raise BadRecordingError(f"there is no topic '{wanted}'{' that is read' * bool(bag.unread)}"
-                                f'; give another by {option}. Topics are: {bag.listed}')
-    fitting = [stream for stream in of_topic or bag.counts if stream.type in fitting_types]
-    if wanted and not fitting:
-        raise BadRecordingError(f"topic '{wanted}' is of the type "
-                                f'{printable(" and ".join(each.type for each in of_topic))}; give '
-                                f'one by {option} that is {fits}')
-    filled = [stream for stream in fitting if bag.counts[stream] + bag.stated[stream]]
-    topics = {stream.topic for stream in filled or fitting}
-    if len(topics) != 1:
-        count, remedy = ('several topics are', f'give one by {option}') if topics else (
-            'no topic is', 'record one, or leave the recording out')
-        raise BadRecordingError(f'{count} of a type for {what}s, {fits}; {remedy}. Topics are: '
-                                f'{bag.listed}')
-    (topic,) = topics
-    meant = [stream for stream in filled
-             if not stated or f'/{stream.type}'.endswith(f'/{full_type(stated)}')]
-    total = sum(count for stream, count in bag.counts.items() if stream.topic == topic)
-    if len(meant) > 1 or (filled and not meant):
-        shares = ', '.join(f'{stream.type} ({bag.counts[stream]} of {total} messages)'
-                           for stream in filled)
-        raise BadRecordingError(f"topic '{topic}' has the types {shares}; give one of them by "
-                                f'--{what}-type')
-    if not meant:
-        raise BadRecordingError(f"topic '{topic}' has no messages; leave the recording out, "
-                                f'or give another topic by {option}')
-    (chosen,) = meant
-    if bag.counts[chosen] < total:
-        bag.notes.append(f"topic '{topic}': {bag.counts[chosen]} of its {total} messages are "
-                         f'{chosen.type}, and read')
-    return chosen
-
-
-class BagRecording(Recording):
-    """
-    One bag, a folder or a single file.
-
-    :ivar notes: What is odd about the files, a sentence each.
-    :raises BadRecordingError: If the bag is damaged, or has no such topics.
-    """
-
-    def __init__(self, path: Path, reading: Reading) -> None:
-        with opened(path) as bag:
-            self._images = choose_stream(bag, reading, 'image', tuple(DECODERS))
-            self._orders = orders = choose_stream(bag, reading, 'command', COMMAND_TYPES)
-            bag.check_counts([self._images, orders])
-            image_times, command_times, values, broken = read_topics(
-                bag, self._images, orders, reading)
-            of_driver, notes = drivers_commands(command_times, values, reading.publishers)
-            chosen = choose_stamps(image_times, command_times.only(of_driver), reading.stamps)
-            steering = steering_of(orders.type, reading)
-        (frame_stamps, source), (stamps, stamps_from) = chosen.frames, chosen.commands
-        super().__init__(path, self._images.topic, frame_stamps, source,
-                         Commands(stamps, values[of_driver], steering, stamps_from),
-                         [*bag.notes, *notes, *chosen.notes])
-        self.skipped['commands that cannot be read'] += broken
-        self.skipped['commands of a second publisher'] += int((~of_driver).sum())
-
-    def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
-        with opened(self.path) as bag:
-            # With the commands, which tell where the recorder's clock was set back, as before.
-            for stream, _, data in bag.messages([self._images, self._orders]):
-                if stream == self._images:
-                    yield partial(decode, data, stream.type)
-
-    def files(self) -> list[Path]:
-        storages = storages_at(self.path)
-        metadata = self.path / METADATA
-        return [*([metadata] if metadata.is_file() else []), *storages,
-                *(log for file in storages for log in logs_of(file))]
-
-
-def decode(data: bytes, message_type: str) -> np.ndarray:
-    """Return the pixels of a serialised image message."""
-    return DECODERS[message_type](deserialized(data, message_type))
-
-
-def deserialized(data: bytes, message_type: str):
+def deserialized(data: bytes, message_type: str) -> Any:
     """Return a message; raises ImageError if the bytes are not one of that type."""
     check_encoding(data)
     try:
         return types().deserialize_cdr(data, message_type)
     except Exception as error:  # generated code, which meets any bytes
-        raise ImageError(f'the message is not a {message_type} ({error!r})') from error
-
-
-def read_topics(bag: Bag, images: Stream, orders: Stream, reading: Reading
-                ) -> tuple[TopicTimes, TopicTimes, np.ndarray, int]:
-    """
-    Read the times of all images, whose headers come first in the bytes, and all commands.
-
-    :returns: Times of images, times of commands, their values (M, 2), and how many commands
-        cannot be read.
-    :raises BadRecordingError: If none can be read, or one lacks an axis; without the file.
-    """
-    frames, times, values, faults = [], [], [], list[str]()
-    for stream, received, data in bag.messages([images, orders]):
-        if stream == images:
-            frames.append((stamp_of_serialized(data), received))
-            continue
         try:
-            message = deserialized(data, stream.type)
-        except ImageError as error:
-            faults.append(str(error))
-            continue
-        values.append(values_of(message, stream.type, reading))
-        stamp = message.header.stamp if stream.type in STAMPED else None
-        times.append((stamp.sec * NS + stamp.nanosec if stamp else 0, received))
-    if not values:
-        raise BadRecordingError(f"topic '{orders.topic}': no message is a {orders.type} "
-                                f'({faults[0]}); record the topic again through ROS 2, or give '
-                                'another one by --command-topic')
-    bag.notes += [f"the recorder's clock was set back by {back.by / NS:.2f} s: the messages after "
-                  'that follow those before; set clocks before a recording'
-                  for back in bag.set_backs]
-    image_times, command_times = (
-        without_set_backs(TopicTimes(topic, *np.array(found, np.int64).T), bag.set_backs)
-        for topic, found in ((images.topic, frames), (orders.topic, times)))
-    if orders.type not in STAMPED:
-        command_times = command_times._replace(headers=None)
-    return image_times, command_times, np.array(values, np.float64), len(faults)
+            return read_cdr(data, message_type, types())
+        except CdrError:
+            raise ImageError(f'the message is not a {message_type} ({error!r})') from error
 
 
-def without_set_backs(times: TopicTimes, set_backs: Sequence[SetBack]) -> TopicTimes:
-    """Let headers that are on the recorder's clock ascend, too, where it was set back."""
-    assert times.headers is not None
-    headers = times.headers.copy()
-    for start, by in set_backs:
-        first = int(np.searchsorted(times.received, start))
-        if 0 < first < len(headers) and headers[first] < headers[first - 1]:
-            headers[first:] += np.where(headers[first:] > 0, by, 0)
-    return times._replace(headers=headers)
+def is_known(message_type: str) -> bool:
+    """Tell whether messages of a type can be read."""
+    return message_type in types().fielddefs
+
+
+def has_header(message_type: str) -> bool:
+    """Tell whether messages of a type begin with a header, which has their stamp."""
+    _, fields = types().fielddefs[message_type]
+    return bool(fields) and fields[0][1][1] == 'std_msgs/msg/Header'

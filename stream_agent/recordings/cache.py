@@ -2,11 +2,13 @@
 Decoded frames on disk, mapped into memory, so that a second start decodes nothing.
 
 A recording has a folder, named after what it was made from: files with sizes and times, topics,
-and how pixels were prepared. Commands are kept as recorded; aligning them takes no time.
+what the contract says of them, and how values were prepared. Commands are kept as recorded;
+aligning them takes no time.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 import errno
 import hashlib
@@ -14,15 +16,18 @@ import json
 import os
 from pathlib import Path
 import shutil
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from stream_agent.recordings.alignment import Alignment, cut, Span
-from stream_agent.recordings.recording import Commands, Reading, Recording, StampedFrames
+from stream_agent.recordings.recording import (
+    Commands, Reading, RecordedFrame, Recording, StampedFrames)
 
 # Of the files below; what another version wrote is decoded anew.
-FORMAT = 3
+FORMAT = 4
 MANIFEST = 'manifest.json'
+#: Makes what is kept of a frame: an array of every input, the one that triggers first.
+Prepare = Callable[[RecordedFrame], Mapping[str, np.ndarray]]
 PARTS = ('frame_stamps', 'command_stamps', 'command_values')
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REMEDY = 'make room, or give another folder by --cache'
@@ -50,12 +55,20 @@ class CachedRecording(StampedFrames):
         self._unread = about['left_out']
         self.skipped = Counter()
         self.notes, self.shapes = about['odd']['notes'], Counter(about['odd']['shapes'])
-        #: (N, C, H, W) uint8; pages are read as they are touched, and dropped if memory is short.
-        self.pixels = np.load(folder / 'pixels.npy', mmap_mode='r')
+        #: By input, the one that triggers first: (N, C, H, W) uint8 of images, else float32, (N,
+        #: size); pages are read as they are touched, and dropped if memory is short.
+        self.observations: dict[str, np.ndarray] = {
+            name: np.load(folder / file_of(number), mmap_mode='r')
+            for number, name in enumerate(about['inputs'])}
         self.frame_stamps, stamps, values = (np.load(folder / f'{part}.npy') for part in PARTS)
-        self.commands = Commands(stamps, values, about['steering'])
-        if len(self.pixels) != len(self.frame_stamps):
+        self.commands = Commands(stamps, values, about['steering'], names=tuple(about['names']))
+        if {len(self.frame_stamps)} != {len(each) for each in self.observations.values()}:
             raise ValueError('frames and stamps differ in number')
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Of the input that triggers, an image: (N, C, H, W) uint8."""
+        return next(iter(self.observations.values()))
 
     def episodes(self, alignment: Alignment) -> list[Span]:
         """Cut into episodes, and count anew what is left out."""
@@ -92,14 +105,13 @@ def key_of(recording: Recording, reading: Reading, preparation: dict[str, Any]) 
 
 
 def remember(recording: Recording, reading: Reading, cache: Path, preparation: dict[str, Any],
-             pixels: Callable[[np.ndarray], np.ndarray], say: Callable[[str], None]
-             ) -> CachedRecording:
+             prepare: Prepare, say: Callable[[str], None]) -> CachedRecording:
     """
     Decode a recording to disk, unless that was done before.
 
     :param cache: Folder of all cached recordings.
-    :param preparation: What ``pixels`` does, as JSON: part of the name.
-    :param pixels: Makes (C, H, W) uint8 of an image, as ``Preprocessing.pixels`` does.
+    :param preparation: What ``prepare`` does, and what else frames follow from, as JSON: part of
+        the name.
     :param say: Gets a line if what was decoded before cannot be used; it is then removed.
     :raises BadRecordingError: If the recording is damaged, or none of its frames can be decoded.
     """
@@ -117,7 +129,7 @@ def remember(recording: Recording, reading: Reading, cache: Path, preparation: d
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        write(unfinished, recording, pixels)
+        write(unfinished, recording, prepare)
         unfinished.rename(folder)
     except OSError as error:
         # Another process may have been first.
@@ -131,27 +143,32 @@ def remember(recording: Recording, reading: Reading, cache: Path, preparation: d
     return CachedRecording(folder)
 
 
-def write(folder: Path, recording: Recording, pixels: Callable[[np.ndarray], np.ndarray]
-          ) -> None:
+def write(folder: Path, recording: Recording, prepare: Prepare) -> None:
     """Write frames one after the other, then everything else that is known of them."""
     decoded: list[int] = []
-    with open(folder / 'pixels.npy', 'wb') as file:
-        for index, image in recording.images():
-            frame = np.ascontiguousarray(pixels(image))
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        for index, made in recording.frames(prepare):
+            arrays = {name: np.ascontiguousarray(each) for name, each in made.items()}
             if not decoded:
-                check_room(folder, len(recording) * frame.nbytes)
-                write_header(file, (len(recording), *frame.shape))
-            file.write(frame.data)
+                check_room(folder, len(recording) * sum(each.nbytes for each in arrays.values()))
+                for number, (name, each) in enumerate(arrays.items()):
+                    files[name] = stack.enter_context(open(folder / file_of(number), 'wb'))
+                    write_header(files[name], len(recording), each)
+            for name, each in arrays.items():
+                files[name].write(each.data)
             decoded.append(index)
-        file.seek(0)
-        write_header(file, (len(decoded), *frame.shape))
+        for name, file in files.items():
+            file.seek(0)
+            write_header(file, len(decoded), arrays[name])
     commands = recording.commands
     for part, values in zip(PARTS, (recording.frame_stamps[decoded], commands.stamps,
                                     commands.values)):
         np.save(folder / f'{part}.npy', values)
     (folder / MANIFEST).write_text(json.dumps({
         'format': FORMAT, 'path': str(recording.path), 'name': recording.name,
-        'topic': recording.topic, 'steering': commands.steering,
+        'topic': recording.topic, 'steering': commands.steering, 'names': commands.names,
+        'inputs': list(arrays),
         'summary': recording.summary(), 'left_out': recording.left_out,
         'odd': {'notes': recording.notes, 'shapes': recording.shapes}}, indent=1))
 
@@ -164,7 +181,12 @@ def check_room(folder: Path, needed: int) -> None:
                          f'{free / 1e6:,.3g} MB are free; {REMEDY}')
 
 
-def write_header(file, shape: tuple[int, ...]) -> None:
-    """Start an .npy file; headers leave room for a first axis of any length."""
+def file_of(number: int) -> str:
+    """Return the name of an input's file; those of inputs may have any letters."""
+    return f'input_{number}.npy'
+
+
+def write_header(file: BinaryIO, count: int, frame: np.ndarray) -> None:
+    """Start an .npy file of frames like one; headers leave room for a first axis of any length."""
     np.lib.format.write_array_header_1_0(
-        file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
+        file, {'descr': frame.dtype.str, 'fortran_order': False, 'shape': (count, *frame.shape)})

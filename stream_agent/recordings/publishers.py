@@ -35,7 +35,7 @@ class Mixture(NamedTuple):
     """
 
     second: np.ndarray
-    value: tuple[float, float] | None
+    value: tuple[float, ...] | None
 
 
 def drivers_commands(times: TopicTimes, values: np.ndarray, wanted: str
@@ -43,7 +43,7 @@ def drivers_commands(times: TopicTimes, values: np.ndarray, wanted: str
     """
     Find the driver's commands where a second publisher sends others in between.
 
-    :param values: (M, 2).
+    :param values: (M, n).
     :param wanted: As ``Reading.publishers``.
     :returns: Which of the commands are the driver's, (M,), and what is odd about them.
     :raises BadRecordingError: If it is not certain which are the driver's; without the file.
@@ -70,13 +70,14 @@ def without_second(topic: str, clock: np.ndarray, found: Mixture, wanted: str
         raise BadRecordingError(
             f'{both} that differ; give another topic by --command-topic, record what a '
             'multiplexer (twist_mux) passes on, or give --publishers all to take all of them')
+    said = ', '.join(f'{one:g}' for one in value)
     if any(value) and wanted != 'changing':
         raise BadRecordingError(
-            f'{both} that are always {value[0]:g}, {value[1]:g}; give --publishers changing to '
+            f'{both} that are always {said}; give --publishers changing to '
             'leave these out, or --publishers all to take all of them')
     if not any(value):
         second &= ~own_zeros(clock, second)
-    return ~second, (f'{both} that are always {value[0]:g}, {value[1]:g}: {second.sum()} are left '
+    return ~second, (f'{both} that are always {said}: {second.sum()} are left '
                      'out; stop the second one, or give --publishers all to take them')
 
 
@@ -98,10 +99,10 @@ def mixture(received: np.ndarray, values: np.ndarray) -> Mixture | None:
     back = np.argsort(order, kind='stable')
     received, values = received[order], values[order]
     repeated, counts = np.unique(values, axis=0, return_counts=True)
-    for value in (np.zeros(2), repeated[counts.argmax()]):
+    for value in (np.zeros(values.shape[1]), repeated[counts.argmax()]):
         second = (values == value).all(axis=1)
         if is_interleaved(received, second):
-            return Mixture(second[back], (float(value[0]), float(value[1])))
+            return Mixture(second[back], tuple(map(float, value)))
     second = nearest_of_two(values)
     return Mixture(second[back], None) if is_interleaved(received, second, both=True) else None
 

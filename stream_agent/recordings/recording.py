@@ -2,16 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-import math
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from stream_agent.bounded_settings import (
     BoundedSettings, choice, free_text, printable, quantity)
-from stream_agent.images import ImageError
+from stream_agent.contract.conversions import ConversionError
+from stream_agent.contract.image_files import ImageError
+from stream_agent.contract.messages import MissingValue
 
 NS = 10**9
 # A stamp that falls back further is not a late frame, but a clock that was set back.
@@ -23,11 +25,38 @@ BREAK_NS = 3600 * NS
 # A longer time between two frames is a pause, whatever the camera's rate.
 PAUSE_NS = NS // 2
 GREY, COLOUR = 'grey', 'colour'
+BASE_NAMES = ('speed', 'steering')
 UNREADABLE = 'frames that cannot be decoded'
+UNFIT = 'frames of which an input does not fit what the policy reads'
 
 
 class BadRecordingError(ValueError):
     """A recording that cannot be used; the message names file and topic and says what to do."""
+
+
+class LackingFrameError(ValueError):
+    """
+    A frame without one of the inputs that go with it; the message says which and why.
+
+    :param kind: Under which such frames are counted.
+    """
+
+    def __init__(self, kind: str, fault: str) -> None:
+        super().__init__(fault)
+        self.kind = kind
+
+
+class RecordedFrame(NamedTuple):
+    """
+    One frame with all that a network reads at it, as the messages have it.
+
+    :param values: Of the input that triggers: of an image its pixels, uint8, (H, W, 3) in RGB
+        order or (H, W).
+    :param others: Of the other inputs, by their names.
+    """
+
+    values: Any
+    others: Mapping[str, Any]
 
 
 def own_file(folder: Path, name: str) -> Path:
@@ -50,16 +79,25 @@ class Commands:
     The commands of a recording, oldest first.
 
     :param stamps: (M,) int64 [ns].
-    :param values: (M, 2) float64: speed, and what steers, positive to the left.
+    :param values: (M, 2) float64: speed, and what steers, positive to the left; or (M, n) of
+        whatever ``names`` says.
     :param steering: What steers: 'yaw rate' [rad/s], 'steering angle' [rad] at the wheels, or
         'steering' as a share -1 ... 1 of all there is; the speed of the last is a share, too.
+        Empty if nothing steers.
     :param stamps_from: As for ``Recording``.
+    :param names: Of what obeys, such as joints; of a base ``BASE_NAMES``.
     """
 
     stamps: np.ndarray
     values: np.ndarray
     steering: str
     stamps_from: str = 'header'
+    names: tuple[str, ...] = BASE_NAMES
+
+    @property
+    def kind(self) -> str:
+        """What is commanded, in words: what steers, or the names."""
+        return self.steering or ', '.join(map(printable, self.names))
 
 
 def camera_period(stamps: np.ndarray) -> tuple[float, bool]:
@@ -194,8 +232,10 @@ class Recording(StampedFrames, ABC):
         self.stamps_from = stamps_from
         self.skipped, self.shapes = Counter(), Counter()
         self.notes = [*getattr(self, 'notes', ()), *notes]
-        #: Why the first frame that cannot be decoded could not be.
+        #: Why the first frame that cannot be decoded, or lacks an input, is left out.
         self.first_fault = ''
+        # Kinds of ``skipped`` that follow from decoding.
+        self._lacking: set[str] = set()
         order = np.argsort(commands.stamps, kind='stable')
         self.commands = replace(commands, stamps=commands.stamps[order],
                                 values=commands.values[order])
@@ -212,44 +252,92 @@ class Recording(StampedFrames, ABC):
         self.frame_stamps = stamps[self._kept]
 
     @abstractmethod
-    def recorded_frames(self) -> Iterator[Callable[[], np.ndarray]]:
+    def recorded_frames(self) -> Iterator[Callable[[], Any]]:
         """Yield, for every frame as it was recorded, what decodes it or raises ImageError."""
+
+    def recorded_inputs(self) -> Iterator[tuple[Callable[[], Any], Callable[[], Mapping]]]:
+        """
+        Yield what decodes each frame, and what gives the inputs that go with it.
+
+        The second raises LackingFrameError where one of them is missing or too old.
+        """
+        for read in self.recorded_frames():
+            yield read, dict
 
     @abstractmethod
     def files(self) -> list[Path]:
         """Return the files that make up the recording."""
 
     def images(self) -> Iterator[tuple[int, np.ndarray]]:
-        """
-        Decode the frames in order; those that cannot be decoded are counted and left out.
+        """Decode the frames as ``frames`` does; yields indices and pixels alone."""
+        for index, frame in self.frames():
+            yield index, frame.values
 
-        :returns: Indices in ``frame_stamps`` and pixels, uint8, (H, W, 3) in RGB order or (H, W).
-        :raises BadRecordingError: If the file ends early, or no frame can be decoded.
+    def frames(self, prepare: Callable[[RecordedFrame], Any] = lambda frame: frame
+               ) -> Iterator[tuple[int, Any]]:
+        """
+        Decode the frames in order; those that cannot be, or lack an input, are counted, left out.
+
+        :param prepare: Makes what is wanted of a frame, or raises ConversionError.
+        :returns: Indices in ``frame_stamps``, and what was made of the frames.
+        :raises BadRecordingError: If the file ends early, or no frame is left.
         """
         self.skipped[UNREADABLE] = 0
+        for kind in self._lacking:
+            del self.skipped[kind]
+        self._lacking.clear()
         self.shapes.clear()
-        for index, decode in enumerate(compress(self.recorded_frames(), self._kept)):
+        count = 0
+        for index, (read, others) in enumerate(compress(self.recorded_inputs(), self._kept)):
             try:
-                pixels = decode()
-            except ImageError as error:
-                self.skipped[UNREADABLE] += 1
-                self.first_fault = self.first_fault or f'frame {index}: {error}'
+                frame = RecordedFrame(read(), others())
+                made = prepare(frame)
+            except (ImageError, MissingValue) as error:
+                self._leave_out(UNREADABLE, f'frame {index}: {error}')
                 continue
-            self.shapes[shape_of(pixels)] += 1
-            yield index, pixels
-        if self.skipped[UNREADABLE] == len(self):
-            place, remedy = (
-                (f" topic '{self.topic}':", 'record one of the supported kinds, or choose another '
-                 'topic by --image-topic') if self.topic.startswith('/') else
-                ('', 'copy the tub again with its images, or leave it out'))
-            raise BadRecordingError(f"'{self.path}':{place} no frame can be decoded "
-                                    f'({self.first_fault}); {remedy}')
+            except LackingFrameError as error:
+                self._lacking.add(error.kind)
+                self._leave_out(error.kind, f'frame {index}: {error}')
+                continue
+            except ConversionError as error:
+                self._lacking.add(UNFIT)
+                self._leave_out(UNFIT, f'frame {index}: {error}')
+                continue
+            if isinstance(frame.values, np.ndarray) and frame.values.ndim > 1:
+                self.shapes[shape_of(frame.values)] += 1
+            count += 1
+            yield index, made
+        if not count:
+            self._refuse()
+
+    def _leave_out(self, kind: str, fault: str) -> None:
+        self.skipped[kind] += 1
+        self.first_fault = self.first_fault or fault
+
+    def _refuse(self) -> None:
+        """Say that no frame is left, and why."""
+        if self._lacking:
+            raise BadRecordingError(
+                f"'{self.path}': no frame of topic '{self.topic}' has all inputs that the policy "
+                f'reads ({self.first_fault}); record them together, change the contract, or leave '
+                'the recording out')
+        place = f" topic '{self.topic}':" if self.topic.startswith('/') else ''
+        raise BadRecordingError(f"'{self.path}':{place} no frame can be decoded "
+                                f'({self.first_fault}); {self.remedy}')
+
+    @property
+    def remedy(self) -> str:
+        """What helps if no frame can be decoded."""
+        if self.topic.startswith('/'):
+            return ('record one of the supported kinds, or choose another topic by '
+                    '--image-topic')
+        return 'copy the tub again with its images, or leave it out'
 
     def summary(self) -> str:
         """Say in a line what there is and what was left out."""
         line = (f'{self.name}: {len(self)} frames at {self.rate:.1f} Hz (stamps: '
                 f'{self.stamps_from}), {len(self.commands.stamps)} commands '
-                f'({self.commands.steering}; stamps: {self.commands.stamps_from})')
+                f'({self.commands.kind}; stamps: {self.commands.stamps_from})')
         if self.left_out:
             line += f'; left out: {self.left_out}'
         return line + (f' (first: {self.first_fault})' if self.first_fault else '')
@@ -265,59 +353,3 @@ def said_of_falls(stamps: np.ndarray, starts: np.ndarray) -> str:
 def shape_of(pixels: np.ndarray) -> str:
     """Return width, height, and whether there is colour, in words."""
     return f'{pixels.shape[1]}x{pixels.shape[0]} {GREY if pixels.ndim == 2 else COLOUR}'
-
-
-TWIST = 'geometry_msgs/msg/Twist'
-TWIST_STAMPED = 'geometry_msgs/msg/TwistStamped'
-ACKERMANN = 'ackermann_msgs/msg/AckermannDrive'
-ACKERMANN_STAMPED = 'ackermann_msgs/msg/AckermannDriveStamped'
-JOY = 'sensor_msgs/msg/Joy'
-COMMAND_TYPES = (TWIST_STAMPED, TWIST, ACKERMANN_STAMPED, ACKERMANN, JOY)
-STAMPED = {TWIST_STAMPED, ACKERMANN_STAMPED, JOY}
-
-# The library that reads recordings has no definitions of these.
-DEFINITIONS = {
-    ACKERMANN: 'float32 steering_angle\nfloat32 steering_angle_velocity\nfloat32 speed\n'
-               'float32 acceleration\nfloat32 jerk\n',
-    ACKERMANN_STAMPED: 'std_msgs/Header header\nackermann_msgs/AckermannDrive drive\n',
-}
-
-
-def steering_of(message_type: str, reading: Reading) -> str:
-    """Return what the second value of a command is, as in ``Commands.steering``."""
-    if message_type == JOY:
-        return 'steering'
-    is_angle = message_type in DEFINITIONS and not reading.wheelbase
-    return 'steering angle' if is_angle else 'yaw rate'
-
-
-def values_of(message, message_type: str, reading: Reading) -> tuple[float, float]:
-    """
-    Return speed and steering of one message.
-
-    :raises BadRecordingError: If a Joy lacks an axis; without the place.
-    """
-    if message_type == JOY:
-        return joy_values(message.axes, reading)
-    if message_type in (TWIST, TWIST_STAMPED):
-        twist = message.twist if message_type == TWIST_STAMPED else message
-        return twist.linear.x, twist.angular.z
-    drive = message.drive if message_type == ACKERMANN_STAMPED else message
-    if not reading.wheelbase:
-        return drive.speed, drive.steering_angle
-    # A bicycle: it turns about the point where the axles' lines meet.
-    return drive.speed, drive.speed * math.tan(drive.steering_angle) / reading.wheelbase
-
-
-def joy_values(axes: np.ndarray, reading: Reading) -> tuple[float, float]:
-    """Return throttle and steering of a joystick's axes."""
-    if reading.steering_axis is None:
-        raise BadRecordingError('it is not known which axis of the joystick steers; add '
-                                f'--steering-axis N, 0 to {len(axes) - 1}')
-    for option, axis in (('--steering-axis', reading.steering_axis),
-                         ('--throttle-axis', reading.throttle_axis)):
-        if axis is not None and not 0 <= axis < len(axes):
-            raise BadRecordingError(f'{option} {axis}: the joystick has the axes 0 to '
-                                    f'{len(axes) - 1}')
-    throttle = 0.0 if reading.throttle_axis is None else float(axes[reading.throttle_axis])
-    return throttle, reading.sign('left') * float(axes[reading.steering_axis])

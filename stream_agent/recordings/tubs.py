@@ -1,6 +1,6 @@
 """DonkeyCar's tubs: of version 2 (manifest.json and catalogs), and of version 1 (record files)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from itertools import pairwise
@@ -12,6 +12,7 @@ import numpy as np
 from stream_agent.bounded_settings import printable
 from stream_agent.contract.image_files import decoded, ImageError
 from stream_agent.images import MAX_BYTES
+from stream_agent.recordings.frame_inputs import IMAGE_ALONE, WantedInputs
 from stream_agent.recordings.recording import (
     BadRecordingError, Commands, NS, own_file, Reading, Recording, TIME_JUMP_NS)
 from stream_agent.recordings.tub_files import (
@@ -48,7 +49,9 @@ class TubRecording(Recording):
     :raises BadRecordingError: If nothing of it can be used.
     """
 
-    def __init__(self, path: Path, reading: Reading) -> None:
+    def __init__(self, path: Path, reading: Reading, wanted: WantedInputs = IMAGE_ALONE) -> None:
+        check_alone(path, wanted)
+        self._wanted = wanted
         new = (path / MANIFEST).exists()
         self._folder = own_file(path, 'images') if new else path
         source = read_manifest(path) if new else read_record_files(path)
@@ -80,6 +83,11 @@ class TubRecording(Recording):
         for name in self._images:
             yield partial(read_image, self._folder, name)
 
+    def recorded_inputs(self) -> Iterator[tuple[Callable[[], Any], Callable[[], Mapping]]]:
+        # When an image arrived is not known, and here it is when it was captured.
+        return ((read, partial(dict, dict.fromkeys(self._wanted.ages, 0.0)))
+                for read in self.recorded_frames())
+
     def image_bytes(self, index: int) -> bytes:
         """Return the image of one of ``frame_stamps`` as it was recorded, or raise ImageError."""
         return bytes_of(self._folder, self._images[self._places[index]])
@@ -88,6 +96,23 @@ class TubRecording(Recording):
         images = (self._folder / name for name in self._images)
         return [path for path in (*sorted(self.path.glob('*')), *images) if path.is_file()
                 and (path.suffix in ('.json', '.catalog') or path.parent == self._folder)]
+
+
+def check_alone(path: Path, wanted: WantedInputs) -> None:
+    """
+    Refuse to read anything but images and a driver's angle and throttle.
+
+    :raises BadRecordingError: With what is wanted besides.
+    """
+    others = sorted(wanted.others) or [wanted.trigger]
+    if not wanted.image_alone:
+        if wanted.kinds[wanted.trigger] == 'image' and not wanted.others:
+            others = ['commands of a vector']
+        raise BadRecordingError(
+            f"'{path}': a DonkeyCar tub has images, angle and throttle alone, and no "
+            f"{', '.join(map(printable, others))}; give a rosbag2 recording with the topics of "
+            'the contract, as `ros2 run stream_agent record_bag` makes it, or take a policy of '
+            'one image')
 
 
 def bytes_of(folder: Path, name: str) -> bytes:

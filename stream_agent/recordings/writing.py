@@ -16,7 +16,8 @@ import numpy as np
 from stream_agent.bounded_settings import printable
 from stream_agent.contract.image_files import decoded, ImageError
 from stream_agent.recordings.bags import check_rosbags, types
-from stream_agent.recordings.recording import BadRecordingError, TWIST_STAMPED, UNREADABLE
+from stream_agent.recordings.command_messages import TWIST_STAMPED
+from stream_agent.recordings.recording import BadRecordingError, UNREADABLE
 
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 

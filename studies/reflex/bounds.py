@@ -9,7 +9,6 @@ seconds, and tells before any training whether a task tells schemes apart.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from stream_agent.command import Command
 from stream_agent.driving.compute_model import figures_of, Timeline
 from stream_agent.driving.drivers import Driver
 from stream_agent.driving.drives import drive_trial, RoadTask, Trial
-from stream_agent.simulation.environment import DrivingEnvironment, SimulatedFrame
+from stream_agent.simulation.environment import SimulatedFrame
 from stream_agent.simulation.signs import SPEEDS
 from stream_agent.theory.information import ages_of_nodes, memory_edges
 from stream_agent.theory.planning.candidates import Candidate
@@ -38,13 +37,15 @@ class PerfectLearner(Driver):
     :param reads: Whether the scheme has the layers that read signs.
     """
 
+    sees = False
+
     def __init__(self, candidate: Candidate, count: int, reads: bool = True) -> None:
         self._ages = ages_of_answers(candidate)
         self._past = [deque[Command]([], LONGEST_AGE) for _ in range(count)]
         self._reads = reads
 
-    def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
-                 ) -> list[Command]:
+    def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]],
+                 start: float) -> list[Command]:
         newest, deep = next(self._ages)
         answers = []
         for frame, past in zip(frames, self._past):
@@ -92,9 +93,7 @@ class TimedScheme(NamedTuple):
 def bound(scheme: TimedScheme, trial: Trial) -> list[RoadTask]:
     """Drive the perfect learner of a scheme; the settings of the trial have signs."""
     learner = PerfectLearner(scheme.candidate, len(trial.seeds), scheme.reads)
-    # The expert needs no images, and they are most of the work.
-    drives = drive_trial(learner, scheme.timeline, trial,
-                         partial(DrivingEnvironment, camera=False))
+    drives = drive_trial(learner, scheme.timeline, trial)
     return [drive for drive in drives if isinstance(drive, RoadTask)]
 
 

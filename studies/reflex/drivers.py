@@ -123,12 +123,12 @@ class ReflexDriver(NetworkDriver):
             self.known_commands = REMEMBERED
         self._given: deque[tuple[float, np.ndarray]] = deque([], REMEMBERED)
 
-    def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]]
-                 ) -> list[Command]:
+    def commands(self, frames: Sequence[SimulatedFrame], known: Sequence[Sequence[Command]],
+                 start: float) -> list[Command]:
         self._now = next(self._taken)
         if self._forecast:
             self.added = self._corrections(self._forecast, known)
-        found = super().commands(frames, known)
+        found = super().commands(frames, known, start)
         self._given.append((self._now.answer, np.array(found)))
         self._waiting.append(self._state)
         self._state = self._waiting.popleft()
@@ -191,7 +191,8 @@ class ReflexCollector(Collector):
                 network, expert_drives, generator)
         episodes, departures = super().collect(network, expert_drives, generator)
         # Every copy sees and remembers its own images.
-        return [Episode(episode.pixels[i::scheme.copies], episode.targets[i::scheme.copies])
+        return [Episode({name: values[i::scheme.copies] for name, values in
+                         episode.observations.items()}, episode.targets[i::scheme.copies])
                 for episode in episodes for i in range(scheme.copies)], departures
 
     def driver(self, network: RolloutNetwork) -> NetworkDriver:

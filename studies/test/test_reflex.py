@@ -94,10 +94,10 @@ def test_every_copy_remembers_its_own_images():
         alone._network.load_state_dict(pair._network.state_dict())
     for i in range(6):
         alone = (first, second)[i % 2]
-        assert pair.commands([image(i)], [[]]) == alone.commands([image(i)], [[]])
+        assert pair.commands([image(i)], [[]], 0.0) == alone.commands([image(i)], [[]], 0.0)
     pair.forget(0)
     first.forget(0)
-    assert pair.commands([image(9)], [[]]) == first.commands([image(9)], [[]])
+    assert pair.commands([image(9)], [[]], 0.0) == first.commands([image(9)], [[]], 0.0)
 
 
 def test_every_copy_learns_from_its_own_images():
@@ -169,10 +169,10 @@ def test_a_driver_adds_its_forecast_and_targets_leave_it_out():
     one = scheme('sequential+forecast')
     told, plain = driver(one), driver(replace(one, inputs=()))
     plain._network.load_state_dict(told._network.state_dict())
-    assert told.commands([image()], [[]]) == plain.commands([image()], [[]])
+    assert told.commands([image()], [[]], 0.0) == plain.commands([image()], [[]], 0.0)
     turning = [Command(1.2, 2.0)]
-    corrected, = told.commands([image()], [turning])
-    network_says, = plain.commands([image()], [[]])
+    corrected, = told.commands([image()], [turning], 0.0)
+    network_says, = plain.commands([image()], [[]], 0.0)
     assert corrected.yaw_rate < network_says.yaw_rate - 0.5
     assert corrected.yaw_rate - network_says.yaw_rate == pytest.approx(
         told.added[0][1] * LIMITS.max_yaw_rate)
@@ -182,8 +182,8 @@ def test_ages_are_written_beside_the_commands():
     one = scheme('sequential+commands+age')
     told, plain = driver(one), driver(replace(one, inputs=('commands',)))
     for _ in range(2):
-        told.commands([image()], [[Command(1.0, 0.0)]])
-        plain.commands([image()], [[Command(1.0, 0.0)]])
+        told.commands([image()], [[Command(1.0, 0.0)]], 0.0)
+        plain.commands([image()], [[Command(1.0, 0.0)]], 0.0)
     changed = np.argwhere(told.pixels[0] != plain.pixels[0])
     assert {*changed[:, 1]} == {44, 45}
     # The second image waits 0.4 camera periods... and a pass takes 6.4.

@@ -46,11 +46,11 @@ def test_the_newest_steers_and_the_deep_sets_the_speed():
         type('Command', (), {'speed': 1.0, 'yaw_rate': 0.5}),
         type('Command', (), {'speed': 2.0, 'yaw_rate': 3.0}))]
     for frame in (frames[0], frames[0]):
-        learner.commands([frame], [[]])
-    (answer,) = learner.commands([frames[1]], [[]])
+        learner.commands([frame], [[]], 0.0)
+    (answer,) = learner.commands([frames[1]], [[]], 0.0)
     assert answer == (1.0, 1.5)
     blind = PerfectLearner(timed('hybrid', 6.4).candidate, 1, reads=False)
-    assert blind.commands([frames[1]], [[]])[0] == pytest.approx((1.4, 2.1))
+    assert blind.commands([frames[1]], [[]], 0.0)[0] == pytest.approx((1.4, 2.1))
 
 
 def test_both_kinds_of_information_are_worth_something():

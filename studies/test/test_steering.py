@@ -96,7 +96,7 @@ def columns(length, seed, late):
     pixels = np.zeros((length, 3, 6, 8), np.uint8)
     pixels[np.arange(length), :, :, seen] = 255
     steering = np.roll((seen - 3.5) / 4, late)
-    return RecordedEpisode('', pixels, np.arange(length),
+    return RecordedEpisode('', {'image': pixels}, np.arange(length),
                            np.stack([np.full(length, 0.5), steering], 1).astype(np.float32))
 
 

@@ -269,7 +269,7 @@ def test_delay_and_resampling_are_those_of_a_training(tmp_path):
     np.testing.assert_allclose(playback.reference[:, 1], [0.2, 0.4, 0.6, 0.8, 1.0, 1.1])
     player = player_of(MEMORY)
     replay_fast(playback, [player])
-    assert [frame.pixels[0, 0, 0] for frame in playback.frames()] == [
+    assert [frame.values[0, 0, 0] for frame in playback.frames()] == [
         picture(i)[0, 0, 0] for i in range(0, 12, 2)]
     assert len(set(playback.episodes)) == 1 and len(player.answers) == 6
 

@@ -13,7 +13,7 @@ from stream_agent.simulation.settings import SimulationSettings
 class Straight(ExpertDriver):
     """Does not see the bends."""
 
-    def commands(self, frames, known):
+    def commands(self, frames, known, start):
         return [Command(0.8, 0.0)]
 
 
@@ -24,11 +24,11 @@ class Slow(ExpertDriver):
         self._period = period
         self._count = 0
 
-    def commands(self, frames, known):
+    def commands(self, frames, known, start):
         self._count += 1
         if self._count % 3 == 0:
             time.sleep(2.2 * self._period)
-        return super().commands(frames, known)
+        return super().commands(frames, known, start)
 
 
 def test_the_expert_drives_a_lap_inside_the_lane():

@@ -44,7 +44,7 @@ def episode(length, seed, late=0):
     pixels[np.arange(length), 0, :, columns] = 255
     steering = np.roll((columns - 3.5) / 4, late)
     steering[:late] = 0
-    return RecordedEpisode('', pixels, np.arange(length),
+    return RecordedEpisode('', {'image': pixels}, np.arange(length),
                            np.stack([np.full(length, 0.5), steering], 1).astype(np.float32))
 
 
@@ -92,7 +92,7 @@ def test_the_state_after_a_window_begins_the_next_and_starts_are_without():
                 output[:place.length])
     assert len(found) > 6
     for (_, number, start), parts in found.items():
-        whole = learner.episodes[number].pixels(slice(start, None))
+        whole = learner.episodes[number].observations(slice(start, None))['image']
         frames = scale(torch.from_numpy(whole)).unsqueeze(0)
         expected, _ = network(frames, network.initial_state())
         parts = torch.cat(parts)
@@ -111,8 +111,8 @@ def test_the_loss_is_the_mean_over_frames_that_exist_and_answer(pattern):
         learner.load_state_dict(*before)
         total = count = 0
         for i, place in enumerate(places):
-            frames = scale(torch.from_numpy(learner.episodes[place.episode].pixels(
-                slice(place.first, place.first + place.length)))).unsqueeze(0)
+            frames = scale(torch.from_numpy(learner.episodes[place.episode].observations(
+                slice(place.first, place.first + place.length))['image'])).unsqueeze(0)
             mine = replace(state, values={name: value[i:i + 1]
                                           for name, value in state.values.items()})
             outputs, _ = network(frames, mine)

@@ -47,8 +47,8 @@ def test_the_target_is_what_the_expert_commands_as_the_answer_acts(work, aim):
     for expected, found in zip(at_once, late):
         assert len(found) >= 4
         times = np.arange(len(expected)) * PERIOD
-        for taken, pixels, target in zip(timeline, found.pixels, found.targets):
-            assert (pixels == expected.pixels[taken.image]).all()
+        for taken, pixels, target in zip(timeline, found.observations['image'], found.targets):
+            assert (pixels == expected.observations['image'][taken.image]).all()
             right_at = taken.answer + aim * PERIOD
             assert target == pytest.approx([
                 np.interp(right_at, times, values) for values in zip(*expected.targets)])
@@ -88,7 +88,7 @@ def test_the_network_sees_the_commands_that_were_out_when_it_took_the_image():
     rows = CommandRows(count=4)
     (episode, _), _ = collect(replace(COLLECTOR, frames=8, timeline=timeline, command_rows=rows),
                               expert_drives=False, yaw_rate=0.1)
-    blocks = [pixels[0, -1, ::4].tolist() for pixels in episode.pixels]
+    blocks = [pixels[0, -1, ::4].tolist() for pixels in episode.observations['image']]
     level = round(127.5 + 127.5 * np.tanh(0.1))
     # An answer is out 2.5 periods after its image, so the fourth image is the first to know one.
     assert blocks == [[level] * known + [128] * (4 - known) for known in (0, 0, 0, 1, 2)[
@@ -100,7 +100,7 @@ def test_targets_are_interpolated_between_two_images():
     now = DrivingEnvironment(SETTINGS, 1).now
     driver = NetworkDriver(RolloutNetwork(SMALL, sequential_pattern(SMALL)),
                            COLLECTOR.preprocessing, LIMITS, count=1)
-    driver.pixels, finished = [np.zeros((1, 2, 2), np.uint8)], []
+    driver.observations, finished = [{'image': np.zeros((1, 2, 2), np.uint8)}], []
     log = EpisodeLog(driver, 0, CommandScale(1.0, 1.0), 0.25, finished)
     # Answers are out at 0 and 1.5, and are meant for a quarter of a second later.
     for time, value, answer in ((0.0, 0.0, 0.0), (1.0, 4.0, 1.5)):

@@ -8,8 +8,9 @@ from stream_agent.learning.window_sampler import RecordedEpisode
 
 
 def episodes_of(*lengths, names=None):
-    return [RecordedEpisode(names[i] if names else f'drive_{i}', np.zeros((length, 1, 1, 1)),
-                            np.arange(length), np.zeros((length, 2), np.float32))
+    return [RecordedEpisode(names[i] if names else f'drive_{i}',
+                            {'image': np.zeros((length, 1, 1, 1))}, np.arange(length),
+                            np.zeros((length, 2), np.float32))
             for i, length in enumerate(lengths)]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from stream_agent.cli.train import main, parse, source_of
 from stream_agent.graph_files.graph_file import graph_from_data
-from stream_agent.learning.cloning import rounded_up
+from stream_agent.learning.recorded_episodes import rounded_up
 from stream_agent.learning.settings import TrainerOptions
 from stream_agent.learning.trainer import Trainer
 from stream_agent.network.checkpoint import load_policy

@@ -240,7 +240,7 @@ def test_a_multi_rate_graph_with_own_code_and_held_images_is_trained_and_drives(
     state = policy.network.initial_state()
     frame = environment.look()
     for _ in range(5):
-        (command,) = driver.commands([frame], [()])
+        (command,) = driver.commands([frame], [()], 0.0)
         driver.settle()
         image = torch.from_numpy(policy.preprocessing(frame.image)).unsqueeze(0)
         with torch.inference_mode():

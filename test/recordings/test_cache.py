@@ -5,9 +5,9 @@ import os
 
 import numpy as np
 import pytest
-from stream_agent.learning.cloning import cut_recordings
+from stream_agent.learning.recorded_episodes import cut_recordings
 from stream_agent.recordings.alignment import Alignment
-from stream_agent.recordings.bags import BagRecording
+from stream_agent.recordings.bag_recording import BagRecording
 from stream_agent.recordings.cache import remember
 from stream_agent.recordings.recording import BadRecordingError, Reading
 from stream_agent.recordings.sources import open_recordings
@@ -24,7 +24,8 @@ def upper_half(image):
 
 def cached(path, folder, preparation=HALF, pixels=upper_half, say=print):
     (recording,) = open_recordings([path], Reading())
-    return remember(recording, Reading(), folder, preparation, pixels, say=say)
+    return remember(recording, Reading(), folder, preparation,
+                    lambda frame: {'image': pixels(frame.values)}, say=say)
 
 
 def test_frames_are_mapped_and_equal(tmp_path):
@@ -119,7 +120,7 @@ def fewer_stamps(folder):
 
 
 @pytest.mark.parametrize('damage', [
-    older, newer, cut_off('pixels.npy', -1), cut_off('manifest.json', 1),
+    older, newer, cut_off('input_0.npy', -1), cut_off('manifest.json', 1),
     cut_off('frame_stamps.npy', 0), cut_off('command_values.npy', 40), fewer_stamps,
     lambda folder: (folder / 'command_stamps.npy').unlink(),
     lambda folder: (folder / 'manifest.json').unlink(),
@@ -145,7 +146,7 @@ def test_frames_that_cannot_be_decoded_leave_no_hole(tmp_path):
     recording = cached(path, tmp_path / 'cache')
     assert recording.pixels[:, 0, 0, 0].tolist() == [0, 10, 30, 40]
     assert (np.diff(recording.frame_stamps) // 10**7).tolist() == [1, 2, 1]
-    assert len(np.load(recording.folder / 'pixels.npy')) == 4
+    assert len(np.load(recording.folder / 'input_0.npy')) == 4
 
 
 def test_nothing_left_is_a_fault(tmp_path):

@@ -55,7 +55,7 @@ def test_an_archive_becomes_a_bag_a_sequence(tmp_path, capsys):
 def test_pictures_are_copied_bit_by_bit(tmp_path):
     assert main([str(archive(tmp_path / 'a.npz')), '--output', str(tmp_path / 'bags')]) == 0
     (recording,) = open_recordings([tmp_path / 'bags' / 'morning_000'], Reading())
-    frames = [decode.args[0] for decode in recording.recorded_frames()]
+    frames = [decode.func.__self__.data for decode in recording.recorded_frames()]
     assert len(frames) == 4
     assert all(jpeg(picture(i), '.jpg').tobytes() in data for i, data in enumerate(frames))
 

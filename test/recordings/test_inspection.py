@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
-from stream_agent.learning.cloning import cut_recordings, decoded_recordings
+from stream_agent.learning.recorded_episodes import cut_recordings, decoded_recordings
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.recordings.alignment import Alignment, choose_stamps, cut, TopicTimes
 from stream_agent.recordings.inspection import odd_colours, oddities

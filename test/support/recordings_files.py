@@ -73,11 +73,51 @@ def joy(stamp, speed, steering):
                 np.array([steering, 0.5, speed], np.float32), np.zeros(2, np.int32))
 
 
+def odometry(stamp, speed, turn, covariance=0.0):
+    """Return what wheels say; a first covariance of -1 says that there is no twist."""
+    point, quaternion, pose, with_pose, twist_with = (
+        f'geometry_msgs/msg/{name}' for name in (
+            'Point', 'Quaternion', 'Pose', 'PoseWithCovariance', 'TwistWithCovariance'))
+    covariances = np.zeros(36)
+    covariances[0] = covariance
+    return make('nav_msgs/msg/Odometry', header(stamp), 'base_link',
+                make(with_pose, make(pose, make(point, 0.0, 0.0, 0.0),
+                                     make(quaternion, 0.0, 0.0, 0.0, 1.0)), np.zeros(36)),
+                make(twist_with, twist(stamp, speed, turn), covariances))
+
+
+def laser_scan(stamp, ranges, angle_min=-1.0, angle_max=1.0):
+    step = (angle_max - angle_min) / (len(ranges) - 1)
+    return make('sensor_msgs/msg/LaserScan', header(stamp), angle_min, angle_max, step, 0.0, 0.0,
+                0.1, 10.0, np.array(ranges, np.float32), np.zeros(0, np.float32))
+
+
+def joint_state(stamp, names, position=(), velocity=(), effort=()):
+    return make('sensor_msgs/msg/JointState', header(stamp), list(names),
+                *(np.array(each, float) for each in (position, velocity, effort)))
+
+
+def multi_array(stamp, values):
+    layout = make('std_msgs/msg/MultiArrayLayout', [], 0)
+    return make('std_msgs/msg/Float64MultiArray', layout, np.array(values, float))
+
+
+def trajectory(stamp, names, *points):
+    """Return a trajectory that starts now; points are dictionaries of positions and so on."""
+    none = np.zeros(0)
+    return make('trajectory_msgs/msg/JointTrajectory', header(0), list(names), [
+        make('trajectory_msgs/msg/JointTrajectoryPoint', *(
+            np.array(point.get(field, none), float) for field in (
+                'positions', 'velocities', 'accelerations', 'effort')),
+            make('builtin_interfaces/msg/Duration', 0, 50_000_000)) for point in points])
+
+
 def write(path, *topics, storage=MCAP, late=0, compression='none'):
     """
     Write a bag.
 
-    :param topics: Each a name and its messages, as (stamp, message); or a name and a type.
+    :param topics: Each a name and its messages, as (stamp, message) or (stamp, message, when it
+        was received); or a name and a type.
     :param late: Nanoseconds from a stamp to the reception.
     :param compression: What is compressed by zstd: 'file', 'message', or 'storage', its chunks.
     """
@@ -89,7 +129,8 @@ def write(path, *topics, storage=MCAP, late=0, compression='none'):
             kind = stamped if isinstance(stamped, str) else stamped[0][1].__msgtype__
             connection = writer.add_connection(name, kind, typestore=types())
             messages += [] if stamped is kind else [
-                (stamp + late, connection, message) for stamp, message in stamped]
+                (received[0] if received else stamp + late, connection, message)
+                for stamp, message, *received in stamped]
         for received, connection, message in sorted(messages, key=lambda each: each[0]):
             data = message if isinstance(message, bytes) else types().serialize_cdr(
                 message, message.__msgtype__)
