@@ -22,7 +22,6 @@ from stream_agent.cli.command_parser import Collect
 from stream_agent.contract.contract import Contract
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.graph_files.graph_file import load_graph
-from stream_agent.recordings.recording import Reading
 from stream_agent.share import COSTS_FILE, find_robot, ParameterFiles, share_folder
 from stream_agent.simulation.settings import read_settings, SimulationSettings
 from stream_agent.theory.checks import GraphError, nearest
@@ -37,8 +36,6 @@ PATTERNS = {
 }
 PATTERN_HELP = ("'streaming' (every edge streams), 'sequential' (as few as the graph file marks), "
                 "or 'newest-image' (streaming, but edges that leave an input are R = 0)")
-#: Bases that obey a steering angle, of which a policy learns yaw rates.
-STEERED = ('ackermann', 'twist_steering')
 #: Exit code of a tool that was stopped before all was done.
 STOPPED = 130
 
@@ -66,11 +63,7 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
 
 
 def add_robot(parser: argparse.ArgumentParser | argparse._ArgumentGroup, more: str = '') -> None:
-    """
-    Take the robot whose camera and vehicle are simulated.
-
-    :param more: What else its file is for.
-    """
+    """Take the robot whose camera and vehicle are simulated; help says ``more`` of its file."""
     parser.add_argument('--robot', metavar='NAME|FILE', help='simulate the camera and the vehicle '
                         f'of one of config/robots, or of a parameter file (the usual ones){more}')
 
@@ -86,20 +79,6 @@ def robot_contract(name: str | None) -> Contract | None:
     """Return what feeds a robot's networks and who obeys; None for the usual robot."""
     return None if name is None else ParameterFiles(
         [find_robot(name, share_folder() / 'config' / 'robots')]).contract_of()
-
-
-def recorded_robot(name: str | None, reading: Reading) -> tuple[Contract | None, Reading]:
-    """
-    Return what a robot's recordings hold by its contract, and how they are read.
-
-    :param reading: The wheel base of the robot's file is added where its base steers by an angle.
-    """
-    contract = robot_contract(name)
-    if contract is None or reading.wheelbase or contract.output.type not in STEERED:
-        return contract, reading
-    given = ParameterFiles([find_robot(str(name), share_folder() / 'config' / 'robots')]).given(
-        '/gate').get('wheel_base')
-    return contract, replace(reading, wheelbase=given.value) if given else reading
 
 
 def shipped_graphs() -> list[str]:

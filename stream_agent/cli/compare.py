@@ -16,7 +16,7 @@ import numpy as np
 from stream_agent.bounded_settings import choice, file_path, quantity
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_settings, check_computer, check_folder, check_picture,
-    computers_of, plural, recorded_robot, refuse_given, renamed, run_tool, settings_of, STOPPED)
+    computers_of, plural, refuse_given, renamed, run_tool, settings_of, STOPPED)
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.cli.replay import (
     Answer, PACE_REMARKS, PACES, Playback, Player, QUANTITIES, remark_on_steering, remarks_on,
@@ -37,7 +37,7 @@ from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment, check_rates
 from stream_agent.recordings.inspection import odd_colours, odd_shapes, oddities
 from stream_agent.recordings.recording import BadRecordingError, NS, Reading, Recording
-from stream_agent.recordings.sources import open_recordings
+from stream_agent.recordings.sources import open_recordings, recorded_robot
 from stream_agent.share import policy_file
 import torch
 from tqdm import tqdm

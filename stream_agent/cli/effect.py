@@ -71,7 +71,7 @@ def episodes_in_time(recording: Recording, policies: Mapping[str, Policy], align
     places: dict[int, int] = {}
 
     def prepare(frame: RecordedFrame) -> dict[Any, np.ndarray]:
-        found = {}
+        found = dict[Any, np.ndarray]()
         for policy in policies.values():
             missing = {name: one for name, one in policy.conversions.items()
                        if key_of(policy, name) not in found}

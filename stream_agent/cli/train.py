@@ -9,7 +9,7 @@ import sys
 from stream_agent.bounded_settings import settings_fields
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
-    find_graph, in_words, open_graph, positive, recorded_robot, refuse_given, robot_contract,
+    find_graph, in_words, open_graph, positive, refuse_given, robot_contract,
     robot_settings, run_tool, settings_of, STOPPED)
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.driving.compute_model import ComputeModel
@@ -26,6 +26,7 @@ from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
+from stream_agent.recordings.sources import recorded_robot
 from stream_agent.share import policy_file
 
 PATTERNS = ('streaming', 'sequential')

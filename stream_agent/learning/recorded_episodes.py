@@ -11,6 +11,7 @@ from stream_agent.contract.contract import Contract
 from stream_agent.contract.conversions import CommandsInput, Conversion, OutputScale
 from stream_agent.learning.window_sampler import RecordedEpisode
 from stream_agent.network.checkpoint import CommandScale
+from stream_agent.network.policy_parts import conversion_to_data
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.recordings.alignment import Alignment, check_rates, Span
 from stream_agent.recordings.cache import CachedRecording, remember
@@ -40,14 +41,14 @@ def decoded_recordings(paths: Sequence[Path], reading: Reading, preprocessing: C
     recordings = open_recordings(paths, reading, wanted)
     say(f'{len(recordings)} recordings, {sum(map(len, recordings)):,} frames; decoded ones are '
         f"kept in '{cache}'")
-    about = {'conversions': {name: [wanted.kinds[name], asdict(conversion)]
+    about = {'conversions': {name: conversion_to_data(conversion)
                              for name, conversion in conversions.items()},
              'inputs': {name: asdict(settings) for name, settings in wanted.inputs.items()},
              'output': wanted.output and asdict(wanted.output)}
     found = [remember(recording, reading, cache, about,
                       partial(prepared, trigger=trigger, conversions=conversions), say)
              for recording in recordings]
-    if wanted.kinds[trigger] == 'image':
+    if isinstance(preprocessing, Preprocessing):
         for sentence in odd_colours(found, preprocessing.shape[0]):
             say(sentence)
     return found

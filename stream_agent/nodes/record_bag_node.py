@@ -1,27 +1,31 @@
-"""Records a drive to learn from as a ROS node: images, and the commands of the driver."""
+"""Records a drive to learn from as a ROS node: what a network reads, and the driver's commands."""
 
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 import threading
 import time
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from stream_agent.bounded_settings import free_text
+from stream_agent.contract.settings import JOINT_STATE
 from stream_agent.images import image_transport
 from stream_agent.nodes import process
 from stream_agent.nodes.messages import (
-    image_source, publishers, type_name, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
-from stream_agent.nodes.parameters import declare_settings, refuse_unknown
-from stream_agent.recordings.bags import check_rosbags
-from stream_agent.recordings.command_messages import COMMAND_TYPES
+    foreign_sender, message_class, publishers, WATCH_COMMAND_QOS, WATCH_FRAME_QOS)
+from stream_agent.nodes.parameters import declare_contract, declare_settings, refuse_unknown
+from stream_agent.recordings.bags import check_rosbags, is_known
+from stream_agent.recordings.command_messages import COMMAND_TYPES, VECTOR_MESSAGES
+from stream_agent.recordings.frame_inputs import all_inputs
 from stream_agent.recordings.inspection import oddities
 from stream_agent.recordings.recording import Reading
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.recordings.writing import LiveBag, new_folder
 
+IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 LOOK_PERIOD = 0.2
 SAY_PERIOD = 5.0
 # Less than the 10 s that a launch waits for a process to end.
@@ -39,17 +43,20 @@ class RecordBagSettings:
 
 class RecordNode(Node):
     """
-    Writes what a camera sees and what a driver commands to a rosbag2 recording (MCAP).
+    Writes what a network would read and what a driver commands to a rosbag2 recording (MCAP).
 
-    Subscribes to ``image`` (or ``image/compressed``) and ``cmd_vel`` (any of ``COMMAND_TYPES``;
-    the recording begins once there is a publisher). Messages are written as they arrived. Every
-    start makes a new recording, a folder in ``output``.
+    Subscribes to the inputs of the contract, or else to ``image`` (or ``image/compressed``), and
+    to the output's topic, ``cmd_vel``: any of ``COMMAND_TYPES``, or of ``VECTOR_MESSAGES`` where
+    the contract commands a vector. The recording begins once it has a publisher. Messages are
+    written as they arrived. Every start makes a new recording, a folder in ``output``.
 
-    :raises ValueError: If a parameter is wrong, or the package that writes bags is missing.
+    :raises ValueError: If a parameter is wrong, a type unknown, or the package that writes bags is
+        missing.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__('record_bag', **kwargs)
+        self._contract = declare_contract(self)
         declare_settings(self, RecordBagSettings)
         refuse_unknown(self)
         check_rosbags('written')
@@ -58,10 +65,10 @@ class RecordNode(Node):
         if self._path.exists():
             raise ValueError(f"name: '{self._path}' already exists; give another name")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._kind, self._image_topic, *_ = image_source(
-            self.get_parameter('image_transport').value)
-        self._image_topic = self.resolve_topic_name(self._image_topic)
-        self._command_topic = self.resolve_topic_name('cmd_vel')
+        #: Types by topic.
+        self._types = self._topics_of_inputs()
+        self._command_topic = self.resolve_topic_name(self._contract.output.topic)
+        self._subscriptions_by_topic: dict[str, Subscription] = {}
         self._bag: LiveBag | None = None
         self.finished = False
         self.exit_code = 0
@@ -70,36 +77,84 @@ class RecordNode(Node):
         self._say_timer = self.create_timer(SAY_PERIOD, self.say, clock=steady)
         self.get_logger().info(f"waiting for a driver on '{self._command_topic}'")
 
+    def _topics_of_inputs(self) -> dict[str, str]:
+        """Return the types of the topics that networks may read, by their full names."""
+        contract, found = self._contract, dict[str, str]()
+        for name, settings in contract.inputs.items():
+            if settings.is_own:
+                continue
+            if not is_known(settings.type):
+                raise ValueError(
+                    f"{contract.place(f'inputs.{name}.type')}the input '{name}' is of "
+                    f'{settings.type}, which is not one of the common interfaces of ROS 2, so it '
+                    'cannot be recorded; let a node publish its numbers as '
+                    'std_msgs/msg/Float64MultiArray')
+            topic = self.resolve_topic_name(settings.topic)
+            if found.setdefault(topic, settings.type) != settings.type:
+                raise ValueError(
+                    f"{contract.place(f'inputs.{name}.type')}the input '{name}' is of "
+                    f"{settings.type}, and another one of the same topic '{topic}' of "
+                    f'{found[topic]}; a topic has one type')
+        if contract.output.is_vector:
+            found.setdefault(self.resolve_topic_name(contract.output.measured_topic), JOINT_STATE)
+        return found
+
     def look(self) -> None:
-        """Begin recording once the type of the commands is known."""
+        """Begin recording once the type of the commands is known; then follow the senders' QoS."""
+        if self._bag is not None:
+            for topic, kind in self._types.items():
+                self._subscribe(self._bag, topic, kind)
+            return
+        allowed = (VECTOR_MESSAGES.values() if self._contract.output.is_vector
+                   else COMMAND_TYPES)
         found = {one.topic_type for one in self.get_publishers_info_by_topic(
-            self._command_topic)} & set(COMMAND_TYPES)
+            self._command_topic)} & set(allowed)
         if len(found) > 1:
             self.get_logger().error(
                 f"'{self._command_topic}' has commands of several types, "
                 f"{', '.join(sorted(found))}; stop all drivers but one",
                 throttle_duration_sec=SAY_PERIOD)
         elif found:
-            self._look_timer.cancel()
             self._begin(found.pop())
 
     def _begin(self, command_type: str) -> None:
-        """Subscribe to both topics, and write their messages."""
-        package, _, name = command_type.split('/')
-        try:
-            kind = getattr(import_module(f'{package}.msg'), name)
-        except ImportError as error:
-            raise RuntimeError(f"'{self._command_topic}' has commands of the type {command_type}, "
-                               f"but the package '{package}' is not installed") from error
-        self._bag = LiveBag(self._path, {self._image_topic: type_name(self._kind),
-                                         self._command_topic: command_type})
-        for topic, message_type, qos in (
-                (self._image_topic, self._kind, WATCH_FRAME_QOS),
-                (self._command_topic, kind, WATCH_COMMAND_QOS)):
-            self.create_subscription(
-                message_type, topic, partial(self.on_message, self._bag, topic), qos, raw=True)
-        self.get_logger().info(f"recording '{self._image_topic}' and '{self._command_topic}' "
+        """Subscribe to all topics, and write their messages."""
+        self._types[self._command_topic] = command_type
+        message_class(command_type)  # which may not be installed
+        self._bag = LiveBag(self._path, self._types)
+        for topic, kind in self._types.items():
+            self._subscribe(self._bag, topic, kind)
+        listed = ', '.join(f"'{topic}'" for topic in self._types if topic != self._command_topic)
+        self.get_logger().info(f"recording {listed} and '{self._command_topic}' "
                                f"({command_type}) to '{self._path}'")
+
+    def _subscribe(self, bag: LiveBag, topic: str, kind: str) -> None:
+        """Listen to a topic by what its senders offer, unless that is done already."""
+        profile = self._qos_of(topic, kind)
+        known = self._subscriptions_by_topic.get(topic)
+        if known is not None:
+            own = known.qos_profile
+            if (own.reliability, own.durability) == (profile.reliability, profile.durability):
+                return
+            self.destroy_subscription(known)
+        self._subscriptions_by_topic[topic] = self.create_subscription(
+            message_class(kind), topic, partial(self.on_message, bag, topic), profile, raw=True)
+
+    def _qos_of(self, topic: str, kind: str) -> QoSProfile:
+        """Return what hears all senders of a topic, and loses as little as they allow."""
+        if kind in IMAGES:
+            # No camera driver shall wait for us.
+            return WATCH_FRAME_QOS
+        offers = [one.qos_profile for one in self.get_publishers_info_by_topic(topic)]
+        every = {field: bool(offers) and all(getattr(one, field) == value for one in offers)
+                 for field, value in (('reliability', ReliabilityPolicy.RELIABLE),
+                                      ('durability', DurabilityPolicy.TRANSIENT_LOCAL))}
+        return QoSProfile(
+            depth=WATCH_COMMAND_QOS.depth,
+            reliability=ReliabilityPolicy.RELIABLE if every['reliability'] or not offers
+            else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if every['durability']
+            else DurabilityPolicy.VOLATILE)
 
     def on_message(self, bag: LiveBag, topic: str, data: bytes) -> None:
         """Hand over a serialized message to be written."""
@@ -122,7 +177,12 @@ class RecordNode(Node):
         missing = [topic for topic, count in self._bag.counts.items() if not count]
         said = self._counts(self._bag)
         if missing:
-            self.get_logger().warning(f"{said}; nothing arrives on '{missing[0]}'")
+            listed = ', '.join(f"'{topic}'" for topic in missing)
+            why = '; '.join(filter(None, (foreign_sender(
+                self, topic, message_class(self._types[topic]),
+                "the input's type and topic in the contract") for topic in missing)))
+            self.get_logger().warning(f'{said}; nothing arrives on {listed}' + f'; {why}' * bool(
+                why))
         else:
             self.get_logger().info(said)
 
@@ -153,8 +213,8 @@ class RecordNode(Node):
             try:
                 # Which axis of a joystick steers does not matter to what is found.
                 (recording,) = open_recordings([self._path], Reading(
-                    image_topic=self._image_topic, command_topic=self._command_topic,
-                    steering_axis=0))
+                    command_topic=self._command_topic, steering_axis=0), all_inputs(
+                        self._contract, self.resolve_topic_name))
                 found.extend(['', *oddities(recording)])
             except ValueError as error:
                 found.extend(['', str(error)])

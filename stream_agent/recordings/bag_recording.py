@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from stream_agent.bounded_settings import printable
+from stream_agent.contract.image_files import ImageError
 from stream_agent.contract.settings import InputSettings
-from stream_agent.images import ImageError, stamp_of_serialized
+from stream_agent.images import stamp_of_serialized
 from stream_agent.recordings.alignment import choose_stamps, TopicTimes
 from stream_agent.recordings.bags import Bag, deserialized, has_header, is_known, opened
 from stream_agent.recordings.command_messages import (

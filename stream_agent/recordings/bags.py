@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from stream_agent.bounded_settings import printable
-from stream_agent.images import check_encoding, ImageError
+from stream_agent.contract.image_files import ImageError
+from stream_agent.images import check_encoding
+from stream_agent.recordings.cdr_reader import CdrError, read_cdr
 from stream_agent.recordings.command_messages import DEFINITIONS
 from stream_agent.recordings.mcap_file import (
     DamagedError, NEXT_NS, SetBack, unzstd, ZSTD_MAGIC)
@@ -207,7 +209,10 @@ def deserialized(data: bytes, message_type: str) -> Any:
     try:
         return types().deserialize_cdr(data, message_type)
     except Exception as error:  # generated code, which meets any bytes
-        raise ImageError(f'the message is not a {message_type} ({error!r})') from error
+        try:
+            return read_cdr(data, message_type, types())
+        except CdrError:
+            raise ImageError(f'the message is not a {message_type} ({error!r})') from error
 
 
 def is_known(message_type: str) -> bool:

@@ -7,7 +7,7 @@ that a frame gets what the agent would have given it; nothing is aligned by anot
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -72,9 +72,9 @@ def wanted_inputs(contract: Contract | None, trigger: str, conversions: Mapping[
     :raises BadRecordingError: If the contract does not say where one of them comes from.
     """
     kinds = {name: kind_of(conversion) for name, conversion in conversions.items()}
-    if contract is None or not contract.given:
-        given, named, output = {}, dict(zip(kinds, kinds)), None
-    else:
+    given: Mapping[str, InputSettings] = {}
+    named, output = dict(zip(kinds, kinds)), None
+    if contract and contract.given:
         given, output = contract.inputs, contract.output
         named = sources(contract, trigger, conversions)
     inputs = {}
@@ -89,6 +89,20 @@ def wanted_inputs(contract: Contract | None, trigger: str, conversions: Mapping[
                 f"input '{name}': the contract does not say which topic of a recording gives it "
                 f"({known}); give the robot's file that has it under inputs by --robot FILE")
     return WantedInputs(trigger, kinds, inputs, output)
+
+
+def all_inputs(contract: Contract, full_name: Callable[[str], str]) -> WantedInputs:
+    """
+    Return all inputs that a contract takes from topics, whatever network reads them.
+
+    :param full_name: Returns the name under which a topic is recorded.
+    """
+    inputs = {name: replace(settings, topic=full_name(settings.topic))
+              for name, settings in contract.inputs.items() if not settings.is_own}
+    kinds = {name: 'depth' if settings.is_depth else settings.kind
+             for name, settings in contract.inputs.items()}
+    return WantedInputs(contract.trigger, kinds, inputs,
+                        contract.output if contract.given else None)
 
 
 class Received(NamedTuple):
@@ -145,6 +159,7 @@ class InputFeed:
 
     def _add(self, name: str, message: Received) -> None:
         settings, kind = self._wanted.inputs[name], self._wanted.kinds[name]
+        values: Any
         if kind in ('image', 'depth'):
             # Decoded only for the frames that take it.
             stamp, values = message.header_stamp, partial(message.values, settings, kind)

@@ -12,8 +12,8 @@ import numpy as np
 from stream_agent.bounded_settings import (
     BoundedSettings, choice, free_text, printable, quantity)
 from stream_agent.contract.conversions import ConversionError
+from stream_agent.contract.image_files import ImageError
 from stream_agent.contract.messages import MissingValue
-from stream_agent.images import ImageError
 
 NS = 10**9
 # A stamp that falls back further is not a late frame, but a clock that was set back.

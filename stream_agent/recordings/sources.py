@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 from stream_agent.bounded_settings import printable
+from stream_agent.contract.contract import Contract
 from stream_agent.recordings.bag_recording import BagRecording
 from stream_agent.recordings.bags import is_bag
 from stream_agent.recordings.frame_inputs import IMAGE_ALONE, WantedInputs
@@ -16,7 +18,10 @@ from stream_agent.recordings.recording import (
 from stream_agent.recordings.storages import LFS_START, POINTER
 from stream_agent.recordings.tubs import is_tub, LATEST_MS, TubRecording
 from stream_agent.recordings.writing import RecordedDrive
+from stream_agent.share import find_robot, ParameterFiles, share_folder
 
+# Bases that obey a steering angle, of which a policy learns yaw rates.
+STEERED = ('ackermann', 'twist_steering')
 # What becomes a recording by another command.
 OTHER_KINDS = {'.npz': '`python -m stream_agent convert` makes recordings of an archive',
                '.bag': 'a bag of ROS 1 becomes one by `rosbags-convert --src FILE --dst FOLDER`'}
@@ -40,6 +45,23 @@ def open_recordings(paths: Sequence[Path], reading: Reading, wanted: WantedInput
                                 '--wheelbase to turn steering angles into yaw rates, or train '
                                 'on those of one kind')
     return list(recordings)
+
+
+def recorded_robot(name: str | None, reading: Reading) -> tuple[Contract | None, Reading]:
+    """
+    Return what recordings of a robot hold by its contract, and how they are read.
+
+    :param name: Of config/robots, or the path of a parameter file; None for no contract.
+    :param reading: The wheel base of the robot's file is added where its base steers by an angle.
+    """
+    if name is None:
+        return None, reading
+    files = ParameterFiles([find_robot(name, share_folder() / 'config' / 'robots')])
+    contract = files.contract_of()
+    wheel_base = files.given('/gate').get('wheel_base')
+    if wheel_base and contract.output.type in STEERED and not reading.wheelbase:
+        reading = replace(reading, wheelbase=wheel_base.value)
+    return contract, reading
 
 
 def find_recordings(paths: Sequence[Path]) -> list[Path]:

@@ -1,18 +1,23 @@
 """Cloning end to end: an arm's recording becomes a policy that commands its joints."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from stream_agent.cli.compare import main as compare
-from stream_agent.cli.train import main as train
+from stream_agent.cli.train import main as train, parse, source_of
 from stream_agent.contract.conversions import OutputScale, VectorInput
+from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.checkpoint import load_policy
+from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.theory.patterns import newest_image_pattern
 from support.recordings_files import joint_state, multi_array, stamps, write
 import yaml
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
+ROBOT = Path(__file__).parents[2] / 'config' / 'robots' / 'six_joint_arm.yaml'
 NAMES = [f'joint_{number}' for number in range(1, 7)]
 GRAPH = {'nodes': {'joints': {'shape': [12]}, 'command': {'shape': [6]}},
          'edges': ['joints->command'], 'output': 'command'}
@@ -75,6 +80,18 @@ def test_an_arm_is_cloned_and_compared_with_its_driver(tmp_path, capsys):
         assert fresh[f'{name}_r2'] > 0.999 and late[f'{name}_rmse'] > 2 * fresh[f'{name}_rmse']
 
 
+def test_the_graph_of_the_page_reads_and_commands_the_arm(tmp_path):
+    page = (ROBOT.parents[2] / 'docs' / 'contract.md').read_text().partition('## Recorded')[2]
+    text = page.partition('```yaml\n')[2].partition('```')[0]
+    (tmp_path / 'arm.yaml').write_text(text)
+    arm(tmp_path / 'bags' / 'drive', 0, 60)
+    assert train(['--bag', str(tmp_path / 'bags'), '--cache', str(tmp_path / 'cache'), '--robot',
+                  'six_joint_arm', '--graph', str(tmp_path / 'arm.yaml'), '--pattern',
+                  'sequential', '--output', str(tmp_path), '--epochs', '1']) == 0
+    policy = load_policy(tmp_path / 'arm_sequential.safetensors')
+    assert policy.conversions.keys() == {'joints'} and policy.limits.names == tuple(NAMES)
+
+
 def test_commands_beyond_the_contract_are_refused(tmp_path, capsys):
     times = stamps(20, PERIOD)
     write(tmp_path / 'bags' / 'drive', ('/joint_states', [
@@ -87,10 +104,23 @@ def test_commands_beyond_the_contract_are_refused(tmp_path, capsys):
         'output.lowest and output.highest there, or leave the recording out\n')
 
 
-def test_a_changed_contract_uses_no_old_values(tmp_path, capsys):
+def test_a_changed_contract_uses_no_old_values(tmp_path):
     arm(tmp_path / 'bags' / 'drive', 0, 60)
-    assert trained(tmp_path, '--epochs', '1') == 0
-    folder = tmp_path / 'cache'
-    (first,) = folder.iterdir()
-    assert trained(tmp_path, '--epochs', '1', '--fresh') == 0
-    assert list(folder.iterdir()) == [first]
+    robot, folder = yaml.safe_load(ROBOT.read_text()), tmp_path / 'cache'
+    joints = robot['/**']['ros__parameters']['inputs']['joints']
+    kept = []
+    for changes in ({}, {}, {'low': [-4.0]}, {'align': 'hold'}):
+        joints |= changes
+        (tmp_path / 'robot.yaml').write_text(yaml.safe_dump(robot))
+        source = source_of(parse(['--bag', str(tmp_path / 'bags'), '--cache', str(folder),
+                                  '--robot', str(tmp_path / 'robot.yaml'), '--held-out', '0']))
+        network = RolloutNetwork(graph := graph_from_data(GRAPH), newest_image_pattern(graph))
+        learner = source.learner(network, 'streaming', seed=1)
+        values = learner.episodes[0].observations(slice(None))['joints']
+        kept.append((len(list(folder.iterdir())), values[0, 0]))
+    first = np.float32(kept[0][1])
+    # What becomes -1 is 0.86 less.
+    assert [count for count, _ in kept] == [1, 1, 2, 3]
+    position = (first + 1) * 3.1416 - 3.1416
+    assert [value for _, value in kept[2:]] == pytest.approx(
+        [(position + 4) * 2 / (3.1416 + 4) - 1] * 2, abs=1e-6)

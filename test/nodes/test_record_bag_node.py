@@ -6,10 +6,14 @@ from geometry_msgs.msg import Twist, TwistStamped
 import numpy as np
 import pytest
 import rclpy
-from sensor_msgs.msg import Image
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray
+from stream_agent.contract.contract import Contract
 from stream_agent.nodes.messages import (
     COMMAND_QOS, image_to_array, stamp_to_ns, twist_to_command, WATCH_FRAME_QOS)
 from stream_agent.nodes.record_bag_node import RecordNode
+from stream_agent.recordings.frame_inputs import wanted_inputs
 from stream_agent.recordings.recording import Reading
 from stream_agent.recordings.sources import open_recordings
 from stream_agent.recordings.writing import LiveBag
@@ -135,3 +139,81 @@ def test_a_recording_that_cannot_be_written_ends_the_process_with_an_error(
     assert record.exit_code == 1
     assert f"the recording ended early: '{tmp_path / 'drive'}' already exists" in (
         capfd.readouterr().err)
+
+
+ARM = {'inputs.joints.type': 'sensor_msgs/msg/JointState', 'inputs.joints.topic': 'joint_states',
+       'inputs.joints.trigger': True, 'inputs.joints.fields': ['position.b', 'velocity.a'],
+       'inputs.joints.units': ['rad', 'rad/s'], 'inputs.joints.low': [-9.0],
+       'inputs.joints.high': [9.0], 'inputs.goal.type': 'std_msgs/msg/Float64MultiArray',
+       'inputs.goal.fields': ['data.0'], 'inputs.goal.units': ['m'], 'inputs.goal.low': [-1.0],
+       'inputs.goal.high': [1.0], 'inputs.goal.stamp': 'arrival', 'inputs.goal.oldest': 60.0,
+       'inputs.last.type': 'own/commands', 'output.type': 'float64_multi_array',
+       'output.topic': 'arm/commands', 'output.names': ['a', 'b'], 'output.units': ['rad/s'],
+       'output.lowest': [-1.0], 'output.highest': [1.0], 'output.max_rate': [5.0]}
+
+
+def test_all_topics_of_a_contract_are_recorded_whatever_their_senders_offer(
+        make_node, peer, tmp_path, capfd):
+    lasting = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    goals = peer.node.create_publisher(Float64MultiArray, 'goal', lasting)
+    goals.publish(Float64MultiArray(data=[0.25]))  # once, before anybody records
+    record = make_node(RecordNode, output=str(tmp_path), name='drive', **ARM)
+    driver = peer.node.create_publisher(Float64MultiArray, 'arm/commands', WATCH_FRAME_QOS)
+
+    def after_a_turn(condition):
+        rclpy.spin_once(record, timeout_sec=0.02)
+        return condition()
+
+    def counted(topic):
+        return record._bag.counts[topic] if record._bag else 0
+
+    peer.spin_until(lambda: after_a_turn(lambda: driver.get_subscription_count()
+                                         and counted('/goal')))
+    # One that comes later, and offers less than is asked for until then.
+    joints = peer.node.create_publisher(JointState, 'joint_states', WATCH_FRAME_QOS)
+    peer.spin_until(lambda: after_a_turn(joints.get_subscription_count))
+    for sent in range(1, 6):
+        state = JointState(name=['b', 'a'], position=[float(sent), 0.0], velocity=[0.0, -sent / 2])
+        state.header.stamp = peer.node.get_clock().now().to_msg()
+        driver.publish(Float64MultiArray(data=[sent / 10, -sent / 10]))
+        peer.spin_until(lambda: after_a_turn(lambda: counted('/arm/commands') == sent))
+        joints.publish(state)
+        peer.spin_until(lambda: after_a_turn(lambda: counted('/joint_states') == sent))
+    record.say()
+    record.stop()
+    assert "recording '/joint_states', '/goal' and '/arm/commands'" in capfd.readouterr().err
+    contract = Contract.of_values(ARM)
+    conversions = {name: contract.conversion(name, (size,)) for name, size in (
+        ('joints', 2), ('goal', 1), ('last', 2))}
+    (recording,) = open_recordings([tmp_path / 'drive'], Reading(), wanted_inputs(
+        contract, 'joints', conversions))
+    found = [(frame.values.tolist(), frame.others['goal'].tolist())
+             for _, frame in recording.frames()]
+    assert found == [([sent, -sent / 2], [0.25]) for sent in range(1, 6)]
+    np.testing.assert_allclose(recording.commands.values, [
+        (sent / 10, -sent / 10) for sent in range(1, 6)])
+
+
+def test_a_sender_of_another_type_is_named(start_node, peer, tmp_path):
+    peer.node.create_publisher(Float64MultiArray, 'arm/commands', COMMAND_QOS)
+    peer.node.create_publisher(Twist, 'goal', COMMAND_QOS)
+    record = start_node('record_bag', output=str(tmp_path), name='drive', **ARM)
+    name = peer.node.get_fully_qualified_name()
+    peer.spin_until(lambda: (
+        "nothing arrives on '/joint_states', '/goal', '/arm/commands'; "
+        f"'{name}' sends geometry_msgs/msg/Twist on '/goal' where "
+        "std_msgs/msg/Float64MultiArray is read; set the input's type and topic in the "
+        'contract') in record.output, 60.0)
+
+
+@pytest.mark.any_time
+@pytest.mark.parametrize('changes, said', [
+    ({'inputs.goal.type': 'my_msgs/msg/Goal'},
+     "the input 'goal' is of my_msgs/msg/Goal, which is not one of the common interfaces of ROS "
+     '2, so it cannot be recorded; let a node publish its numbers as '
+     'std_msgs/msg/Float64MultiArray'),
+    ({'inputs.goal.topic': 'joint_states'},
+     "the input 'goal' is of std_msgs/msg/Float64MultiArray, and another one of the same topic "
+     "'/joint_states' of sensor_msgs/msg/JointState; a topic has one type")])
+def test_a_contract_that_cannot_be_recorded_is_refused(refusal, tmp_path, changes, said):
+    assert refusal(RecordNode, output=str(tmp_path), **{**ARM, **changes}) == said

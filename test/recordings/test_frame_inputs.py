@@ -6,7 +6,7 @@ from stream_agent.contract.contract import Contract
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.recordings.frame_inputs import wanted_inputs
 from stream_agent.recordings.recording import BadRecordingError, Reading
-from stream_agent.recordings.sources import open_recordings
+from stream_agent.recordings.sources import open_recordings, recorded_robot
 from support.recordings_files import (
     joint_state, laser_scan, MCAP, multi_array, odometry, PERIOD, picture, raw, SQLITE3, stamps,
     START, trajectory, tub, twist_stamped, write)
@@ -282,3 +282,18 @@ def test_a_second_camera_and_a_depth_camera(tmp_path):
     recording = opened(path, contract)
     assert sorted(dict(recording.frames())) == [4, 5, 6, 7]
     assert recording.skipped["frames whose input 'rear' cannot be decoded"] == 4
+
+
+def test_a_robot_that_steers_by_an_angle_tells_its_wheel_base(tmp_path):
+    contract, reading = recorded_robot('f1tenth', Reading())
+    assert (contract.output.type, reading.wheelbase) == ('ackermann', 0.33)
+    assert recorded_robot('f1tenth', Reading(wheelbase=0.5))[1].wheelbase == 0.5
+    assert recorded_robot('turtlebot3', Reading())[1] == Reading()
+    assert recorded_robot(None, Reading()) == (None, Reading())
+    # A Twist whose angular.z is the angle of the wheels.
+    path = write(tmp_path / 'bag', images(), commands())
+    steered = contract_of(BASE | {'type': 'twist_steering'}, image=IMAGE)
+    assert opened(path, steered).commands.steering == 'steering angle'
+    found = opened(path, steered, Reading(wheelbase=0.25)).commands
+    assert found.steering == 'yaw rate'
+    np.testing.assert_allclose(found.values[:, 1], 0.5 * np.tan(np.arange(8) / 10) / 0.25)
