@@ -9,18 +9,22 @@ from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
 
 FRAMES = 100
-SIZES = (('160x120 grey', SimulationSettings()),
-         ('160x120 RGB', SimulationSettings(coloured=True)),
-         ('640x480 grey', SimulationSettings(width_px=640, height_px=480)))
+# What a frame has, and whether there is a camera.
+FRAMES_OF = (('160x120 grey', SimulationSettings(), True),
+             ('160x120 RGB', SimulationSettings(coloured=True), True),
+             ('640x480 grey', SimulationSettings(width_px=640, height_px=480), True),
+             ('60 rays', SimulationSettings(scan_rays=60), False),
+             ('360 rays', SimulationSettings(scan_rays=360), False))
 
 
-def measure(settings: SimulationSettings, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+def measure(settings: SimulationSettings, camera: bool, rounds: int
+            ) -> tuple[np.ndarray, np.ndarray]:
     """
     Let the expert drive.
 
     :returns: Seconds a frame, one value a round of 100 frames; seconds a reset to a new course.
     """
-    environment = DrivingEnvironment(settings, seed=0)
+    environment = DrivingEnvironment(settings, seed=0, camera=camera)
     frame, durations, resets = environment.reset(), [], []
     for i in range(rounds + 1):
         start = time.perf_counter()
@@ -39,8 +43,8 @@ def main() -> None:
     arguments = parse(__doc__)
     cv2.setNumThreads(1)
     lines, figures = [], {}
-    for name, settings in SIZES:
-        durations, resets = measure(settings, 20 if arguments.quick else 100)
+    for name, settings, camera in FRAMES_OF:
+        durations, resets = measure(settings, camera, 20 if arguments.quick else 100)
         rate = 1.0 / float(np.median(durations))
         lines.append(f'{name:<13} {rate:7.0f} frames/s   a frame: {percentiles(durations)}   '
                      f'a new course: p50 {np.median(resets) * 1e3:.0f} ms')

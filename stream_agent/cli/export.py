@@ -1,8 +1,8 @@
 """Command line: write a policy as ONNX models of its two halves, to run it without torch."""
 
 import argparse
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import cycle, tee
 import json
@@ -18,11 +18,13 @@ import numpy as np
 from stream_agent.bounded_settings import choice, quantity
 from stream_agent.cli.arguments import add_allowed, add_settings, command
 from stream_agent.cli.command_parser import CommandParser
+from stream_agent.contract.conversions import Conversion
 from stream_agent.engine.backends import lacks
 from stream_agent.engine.compiled import (
     carry, frame_modules, FrameModule, FrameModules, initial_values, key_of, OPSET, to_onnx)
-from stream_agent.network.checkpoint import load_driving_policy, Policy
-from stream_agent.network.preprocessing import MOST_VALUES_BY_AREA, scale
+from stream_agent.network.checkpoint import CommandScale, load_driving_policy, Policy
+from stream_agent.network.policy_parts import conversion_to_data
+from stream_agent.network.preprocessing import MOST_VALUES_BY_AREA, Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import policy_file, share_folder, write_file
@@ -30,7 +32,8 @@ from stream_agent.theory.information import frames_unanswered
 from stream_agent.theory.patterns import streaming_edges
 import torch
 
-FORMAT = 'stream_agent export 1'
+# Of one image and a base's commands; and of anything else, which earlier readers refuse by it.
+FORMAT, FORMAT_OF_ANY = 'stream_agent export 1', 'stream_agent export 2'
 
 
 class ExportError(ValueError):
@@ -76,7 +79,7 @@ def carried_names(network: RolloutNetwork, halves: list[FrameModules]) -> list[d
                         for name in sorted(needs[(i + 1) % len(halves)])}
             later = {*settle.inputs, network.graph.output,
                      *(set(found[i].values()) - set(settle.outputs))}
-            needs[i] = {*respond.inputs, *(later - set(respond.outputs))} - {network.input}
+            needs[i] = {*respond.inputs, *(later - set(respond.outputs))} - {*network.inputs}
     return found
 
 
@@ -125,28 +128,39 @@ def model_of(half: FrameModule, kind: str, arguments: list[torch.Tensor]) -> byt
 
 def description(name: str, policy: Policy, batch_size: int) -> dict[str, Any]:
     """Return what the manifest says of a policy, but for its steps."""
-    network, how = policy.network, policy.preprocessing
-    low, high = scale(np.array([0, 255], np.uint8)).tolist()
+    network = policy.network
+    inputs = {name: input_description(network, name, conversion, batch_size)
+              for name, conversion in policy.conversions.items()}
+    of_one_image = not policy.others and isinstance(policy.preprocessing, Preprocessing)
+    by_base = isinstance(policy.limits, CommandScale)
     version = ElementTree.parse(share_folder() / 'package.xml').findtext('version')
     return {
-        'format': FORMAT,
+        'format': FORMAT if of_one_image and by_base else FORMAT_OF_ANY,
         'versions': {'stream_agent': version, 'torch': torch.__version__},
         'policy': {'name': name, 'pattern': policy.pattern_name,
                    'streams': streaming_edges(network.pattern)},
         'precision': 'float32',
         'opset': OPSET,
-        'input': {
-            'name': network.input, 'shape': [batch_size, *how.shape],
-            'preprocessing': {
-                'crop_top': how.crop_top, 'crop_bottom': how.crop_bottom,
-                'colours': 'grey' if how.shape[0] == 1 else 'RGB',
-                'most_values_by_area': MOST_VALUES_BY_AREA,
-                'scale': (high - low) / 255, 'offset': low}},
+        'input': inputs.pop(policy.trigger),
+        **({'others': list(inputs.values())} if inputs else {}),
         'output': {
-            'name': network.graph.output, 'shape': [batch_size, 2],
-            'max_speed': policy.limits.max_speed, 'max_yaw_rate': policy.limits.max_yaw_rate},
+            'name': network.graph.output,
+            'shape': [batch_size, *network.shapes[network.graph.output]], **asdict(policy.limits)},
         'updates_per_frame': policy.updates_per_frame,
         'updates_unanswered': frames_unanswered(network.graph, network.pattern)}
+
+
+def input_description(network: RolloutNetwork, name: str, how: Conversion, batch_size: int
+                      ) -> dict[str, Any]:
+    """Return what the manifest says of an input."""
+    said = {'name': name, 'shape': [batch_size, *network.shapes[name]]}
+    if not isinstance(how, Preprocessing):
+        return {**said, 'conversion': conversion_to_data(how)}
+    low, high = scale(np.array([0, 255], np.uint8)).tolist()
+    return {**said, 'preprocessing': {
+        'crop_top': how.crop_top, 'crop_bottom': how.crop_bottom,
+        'colours': 'grey' if how.shape[0] == 1 else 'RGB',
+        'most_values_by_area': MOST_VALUES_BY_AREA, 'scale': (high - low) / 255, 'offset': low}}
 
 
 MANIFEST, INITIAL = 'manifest.json', 'initial.npz'
@@ -202,8 +216,8 @@ CHECKED_STEPS = 10
 ERRORS_ONLY = 3
 
 
-def outputs_of(folder: Path, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Run what was written in ONNX Runtime, one step for each image, by its manifest alone."""
+def outputs_of(folder: Path, frames: Iterable[Mapping[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Run what was written in ONNX Runtime, one step for each frame, by its manifest alone."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
@@ -212,9 +226,10 @@ def outputs_of(folder: Path, images: Iterable[np.ndarray]) -> Iterator[np.ndarra
     sessions = {step[half]: onnxruntime.InferenceSession(
         str(folder / step[half]), options, providers=['CPUExecutionProvider'])
         for step in manifest['steps'] for half in ('respond', 'settle') if step[half]}
-    for image, number in zip(images, cycle(manifest['schedule'])):
+    inputs = [each['name'] for each in (manifest['input'], *manifest.get('others', ()))]
+    for frame, number in zip(frames, cycle(manifest['schedule'])):
         step = manifest['steps'][number]
-        values[manifest['input']['name']] = image
+        values.update({name: frame[name] for name in inputs})
         for session in (sessions[step[half]] for half in ('respond', 'settle') if step[half]):
             names = [port.name for port in session.get_outputs()]
             values.update(zip(names, session.run(names, {
@@ -225,14 +240,16 @@ def outputs_of(folder: Path, images: Iterable[np.ndarray]) -> Iterator[np.ndarra
 
 @torch.inference_mode()
 def largest_difference(folder: Path, network: RolloutNetwork, batch_size: int) -> float:
-    """Compare the outputs of what was written with the network's own, on random pixels."""
+    """Compare the outputs of what was written with the network's own, on random inputs."""
     state, generator = network.initial_state(batch_size), np.random.default_rng(0)
-    shape = state.values[network.input].shape
-    mine, theirs = tee(scale(generator.integers(0, 256, shape, np.uint8))
+    shapes = {name: state.values[name].shape for name in network.inputs}
+    mine, theirs = tee({name: scale(generator.integers(0, 256, shape, np.uint8))
+                        for name, shape in shapes.items()}
                        for _ in range(CHECKED_STEPS + network.graph.hyperperiod))
     differences = []
-    for image, written in zip(mine, outputs_of(folder, theirs)):
-        output, state = network.step(torch.from_numpy(image), state)
+    for frame, written in zip(mine, outputs_of(folder, theirs)):
+        output, state = network.step({name: torch.from_numpy(value)
+                                      for name, value in frame.items()}, state)
         differences.append(np.abs(written - output.numpy()).max())
     return float(np.max(differences))
 

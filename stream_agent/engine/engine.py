@@ -51,15 +51,23 @@ class FrameCheck:
         batch = () if batch_size is None else (batch_size,)
         self._shapes = {name: (*batch, *network.shapes[name]) for name in network.inputs}
         self._inputs, self._kept = network.inputs, {*kept}
+        # Of the only input, if there is one.
+        self._shape = self._shapes[network.input] if len(network.inputs) == 1 else None
+        self._keeps = network.input in self._kept
 
-    def __call__(self, frame: Arrays) -> Arrays:
+    def take(self, frame: Arrays) -> Arrays:
         """
         Return what a backend takes: with a batch axis, and an array where there is one input.
 
         :raises ValueError: If an array has another type or shape, or an input is missing.
         """
-        if isinstance(frame, np.ndarray) and len(self._inputs) == 1:
-            return self._taken(self._inputs[0], frame, 'the frame')
+        # One array is every robot's case until it has several sensors, and costs the least.
+        if isinstance(frame, np.ndarray) and (
+                frame.dtype == np.float32 and frame.shape == self._shape):
+            # What a later frame reads must not be the caller's memory.
+            if self._keeps or not frame.flags.carray:
+                frame = frame.copy()
+            return frame if self._batched else frame[np.newaxis]
         try:
             arrays = by_input(self._inputs, frame)
         except ValueError as error:
@@ -78,7 +86,6 @@ class FrameCheck:
         if array.shape != shape:
             raise ValueError(f'respond: {what} has the shape {list(array.shape)}; the network '
                              f'takes {list(shape)}')
-        # What a later frame reads must not be the caller's memory.
         if name in self._kept or not array.flags.carray:
             array = array.copy()
         return array if self._batched else array[np.newaxis]
@@ -126,8 +133,9 @@ class Engine:
             raise ValueError(f'batch_size is {batch_size}; it is at least 1')
         self.device = choose_device(device)
         self.updates_per_frame = updates_per_frame
-        self._taken = FrameCheck(network, batch_size, kept=[
+        self._check = FrameCheck(network, batch_size, kept=[
             source for (source, _), streams in network.pattern.items() if streams])
+        self._take = self._check.take
         self._batched = batch_size is not None
         request = BackendConfig(network.to(self.device).eval(), batch_size or 1, precision,
                                 threads or 1)
@@ -170,7 +178,7 @@ class Engine:
     def warm_up(self, frames: int = 20) -> None:
         """Take the slow first steps now, on black frames, and forget them."""
         self.reset()
-        black = self._taken.black()
+        black = self._check.black()
         for _ in range(frames):
             self.step(black)
         self.reset()
@@ -188,7 +196,7 @@ class Engine:
         """
         if not self._settled:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
-        output = self._in_threads(self._backend.respond, self._taken(frame))
+        output = self._in_threads(self._backend.respond, self._take(frame))
         self._settled = False
         # The backend may still read its own.
         return output.copy() if self._batched else output[0].copy()
@@ -215,7 +223,7 @@ class Engine:
         :param frame: As for ``respond``.
         """
         if self._settled and hasattr(self._backend, 'rehearse'):
-            self._in_threads(self._backend.rehearse, self._taken(frame))
+            self._in_threads(self._backend.rehearse, self._take(frame))
 
     def _in_threads(self, work: Callable, *arguments: Arrays) -> Any:
         """Work with as many threads as this engine has, whatever other engines have."""

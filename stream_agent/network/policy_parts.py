@@ -118,9 +118,9 @@ def conversion_from_data(name: str, data: Any) -> Conversion:
     values = dict(check_object(name, data))
     kind = values.pop('kind', 'image')
     if not isinstance(kind, str) or kind not in KINDS:
-        raise CheckpointError(f'{name}.kind is {show(kind)}; '
-                              f"{nearest(str(kind), KINDS, 'kinds')} Train with this version, or "
-                              'update stream_agent')
+        raise CheckpointError(f'{name}.kind is {show(kind)}, which is not known '
+                              f"({nearest(str(kind), KINDS, 'kinds')}); train with this version, "
+                              'or update stream_agent')
     # An image says by itself what is wrong.
     return (made if kind == 'image' else checked)(name, KINDS[kind], values)
 

@@ -1,11 +1,13 @@
-"""The embedded simulator as a ROS node: cmd_vel in; images, reference and odometry out."""
+"""The embedded simulator as a ROS node: cmd_vel in; what sensors measure, reference out."""
 
+from collections import Counter
 import gc
 import json
 import math
 import os
 from pathlib import Path
 import time
+from typing import Any
 
 import cv2
 from geometry_msgs.msg import TwistStamped, Vector3Stamped
@@ -13,21 +15,26 @@ from nav_msgs.msg import Odometry
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, Imu, LaserScan
 from std_msgs.msg import Header
 from stream_agent.command import STOP
+from stream_agent.contract.settings import IMAGE, IMU, ODOMETRY, SCAN
 from stream_agent.nodes import process
 from stream_agent.nodes.listeners import ListenerSettings, ListenerWatch
 from stream_agent.nodes.messages import (
-    array_to_image, COMMAND_QOS, command_to_twist, course_state_to_vector, FRAME_QOS, ns_to_stamp,
-    stamp_serialized, stamp_to_ns, twist_to_command)
-from stream_agent.nodes.parameters import declare_settings, read_settings, refuse_unknown
+    array_to_image, COMMAND_QOS, command_to_twist, course_state_to_vector, FRAME_QOS, name_of_node,
+    ns_to_stamp, stamp_serialized, stamp_to_ns, twist_to_command)
+from stream_agent.nodes.parameters import (
+    declare_contract, declare_settings, read_settings, refuse_unknown)
+from stream_agent.nodes.simulated_messages import (
+    imu_message, not_simulated, odometry_message, publishing_order, scan_message, TOPICS)
 from stream_agent.share import write_file
 from stream_agent.simulation.environment import (
-    CommandError, DrivingEnvironment, Moment, SimulatedFrame)
+    CommandError, DrivingEnvironment, SimulatedFrame)
 from stream_agent.simulation.session import Phase, Session, SessionSchedule
 from stream_agent.simulation.settings import SimulationSettings
 
@@ -40,13 +47,19 @@ WARM_UP_FRAMES = 20
 
 class SimulationNode(Node):
     """
-    Drives a simulated vehicle by ``cmd_vel`` and publishes what its camera sees.
+    Drives a simulated vehicle by ``cmd_vel`` and publishes what its sensors measure.
 
     Publishes ``image`` (sensor_msgs/Image, stamped with the time of its capture), with the same
-    stamp ``reference`` (geometry_msgs/TwistStamped: what the expert commands at this image) and
-    ``course_state`` (geometry_msgs/Vector3Stamped: progress, lateral error, lane width [m]);
-    ``odom`` (nav_msgs/Odometry, stamped now), ``scene_change`` (std_msgs/Header: the stamp of the
-    first frame that shows a changed scene) and, with ``publish_clock``, ``/clock``.
+    stamp ``reference`` (geometry_msgs/TwistStamped: what the expert commands at this image),
+    ``course_state`` (geometry_msgs/Vector3Stamped: progress, lateral error, lane width [m]) and,
+    to whoever listens, ``imu`` (sensor_msgs/Imu) and, with ``scan_rays``, ``scan``
+    (sensor_msgs/LaserScan, all rays at one instant);
+    ``odom`` (nav_msgs/Odometry, stamped now; the twist as the wheels give it, the true pose),
+    ``scene_change`` (std_msgs/Header: the stamp of the first frame that shows a changed scene)
+    and, with ``publish_clock``, ``/clock``.
+
+    Of the inputs of a contract, the one that triggers is published last, so that the others of
+    the same instant may have arrived when it does.
 
     While a node that is not ours listens to ``cmd_vel``, it publishes no image, so that nobody
     drives, and ends: a simulation must never move a real robot.
@@ -62,12 +75,16 @@ class SimulationNode(Node):
         declare_settings(self, SessionSchedule)
         declare_settings(self, SimulationSettings)
         declare_settings(self, ListenerSettings)
+        contract = declare_contract(self)
         refuse_unknown(self)
         self._schedule = read_settings(self, SessionSchedule)
         self._check_drive_file()
         self._failed = False
-        environment = DrivingEnvironment(read_settings(self, SimulationSettings),
-                                         self._schedule.course_seed)
+        settings = read_settings(self, SimulationSettings)
+        environment = DrivingEnvironment(settings, self._schedule.course_seed)
+        for sentence in not_simulated(contract, settings.scan_rays):
+            self.get_logger().warning(sentence)
+        self._before, self._after = publishing_order(contract)
         self._lead = preparation_time(environment)
         environment.reset()
         self._session = Session(environment, self._schedule)
@@ -84,7 +101,7 @@ class SimulationNode(Node):
         gc.freeze()
         self.get_logger().info(
             f'waiting for {self._schedule.start_subscribers} subscribers of '
-            f"'{self._image_pub.topic_name}' and a first command that moves the vehicle; pacing: "
+            f'{self._watched} and a first command that moves the vehicle; pacing: '
             f'{self._schedule.pacing}')
 
     def _check_drive_file(self) -> None:
@@ -95,9 +112,14 @@ class SimulationNode(Node):
                              'written to; give a file in a folder that can')
 
     def _create_interfaces(self) -> None:
-        self._image_pub = self.create_publisher(Image, 'image', FRAME_QOS)
+        self._measured_pubs = {
+            IMAGE: self.create_publisher(Image, TOPICS[IMAGE], FRAME_QOS),
+            ODOMETRY: self.create_publisher(Odometry, TOPICS[ODOMETRY], WATCHED_QOS),
+            IMU: self.create_publisher(Imu, TOPICS[IMU], WATCHED_QOS)}
+        if self._session.environment.settings.scan_rays:
+            self._measured_pubs[SCAN] = self.create_publisher(
+                LaserScan, TOPICS[SCAN], WATCHED_QOS)
         self._reference_pub = self.create_publisher(TwistStamped, 'reference', WATCHED_QOS)
-        self._odom_pub = self.create_publisher(Odometry, 'odom', WATCHED_QOS)
         self._course_pub = self.create_publisher(Vector3Stamped, 'course_state', WATCHED_QOS)
         self._change_pub = self.create_publisher(Header, 'scene_change', WATCHED_QOS)
         self._clock_pub = (self.create_publisher(ClockMessage, '/clock', WATCHED_QOS)
@@ -159,14 +181,32 @@ class SimulationNode(Node):
         except CommandError as error:
             self.get_logger().error(f'cmd_vel: {error}; ignored', throttle_duration_sec=5.0)
             return
-        watchers = self._image_pub.get_subscription_count()
         if (self._session.phase is Phase.WAITING and command != STOP
-                and watchers >= self._schedule.start_subscribers):
+                and self._watchers() >= self._schedule.start_subscribers):
             self._first_command_at = self._first_command_at or time.monotonic()
             if time.monotonic() - self._first_command_at >= self._schedule.start_delay:
                 self._begin('commands arrive')
         if not realtime and self._answers(msg):
             self._publish_next()
+
+    def _triggers(self) -> list[Publisher]:
+        """Return what a network may be triggered by."""
+        return [self._measured_pubs[kind] for kind in (IMAGE, SCAN)
+                if kind in self._measured_pubs]
+
+    @property
+    def _watched(self) -> str:
+        return ' or '.join(f"'{publisher.topic_name}'" for publisher in self._triggers())
+
+    def _watchers(self) -> int:
+        """Return how many wait for images or scans; who subscribes to both counts once."""
+        if SCAN not in self._measured_pubs:
+            return self._measured_pubs[IMAGE].get_subscription_count()
+        found = Counter[str]()
+        for publisher in self._triggers():
+            found |= Counter(map(name_of_node, self.get_subscriptions_info_by_topic(
+                publisher.topic_name)))
+        return found.total()
 
     def _answers(self, msg: TwistStamped) -> bool:
         """Return whether a command can be an answer to the last frame of a lockstep."""
@@ -186,9 +226,8 @@ class SimulationNode(Node):
         if (self._session.phase is Phase.WAITING and timeout
                 and time.monotonic() - self._created > timeout):
             self.get_logger().warning(
-                f'after {timeout:g} s '
-                f"'{self._image_pub.topic_name}' has {self._image_pub.get_subscription_count()} "
-                f'subscribers, and no command that moves the vehicle has come on '
+                f'after {timeout:g} s {self._watched} has {self._watchers()} subscribers, and '
+                'no command that moves the vehicle has come on '
                 f"'{self._command_sub.topic_name}'")
             self._begin('start_timeout is over')
 
@@ -210,9 +249,9 @@ class SimulationNode(Node):
             self._session.skip()
             self._skipped += self._session.phase is Phase.DRIVING
         frame, changed = self._session.advance()
-        image = prepared(frame)
+        messages = self._prepared(frame)
         time.sleep(max(0.0, self._due() - time.monotonic()))
-        self._publish(frame, image, changed)
+        self._publish(frame, messages, changed)
 
     def on_lockstep_timer(self) -> None:
         """Publish the next frame without an answer: while waiting, and after the timeout."""
@@ -230,14 +269,31 @@ class SimulationNode(Node):
 
     def _publish_next(self) -> None:
         frame, changed = self._session.advance()
-        self._publish(frame, prepared(frame), changed)
+        self._publish(frame, self._prepared(frame), changed)
 
-    def _publish(self, frame: SimulatedFrame, image: bytearray, changed: bool) -> None:
-        """Stamp and publish the image of a frame, then everything else about it."""
+    def _prepared(self, frame: SimulatedFrame) -> dict[str, bytearray]:
+        """Return by type what was measured, as far as it is sent, but for its stamp."""
+        sensed = self._session.environment.sensed_at(frame.now)
+        found: dict[str, Any] = {
+            IMAGE: array_to_image(frame.image, 0, 'camera_optical'),
+            ODOMETRY: odometry_message(frame.now, sensed)}
+        # What costs time is made for those who listen.
+        if self._measured_pubs[IMU].get_subscription_count():
+            found[IMU] = imu_message(frame.sensed)
+        if frame.scan and self._measured_pubs[SCAN].get_subscription_count():
+            found[SCAN] = scan_message(frame.scan)
+        return {kind: bytearray(serialize_message(message)) for kind, message in found.items()}
+
+    def _publish(self, frame: SimulatedFrame, messages: dict[str, bytearray], changed: bool
+                 ) -> None:
+        """Stamp and publish the measurements of a frame, and everything else about it."""
         now_ns = self._now_ns(frame)
         stamp_ns = now_ns - round((frame.now.time - frame.time) * 1e9)
-        stamp_serialized(image, stamp_ns)
-        self._image_pub.publish(bytes(image))
+        for kind, message in messages.items():
+            stamp_serialized(message, now_ns if kind == ODOMETRY else stamp_ns)
+        for kind in self._before:
+            if kind in messages:
+                self._measured_pubs[kind].publish(bytes(messages[kind]))
         self._last_frame_at, self._last_frame_ns = time.monotonic(), now_ns
         if changed:
             header = Header(frame_id='camera_optical')
@@ -247,7 +303,9 @@ class SimulationNode(Node):
         self._course_pub.publish(course_state_to_vector(
             frame.progress, frame.lateral_error, self._session.environment.course.lane_width,
             stamp_ns, 'odom'))
-        self._odom_pub.publish(odometry(frame.now, now_ns))
+        for kind in self._after:
+            if kind in messages:
+                self._measured_pubs[kind].publish(bytes(messages[kind]))
         if self._session.phase in (Phase.DRIVING, Phase.OVER):
             if not self._published:
                 duration = self._schedule.duration
@@ -275,23 +333,6 @@ def preparation_time(environment: DrivingEnvironment) -> float:
         durations.append(time.perf_counter() - start)
     enough = 2.0 * float(np.median(durations)) + 0.0005
     return min(enough, 0.5 * environment.settings.period)
-
-
-def prepared(frame: SimulatedFrame) -> bytearray:
-    """Return the image of a frame as it is sent, but for its stamp."""
-    return bytearray(serialize_message(array_to_image(frame.image, 0, 'camera_optical')))
-
-
-def odometry(moment: Moment, stamp_ns: int) -> Odometry:
-    """Convert a moment's pose and motion to a message."""
-    msg = Odometry(child_frame_id='base_link')
-    msg.header.frame_id = 'odom'
-    ns_to_stamp(msg.header.stamp, stamp_ns)
-    msg.pose.pose.position.x, msg.pose.pose.position.y = moment.pose.x, moment.pose.y
-    msg.pose.pose.orientation.z = math.sin(0.5 * moment.pose.yaw)
-    msg.pose.pose.orientation.w = math.cos(0.5 * moment.pose.yaw)
-    msg.twist.twist.linear.x, msg.twist.twist.angular.z = moment.speed, moment.yaw_rate
-    return msg
 
 
 def main(args: list[str] | None = None) -> int:

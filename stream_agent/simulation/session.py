@@ -42,7 +42,7 @@ class SessionSchedule:
     lockstep_timeout: float = quantity(
         1.0, 's', 0.01, 60.0, 'after which lockstep continues without an answer')
     start_subscribers: int = quantity(
-        1, '', 1, 100, 'subscribers of image to wait for before the drive starts')
+        1, '', 1, 100, 'subscribers of image, or of scan, to wait for before the drive starts')
     start_delay: float = quantity(
         0.0, 's', 0.0, 60.0, 'from the first command until the drive starts, as those who watch '
         'may still be discovering each other')

@@ -16,17 +16,20 @@ from stream_agent.engine.backends import (
     BackendConfig, BackendError, BACKENDS, make_backend, usable)
 from stream_agent.engine.engine import Engine
 from stream_agent.graph_files.graph_file import graph_from_data
+from stream_agent.network.program import by_input
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
-from support.graphs import EVERY_LAYER, FIGURE_2, SR
+from support.graphs import EVERY_LAYER, FIGURE_2, SR, THREE_INPUTS, TWO_INPUTS
+from support.network_inputs import expected_outputs as expected, of_each, random_inputs
 import torch
 
 pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.thorough]
 
 CPU = torch.device('cpu')
-GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'every layer': EVERY_LAYER}
+GRAPHS = {'figure 2': FIGURE_2, 'SR': SR, 'every layer': EVERY_LAYER, 'two inputs': TWO_INPUTS,
+          'three inputs': THREE_INPUTS}
 # Several rounds of the buffers that are used in turn, and of most schedules.
 FRAMES = 20
 TOLERANCE = {'float32': 5e-6, 'bfloat16': 2e-2}
@@ -40,18 +43,7 @@ def network_of(graph, pattern):
 
 
 def images(network, batch_size=1, length=FRAMES, seed=0):
-    generator = np.random.default_rng(seed)
-    shape = (batch_size, *network.shapes[network.input])
-    return [generator.standard_normal(shape).astype(np.float32) for _ in range(length)]
-
-
-def expected(network, frames):
-    outputs, state = [], network.initial_state(len(frames[0]))
-    with torch.inference_mode():
-        for frame in frames:
-            output, state = network.step(torch.from_numpy(frame), state)
-            outputs.append(output.numpy())
-    return np.array(outputs)
+    return random_inputs(network, length, batch_size, seed)
 
 
 def run(backend, frames):
@@ -87,7 +79,8 @@ def cases(name, every):
 
 
 @pytest.mark.parametrize('backend, precision', IN_RUNTIMES)
-@pytest.mark.parametrize('name, every', [('figure 2', 4), ('SR', 6), ('every layer', 96)])
+@pytest.mark.parametrize('name, every', [
+    ('figure 2', 4), ('SR', 6), ('every layer', 96), ('two inputs', 12), ('three inputs', 130)])
 def test_runtimes_agree_with_the_step(name, every, backend, precision):
     # Half as many of those that are exported and compiled, which takes longer than to run them.
     for network in cases(name, every if backend == 'packed' else 2 * every):
@@ -110,13 +103,15 @@ def test_runtimes_agree_on_shipped_graphs(graph, pattern, backend, precision):
 
 
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
-def test_a_batch_is_that_many_streams(backend):
-    network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))
+@pytest.mark.parametrize('graph', [EVERY_LAYER, TWO_INPUTS, THREE_INPUTS],
+                         ids=['one input', 'two inputs', 'three inputs'])
+def test_a_batch_is_that_many_streams(graph, backend):
+    network = network_of(graph, newest_image_pattern(graph))
     frames = images(network, batch_size=3)
     together = run(made(backend, network, batch_size=3), frames)
     one = made(backend, network)
     for i in range(3):
-        alone = run(one, [frame[i:i + 1] for frame in frames])
+        alone = run(one, [of_each(lambda value: value[i:i + 1], frame) for frame in frames])
         np.testing.assert_allclose(together[:, i:i + 1], alone, atol=TOLERANCE['float32'])
 
 
@@ -187,30 +182,70 @@ def test_memory_does_not_grow_by_the_frame(backend):
 
 
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
-def test_outputs_and_frames_are_the_caller_s_own(backend):
+@pytest.mark.parametrize('graph, streams', [
+    (EVERY_LAYER, ('image', 'edges')), (TWO_INPUTS, ('odometry', 'memory')),
+    (TWO_INPUTS, ('image', 'edges'))])
+def test_outputs_and_frames_are_the_caller_s_own(graph, streams, backend):
     """What a caller does with them after the step changes nothing that follows."""
-    pattern = newest_image_pattern(EVERY_LAYER) | {('image', 'edges'): 1}
-    network = network_of(EVERY_LAYER, pattern)
+    network = network_of(graph, newest_image_pattern(graph) | {streams: 1})
     if BACKENDS[backend].missing():
         pytest.skip(BACKENDS[backend].missing())
     engine = Engine(network, backend=backend)
-    frames = [frame[0] for frame in images(network)]
-    camera = np.empty_like(frames[0])
+    batches = images(network)
+    frames = [of_each(lambda value: value[0], frame) for frame in batches]
+    sensors = of_each(np.empty_like, by_input(network.inputs, frames[0]))
     outputs, kept = [], []
     for frame in frames:
-        camera[...] = frame
-        output = engine.step(camera)
+        for name, value in by_input(network.inputs, frame).items():
+            sensors[name][...] = value
+        output = engine.step(sensors)
         kept.append(output)
         outputs.append(output.copy())
-        camera[...] = 9
+        for value in sensors.values():
+            value[...] = 9
     assert np.array_equal(kept, outputs)
-    np.testing.assert_allclose(outputs, expected(network, [f[None] for f in frames])[:, 0],
+    np.testing.assert_allclose(outputs, expected(network, batches)[:, 0],
                                atol=TOLERANCE['float32'])
     engine.reset()
     for frame, before in zip(frames, outputs):
         output = engine.step(frame)
         assert np.array_equal(output, before)
         output *= 10
+
+
+VECTOR = np.zeros(6, np.float32)
+IMAGE = np.zeros((1, 8, 8), np.float32)
+
+
+@pytest.mark.parametrize('wrong, sentence', [
+    (IMAGE, 'one value is given to 2 inputs; give values by their names: image, odometry'),
+    ({'image': IMAGE}, "the input 'odometry' is missing; give it beside image"),
+    ({}, "the input 'image' is missing; give it beside others"),
+    ({'image': IMAGE, 'odometri': VECTOR},
+     "'odometri' is not an input; did you mean 'odometry'?"),
+    ({'image': IMAGE, 'odometry': VECTOR[:5]},
+     "the input 'odometry' has the shape [5]; the network takes [6]"),
+    ({'image': IMAGE[0], 'odometry': VECTOR},
+     "the input 'image' has the shape [8, 8]; the network takes [1, 8, 8]"),
+    ({'image': IMAGE, 'odometry': VECTOR.astype(float)},
+     "the input 'odometry' is float64; it needs to be a float32 array, as preprocessing makes "
+     'it'),
+    ({'image': IMAGE, 'odometry': 0.5}, "the input 'odometry' is float; it needs to be a float32 "
+     'array, as preprocessing makes it')])
+@pytest.mark.parametrize('backend', ['eager', 'packed'])
+def test_an_input_that_does_not_fit_is_named_and_nothing_is_lost(wrong, sentence, backend):
+    engine = Engine(network_of(TWO_INPUTS, newest_image_pattern(TWO_INPUTS)), backend=backend)
+    with pytest.raises(ValueError) as error:
+        engine.respond(wrong)
+    assert str(error.value) == f'respond: {sentence}'
+    engine.step({'odometry': VECTOR, 'image': IMAGE})
+
+
+def test_one_input_may_be_given_by_its_name():
+    network = network_of(SR, newest_image_pattern(SR))
+    one, other = Engine(network), Engine(network)
+    for frame in images(network):
+        assert np.array_equal(one.step(frame[0]), other.step({'img': frame[0]}))
 
 
 @pytest.mark.parametrize('wrong, sentence', [

@@ -10,11 +10,14 @@ from stream_agent.engine.cuda.program import Variant
 from stream_agent.engine.packed import PACKED
 from stream_agent.engine.ranks.step import BACKENDS as RANK_BACKENDS, make_nodes
 from stream_agent.graph_files.graph_file import graph_from_data
-from stream_agent.network.program import IN_TRAINING, Operand, Operation, OPERATIONS
+from stream_agent.network.program import (
+    by_input, IN_TRAINING, Operand, Operation, OPERATIONS)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.window import OVER_TIME
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern, update_order
+from support.network_inputs import (
+    expected_outputs, of_each, random_inputs, states_of, window_of)
 import torch
 from torch import nn
 
@@ -35,10 +38,16 @@ def test_the_window_does_every_operation():
     assert set(OVER_TIME) == set(OPERATIONS)
 
 
-def graph_of(shape, transform):
-    """Return a graph in which two nodes are read together, around a cycle that streams."""
+def graph_of(shape, transform, others=()):
+    """
+    Return a graph in which two nodes are read together, around a cycle that streams.
+
+    :param others: Further inputs, of 3 features each.
+    """
+    more = [{'source': [*others], 'target': ['left', 'out']}] if others else []
     return graph_from_data({
         'nodes': {'image': {'shape': [2, *shape]},
+                  **{name: {'shape': [3]} for name in others},
                   'left': {'shape': [4, *shape], 'activation': 'relu'},
                   'right': {'shape': [4, *shape], 'activation': 'tanh'},
                   'joined': {'shape': [4, *shape], 'activation': 'relu'},
@@ -49,11 +58,13 @@ def graph_of(shape, transform):
                   {'source': ['left', 'right'], 'target': 'joined', 'transform': transform,
                    'product': 'together'},
                   {'source': 'image', 'target': 'joined', 'transform': transform},
-                  {'source': ['image', 'joined'], 'target': 'out'}],
+                  {'source': ['image', 'joined'], 'target': 'out'}, *more],
         'output': 'out'})
 
 
-GRAPHS = {'features': graph_of([], 'dense'), 'maps': graph_of([6, 6], 'convolution')}
+GRAPHS = {'features': graph_of([], 'dense'), 'maps': graph_of([6, 6], 'convolution'),
+          'two inputs': graph_of([6, 6], 'convolution', ['speed']),
+          'three inputs': graph_of([], 'dense', ['speed', 'goal'])}
 
 
 class Concatenating(RolloutNetwork):
@@ -96,23 +107,13 @@ def network_of(name, pattern):
 def patterns_of(name):
     """Return some of the valid patterns, the two rollouts of all graphs among them."""
     graph = GRAPHS[name]
+    valid = list(valid_patterns(graph))
     return [newest_image_pattern(graph), sequential_pattern(graph),
-            *list(valid_patterns(graph))[::40]]
+            *valid[::max(40, len(valid) // 5)]]
 
 
 def frames_of(network, count=7, batch_size=2):
-    generator = np.random.default_rng(2)
-    shape = (count, batch_size, *network.shapes[network.input])
-    return generator.standard_normal(shape).astype(np.float32)
-
-
-def states_of(network, frames):
-    """Return the states of the network's own steps, the initial one first."""
-    states = [network.initial_state(frames.shape[1])]
-    with torch.no_grad():
-        for frame in frames:
-            states.append(network.step(torch.from_numpy(frame), states[-1])[1])
-    return states
+    return random_inputs(network, count, batch_size, seed=2)
 
 
 def outputs_of(backend, frames):
@@ -126,12 +127,12 @@ def outputs_of(backend, frames):
 def rank_outputs(network, backend, frames):
     """Return the outputs of a rank that has all nodes, one stream at a time."""
     order = [name for name in update_order(network.graph, network.pattern)
-             if name != network.input]
+             if name not in network.inputs]
     nodes = make_nodes(network, order, CPU, backend, 'float32')
     before, outputs = nodes.initial_values(), []
     with torch.inference_mode():
         for frame in frames:
-            now = {network.input: torch.from_numpy(frame)}
+            now = by_input(network.inputs, of_each(torch.from_numpy, frame))
             for name in order:
                 nodes.compute[name](now, before)
             outputs.append(now[network.graph.output].numpy())
@@ -153,11 +154,6 @@ def test_an_added_operation_is_what_it_says(name, concatenation):
             torch.testing.assert_close(states[i].values['joined'], expected.relu())
 
 
-def expected_outputs(network, frames):
-    return np.array([state.values[network.graph.output].numpy()
-                     for state in states_of(network, frames)[1:]])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
 @pytest.mark.parametrize('name', GRAPHS)
@@ -167,7 +163,7 @@ def test_an_added_operation_is_the_same_in_every_back_end(name, backend, concate
     for pattern in patterns_of(name)[:4]:
         network = network_of(name, pattern)
         frames = frames_of(network)
-        made = make_backend(backend, CPU, BackendConfig(network, frames.shape[1]))
+        made = make_backend(backend, CPU, BackendConfig(network, batch_size=2))
         np.testing.assert_allclose(outputs_of(made, frames), expected_outputs(network, frames),
                                    atol=5e-6)
 
@@ -189,7 +185,7 @@ def test_an_added_operation_is_captured_between_the_kernels(name, variant, conca
     for pattern in patterns_of(name):
         network = network_of(name, pattern)
         frames = frames_of(network)
-        made = CudaGraphBackend(network, frames.shape[1], among=[variant], device=HostDevice(1))
+        made = CudaGraphBackend(network, 2, among=[variant], device=HostDevice(1))
         np.testing.assert_allclose(outputs_of(made, frames), expected_outputs(network, frames),
                                    atol=5e-6)
 
@@ -198,7 +194,7 @@ def test_an_added_operation_is_captured_between_the_kernels(name, variant, conca
 def test_an_added_operation_is_the_same_over_a_window(name, concatenation):
     for pattern in patterns_of(name):
         network = network_of(name, pattern).double()
-        frames = torch.from_numpy(frames_of(network)).double().transpose(0, 1)
+        frames = of_each(torch.Tensor.double, window_of(network, frames_of(network)))
         results = []
         for compute in (network, network.stepped):
             network.zero_grad()

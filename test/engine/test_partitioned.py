@@ -93,7 +93,8 @@ def test_two_processes_of_torchrun_compute_the_same(tmp_path):
     subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
          ranks_job.__file__, str(path)], check=True, timeout=100,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, (ROOT, ROOT / 'test'))),
+             'OMP_NUM_THREADS': '1'})
     check_found(path, 2)
 
 

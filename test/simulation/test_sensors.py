@@ -1,18 +1,22 @@
 """What sensors besides the camera measure: exact geometry, errors of a seed, enough to drive."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 import math
+from pathlib import Path
+import re
 
 import numpy as np
 import pytest
 from stream_agent.bounded_settings import SettingsError
 from stream_agent.command import Command
-from stream_agent.simulation.course import Course
+from stream_agent.contract.settings import IMU, ODOMETRY
+from stream_agent.simulation.course import Course, random_course
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.sensors import (
-    CORNER_STEP, distances, IMU, ODOMETRY, WALL_DISTANCE, Walls, walls_of)
+    CORNER_STEP, distances, WALL_DISTANCE, Walls, walls_of)
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Pose
+from support.wall_follower import follow
 
 SMALL = SimulationSettings(width_px=64, height_px=48)
 EXACT = replace(SMALL, scan_rays=60, scan_noise=0.0, scan_dropout=0.0)
@@ -83,6 +87,15 @@ def test_corners_are_near_the_borders_they_stand_for():
             assert away == pytest.approx(side * WALL_DISTANCE * course.lane_width, abs=1e-3)
         # Closed, without gaps.
         np.testing.assert_allclose(starts + edges, np.roll(starts, -1, axis=0))
+
+
+@pytest.mark.parametrize('lane_width', [0.3, 0.6, 0.8])
+@pytest.mark.parametrize('seed', range(4))
+def test_no_wall_stands_in_another_stretch(seed, lane_width):
+    course = random_course(seed, lane_width)
+    apart = walls_of(course).starts[:, None] - course.points
+    nearest = np.linalg.norm(apart, axis=2).min(axis=1)
+    assert nearest == pytest.approx(WALL_DISTANCE * lane_width, abs=1e-3)
 
 
 def straight(lane_width):
@@ -244,19 +257,6 @@ def test_sensors_change_no_image_and_no_drive():
         assert third.image is None and frame.scan is None
 
 
-def follow(scan):
-    """Steer to the middle between the walls ahead, knowing nothing but the scan."""
-    angles = scan.angle_min + scan.angle_increment * np.arange(len(scan.ranges))
-    seen = np.isfinite(scan.ranges)
-    x, y = scan.ranges[seen] * (np.cos(angles[seen]), np.sin(angles[seen]))
-    ahead = (x > 0.2) & (x < 0.5)
-    sides = [ahead & (angles[seen] * side > 0.0) for side in (1.0, -1.0)]
-    middle_x, middle_y = (np.mean([values[side].mean() for side in sides if side.any()])
-                          for values in (x, y))
-    # The circle through the axle and that point.
-    return Command(0.8, 0.8 * 2.0 * middle_y / ((middle_x + 0.1) ** 2 + middle_y ** 2))
-
-
 @pytest.mark.parametrize('vehicle', ['differential', 'bicycle'])
 @pytest.mark.parametrize('seed', [0, 1, 2, 3])
 def test_the_scan_alone_says_enough_to_stay_in_the_lane(seed, vehicle):
@@ -273,14 +273,23 @@ def test_the_scan_alone_says_enough_to_stay_in_the_lane(seed, vehicle):
 @pytest.mark.parametrize('setting, message', [
     ({'scan_rays': 1}, 'scan_rays is 1; set it to 0 for none, or to 2 or more'),
     ({'scan_angle_min': 1.0, 'scan_angle_max': 1.0},
-     'scan_angle_min is 1 and scan_angle_max 1 rad; set the second to up to one turn (6.2832) '
-     'more than the first'),
+     'scan_angle_min is 1 and scan_angle_max 1 rad; set the second to 0.01 to 6.2832 (a '
+     'turn) more than the first'),
     ({'scan_angle_min': -4.0, 'scan_angle_max': 4.0},
-     'scan_angle_min is -4 and scan_angle_max 4 rad; set the second to up to one turn (6.2832) '
-     'more than the first'),
+     'scan_angle_min is -4 and scan_angle_max 4 rad; set the second to 0.01 to 6.2832 (a '
+     'turn) more than the first'),
     ({'scan_range_min': 6.0}, 'scan_range_min is 6 and scan_range_max 6 m; set the second to '
      'more than the first')])
 def test_settings_that_contradict_each_other_are_refused(setting, message):
     with pytest.raises(SettingsError) as caught:
         SimulationSettings(**setting)
     assert str(caught.value) == message
+
+
+def test_the_page_on_the_contract_names_every_setting_with_its_default():
+    page = (Path(__file__).parents[2] / 'docs' / 'contract.md').read_text()
+    rows = re.findall(r'^\| (`scan_.*?|`odometry_.*?|`imu_.*?) \| (.*?) \|', page, re.MULTILINE)
+    said = {name: float(default.split()[0]) for names, defaults in rows for name, default in zip(
+        re.findall(r'`(\w+)`', names), defaults.split(', '))}
+    assert said == {item.name: item.default for item in fields(SimulationSettings)
+                    if item.name.startswith(('scan_', 'odometry_', 'imu_'))}

@@ -69,3 +69,36 @@ EVERY_LAYER = graph_from_data({
         {'source': 'edges', 'target': 'edges', 'transform': 'pointwise', 'streams': True},
         {'source': 'blurred', 'target': 'edges', 'transform': 'upsampling', 'streams': True}],
     'output': 'command'})
+
+# An image with a vector, and with two: into maps and features, a gate, a cell, and the output
+# itself; the second has a vector first, and commands six joints.
+TWO_INPUTS = graph_from_data({
+    'nodes': {'image': {'shape': [1, 8, 8]}, 'odometry': {'shape': [6]},
+              'edges': {'shape': [4, 4, 4], 'activation': 'relu'},
+              'memory': {'shape': [5], 'cell': 'gilr'},
+              'command': {'shape': [2], 'activation': 'tanh'}},
+    'edges': [
+        {'source': 'image', 'target': 'edges', 'transform': 'convolution', 'stride': 2},
+        {'source': 'edges', 'target': 'memory', 'product': 'gate'},
+        {'source': 'odometry', 'target': 'memory', 'product': 'gate'},
+        {'source': 'memory', 'target': 'memory', 'transform': 'identity', 'streams': True},
+        {'source': ['memory', 'odometry'], 'target': 'command'},
+        {'source': 'image', 'target': 'command', 'transform': 'readout', 'kernel': 2}],
+    'output': 'command'})
+THREE_INPUTS = graph_from_data({
+    'nodes': {'scan': {'shape': [20]}, 'depth': {'shape': [1, 6, 6]}, 'joints': {'shape': [2, 3]},
+              'map': {'shape': [4, 6, 6], 'activation': 'relu'},
+              'hidden': {'shape': [8], 'activation': 'relu'},
+              'tokens': {'shape': [2, 3], 'body': [
+                  {'name': 'sum', 'kind': 'add', 'of': ['joints', 'tokens']},
+                  {'name': 'bounded', 'kind': 'tanh', 'of': ['sum']}]},
+              'velocities': {'shape': [6], 'activation': 'tanh'}},
+    'edges': [
+        {'source': 'depth', 'target': 'map', 'transform': 'convolution'},
+        {'source': 'scan', 'target': 'map'},
+        {'source': ['scan', 'map', 'joints'], 'target': 'hidden'},
+        {'source': 'joints', 'target': 'tokens', 'transform': 'operand'},
+        {'source': 'tokens', 'target': 'tokens', 'transform': 'operand', 'streams': True},
+        {'source': 'hidden', 'target': 'hidden', 'streams': True},
+        {'source': ['hidden', 'tokens', 'scan'], 'target': 'velocities'}],
+    'output': 'velocities'})

@@ -14,11 +14,12 @@ from stream_agent.engine.ranks.exchange import Exchange, GroupedExchange, RankEr
 from stream_agent.engine.ranks.local_ranks import measure_link
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.rollout_network import RolloutNetwork
-from stream_agent.theory.graph import with_schedule
+from stream_agent.theory.graph import graph_to_data, with_schedule
 from stream_agent.theory.patterns import newest_image_pattern, streaming_pattern
 from stream_agent.theory.planning.costs import NodeCosts
 from stream_agent.theory.planning.partition import blocks_of, MessageCost, Partition
 from stream_agent.theory.planning.partition_search import forecast, partition
+from support.network_inputs import of_each, random_inputs
 import torch
 
 FRAMES = 20
@@ -47,6 +48,11 @@ LOOPS = graph_from_data({
     'output': 'out'})
 RATES = with_schedule(LOOPS, {'n2': (2, 0), 'n3': (2, 1), 'n4': (4, 1), 'n5': (3, 0),
                               'out': (2, 0)})
+DATA = graph_to_data(LOOPS)
+# A vector, read by maps, by features and by the output of the frame after.
+SEVERAL_INPUTS = graph_from_data(DATA | {
+    'nodes': DATA['nodes'] | {'speed': {'shape': [3]}},
+    'edges': [*DATA['edges'], {'source': 'speed', 'target': ['n3', 'memory', 'out']}]})
 GRAPHS = {'every frame': LOOPS, 'schedule': RATES}
 PATTERNS = {'newest image': newest_image_pattern, 'streaming': streaming_pattern,
             'hybrid': lambda graph: newest_image_pattern(graph) | {
@@ -59,9 +65,12 @@ def network_of(graph, pattern) -> RolloutNetwork:
     return RolloutNetwork(graph, pattern)
 
 
+def frames_of(network: RolloutNetwork, count: int) -> list:
+    return [of_each(lambda value: value[0], frame) for frame in random_inputs(network, count)]
+
+
 def images(count: int) -> list[np.ndarray]:
-    generator = np.random.default_rng(0)
-    return [generator.standard_normal((1, 8, 8)).astype(np.float32) for _ in range(count)]
+    return frames_of(network_of(LOOPS, newest_image_pattern(LOOPS)), count)
 
 
 def spread(graph, pattern, ranks: int, seed: int) -> Partition:
@@ -88,6 +97,10 @@ def cases(ranks: int):
         pattern = newest_image_pattern(LOOPS)
         yield (f'planned for {count}', LOOPS, pattern, partition(LOOPS, pattern, costs, count),
                Exchange, 'eager')
+    for seed in range(2):
+        pattern = newest_image_pattern(SEVERAL_INPUTS) | {('speed', 'memory'): seed}
+        yield (f'several inputs, {seed}', SEVERAL_INPUTS, pattern,
+               spread(SEVERAL_INPUTS, pattern, ranks, seed), Exchange, 'eager')
     for rates, graph in GRAPHS.items() if packed.is_available() else ():
         pattern = newest_image_pattern(graph)
         yield (f'{rates}, packed', graph, pattern, spread(graph, pattern, ranks, 0), Exchange,
@@ -110,14 +123,15 @@ def expected(graph, pattern, frames) -> list[np.ndarray]:
         for window in (frames[:7], frames):
             state = network.initial_state()
             for frame in window:
-                output, state = network.step(torch.from_numpy(frame).unsqueeze(0), state)
+                output, state = network.step(
+                    of_each(lambda value: torch.from_numpy(value).unsqueeze(0), frame), state)
                 outputs.append(output[0].numpy())
     return outputs
 
 
 def compare(graph, pattern, plan, exchange, backend) -> dict | None:
     """Run a case; returns on rank 0 what is found."""
-    frames = images(FRAMES)
+    frames = frames_of(network_of(graph, pattern), FRAMES)
     with PartitionedEngine(network_of(graph, pattern), plan, exchange=exchange,
                            backend=backend) as engine:
         if engine.rank:

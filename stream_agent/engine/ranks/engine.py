@@ -208,7 +208,7 @@ class PartitionedEngine:
                 f'processes; start them with torchrun --nproc-per-node {partition.ranks}')
         self.rank = distributed.get_rank()
         # The caller may write to its own while ranks are sent this one.
-        self._taken, self._inputs = FrameCheck(network, kept=network.inputs), network.inputs
+        self._check, self._inputs = FrameCheck(network, kept=network.inputs), network.inputs
         self._giver = OrderGiver(network, partition, timeout)
         self._orders = partial(orders, network, partition)
         names = [v for v in partition.nodes_on(self.rank) if v not in network.inputs]
@@ -245,7 +245,7 @@ class PartitionedEngine:
         self._check_first('respond')
         if self._step.under_way:
             raise RuntimeError('respond: the frame before is not settled; call settle() first')
-        values = by_input(self._inputs, to_tensors(self._taken(frame), torch.device('cpu')))
+        values = by_input(self._inputs, to_tensors(self._check.take(frame), torch.device('cpu')))
         self._giver.step(values)
         self._step.begin(values)
         return self._step.respond().squeeze(0).float().cpu().numpy().copy()
@@ -277,7 +277,7 @@ class PartitionedEngine:
         """Take the slow first steps now, on black frames, and forget them."""
         self.reset()
         for _ in range(frames):
-            self.step(self._taken.black())
+            self.step(self._check.black())
         self.reset()
 
     def close(self) -> None:
