@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 from stream_agent.bounded_settings import choice, printable
-from stream_agent.contract.image_files import check_size, decoded, ImageError
+from stream_agent.contract.image_files import check_size, decoded, ImageError, MAX_SIDE
 
 MAX_BYTES = 64 * 2**20
 CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
@@ -176,7 +176,8 @@ def image_to_array(msg) -> np.ndarray:
     encoding = msg.encoding
     if encoding not in CHANNELS:
         return made_rgb(msg)
-    check_size(msg.height, msg.width)
+    if not (1 <= msg.height <= MAX_SIDE and 1 <= msg.width <= MAX_SIDE):
+        check_size(msg.height, msg.width)  # which says what is wrong
     channels = CHANNELS[encoding]
     pixels = rows_of(msg, msg.width * channels, msg.height).reshape(
         msg.height, msg.width, channels)
