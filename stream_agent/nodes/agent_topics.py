@@ -23,7 +23,8 @@ from stream_agent.contract.conversions import (
     CommandsInput, Conversion, ConversionError, OutputScale)
 from stream_agent.contract.messages import check_fields, MissingValue, read_values, stamp_of
 from stream_agent.contract.settings import COMPRESSED, InputSettings
-from stream_agent.engine.frame_filter import Changes, FrameFilterSettings, moves
+from stream_agent.engine.frame_filter import (
+    Changes, FrameFilterSettings, moves, RATE_TOLERANCE)
 from stream_agent.images import (
     compressed_to_array, depth_to_array, image_to_array, ImageError, SerializedCompressedImage,
     SerializedImage)
@@ -237,6 +238,11 @@ class AgentInputs:
             self.trigger = image_source(agent.get_parameter('image_transport').value)
         if self._kind not in ('image', 'depth'):
             self.noun, self.sender = 'message', f"sender of '{self.trigger.topic}'"
+        period = agent.frame_filter.settings.camera_period
+        if settings.rate and abs(settings.rate * period - 1) > RATE_TOLERANCE:
+            agent.get_logger().warning(
+                f'inputs.{named[policy.trigger]}.rate is {settings.rate:g} Hz, and camera_period '
+                f'{period:.3g} s; set camera_period to {1 / settings.rate:.4g}')
         shapes = policy.network.shapes
         self._own = {name: (conversion, shapes[name])
                      for name, conversion in policy.others.items() if is_own(conversion)}

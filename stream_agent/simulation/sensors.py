@@ -16,7 +16,7 @@ from stream_agent.simulation.vehicle import Motion, Pose
 WALL_DISTANCE = 0.6
 # Samples of the course from one corner of a wall to the next; the arc between is 0.5 mm away.
 CORNER_STEP = 2
-# Rays by so little beside a wall's end [rays] hit it, lest one slips through between two walls.
+# By so little of its own size a wall is larger, lest a ray slips through between two.
 SLACK = 1e-6
 # A wall that is seen under a smaller angle [rad] is seen from its end; its neighbours show there.
 EDGE_ON = 1e-9
@@ -55,14 +55,15 @@ def distances(walls: Walls, pose: Pose, increment: float, count: int) -> np.ndar
     cross = x * dy - y * dx
     begin = np.arctan2(y, x)
     angle = np.arctan2(cross, x * (x + dx) + y * (y + dy))
-    low, angle = np.minimum(begin, begin + angle), np.abs(angle)
+    low = np.minimum(begin, begin + angle) - SLACK * np.abs(angle)
     low[low < 0.0] += TURN
+    width = (1.0 + 2.0 * SLACK) * np.abs(angle)
     # What reaches beyond a whole turn begins again at the first ray.
     low = np.concatenate([low, low - TURN])
-    high = low + np.concatenate([angle, angle])
-    first = np.maximum(np.ceil(low / increment - SLACK), 0.0).astype(int)
-    last = np.minimum(np.floor(high / increment + SLACK), count - 1.0).astype(int)
-    hits = np.where(high - low > EDGE_ON, np.maximum(last - first + 1, 0), 0)
+    width = np.concatenate([width, width])
+    first = np.maximum(np.ceil(low / increment), 0.0).astype(int)
+    last = np.minimum(np.floor((low + width) / increment), count - 1.0).astype(int)
+    hits = np.where(width > EDGE_ON, np.maximum(last - first + 1, 0), 0)
     wall = np.repeat(np.arange(len(hits)), hits)
     ray = np.arange(len(wall)) - (np.cumsum(hits) - hits - first)[wall]
     wall %= len(cross)

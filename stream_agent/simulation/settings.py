@@ -87,10 +87,10 @@ class SimulationSettings:
         if self.scan_rays == 1:
             raise SettingsError('scan_rays is 1; set it to 0 for none, or to 2 or more')
         turn = self.scan_angle_max - self.scan_angle_min
-        if not 0.0 < turn <= 6.2832:
+        if not 0.01 <= turn <= 6.2832:
             raise SettingsError(
                 f'scan_angle_min is {self.scan_angle_min:g} and scan_angle_max '
-                f'{self.scan_angle_max:g} rad; set the second to up to one turn (6.2832) more '
+                f'{self.scan_angle_max:g} rad; set the second to 0.01 to 6.2832 (a turn) more '
                 'than the first')
         if self.scan_range_min >= self.scan_range_max:
             raise SettingsError(

@@ -1,6 +1,6 @@
 """Exports: what ONNX Runtime computes from them is what the policy does, for strangers too."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 import json
 from pathlib import Path
 import re
@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from stream_agent.cli.arguments import open_graph, read_schedule
 from stream_agent.cli.export import check, description, ExportError, main
+from stream_agent.contract.conversions import DepthInput, OutputScale, ScanInput, VectorInput
 from stream_agent.engine.engine import Engine
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network import transforms
 from stream_agent.network.checkpoint import CommandScale, load_policy, Policy, save_policy
+from stream_agent.network.policy_parts import conversion_from_data
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.network.transforms import allow_transforms
@@ -24,7 +26,8 @@ from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.patterns import (
     newest_image_pattern, sequential_pattern, streaming_pattern)
-from support.graphs import EVERY_LAYER
+from support.graphs import EVERY_LAYER, THREE_INPUTS, TWO_INPUTS
+from support.network_inputs import expected_outputs, random_inputs
 import torch
 
 pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.thorough]
@@ -37,6 +40,14 @@ EXAMPLE, OPENCV = re.findall(r'^```python\n(.*?)^```$', PAGE.read_text(), re.DOT
 SHIPPED = ['lane_streaming', 'lane_sequential']
 SCHEDULE = 'edges=2+1,memory=2,command=4'
 FRAMES = 9
+SIX = tuple('abcdef')
+JOINTS = OutputScale(SIX, ('rad/s',) * 6, (-1.0,) * 6, (1.0,) * 6)
+# Of the inputs of the graphs that have several.
+CONVERSIONS = {
+    'image': Preprocessing((1, 8, 8), 0.25), 'scan': ScanInput(20, -2.0, 2.0, 6.0, 6.0),
+    'depth': DepthInput((1, 6, 6), 0.3, 6.0, 6.0),
+    **{name: VectorInput(SIX, ('m/s',) * 6, (-2.0,) * 6, (2.0,) * 6)
+       for name in ('odometry', 'joints')}}
 TOLERANCE = 5e-6
 SIZES = [(60, 120), (45, 70), (120, 160), (243, 321), (480, 640), (1080, 1920)]
 # The page is for machines that have none of these.
@@ -210,6 +221,39 @@ def test_the_page_s_way_from_pixels_to_the_input_is_ours(channels, crop):
         image = generator.integers(0, 256, shape, np.uint8)
         np.testing.assert_allclose(page['network_input'](image, manifest)[0],
                                    preprocessing(image), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize('pattern', [newest_image_pattern, sequential_pattern])
+@pytest.mark.parametrize('graph, trigger', [
+    (TWO_INPUTS, 'image'), (TWO_INPUTS, 'odometry'), (THREE_INPUTS, 'scan')])
+def test_policies_of_several_inputs_are_exported(graph, trigger, pattern, tmp_path):
+    torch.manual_seed(1)
+    network = RolloutNetwork(graph, pattern(graph))
+    conversions = {name: CONVERSIONS[name] for name in network.inputs}
+    first = conversions.pop(trigger)
+    limits = CommandScale(0.5, 3.0) if graph is TWO_INPUTS else JOINTS
+    policy = Policy(network, first, limits, 'hybrid', {}, others=conversions)
+    frames = random_inputs(network, FRAMES, batch_size=2)
+    reader = exported(saved(tmp_path, policy), tmp_path / 'made', '--batch-size', '2')
+    outputs = []
+    for frame in frames:
+        values = dict(frame)
+        outputs.append(reader.respond(values.pop(trigger), values))
+        reader.settle()
+    np.testing.assert_allclose(outputs, expected_outputs(network.eval(), frames), atol=TOLERANCE)
+    manifest = reader.manifest
+    assert manifest['format'] == 'stream_agent export 2'
+    said = [manifest['input'], *manifest['others']]
+    assert [each['name'] for each in said] == [trigger, *conversions]
+    assert all(each['shape'] == [2, *network.shapes[each['name']]] for each in said)
+    assert [conversion_from_data(each['name'], each['conversion']) for each in said
+            if 'conversion' in each] == [each for each in (first, *conversions.values())
+                                         if not isinstance(each, Preprocessing)]
+    assert all(each['preprocessing']['colours'] == 'grey' for each in said
+               if each['name'] == 'image')
+    assert manifest['output'] == {
+        'name': graph.output, 'shape': [2, *network.shapes[graph.output]],
+        **json.loads(json.dumps(asdict(limits)))}
 
 
 def test_the_manifest_says_all_that_a_stranger_needs(tmp_path):

@@ -6,13 +6,14 @@ import pickle
 
 import pytest
 from stream_agent.network.program import (
-    bind, DRAW, frame_program, node_programs, Operand, Operation, OPERATIONS)
+    bind, by_input, DRAW, frame_program, node_programs, Operand, Operation, OPERATIONS)
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.frame_schedule import frame_schedule, NodeWork
 from stream_agent.theory.graph import OPERAND, with_schedule
 from stream_agent.theory.patterns import newest_image_pattern
-from support.graphs import bare_graph, EVERY_LAYER, FIGURE_2, SR
+from support.graphs import bare_graph, EVERY_LAYER, FIGURE_2, SR, THREE_INPUTS, TWO_INPUTS
+from support.network_inputs import of_each, random_inputs
 import torch
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -46,7 +47,7 @@ def divided_steps(network, frames):
                                 frame_schedule(network.graph, network.pattern, i))
         now = {name: before[name] for name in program.held}
         bind(program.ahead)(now, before)
-        now[network.input] = frame
+        now.update(by_input(network.inputs, frame))
         bind(program.respond)(now, before)
         output = now[network.graph.output]
         bind(program.settle)(now, before)
@@ -54,13 +55,15 @@ def divided_steps(network, frames):
         before = now
 
 
-@pytest.mark.parametrize('graph, every', [(FIGURE_2, 1), (SR, 1), (EVERY_LAYER, 12)],
-                         ids=['figure 2', 'SR', 'every layer'])
+@pytest.mark.parametrize('graph, every', [
+    (FIGURE_2, 1), (SR, 1), (EVERY_LAYER, 12), (TWO_INPUTS, 3), (THREE_INPUTS, 50)],
+    ids=['figure 2', 'SR', 'every layer', 'two inputs', 'three inputs'])
 def test_three_parts_are_the_undivided_step_under_patterns_and_schedules(graph, every):
     for i, pattern in enumerate(list(valid_patterns(graph))[::every]):
         for case in (graph, scheduled(graph, i)):
             network = network_of(case, pattern)
-            frames = torch.randn(7, 1, *network.shapes[network.input], dtype=torch.float64)
+            frames = [of_each(lambda value: torch.from_numpy(value).double(), frame)
+                      for frame in random_inputs(network, 7)]
             state = network.initial_state()
             with torch.no_grad():
                 for frame, (output, now) in zip(frames, divided_steps(network, frames)):

@@ -9,7 +9,7 @@ from stream_agent.network.transforms import CELLS
 from stream_agent.theory.enumeration import valid_patterns
 from stream_agent.theory.graph import EdgeSpec, GraphSpec, NodeSpec
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
-from support.graphs import EVERY_LAYER, FIGURE_2, SR
+from support.graphs import EVERY_LAYER, FIGURE_2, SR, THREE_INPUTS
 from support.strategies import examples, valid_patterns_of
 import torch
 
@@ -20,7 +20,7 @@ PLAIN_CELLS = [name for name, cell in CELLS.items() if not cell.carried]
 
 @st.composite
 def rollouts(draw):
-    """Draw a graph with cells, gates, periods, dropout and noise, and a valid pattern of it."""
+    """Draw a graph of one or two inputs with cells, gates, periods, noise, and a valid pattern."""
     size = draw(st.integers(2, 6))
     names = ['img', 'a', 'b', 'c', 'd', 'e'][:size]
     pairs = {(names[draw(st.integers(0, i - 1))], names[i]) for i in range(1, size)}
@@ -30,8 +30,12 @@ def rollouts(draw):
     cells = {v: draw(st.sampled_from(PLAIN_CELLS if v == output else [*CELLS]))
              for v in names[1:] if draw(st.integers(0, 3)) == 0}
     pairs |= {(v, v) for v in cells}
+    inputs = {'img': (2,), **({'speed': (3,)} if draw(st.booleans()) else {})}
+    pairs |= {(u, v) for u in [*inputs][1:] for v in draw(st.sets(
+        st.sampled_from(names[1:]), min_size=1))}
     disturbed = draw(st.booleans())
-    nodes = [NodeSpec('img', (2,), noise=0.1 * (disturbed and draw(st.booleans())))]
+    nodes = [NodeSpec(name, shape, noise=0.1 * (disturbed and draw(st.booleans())))
+             for name, shape in inputs.items()]
     for name in names[1:]:
         period = draw(st.sampled_from((1, 1, 2, 3)))
         nodes.append(NodeSpec(
@@ -53,7 +57,7 @@ def rollouts(draw):
     edges = [edge if not edge.product or products.count((edge.target, edge.product)) > 1
              else EdgeSpec(edge.source, edge.target, dropout=edge.dropout) for edge in edges]
     graph = GraphSpec(tuple(nodes), tuple(edges), output)
-    return graph, draw(valid_patterns_of(names, pairs))
+    return graph, draw(valid_patterns_of([*{*names, *inputs}], pairs))
 
 
 def network_of(graph, pattern):
@@ -73,15 +77,18 @@ def results(network, compute, frames, state):
     outputs, last = compute(frames, state)
     total = sum((value * torch.linspace(1, 2, value.numel(), dtype=value.dtype).view_as(value)
                  ).sum() for value in (outputs, *last.values.values()))
-    inputs = [frames, *state.values.values(), *network.parameters()]
+    given = frames.values() if isinstance(frames, dict) else [frames]
+    inputs = [*given, *state.values.values(), *network.parameters()]
     gradients = torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True)
     return outputs, last, gradients
 
 
 def assert_equal_to_steps(network, length, batch=2, frame=0, **options):
     torch.manual_seed(2)
-    frames = torch.randn(batch, length, *network.shapes[network.input],
-                         dtype=torch.float64).requires_grad_()
+    frames = {name: torch.randn(batch, length, *network.shapes[name],
+                                dtype=torch.float64).requires_grad_() for name in network.inputs}
+    if len(frames) == 1 and length % 2:  # one may be given by its name, too
+        (frames,) = frames.values()
     state = some_state(network, batch, frame)
     updates = options.get('updates_per_frame', 1)
     outputs, last, gradients = results(
@@ -110,8 +117,8 @@ def test_every_valid_pattern(graph):
 
 
 @pytest.mark.parametrize('pattern', (newest_image_pattern, sequential_pattern))
-@pytest.mark.parametrize('graph', (EVERY_LAYER, open_graph('gated_policy')),
-                         ids=('every layer', 'gated policy'))
+@pytest.mark.parametrize('graph', (EVERY_LAYER, open_graph('gated_policy'), THREE_INPUTS),
+                         ids=('every layer', 'gated policy', 'three inputs'))
 def test_every_layer(graph, pattern):
     assert_equal_to_steps(network_of(graph, pattern(graph)), 5, batch=1)
 
@@ -131,6 +138,24 @@ def test_an_empty_window_is_refused():
     frames = torch.empty(2, 0, *network.shapes[network.input], dtype=torch.float64)
     with pytest.raises(ValueError, match='^the window has no frame; give at least one$'):
         network(frames, network.initial_state(2))
+
+
+@pytest.mark.parametrize('change, said', [
+    (lambda frames: frames.pop('joints'), "the input 'joints' is missing; give it beside scan, "
+     'depth'),
+    (lambda frames: frames.update(depths=1), "'depths' is not an input; did you mean 'depth'?"),
+    (lambda frames: frames.update(scan=frames['scan'][:, :4]), "the window has 4 frames of 'scan',"
+     " 5 frames of 'depth', 5 frames of 'joints'; give as many of every input")])
+@pytest.mark.parametrize('compute', ['__call__', 'stepped', 'window'])
+def test_windows_whose_inputs_do_not_fit_are_refused(compute, change, said):
+    network = network_of(THREE_INPUTS, newest_image_pattern(THREE_INPUTS))
+    frames = {name: torch.zeros(2, 5, *network.shapes[name], dtype=torch.float64)
+              for name in network.inputs}
+    getattr(network, compute)(frames, network.initial_state(2))
+    change(frames)
+    with pytest.raises(ValueError) as error:
+        getattr(network, compute)(frames, network.initial_state(2))
+    assert str(error.value) == said
 
 
 def test_segments_keep_less_for_the_gradients():

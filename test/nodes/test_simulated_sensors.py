@@ -1,6 +1,7 @@
 """Scan, IMU and odometry of the simulator as messages, over real DDS."""
 
 from collections import Counter
+import time
 
 from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
@@ -11,13 +12,15 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, Imu, LaserScan
 from stream_agent.command import Command
 from stream_agent.contract.contract import Contract
-from stream_agent.contract.settings import IMAGE, IMU, ODOMETRY, SCAN
+from stream_agent.contract.messages import read_values
+from stream_agent.contract.settings import IMAGE, IMU, InputSettings, ODOMETRY, SCAN
 from stream_agent.nodes.messages import (
     COMMAND_QOS, command_to_twist, stamp_to_ns, WATCH_FRAME_QOS)
 from stream_agent.nodes.simulated_messages import not_simulated, publishing_order
 from stream_agent.nodes.simulation_node import SimulationNode
 from stream_agent.simulation.environment import DrivingEnvironment
 from stream_agent.simulation.settings import SimulationSettings
+from support.wall_follower import follow
 
 SMALL = {'width_px': 64, 'height_px': 48, 'probe_changes': 0, 'allow_foreign_listeners': True}
 EXACT = {'scan_rays': 60, 'scan_noise': 0.0, 'scan_dropout': 0.0}
@@ -91,6 +94,29 @@ def test_a_drive_by_scan_alone_starts_without_anybody_who_sees(peer, start_node)
             in simulation.output)
     peer.spin_until(lambda: (publisher.publish(command_to_twist(Command(0.5, 0.0), 1)),
                              'commands arrive: driving' in simulation.output)[1])
+
+
+@pytest.mark.real_time
+def test_a_wall_follower_drives_by_the_published_scans(peer, start_node):
+    simulation = start_node(
+        'simulation', scan_rays=90, scan_noise=0.02, scan_dropout=0.05, course_seed=5,
+        duration=30.0, pacing='lockstep', lockstep_timeout=30.0, **SMALL)
+    scans, scan = peer.hear(LaserScan, 'scan'), InputSettings(type=SCAN, high=(6.0,))
+    publisher = peer.node.create_publisher(TwistStamped, 'cmd_vel', COMMAND_QOS)
+    peer.spin_until(lambda: scans and publisher.get_subscription_count())
+    since = time.monotonic()
+    while simulation.popen.poll() is None:
+        assert time.monotonic() - since < 60.0
+        peer.spin_until(lambda: scans or simulation.popen.poll() is not None)
+        if scans:
+            message = scans[-1].message
+            scans.clear()
+            publisher.publish(command_to_twist(
+                follow(read_values(scan, message)), stamp_to_ns(message.header.stamp)))
+    assert simulation.wait() == 0
+    # More than a lap.
+    assert 'drove 1.' in simulation.output and ', 0 departures' in simulation.output
+    assert ' 0 skipped, 0 unanswered' in simulation.output
 
 
 CONTRACT = """

@@ -14,6 +14,7 @@ from stream_agent.simulation.sensors import (
     CORNER_STEP, distances, WALL_DISTANCE, Walls, walls_of)
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.simulation.vehicle import Pose
+from support.wall_follower import follow
 
 SMALL = SimulationSettings(width_px=64, height_px=48)
 EXACT = replace(SMALL, scan_rays=60, scan_noise=0.0, scan_dropout=0.0)
@@ -254,19 +255,6 @@ def test_sensors_change_no_image_and_no_drive():
         assert third.image is None and frame.scan is None
 
 
-def follow(scan):
-    """Steer to the middle between the walls ahead, knowing nothing but the scan."""
-    angles = scan.angle_min + scan.angle_increment * np.arange(len(scan.ranges))
-    seen = np.isfinite(scan.ranges)
-    x, y = scan.ranges[seen] * (np.cos(angles[seen]), np.sin(angles[seen]))
-    ahead = (x > 0.2) & (x < 0.5)
-    sides = [ahead & (angles[seen] * side > 0.0) for side in (1.0, -1.0)]
-    middle_x, middle_y = (np.mean([values[side].mean() for side in sides if side.any()])
-                          for values in (x, y))
-    # The circle through the axle and that point.
-    return Command(0.8, 0.8 * 2.0 * middle_y / ((middle_x + 0.1) ** 2 + middle_y ** 2))
-
-
 @pytest.mark.parametrize('vehicle', ['differential', 'bicycle'])
 @pytest.mark.parametrize('seed', [0, 1, 2, 3])
 def test_the_scan_alone_says_enough_to_stay_in_the_lane(seed, vehicle):
@@ -283,11 +271,11 @@ def test_the_scan_alone_says_enough_to_stay_in_the_lane(seed, vehicle):
 @pytest.mark.parametrize('setting, message', [
     ({'scan_rays': 1}, 'scan_rays is 1; set it to 0 for none, or to 2 or more'),
     ({'scan_angle_min': 1.0, 'scan_angle_max': 1.0},
-     'scan_angle_min is 1 and scan_angle_max 1 rad; set the second to up to one turn (6.2832) '
-     'more than the first'),
+     'scan_angle_min is 1 and scan_angle_max 1 rad; set the second to 0.01 to 6.2832 (a '
+     'turn) more than the first'),
     ({'scan_angle_min': -4.0, 'scan_angle_max': 4.0},
-     'scan_angle_min is -4 and scan_angle_max 4 rad; set the second to up to one turn (6.2832) '
-     'more than the first'),
+     'scan_angle_min is -4 and scan_angle_max 4 rad; set the second to 0.01 to 6.2832 (a '
+     'turn) more than the first'),
     ({'scan_range_min': 6.0}, 'scan_range_min is 6 and scan_range_max 6 m; set the second to '
      'more than the first')])
 def test_settings_that_contradict_each_other_are_refused(setting, message):
