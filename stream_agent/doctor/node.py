@@ -195,7 +195,7 @@ def judge_messages(name: str, watched: WatchedInput, setup: Setup, read: Read, e
         yield from check_messages(
             name, settings, watched.messages, end,
             None if settings.is_depth else read.conversion(name, settings),
-            setup.frame_filter.camera_period if triggers else None)
+            setup.frame_filter if triggers else None)
         return
     conversion = read.conversions.get(name)
     frames = watched.frames
