@@ -194,7 +194,7 @@ def normalised(program: ImportedProgram, mean: Sequence[float] | None,
                                                                     *program.states}
     own = unused('normalise', taken)
     affine = ImportedOperation(own, 'affine', (name,), {'shape': [shape[0], 1, 1]},
-                              {'weight': weight, 'bias': bias}, '', shape)
+                               {'weight': weight, 'bias': bias}, '', shape)
     others = [replace(operation, of=tuple(own if of == name else of for of in operation.of))
               for operation in program.operations]
     return replace(program, operations=(affine, *others)), name, weight, bias
@@ -349,12 +349,12 @@ def table(made: Import) -> str:
     """Write what was imported for people."""
     graph, network = made.network.graph, made.network
     weights = sum(value.numel() for value in network.parameters())
-    ends = [f'{name} {list(graph.node(name).shape or ())}'
-            for name in (*graph.inputs, graph.output)]
+    *inputs, output = (f'{name} {list(graph.node(name).shape or ())}'
+                       for name in (*graph.inputs, graph.output))
     longest = inference_factor(graph, sequential_pattern(graph))
     lines = [
         ('graph', f"{plural(len(graph.nodes), 'node')}, {plural(len(graph.edges), 'edge')}; "
-                  f"{' -> '.join(ends)}"),
+                  f"{', '.join(inputs)} -> {output}"),
         ('longest way', f"{plural(longest, 'node')} behind the input"),
         ('largest node', f'{max(made.shares):.0%} of the seconds of all'),
         ('weights', f'{weights:,}'),
