@@ -1,8 +1,7 @@
 """Files of the package and of robots: where they are, and how ROS reads parameter files."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 import re
@@ -49,7 +48,6 @@ def installed_share() -> list[Path]:
 
 # How the files of costs in config/graphs end, in which the others are graphs.
 COSTS_FILE = '_costs.yaml'
-USUAL_TOPICS = {'image_topic': 'image', 'cmd_vel_topic': 'cmd_vel'}
 # What parameters were called in the release before, and are called now.
 OLD_PARAMETERS = {'executor': 'backend'}
 # Whose sections a parameter file for us may have; 'robot' is for the launch file.
@@ -209,25 +207,13 @@ class ParameterFiles:
 
     def topics(self, namespace: str = '') -> dict[str, str]:
         """
-        Return image_topic and cmd_vel_topic of the robot, or the usual ones.
+        Return image_topic, to which /compressed is added, and cmd_vel_topic of the robot.
 
-        A contract says them where it is given. The topic of compressed images is below
-        image_topic.
-
-        :raises ParameterFileError: If both say them, and otherwise.
+        :raises ContractError: If it cannot hold, or says others than /**/robot does.
         """
-        given, contract = self.given(f'{namespace}/robot'), self.contract_of(f'{namespace}/agent')
-        cameras = [one.topic.removesuffix('/compressed') for one in contract.inputs.values()
-                   if one.kind == 'image' and not one.is_depth]
-        found = {}
-        for name, topics in (('image_topic', cameras),
-                             ('cmd_vel_topic', [contract.output.topic])):
-            found[name] = given[name].text if name in given else [*topics, USUAL_TOPICS[name]][0]
-            if topics and found[name] not in topics:
-                raise ParameterFileError(
-                    f'{given[name].place}: {name} is {found[name]}, but the contract has '
-                    f'{topics[0]}; leave {name} out')
-        return found
+        contract = self.contract_of(f'{namespace}/agent')
+        return {'image_topic': contract.image_topic or 'image',
+                'cmd_vel_topic': contract.output.topic}
 
     def contract_of(self, process: str = '/agent') -> Contract:
         """
@@ -238,19 +224,12 @@ class ParameterFiles:
         :raises ContractError: If it cannot hold.
         """
         space = process.rpartition('/')[0]
-        given, robot = self.given(process), self.given(f'{space}/robot')
-        # These belong to single processes, and the topics to the launch file.
-        for name, other in (('image_transport', 'agent'), ('command_type', 'gate')):
-            if (theirs := self.given(f'{space}/{other}')).get(name):
-                given.setdefault(name, theirs[name])
-        contract, sections = contract_of_given(given), {name.partition('.')[0] for name in given}
-        inputs, output = contract.inputs, contract.output
-        if 'inputs' not in sections and 'image_topic' in robot:
-            inputs = {name: replace(one, topic=one.topic.replace(
-                'image', robot['image_topic'].text, 1)) for name, one in inputs.items()}
-        if 'output.topic' not in given and 'cmd_vel_topic' in robot:
-            output = replace(output, topic=robot['cmd_vel_topic'].text)
-        return replace(contract, inputs=inputs, output=output)
+        return Contract.of_given({
+            # These belong to single processes, and the topics to the launch file.
+            **{name: given[name] for other, name in (
+                ('robot', 'image_topic'), ('robot', 'cmd_vel_topic'),
+                ('agent', 'image_transport'), ('gate', 'command_type'))
+               if name in (given := self.given(f'{space}/{other}'))}, **self.given(process)})
 
     def sources(self, process: str, parameter: str) -> list[Given]:
         """Return all values that a process is given for a parameter, as they were read."""
@@ -302,17 +281,6 @@ class ParameterFiles:
             found.append(Stray(section, place, f'{namespace}/{nearest}',
                                bool(meant) and not served))
         return found
-
-
-def contract_of_given(given: Mapping[str, Given]) -> Contract:
-    """
-    Return the contract among the parameters of a process.
-
-    :raises ContractError: If it cannot hold.
-    """
-    return Contract.of_values({name: one.value for name, one in given.items()},
-                              {name: one.place for name, one in given.items()},
-                              {name: one.text for name, one in given.items()})
 
 
 def read_sections(path: Path) -> list[Section]:

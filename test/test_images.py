@@ -12,7 +12,9 @@ from PIL import Image
 import pytest
 from stream_agent import images
 from stream_agent.bounded_settings import printable
-from stream_agent.images import decoded, ImageError, SerializedImage
+from stream_agent.contract import image_files
+from stream_agent.contract.image_files import decoded, ImageError
+from stream_agent.images import SerializedImage
 
 PIXELS = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (61, 83, 3), np.uint8),
                           (3, 3), 0)
@@ -105,7 +107,7 @@ LARGER = segment(0xC0, frame_header(4000, 4000))
     (JPEG[:SOS] + JPEG[-2:], 'ends early')])
 def test_other_jpegs_are_refused_before_they_are_decoded(data, said, monkeypatch):
     if 'ends early, or' not in said:
-        monkeypatch.setattr(images, 'decode', lambda data: pytest.fail('it was decoded'))
+        monkeypatch.setattr(image_files, 'decode', lambda data: pytest.fail('it was decoded'))
     with pytest.raises(ImageError) as error:
         decoded(data, 'jpeg')
     assert said in str(error.value)
@@ -135,18 +137,18 @@ def test_rows_that_opencv_made_up_are_refused(monkeypatch):
         pixels = newer(data)
         return np.repeat(newer(JPEG)[:1], 61, 0) if pixels is None else pixels
 
-    newer = images.decode
+    newer = image_files.decode
     pixels = np.tile(PIXELS, (1, 2, 1))
-    monkeypatch.setattr(images, 'decode', old_decode)
-    images.repeats_rows.cache_clear()
+    monkeypatch.setattr(image_files, 'decode', old_decode)
+    image_files.repeats_rows.cache_clear()
     try:
-        assert images.repeats_rows()
+        assert image_files.repeats_rows()
         with pytest.raises(ImageError, match='ends early'):
             decoded(jpeg(pixels)[:-900] + b'\xff\xd9', 'jpeg')
         for whole in (jpeg(pixels), jpeg(np.full((64, 128), 99, np.uint8))):
             np.testing.assert_array_equal(decoded(whole, 'jpeg'), by_opencv(whole))
     finally:
-        images.repeats_rows.cache_clear()
+        image_files.repeats_rows.cache_clear()
 
 
 def chunk(kind, content):
@@ -160,7 +162,7 @@ def png(height=4, width=4, depth=8, colour=0, interlaced=0, before=b'', pixels=N
     if pixels is None:
         pixels = b''.join(b'\0' + bytes(range(row * 4, row * 4 + 4)) for row in range(4))
     header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, interlaced)
-    return (images.PNG + chunk(b'IHDR', header) + before
+    return (image_files.PNG + chunk(b'IHDR', header) + before
             + chunk(b'IDAT', zlib.compress(pixels)) + end)
 
 
@@ -193,8 +195,8 @@ def damaged(data, at):
     (png(4, 0), 'image is 0 x 4 pixels'),
     (png(depth=16), 'has 16 bits a colour; at most 8 are read'),
     (png(before=chunk(b'IHDR', bytes(13))), 'does not begin with its size, or has several'),
-    (images.PNG + png()[33:], 'does not begin with its size'),
-    (images.PNG + chunk(b'IHDR', bytes(12)), 'does not begin with its size'),
+    (image_files.PNG + png()[33:], 'does not begin with its size'),
+    (image_files.PNG + chunk(b'IHDR', bytes(12)), 'does not begin with its size'),
     (damaged(png(), 19), 'ends early, or'),
     (damaged(png(), 50), 'ends early, or'),
     (png(end=b''), 'ends early'),
@@ -205,7 +207,7 @@ def damaged(data, at):
     (png(interlaced=1, pixels=INTERLACED[:-1]), 'ends early, or')])
 def test_other_pngs_are_refused(data, said, monkeypatch):
     if 'ends early, or' not in said:
-        monkeypatch.setattr(images, 'decode', lambda data: pytest.fail('it was decoded'))
+        monkeypatch.setattr(image_files, 'decode', lambda data: pytest.fail('it was decoded'))
     with pytest.raises(ImageError, match=re.escape(said)):
         decoded(data, 'png')
 
@@ -278,7 +280,8 @@ RAW = SimpleNamespace(height=2, width=2, step=8, data=bytes(16), is_bigendian=0)
     ('bayer_rggb12', "it is a sensor's raw mosaic; take what image_proc's DebayerNode makes"),
     ('mono16', 'it has over 8 bits a colour, or is depth of another kind than 16UC1 and 32FC1; '
      'take a topic of those, or of pictures of 8 bits'),
-    ('rgba16', 'it has over 8 bits'), ('32FC2', 'it has over 8 bits'), ('8UC3', 'it does not say its colours; publish it as mono8'),
+    ('rgba16', 'it has over 8 bits'), ('32FC2', 'it has over 8 bits'),
+    ('8UC3', 'it does not say its colours; publish it as mono8'),
     ('8UC1', 'it does not say its colours; '), ('RGB8', None), ('', None)])
 def test_encodings_that_are_not_read_are_told_from_damage(encoding, said):
     with pytest.raises(ImageError) as error:

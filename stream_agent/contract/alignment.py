@@ -69,6 +69,7 @@ class InputBuffer:
 
     def clear(self) -> None:
         """Forget all messages."""
+        # In the order of their times, with when they arrived.
         self._times: list[int] = []
         self._messages: list[tuple[int, Any]] = []
 
@@ -95,10 +96,14 @@ class InputBuffer:
         at = bisect_right(self._times, time)
         self._times.insert(at, time)
         self._messages.insert(at, (arrival_ns, values))
-        gone = max(bisect_right(self._times, self._times[-1] - self._oldest - KEPT - 1),
-                   len(self._times) - self._most)
-        if gone > 0:
-            del self._times[:gone], self._messages[:gone]
+        # By arrival, as one stamp far ahead must neither drop what is right, nor stay.
+        first, last, least = 0, len(self._times), arrival_ns - self._oldest - KEPT
+        while self._messages[first][0] < least:
+            first += 1
+        while self._messages[last - 1][0] < least:
+            last -= 1
+        first = max(first, last - self._most)
+        self._times, self._messages = self._times[first:last], self._messages[first:last]
 
     def at(self, stamp_ns: int, now_ns: int) -> Any:
         """

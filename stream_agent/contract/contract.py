@@ -7,7 +7,7 @@ input nodes. Robots' files without it mean one image and a base, by the paramete
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, Field, field
+from dataclasses import dataclass, Field, field, replace
 from difflib import get_close_matches
 import math
 import re
@@ -71,7 +71,8 @@ class Contract:
         Make a contract of parameters by their names, such as 'inputs.odometry.topic'.
 
         Where none begins with 'inputs.' or 'output.', it is made of the parameters of before:
-        image_transport, command_type. Other parameters are left alone.
+        image_transport, command_type, and image_topic and cmd_vel_topic, by which a launch file
+        remaps the topics. Other parameters are left alone.
 
         :param places: FILE:LINE of each, for errors.
         :param texts: Of each as it is written, which a text is: a joint may be called 7.
@@ -88,21 +89,39 @@ class Contract:
         transport, command_type = (known.get(str(values.get(name)))
                                    for name, known in BEFORE.items())
         found = {name: read.settings(InputSettings, f'inputs.{name}.', fields)
-                 for name, fields in inputs.items()} or {
-            'image': InputSettings(type=transport or IMAGE, trigger=True, topic='image'
-                                   + '/compressed' * (transport == COMPRESSED))}
-        if command_type and 'type' not in output:
-            output['type'] = 'command_type'
+                 for name, fields in (inputs or {'image': {
+                     'topic': 'image_topic'} if 'image_topic' in read.values else {}}).items()}
+        if not inputs:
+            found['image'] = replace(
+                found['image'], type=transport or IMAGE, trigger=True,
+                topic=found['image'].topic + '/compressed' * (transport == COMPRESSED))
+        for name, old in (('type', 'command_type' * bool(command_type)),
+                          ('topic', 'cmd_vel_topic')):
+            if name not in output and old in read.values:
+                output[name] = old
         obeys = read.settings(OutputSettings, 'output.', output)
-        cameras = [one.type for one in found.values() if one.kind == 'image' and not one.is_depth]
-        if transport and cameras and transport not in cameras:
-            raise ContractError(f'{read.at("image_transport")}image_transport is '
-                                f"{values['image_transport']}, but the contract's image is "
-                                f'{cameras[0]}; leave image_transport out')
-        if command_type and obeys.type != command_type:
-            raise ContractError(f'{read.at("command_type")}command_type is {command_type}, but '
-                                f'output.type is {obeys.type}; leave command_type out')
-        return cls(found, obeys, given, dict(places))
+        made = cls(found, obeys, given, dict(places))
+        read.refuse_others(made, inputs, output)
+        return made
+
+    @classmethod
+    def of_given(cls, given: Mapping[str, Any]) -> 'Contract':
+        """Make a contract as ``of_values`` does, of parameters as ``ParameterFiles`` has them."""
+        return cls.of_values(*({name: getattr(one, part) for name, one in given.items()}
+                               for part in ('value', 'place', 'text')))
+
+    @property
+    def camera(self) -> InputSettings | None:
+        """Return the camera, which is the trigger if there are several; None without one."""
+        cameras = [one for one in self.inputs.values() if one.is_camera]
+        return next((one for one in cameras if one.trigger), None) or next(iter(cameras), None)
+
+    @property
+    def image_topic(self) -> str:
+        """Return the camera's topic as launch files take it: without /compressed; '' if none."""
+        camera = self.camera
+        return '' if camera is None else camera.topic if camera.type == IMAGE else (
+            camera.topic.removesuffix('/compressed'))
 
     @property
     def trigger(self) -> str:
@@ -112,8 +131,8 @@ class Contract:
         That is the one which says so, else the only camera, else the only one with a topic.
         """
         candidates = [name for name, one in self.inputs.items() if one.trigger] or [
-            name for name, one in self.inputs.items() if one.kind == 'image' and not one.is_depth
-        ] or [name for name, one in self.inputs.items() if not one.is_own]
+            name for name, one in self.inputs.items() if one.is_camera] or [
+            name for name, one in self.inputs.items() if not one.is_own]
         if len(candidates) == 1:
             return candidates[0]
         place = self.place(f"inputs.{next(iter(self.inputs), '')}.type")
@@ -139,7 +158,7 @@ class Contract:
             raise ContractError(f"the contract has no input '{name}'"
                                 f'{did_you_mean(name, self.inputs)}')
         found, size = self.inputs[name], math.prod(shape)
-        if found.kind == 'image' and not found.is_depth:
+        if found.is_camera:
             raise ContractError(f"{self.place(f'inputs.{name}.type')}the input '{name}' is a "
                                 "camera's image, which network.preprocessing converts; for "
                                 'depth write units: [m] and high')
@@ -202,6 +221,10 @@ class _Reading:
         """Return the place of a parameter, or of the first of several."""
         return place_in(self.places, name if isinstance(name, str) else next(iter(name.values())))
 
+    def text(self, name: str, usual: str) -> str:
+        """Return a parameter as it is written."""
+        return str(self.texts.get(name, self.values.get(name, usual)))
+
     def inputs(self) -> dict[str, dict[str, str]]:
         """Return names of parameters by input and field."""
         found: dict[str, dict[str, str]] = {}
@@ -254,6 +277,19 @@ class _Reading:
             raise ContractError(f'{self.at(parameter)}{parameter} is {printable(repr(value))}; '
                                 f'set it to {allowed_values(item)}')
         return value
+
+    def refuse_others(self, made: Contract, inputs: Mapping, output: Mapping) -> None:
+        """Refuse parameters of before that say otherwise than the contract does."""
+        camera = made.camera
+        for name, said, is_given in (
+                ('image_transport', camera and camera.type, inputs),
+                ('image_topic', made.image_topic, inputs),
+                ('command_type', made.output.type, 'type' in output),
+                ('cmd_vel_topic', made.output.topic, 'topic' in output)):
+            value = self.text(name, '')
+            if said and is_given and value and BEFORE.get(name, {}).get(value, value) != said:
+                raise ContractError(f'{self.at(name)}{name} is {value}, but the contract says '
+                                    f'{said}; leave {name} out')
 
     def refuse_unread(self, made: Any, prefix: str, given: Mapping[str, str]) -> None:
         """Refuse fields that mean nothing for the type, as whoever wrote them means something."""

@@ -241,9 +241,9 @@ class DepthInput:
             raise ConversionError(f'an image of {values.dtype} {list(values.shape)} is not depth; '
                                   'take one of encoding 16UC1 or 32FC1')
         # First, as all else is cheaper then; other ways would mix what is invalid into the rest.
-        rows, columns = (np.arange(side) * (whole / side) for side, whole in zip(
+        rows, columns = (np.arange(side) * whole // side for side, whole in zip(
             self.shape[1:], values.shape))
-        metres = values[rows.astype(np.intp)[:, np.newaxis], columns.astype(np.intp)]
+        metres = values[rows[:, np.newaxis], columns]
         if metres.dtype == np.uint16:
             metres = metres * np.float32(0.001)
         infinite = np.isinf(metres)

@@ -6,9 +6,10 @@ What a message says to be absent is refused: a number would be made up otherwise
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, reduce
+from itertools import groupby
 from math import isfinite
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ def read_values(settings: InputSettings, message: Any) -> 'np.ndarray | Scan':
     :raises MissingValue: If the message does not have them.
     :raises ImageError: If an image cannot be read.
     """
-    return reader_of(settings, type(message))(message)
+    kind: Any = type(message)
+    return reader_of(settings, kind)(message)
 
 
 def stamp_of(settings: InputSettings, message: Any) -> int:
@@ -172,43 +174,14 @@ class FieldReader:
 
 
 def getter_of(name: str) -> Callable[[Any], Any]:
-    """Return what finds a field in a message."""
+    """Return what finds a field in a message; a number in its name is a place in an array."""
     steps: list[Callable[[Any], Any]] = []
-    attributes: list[str] = []
-    for part in [*name.split('.'), '0']:
-        if not part.isdecimal():
-            attributes.append(part)
-            continue
-        if attributes:
-            steps.append(attrgetter('.'.join(attributes)))
-            attributes = []
-        steps.append(Item(int(part)))
-    steps.pop()  # which only ended the attributes
+    for is_place, parts in groupby(name.split('.'), str.isdecimal):
+        steps += [itemgetter(int(part)) for part in parts] if is_place else [
+            attrgetter('.'.join(parts))]
     if len(steps) == 1:
         return steps[0]
-    return Chain(tuple(steps))
-
-
-class Item:
-    """Takes one item of an array."""
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-
-    def __call__(self, value: Any) -> Any:
-        return value[self._index]
-
-
-class Chain:
-    """Takes one step after the other into a message."""
-
-    def __init__(self, steps: tuple[Callable[[Any], Any], ...]) -> None:
-        self._steps = steps
-
-    def __call__(self, value: Any) -> Any:
-        for step in self._steps:
-            value = step(value)
-        return value
+    return lambda message: reduce(lambda value, step: step(value), steps, message)
 
 
 def covariances_of(settings: InputSettings, message: Any
@@ -239,13 +212,13 @@ class JointReader:
     def __init__(self, settings: InputSettings) -> None:
         self._wanted = [tuple(name.split('.', 1)) for name in settings.fields]
         self._kinds = {kind for kind, _ in self._wanted}
-        self._names: list[str] = []
+        self._names: list[str] | None = None
         self._places: list[tuple[str, int]] = []
 
     def __call__(self, message: Any) -> np.ndarray:
         if message.name != self._names:
             self._find(list(message.name))
-        count = len(self._names)
+        count = len(message.name)
         try:
             values = [getattr(message, kind)[at] for kind, at in self._places]
         except IndexError:
@@ -257,18 +230,21 @@ class JointReader:
 
     def _find(self, names: list[str]) -> None:
         """Find the joints among the names of a message."""
-        self._names = []
+        self._names = None
         lacking = [joint for _, joint in self._wanted if joint not in names]
         if lacking:
             raise MissingValue(
                 f"the joint '{printable(lacking[0])}' is not in this JointState"
                 f'{did_you_mean(lacking[0], [printable(name) for name in names[:12]])}')
+        if twice := [joint for _, joint in self._wanted if names.count(joint) > 1]:
+            raise MissingValue(f"the joint '{printable(twice[0])}' is twice in this JointState; "
+                               'let its driver name each once')
         self._places = [(kind, names.index(joint)) for kind, joint in self._wanted]
         self._names = names
 
     def fault(self, message: Any) -> MissingValue:
         """Return what to say of the first joint that has no finite number."""
-        count = len(self._names)
+        count = len(message.name)
         for kind, at in self._places:
             values = getattr(message, kind)
             if len(values) != count:
@@ -278,7 +254,7 @@ class JointReader:
                        else 'let its driver send one for each, or none'))
             if not isfinite(values[at]):
                 return MissingValue(
-                    f"{kind} of the joint '{printable(self._names[at])}' is {values[at]}, as "
+                    f"{kind} of the joint '{printable(message.name[at])}' is {values[at]}, as "
                     'ros2_control says what it does not know; take what its driver fills '
                     f'instead of {kind}')
         raise AssertionError('every joint can be read')

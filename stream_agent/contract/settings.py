@@ -98,6 +98,11 @@ class InputSettings(BoundedSettings):
         """Whether it is an image of distances, which has units, low and high."""
         return self.kind == 'image' and bool(self.units or self.low or self.high)
 
+    @property
+    def is_camera(self) -> bool:
+        """Whether it is an image of a camera, which has no units."""
+        return self.kind == 'image' and not self.is_depth
+
     def _check_vector(self) -> None:
         if not self.fields:
             near = get_close_matches(self.type, KNOWN_TYPES, 1, 0.8)

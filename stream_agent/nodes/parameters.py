@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 from stream_agent.bounded_settings import (
     allowed_values, is_allowed, meant, settings_fields, SettingsError)
 from stream_agent.contract.contract import Contract, SECTIONS
-from stream_agent.share import contract_of_given, Given, OLD_PARAMETERS, ParameterFiles
+from stream_agent.share import Given, OLD_PARAMETERS, ParameterFiles
 
 Settings = TypeVar('Settings')
 # What our files give to everybody, although simulation, camera and expert do without.
@@ -71,7 +71,7 @@ def declare_contract(node: Node) -> Contract:
     :raises ContractError: If it cannot hold.
     """
     given = given_parameters(node)
-    contract = contract_of_given(given)
+    contract = Contract.of_given(given)
     for name in given:
         if not is_of_contract(name) or given[name].value is None:
             continue
@@ -178,7 +178,7 @@ def refuse_unknown(node: Node) -> None:
         if stray.meant and stray.nearest == process:
             raise ValueError(f'{node.get_name()}: {stray}')
     # Whoever does not need the contract has it, too, as it is for everybody.
-    contract_of_given(given)
+    Contract.of_given(given)
     if 'use_sim_time' in given and not isinstance(given['use_sim_time'].value, bool):
         raise ValueError(f"use_sim_time is {given['use_sim_time'].text}; set it to true or false")
     # rclpy's own, which nobody means.

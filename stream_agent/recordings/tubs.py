@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from stream_agent.bounded_settings import printable
-from stream_agent.images import decoded, ImageError, MAX_BYTES
+from stream_agent.contract.image_files import decoded, ImageError
+from stream_agent.images import MAX_BYTES
 from stream_agent.recordings.recording import (
     BadRecordingError, Commands, NS, own_file, Reading, Recording, TIME_JUMP_NS)
 from stream_agent.recordings.tub_files import (

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from stream_agent.bounded_settings import printable
-from stream_agent.images import decoded, ImageError
+from stream_agent.contract.image_files import decoded, ImageError
 from stream_agent.recordings.bags import check_rosbags, types
 from stream_agent.recordings.recording import BadRecordingError, TWIST_STAMPED, UNREADABLE
 
