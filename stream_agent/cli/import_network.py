@@ -169,9 +169,10 @@ def normalised(program: ImportedProgram, mean: Sequence[float] | None,
     :param mean: For each channel or for all, of pixels 0 ... 1, as ``std``; None for nothing.
     :returns: The program, the name of its image, and by what that is multiplied and what is added.
     """
-    first, *more = images = {name: shape for name, shape in program.inputs.items()
-                             if len(shape) == 3} or dict(program.inputs)
-    name, shape = first, images[first]
+    images: Mapping[str, Shape] = {name: shape for name, shape in program.inputs.items()
+                                   if len(shape) == 3} or program.inputs
+    name, *more = images
+    shape = images[name]
     if mean is None and std is None:
         return program, name, torch.ones(()), torch.zeros(())
     if len(shape) != 3:
