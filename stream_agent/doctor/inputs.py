@@ -89,7 +89,8 @@ def check_messages(name: str, settings: InputSettings, arrived: Sequence[Arrived
     if not arrived:
         return [not_checked(f'{name} {check}', 'no message arrived')
                 for check in ('rate', 'stamps', 'values')]
-    return [check_rhythm(name, settings, arrived, end, trigger and trigger.camera_period),
+    period = trigger.camera_period if trigger else None
+    return [check_rhythm(name, settings, arrived, end, period),
             check_times(name, settings, arrived, trigger),
             check_values(name, settings, arrived, conversion)]
 
