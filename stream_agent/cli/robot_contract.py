@@ -53,7 +53,8 @@ def simulated(contract: Contract) -> Simulated:
     if not contract.given:
         # The topics of such a file are for launch files, which remap.
         return Simulated({'image_transport': 'raw'}, {'command_type': HEARD_TYPE}, {})
-    seen, topics = {}, {HEARD: contract.output.topic}
+    seen: dict[str, str] = {}
+    topics = {HEARD: contract.output.topic}
     for name, settings in contract.inputs.items():
         topic, kind = settings.topic, settings.type
         if kind == COMPRESSED:

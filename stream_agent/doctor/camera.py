@@ -152,12 +152,12 @@ def check_stamps(frames: Sequence[ArrivedFrame], settings: FrameFilterSettings) 
     return ok('stamps', f'ascending; {age * 1e3:.1f} ms old on arrival (median)')
 
 
-def clock_remedy(age: float) -> str:
+def clock_remedy(age: float, sender: str = 'camera', what: str = 'frames') -> str:
     """Say what makes frames younger, or the clocks agree."""
     if age < 0:
-        return ("synchronise the clocks of the camera's computer and of this one (chrony), or let "
-                'the driver stamp by the system time')
-    return ('find what delays frames (the network, buffers of the driver); if the camera is on '
+        return (f"synchronise the clocks of the {sender}'s computer and of this one (chrony), or "
+                'let the driver stamp by the system time')
+    return (f'find what delays {what} (the network, buffers of the driver); if the {sender} is on '
             'another computer, synchronise both clocks (chrony)')
 
 

@@ -171,7 +171,8 @@ class Read:
 
 def examine_inputs(watch: TopicWatch, setup: Setup, read: Read, end: float) -> list[Finding]:
     """Check every input of the contract that has a topic."""
-    published, found = watch.published(), []
+    published = watch.published()
+    found: list[Finding] = []
     for name, watched in watch.inputs.items():
         senders, settings = watched.senders(), watched.settings
         sender = (check_sender(name, settings, watched.topic, senders, published)
@@ -195,7 +196,7 @@ def judge_messages(name: str, watched: WatchedInput, setup: Setup, read: Read, e
         yield from check_messages(
             name, settings, watched.messages, end,
             None if settings.is_depth else read.conversion(name, settings),
-            setup.frame_filter.camera_period if triggers else None)
+            setup.frame_filter if triggers else None)
         return
     conversion = read.conversions.get(name)
     frames = watched.frames
@@ -225,10 +226,11 @@ def examine_output(watch: TopicWatch, setup: Setup, options: argparse.Namespace,
     found = check_command_topic(commands, kind.name, f'{options.namespace}/gate',
                                 watch.commanders(commands), watch.listeners(commands), obeying)
     if output.is_vector:
-        limits = [of_each(values, output.names) for values in (output.lowest, output.highest)]
+        lowest, highest = (of_each(values, output.names)
+                           for values in (output.lowest, output.highest))
         moved = [not_checked('wheels', 'the robot has none, and --wheels-up moves nothing else')]
-        return [*found, check_joints(output.names, output.quantity, *limits, joints,
-                                     watch.joints), *moved * options.wheels_up]
+        return [*found, check_joints(output.names, output.quantity, lowest, highest,
+                                     joints, watch.joints), *moved * options.wheels_up]
     if not options.wheels_up:
         return [*found, not_checked('wheels', 'whether the base stops by itself: lift it, and '
                                     'add --wheels-up')]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import time
+from typing import Any
 
 from nav_msgs.msg import Odometry
 import numpy as np
@@ -58,12 +59,12 @@ class WatchedInput:
         # Reading the one before may have taken its time.
         queued = (self._node.get_clock().now().nanoseconds - arrival_ns) / 1e9
         at = time.monotonic() - queued
-        values, fault = None, ''
+        values: Any = None
+        fault = ''
         try:
             values = read_values(self.settings, msg)
             if self.settings.is_depth:
-                values = DepthSeen(*values.shape, float(np.mean(np.isfinite(values) & (values > 0))
-                                                        ))
+                values = depth_seen(values)
         except (ImageError, MissingValue) as error:
             fault = str(error)
         if self.is_picture:
@@ -84,6 +85,12 @@ class WatchedInput:
         """Return who publishes it."""
         return [endpoint(info, info.qos_profile, FRAME_QOS) for info in
                 self._node.get_publishers_info_by_topic(self.topic)]
+
+
+def depth_seen(values: np.ndarray) -> DepthSeen:
+    """Return what is judged of a depth image."""
+    height, width = values.shape
+    return DepthSeen(height, width, float(np.mean(np.isfinite(values) & (values > 0))))
 
 
 class TopicWatch:

@@ -7,7 +7,7 @@ done, and the policy learns from all frames so far.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import copy
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
@@ -28,8 +28,9 @@ from stream_agent.learning.recognition import Recognition, SignReader
 from stream_agent.learning.resume import pack, ResumeError, unpack, write_whole
 from stream_agent.learning.settings import ImitationSchedule
 from stream_agent.learning.trainer import DrivingLearner
-from stream_agent.learning.window_sampler import Episode, Episodes
-from stream_agent.network.checkpoint import CommandScale
+from stream_agent.learning.window_sampler import (
+    Episode, Episodes, pack_episodes, unpack_episodes)
+from stream_agent.network.checkpoint import CommandScale, trigger_of
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.drive_log import DriveLog
@@ -164,30 +165,6 @@ class Collector:
                 'speed': self.settings.target_speed}
 
 
-def pack_episodes(episodes: Sequence[Episode], departures: int) -> bytes:
-    """Return a round as the bytes of a safetensors file."""
-    kept = [episode for episode in episodes if len(episode)]
-    parts = {**{f'input/{name}': np.concatenate([each.observations[name] for each in kept])
-                for name in kept[0].observations},
-             'targets': np.concatenate([each.targets for each in kept], dtype=np.float32),
-             'lengths': np.array(list(map(len, kept)))}
-    return pack({name: torch.from_numpy(part) for name, part in parts.items()},
-                {'departures': departures})
-
-
-def unpack_episodes(data: bytes) -> tuple[list[Episode], int]:
-    """Return what ``pack_episodes`` was given."""
-    tensors, metadata = unpack(data)
-    lengths = tensors['lengths'].tolist()
-    episodes = [Episode(targets=list(map(tuple, targets.tolist())))
-                for targets in tensors['targets'].split(lengths)]
-    for name, values in tensors.items():
-        if name.startswith('input/'):
-            for episode, part in zip(episodes, values.split(lengths)):
-                episode.observations[name.removeprefix('input/')] = list(part.numpy())
-    return episodes, metadata['departures']
-
-
 def lengthened(schedule: ImitationSchedule, graph: GraphSpec, pattern: Pattern
                ) -> ImitationSchedule:
     """
@@ -294,7 +271,8 @@ class Imitation(DrivingLearner):
     def _keep(self, data: bytes | None) -> None:
         """Learn from a round's episodes from now on."""
         assert data is not None  # process 0 has them
-        episodes, departures = unpack_episodes(data)
+        episodes, departures = unpack_episodes(
+            data, trigger_of(self.network.graph, self.others))
         for episode in episodes:
             self.episodes.add(episode)
         self._departures.append(departures)
@@ -355,12 +333,20 @@ class Imitation(DrivingLearner):
         return about
 
     def initial_settings(self) -> dict[str, Any]:
+        simulator = asdict(self._collector)
+        # Trainings from before there were other inputs say nothing of them.
+        usual = asdict(SimulationSettings())
+        simulator['settings'] = {
+            name: value for name, value in simulator['settings'].items()
+            if value != usual[name] or not name.startswith(('scan_', 'odometry_', 'imu_'))}
+        if not self.others:
+            del simulator['others']
         # The computer comes first: what follows from it is not an option.
         return {'computer': self._compute_model and str(self._compute_model),
                 **asdict(self._schedule), 'graph': graph_to_data(self.network.graph),
                 'pattern': streaming_edges(self.network.pattern),
                 'recognition': self._recognition and asdict(self._recognition.schedule),
-                'simulator': asdict(self._collector)}
+                'simulator': simulator}
 
     def state_dict(self) -> tuple[dict[str, Tensor], Any]:
         # The rounds themselves are in the folder.

@@ -5,6 +5,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from stream_agent.learning.resume import pack, unpack
+import torch
+
+# Before the name of an input, in the file of a round.
+INPUT = 'input/'
 
 
 class WindowSlice(NamedTuple):
@@ -103,6 +108,35 @@ class Episode:
         for name, values in observation.items():
             self.observations.setdefault(name, []).append(values)
         self.targets.append(target)
+
+
+def pack_episodes(episodes: Sequence[Episode], departures: int) -> bytes:
+    """Return a round as the bytes of a safetensors file."""
+    kept = [episode for episode in episodes if len(episode)]
+    parts = {**{f'{INPUT}{name}': np.concatenate([each.observations[name] for each in kept])
+                for name in kept[0].observations},
+             'targets': np.concatenate([each.targets for each in kept], dtype=np.float32),
+             'lengths': np.array(list(map(len, kept)))}
+    return pack({name: torch.from_numpy(part) for name, part in parts.items()},
+                {'departures': departures})
+
+
+def unpack_episodes(data: bytes, trigger: str) -> tuple[list[Episode], int]:
+    """
+    Return what ``pack_episodes`` was given.
+
+    :param trigger: Name of the input that trainings from before there were others had alone.
+    """
+    tensors, metadata = unpack(data)
+    lengths = tensors['lengths'].tolist()
+    episodes = [Episode(targets=list(map(tuple, targets.tolist())))
+                for targets in tensors['targets'].split(lengths)]
+    for tensor, values in tensors.items():
+        if tensor.startswith(INPUT) or tensor == 'pixels':
+            name = trigger if tensor == 'pixels' else tensor.removeprefix(INPUT)
+            for episode, part in zip(episodes, values.split(lengths)):
+                episode.observations[name] = list(part.numpy())
+    return episodes, metadata['departures']
 
 
 @dataclass(frozen=True)

@@ -89,12 +89,7 @@ class RecordNode(Node):
                     f'{settings.type}, which is not one of the common interfaces of ROS 2, so it '
                     'cannot be recorded; let a node publish its numbers as '
                     'std_msgs/msg/Float64MultiArray')
-            topic = self.resolve_topic_name(settings.topic)
-            if found.setdefault(topic, settings.type) != settings.type:
-                raise ValueError(
-                    f"{contract.place(f'inputs.{name}.type')}the input '{name}' is of "
-                    f"{settings.type}, and another one of the same topic '{topic}' of "
-                    f'{found[topic]}; a topic has one type')
+            found[self.resolve_topic_name(settings.topic)] = settings.type
         if contract.output.is_vector:
             found.setdefault(self.resolve_topic_name(contract.output.measured_topic), JOINT_STATE)
         return found

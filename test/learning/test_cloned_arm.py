@@ -63,6 +63,13 @@ def test_an_arm_is_cloned_and_compared_with_its_driver(tmp_path, capsys):
     assert policy.limits == OutputScale(
         tuple(NAMES), ('rad/s',) * 6, (-0.8, -0.8, -0.8, -1.2, -1.2, -1.2),
         (0.8, 0.8, 0.8, 1.2, 1.2, 1.2))
+    # It goes on from there, with the inputs and limits that it has.
+    assert train(['--bag', str(tmp_path / 'bags'), '--cache', str(tmp_path / 'cache'), '--robot',
+                  'six_joint_arm', '--init', str(tmp_path / 'arm_sequential.safetensors'),
+                  '--output', str(tmp_path / 'more'), '--epochs', '1', '--learning-rate',
+                  '1e-6']) == 0
+    (more,) = (tmp_path / 'more').glob('*.safetensors')
+    assert min(load_policy(more).training['held_out_r2'].values()) > 0.999
     capsys.readouterr()
     drive = str(arm(tmp_path / 'new', 99))
     chosen = ['--bag', drive, '--robot', 'six_joint_arm', '--policy',
@@ -78,6 +85,18 @@ def test_an_arm_is_cloned_and_compared_with_its_driver(tmp_path, capsys):
     fresh, late = data['agreements']
     for name in NAMES:
         assert fresh[f'{name}_r2'] > 0.999 and late[f'{name}_rmse'] > 2 * fresh[f'{name}_rmse']
+
+
+def test_the_graph_of_the_page_reads_and_commands_the_arm(tmp_path):
+    page = (ROBOT.parents[2] / 'docs' / 'contract.md').read_text().partition('## Recorded')[2]
+    text = page.partition('```yaml\n')[2].partition('```')[0]
+    (tmp_path / 'arm.yaml').write_text(text)
+    arm(tmp_path / 'bags' / 'drive', 0, 60)
+    assert train(['--bag', str(tmp_path / 'bags'), '--cache', str(tmp_path / 'cache'), '--robot',
+                  'six_joint_arm', '--graph', str(tmp_path / 'arm.yaml'), '--pattern',
+                  'sequential', '--output', str(tmp_path), '--epochs', '1']) == 0
+    policy = load_policy(tmp_path / 'arm_sequential.safetensors')
+    assert policy.conversions.keys() == {'joints'} and policy.limits.names == tuple(NAMES)
 
 
 def test_commands_beyond_the_contract_are_refused(tmp_path, capsys):

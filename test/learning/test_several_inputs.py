@@ -14,10 +14,11 @@ from stream_agent.driving.drives import drive_trial, PolicyDriver, Trial
 from stream_agent.driving.observations import as_frames, Observer
 from stream_agent.driving.vehicles import EmulatedClock, VehicleBatch
 from stream_agent.graph_files.graph_file import graph_from_data
-from stream_agent.learning.imitation import pack_episodes, unpack_episodes
 from stream_agent.learning.policy_jobs import pattern_of
+from stream_agent.learning.resume import pack
 from stream_agent.learning.settings import TrainerOptions
 from stream_agent.learning.trainer import Trainer
+from stream_agent.learning.window_sampler import pack_episodes, unpack_episodes
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -123,7 +124,7 @@ def test_rounds_on_disk_are_what_was_driven():
     learner = learner_of(['image', 'odometry', 'last'])
     driven, departures = learner._collector.collect(
         learner.network, True, np.random.default_rng(3))
-    found, told = unpack_episodes(pack_episodes(driven, departures))
+    found, told = unpack_episodes(pack_episodes(driven, departures), 'image')
     assert told == departures and len(found) == len(driven)
     for one, other in zip(driven, found):
         assert {name: values[0].dtype for name, values in other.observations.items()} == {
@@ -131,6 +132,15 @@ def test_rounds_on_disk_are_what_was_driven():
         for name, values in one.observations.items():
             np.testing.assert_array_equal(values, other.observations[name])
         np.testing.assert_allclose(one.targets, other.targets, rtol=1e-6)
+
+
+def test_a_round_from_before_there_were_other_inputs_is_of_the_image():
+    data = pack({'pixels': torch.arange(10, dtype=torch.uint8).reshape(5, 1, 1, 2),
+                 'targets': torch.zeros(5, 2), 'lengths': torch.tensor([2, 3])},
+                {'departures': 1})
+    (first, second), departures = unpack_episodes(data, 'camera')
+    assert (len(first), len(second), departures) == (2, 3, 1)
+    assert np.ravel(second.observations['camera']).tolist() == list(range(4, 10))
 
 
 def test_the_mean_over_processes_is_the_loss_of_one(monkeypatch):

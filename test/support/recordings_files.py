@@ -105,11 +105,12 @@ def multi_array(stamp, values):
 def trajectory(stamp, names, *points):
     """Return a trajectory that starts now; points are dictionaries of positions and so on."""
     none = np.zeros(0)
+    fields, soon = ('positions', 'velocities', 'accelerations', 'effort'), make(
+        'builtin_interfaces/msg/Duration', 0, 50_000_000)
     return make('trajectory_msgs/msg/JointTrajectory', header(0), list(names), [
-        make('trajectory_msgs/msg/JointTrajectoryPoint', *(
-            np.array(point.get(field, none), float) for field in (
-                'positions', 'velocities', 'accelerations', 'effort')),
-            make('builtin_interfaces/msg/Duration', 0, 50_000_000)) for point in points])
+        make('trajectory_msgs/msg/JointTrajectoryPoint', *[
+            np.array(point.get(field, none), float) for field in fields], soon)
+        for point in points])
 
 
 def write(path, *topics, storage=MCAP, late=0, compression='none'):
