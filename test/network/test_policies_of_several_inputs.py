@@ -11,8 +11,8 @@ from stream_agent.contract.conversions import (
     AgeInput, CommandsInput, DepthInput, OutputScale, ScanInput, VectorInput)
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.checkpoint import (
-    CheckpointError, CommandScale, load_driving_policy, load_policy, Policy, save_policy,
-    TrainedNetwork)
+    CheckpointError, CommandScale, load_driving_policy, load_policy, make_policy, Policy,
+    save_policy, TrainedNetwork)
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.share import share_folder
@@ -244,3 +244,34 @@ def test_what_the_agent_itself_knows_triggers_nothing(conversion, path):
 def test_inputs_without_the_rest(left_out, said, path):
     assert said_of(path, lambda metadata: {
         key: value for key, value in metadata.items() if key not in left_out}) == said
+
+
+ODD = [None, True, -1, 0, 7, 10**400, 1e308, math.nan, '', 'a', '\x1b[2J', [], [0], ['a'] * 6,
+       [math.inf] * 6, [[1.0]] * 6, {}, {'kind': 'age'}, {'kind': 'scan', 'rays': []}]
+
+
+def places_of(value, way=()):
+    """Yield the ways to everything inside a JSON value."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield (*way, key)
+        if isinstance(value[key], (dict, list)):
+            yield from places_of(value[key], (*way, key))
+
+
+def test_any_odd_value_anywhere_is_refused_in_a_sentence_or_read(path):
+    metadata, weights = parts(path)
+    refused = read = 0
+    for part in ('preprocessing', 'inputs', 'limits'):
+        for way in places_of(json.loads(metadata[part])):
+            for odd in ODD:
+                whole = place = json.loads(metadata[part])
+                for key in way[:-1]:
+                    place = place[key]
+                place[way[-1]] = odd
+                try:
+                    make_policy({**metadata, part: json.dumps(whole)}, weights)
+                    read += 1
+                except CheckpointError as error:
+                    refused += 1
+                    assert ';' in str(error)
+    assert refused > 10 * read > 0
