@@ -30,7 +30,7 @@ class Conversion(Protocol):
     def size(self) -> int:
         """How many numbers it gives; an input node has as many, in any shape."""
 
-    def __call__(self, values: Any) -> np.ndarray:
+    def __call__(self, values: Any, /) -> np.ndarray:
         """Return float32 (size,), or (C, H, W) of an image."""
 
 

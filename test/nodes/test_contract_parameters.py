@@ -97,4 +97,4 @@ def test_every_process_of_ours_lets_it_through_and_refuses_a_typo(node, tmp_path
             node(kind, CONTRACT, *words)
     else:
         node(kind, CONTRACT, *words)
-    assert 'inputs' not in capfd.readouterr().err
+    assert 'there is no parameter' not in capfd.readouterr().err
