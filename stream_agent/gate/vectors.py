@@ -112,7 +112,7 @@ class VectorLimiter:
         if self._sent:
             return ''
         for name, limits in self._limits.items():
-            position, at = self._measured.get(name, (math.nan, -math.inf))
+            position, at = self._measured.get(name, (math.nan, now))
             if now - at > FRESH or not math.isfinite(position):
                 return (f"no position of '{name}' was measured within {FRESH:g} s: check that "
                         f"'{self._measured_topic}' has it as a number, stamped by this clock")

