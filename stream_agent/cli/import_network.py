@@ -1,7 +1,7 @@
 """Command line: import a trained network as a graph file and a policy, to roll it out and plan."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 import errno
 import math
@@ -119,8 +119,8 @@ def parse(args: list[str]) -> argparse.Namespace:
                         'torch module; a .pt2 file of torch.export; or an .onnx file')
     parser.add_argument('--input', type=read_input, nargs='+', action=Collect, default=[],
                         metavar='SIZE', help='of a frame without batch, as 3x224x224, or of each '
-                        'input by name, as image=3x96x96 hidden=64; not needed where a file has '
-                        'fixed sizes')
+                        'input and state by name, as image=3x96x96 odometry=2 hidden=64; not '
+                        'needed where a file has fixed sizes')
     parser.add_argument('--output', type=Path, default=Path('policies'), metavar='DIR',
                         help='gets NAME.yaml and NAME.safetensors (%(default)s)')
     costs = 'costs', 'save_costs'
@@ -162,19 +162,24 @@ def check_output(folder: Path) -> Path:
 
 
 def normalised(program: ImportedProgram, mean: Sequence[float] | None,
-               std: Sequence[float] | None) -> tuple[ImportedProgram, Tensor, Tensor]:
+               std: Sequence[float] | None) -> tuple[ImportedProgram, str, Tensor, Tensor]:
     """
     Put in front what makes the pixels that a network expects of ours, which are -0.5 ... 0.5.
 
     :param mean: For each channel or for all, of pixels 0 ... 1, as ``std``; None for nothing.
-    :returns: The program, and by what its input is multiplied and what is added.
+    :returns: The program, the name of its image, and by what that is multiplied and what is added.
     """
-    ((name, shape),) = program.inputs.items()
+    first, *more = images = {name: shape for name, shape in program.inputs.items()
+                             if len(shape) == 3} or dict(program.inputs)
+    name, shape = first, images[first]
     if mean is None and std is None:
-        return program, torch.ones(()), torch.zeros(())
+        return program, name, torch.ones(()), torch.zeros(())
     if len(shape) != 3:
         raise ImportFault(f"--mean, --std: the input '{name}' is {list(shape)}, and they are for "
                           'images, [channels, rows, columns]; leave them out')
+    if more:
+        raise ImportFault(f"--mean, --std: the network takes the images {', '.join(images)}; "
+                          'normalise them in the network, and leave these out')
     for option, values in (('--mean', mean), ('--std', std)):
         if values and len(values) not in (1, shape[0]):
             raise ImportFault(f"{option}: {plural(len(values), 'number')} for "
@@ -188,11 +193,11 @@ def normalised(program: ImportedProgram, mean: Sequence[float] | None,
     taken = {operation.name for operation in program.operations} | {*program.inputs,
                                                                     *program.states}
     own = unused('normalise', taken)
-    first = ImportedOperation(own, 'affine', (name,), {'shape': [shape[0], 1, 1]},
-                              {'weight': weight, 'bias': bias}, '', shape)
+    affine = ImportedOperation(own, 'affine', (name,), {'shape': [shape[0], 1, 1]},
+                               {'weight': weight, 'bias': bias}, '', shape)
     others = [replace(operation, of=tuple(own if of == name else of for of in operation.of))
               for operation in program.operations]
-    return replace(program, operations=(first, *others)), weight, bias
+    return replace(program, operations=(affine, *others)), name, weight, bias
 
 
 def seconds_of(arguments: argparse.Namespace, program: ImportedProgram) -> Mapping[str, float]:
@@ -223,9 +228,14 @@ def named(text: str) -> list[str]:
 
 
 @torch.no_grad()
-def error_of(network: RolloutNetwork, frames: Tensor, outputs: Tensor) -> float:
-    """Return the largest difference of a rollout's outputs, relative to the largest output."""
-    found, _ = network.stepped(frames[None], network.initial_state())
+def error_of(network: RolloutNetwork, frames: Iterable[Tensor], outputs: Tensor) -> float:
+    """
+    Return the largest difference of a rollout's outputs, relative to the largest output.
+
+    :param frames: (T, *shape) of each input, in the network's order.
+    """
+    found, _ = network.stepped({name: values[None] for name, values in zip(
+        network.inputs, frames, strict=True)}, network.initial_state())
     if found[0].shape != outputs.shape:
         raise ImportFault(f'the import gives {list(found[0, 0].shape)}, and the original '
                           f'{list(outputs[0].shape)}; export it to ONNX, and import that file')
@@ -256,7 +266,7 @@ def make_import(arguments: argparse.Namespace, source: Source) -> Import:
 
     :raises ImportFault: If they differ, or if something in the command line does not fit.
     """
-    program, weight, bias = normalised(source.program, arguments.mean, arguments.std)
+    program, image, weight, bias = normalised(source.program, arguments.mean, arguments.std)
     program = simplified(program)
     seconds = seconds_of(arguments, program)
     how = arguments.cut if arguments.cut in ('auto', 'all') else named(arguments.cut)
@@ -264,7 +274,8 @@ def make_import(arguments: argparse.Namespace, source: Source) -> Import:
     early = named(arguments.early_outputs)
     sequential = make_network(program, groups, early=early).eval()
     # What the network is to see, as it comes to the operation that normalises.
-    error = error_of(sequential, (source.frames - bias) / weight, source.outputs)
+    seen = {**source.frames, image: (source.frames[image] - bias) / weight}
+    error = error_of(sequential, seen.values(), source.outputs)
     tolerance = max(TOLERANCE, 10 * source.rounding)
     if not error <= tolerance:
         raise ImportFault(
@@ -338,18 +349,20 @@ def table(made: Import) -> str:
     """Write what was imported for people."""
     graph, network = made.network.graph, made.network
     weights = sum(value.numel() for value in network.parameters())
-    ends = [f'{name} {list(graph.node(name).shape or ())}'
-            for name in (*graph.inputs, graph.output)]
+    *inputs, output = (f'{name} {list(graph.node(name).shape or ())}'
+                       for name in (*graph.inputs, graph.output))
     longest = inference_factor(graph, sequential_pattern(graph))
     lines = [
         ('graph', f"{plural(len(graph.nodes), 'node')}, {plural(len(graph.edges), 'edge')}; "
-                  f"{' -> '.join(ends)}"),
+                  f"{', '.join(inputs)} -> {output}"),
         ('longest way', f"{plural(longest, 'node')} behind the input"),
         ('largest node', f'{max(made.shares):.0%} of the seconds of all'),
         ('weights', f'{weights:,}'),
         ('error', f'{made.error:.1e} of the largest output, against the original on '
                   'random frames'),
-        *(('notice', notice) for notice in made.notices)]
+        *(('notice', notice) for notice in made.notices),
+        *([('notice', f'it does not drive: {why_not_driving(graph)}')]
+          if len(graph.inputs) > 1 else [])]
     return '\n'.join(f'{title:<17} {value}' for title, value in lines)
 
 

@@ -39,7 +39,7 @@ def result_value(tracer: Tracer, value: Value, sources: Collection[str]) -> Valu
 def paired(tracer: Tracer, inputs: Mapping[str, Value], outputs: Sequence[Value | None]
            ) -> Pairing:
     """
-    Return which input is the image, and which output, counted from 1, each state's next value.
+    Return which inputs are no states, and which output, counted from 1, each state's next value.
 
     :param outputs: None for what depends on no input.
     :raises ImportFault: If they do not fit.
@@ -56,24 +56,24 @@ def paired(tracer: Tracer, inputs: Mapping[str, Value], outputs: Sequence[Value 
         tracer.operations, {name: tracer.shapes[name] or () for name in inputs},
         {name: (value.name, value.shape) for name, value in zip(names, found.values())},
         list(inputs))
-    return Pairing(pairing.image, {name: numbers[output]
-                                   for name, output in pairing.states.items()},
+    return Pairing(pairing.inputs, {name: numbers[output]
+                                    for name, output in pairing.states.items()},
                    numbers[pairing.output])
 
 
-def finished(tracer: Tracer, image: str, output: Value, following: Mapping[str, Any],
-             first: Mapping[str, Tensor]) -> ImportedProgram:
+def finished(tracer: Tracer, inputs: Sequence[str], output: Value,
+             following: Mapping[str, Any], first: Mapping[str, Tensor]) -> ImportedProgram:
     """
     Return what the output needs of a traced network.
 
+    :param inputs: Those that are no states.
     :param following: What each state becomes.
     :param first: Values that states have at first; zeros where it says nothing.
     """
     states = {name: ImportedState(tracer.shapes[name] or (), value.name)
               for name, value in following.items() if isinstance(value, Value)}
-    shape = tracer.shapes[image]
-    assert shape is not None
-    program = live(ImportedProgram({image: shape}, states, tuple(tracer.operations), output.name,
+    shapes = {name: tracer.shapes[name] or () for name in inputs}
+    program = live(ImportedProgram(shapes, states, tuple(tracer.operations), output.name,
                                    tuple(tracer.notices)))
     read = {name for operation in program.operations for name in operation.of}
     for name in following.keys() & read:
@@ -85,7 +85,10 @@ def finished(tracer: Tracer, image: str, output: Value, following: Mapping[str, 
         if name in first and first[name].count_nonzero():
             raise ImportFault(f"'{name}' is a buffer that forward overwrites, and its first value "
                               'is not zero; let it start from zeros')
-    if image not in read and image not in [state.next for state in program.states.values()]:
-        raise ImportFault(f"the output does not depend on '{image}'; return what forward computes "
-                          'from it')
+    read |= {state.next for state in program.states.values()}
+    for name in inputs:
+        if name not in read:
+            raise ImportFault(f"the output does not depend on '{name}'; return what forward "
+                              'computes from it' + (', or leave the input out'
+                                                    if len(inputs) > 1 else ''))
     return program

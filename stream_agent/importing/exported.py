@@ -19,6 +19,7 @@ from stream_agent.importing.exporting import bound, exported_module, Pack
 from stream_agent.importing.program import ImportedProgram, ImportFault
 from stream_agent.importing.states import Pairing
 from stream_agent.importing.tracing import HANDLERS, operator_name, SHAPE_ONLY, Tracer, Value
+from stream_agent.network.program import by_input, Frames
 from stream_agent.network.transforms import Shape
 from stream_agent.theory.checks import nearest
 import torch
@@ -33,7 +34,7 @@ EXPORT = 'write it by torch.export.save(torch.export.export(module.eval(), (exam
 
 class Original:
     """
-    The network that was read, frame by frame: (1, *shape) to (1, *output), in float32.
+    The network that was read, frame by frame: (1, *shape) of each input to (1, *output), float32.
 
     States start from zeros and are handed on.
     """
@@ -42,17 +43,19 @@ class Original:
                  pairing: Pairing) -> None:
         self._call, self._pack, self._pairing = call, pack, pairing
         self._values = {name: value.clone() for name, value in examples.items()}
-        #: Whether frames hold whole numbers.
-        self.whole = not self._values[pairing.image].is_floating_point()
+        #: Inputs of whole numbers.
+        self.whole = {name for name in pairing.inputs
+                      if not self._values[name].is_floating_point()}
         #: Relative error of an operation of it, which may compute in float16.
         self.rounding = max(torch.finfo(value.dtype).eps for value in (
             *examples.values(), torch.empty(0)) if value.is_floating_point())
 
     @torch.no_grad()
-    def __call__(self, frame: Tensor) -> Tensor:
-        image = self._values[self._pairing.image]
-        self._values[self._pairing.image] = (frame.round() if self.whole else frame).reshape(
-            image.shape).to(image.dtype)
+    def __call__(self, frame: Frames) -> Tensor:
+        for name, value in by_input(self._pairing.inputs, frame).items():
+            own = self._values[name]
+            self._values[name] = (value.round() if name in self.whole else value).reshape(
+                own.shape).to(own.dtype)
         outputs = trees.tree_leaves(self._call(*self._pack(list(self._values.values()))))
         for name, number in self._pairing.states.items():
             self._values[name] = outputs[int(number) - 1].clone()
@@ -253,7 +256,7 @@ def read_exported(exported: ExportedProgram, examples: Mapping[str, Tensor]
     following |= {buffers[target]: results[number] for target, number in changed.items()}
     output = outputs[int(pairing.output) - 1]
     assert output is not None
-    return finished(tracer, pairing.image, output, following, {
+    return finished(tracer, pairing.inputs, output, following, {
         name: tensors[target] for target, name in buffers.items()}), pairing, set(buffers)
 
 

@@ -79,10 +79,11 @@ class GraphMaking:
         self._weighted = paths_of([operation.module for operation in program.operations
                                    if operation.weights and operation.name not in self._free])
         self._groups = [self._with_constants(group) for group in groups]
-        (self._input,) = program.inputs
         #: The node of every value that may leave a group, and those of states.
-        self._node_of = {self._input: safe_name(self._input)}
+        self._node_of: dict[str, str] = {}
         self._state_nodes: dict[str, str] = {}
+        for name in program.inputs:
+            self._node_of[name] = self._new_name(safe_name(name))
         for group in self._groups:
             self._node_of[group[-1]] = self._new_name(self._readable_name(group))
         for group in self._groups:
@@ -164,7 +165,8 @@ class GraphMaking:
 
     def graph(self) -> GraphSpec:
         """Return the graph, in which what a node takes from the last frame streams."""
-        nodes = [NodeSpec(self._node_of[self._input], self._program.inputs[self._input])]
+        nodes = [NodeSpec(self._node_of[name], shape)
+                 for name, shape in self._program.inputs.items()]
         edges = []
         for state, name in self._state_nodes.items():
             source = self._node_of[self._program.states[state].next]
@@ -188,8 +190,8 @@ class GraphMaking:
 
     def early_node(self, name: str) -> str:
         """Return the node whose value is the output of a module, or is nearest behind it."""
-        nodes = [*self._node_of.values()]
-        if name in nodes[1:]:
+        nodes = [*self._node_of.values()][len(self._program.inputs):]
+        if name in nodes:
             return name
         own = [operation.name for operation in self._program.operations
                if in_module(operation, name) and operation.name not in self._free]
@@ -198,7 +200,7 @@ class GraphMaking:
                 if operation in group:
                     return self._node_of[group[-1]]
         raise ImportFault(f"early outputs: the network has no module or node named '{name}'; "
-                          + nearest(name, [*modules_of(self._program), *nodes[1:]], 'modules'))
+                          + nearest(name, [*modules_of(self._program), *nodes], 'modules'))
 
 
 def safe_name(text: str) -> str:

@@ -21,6 +21,7 @@ from stream_agent.importing.onnx_shapes import SHAPE_OPERATORS
 from stream_agent.importing.program import ImportedProgram, ImportedState, ImportFault
 from stream_agent.importing.states import matched, own_states, Pairing
 from stream_agent.network.bodies import BODY_OPERATIONS
+from stream_agent.network.program import by_input, Frames
 from stream_agent.network.transforms import Shape
 import torch
 from torch import Tensor
@@ -133,7 +134,8 @@ def read_for_batch(model: onnx.ModelProto, ports: Sequence[Port], batch: int) ->
     states = {name: ImportedState(shapes[name], outputs[next_name].name)
               for name, next_name in pairing.states.items()}
     program = ImportedProgram(
-        {pairing.image: shapes[pairing.image]}, states, tuple(reader.operations.values()),
+        {name: shapes[name] for name in pairing.inputs}, states,
+        tuple(reader.operations.values()),
         outputs[pairing.output].name)
     return Reading(own_states(program), ports, pairing)
 
@@ -262,7 +264,7 @@ def notices(model: onnx.ModelProto) -> Iterator[str]:
 
 class Original:
     """
-    A file's network in ONNX Runtime: gives (1, *output) for frames (1, *shape), in their order.
+    A file's network in ONNX Runtime: gives (1, *output) for frames, (1, *shape) of each input.
 
     States are zeros at first.
     """
@@ -270,8 +272,8 @@ class Original:
     def __init__(self, model: onnx.ModelProto, reading: Reading) -> None:
         self._ports = {port.own_name: port for port in reading.ports}
         self._pairing = reading.pairing
-        image = self._ports[reading.pairing.image]
-        self._batch = image.sizes[image.axis] or 1
+        first = reading.ports[0]
+        self._batch = first.sizes[first.axis] or 1
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.add_session_config_entry('session.set_denormal_as_zero', '1')
@@ -281,21 +283,23 @@ class Original:
                 providers=['CPUExecutionProvider'])
         self._kinds = {port.name: onnx.helper.tensor_dtype_to_np_dtype(port.kind)
                        for port in reading.ports}
-        #: Whether frames hold whole numbers.
-        self.whole = image.kind == TensorProto.UINT8
+        #: Inputs of whole numbers.
+        self.whole = {name for name in reading.pairing.inputs
+                      if self._ports[name].kind == TensorProto.UINT8}
         self._states: dict[str, Any] = {
             name: np.zeros([self._batch if size is None else size
                             for size in self._ports[name].sizes],
                            self._kinds[self._ports[name].name])
             for name in reading.pairing.states}
 
-    def __call__(self, frame: Tensor) -> Tensor:
-        image = self._ports[self._pairing.image]
-        frames = np.repeat(frame.numpy(), self._batch, 0)
-        if self.whole:
-            frames = frames.round().clip(0, 255)
-        feeds = {image.name: frames.astype(self._kinds[image.name])} | {
-            self._ports[name].name: value for name, value in self._states.items()}
+    def __call__(self, frame: Frames) -> Tensor:
+        feeds = {self._ports[name].name: value for name, value in self._states.items()}
+        for name, value in by_input(self._pairing.inputs, frame).items():
+            port = self._ports[name]
+            values = np.repeat(value.numpy(), self._batch, port.axis)
+            if name in self.whole:
+                values = values.round().clip(0, 255)
+            feeds[port.name] = values.astype(self._kinds[port.name])
         names = [port.name for port in self._session.get_outputs()]
         results = dict(zip(names, self._session.run(names, feeds)))
         for name, next_name in self._pairing.states.items():

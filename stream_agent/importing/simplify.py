@@ -28,12 +28,11 @@ def simplified(program: ImportedProgram) -> ImportedProgram:
     scales and shifts become part of the layers beside them, and every cell gets a state of its
     own. Every operation gets its shape.
 
-    :raises ImportFault: If the network has not one input, or cannot be computed.
+    :raises ImportFault: If the network has no input, or cannot be computed.
     """
-    if len(program.inputs) != 1:
-        names = ', '.join(f"'{name}'" for name in program.inputs) or 'none'
-        raise ImportFault(f'inputs: the network takes {len(program.inputs)} ({names}); export it '
-                          'with one input and, if need be, states')
+    if not program.inputs:
+        raise ImportFault('inputs: the network takes none; export it with one, and, if need be, '
+                          'with states')
     editing = Editing(program)
     editing.compute_constants()
     editing.drop_dead_ends()
@@ -51,11 +50,17 @@ def simplified(program: ImportedProgram) -> ImportedProgram:
             raise ImportFault(f'{place_of(operation)}: what it gives, the output or a part of a '
                               'state, does not depend on the image; return what forward computes '
                               'from it')
+    read = {name for operation in found.operations for name in operation.of} | {
+        found.output, *(state.next for state in found.states.values())}
+    for name in found.inputs:
+        if name not in read:
+            raise ImportFault(f"inputs: the output does not depend on '{name}'; return what "
+                              'forward computes from it, or leave the input out')
     return own_states(found)
 
 
 def fed_by_image(program: ImportedProgram) -> set[str]:
-    """Return what depends on the input, in this frame or in a later one."""
+    """Return what depends on an input, in this frame or in a later one."""
     fed, before = {*program.inputs}, 0
     while len(fed) > before:
         before = len(fed)

@@ -54,13 +54,14 @@ class Source(NamedTuple):
     """
     A network that is being imported.
 
-    :param frames: (T, *shape), random; each whole numbers 0 ... 255 if the original takes such.
+    :param frames: (T, *shape) of each input, random; whole numbers 0 ... 255 where the original
+        takes such.
     :param outputs: (T, *shape), what the original gives for them, one after the other.
     :param rounding: Relative error of one operation of the original.
     """
 
     program: ImportedProgram
-    frames: Tensor
+    frames: Mapping[str, Tensor]
     outputs: Tensor
     rounding: float = FLOAT32
 
@@ -174,16 +175,18 @@ def raised(given: str, doing: str, error: BaseException) -> ImportFault:
 
 
 @torch.no_grad()
-def answered(program: ImportedProgram, original: Callable[[Tensor], Tensor]) -> Source:
+def answered(program: ImportedProgram, original: Callable[[Mapping[str, Tensor]], Tensor]
+             ) -> Source:
     """Return a program with what the original answers to random frames."""
-    (shape,) = program.inputs.values()
     random = torch.Generator().manual_seed(17)
-    if getattr(original, 'whole', False):
-        frames = torch.randint(256, (len(FRAME_SCALES), *shape), generator=random).float()
-    else:
-        frames = torch.stack([factor * torch.randn(shape, generator=random)
-                              for factor in FRAME_SCALES])
-    outputs = torch.cat([original(frame[None]).detach().float() for frame in frames])
+    whole = getattr(original, 'whole', ())
+    frames = {name: torch.randint(256, (len(FRAME_SCALES), *shape), generator=random).float()
+              if name in whole else torch.stack([factor * torch.randn(shape, generator=random)
+                                                 for factor in FRAME_SCALES])
+              for name, shape in program.inputs.items()}
+    outputs = torch.cat([
+        original({name: values[i:i + 1] for name, values in frames.items()}).detach().float()
+        for i in range(len(FRAME_SCALES))])
     return Source(program, frames, outputs, getattr(original, 'rounding', FLOAT32))
 
 
@@ -217,7 +220,9 @@ def read_for_another(path: str, folder: str, inputs: str) -> None:
 
 def save_source(path: Path, source: Source) -> None:
     """Write a source as tensors and JSON."""
-    program, tensors = source.program, {'frames': source.frames, 'outputs': source.outputs}
+    program = source.program
+    tensors = {'outputs': source.outputs,
+               **{f'frames/{name}': values for name, values in source.frames.items()}}
     # Tied weights are one tensor here, which safetensors would refuse to write twice.
     tied: dict[tuple, str] = {}
     operations = []
@@ -252,7 +257,8 @@ def load_source(path: Path) -> Source:
         {name: ImportedState(tuple(shape), following)
          for name, (shape, following) in data['states'].items()},
         operations, data['output'], tuple(data['notices']))
-    return Source(program, tensors['frames'], tensors['outputs'], data['rounding'])
+    frames = {name: tensors[f'frames/{name}'] for name in program.inputs}
+    return Source(program, frames, tensors['outputs'], data['rounding'])
 
 
 if __name__ == '__main__':

@@ -54,6 +54,12 @@ class CellTraces:
         self.numbers[name] = torch.arange(self._next, self._next + size).reshape(1, *shape)
         self._next += size
 
+    def is_state(self, name: str) -> bool:
+        """Return whether a cell reads numbers of an input as its state."""
+        own = self.numbers[name]
+        read = [self.numbers[cell.of[1]] for cell in self.cells if cell.of[1] in self.numbers]
+        return any(bool(torch.isin(numbers, own).any()) for numbers in read)
+
     def handed_on(self, cell: ImportedOperation, state: str, result: str) -> Tensor:
         """Return of which numbers of a cell's state the next one is what the cell gives."""
         read, given = self.numbers.get(cell.of[1]), self.numbers.get(result)
@@ -67,9 +73,9 @@ class CellTraces:
 
 
 class Pairing(NamedTuple):
-    """Which input is the image, which output each state's next value, and which the answer."""
+    """Which inputs are no states, which output each state's next value, and which the answer."""
 
-    image: str
+    inputs: tuple[str, ...]
     states: dict[str, str]
     output: str
 
@@ -80,11 +86,13 @@ def matched(operations: Sequence[ImportedOperation], ports: Mapping[str, Shape],
     Return which inputs and outputs are states.
 
     Of several outputs of a state's shape, it is what a cell that reads it gives; else that with
-    its name in its own; else the first.
+    its name in its own; else the first. All inputs but one are states if that fits, and else as
+    many as there are outputs but one.
 
     :param ports: Shapes of the inputs, in order.
     :param outputs: By the names they have for users: the operation, and its shape.
     :param images: Inputs that may be none of the states.
+    :raises ImportFault: If they do not fit, or several inputs might be the same state.
     """
     traces = CellTraces(operations, ports)
 
@@ -103,8 +111,26 @@ def matched(operations: Sequence[ImportedOperation], ports: Mapping[str, Shape],
                 left.remove(name)
                 states[names[place]] = name
         if len(states) == len(names) and len(left) == 1:
-            return Pairing(image, {name: states[name] for name in names}, left[0])
-    raise unmatched(ports, outputs)
+            return Pairing((image,), {name: states[name] for name in names}, left[0])
+    names = [name for name in ports if name != images[0]]
+    ranks = {(state, name): rank(state, name) for state in names for name in outputs
+             if outputs[name][1] == ports[state]}
+    states = {}
+    for state, name in sorted(ranks, key=lambda pair: (ranks[pair], names.index(pair[0]))):
+        if state not in states and name not in states.values() and len(states) < len(outputs) - 1:
+            states[state] = name
+    left = [name for name in outputs if name not in states.values()]
+    inputs = tuple(name for name in ports if name not in states)
+    if len(left) != 1 or any(traces.is_state(name) for name in inputs):
+        raise unmatched(ports, outputs)
+    for state, name in states.items():
+        other = next((each for each in inputs if (each, name) in ranks
+                      and ranks[each, name] <= ranks[state, name]), '')
+        if other:
+            raise ImportFault(f"'{name}' may be the next value of '{state}' or of '{other}'; name "
+                              f"it in an ONNX file after the one, as '{state}_next', or give the "
+                              'state another shape')
+    return Pairing(inputs, {name: states[name] for name in names if name in states}, left[0])
 
 
 def unmatched(ports: Mapping[str, Shape], outputs: Mapping[str, tuple[str, Shape]]
@@ -113,16 +139,13 @@ def unmatched(ports: Mapping[str, Shape], outputs: Mapping[str, tuple[str, Shape
     def listed(shapes: Mapping[str, Shape]) -> str:
         return ', '.join(f"'{name}' {list(shape)}" for name, shape in shapes.items())
     given = {name: shape for name, (_, shape) in outputs.items()}
-    remedy = ('export it with one image and one output, and for every recurrent state an input '
-              'and an output of the same shape: forward(image, h) -> (command, h)')
+    remedy = ('export it with one output, and for every recurrent state an input and an output '
+              'of the same shape: forward(image, h) -> (command, h)')
     if len(outputs) > len(ports):
         name, shape = next(((name, shape) for name, shape in reversed(given.items())
                             if shape not in ports.values()), list(given.items())[-1])
         return ImportFault(f"the network gives {listed(given)}: output '{name}' looks like a "
                            f'state, but no input has its shape {list(shape)}; {remedy}')
-    maps = {name: shape for name, shape in ports.items() if len(shape) > 2}
-    if len(maps) > 1:
-        return ImportFault(f'the network takes {len(maps)} images, {listed(maps)}; {remedy}')
     return ImportFault(f'the network takes {listed(ports)} and gives {listed(given)}: a recurrent '
                        f'state is not handed on; {remedy}')
 

@@ -219,7 +219,8 @@ def test_what_cannot_hold_is_refused_with_its_line(contract_in, tmp_path, text, 
 
 
 def test_a_position_may_be_held_beside_zero(contract_in):
-    contract = contract_in(ARM.replace('lowest: [-1.0]', 'lowest: [0.1]\n      quantity: position'))
+    contract = contract_in(ARM.replace('lowest: [-1.0]',
+                                       'lowest: [0.1]\n      quantity: position'))
     assert contract.output.stop == 'hold' and contract.output.lowest == (0.1,)
 
 

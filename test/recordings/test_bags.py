@@ -160,9 +160,9 @@ def test_an_encoding_that_is_not_read(tmp_path):
     path = write(tmp_path / 'bag', ('/camera', frames),
                  ('/cmd', [(START, twist(START, 1.0, 0.0))]))
     assert fault_of(path) == (
-        "topic '/camera': no frame can be decoded (frame 0: image encoding is '16UC1'; supported "
-        'are rgb8, bgr8, rgba8, bgra8, mono8; it is depth, or has over 8 bits a colour; take a '
-        'topic of pictures of 8 bits); record one of the supported kinds, or choose another topic '
+        "topic '/camera': no frame can be decoded (frame 0: image encoding is '16UC1', which is "
+        "depth; in the robot's contract give its input units: [m] and high: [5.0] or so, or take "
+        'a topic of pictures); record one of the supported kinds, or choose another topic '
         'by --image-topic')
 
 
