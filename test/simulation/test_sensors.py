@@ -1,7 +1,9 @@
 """What sensors besides the camera measure: exact geometry, errors of a seed, enough to drive."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 import math
+from pathlib import Path
+import re
 
 import numpy as np
 import pytest
@@ -282,3 +284,12 @@ def test_settings_that_contradict_each_other_are_refused(setting, message):
     with pytest.raises(SettingsError) as caught:
         SimulationSettings(**setting)
     assert str(caught.value) == message
+
+
+def test_the_page_on_the_contract_names_every_setting_with_its_default():
+    page = (Path(__file__).parents[2] / 'docs' / 'contract.md').read_text()
+    rows = re.findall(r'^\| (`scan_.*?|`odometry_.*?|`imu_.*?) \| (.*?) \|', page, re.MULTILINE)
+    said = {name: float(default.split()[0]) for names, defaults in rows for name, default in zip(
+        re.findall(r'`(\w+)`', names), defaults.split(', '))}
+    assert said == {item.name: item.default for item in fields(SimulationSettings)
+                    if item.name.startswith(('scan_', 'odometry_', 'imu_'))}
