@@ -12,6 +12,7 @@ from stream_agent.doctor.camera import (
 from stream_agent.doctor.findings import (
     error, Finding, from_sentence, not_checked, ok, Severity, split_remedy, warning)
 from stream_agent.doctor.topics import Endpoint, nodes_of, similar
+from stream_agent.engine.frame_filter import FrameFilterSettings
 
 # By how much medians of arrival minus stamp may differ before two clocks are suspected [s].
 CLOCKS_APART = 0.1
@@ -77,18 +78,19 @@ def check_sender(name: str, settings: InputSettings, topic: str, senders: Sequen
 
 
 def check_messages(name: str, settings: InputSettings, arrived: Sequence[ArrivedMessage],
-                   end: float, conversion: Any, period: float | None) -> list[Finding]:
+                   end: float, conversion: Any, trigger: FrameFilterSettings | None
+                   ) -> list[Finding]:
     """
     Judge the messages of an input that arrived until ``end``, by the steady clock [s].
 
     :param conversion: What makes the network's numbers of them; of depth None.
-    :param period: Of the camera [s] if these messages trigger the network; else None.
+    :param trigger: How the agent judges them if they trigger the network; else None.
     """
     if not arrived:
         return [not_checked(f'{name} {check}', 'no message arrived')
                 for check in ('rate', 'stamps', 'values')]
-    return [check_rhythm(name, settings, arrived, end, period),
-            check_times(name, settings, arrived),
+    return [check_rhythm(name, settings, arrived, end, trigger and trigger.camera_period),
+            check_times(name, settings, arrived, trigger),
             check_values(name, settings, arrived, conversion)]
 
 
@@ -116,8 +118,9 @@ def check_rhythm(name: str, settings: InputSettings, arrived: Arrived, end: floa
     return ok(check, said)
 
 
-def check_times(name: str, settings: InputSettings, arrived: Arrived) -> Finding:
-    """Judge the stamps of an input's messages, where these count."""
+def check_times(name: str, settings: InputSettings, arrived: Arrived,
+                trigger: FrameFilterSettings | None = None) -> Finding:
+    """Judge the stamps of an input's messages, where these count; as ``check_messages``."""
     check = f'{name} stamps'
     if settings.stamp == 'arrival':
         return ok(check, 'the time of arrival counts (stamp: arrival)')
@@ -132,14 +135,17 @@ def check_times(name: str, settings: InputSettings, arrived: Arrived) -> Finding
                      'for simulated time add `--ros-args -p use_sim_time:=true`, and '
                      'use_sim_time:=true to the launch; otherwise let the driver stamp by the '
                      'system time')
-    if not -settings.oldest <= age <= settings.oldest:
+    remedy = clock_remedy(age, 'driver', 'its messages')
+    if trigger and not -trigger.max_lead <= age <= trigger.oldest:
+        return error(check, f'{said}; the agent drops such frames', remedy)
+    if not trigger and abs(age) > settings.oldest:
         return error(check, f'{said}, and the agent takes none beyond {settings.oldest:g} s '
-                     f'(inputs.{name}.oldest)', clock_remedy(age))
+                     f'(inputs.{name}.oldest)', remedy)
     if behind := int((np.diff(stamps) < 0).sum()):
         return warning(check, f'{behind} of {len(stamps)} are earlier than the one before',
                        'let one driver publish, each measurement once')
     if not 0 <= age <= GREATEST_AGE:
-        return warning(check, said, clock_remedy(age))
+        return warning(check, said, remedy)
     return ok(check, f'ascending; {age * 1e3:.1f} ms old on arrival (median)')
 
 

@@ -135,8 +135,8 @@ def examine(options: argparse.Namespace) -> list[Finding]:
     disk = existing(options.output.expanduser().resolve())
     return [*found, check_disk(options.output, shutil.disk_usage(disk).free,
                                disk.is_dir() and os.access(disk, os.W_OK | os.X_OK),
-                               watch.trigger.frames if watch.trigger else [],
-                               setup.gate.camera_period)]
+                               next((one.frames for one in watch.inputs.values() if one.frames),
+                                    []), setup.gate.camera_period)]
 
 
 class Read:
@@ -151,6 +151,7 @@ class Read:
         self.conversions: dict[str, Any] = {}
         self.trigger = contract.trigger
         self._known = policy is not None
+        self.why_not = 'it reads none of these' if policy else 'none could be loaded'
         if policy:
             named = sources(contract, policy.trigger, policy.conversions)
             self.conversions = {named[name]: one for name, one in policy.conversions.items()}
@@ -194,12 +195,12 @@ def judge_messages(name: str, watched: WatchedInput, setup: Setup, read: Read, e
         yield from check_messages(
             name, settings, watched.messages, end,
             None if settings.is_depth else read.conversion(name, settings),
-            setup.frame_filter.camera_period if triggers else None)
+            setup.frame_filter if triggers else None)
         return
     conversion = read.conversions.get(name)
     frames = watched.frames
     found = check_frames(frames, end, conversion if isinstance(conversion, Preprocessing)
-                         else None, setup.frame_filter)
+                         else None, setup.frame_filter, read.why_not)
     for one in found:
         if triggers:
             yield one

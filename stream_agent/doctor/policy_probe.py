@@ -5,7 +5,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from stream_agent.contract.agreement import disagreements
+from stream_agent.contract.agreement import disagreements, sources
 from stream_agent.contract.contract import Contract
 from stream_agent.contract.conversions import OutputScale
 from stream_agent.contract.settings import of_each, OutputSettings
@@ -59,10 +59,10 @@ def check_contract(policy: Policy, contract: Contract) -> list[Finding]:
         contract, policy.trigger, policy.conversions, policy.limits)]
     if found or not contract.given:
         return found
-    unread = [name for name in contract.inputs if name not in policy.conversions]
+    read = sources(contract, policy.trigger, policy.conversions).values()
+    unread = [name for name in contract.inputs if name not in read]
     return [ok('contract', f"the policy reads {', '.join(policy.conversions)}, and steps with "
-               f'{policy.trigger}' + (f"; of the contract it leaves {', '.join(unread)}" if unread
-                                      and len(policy.conversions) > 1 else ''))]
+               f'{policy.trigger}' + f"; it does not read {', '.join(unread)}" * bool(unread))]
 
 
 def check_vector_limits(policy: OutputScale, output: OutputSettings) -> Finding:
