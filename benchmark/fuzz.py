@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 READERS = {'raw': (SerializedImage.read, image_to_array, 'sensor_msgs/msg/Image'),
            'compressed': (SerializedCompressedImage.read, compressed_to_array,
                           'sensor_msgs/msg/CompressedImage')}
-NAMES = ['mono8', 'rgb8', 'bgr8', 'rgba8', 'bgra8', '16UC1', 'yuv422', '', 'x' * 5000,
+NAMES = ['mono8', 'rgb8', 'bgr8', 'rgba8', 'bgra8', '16UC1', 'yuv422', 'nv12', '', 'x' * 5000,
          '\x1b[2J\n', 'jpeg', 'rgb8; jpeg compressed bgr8']
 NUMBERS = [0, 1, 2, 3, 255, 4095, 4096, 4097, 65535, 2**31 - 1, 2**31, 2**32 - 1]
 SPEEDS = [0.0, -0.0, 0.2, -0.2, 1e9, -1e9, 1e300, 1e-310, math.nan, math.inf, -math.inf]

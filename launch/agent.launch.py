@@ -7,8 +7,10 @@ Start the agent, the gate and the recorder on a camera that already runs.
 ``ros2 launch stream_agent agent.launch.py --show-args`` lists what can be set.
 """
 
+import json
 from pathlib import Path
 import signal
+from tempfile import NamedTemporaryFile
 
 from launch import LaunchDescription
 from launch.actions import (
@@ -27,6 +29,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 from lifecycle_msgs.msg import Transition
+from stream_agent.cli.robot_contract import simulated, trigger_of_policy
 from stream_agent.gate.settings import GateSettings
 from stream_agent.share import find_robot, ParameterFileError, ParameterFiles
 
@@ -61,10 +64,11 @@ ARGUMENTS = [
                     'the type of commands'),
     DeclareLaunchArgument(
         'image_topic', default_value='',
-        description="Frames (sensor_msgs/Image); empty: the robot's, or image"),
+        description='Frames (sensor_msgs/Image, and compressed ones on .../compressed); empty: '
+                    "the robot's, or image"),
     DeclareLaunchArgument(
         'cmd_vel_topic', default_value='',
-        description="Commands to the base; empty: the robot's, or cmd_vel"),
+        description="Commands to the base, or to whoever obeys; empty: the robot's, or cmd_vel"),
     DeclareLaunchArgument(
         'params_file', default_value='',
         description="Parameters that override those of config/robot.yaml and of the robot's "
@@ -87,10 +91,12 @@ ARGUMENTS = [
                     "'chrt --fifo 50', 'taskset -c 2,3'"),
     DeclareLaunchArgument('log_level', default_value='info', description='Least severity logged'),
 ]
+# From what the files call them; other inputs are named in a parameter file.
 TOPICS = [
-    ('image', LaunchConfiguration('image_topic')),
-    ('image/compressed', [LaunchConfiguration('image_topic'), '/compressed']),
-    ('cmd_vel', LaunchConfiguration('cmd_vel_topic')),
+    (LaunchConfiguration('image_name'), LaunchConfiguration('image_topic')),
+    ([LaunchConfiguration('image_name'), '/compressed'],
+     [LaunchConfiguration('image_topic'), '/compressed']),
+    (LaunchConfiguration('cmd_vel_name'), LaunchConfiguration('cmd_vel_topic')),
 ]
 
 
@@ -111,6 +117,8 @@ def ros_node(executable, name, action=Node, parameters=None, remappings=(), **op
             PathJoinSubstitution([CONFIG, 'robot.yaml']),
             LaunchConfiguration('robot_file'),
             LaunchConfiguration('params_file'),
+            # What differs where a simulator stands for the robot.
+            LaunchConfiguration('simulated_file'),
             {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool),
              **(parameters or {})},
         ],
@@ -130,17 +138,57 @@ def ros_node(executable, name, action=Node, parameters=None, remappings=(), **op
 
 
 def choose_robot(context):
-    """Find the robot's file, take topics from it that were not given, and check all files."""
+    """Find the robot's file, take from its contract what was not given, and check all files."""
     name = LaunchConfiguration('robot').perform(context)
     config = Path(CONFIG.perform(context))
     file = config / 'robot.yaml' if name == 'none' else find_robot(name, config / 'robots')
     given = LaunchConfiguration('params_file').perform(context)
-    check_files(ParameterFiles([config / 'robot.yaml', file, *([Path(given)] if given else [])]),
-                context)
-    defaults = {'params_file': str(file), **ParameterFiles([file]).topics()}
-    return [SetLaunchConfiguration('robot_file', str(file)), *(
+    files = ParameterFiles([config / 'robot.yaml', file, *([Path(given)] if given else [])])
+    check_files(files, context)
+    space = namespace(context)
+    contract = files.contract_of(f'{space}/agent')
+    topics = files.topics(space) if contract.given else ParameterFiles([file]).topics()
+    # Files of before call them so; a contract by their topics.
+    usual = topics if contract.given else {'image_topic': 'image', 'cmd_vel_topic': 'cmd_vel'}
+    checkpoint = LaunchConfiguration('checkpoint').perform(context)
+    found = {'robot_file': str(file), 'image_name': usual['image_topic'],
+             'cmd_vel_name': usual['cmd_vel_topic'],
+             'trigger': trigger_of_policy(checkpoint, contract),
+             **simulator_of(context, contract, given or str(file))}
+    defaults = {'params_file': str(file), **topics}
+    return [*(SetLaunchConfiguration(name, value) for name, value in found.items()), *(
         SetLaunchConfiguration(name, value) for name, value in defaults.items()
         if not LaunchConfiguration(name).perform(context))]
+
+
+def simulator_of(context, contract, nothing):
+    """
+    Return the file of what a simulator sends and hears otherwise, and its other topics.
+
+    :param nothing: The last file that is read already.
+    """
+    if LaunchConfiguration('simulated', default='false').perform(context) != 'true':
+        return {'simulated_file': nothing}
+    robot = simulated(contract)
+    topics = {f'{name}_topic': robot.topics.get(name, name) for name in ('scan', 'odom', 'imu')}
+    parameters = robot.seen | robot.heard
+    if not (contract.given and parameters):
+        return {'simulated_file': nothing, **topics}
+    with NamedTemporaryFile('w', prefix='stream_agent_', suffix='.yaml', delete=False) as file:
+        json.dump({'/**': {'ros__parameters': nested(parameters)}}, file)
+    return {'simulated_file': file.name, **topics}
+
+
+def nested(parameters):
+    """Return parameters as the robot's file writes them; ROS lets others count less."""
+    result = {}
+    for name, value in parameters.items():
+        *maps, last = name.split('.')
+        within = result
+        for each in maps:
+            within = within.setdefault(each, {})
+        within[last] = value
+    return result
 
 
 def check_files(files, context):
@@ -265,6 +313,7 @@ def generate_launch_description():
         # It sees the last commands of the others, and then needs time for its report.
         GroupAction(
             ros_node('recorder', 'recorder', sigterm_timeout='300',
-                     parameters={'output': text(LaunchConfiguration('output'))}),
+                     parameters={'output': text(LaunchConfiguration('output')),
+                                 'trigger': text(LaunchConfiguration('trigger'))}),
             condition=IfCondition(LaunchConfiguration('record'))),
     ])

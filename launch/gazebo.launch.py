@@ -15,7 +15,7 @@ from ament_index_python.packages import get_package_share_directory, PackageNotF
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction,
-    RegisterEventHandler, Shutdown, TimerAction)
+    RegisterEventHandler, SetLaunchConfiguration, Shutdown, TimerAction)
 from launch.event_handlers import OnProcessExit
 from launch.logging import get_logger
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
@@ -130,7 +130,8 @@ def bridges(folder):
              namespace=LaunchConfiguration('namespace'), prefix=' '.join(END_WITH_PARENT),
              parameters=[{'config_file': str(folder / file), 'use_sim_time': True}],
              remappings=[('image', LaunchConfiguration('image_topic')),
-                         ('cmd_vel', LaunchConfiguration('cmd_vel_topic'))],
+                         ('cmd_vel', LaunchConfiguration('cmd_vel_topic')),
+                         ('odom', LaunchConfiguration('odom_topic'))],
              # So that large images come through, too.
              additional_env={PROFILES: EnvironmentVariable(
                  PROFILES, default_value=PathJoinSubstitution([SHARE, 'config', 'fastdds.xml']))})
@@ -151,6 +152,7 @@ def generate_launch_description():
     return LaunchDescription([
         *OVERRIDES,
         *ARGUMENTS,
+        SetLaunchConfiguration('simulated', 'true'),
         # First, so that agent.launch.py has set its arguments.
         agent,
         OpaqueFunction(function=gazebo),

@@ -2,6 +2,7 @@
 Start the embedded simulator and all that drives in it; ends when the simulated time is over.
 
     ros2 launch stream_agent simulation.launch.py duration:=45.0
+    ros2 launch stream_agent simulation.launch.py robot:=scan_car checkpoint:=scan baseline:=none
     ros2 launch stream_agent simulation.launch.py robot:=reflex checkpoint:=reflex_planned
 
 To the last one, add what makes it a drive of the main job, on a slow computer:
@@ -72,7 +73,9 @@ def choose_parameters(context):
     """Take the usual parameters of the simulator, unless a robot or a file brings others."""
     given = LaunchConfiguration('params_file').perform(context)
     robot = LaunchConfiguration('robot', default='none').perform(context)
-    return [] if given or robot != 'none' else [SetLaunchConfiguration('params_file', SIMULATION)]
+    usual = [] if given or robot != 'none' else [
+        SetLaunchConfiguration('params_file', SIMULATION)]
+    return [SetLaunchConfiguration('simulated', 'true'), *usual]
 
 
 def end(event, context):
@@ -107,6 +110,7 @@ def generate_launch_description():
         remappings=[
             ('image', LaunchConfiguration('image_topic')),
             ('cmd_vel', LaunchConfiguration('cmd_vel_topic')),
+            *((name, LaunchConfiguration(f'{name}_topic')) for name in ('scan', 'odom', 'imu')),
         ],
         ros_arguments=['--log-level', LaunchConfiguration('log_level')],
         # So that large images come through, too.

@@ -29,6 +29,10 @@ MADE_RGB: dict[str, tuple[int, float, int, tuple[int, int]]] = {
     **{f'bayer_{name}{bits}': (code, 1, bits // 8, (2, 2)) for bits in (8, 16) for name, code in (
         ('rggb', cv2.COLOR_BAYER_BG2RGB), ('bggr', cv2.COLOR_BAYER_RG2RGB),
         ('gbrg', cv2.COLOR_BAYER_GR2RGB), ('grbg', cv2.COLOR_BAYER_GB2RGB))}}
+# The same by the standard's numbers, for which OpenCV has no code.
+LIMITED = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]]) * (
+    255 / np.array([219, 224, 224]))
+NV24_TO_RGB = np.column_stack((LIMITED, LIMITED @ (-16, -128, -128)))
 DEPTH: dict[str, np.dtype] = {'16UC1': np.dtype(np.uint16), '32FC1': np.dtype(np.float32)}
 LONGEST_NAME = 4096
 SUPPORTED = (', '.join(CHANNELS) + ', yuyv, uyvy, nv12, nv21, nv24, bayer_rggb8 and the other '
@@ -231,16 +235,14 @@ def made_rgb(msg: Any) -> np.ndarray:
 
 def nv24_to_rgb(rows: np.ndarray, height: int) -> np.ndarray:
     """
-    Convert YUV with a colour for each pixel, for which OpenCV has no code.
-
-    It is what nv12 is of a picture of twice the sides, of which each pixel is four then.
+    Convert YUV with a colour for each pixel.
 
     :param rows: uint8, (3 H, W): brightness, then a U and a V for each pixel.
     """
-    width = rows.shape[1]
-    twice = np.concatenate((rows[:height].repeat(2, 0).repeat(2, 1),
-                            rows[height:].reshape(height, 2 * width)))
-    return np.ascontiguousarray(cv2.cvtColor(twice, cv2.COLOR_YUV2RGB_NV12)[::2, ::2])
+    # Below 16 is black, as OpenCV's codes have it.
+    brightness = np.maximum(rows[:height, :, np.newaxis], 16)
+    colour = rows[height:].reshape(height, -1, 2)
+    return cv2.transform(np.concatenate((brightness, colour), axis=2), NV24_TO_RGB)
 
 
 def depth_to_array(msg: Any) -> np.ndarray:

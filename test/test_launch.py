@@ -9,9 +9,10 @@ import sys
 
 import pytest
 from stream_agent.gazebo.world_folder import write_world
+from stream_agent.measurement.recording import read_rows
 from stream_agent.share import installed_share
 from stream_agent.simulation.settings import SimulationSettings
-from support.jobs import is_running, Job, ROOT, save_untrained, wait_for
+from support.jobs import is_running, Job, ROOT, save_scanning, save_untrained, wait_for
 import yaml
 
 pytest.importorskip('launch_ros', reason='launch_ros does not import: ROS 2 is not installed, '
@@ -28,6 +29,7 @@ ARGUMENTS = {
                          'headless'},
 }
 pytestmark = pytest.mark.real_time
+OLD = ROOT / 'test' / 'support' / 'old_robot.yaml'
 CONFIGURED = 'sequential policy on cpu'
 WAITING = """
 import signal, sys, time
@@ -103,6 +105,50 @@ def test_one_drive_of_the_main_job_is_launched(launch, tmp_path):
 
 
 @real_launch
+def test_a_car_drives_by_its_scan_alone(launch, tmp_path):
+    """No image is needed: the simulation waits for the scan's subscribers, and rows are scans."""
+    job = launch('duration:=2.0', 'robot:=scan_car', f'checkpoint:={save_scanning(tmp_path)}',
+                 'baseline:=none', 'namespace:=car')
+    assert job.popen.wait(80) == 0, job.said
+    rows = read_rows((tmp_path / 'results' / 'latest').resolve())
+    answered = [row for row in rows if row.policy == 'agent' and row.arrival_ns]
+    assert len(answered) > 50 and all(row.frame_arrival_ns for row in answered)
+    assert sum(row.gated_arrival_ns is not None for row in answered) > 40
+    assert 'start_timeout is over' not in job.said and 'No message' not in job.said
+
+
+@real_launch
+@pytest.mark.parametrize('robot', ['turtlebot3', 'donkeycar'])
+def test_in_the_simulator_robots_have_their_topics_and_hear_its_types(launch, robot, tmp_path):
+    """Compressed images, and a base that takes steering angles, are what the simulator lacks."""
+    job = launch('duration:=2.0', f'robot:={robot}', 'baseline:=none')
+    assert job.popen.wait(80) == 0, job.said
+    rows = read_rows((tmp_path / 'results' / 'latest').resolve())
+    assert sum(row.gated_arrival_ns is not None for row in rows) > 25
+    assert "subscribers of '/camera/image_raw'" in job.said
+
+
+@real_launch
+def test_an_arm_has_no_simulator(launch):
+    job = launch('robot:=six_joint_arm')
+    assert job.popen.wait(60) == 1
+    assert ('output.type is float64_multi_array, and a simulator here drives a base; take a robot '
+            'with a base, or learn from recordings') in job.said
+    assert 'process started' not in job.said
+
+
+@real_launch
+def test_a_contract_that_cannot_hold_ends_the_launch(agent, tmp_path):
+    (tmp_path / 'mine.yaml').write_text(
+        '/**: {ros__parameters: {inputs: {scan: {trigger: true}}}}\n')
+    job = agent('robot:=scan_car', f'params_file:={tmp_path}/mine.yaml')
+    assert job.popen.wait(60) == 1
+    assert 'inputs.image and inputs.scan are both the trigger; leave `trigger: true` to one' in (
+        job.said)
+    assert 'process started' not in job.said
+
+
+@real_launch
 def test_what_a_file_says_of_the_gate_holds_for_an_emulated_computer_too(agent, tmp_path):
     (tmp_path / 'mine.yaml').write_text('/**/gate: {ros__parameters: {max_age: 0.3}}')
     job = agent(f'params_file:={tmp_path}/mine.yaml', 'pass_periods:=20.0')
@@ -125,16 +171,18 @@ def agent(launch):
 
 @real_launch
 @pytest.mark.parametrize('arguments, image, file', [
-    (['robot:=turtlebot3'], 'camera/image_raw', 'turtlebot3.yaml'),
-    (['robot:=turtlebot4', 'image_topic:=mine', 'namespace:=one'], 'mine', 'turtlebot4.yaml'),
-    ([], 'image', 'robot.yaml')])
+    (['robot:=turtlebot3'], 'camera/image_raw:=camera/image_raw', 'turtlebot3.yaml'),
+    (['robot:=turtlebot4', 'image_topic:=mine', 'namespace:=one'],
+     'oakd/rgb/preview/image_raw:=mine', 'turtlebot4.yaml'),
+    ([f'robot:={OLD}'], 'image:=camera/image_raw', 'old_robot.yaml'),
+    ([], 'image:=image', 'robot.yaml')])
 def test_a_robot_has_its_topics_unless_others_are_given(agent, arguments, image, file):
     job = agent(*arguments, 'prefix:=nice -n 3')
     wait_for(lambda: CONFIGURED in job.said)
     for name, pid in job.nodes().items():
         assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 3
         words = Path(f'/proc/{pid}/cmdline').read_text().split('\0')
-        assert f'image:={image}' in words and 'cmd_vel:=cmd_vel' in words
+        assert image in words and 'cmd_vel:=cmd_vel' in words
         assert words[words.index('--enclave') + 1] == f'/stream_agent/{name}'
         environment = Path(f'/proc/{pid}/environ').read_text().split('\0')
         assert 'ROS_SECURITY_ENCLAVE_OVERRIDE=' in environment
@@ -156,8 +204,8 @@ def test_a_robot_that_there_is_not_is_a_sentence(agent):
     job = agent('robot:=tortoise')
     assert job.popen.wait(60) == 1
     assert ("robot: there is no 'tortoise'; shipped robots are differential_drive, donkeycar, "
-            'f1tenth, reflex, turtlebot3, turtlebot4; the path of another such file may be given '
-            'too') in job.said
+            'f1tenth, reflex, scan_car, six_joint_arm, turtlebot3, turtlebot4; the path of '
+            'another such file may be given too') in job.said
 
 
 @real_launch

@@ -19,10 +19,9 @@ from typing import Any
 from stream_agent.bounded_settings import (
     is_within, numbers_allowed, printable, quantity, range_of, settings_fields)
 from stream_agent.cli.command_parser import Collect
-from stream_agent.contract.contract import Contract
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.graph_files.graph_file import load_graph
-from stream_agent.share import COSTS_FILE, find_robot, ParameterFiles, share_folder
+from stream_agent.share import COSTS_FILE, find_robot, share_folder
 from stream_agent.simulation.settings import read_settings, SimulationSettings
 from stream_agent.theory.checks import GraphError, nearest
 from stream_agent.theory.graph import GraphSpec, with_schedule
@@ -73,12 +72,6 @@ def robot_settings(name: str | None) -> SimulationSettings:
     config = share_folder() / 'config'
     return read_settings(find_robot(name, config / 'robots') if name
                          else config / 'simulation.yaml')
-
-
-def robot_contract(name: str | None) -> Contract | None:
-    """Return what feeds a robot's networks and who obeys; None for the usual robot."""
-    return None if name is None else ParameterFiles(
-        [find_robot(name, share_folder() / 'config' / 'robots')]).contract_of()
 
 
 def shipped_graphs() -> list[str]:

@@ -169,9 +169,10 @@ def normalised(program: ImportedProgram, mean: Sequence[float] | None,
     :param mean: For each channel or for all, of pixels 0 ... 1, as ``std``; None for nothing.
     :returns: The program, the name of its image, and by what that is multiplied and what is added.
     """
-    first, *more = images = {name: shape for name, shape in program.inputs.items()
-                             if len(shape) == 3} or dict(program.inputs)
-    name, shape = first, images[first]
+    images: Mapping[str, Shape] = {name: shape for name, shape in program.inputs.items()
+                                   if len(shape) == 3} or program.inputs
+    name, *more = images
+    shape = images[name]
     if mean is None and std is None:
         return program, name, torch.ones(()), torch.zeros(())
     if len(shape) != 3:
@@ -194,7 +195,7 @@ def normalised(program: ImportedProgram, mean: Sequence[float] | None,
                                                                     *program.states}
     own = unused('normalise', taken)
     affine = ImportedOperation(own, 'affine', (name,), {'shape': [shape[0], 1, 1]},
-                              {'weight': weight, 'bias': bias}, '', shape)
+                               {'weight': weight, 'bias': bias}, '', shape)
     others = [replace(operation, of=tuple(own if of == name else of for of in operation.of))
               for operation in program.operations]
     return replace(program, operations=(affine, *others)), name, weight, bias
@@ -349,12 +350,12 @@ def table(made: Import) -> str:
     """Write what was imported for people."""
     graph, network = made.network.graph, made.network
     weights = sum(value.numel() for value in network.parameters())
-    ends = [f'{name} {list(graph.node(name).shape or ())}'
-            for name in (*graph.inputs, graph.output)]
+    *inputs, output = (f'{name} {list(graph.node(name).shape or ())}'
+                       for name in (*graph.inputs, graph.output))
     longest = inference_factor(graph, sequential_pattern(graph))
     lines = [
         ('graph', f"{plural(len(graph.nodes), 'node')}, {plural(len(graph.edges), 'edge')}; "
-                  f"{' -> '.join(ends)}"),
+                  f"{', '.join(inputs)} -> {output}"),
         ('longest way', f"{plural(longest, 'node')} behind the input"),
         ('largest node', f'{max(made.shares):.0%} of the seconds of all'),
         ('weights', f'{weights:,}'),

@@ -133,13 +133,15 @@ class ForeignListenerError(ValueError):
     """A node that might move a real robot; the message says which, and what to do."""
 
 
-def choose_domains(count: int, first: int | None, allow_foreign_listeners: bool) -> list[Domain]:
+def choose_domains(count: int, first: int | None, allow_foreign_listeners: bool,
+                   topic: str = 'cmd_vel') -> list[Domain]:
     """
     Choose as many ROS domains as are needed.
 
     :param first: The number of the first, if the user chose it; others follow it. If None, that
         of ``ROS_DOMAIN_ID``, and without one, domains that nobody on this machine is in.
-    :raises ForeignListenerError: If a node in a chosen one listens to ``cmd_vel``.
+    :param topic: Of the commands.
+    :raises ForeignListenerError: If a node in a chosen one listens to commands.
     :raises OSError: If too few domains are free.
     :raises ValueError: If there are too few from the first one on.
     """
@@ -163,7 +165,7 @@ def choose_domains(count: int, first: int | None, allow_foreign_listeners: bool)
                                  f'{LAST_DOMAIN}; choose one up to {LAST_DOMAIN - count + 1}')
             environment['ROS_DOMAIN_ID'] = str(number)
             if not allow_foreign_listeners:
-                refuse_foreign_listeners(environment)
+                refuse_foreign_listeners(environment, topic)
             mark = RunMark(name, ours)
         domains.append(Domain(number, environment, mark, first is None))
     return domains
@@ -178,14 +180,15 @@ def how_to_look_in(domains: Sequence[Domain], names: Sequence[str]) -> str:
             'ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST rqt')
 
 
-def refuse_foreign_listeners(environment: Mapping[str, str]) -> None:
-    """Raise ForeignListenerError if a node listens to cmd_vel before any of ours is started."""
+def refuse_foreign_listeners(environment: Mapping[str, str], topic: str) -> None:
+    """Raise ForeignListenerError if a node listens to commands before any of ours is started."""
     # In a process of its own, as this one knows no ROS.
     probe = subprocess.run(
-        [sys.executable, '-m', 'stream_agent.nodes.listeners'], capture_output=True, text=True,
-        env=environment, preexec_fn=partial(begin, os.getpid(), signal.SIGTERM))
+        [sys.executable, '-m', 'stream_agent.nodes.listeners', f"/{topic.lstrip('/')}"],
+        capture_output=True, text=True, env=environment,
+        preexec_fn=partial(begin, os.getpid(), signal.SIGTERM))
     if probe.returncode:
-        raise OSError(f'nobody could look who listens to cmd_vel: {probe.stderr.strip()}')
+        raise OSError(f'nobody could look who listens to {topic}: {probe.stderr.strip()}')
     if found := probe.stdout.strip():
         raise ForeignListenerError(
             f"in ROS domain {environment['ROS_DOMAIN_ID']}: {found}; nothing was started. Leave "

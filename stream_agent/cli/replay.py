@@ -297,6 +297,10 @@ def wanted_by(policies: Mapping[str, Policy], contract: Contract | None) -> Want
         for fault in contract and disagreements(
                 contract, policy.trigger, policy.conversions, policy.limits) or ():
             raise ValueError(f"policy '{path}': {fault}")
+        if isinstance(policy.limits, OutputScale) and not (contract and contract.given):
+            raise ValueError(f"policy '{path}' commands {', '.join(policy.limits.names)}, and no "
+                             'contract says which topic of a recording has such commands; give '
+                             "the robot's file that has it under output by --robot FILE")
         try:
             found[path] = wanted_inputs(contract, policy.trigger, policy.conversions)
         except BadRecordingError as error:

@@ -14,13 +14,14 @@ from stream_agent.bounded_settings import file_path, quantity, settings_fields, 
 from stream_agent.cli.arguments import robot_settings
 from stream_agent.cli.own_domain import Domain
 from stream_agent.cli.process_group import node_command, ProcessGroup
+from stream_agent.cli.robot_contract import read_metadata, simulated
 from stream_agent.cli.run_progress import Progress, Report
 from stream_agent.driving.compute_model import ComputeModel, HANDOVER, scaled_costs
 from stream_agent.gate.settings import GateSettings
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.measurement.machine import machine, versions
 from stream_agent.measurement.recording import again, make_folder, RecordingError, RUN_FILE
-from stream_agent.share import costs_file, find_robot, write_file
+from stream_agent.share import costs_file, find_robot, ParameterFiles, write_file
 from stream_agent.simulation.settings import SimulationSettings
 from stream_agent.theory.graph import GraphSpec
 from stream_agent.theory.patterns import (
@@ -118,9 +119,8 @@ def read_header(path: Path) -> tuple[GraphSpec, str]:
     :raises ValueError: If it is not a policy.
     """
     try:
-        with open(path, 'rb') as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), 'little')))
-        graph, pattern = (json.loads(header['__metadata__'][key]) for key in ('graph', 'pattern'))
+        header = read_metadata(path)
+        graph, pattern = (json.loads(header[key]) for key in ('graph', 'pattern'))
         spec = graph_from_data(graph)
         return spec, rollout_kind(spec, pattern['streams'], pattern['name'])
     except (ValueError, LookupError, TypeError):
@@ -166,6 +166,8 @@ class RoadRun:
         self._costs = options.costs or usual_costs(options.policies)
         self._policies = read_policies(options.policies, self._costs, options.pass_periods)
         self.names = [policy.name for policy in self._policies]
+        contract = ParameterFiles([*self._files, *options.params_file]).contract_of()
+        self.commands_topic, self._simulated = contract.output.topic, simulated(contract)
 
     def run(self, group: ProcessGroup, progress: Progress, domains: Sequence[Domain]
             ) -> list[str]:
@@ -238,7 +240,8 @@ class RoadRun:
         own = folder / policy.name
         own.mkdir()
         options, period = self._options, {'camera_period': self._robot.period}
-        sees, heard = {'image_transport': 'raw', **period}, {'command_type': 'twist_stamped'}
+        robot = self._simulated
+        sees, heard = {**robot.seen, **period}, robot.heard
         # By a file an agent knows its share of the whole; without one it knows itself alone.
         computer = ({'pass_periods': options.pass_periods, 'costs': costs_file(self._costs)}
                     if self._costs else {'pass_periods': policy.periods})
@@ -246,9 +249,10 @@ class RoadRun:
         patience = GateSettings(camera_period=min(
             max(options.pass_periods, 1.0) * self._robot.period, 1.0)).max_age
 
-        def command(node: str, parameters: Mapping[str, object], files: Sequence[Path]
-                    ) -> list[str]:
-            return node_command(node, node, parameters, (*files, *options.params_file))
+        def command(node: str, parameters: Mapping[str, object], files: Sequence[Path],
+                    remappings: Sequence[str] = ()) -> list[str]:
+            return node_command(node, node, parameters, (*files, *options.params_file),
+                                remappings)
 
         return {
             'recorder': command('recorder', {
@@ -270,7 +274,7 @@ class RoadRun:
                 'start_subscribers': 2, 'start_timeout': 2 * READY_TIMEOUT,
                 'drive_file': own / DRIVE_FILE,
                 'allow_foreign_listeners': domain.is_ours or options.allow_foreign_listeners},
-                [self._simulation])}
+                [self._simulation], robot.remappings)}
 
 
 class Listener:

@@ -25,7 +25,9 @@ from stream_agent.cli.own_domain import (
     choose_domains, Domain, how_to_look_in, LAST_DOMAIN)
 from stream_agent.cli.process_group import in_yaml, node_command, ProcessGroup, STOP_TIMEOUT
 from stream_agent.cli.road_run import RoadOptions, RoadRun
+from stream_agent.cli.robot_contract import simulated, trigger_of_policy
 from stream_agent.cli.run_progress import Progress, Report, say
+from stream_agent.contract.contract import Contract
 from stream_agent.share import (
     find_robot, installed_share, ParameterFiles, policy_file, refuse_empty, share_folder)
 from stream_agent.simulation.session import SessionSchedule
@@ -139,6 +141,18 @@ def launch_command(options: Namespace, is_ours: bool = False) -> list[str]:
             f'allow_foreign_listeners:={in_yaml(is_ours or options.allow_foreign_listeners)}']
 
 
+def files_of(options: Namespace, config: Path) -> list[Path]:
+    """Return the parameter files of what drives, without those of the user."""
+    # Of a robot that is named, the limits hold in the simulator, too.
+    return [config / 'robot.yaml', (find_robot(options.robot, config / 'robots')
+                                    if options.robot else config / 'simulation.yaml')]
+
+
+def robot_of(options: Namespace, config: Path) -> Contract:
+    """Return what feeds a network and who obeys it, as the files say."""
+    return ParameterFiles([*files_of(options, config), *options.params_file]).contract_of()
+
+
 def node_commands(options: Namespace, config: Path) -> dict[str, list[str]]:
     """
     Return the commands of all processes; launch/simulation.launch.py in other words.
@@ -148,12 +162,12 @@ def node_commands(options: Namespace, config: Path) -> dict[str, list[str]]:
     """
     baselines = {f'baseline_{number}' if number > 1 else 'baseline': path
                  for number, path in enumerate(options.baseline, 1)}
-    # Of a robot that is named, the limits hold in the simulator, too.
-    drives = [config / 'robot.yaml', (find_robot(options.robot, config / 'robots')
-                                      if options.robot else config / 'simulation.yaml')]
+    drives = files_of(options, config)
     period = {'camera_period': 1 / options.rate} if options.rate else {}
+    contract = robot_of(options, config)
     # What the simulator sends and hears, whatever the robot does.
-    sees, heard = {'image_transport': 'raw', **period}, {'command_type': 'twist_stamped'}
+    robot = simulated(contract)
+    sees, heard = {**robot.seen, **period}, robot.heard
     policy = {'device': options.device, 'autostart': True, 'allow': ','.join(options.allow),
               **sees}
 
@@ -164,16 +178,18 @@ def node_commands(options: Namespace, config: Path) -> dict[str, list[str]]:
     policies = ['agent=policy_command', *(f'{name}={name}/policy_command' for name in baselines)]
     return {
         'recorder': command('recorder', 'recorder', {
-            'output': options.output, 'policies': policies, **sees, **heard}),
+            'output': options.output, 'policies': policies,
+            'trigger': trigger_of_policy(options.checkpoint, contract), **sees, **heard}),
         'gate': command('gate', 'gate', heard | period),
         'agent': command('agent', 'agent', {'checkpoint': options.checkpoint, **policy}),
         **{name: command('agent', name, {'checkpoint': path, **policy}, remappings=(
             '-r', f'policy_command:={name}/policy_command')) for name, path in baselines.items()},
         'simulation': command(
-            'simulation', 'simulation', simulated(options), [config / 'simulation.yaml'])}
+            'simulation', 'simulation', simulator_parameters(options),
+            [config / 'simulation.yaml'], robot.remappings)}
 
 
-def simulated(options: Namespace) -> dict[str, object]:
+def simulator_parameters(options: Namespace) -> dict[str, object]:
     """Return the parameters of the simulator that the command line decides on."""
     given: dict[str, object] = {}
     if options.robot:
@@ -196,6 +212,7 @@ class ShadowRun:
         self._options = options
         # Everything that they name is there, before anything is started.
         self._commands = node_commands(options, config)
+        self.commands_topic = robot_of(options, config).output.topic
 
     def run(self, group: ProcessGroup, progress: Progress, domains: Sequence[Domain]
             ) -> list[str]:
@@ -241,7 +258,8 @@ def main(args: list[str] | None = None) -> int:
     try:
         check_files(options)
         job = (ShadowRun if options.shadow else RoadRun)(options, share_folder() / 'config')
-        domains = choose_domains(len(job.names), options.domain, options.allow_foreign_listeners)
+        domains = choose_domains(len(job.names), options.domain, options.allow_foreign_listeners,
+                                 job.commands_topic)
     except (OSError, ValueError) as error:
         say(in_words(error))
         return 1

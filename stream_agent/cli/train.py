@@ -9,8 +9,8 @@ import sys
 from stream_agent.bounded_settings import settings_fields
 from stream_agent.cli.arguments import (
     add_allowed, add_computer, add_robot, add_settings, add_shared, check_computer, computer_of,
-    find_graph, in_words, open_graph, positive, refuse_given, robot_contract,
-    robot_settings, run_tool, settings_of, STOPPED)
+    find_graph, in_words, open_graph, positive, refuse_given, robot_settings, run_tool,
+    settings_of, STOPPED)
 from stream_agent.cli.command_parser import CommandParser
 from stream_agent.driving.compute_model import ComputeModel
 from stream_agent.learning import distributed
@@ -138,6 +138,7 @@ def check_way(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
 
 def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
     """Return what the policies learn from; ValueError if settings contradict each other."""
+    contract, reading = recorded_robot(arguments.robot, settings_of(arguments, Reading))
     if not arguments.bag:
         simulation = robot_settings(arguments.robot)
         schedule, crop = ((SIGNS_SCHEDULE, FrameCrop()) if simulation.signs else
@@ -145,8 +146,7 @@ def source_of(arguments: argparse.Namespace) -> FromExpert | FromRecordings:
         return FromExpert(
             simulation, arguments.robot or '', computer_of(arguments),
             settings_of(arguments, schedule), settings_of(arguments, crop),
-            settings_of(arguments, RecognitionSchedule), robot_contract(arguments.robot))
-    contract, reading = recorded_robot(arguments.robot, settings_of(arguments, Reading))
+            settings_of(arguments, RecognitionSchedule), contract)
     return FromRecordings(
         settings_of(arguments, RecordingsChoice), reading, settings_of(arguments, Alignment),
         settings_of(arguments, CloningSchedule), settings_of(arguments, Augmentation),

@@ -48,7 +48,8 @@ class Contract:
 
     :param given: Whether a file says it; else it is the contract of before.
     :param places: FILE:LINE of the parameters that said it, for errors.
-    :raises ContractError: If none or several of the inputs make the network step.
+    :raises ContractError: If none or several of the inputs make the network step, or two want
+        different messages of one topic.
     """
 
     inputs: Mapping[str, InputSettings]
@@ -62,6 +63,13 @@ class Contract:
             raise ContractError(
                 f'{self.place(f"inputs.{chosen[1]}.trigger")}inputs.{chosen[0]} and '
                 f'inputs.{chosen[1]} are both the trigger; leave `trigger: true` to one')
+        types: dict[str, tuple[str, str]] = {}
+        for name, one in self.inputs.items():
+            other, kind = types.setdefault(one.topic, (name, one.type))
+            if one.topic and kind != one.type:
+                raise ContractError(
+                    f'{self.place(f"inputs.{name}.type")}inputs.{name} takes {one.type} from the '
+                    f'topic {one.topic}, and inputs.{other} takes {kind}; a topic has one type')
         self.trigger  # which is refused where it is not known
 
     @classmethod

@@ -6,9 +6,10 @@ What a message says to be absent is refused: a number would be made up otherwise
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, reduce
+from itertools import groupby
 from math import isfinite
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
@@ -173,43 +174,14 @@ class FieldReader:
 
 
 def getter_of(name: str) -> Callable[[Any], Any]:
-    """Return what finds a field in a message."""
+    """Return what finds a field in a message; a number in its name is a place in an array."""
     steps: list[Callable[[Any], Any]] = []
-    attributes: list[str] = []
-    for part in [*name.split('.'), '0']:
-        if not part.isdecimal():
-            attributes.append(part)
-            continue
-        if attributes:
-            steps.append(attrgetter('.'.join(attributes)))
-            attributes = []
-        steps.append(Item(int(part)))
-    steps.pop()  # which only ended the attributes
+    for is_place, parts in groupby(name.split('.'), str.isdecimal):
+        steps += [itemgetter(int(part)) for part in parts] if is_place else [
+            attrgetter('.'.join(parts))]
     if len(steps) == 1:
         return steps[0]
-    return Chain(tuple(steps))
-
-
-class Item:
-    """Takes one item of an array."""
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-
-    def __call__(self, value: Any) -> Any:
-        return value[self._index]
-
-
-class Chain:
-    """Takes one step after the other into a message."""
-
-    def __init__(self, steps: tuple[Callable[[Any], Any], ...]) -> None:
-        self._steps = steps
-
-    def __call__(self, value: Any) -> Any:
-        for step in self._steps:
-            value = step(value)
-        return value
+    return lambda message: reduce(lambda value, step: step(value), steps, message)
 
 
 def covariances_of(settings: InputSettings, message: Any

@@ -43,11 +43,16 @@ class ArrivedFrame(NamedTuple):
 
 
 def check_frames(frames: Sequence[ArrivedFrame], end: float, policy: Preprocessing | None,
-                 settings: FrameFilterSettings) -> list[Finding]:
-    """Judge the frames that arrived until ``end``, by the steady clock [s]."""
+                 settings: FrameFilterSettings, why_not: str = 'none could be loaded'
+                 ) -> list[Finding]:
+    """
+    Judge the frames that arrived until ``end``, by the steady clock [s].
+
+    :param why_not: Why there is no policy.
+    """
     if not frames:
         return [not_checked(check, 'no image arrived') for check in ('rate', 'image', 'stamps')]
-    return [check_rate(frames, end, settings.camera_period), check_images(frames, policy),
+    return [check_rate(frames, end, settings.camera_period), check_images(frames, policy, why_not),
             check_stamps(frames, settings)]
 
 
@@ -88,7 +93,8 @@ def rate_remedy(frames: Sequence[ArrivedFrame], period: float) -> str:
             'another rate drives worse')
 
 
-def check_images(frames: Sequence[ArrivedFrame], policy: Preprocessing | None) -> Finding:
+def check_images(frames: Sequence[ArrivedFrame], policy: Preprocessing | None,
+                 why_not: str = 'none could be loaded') -> Finding:
     """Judge encoding and size by what the policy's input needs."""
     if bad := [frame for frame in frames if frame.fault]:
         return error('image', f'{len(bad)} of {len(frames)} cannot be read: {bad[0].fault}',
@@ -100,7 +106,7 @@ def check_images(frames: Sequence[ArrivedFrame], policy: Preprocessing | None) -
         return warning('image', f'size or encoding changes: {said}',
                        'let one camera with fixed settings publish')
     if policy is None:
-        return ok('image', f'{said}; not compared with a policy, as none could be loaded')
+        return ok('image', f'{said}; not compared with a policy, as {why_not}')
     return check_size(*next(iter(kinds))[:2], policy, said)
 
 
@@ -146,12 +152,12 @@ def check_stamps(frames: Sequence[ArrivedFrame], settings: FrameFilterSettings) 
     return ok('stamps', f'ascending; {age * 1e3:.1f} ms old on arrival (median)')
 
 
-def clock_remedy(age: float) -> str:
+def clock_remedy(age: float, sender: str = 'camera', what: str = 'frames') -> str:
     """Say what makes frames younger, or the clocks agree."""
     if age < 0:
-        return ("synchronise the clocks of the camera's computer and of this one (chrony), or let "
-                'the driver stamp by the system time')
-    return ('find what delays frames (the network, buffers of the driver); if the camera is on '
+        return (f"synchronise the clocks of the {sender}'s computer and of this one (chrony), or "
+                'let the driver stamp by the system time')
+    return (f'find what delays {what} (the network, buffers of the driver); if the {sender} is on '
             'another computer, synchronise both clocks (chrony)')
 
 

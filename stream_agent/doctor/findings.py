@@ -75,10 +75,11 @@ def summary(findings: Sequence[Finding]) -> str:
 def table(findings: Sequence[Finding]) -> str:
     """Return the findings as lines of text, each remedy below what is wrong."""
     lines = []
+    width = max([CHECK_WIDTH, *(len(found.check) + 1 for found in findings)])
     for level, check, said, remedy in findings:
-        lines += filled(f'{check:<{CHECK_WIDTH}}{level.value:<{LEVEL_WIDTH}}', said)
+        lines += filled(f'{check:<{width}}{level.value:<{LEVEL_WIDTH}}', said)
         if remedy:
-            lines += filled(' ' * (CHECK_WIDTH + LEVEL_WIDTH) + '-> ', remedy)
+            lines += filled(' ' * (width + LEVEL_WIDTH) + '-> ', remedy)
     return '\n'.join([*lines, '', summary(findings)])
 
 

@@ -12,6 +12,7 @@ from stream_agent.doctor.camera import (
 from stream_agent.doctor.findings import (
     error, Finding, from_sentence, not_checked, ok, Severity, split_remedy, warning)
 from stream_agent.doctor.topics import Endpoint, nodes_of, similar
+from stream_agent.engine.frame_filter import FrameFilterSettings
 
 # By how much medians of arrival minus stamp may differ before two clocks are suspected [s].
 CLOCKS_APART = 0.1
@@ -33,6 +34,14 @@ class ArrivedMessage(NamedTuple):
     at: float
     values: Any
     fault: str = ''
+
+
+class DepthSeen(NamedTuple):
+    """The size of a depth image, and the share of its pixels that measure something."""
+
+    height: int
+    width: int
+    measured: float
 
 
 Arrived = Sequence[ArrivedMessage] | Sequence[ArrivedFrame]
@@ -69,18 +78,20 @@ def check_sender(name: str, settings: InputSettings, topic: str, senders: Sequen
 
 
 def check_messages(name: str, settings: InputSettings, arrived: Sequence[ArrivedMessage],
-                   end: float, conversion: Any, period: float | None) -> list[Finding]:
+                   end: float, conversion: Any, trigger: FrameFilterSettings | None
+                   ) -> list[Finding]:
     """
     Judge the messages of an input that arrived until ``end``, by the steady clock [s].
 
-    :param conversion: What makes the network's numbers of them.
-    :param period: Of the camera [s] if these messages trigger the network; else None.
+    :param conversion: What makes the network's numbers of them; of depth None.
+    :param trigger: How the agent judges them if they trigger the network; else None.
     """
     if not arrived:
         return [not_checked(f'{name} {check}', 'no message arrived')
                 for check in ('rate', 'stamps', 'values')]
+    period = trigger.camera_period if trigger else None
     return [check_rhythm(name, settings, arrived, end, period),
-            check_times(name, settings, arrived),
+            check_times(name, settings, arrived, trigger),
             check_values(name, settings, arrived, conversion)]
 
 
@@ -108,8 +119,9 @@ def check_rhythm(name: str, settings: InputSettings, arrived: Arrived, end: floa
     return ok(check, said)
 
 
-def check_times(name: str, settings: InputSettings, arrived: Arrived) -> Finding:
-    """Judge the stamps of an input's messages, where these count."""
+def check_times(name: str, settings: InputSettings, arrived: Arrived,
+                trigger: FrameFilterSettings | None = None) -> Finding:
+    """Judge the stamps of an input's messages, where these count; as ``check_messages``."""
     check = f'{name} stamps'
     if settings.stamp == 'arrival':
         return ok(check, 'the time of arrival counts (stamp: arrival)')
@@ -124,14 +136,17 @@ def check_times(name: str, settings: InputSettings, arrived: Arrived) -> Finding
                      'for simulated time add `--ros-args -p use_sim_time:=true`, and '
                      'use_sim_time:=true to the launch; otherwise let the driver stamp by the '
                      'system time')
-    if not -settings.oldest <= age <= settings.oldest:
+    remedy = clock_remedy(age, 'driver', 'its messages')
+    if trigger and not -trigger.max_lead <= age <= trigger.oldest:
+        return error(check, f'{said}; the agent drops such frames', remedy)
+    if not trigger and abs(age) > settings.oldest:
         return error(check, f'{said}, and the agent takes none beyond {settings.oldest:g} s '
-                     f'(inputs.{name}.oldest)', clock_remedy(age))
+                     f'(inputs.{name}.oldest)', remedy)
     if behind := int((np.diff(stamps) < 0).sum()):
         return warning(check, f'{behind} of {len(stamps)} are earlier than the one before',
                        'let one driver publish, each measurement once')
     if not 0 <= age <= GREATEST_AGE:
-        return warning(check, said, clock_remedy(age))
+        return warning(check, said, remedy)
     return ok(check, f'ascending; {age * 1e3:.1f} ms old on arrival (median)')
 
 
@@ -164,6 +179,10 @@ def check_values(name: str, settings: InputSettings, arrived: Sequence[ArrivedMe
         said, remedy = split_remedy(bad[0])
         return error(check, f'{len(bad)} of {len(arrived)} cannot be used: {said}', remedy or
                      f'correct inputs.{name}, or its driver')
+    if settings.is_depth:
+        seen = [one.values for one in arrived]
+        return ok(check, f'{seen[-1].width} x {seen[-1].height}, of which '
+                  f'{np.mean([one.measured for one in seen]):.0%} measure something')
     try:
         for one in arrived:
             conversion(one.values)

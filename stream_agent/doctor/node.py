@@ -1,199 +1,52 @@
 """Command line: check a robot before its first drive, and say how to fix what is wrong."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 import json
 import os
 import shutil
 import signal
 import sys
-import time
 from typing import Any
 
-from nav_msgs.msg import Odometry
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from stream_agent.bounded_settings import printable
 from stream_agent.cli.arguments import settings_of
-from stream_agent.command import Command, STOP
-from stream_agent.doctor.camera import ArrivedFrame, check_disk, check_frames, existing
+from stream_agent.contract.agreement import sources
+from stream_agent.contract.contract import Contract
+from stream_agent.contract.settings import COMPRESSED, InputSettings, of_each
+from stream_agent.doctor.camera import check_disk, check_frames, existing
 from stream_agent.doctor.findings import (
-    exit_code, Finding, from_sentence, not_checked, Severity, table, to_data, warning)
+    error, exit_code, Finding, from_sentence, not_checked, Severity, split_remedy, table, to_data,
+    warning)
+from stream_agent.doctor.inputs import (
+    as_unused, check_clocks, check_joints, check_messages, check_rhythm, check_sender)
 from stream_agent.doctor.options import parse
 from stream_agent.doctor.parameters import (
     AGENT, check_parameters, check_process, GATE, judge_files, make_settings, places_of,
-    RosSettings, usable_settings, values_of)
+    read_contract, RosSettings, usable_settings, values_of)
 from stream_agent.doctor.policy_probe import examine_policy
 from stream_agent.doctor.recordings import check_recordings
 from stream_agent.doctor.topics import (
-    check_command_topic, check_image_topic, check_wheels, DRIVE, Endpoint, IMAGE_TYPES,
-    OdometryMotion, reason_not_to, SILENCE, SPEED)
+    ACTUATORS, BASE, check_command_topic, check_image_topic, IMAGE_TYPES, OLD_BASE, SPEED)
+from stream_agent.doctor.watching import TopicWatch, WatchedInput
 from stream_agent.engine.frame_filter import FrameFilterSettings
 from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.gate.settings import BASE_COMMANDS, BaseSettings, GateSettings
-from stream_agent.images import ImageError
-from stream_agent.nodes.command_types import CommandType, make_command_type
-from stream_agent.nodes.messages import (
-    as_callback, COMMAND_QOS, FRAME_QOS, image_source, name_of_node, received_ns, stamp_to_ns,
-    type_name, WATCH_FRAME_QOS)
+from stream_agent.network.checkpoint import Policy
+from stream_agent.network.preprocessing import Preprocessing
+from stream_agent.nodes.command_types import command_type_of, CommandType
 from stream_agent.nodes.process import ros_fault
 from stream_agent.nodes.recorder_node import RecorderSettings
 from stream_agent.recordings.alignment import Alignment
 from stream_agent.recordings.recording import Reading
 from stream_agent.share import ParameterFileError, ParameterFiles, share_folder
 
-# Seconds until the ends of topics have discovered each other, and their names are known.
-DISCOVERY = 2.0
-# Seconds in which a publisher that was delayed catches up, so that its rate means nothing.
-BURST = 0.3
-COMMAND_PERIOD = 0.05
-LAST_ZEROS = 5
-UNKNOWN = '_UNKNOWN_'
 # The settings of the processes that a launch starts.
 KINDS: dict[str, tuple[type, ...]] = {
     'agent': AGENT, 'baseline': AGENT, 'gate': GATE,
     'recorder': (RecorderSettings, BaseSettings, RosSettings)}
-
-
-class TopicWatch:
-    """
-    Looks at a robot's topics from a ROS node; moves nothing unless ``wheels`` is called.
-
-    :param node: The ROS node, which only this class spins.
-    :param image_topic: The launch's topic of raw frames; compressed ones have a topic below it.
-    :param transport: 'raw' or 'compressed'.
-    :param wait: How long to wait for frames, a base and odometry [s]. Discovery can take
-        seconds over wireless networks and on a busy computer.
-    """
-
-    def __init__(self, node: Node, image_topic: str, transport: str, wait: float) -> None:
-        self._node = node
-        self._wait = wait
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(node)
-        self.frames: list[ArrivedFrame] = []
-        self.kind, source, _, self._read = image_source(transport)
-        self._image_sub = node.create_subscription(
-            self.kind, source.replace('image', image_topic, 1), as_callback(self.on_image),
-            WATCH_FRAME_QOS)
-        self.image_topic = self._image_sub.topic_name
-
-    def on_image(self, msg, info: dict) -> None:
-        """Store when a frame arrived, and whether it can be read."""
-        arrival_ns = received_ns(self._node, info)
-        # Reading the frame before may have taken its time.
-        queued = (self._node.get_clock().now().nanoseconds - arrival_ns) / 1e9
-        at = time.monotonic() - queued
-        size, fault = None, ''
-        try:
-            size = self._read(msg).shape[:2]
-        except ImageError as error:
-            fault = str(error)
-        self.frames.append(ArrivedFrame(
-            stamp_to_ns(msg.header.stamp), arrival_ns, at, size,
-            getattr(msg, 'encoding', '') or getattr(msg, 'format', ''), fault, len(msg.data)))
-
-    def watch(self, seconds: float, commands: str) -> float:
-        """Collect frames from soon after the first one; return the steady time of the end [s]."""
-        start = time.monotonic()
-        self._spin(lambda: self.frames, max(self._wait, seconds))
-        if self.frames:
-            self._spin(lambda: False, BURST)
-            self.frames.clear()
-            self._spin(lambda: False, seconds)
-        end = time.monotonic()
-        self._spin(lambda: self.listeners(commands), start + self._wait - end)
-        # Ends of topics are discovered before the names of their nodes.
-        self._spin(lambda: not any(
-            UNKNOWN in one.node for one in (
-                *self.cameras(), *self.commanders(commands), *self.listeners(commands))),
-            DISCOVERY)
-        return end
-
-    def _spin(self, condition: Callable[[], object], seconds: float) -> None:
-        """Spin until the condition is true, or for at most this many seconds."""
-        end = time.monotonic() + seconds
-        while not condition() and (left := end - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=min(left, 0.02))
-
-    def cameras(self) -> list[Endpoint]:
-        """Return who publishes on the agent's topic of frames."""
-        return [endpoint(info, info.qos_profile, FRAME_QOS) for info in
-                self._node.get_publishers_info_by_topic(self.image_topic)]
-
-    def topics_with_frames(self) -> dict[str, str]:
-        """Return the types of all topics on which somebody publishes images."""
-        return {topic: kind for topic, kinds in self._node.get_topic_names_and_types()
-                for kind in kinds if kind in IMAGE_TYPES and any(
-                    info.topic_type == kind
-                    for info in self._node.get_publishers_info_by_topic(topic))}
-
-    def commanders(self, topic: str) -> list[Endpoint]:
-        """Return who publishes commands."""
-        return [endpoint(info) for info in self._node.get_publishers_info_by_topic(topic)]
-
-    def listeners(self, topic: str) -> list[Endpoint]:
-        """Return who subscribes to commands."""
-        return [endpoint(info, COMMAND_QOS, info.qos_profile) for info in
-                self._node.get_subscriptions_info_by_topic(topic)]
-
-    def wheels(self, topic: str, kind: CommandType, odom: str, speed: float) -> Finding:
-        """Drive for a second, send nothing for two, and judge; zeros are sent last in any case."""
-        motions: list[OdometryMotion] = []
-        odom_sub = self._node.create_subscription(
-            Odometry, odom, as_callback(lambda msg: motions.append(
-                OdometryMotion(time.monotonic(), msg.twist.twist.linear.x))), 10)
-        self._spin(lambda: motions, self._wait)
-        listeners = [end for end in self.listeners(topic) if end.kind == type_name(kind.kind)]
-        if reason := reason_not_to(self.commanders(topic), listeners, motions,
-                                   odom_sub.topic_name, speed):
-            return not_checked('wheels', reason)
-        publisher = self._node.create_publisher(kind.kind, topic, COMMAND_QOS)
-
-        def send(command: Command) -> None:
-            publisher.publish(kind.write(command, self._node.get_clock().now().nanoseconds))
-
-        try:
-            self._spin(publisher.get_subscription_count, DISCOVERY)
-            start = time.monotonic()
-            while time.monotonic() - start < DRIVE:
-                send(Command(speed, 0.0))
-                self._spin(lambda: False, COMMAND_PERIOD)
-            silence = time.monotonic()
-            self._spin(lambda: False, SILENCE)
-            return check_wheels(motions, start, silence, time.monotonic(), speed)
-        finally:
-            stop_wheels(send)
-
-
-def stop_wheels(send: Callable[[Command], None]) -> None:
-    """Send zeros; if a signal interrupts, which happens once at most, send all of them again."""
-    try:
-        for _ in range(LAST_ZEROS):
-            send(STOP)
-            time.sleep(COMMAND_PERIOD)
-    except KeyboardInterrupt:
-        stop_wheels(send)
-        raise
-
-
-def endpoint(info, offered: QoSProfile | None = None, asked: QoSProfile | None = None
-             ) -> Endpoint:
-    """Describe one end of a topic, and why an offered QoS does not fit one that is asked for."""
-    qos = info.qos_profile
-    words = f'{qos.reliability.name}, {qos.durability.name}'.lower().replace('_', ' ')
-    incompatible = ''
-    if offered and asked:
-        # Without deadlines and leases: discovered ones are infinite, while ours are unset.
-        verdict, reason = qos_check_compatible(*(
-            QoSProfile(depth=1, reliability=one.reliability, durability=one.durability)
-            for one in (offered, asked)))
-        if verdict == QoSCompatibility.ERROR:
-            incompatible = reason.strip().rstrip(';').replace('ERROR: ', '')
-    return Endpoint(name_of_node(info), printable(info.topic_type), words, incompatible)
 
 
 class Setup:
@@ -229,10 +82,11 @@ class Setup:
         self.engine = usable_settings(EngineSettings, agent)
         self.gate = usable_settings(GateSettings, gate)
         self.frame_filter = usable_settings(FrameFilterSettings, agent)
+        contract, found = read_contract(files, space)
+        self.findings = [one for one in self.findings
+                         if one.level is not Severity.OK or not found] + found
+        self.contract = with_topics(contract, options.image_topic, options.cmd_vel_topic)
         self.command_type = self._command_type(gate)
-        topics = files.topics(space)
-        self.image_topic = options.image_topic or topics['image_topic']
-        self.cmd_vel_topic = options.cmd_vel_topic or topics['cmd_vel_topic']
 
     def _command_type(self, gate: Mapping[str, Any]) -> CommandType | None:
         """Make the type of commands; None if it is wrong, or its package is missing."""
@@ -240,45 +94,143 @@ class Setup:
             return None
         base = make_settings(BaseSettings, gate)
         try:
-            return make_command_type(
-                base.command_type, base.wheel_base, base.max_steering_angle)
+            return command_type_of(self.contract.output, base)
         except ValueError as fault:
             self.findings.append(from_sentence('parameters', f'gate: {fault}'))
             return None
 
 
+def with_topics(contract: Contract, image_topic: str | None, cmd_vel_topic: str | None
+                ) -> Contract:
+    """Return a contract with the topics of the command line, as the launch file takes them."""
+    inputs, output = dict(contract.inputs), contract.output
+    if image_topic and (camera := inputs[contract.trigger]).kind == 'image':
+        inputs[contract.trigger] = replace(
+            camera, topic=image_topic + '/compressed' * (camera.type == COMPRESSED))
+    if cmd_vel_topic:
+        output = replace(output, topic=cmd_vel_topic)
+    return replace(contract, inputs=inputs, output=output)
+
+
 def examine(options: argparse.Namespace) -> list[Finding]:
     """Run all checks; ROS needs to be initialised."""
     setup = Setup(options)
-    policy_findings, preprocessing = examine_policy(
-        options.checkpoint, setup.agent, setup.engine, setup.gate)
+    contract = setup.contract
+    policy_findings, policy = examine_policy(
+        options.checkpoint, setup.agent, setup.engine, setup.gate, contract)
+    read = Read(contract, policy)
     node = rclpy.create_node('doctor', namespace=options.namespace)
     try:
-        watch = TopicWatch(node, setup.image_topic, setup.agent.image_transport, options.wait)
-        commands = node.resolve_topic_name(setup.cmd_vel_topic)
+        watch = TopicWatch(node, {name: settings for name, settings in contract.inputs.items()
+                                  if not settings.is_own}, read.trigger, options.wait)
+        joints = watch.watch_joints(contract.output.measured_topic) if (
+            contract.output.is_vector) else ''
+        commands = node.resolve_topic_name(contract.output.topic)
         end = watch.watch(options.seconds, commands)
         found = [*setup.findings, *policy_findings,
-                 check_image_topic(watch.image_topic, type_name(watch.kind), watch.cameras(),
-                                   watch.topics_with_frames()),
-                 *check_frames(watch.frames, end, preprocessing, setup.frame_filter),
-                 *examine_base(watch, setup, options, commands)]
+                 *examine_inputs(watch, setup, read, end),
+                 *examine_output(watch, setup, options, commands, joints)]
     finally:
         node.destroy_node()
     disk = existing(options.output.expanduser().resolve())
     return [*found, check_disk(options.output, shutil.disk_usage(disk).free,
-                               disk.is_dir() and os.access(disk, os.W_OK | os.X_OK), watch.frames,
-                               setup.gate.camera_period)]
+                               disk.is_dir() and os.access(disk, os.W_OK | os.X_OK),
+                               next((one.frames for one in watch.inputs.values() if one.frames),
+                                    []), setup.gate.camera_period)]
 
 
-def examine_base(watch: TopicWatch, setup: Setup, options: argparse.Namespace, commands: str
-                 ) -> list[Finding]:
-    """Check the topic of commands and, if that was asked for, turn the wheels."""
-    kind = setup.command_type
+class Read:
+    """
+    What a policy reads of a contract.
+
+    :param policy: None if none could be loaded; then it may be all.
+    """
+
+    def __init__(self, contract: Contract, policy: Policy | None) -> None:
+        self._contract = contract
+        self.conversions: dict[str, Any] = {}
+        self.trigger = contract.trigger
+        self._known = policy is not None
+        self.why_not = 'it reads none of these' if policy else 'none could be loaded'
+        if policy:
+            named = sources(contract, policy.trigger, policy.conversions)
+            self.conversions = {named[name]: one for name, one in policy.conversions.items()}
+            self.trigger = named[policy.trigger]
+
+    def uses(self, name: str) -> bool:
+        """Whether a policy needs an input."""
+        return name in self.conversions or not self._known
+
+    def conversion(self, name: str, settings: InputSettings) -> Any:
+        """Return what makes a network's numbers of an input, the contract's if none reads it."""
+        if name in self.conversions:
+            return self.conversions[name]
+        return self._contract.conversion(name, (
+            len(settings.fields) if settings.kind == 'vector' else settings.rays or 2,))
+
+
+def examine_inputs(watch: TopicWatch, setup: Setup, read: Read, end: float) -> list[Finding]:
+    """Check every input of the contract that has a topic."""
+    published = watch.published()
+    found: list[Finding] = []
+    for name, watched in watch.inputs.items():
+        senders, settings = watched.senders(), watched.settings
+        sender = (check_sender(name, settings, watched.topic, senders, published)
+                  if setup.contract.given else check_image_topic(
+                      watched.topic, settings.type, senders,
+                      {topic: kind for topic, kind in published.items() if kind in IMAGE_TYPES}))
+        judged = [sender, *judge_messages(name, watched, setup, read, end)]
+        found += judged if read.uses(name) else map(as_unused, judged)
+    for name, fault in watch.faults.items():
+        found.append(error(f'{name} topic', *split_remedy(f'inputs.{name}: {fault}')))
+    return found + check_clocks({
+        name: one.arrived for name, one in watch.inputs.items()
+        if one.settings.stamp == 'header' and read.uses(name)})
+
+
+def judge_messages(name: str, watched: WatchedInput, setup: Setup, read: Read, end: float
+                   ) -> Iterator[Finding]:
+    """Check the messages of an input; those that trigger the network by the camera's period."""
+    settings, triggers = watched.settings, name == read.trigger
+    if not watched.is_picture:
+        yield from check_messages(
+            name, settings, watched.messages, end,
+            None if settings.is_depth else read.conversion(name, settings),
+            setup.frame_filter if triggers else None)
+        return
+    conversion = read.conversions.get(name)
+    frames = watched.frames
+    found = check_frames(frames, end, conversion if isinstance(conversion, Preprocessing)
+                         else None, setup.frame_filter, read.why_not)
+    for one in found:
+        if triggers:
+            yield one
+        elif one.check == 'rate' and frames:
+            yield check_rhythm(name, settings, frames, end, None)
+        else:
+            yield one._replace(check=name if one.check == 'image' else f'{name} {one.check}')
+
+
+def examine_output(watch: TopicWatch, setup: Setup, options: argparse.Namespace, commands: str,
+                   joints: str) -> list[Finding]:
+    """
+    Check the topic of commands and, if that was asked for, turn the wheels.
+
+    :param joints: The topic of measured positions; empty for a base.
+    """
+    output, kind = setup.contract.output, setup.command_type
+    obeying = (ACTUATORS if output.is_vector else BASE if setup.contract.given else OLD_BASE)
     if kind is None:
         return [not_checked(check, 'command_type is not usable')
-                for check in ('base', 'rivals', 'wheels')]
+                for check in (obeying.check, 'rivals', 'wheels')]
     found = check_command_topic(commands, kind.name, f'{options.namespace}/gate',
-                                watch.commanders(commands), watch.listeners(commands))
+                                watch.commanders(commands), watch.listeners(commands), obeying)
+    if output.is_vector:
+        lowest, highest = (of_each(values, output.names)
+                           for values in (output.lowest, output.highest))
+        moved = [not_checked('wheels', 'the robot has none, and --wheels-up moves nothing else')]
+        return [*found, check_joints(output.names, output.quantity, lowest, highest,
+                                     joints, watch.joints), *moved * options.wheels_up]
     if not options.wheels_up:
         return [*found, not_checked('wheels', 'whether the base stops by itself: lift it, and '
                                     'add --wheels-up')]

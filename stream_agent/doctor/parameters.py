@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 from stream_agent.bounded_settings import (
     allowed_values, choice, is_allowed, meant, settings_fields, SettingsError)
+from stream_agent.contract.contract import Contract, ContractError, SECTIONS
 from stream_agent.doctor.findings import error, Finding, from_sentence, ok, warning
 from stream_agent.engine.frame_filter import FrameFilterSettings
 from stream_agent.engine.settings import AgentSettings, EngineSettings
 from stream_agent.gate.settings import BaseSettings, GateSettings
-from stream_agent.share import ParameterFiles
+from stream_agent.share import Given, ParameterFileError, ParameterFiles
 
 CHECK = 'parameters'
 
@@ -72,10 +73,24 @@ def judge_files(files: ParameterFiles, space: str, kinds: Mapping[str, Sequence[
     return found
 
 
+def read_contract(files: ParameterFiles, space: str) -> tuple[Contract, list[Finding]]:
+    """Return the contract of the agent, and what is wrong with it or differs for others."""
+    try:
+        contract = files.contract_of(f'{space}/agent')
+        others = [process for process in ('gate', 'recorder')
+                  if files.contract_of(f'{space}/{process}') != contract]
+    except (ContractError, ParameterFileError) as fault:
+        return Contract.of_values({}), [from_sentence(CHECK, fault)]
+    if not others:
+        return contract, []
+    return contract, [warning(CHECK, f"inputs or output are others for {' and '.join(others)} "
+                              'than for the agent', 'say them once, in the section /**')]
+
+
 def foreign(files: ParameterFiles, process: str, kinds: Sequence[type]) -> list[str]:
     """Return names that a process does not know, and that only sections for all give it."""
     known = parameters_of(kinds)
-    return [name for name in files.renamed(process) if name not in known
+    return [name for name in own_values(files, process) if name not in known
             and not name.startswith('qos_overrides')
             and all(given.is_shared for given in files.sources(process, name))]
 
@@ -85,7 +100,13 @@ def values_of(files: ParameterFiles, process: str, kinds: Sequence[type]) -> dic
     known, others = parameters_of(kinds), foreign(files, process, kinds)
     return {name: meant(known[name], given.value, given.text) if name in known and
             given.value is not None else given.value
-            for name, given in files.renamed(process).items() if name not in others}
+            for name, given in own_values(files, process).items() if name not in others}
+
+
+def own_values(files: ParameterFiles, process: str) -> dict[str, Given]:
+    """Return what a process is given besides the contract, which is checked as a whole."""
+    return {name: given for name, given in files.renamed(process).items()
+            if name.partition('.')[0] not in SECTIONS}
 
 
 def parameters_of(kinds: Sequence[type]) -> dict[str, Field]:
@@ -96,7 +117,7 @@ def parameters_of(kinds: Sequence[type]) -> dict[str, Field]:
 def places_of(files: ParameterFiles, space: str, processes: Iterable[str]) -> Places:
     """Return where the parameters of processes are given."""
     return {process: {name: given.place
-                      for name, given in files.renamed(f'{space}/{process}').items()}
+                      for name, given in own_values(files, f'{space}/{process}').items()}
             for process in processes}
 
 

@@ -5,6 +5,10 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from stream_agent.contract.agreement import disagreements, sources
+from stream_agent.contract.contract import Contract
+from stream_agent.contract.conversions import OutputScale
+from stream_agent.contract.settings import of_each, OutputSettings
 from stream_agent.doctor.findings import error, Finding, from_sentence, not_checked, ok, warning
 from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.engine.settings import AgentSettings, EngineSettings
@@ -12,7 +16,6 @@ from stream_agent.engine.torch_globals import wait_for
 from stream_agent.gate.settings import GateSettings
 from stream_agent.measurement.durations import Durations
 from stream_agent.network.checkpoint import CommandScale, load_driving_policy, Policy
-from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.share import policy_file
 import torch
@@ -32,8 +35,8 @@ class PolicyTiming(NamedTuple):
 
 
 def examine_policy(checkpoint: str, agent: AgentSettings, engine: EngineSettings,
-                   gate: GateSettings) -> tuple[list[Finding], Preprocessing | None]:
-    """Load a policy as the agent would, and time it; also return what it does to images."""
+                   gate: GateSettings, contract: Contract) -> tuple[list[Finding], Policy | None]:
+    """Load a policy as the agent would, hold it against the contract, and time it."""
     try:
         allow_transforms(filter(None, map(str.strip, agent.allow.split(','))))
         path = policy_file(Path(checkpoint))
@@ -44,8 +47,37 @@ def examine_policy(checkpoint: str, agent: AgentSettings, engine: EngineSettings
     network = policy.network
     said = (f"'{path.name}': {policy.pattern_name}, {len(network.graph.nodes)} nodes, "
             f'{sum(value.numel() for value in network.parameters()):,} weights')
-    return [ok('policy', said), check_limits(policy.limits, gate),
-            *examine_timing(policy, agent, engine, gate.camera_period)], policy.preprocessing
+    limits = (check_vector_limits(policy.limits, contract.output)
+              if isinstance(policy.limits, OutputScale) else check_limits(policy.limits, gate))
+    return [ok('policy', said), *check_contract(policy, contract), limits,
+            *examine_timing(policy, agent, engine, gate.camera_period)], policy
+
+
+def check_contract(policy: Policy, contract: Contract) -> list[Finding]:
+    """Say whether the robot gives what a policy reads, and takes what it commands."""
+    found = [from_sentence('contract', sentence) for sentence in disagreements(
+        contract, policy.trigger, policy.conversions, policy.limits)]
+    if found or not contract.given:
+        return found
+    read = sources(contract, policy.trigger, policy.conversions).values()
+    unread = [name for name in contract.inputs if name not in read]
+    return [ok('contract', f"the policy reads {', '.join(policy.conversions)}, and steps with "
+               f'{policy.trigger}' + f"; it does not read {', '.join(unread)}" * bool(unread))]
+
+
+def check_vector_limits(policy: OutputScale, output: OutputSettings) -> Finding:
+    """Compare what a policy may ask of each actuator with what the gate lets pass."""
+    ends = [dict(zip(output.names, of_each(values, output.names)))
+            for values in (output.lowest, output.highest)]
+    cut = [f'{name} {low:g} to {high:g} {unit} (gate: {ends[0][name]:g} to {ends[1][name]:g})'
+           for name, unit, low, high in zip(policy.names, policy.units, policy.low, policy.high)
+           if name in ends[0] and not (
+               ends[0][name] <= min(low, high) and max(low, high) <= ends[1][name])]
+    if not cut:
+        return ok('limits', f"within the contract's: {', '.join(policy.names)}")
+    return warning('limits', 'the policy may ask for more than the gate lets pass: '
+                   f"{', '.join(cut)}", 'expect it to be limited; if the policy should move as '
+                   'trained and the robot may, widen output.lowest and output.highest')
 
 
 def check_limits(policy: CommandScale, gate: GateSettings) -> Finding:
@@ -86,7 +118,9 @@ def measure(policy: Policy, agent: AgentSettings, settings: EngineSettings) -> P
     engine = Engine(policy.network, settings.device, backend=settings.backend,
                     precision=settings.precision, threads=settings.threads)
     engine.warm_up()
-    frame = np.full(policy.preprocessing.shape, -0.5, np.float32)
+    frames = {name: np.full(policy.network.shapes[name], -0.5, np.float32)
+              for name in policy.network.inputs}
+    frame = frames if len(frames) > 1 else frames[policy.trigger]
     responses, steps = Durations(), Durations()
     for _ in range(FRAMES):
         start = time.perf_counter()

@@ -9,9 +9,35 @@ from stream_agent.doctor.findings import error, Finding, not_checked, ok, warnin
 # These nodes subscribe to commands and drive nothing.
 WATCHERS = ('record', 'record_bag', 'recorder', 'rosbag2_recorder', 'doctor')
 IMAGE_TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
-COMMAND_TYPES = {'geometry_msgs/msg/TwistStamped': 'twist_stamped',
-                 'geometry_msgs/msg/Twist': 'twist',
-                 'ackermann_msgs/msg/AckermannDriveStamped': 'ackermann'}
+BASE_COMMAND_TYPES = {'geometry_msgs/msg/TwistStamped': 'twist_stamped',
+                      'geometry_msgs/msg/Twist': 'twist',
+                      'ackermann_msgs/msg/AckermannDriveStamped': 'ackermann'}
+VECTOR_COMMAND_TYPES = {'std_msgs/msg/Float64MultiArray': 'float64_multi_array',
+                        'trajectory_msgs/msg/JointTrajectory': 'joint_trajectory',
+                        'sensor_msgs/msg/JointState': 'joint_state'}
+
+
+class Obeying(NamedTuple):
+    """
+    How those who obey are spoken of.
+
+    :param check: The name of the check.
+    :param driver: Who listens.
+    :param type_setting: What sets the type of commands, and ``topic_setting`` their topic.
+    :param types: What it is set to, by the types of messages.
+    """
+
+    check: str = 'base'
+    driver: str = "the base's driver"
+    type_setting: str = 'command_type of gate and recorder'
+    topic_setting: str = 'cmd_vel_topic'
+    types: Mapping[str, str] = BASE_COMMAND_TYPES
+
+
+OLD_BASE = Obeying()
+BASE = OLD_BASE._replace(type_setting='output.type', topic_setting='output.topic')
+ACTUATORS = Obeying('actuators', 'the controller', 'output.type', 'output.topic',
+                    VECTOR_COMMAND_TYPES)
 
 
 class Endpoint(NamedTuple):
@@ -84,39 +110,42 @@ def wrong_type_remedy(topic: str, found: str, wanted: str, others: Mapping[str, 
 
 
 def check_command_topic(topic: str, wanted: str, gate: str, publishers: Sequence[Endpoint],
-                        listeners: Sequence[Endpoint]) -> list[Finding]:
+                        listeners: Sequence[Endpoint], obeying: Obeying = OLD_BASE
+                        ) -> list[Finding]:
     """Judge who commands the base besides the gate of this name, and whether it subscribes."""
     base = [end for end in listeners if end.node.rpartition('/')[2] not in WATCHERS]
-    return [check_base(topic, wanted, publishers, base), check_rivals(topic, gate, publishers)]
+    return [check_base(topic, wanted, publishers, base, obeying),
+            check_rivals(topic, gate, publishers, obeying)]
 
 
-def check_base(topic: str, wanted: str, publishers: Sequence[Endpoint], base: Sequence[Endpoint]
-               ) -> Finding:
+def check_base(topic: str, wanted: str, publishers: Sequence[Endpoint], base: Sequence[Endpoint],
+               obeying: Obeying) -> Finding:
     """Judge who subscribes to commands, and whether all use the right type (G7)."""
     if foreign := [end for end in (*publishers, *base) if end.kind != wanted]:
-        other = COMMAND_TYPES.get(foreign[0].kind)
-        return error('base', f"'{topic}': {nodes_of(foreign)} uses {foreign[0].kind}; the gate "
-                     f'sends {wanted}, so they cannot communicate',
-                     f"set command_type of gate and recorder to '{other}'" if other else
-                     'set cmd_vel_topic to the topic of commands to the base')
+        other = obeying.types.get(foreign[0].kind)
+        return error(obeying.check, f"'{topic}': {nodes_of(foreign)} uses {foreign[0].kind}; the "
+                     f'gate sends {wanted}, so they cannot communicate',
+                     f"set {obeying.type_setting} to '{other}'" if other else
+                     f'set {obeying.topic_setting} to the topic of commands to the base')
     if not base:
-        return warning('base', f"nobody subscribes to '{topic}'", "start the base's driver, or "
-                       'set cmd_vel_topic to its topic')
+        return warning(obeying.check, f"nobody subscribes to '{topic}'",
+                       f'start {obeying.driver}, or set {obeying.topic_setting} to its topic')
     if deaf := [end for end in base if end.incompatible]:
-        return error('base', f"'{topic}': {nodes_of(deaf)} asks for {deaf[0].qos} and cannot "
-                     f'receive from the gate: {deaf[0].incompatible}', 'let the driver subscribe '
-                     'with reliable or best effort, and volatile QoS')
-    return ok('base', f"'{topic}': {nodes_of(base)} subscribes to {wanted}")
+        return error(obeying.check, f"'{topic}': {nodes_of(deaf)} asks for {deaf[0].qos} and "
+                     f'cannot receive from the gate: {deaf[0].incompatible}', 'let the driver '
+                     'subscribe with reliable or best effort, and volatile QoS')
+    return ok(obeying.check, f"'{topic}': {nodes_of(base)} subscribes to {wanted}")
 
 
-def check_rivals(topic: str, gate: str, publishers: Collection[Endpoint]) -> Finding:
-    """Find nodes that command the base besides the gate."""
+def check_rivals(topic: str, gate: str, publishers: Collection[Endpoint], obeying: Obeying
+                 ) -> Finding:
+    """Find nodes that command the robot besides the gate."""
     rivals = [end for end in publishers if end.node != gate]
     gates = len(publishers) - len(rivals)
     if rivals:
         return error('rivals', f"'{topic}' is also published by {nodes_of(rivals)}, "
                      'bypassing the gate', 'stop them, or put a multiplexer in between, and set '
-                     'cmd_vel_topic to its input')
+                     f'{obeying.topic_setting} to its input')
     if gates > 1:
         return error('rivals', f"'{topic}' is published by {gates} gates named {gate}",
                      'stop all but one')

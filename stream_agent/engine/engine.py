@@ -65,9 +65,8 @@ class FrameCheck:
         if isinstance(frame, np.ndarray) and (
                 frame.dtype == np.float32 and frame.shape == self._shape):
             # What a later frame reads must not be the caller's memory.
-            if self._keeps or not frame.flags.carray:
-                frame = frame.copy()
-            return frame if self._batched else frame[np.newaxis]
+            array = frame.copy() if self._keeps or not frame.flags.carray else frame
+            return array if self._batched else array[np.newaxis]
         try:
             arrays = by_input(self._inputs, frame)
         except ValueError as error:

@@ -165,7 +165,7 @@ class FrameFilter:
         return elapsed <= 0 or self._missing > self.settings.max_gap
 
     def lose(self, reason: str) -> None:
-        """Count the frame that was taken last as one that is not stepped: the memory ages by it."""
+        """Count the frame taken last as one that is not stepped: the memory ages by it."""
         self.dropped[reason] += 1
         self._unstepped = self._missing + 1
 

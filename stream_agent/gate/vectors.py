@@ -109,7 +109,9 @@ class VectorLimiter:
 
     def reason(self, now: float) -> str:
         """Return in words why nothing can be sent; '' if it is known where to begin."""
-        for name, limits in self._limits.items() if not self._sent else ():
+        if self._sent:
+            return ''
+        for name, limits in self._limits.items():
             position, at = self._measured.get(name, (math.nan, -math.inf))
             if now - at > FRESH or not math.isfinite(position):
                 return (f"no position of '{name}' was measured within {FRESH:g} s: check that "
@@ -155,8 +157,9 @@ class VectorLimiter:
         Return the next step of a stop that was asked for, and register it as sent (G10).
 
         Velocities and efforts decrease together, none faster than its ``max_rate``, so that the
-        robot stays on its path. Positions are held, where ``max_acceleration`` allows it after a
-        way to slow down. All of the time since the last command counts.
+        robot stays on its path. Positions are held: immediately, or where they have a
+        ``max_acceleration`` after the way that it takes to slow down by it. All of the time since
+        the last command counts.
         """
         elapsed, sent = max(now - self._sent_at, 0.0), self._sent
         if self._holds:

@@ -44,17 +44,18 @@ def simplified(program: ImportedProgram) -> ImportedProgram:
     editing.drop_dead_ends()
     found = replace(program, states=editing.states, output=editing.output,
                     operations=tuple(editing.operations.values()))
-    read = {name for operation in found.operations for name in operation.of} | {
-        state.next for state in found.states.values()}
-    for name in found.inputs.keys() - read:
-        raise ImportFault(f"inputs: the output does not depend on '{name}'; leave it out, or "
-                          'return what forward computes from it')
     allowed = fed_by_image(found) | (free_operations(found) - editing.kept)
     for operation in found.operations:
         if operation.name not in allowed:
             raise ImportFault(f'{place_of(operation)}: what it gives, the output or a part of a '
                               'state, does not depend on the image; return what forward computes '
                               'from it')
+    read = {name for operation in found.operations for name in operation.of} | {
+        found.output, *(state.next for state in found.states.values())}
+    for name in found.inputs:
+        if name not in read:
+            raise ImportFault(f"inputs: the output does not depend on '{name}'; return what "
+                              'forward computes from it, or leave the input out')
     return own_states(found)
 
 

@@ -301,7 +301,7 @@ def missing_inputs(said: dict[str, str]) -> dict[str, int]:
     """Return how many frames an agent gave no command to for want of an input, by input."""
     found: Counter[str] = Counter()
     for key, count in said.items():
-        match = re.fullmatch('dropped (?:missing|old) (.+)', key)
+        match = re.fullmatch('dropped (?:missing|old|future) (.+)', key)
         if match and re.fullmatch('[0-9]{1,18}', str(count)):
             found[match[1]] += int(count)
     return dict(found)

@@ -321,8 +321,10 @@ def line_to_row(fields: list[str], size: int = len(BASE)) -> Row:
     if len(fields) != expected:
         raise ValueError(f'{len(fields)} columns instead of {expected}')
     left = iter(fields)
-    return Row(*(tuple(READERS[float](next(left)) for _ in range(size)) if kind == Values
-                 else READERS[kind](next(left)) for kind in Row.__annotations__.values()))
+    values: list[Any] = [
+        tuple(READERS[float](next(left)) for _ in range(size)) if kind == Values
+        else READERS[kind](next(left)) for kind in Row.__annotations__.values()]
+    return Row(*values)
 
 
 def read_changes(folder: Path) -> list[int]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 import time
 from typing import NamedTuple
 
+from stream_agent.command import Command
+
 # A command that is this late [s] is useless; until then its row stays open.
 HORIZON = 1.0
 MOST_OPEN = 2000
@@ -53,7 +55,7 @@ class Element(NamedTuple):
 BASE = (Element('speed', 'm/s'), Element('yaw_rate', 'rad/s', 'yaw rate'))
 Values = tuple[float, ...]
 # Of a base.
-UNKNOWN: Values = float('nan'), float('nan')
+UNKNOWN = Command(float('nan'), float('nan'))
 
 
 class Row(NamedTuple):

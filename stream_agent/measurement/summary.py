@@ -23,13 +23,14 @@ def sentences(comparison: Comparison) -> list[str]:
     said = {f'{element.title} error in effect': (column, element) for column, element in columns}
     found = []
     for difference in comparison.differences:
-        pair = [comparison.figures[name] for name in (difference.first, difference.second)]
+        better, worse = (comparison.figures[name]
+                         for name in (difference.first, difference.second))
         if difference.better == difference.second:
-            pair.reverse()
+            better, worse = worse, better
         if difference.quantity == 'latency':
-            found.append(latency_sentence(difference, *pair))
+            found.append(latency_sentence(difference, better, worse))
         elif difference.quantity in said:
-            found.append(error_sentence(difference, *pair, *said[difference.quantity]))
+            found.append(error_sentence(difference, better, worse, *said[difference.quantity]))
     # What is unknown of one element is so of all.
     found = [*dict.fromkeys(found)]
     if len(comparison.figures) == 1:

@@ -200,7 +200,8 @@ def infer_shapes(graph: GraphSpec) -> GraphSpec:
     for node in map(graph.node, graph.inputs):
         if not node.shape:
             raise GraphError(f'{where(node)}: the shape of an input cannot be inferred; '
-                             "write 'shape: [channels, height, width]'")
+                             "write 'shape: [channels, height, width]', or 'shape: [features]' of "
+                             'a vector')
     for node in graph.nodes:
         check_size(where(node), node.shape or ())
     if all(node.shape for node in graph.nodes):

@@ -9,12 +9,10 @@ import traceback
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from stream_agent.command import STOP
 from stream_agent.engine.engine import choose_device, Engine
 from stream_agent.engine.frame_filter import (
     CameraWatch, FrameFilter, FrameFilterSettings)
@@ -23,6 +21,7 @@ from stream_agent.engine.settings import AgentSettings, EngineSettings, names_in
 from stream_agent.images import SerializedImage, stamp_of_serialized
 from stream_agent.measurement.durations import Durations, profile_table, Rate
 from stream_agent.network.checkpoint import load_driving_policy
+from stream_agent.network.program import Arrays
 from stream_agent.network.transforms import allow_transforms
 from stream_agent.nodes import process
 from stream_agent.nodes.agent_status import agent_status
@@ -38,7 +37,6 @@ from stream_agent.theory.rollout import inference_factor
 import torch
 
 
-Frames = np.ndarray | dict[str, np.ndarray]
 STAGES = ('arrival', 'convert', 'respond', 'publish', 'settle')
 # How long before a frame is expected its answer is rehearsed [s], and the shortest idle time
 # after which that is worth it.
@@ -215,25 +213,24 @@ class AgentNode(LifecycleNode):
         if state.label == 'active':
             self.stop_robot()
         if hasattr(self, 'engine'):
-            self._leave_topics()
-            self._close_engine()
+            self._leave()
         return super().on_shutdown(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release the interfaces and the device memory."""
-        self._leave_topics()
+        self._leave()
         self.destroy_publisher(self._diagnostics_pub)
         self.destroy_lifecycle_publisher(self._command_pub)
-        self._close_engine()
         del self.policy
         return super().on_cleanup(state)
 
-    def _leave_topics(self) -> None:
-        """Hear nothing any more."""
+    def _leave(self) -> None:
+        """Hear nothing any more, and give the engine back."""
         self.destroy_timer(self._timer)
         self.inputs.close()
         for one in (self.trigger_sub, self._gate_sub):
             self.destroy_subscription(one)
+        self._close_engine()
 
     def on_image(self, data: bytes, info: dict[str, Any]) -> None:
         """
@@ -258,7 +255,7 @@ class AgentNode(LifecycleNode):
         except Exception as error:
             self.contain(error, stamp_of_serialized(data))
 
-    def _answer(self, frames: Frames, stamp_ns: int, age: float, pixels: np.ndarray) -> None:
+    def _answer(self, frames: Arrays, stamp_ns: int, age: float, pixels: np.ndarray) -> None:
         """Respond, publish, settle: once for each update step of a frame."""
         first = self.first_answer()
         for update in range(self.updates):
@@ -281,8 +278,7 @@ class AgentNode(LifecycleNode):
         now_ns = self.get_clock().now().nanoseconds
         try:
             image = self.inputs.trigger.read(data)
-            stamp_ns = ((not self.inputs.by_arrival and image.stamp_ns)
-                        or self._stamp_instead(now_ns))
+            stamp_ns = image.stamp_ns or self.inputs.stamp_instead(now_ns)
             if self.frame_filter.refuse(stamp_ns, now_ns, image.frame_id, number):
                 return None
             frame = self.policy.preprocessing(self.inputs.trigger.pixels(image))
@@ -296,14 +292,6 @@ class AgentNode(LifecycleNode):
         self.stages['convert'].add(time.perf_counter() - start)
         return frame, stamp_ns, age, np.frombuffer(image.data, np.uint8)
 
-    def _stamp_instead(self, now_ns: int) -> int:
-        """Return the stamp to use for a sender that sets none."""
-        if not self.inputs.by_arrival:
-            self.get_logger().warning(
-                f'{self.inputs.noun} without a stamp; taking the time of its arrival. Let the '
-                f'{self.inputs.sender} set header.stamp', once=True)
-        return now_ns
-
     def _keep_memory_or_reset(self, image: Any, stamp_ns: int, number: int | None) -> None:
         """Take a frame, and forget those before it if they are too old or of another kind."""
         last, self._last_number = self._last_number, number
@@ -316,7 +304,7 @@ class AgentNode(LifecycleNode):
             self._reset_memory()
             self.frame_filter.accept(stamp_ns)
 
-    def _expect_next(self, arrived: float, frames: Frames) -> None:
+    def _expect_next(self, arrived: float, frames: Arrays) -> None:
         """Rehearse the answer shortly before the next frame is expected."""
         period = self.frame_filter.period or self.frame_filter.settings.camera_period
         due = arrived + period - REHEARSAL_LEAD - 2 * self.stages['respond'].typical

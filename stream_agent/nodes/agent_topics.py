@@ -19,10 +19,12 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from stream_agent.command import STOP
 from stream_agent.contract.agreement import disagreements, kind_of, sources
 from stream_agent.contract.alignment import Absence, InputBuffer
-from stream_agent.contract.conversions import Conversion, ConversionError, OutputScale
+from stream_agent.contract.conversions import (
+    CommandsInput, Conversion, ConversionError, OutputScale)
 from stream_agent.contract.messages import check_fields, MissingValue, read_values, stamp_of
 from stream_agent.contract.settings import COMPRESSED, InputSettings
-from stream_agent.engine.frame_filter import Changes, FrameFilterSettings, moves
+from stream_agent.engine.frame_filter import (
+    Changes, FrameFilterSettings, moves, RATE_TOLERANCE)
 from stream_agent.images import (
     compressed_to_array, depth_to_array, image_to_array, ImageError, SerializedCompressedImage,
     SerializedImage)
@@ -94,11 +96,13 @@ def source_of(name: str, settings: InputSettings, conversion: Any, triggers: boo
     """
     topic = settings.topic or name
     if kind_of(conversion) in ('image', 'depth'):
-        if settings.type == COMPRESSED:
-            return ImageSource(CompressedImage, topic, SerializedCompressedImage.read,
-                               compressed_to_array)
-        return ImageSource(Image, topic, SerializedImage.read, depth_to_array
-                           if kind_of(conversion) == 'depth' else image_to_array)
+        kind, reader, pixels = (
+            (CompressedImage, SerializedCompressedImage, compressed_to_array)
+            if settings.type == COMPRESSED else
+            (Image, SerializedImage, depth_to_array if kind_of(conversion) == 'depth'
+             else image_to_array))
+        return ImageSource(kind, topic, reader.read if settings.stamp == 'header' else
+                           lambda data: reader.read(data)._replace(stamp_ns=0), pixels)
     try:
         kind = message_class(settings.type)
         check_fields(settings, kind())
@@ -143,15 +147,15 @@ class OtherInput:
             self._buffer.add(message.stamp_ns, arrival_ns, message.values if isinstance(
                 message, ReadMessage) else message)
         except UNREADABLE as error:
-            self._refuse(error)
+            self._refuse(error, f'input {self.name} unreadable')
             return
         self._ages.append((arrival_ns - message.stamp_ns) / NS)
         self.rate.add()
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, error: Exception, reason: str) -> None:
         """Count a message that cannot be read, and have it said."""
         self.unreadable += 1
-        self._agent.frame_filter.reasons[f'input {self.name} unreadable'] = (
+        self._agent.frame_filter.reasons[reason] = (
             f"the input '{self.name}' on '{self.sub.topic_name}': {error}")
 
     def at(self, stamp_ns: int, now_ns: int) -> np.ndarray | Absence:
@@ -171,8 +175,8 @@ class OtherInput:
                 frame = self._conversion(self.source.pixels(found) if isinstance(
                     found, (SerializedImage, SerializedCompressedImage)) else found)
             except UNREADABLE as error:
-                self._refuse(error)
-                return Absence('missing', None, self.settings.oldest)
+                self._refuse(error, f'unreadable {self.name}')
+                return Absence('unreadable', None, self.settings.oldest)
             self._taken, self._frame = found, frame.reshape(self._shape)
         return found if isinstance(found, Absence) else self._frame
 
@@ -209,7 +213,6 @@ class AgentInputs:
 
     :ivar trigger: How the former is received and read.
     :ivar alone: Whether there are no others.
-    :ivar by_arrival: Whether its time is that of its arrival.
     :ivar noun: What it is, for messages; and ``sender`` who usually sends it.
     :ivar remedy: What to set where its type is another one.
     :ivar commands: The policy's last published outputs, the newest first, for itself to read.
@@ -225,7 +228,7 @@ class AgentInputs:
         named = sources(contract, policy.trigger, policy.conversions)
         settings = contract.inputs[named[policy.trigger]]
         self._agent, self._trigger = agent, policy.trigger
-        self.by_arrival, self._kind = settings.stamp == 'arrival', kind_of(policy.preprocessing)
+        self._by_arrival, self._kind = settings.stamp == 'arrival', kind_of(policy.preprocessing)
         self.noun, self.sender, self.remedy = 'image', 'camera driver', 'image_transport'
         if contract.given:
             self.remedy = f'inputs.{named[policy.trigger]}.type'
@@ -235,14 +238,19 @@ class AgentInputs:
             self.trigger = image_source(agent.get_parameter('image_transport').value)
         if self._kind not in ('image', 'depth'):
             self.noun, self.sender = 'message', f"sender of '{self.trigger.topic}'"
+        period = agent.frame_filter.settings.camera_period
+        if settings.rate and abs(settings.rate * period - 1) > RATE_TOLERANCE:
+            agent.get_logger().warning(
+                f'inputs.{named[policy.trigger]}.rate is {settings.rate:g} Hz, and camera_period '
+                f'{period:.3g} s; set camera_period to {1 / settings.rate:.4g}')
         shapes = policy.network.shapes
         self._own = {name: (conversion, shapes[name])
                      for name, conversion in policy.others.items() if is_own(conversion)}
         self.others = [OtherInput(agent, name, named[name], conversion, shapes[name])
                        for name, conversion in policy.others.items() if not is_own(conversion)]
         self.alone = not policy.others
-        most = max((one.count for one, _ in self._own.values() if kind_of(one) == 'commands'),
-                   default=0)
+        most = max((one.count for one in policy.others.values() if isinstance(
+            one, CommandsInput)), default=0)
         self.commands: deque[np.ndarray] = deque(maxlen=most)
         self.absent: dict[str, Absence] = {}
         self._lacking = False
@@ -271,6 +279,14 @@ class AgentInputs:
         """Leave the topics."""
         for one in self.others:
             self._agent.destroy_subscription(one.sub)
+
+    def stamp_instead(self, now_ns: int) -> int:
+        """Return the time of a message that triggers and has no stamp."""
+        if not self._by_arrival:
+            self._agent.get_logger().warning(
+                f'{self.noun} without a stamp; taking the time of its arrival. Let the '
+                f'{self.sender} set header.stamp', once=True)
+        return now_ns
 
     def forget(self) -> None:
         """Begin a new sequence of frames: the policy has commanded nothing yet."""
@@ -319,7 +335,8 @@ class AgentInputs:
         if not self._lacking and time.monotonic() - self._agent.active_since < START:
             self.absent.clear()
         for one in self.others:
-            if absence := self.absent.get(one.name):
+            absence = self.absent.get(one.name)
+            if absence and absence.reason != 'unreadable':  # which is among the reasons
                 found[f'{absence.reason} {one.name}'] = one.explain(absence)
         self.absent.clear()
         return found

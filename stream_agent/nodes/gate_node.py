@@ -1,10 +1,11 @@
 """The gate as a ROS node: policy command in, guarded command to the robot out."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 import gc
 import time
-from typing import cast
+from typing import Any, cast
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
@@ -28,7 +29,7 @@ from stream_agent.nodes import process
 from stream_agent.nodes.command_types import read_command_type, read_joints, read_policy_joints
 from stream_agent.nodes.messages import (
     as_callback, COMMAND_QOS, foreign_types, GATE_ALIVE, GATE_ALIVE_QOS, make_status, publishers,
-    read_policy_command, stamp_to_ns, STOP_FRAME_ID, STOP_INPUT_QOS)
+    read_policy_command, stamp_to_ns, STOP_FRAME_ID, STOP_INPUT_QOS, type_name)
 from stream_agent.nodes.parameters import (
     declare_contract, declare_settings, read_settings, refuse_unknown)
 
@@ -69,20 +70,20 @@ class GateNode(Node):
         output = declare_contract(self).output
         refuse_unknown(self)
         self._type = read_command_type(self, output)
-        self._foreign: dict[str, list[str]] = {}
+        self._foreign = ''
         self._rivals = ''
         self._stop_sub = None
         settings, now = read_settings(self, GateSettings), time.monotonic()
         check_horizon(output, settings)
-        self._limiter = VectorLimiter(output, now) if output.is_vector else None
-        self.gate = Gate(settings, now, self._limiter)
+        limiter = VectorLimiter(output, now) if output.is_vector else None
+        self.gate = Gate(settings, now, limiter)
         self.add_on_set_parameters_callback(self.on_change_asked)
         self.add_post_set_parameters_callback(self.on_change_made)
         self._write = self._type.quick_write
         self._command_pub = self.create_publisher(self._type.kind, output.topic, COMMAND_QOS)
         self._alive_pub = self.create_publisher(Empty, GATE_ALIVE, GATE_ALIVE_QOS)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._subscribe(output)
+        self._subscribe(output, limiter)
         if self.gate.settings.stop_input:
             self._stop_sub = self.create_subscription(
                 Bool, 'stop', as_callback(self.on_stop_input), STOP_INPUT_QOS)
@@ -98,21 +99,19 @@ class GateNode(Node):
         gc.collect()
         gc.freeze()
 
-    def _subscribe(self, output: OutputSettings) -> None:
+    def _subscribe(self, output: OutputSettings, limiter: VectorLimiter | None) -> None:
         """Listen to policy commands, and to measured positions where these are needed."""
-        if self._limiter is None:
-            kind: type = TwistStamped
-            self._read = read_policy_command
-        else:
-            kind = JointState
-            self._read = partial(read_policy_joints, quantity=output.quantity)
+        kind: type = JointState if limiter else TwistStamped
+        self._read: Callable[[Any], tuple[AnyCommand, int, str]] = partial(
+            read_policy_joints, quantity=output.quantity) if limiter else read_policy_command
         self._policy_sub = self.create_subscription(
             kind, 'policy_command', as_callback(self.on_policy_command), POLICY_QOS,
-            raw=kind is TwistStamped)
-        if output.stop == 'hold':
+            raw=limiter is None)
+        if limiter and output.stop == 'hold':
             # Several drivers may send, each what it knows of.
             self._measured_sub = self.create_subscription(
-                JointState, output.measured_topic, self.on_measured, STOP_INPUT_QOS)
+                JointState, output.measured_topic, partial(self.on_measured, limiter),
+                STOP_INPUT_QOS)
 
     def on_change_asked(self, changes: list[Parameter]) -> SetParametersResult:
         """Refuse changes that together would not make a safe gate (P5)."""
@@ -140,12 +139,12 @@ class GateNode(Node):
         age = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
         self._carry_out(self.gate.on_command(command, age, now, number))
 
-    def on_measured(self, message: JointState) -> None:
-        """Note where joints are, which is where a position gate begins."""
+    def on_measured(self, limiter: VectorLimiter, message: JointState) -> None:
+        """Note where joints are, which is where a gate of positions begins."""
         stamp_ns = stamp_to_ns(message.header.stamp)
         # A driver that stamps nothing is trusted to send what it measures.
         age = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9 if stamp_ns else 0.0
-        self._limiter.note_measured(read_joints(message, 'position'), age, time.monotonic())
+        limiter.note_measured(read_joints(message, 'position'), age, time.monotonic())
 
     def on_stop_input(self, message: Bool, info: dict) -> None:
         """Handle the stop input; stop the robot immediately if it says so."""
@@ -195,7 +194,7 @@ class GateNode(Node):
         """Publish the state of the gate, and what happened to the policy commands."""
         level, message = self.gate.health(time.monotonic())
         self.look_for_foreign_types()
-        for other in (self.about_foreign_types() if self._foreign else '', self._rivals):
+        for other in (self._foreign, self._rivals):
             if other:
                 message = f'{message}; {other}' if level == Level.ERROR else other
                 level = Level.ERROR
@@ -225,18 +224,22 @@ class GateNode(Node):
 
     def look_for_foreign_types(self) -> None:
         """Log, once for each change, which nodes use another type of commands (G7)."""
-        found = foreign_types(self, self._command_pub.topic_name, self._type.kind)
+        remedy = 'output.type' if self.has_parameter('output.type') else 'command_type'
+        found = '; '.join(filter(None, (
+            self.about_foreign_types(self._command_pub.topic_name, self._type.kind, remedy),
+            self.about_foreign_types(self._policy_sub.topic_name, self._policy_sub.msg_type,
+                                     'the same output for agent and gate'))))
         if found != self._foreign:
             self._foreign = found
             if found:
-                self.get_logger().error(self.about_foreign_types())
+                self.get_logger().error(found)
 
-    def about_foreign_types(self) -> str:
-        """Name both types, and the nodes that use the other one."""
+    def about_foreign_types(self, topic: str, kind: type, remedy: str) -> str:
+        """Name both types, and the nodes that use the other one; '' if there are none."""
         others = '; '.join(f"{', '.join(nodes)} uses {name}"
-                           for name, nodes in self._foreign.items())
-        return (f"'{self._command_pub.topic_name}' has commands of the type {self._type.name}, "
-                f'but {others}: they cannot communicate; set command_type')
+                           for name, nodes in foreign_types(self, topic, kind).items())
+        return others and (f"'{topic}' has commands of the type {type_name(kind)}, but {others}: "
+                           f'they cannot communicate; set {remedy}')
 
     def stop(self) -> None:
         """Send a stop three times over 0.1 s, and wait a moment for it to arrive (P2)."""

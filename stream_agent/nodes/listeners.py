@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+import sys
 import time
 
 import rclpy
@@ -114,5 +115,6 @@ def listeners_before_start(topic: str, seconds: float = DISCOVERY_TIME) -> list[
 
 if __name__ == '__main__':
     # For `stream_agent run`, which knows no ROS.
-    if found := listeners_before_start('/cmd_vel'):
-        print(in_words(found, '/cmd_vel'))
+    (commands,) = sys.argv[1:]
+    if found := listeners_before_start(commands):
+        print(in_words(found, commands))

@@ -134,7 +134,7 @@ def why_no_messages(node: Node, subscription: Subscription, sender_is: str = 'th
     return f"nobody sends on '{topic}'; start {sender_is}, or set the remapping {remapping}"
 
 
-def foreign_sender(node: Node, topic: str, kind: type, remedy: str) -> str:
+def foreign_sender(node: Node, topic: str, kind: Any, remedy: str) -> str:
     """
     Say who sends messages of another type than is read on a topic; '' if nobody does.
 
@@ -159,17 +159,17 @@ def course_state_to_vector(progress: float, lateral_error: float, lane_width: fl
 
 class ImageSource(NamedTuple):
     """
-    An image transport.
+    An image transport, or another way in which what makes a network step is sent.
 
     :param kind: The class of the message.
     :param topic: Its topic.
-    :param read: Reads the fields of a serialized message.
+    :param read: Reads the fields of a serialized message, such as a ``SerializedImage``.
     :param pixels: Makes an array of a message, whether read by ``read`` or by rclpy.
     """
 
     kind: type
     topic: str
-    read: Callable[[bytes], SerializedImage | SerializedCompressedImage]
+    read: Callable[[bytes], Any]
     pixels: Callable[[Any], np.ndarray]
 
 
@@ -225,7 +225,7 @@ def command_to_twist(command: Command, stamp_ns: int, frame_id: str = 'base_link
 STOP_FRAME_ID = 'stop'
 
 
-def make_stop_request(stamp_ns: int, kind: type = TwistStamped) -> Any:
+def make_stop_request(stamp_ns: int, kind: Any = TwistStamped) -> Any:
     """
     Make the message; its stamp is for people, as a stop is never too old.
 

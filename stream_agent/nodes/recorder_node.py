@@ -12,21 +12,24 @@ from geometry_msgs.msg import TwistStamped, Vector3Stamped
 import rclpy
 from rclpy.clock import Clock, ClockType, ROSClock
 from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 from stream_agent.bounded_settings import choice, free_text, quantity, several
+from stream_agent.contract.contract import Contract
+from stream_agent.contract.settings import did_you_mean, of_each, OutputSettings
 from stream_agent.gate.settings import BaseSettings
 from stream_agent.images import image_transport, stamp_of_serialized
 from stream_agent.measurement.machine import machine, versions
 from stream_agent.measurement.recording import (
     again, make_folder, printable, RecordingError, Writer)
 from stream_agent.measurement.rows import (
-    arrivals_measured, AT_ARRIVAL, FrameMatcher, WHEN_TAKEN)
+    arrivals_measured, AT_ARRIVAL, BASE, Element, FrameMatcher, Values, WHEN_TAKEN)
 from stream_agent.nodes import process
-from stream_agent.nodes.command_types import read_command_type
+from stream_agent.nodes.command_types import read_command_type, read_joints
 from stream_agent.nodes.messages import (
-    as_callback, image_source, ns_to_stamp, received_ns, stamp_to_ns, twist_to_command,
-    WATCH_COMMAND_QOS, WATCH_FRAME_QOS, watch_gate)
-from stream_agent.nodes.parameters import declare_settings, refuse_unknown
+    as_callback, image_source, message_class, ns_to_stamp, received_ns, stamp_to_ns,
+    twist_to_command, WATCH_COMMAND_QOS, WATCH_FRAME_QOS, watch_gate)
+from stream_agent.nodes.parameters import declare_contract, declare_settings, refuse_unknown
 
 CLOSE_PERIOD = 0.25
 # Commands so long after the end of the gate [s] are none that were on their way (P9).
@@ -56,6 +59,9 @@ class RecorderSettings:
         'agent', 'name of the policy whose commands go through the gate; empty: none')
     camera_period: float = quantity(1 / 30, 's', 1e-3, 10.0, 'time between two frames')
     image_transport: str = image_transport()
+    trigger: str = free_text(
+        '', "input of the contract whose messages are the frames, that of the policies' triggers; "
+        "empty: the contract's trigger", 'INPUT')
     output: str = free_text(
         'results', 'folder in which every run gets a folder, and latest points to the last')
     new_folder: bool = choice(
@@ -68,18 +74,26 @@ class RecorderNode(Node):
     """
     Records the frames and what every policy makes of them, without slowing anything down.
 
-    Subscribes to ``image`` (or ``image/compressed``), ``reference``, ``course_state`` (from the
-    simulation; y is the lateral error), ``scene_change``, ``cmd_vel``, ``/diagnostics`` and one
-    topic of policy commands for each policy. Writes rows as they become complete, and the report
-    when it is stopped.
+    Subscribes to the frames (``image``, ``image/compressed``, or the contract's trigger),
+    ``reference``, ``course_state`` (from the simulation; y is the lateral error),
+    ``scene_change``, ``cmd_vel`` (or the topic of the contract's output), ``/diagnostics`` and
+    one topic of policy commands for each policy. Writes rows as they become complete, and the
+    report when it is stopped. Of vectors, policy commands and reference are
+    sensor_msgs/JointState.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__('recorder', **kwargs)
         declare_settings(self, RecorderSettings)
         declare_settings(self, BaseSettings)
+        contract = declare_contract(self)
         refuse_unknown(self)
-        self._type = read_command_type(self)
+        self._output = contract.output
+        self._type = read_command_type(self, contract.output)
+        self._elements = elements_of(contract.output)
+        image_source(self.get_parameter('image_transport').value)  # or it is refused
+        self._frame_kind, self._frame_topic = frames_of(
+            contract, self.get_parameter('trigger').value)
         self.policies = parse_policies(self.get_parameter('policies').value)
         self.driving = self.get_parameter('driving').value
         if self.driving and self.driving not in self.policies:
@@ -88,7 +102,7 @@ class RecorderNode(Node):
         #: Set to 1 if the recording is not complete, or its report is not made.
         self.exit_code = 0
         self._rest = REST * min(self.get_parameter('camera_period').value, 0.1)
-        self._rows = FrameMatcher(self.policies, self.driving)
+        self._rows = FrameMatcher(self.policies, self.driving, size=len(self._elements))
         self._diagnostics: dict[str, dict[str, str]] = {}
         self._heard: set[str] = set()
         # Nothing is missed of a policy that is listened to by default, and that nobody starts.
@@ -101,10 +115,12 @@ class RecorderNode(Node):
                          'middleware': rclpy.get_rmw_implementation_identifier()},
             'policies': self.policies, 'driving': self.driving,
             'camera_period': self.get_parameter('camera_period').value, 'arrivals': WHEN_TAKEN}
+        if self._output.is_vector:
+            self._conditions['outputs'] = {each.name: each.unit for each in self._elements}
         folder = Path(self.get_parameter('output').value).expanduser()
         if self.get_parameter('new_folder').value:
             folder = make_folder(folder)
-        self._writer = Writer(folder, self.get_parameter('queue_size').value)
+        self._writer = Writer(folder, self.get_parameter('queue_size').value, self._elements)
         self._subscribe()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(CLOSE_PERIOD, self.close_rows, clock=steady)
@@ -117,14 +133,15 @@ class RecorderNode(Node):
         self.get_logger().info(f"recording {', '.join(self.policies)} to '{folder}'")
 
     def _subscribe(self) -> None:
-        kind, topic, *_ = image_source(self.get_parameter('image_transport').value)
-        # Only the stamp of an image matters, so it is left serialized.
-        self._image_sub = self.create_subscription(
-            kind, topic, as_callback(self.on_image), WATCH_FRAME_QOS, raw=True)
+        # Only the stamp of a frame matters, so it is left serialized.
+        self._frame_sub = self.create_subscription(
+            self._frame_kind, self._frame_topic, as_callback(self.on_frame), WATCH_FRAME_QOS,
+            raw=True)
+        commands: type = JointState if self._output.is_vector else TwistStamped
         self._reference_sub = self.create_subscription(
-            TwistStamped, 'reference', self.on_reference, WATCH_COMMAND_QOS)
+            commands, 'reference', self.on_reference, WATCH_COMMAND_QOS)
         self._gated_sub = self.create_subscription(
-            self._type.kind, 'cmd_vel', as_callback(self.on_gated), WATCH_COMMAND_QOS)
+            self._type.kind, self._output.topic, as_callback(self.on_gated), WATCH_COMMAND_QOS)
         self.create_subscription(
             Vector3Stamped, 'course_state', self.on_course_state, WATCH_COMMAND_QOS)
         self.create_subscription(Header, 'scene_change', self.on_scene_change, WATCH_COMMAND_QOS)
@@ -132,10 +149,22 @@ class RecorderNode(Node):
         self._unguarded_since: float | None = None
         self._gate_sub = watch_gate(self, self.on_gate)
         for name, topic in self.policies.items():
-            self.create_subscription(TwistStamped, topic, partial(self.on_command, name),
+            self.create_subscription(commands, topic, partial(self.on_command, name),
                                      WATCH_COMMAND_QOS)
 
-    def on_image(self, data: bytes, info: dict) -> None:
+    def _values(self, message: Any) -> Values:
+        """Return the command in a message of a policy or the reference; nan for what it lacks."""
+        if self._output.is_vector:
+            return self._in_order(read_joints(message, self._output.quantity))
+        return twist_to_command(message)
+
+    def _in_order(self, command: Any) -> Values:
+        """Return a command's elements in their order, of which those of vectors are by name."""
+        if not isinstance(command, dict):
+            return command
+        return tuple(command.get(each.name, float('nan')) for each in self._elements)
+
+    def on_frame(self, data: bytes, info: dict) -> None:
         """
         Store a frame's stamp, and sleep until most answers to it have arrived.
 
@@ -143,7 +172,7 @@ class RecorderNode(Node):
         policies need. It distorts nothing where the middleware measures arrivals; elsewhere, and
         with messages that have waited already, there is no pause.
         """
-        self._heard.add('image')
+        self._heard.add('frames')
         arrival_ns = received_ns(self, info)
         self._rows.add_frame(stamp_of_serialized(data), arrival_ns)
         late = (time.time_ns() - arrival_ns) * 1e-9 > self._rest / 2
@@ -167,16 +196,16 @@ class RecorderNode(Node):
         self.destroy_subscription(self._probe_sub)
         self.destroy_publisher(self._probe_pub)
 
-    def on_reference(self, msg: TwistStamped) -> None:
+    def on_reference(self, msg: TwistStamped | JointState) -> None:
         """Store the reference command for a frame."""
         self._heard.add('reference')
-        self._rows.add_reference(stamp_to_ns(msg.header.stamp), twist_to_command(msg))
+        self._rows.add_reference(stamp_to_ns(msg.header.stamp), self._values(msg))
 
     def on_course_state(self, msg: Vector3Stamped) -> None:
         """Store how well the vehicle keeps its lane."""
         self._rows.add_lateral_error(stamp_to_ns(msg.header.stamp), msg.vector.y)
 
-    def on_command(self, policy: str, msg: TwistStamped, info: dict) -> None:
+    def on_command(self, policy: str, msg: TwistStamped | JointState, info: dict) -> None:
         """Store a policy command."""
         if (self._unguarded_since is not None and policy == self.driving
                 and time.monotonic() - self._unguarded_since > DRIVES_ON):
@@ -184,14 +213,14 @@ class RecorderNode(Node):
                                     throttle_duration_sec=5.0)
         arrival_ns = received_ns(self, info)
         self._rows.add_command(policy, stamp_to_ns(msg.header.stamp), arrival_ns,
-                               info.get('source_timestamp') or arrival_ns, twist_to_command(msg))
+                               info.get('source_timestamp') or arrival_ns, self._values(msg))
 
     def on_gated(self, msg: Any, info: dict) -> None:
         """Store a command of the gate."""
         self._heard.add('cmd_vel')
         arrival_ns = received_ns(self, info)
         self._rows.add_gated(arrival_ns, info.get('source_timestamp') or arrival_ns,
-                             self._type.read(msg))
+                             self._in_order(self._type.read(msg)))
 
     def on_scene_change(self, msg: Header) -> None:
         """Store the stamp of the first frame that shows a changed scene."""
@@ -234,7 +263,9 @@ class RecorderNode(Node):
     def silent(self) -> list[str]:
         """Return which topics have had no message, and what to check."""
         remedies = {
-            'image': (self._image_sub, 'that the camera or simulation runs, and the remapping'),
+            'frames': (self._frame_sub, 'that the camera or simulation runs, and the remapping'
+                       if issubclass(self._frame_kind, (CompressedImage, Image)) else
+                       'that its driver or the simulation runs, and the topic of the contract'),
             'reference': (self._reference_sub, 'that something publishes it; without it errors '
                           'are unknown'),
             'cmd_vel': (self._gated_sub, 'that the gate runs and the driving agent is active')}
@@ -272,6 +303,35 @@ class RecorderNode(Node):
             self.get_logger().error(f'no report: {error}')
             return
         self.exit_code = 1 if self._writer.dropped else 0
+
+
+def elements_of(output: OutputSettings) -> tuple[Element, ...]:
+    """Return what a command consists of."""
+    return tuple(map(Element, output.names, of_each(output.units, output.names))
+                 ) if output.is_vector else BASE
+
+
+def frames_of(contract: Contract, trigger: str) -> tuple[type, str]:
+    """
+    Return the messages that are frames, and their topic.
+
+    :param trigger: The input that they feed; empty: the contract's trigger.
+    :raises ValueError: If there is no such input, or its messages have no stamp by which a
+        command could be found.
+    """
+    name = trigger or contract.trigger
+    if name not in contract.inputs or contract.inputs[name].is_own:
+        raise ValueError(f"trigger: '{printable(name)}' is no input with a topic"
+                         + did_you_mean(name, [each for each, settings in contract.inputs.items()
+                                               if not settings.is_own]))
+    settings = contract.inputs[name]
+    kind = message_class(settings.type)
+    if not hasattr(kind(), 'header'):
+        raise ValueError(f"{contract.place(f'inputs.{name}.type')}'{name}' triggers by "
+                         f'{settings.type}, whose messages have no header, so that no command is '
+                         'found by the stamp of its frame; run without the recorder '
+                         '(record:=false of the launch), or let a message with a header trigger')
+    return kind, settings.topic
 
 
 def parse_policies(given: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ that a frame gets what the agent would have given it; nothing is aligned by anot
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from stream_agent.contract.agreement import kind_of, sources
@@ -161,8 +161,8 @@ class InputFeed:
         settings, kind = self._wanted.inputs[name], self._wanted.kinds[name]
         values: Any
         if kind in ('image', 'depth'):
-            # Decoded only for the frames that take it.
-            stamp, values = message.header_stamp, partial(message.values, settings, kind)
+            # Decoded only for frames that take it, and once for all of them.
+            stamp, values = message.header_stamp, cache(partial(message.values, settings, kind))
         else:
             found = deserialized(message.data, message.type)
             stamp = stamp_of(settings, found) if settings.stamp == 'header' else message.time

@@ -1,12 +1,14 @@
 """Policies of several inputs compared on recordings, with the contract of a robot."""
 
+from dataclasses import replace
 import json
 
 import numpy as np
 import pytest
 from stream_agent.cli.compare import main
 from stream_agent.cli.replay import Player, ReplayedFrame
-from stream_agent.contract.conversions import AgeInput, CommandsInput, ScanInput, VectorInput
+from stream_agent.contract.conversions import (
+    AgeInput, CommandsInput, OutputScale, ScanInput, VectorInput)
 from stream_agent.engine.engine import Engine
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.checkpoint import CommandScale, Policy, save_policy
@@ -169,6 +171,17 @@ def test_without_a_contract_there_is_one_image(tmp_path, capsys):
     assert main(['--bag', str(tub(tmp_path / 'tub', 12)), *aware, '--json', '--output',
                  str(tmp_path), *EAGER]) == 0
     assert json.loads(capsys.readouterr().out)['frames'] == 12
+
+
+def test_who_obeys_a_vector_the_contract_says(tmp_path, capsys):
+    lane = policy_of('image')
+    scale = OutputScale(('a', 'b'), ('rad', 'rad'), (-1.0, -1.0), (1.0, 1.0))
+    chosen = saved(tmp_path, arm=replace(lane, limits=scale))
+    assert main(['--bag', str(drive(tmp_path / 'drive')), *chosen]) == 1
+    assert capsys.readouterr().err == (
+        f"compare: policy '{tmp_path / 'arm.safetensors'}' commands a, b, and no contract says "
+        "which topic of a recording has such commands; give the robot's file that has it under "
+        'output by --robot FILE\n')
 
 
 def test_a_tub_has_no_other_inputs(tmp_path, robot, capsys):

@@ -1,6 +1,7 @@
 """The main job without launch tools: real processes, their ends and crashes."""
 
 import io
+import json
 import os
 from pathlib import Path
 import re
@@ -12,10 +13,11 @@ import pytest
 from stream_agent import share
 from stream_agent.cli import process_group, run
 from stream_agent.cli.process_group import in_yaml, ProcessGroup
+from stream_agent.cli.robot_contract import trigger_of_policy
 from stream_agent.cli.run import node_commands, parse
 from stream_agent.cli.run_progress import Progress, Report
 from stream_agent.measurement.recording import read_rows
-from stream_agent.share import InstallationError, policy_file
+from stream_agent.share import InstallationError, ParameterFiles, policy_file
 from support.jobs import DOMAIN, is_running, Job, ROOT, save_untrained, wait_for
 import yaml
 
@@ -390,15 +392,63 @@ def test_a_robot_is_simulated_with_its_limits(tmp_path):
     for name in ('agent', 'baseline', 'gate', 'recorder'):
         files = [word for word in commands[name] if word.endswith('.yaml')]
         assert [Path(file).name for file in files] == ['robot.yaml', 'donkeycar.yaml']
-    # Its own base hears another type, and the simulator this one.
+    # Its own base hears another type, and the simulator this one, on the robot's topics.
+    assert {said_by(commands[name])['output.type'] for name in ('gate', 'recorder')} == {
+        'twist_stamped'}
+    assert [word for word in commands['simulation'] if ':=' in word][1:3] == [
+        'cmd_vel:=drive', 'image:=camera/image_raw']
+
+
+def test_compressed_images_of_a_robot_are_raw_ones_in_the_simulator():
+    commands = node_commands(parse(['--robot', 'turtlebot3']), CONFIG)
+    for name in ('agent', 'baseline', 'recorder'):
+        said = said_by(commands[name])
+        assert said['inputs.image.type'] == 'sensor_msgs/msg/Image'
+        assert said['inputs.image.topic'] == 'camera/image_raw'
+    assert 'image:=camera/image_raw' in commands['simulation']
+    assert 'odom:=odom' not in commands['simulation']
+
+
+def test_a_file_of_before_is_driven_as_before(tmp_path):
+    file = str(Path(__file__).parents[1] / 'support' / 'old_robot.yaml')
+    commands = node_commands(parse(['--robot', file]), CONFIG)
+    assert said_by(commands['agent'])['image_transport'] == 'raw'
     assert said_by(commands['gate'])['command_type'] == 'twist_stamped'
+    assert '-r' not in commands['simulation'][8:]
 
 
-def test_files_and_transforms_of_the_user_reach_every_process():
-    commands = node_commands(parse(['--params-file', 'a.yaml', 'b.yaml', '--allow', 'm.f', 'm.g']),
-                             CONFIG)
+def test_an_arm_has_no_simulator():
+    with pytest.raises(ValueError, match=r'six_joint_arm.yaml:\d+: output.type is '
+                       'float64_multi_array, and a simulator here drives a base; take a robot'):
+        node_commands(parse(['--robot', 'six_joint_arm']), CONFIG)
+
+
+def test_the_recorder_s_frames_are_what_triggers_the_policy(tmp_path):
+    contract = ParameterFiles([CONFIG / 'robots' / 'scan_car.yaml']).contract_of()
+    for inputs, others, trigger in ((['scan'], {}, 'scan'), (['x'], {}, ''),
+                                    (['image', 'scan'], {'scan': {}}, 'image'),
+                                    (['image', 'scan'], {'image': {}}, 'scan')):
+        graph = {'nodes': {name: {'shape': [2]} for name in (*inputs, 'out')}, 'output': 'out',
+                 'edges': [{'source': name, 'target': 'out', 'transform': 'dense'}
+                           for name in inputs]}
+        header = json.dumps({'__metadata__': {
+            'graph': json.dumps(graph), 'inputs': json.dumps(others)}})
+        file = tmp_path / 'made.safetensors'
+        file.write_bytes(len(header).to_bytes(8, 'little') + header.encode())
+        assert trigger_of_policy(file, contract) == trigger
+    assert trigger_of_policy('lane_streaming', contract) == 'image'
+    assert trigger_of_policy('nowhere', contract) == ''
+    file.write_bytes(b'\xff' * 20)
+    assert trigger_of_policy(file, contract) == ''
+
+
+def test_files_and_transforms_of_the_user_reach_every_process(tmp_path):
+    files = [str(tmp_path / name) for name in ('a.yaml', 'b.yaml')]
+    for file in files:
+        Path(file).write_text('/**/gate: {ros__parameters: {max_speed: 0.1}}\n')
+    commands = node_commands(parse(['--params-file', *files, '--allow', 'm.f', 'm.g']), CONFIG)
     for command in commands.values():
-        assert [word for word in command if word.endswith('.yaml')][-2:] == ['a.yaml', 'b.yaml']
+        assert [word for word in command if word.endswith('.yaml')][-2:] == files
     assert [said_by(commands[name])['allow'] for name in ('agent', 'baseline')] == ['m.f,m.g'] * 2
 
 

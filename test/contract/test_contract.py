@@ -167,6 +167,8 @@ FAULTS = [
     (CAR, 'own/age, high: [0.5]', 'own/age', '14: inputs.age.high is []; write the age in s that'),
     (CAR, 'own/age,', 'own/age, units: [ms],', "14: inputs.age.units is ['ms']; ages are in s"),
     (CAR, ', high: 6.0', '', '11: inputs.scan.high is []; write the range in m that becomes 1'),
+    (CAR, 'rays: 60', 'topic: odom', '11: inputs.scan takes sensor_msgs/msg/LaserScan from the top'
+     'ic odom, and inputs.odometry takes nav_msgs/msg/Odometry; a topic has one type'),
     (CAR, 'angle_max: 2.0', 'angle_max: -3.0', '11: inputs.scan.angle_max is -3 and angle_min -2'),
     (CAR, 'high: 6.0', 'high: 6.0, units: [mm]', "inputs.scan.units is ['mm']; ranges are in m"),
     (CAR, 'units: [m], low: [0.3]', 'units: [mm]', "12: inputs.depth.units is ['mm']; depth is in "
@@ -219,7 +221,8 @@ def test_what_cannot_hold_is_refused_with_its_line(contract_in, tmp_path, text, 
 
 
 def test_a_position_may_be_held_beside_zero(contract_in):
-    contract = contract_in(ARM.replace('lowest: [-1.0]', 'lowest: [0.1]\n      quantity: position'))
+    contract = contract_in(ARM.replace('lowest: [-1.0]',
+                                       'lowest: [0.1]\n      quantity: position'))
     assert contract.output.stop == 'hold' and contract.output.lowest == (0.1,)
 
 

@@ -15,10 +15,12 @@ from stream_agent.cli.arguments import open_graph
 from stream_agent.engine.backends import (
     BackendConfig, BackendError, BACKENDS, make_backend, usable)
 from stream_agent.engine.engine import Engine
+from stream_agent.engine.read_outs import numpy_read_out
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.network.program import by_input
 from stream_agent.network.rollout_network import RolloutNetwork
 from stream_agent.theory.enumeration import valid_patterns
+from stream_agent.theory.frame_schedule import frame_schedule
 from stream_agent.theory.graph import with_schedule
 from stream_agent.theory.patterns import newest_image_pattern, sequential_pattern
 from support.graphs import EVERY_LAYER, FIGURE_2, SR, THREE_INPUTS, TWO_INPUTS
@@ -88,6 +90,16 @@ def test_runtimes_agree_with_the_step(name, every, backend, precision):
         np.testing.assert_allclose(
             run(made(backend, network, precision), frames), expected(network, frames),
             atol=TOLERANCE[precision])
+
+
+@pytest.mark.parametrize('backend', ['packed', 'onnxruntime', 'openvino'])
+def test_an_answer_that_waits_for_one_of_two_inputs_is_a_few_sums(backend):
+    pattern = newest_image_pattern(TWO_INPUTS) | {('odometry', 'command'): 1}
+    network = network_of(TWO_INPUTS, pattern)
+    assert numpy_read_out(network, frame_schedule(TWO_INPUTS, pattern, 1))
+    frames = images(network, batch_size=2)
+    np.testing.assert_allclose(run(made(backend, network, batch_size=2), frames),
+                               expected(network, frames), atol=TOLERANCE['float32'])
 
 
 @pytest.mark.parametrize('backend, precision', IN_RUNTIMES)
@@ -361,14 +373,15 @@ print(events)
 @pytest.mark.parametrize('backend', ['eager', 'packed', 'onnxruntime', 'openvino'])
 @pytest.mark.parametrize('pattern', [newest_image_pattern, sequential_pattern])
 @pytest.mark.parametrize('name', [
-    'figure 2', 'SR', pytest.param('every layer', marks=pytest.mark.slow)])
+    'figure 2', 'SR', 'two inputs', pytest.param('every layer', marks=pytest.mark.slow)])
 def test_a_rehearsal_changes_no_answer(name, pattern, backend):
     network = network_of(scheduled(GRAPHS[name], 3), pattern(GRAPHS[name]))
     if BACKENDS[backend].missing():
         pytest.skip(BACKENDS[backend].missing())
     engines = [Engine(network, backend=backend, threads=1) for _ in range(2)]
-    others = images(network, seed=9)
-    for (frame,), (other,) in zip(images(network), others):
+    frames, others = ([of_each(lambda value: value[0], frame) for frame in images(
+        network, seed=seed)] for seed in (0, 9))
+    for frame, other in zip(frames, others):
         engines[1].rehearse(other)
         outputs = [engine.respond(frame) for engine in engines]
         # Between the halves of a step it does nothing.

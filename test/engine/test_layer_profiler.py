@@ -14,6 +14,7 @@ from stream_agent.theory.patterns import (
     read_newest_image, sequential_pattern, streaming_pattern, update_order)
 from stream_agent.theory.planning.candidates import Candidate, Device, Rollout, SERIAL, waves
 from stream_agent.theory.planning.costs import check_costs, NodeCosts
+from support.graphs import THREE_INPUTS, TWO_INPUTS
 import torch
 
 GRAPHS = Path(__file__).parents[2] / 'config' / 'graphs'
@@ -48,9 +49,11 @@ def test_forecasts_are_within_15_percent_at_the_median():
     assert np.median(errors) <= 0.15, errors
 
 
-def test_every_node_is_measured():
-    costs = measure_costs(LANE, frames=5)
-    check_costs(costs, LANE)
+@pytest.mark.parametrize('graph', [LANE, TWO_INPUTS, THREE_INPUTS],
+                         ids=['lane', 'two inputs', 'three inputs'])
+def test_every_node_is_measured(graph):
+    costs = measure_costs(graph, frames=5)
+    check_costs(costs, graph)
     assert all(seconds > 0 for seconds in costs.nodes.values())
     assert 'cpu, 1 threads' in costs.source
 

@@ -25,8 +25,9 @@ from stream_agent.theory.patterns import (
 from stream_agent.theory.planning.costs import check_costs
 from stream_agent.theory.planning.partition import PartitionError
 from support import ranks_job
+from support.graphs import EVERY_LAYER
 from support.jobs import wait_for
-from support.ranks_job import LOOPS, network_of, spread
+from support.ranks_job import LOOPS, network_of, SEVERAL_INPUTS, spread
 import torch
 from torch import distributed
 
@@ -254,10 +255,11 @@ def test_an_backend_of_whole_halves_is_refused(alone):
 
 
 @pytest.mark.parametrize('backend', ['eager', *['packed'] * packed.is_available()])
-def test_every_node_is_measured(backend):
-    costs = measure_nodes(network_of(LOOPS, newest_image_pattern(LOOPS)), backend=backend,
+@pytest.mark.parametrize('graph', [LOOPS, SEVERAL_INPUTS], ids=['one input', 'several inputs'])
+def test_every_node_is_measured(graph, backend):
+    costs = measure_nodes(network_of(graph, newest_image_pattern(graph)), backend=backend,
                           frames=3)
-    check_costs(costs, LOOPS)
+    check_costs(costs, graph)
     assert all(0 < seconds < 0.1 for seconds in costs.nodes.values())
 
 
@@ -278,3 +280,10 @@ def test_a_rank_keeps_the_weights_of_its_own_nodes(alone):
     keep_weights(network, ['n2', 'memory'], torch.device('cpu'))
     kept = {name for name, weight in network.named_parameters() if not weight.is_meta}
     assert {name.split('.')[1] for name in kept} == {'twice', 'n4-n2', 'n5-memory', 'memory'}
+
+
+def test_a_rank_keeps_the_bodies_of_its_own_nodes():
+    for kept, is_meta in ((['tokens'], False), (['memory'], True)):
+        network = network_of(EVERY_LAYER, newest_image_pattern(EVERY_LAYER))
+        keep_weights(network, kept, torch.device('cpu'))
+        assert {weight.is_meta for weight in network.bodies.parameters()} == {is_meta}

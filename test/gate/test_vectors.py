@@ -508,8 +508,11 @@ def test_whatever_comes_every_pair_of_commands_obeys_the_limits(
                 if second_order and elapsed:
                     assert abs(change / elapsed - speed[name]) <= (
                         acceleration[name] * elapsed + 1e-6 / elapsed)
-            if known and elapsed:
-                speed = {name: (command[name] - sent[name]) / elapsed for name in names}
+            if elapsed or not known:
+                speed = dict(limiter._rates)
+                assert not (known and second_order) or all(
+                    speed[name] * elapsed == pytest.approx(command[name] - sent[name], abs=1e-9)
+                    for name in names)
         elif verdict.outcome is Outcome.BRAKING:
             for name in names:
                 assert abs(command[name] - sent[name]) <= rate[name] * (now - sent_at) + 1e-9

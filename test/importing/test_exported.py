@@ -498,14 +498,12 @@ CELL = nn.GRUCell(5, 4)
     (module_of(lost, Memory, CELL), {'image': IMAGE, 'h': (4,)}, 'state is not handed on'),
     (module_of(lambda self, image, h: (image.mean((2, 3)) + h, h), Memory, CELL),
      {'image': IMAGE, 'h': (3,)}, "the state 'h' is not handed on"),
-    (module_of(lambda self, left, right: left.mean((2, 3)) + right.mean((2, 3)), Memory, CELL),
-     {'left': IMAGE, 'right': IMAGE}, 'the network takes 2 images'),
     (Memory(CELL), {'image': IMAGE}, "forward takes 'h', of which no shape is given"),
     (Memory(CELL), {'imige': IMAGE, 'h': (4,)}, "no parameter 'imige'; did you mean 'image'?"),
     (module_of(lambda self, *, image: image.mean((2, 3)), Memory, CELL), {'image': IMAGE},
      "forward takes 'image' by keyword only; wrap it in a module"),
     (Sequence(nn.GRU(5, 4)), {'image': (6, *IMAGE), 'h': (4,)}, 'takes 6 frames at once')],
-    ids=['lost', 'as it came', 'two images', 'no shape', 'misspelt', 'keyword', 'frames'])
+    ids=['lost', 'as it came', 'no shape', 'misspelt', 'keyword', 'frames'])
 def test_inputs_that_do_not_fit_are_refused(module, inputs, said):
     with pytest.raises(ImportFault) as refused:
         read_module(module, inputs)

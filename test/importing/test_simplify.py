@@ -194,11 +194,17 @@ def test_what_cannot_be_computed_is_refused():
         simplified(b.program(output))
 
 
-def test_one_image_is_taken():
+def test_several_inputs_are_taken_and_all_are_read():
     b = Builder((3, 8, 8))
     b.inputs['other'] = (3, 8, 8)
-    with pytest.raises(ImportFault, match=r"takes 2 \('image', 'other'\); export it with one"):
-        simplified(b.program(b.add('add', 'image', 'other')))
+    output = b.add('add', 'image', 'other')
+    assert [*simplified(b.program(output)).inputs] == ['image', 'other']
+    b.inputs['third'] = (4,)
+    with pytest.raises(ImportFault, match="inputs: the output does not depend on 'third'"):
+        simplified(b.program(output))
+    b.inputs.clear()
+    with pytest.raises(ImportFault, match='inputs: the network takes none'):
+        simplified(b.program(output))
 
 
 def test_an_output_that_depends_on_nothing_is_refused():

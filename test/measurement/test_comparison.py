@@ -340,7 +340,7 @@ def test_vectors_are_compared_element_by_element():
 
 
 def test_frames_without_a_command_for_want_of_an_input_are_the_agents_count():
-    said = {'dropped missing scan': '7', 'dropped old scan': '2', 'dropped old odometry': '1',
+    said = {'dropped missing scan': '7', 'dropped old scan': '2', 'dropped future odometry': '1',
             'dropped stale': '5', 'dropped missing x': 'many'}
     run = make_run(arm_rows({'agent': (2e-3, (0, 0, 0))}),
                    description={'diagnostics': {'agent: frames': said}}, elements=ARM)

@@ -188,7 +188,7 @@ IMAGE = {'image': {'shape': [3, 8, 8]}}
      'channels or features for each of its own'),
     (graph_of({'image': {}, 'out': {'shape': [2]}}, ('image', 'out', 'dense', {})),
      "nodes.image: the shape of an input cannot be inferred; write 'shape: [channels, height, "
-     "width]'"),
+     "width]', or 'shape: [features]' of a vector"),
 ])
 def test_shapes_that_cannot_be_inferred(graph, sentence):
     with pytest.raises(GraphError) as error:

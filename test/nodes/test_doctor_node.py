@@ -16,6 +16,7 @@ from stream_agent.nodes.agent_node import AgentNode
 from stream_agent.nodes.gate_node import GateNode
 from stream_agent.nodes.messages import COMMAND_QOS, twist_to_command
 from stream_agent.share import ParameterFiles
+from support.jobs import ROOT, save_scanning
 
 pytestmark = pytest.mark.real_time
 
@@ -214,3 +215,101 @@ def test_parameters_are_those_that_ros_and_the_nodes_know(peer, params, tmp_path
     assert ParameterFiles([params, other]).of('/one/gate') == given
     assert given['max_speed'] == 1.0 and given['max_yaw_rate'] == 1.5
     assert known == [set(parameters_of(GATE)), set(parameters_of(AGENT))]
+
+
+# The contract, line by line
+
+CAR = ('--robot', 'scan_car', '--device', 'cpu')
+SCANS = {'scan topic', 'scan rate', 'scan stamps', 'scan values'}
+
+
+@pytest.fixture(scope='module')
+def scanning(tmp_path_factory):
+    """Return the file of a policy that reads scan and odometry."""
+    return str(save_scanning(tmp_path_factory.mktemp('policy'), odometry=[2]))
+
+
+def test_of_the_simulated_car_every_line_holds(start_node, peer, doctor, scanning, params):
+    params.write_text('/**/gate: {ros__parameters: {max_speed: 1.0}}')
+    start_node('simulation', '--params-file', str(ROOT / 'config' / 'robots' / 'scan_car.yaml'),
+               allow_foreign_listeners=True)
+    peer.spin_until(lambda: peer.node.count_publishers('imu'), 20.0)
+    found = doctor(*CAR, checkpoint=scanning)
+    assert {check: one for check, one in found.items() if one.level not in (OK, NOT_CHECKED)} == {}
+    assert SCANS | {'contract', 'clocks', 'imu values', 'odometry values', 'image rate'} <= set(
+        found)
+    assert found['contract'].said == (
+        'the policy reads scan, odometry, and steps with scan; it does not read image, imu, last, '
+        'age')
+    assert found['scan values'].said.startswith('127 rays of 0.05 to 6 m, of which ')
+    assert found['image'].said.endswith('not compared with a policy, as it reads none of these')
+
+
+def test_lines_that_do_not_hold(robot_is_there, doctor, scanning, params):
+    """The scanner is narrow and on another computer, the gyroscope has no datum, odometry fits."""
+    params.write_text('/**: {ros__parameters: {camera_period: 0.05}}')
+    robot_is_there(scan={'angle_min': -1.0, 'angle_max': 1.0, 'lag': 0.3},
+                   imu={'covariance': -1.0})
+    found = doctor(*CAR, checkpoint=scanning)
+    assert found['scan values'].level is ERROR and 'rad' in found['scan values'].said
+    assert found['scan stamps'].level is ERROR
+    assert '0.30' in found['scan stamps'].said
+    assert found['scan stamps'].said.endswith('; the agent drops such frames')
+    assert 'chrony' in found['scan stamps'].remedy
+    assert found['clocks'].level is WARN
+    assert found['clocks'].said.startswith("messages of 'scan' are 0.30")
+    assert "than those of 'odometry'" in found['clocks'].said
+    # What this policy does not read is no error.
+    assert found['imu values'].level is WARN
+    assert 'angular_velocity' in found['imu values'].said and 'covariances is -1' in (
+        found['imu values'].said)
+    assert 'the policy does not read it' in found['imu values'].said
+    assert found['odometry values'].level is OK
+    assert found['odometry rate'].level is WARN
+    assert found['odometry rate'].said.endswith('inputs.odometry.rate is 30 Hz')
+
+
+def test_a_policy_that_does_not_fit_and_inputs_that_nobody_sends(
+        robot_is_there, doctor, tmp_path, scanning):
+    text = (ROOT / 'config' / 'robots' / 'scan_car.yaml').read_text()
+    (tmp_path / 'mine.yaml').write_text(text.replace(
+        'topic: scan ', 'topic: front/scan ').replace('angle_min: -2.0 ', 'angle_min: -1.0 '))
+    robot_is_there(scan={}, imu={'acceleration': 30.0, 'stamped': False})
+    found = doctor('--robot', str(tmp_path / 'mine.yaml'), '--device', 'cpu', checkpoint=scanning)
+    assert found['contract'].level is ERROR
+    assert "angle_min is -1.0 in the robot's contract, and the policy was trained with -2" in (
+        found['contract'].said)
+    assert re.search(r'mine.yaml:\d+', found['contract'].said)
+    assert found['scan topic'] == (
+        ERROR, 'scan topic', "nobody publishes '/front/scan'",
+        'start its driver, or set inputs.scan.topic to one of that type: /scan')
+    assert {found[f'scan {check}'].level for check in ('rate', 'stamps', 'values')} == {
+        NOT_CHECKED}
+    assert found['imu stamps'].said.endswith('are zero, and stamps count (the policy does not '
+                                             'read it)')
+    assert found['imu values'].said.startswith(
+        'linear_acceleration.x is outside -10 to 10 m/s^2 in 100% of the messages (30 to 30)')
+
+
+def test_an_arm(robot_is_there, doctor, params):
+    params.write_text('/**: {ros__parameters: {camera_period: 0.05}}')
+    robot_is_there(joint_states={'count': 5})
+    found = doctor('--robot', 'six_joint_arm', '--wheels-up', '--image-topic', 'eye')
+    assert found['policy'].level is ERROR
+    assert found['joints topic'].level is OK
+    assert found['joints values'].level is ERROR and 'joint_6' in found['joints values'].said
+    assert found['joints'].level is WARN
+    assert found['joints'].said == ("'/joint_states' has no position of joint_6; it has joint_1, "
+                                    'joint_2, joint_3, joint_4, joint_5')
+    assert found['actuators'].said == ("'/velocity_controller/commands': /base subscribes to "
+                                       'std_msgs/msg/Float64MultiArray')
+    assert found['wheels'].said == 'the robot has none, and --wheels-up moves nothing else'
+    assert 'base' not in found
+
+
+def test_a_contract_that_cannot_hold_is_a_line(doctor, params):
+    params.write_text('/**: {ros__parameters: {inputs: {scan: {trigger: true}}}}')
+    found = doctor(*CAR, '--wait', '0.5')
+    assert found['parameters'].level is ERROR
+    assert found['parameters'].said.endswith('inputs.image and inputs.scan are both the trigger')
+    assert found['parameters'].remedy == 'leave `trigger: true` to one'

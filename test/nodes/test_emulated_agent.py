@@ -220,7 +220,7 @@ def test_diagnostics_say_that_a_computer_is_emulated_and_take_its_rate_for_right
 def test_an_agent_emulates_nothing_unless_it_is_told_to(make_node, checkpoint):  # noqa: F811
     agent = make_node(checkpoint=checkpoint)
     assert agent.emulated is None
-    assert agent.image_sub.callback == agent.on_image
+    assert agent.trigger_sub.callback == agent.on_image
     status = agent_status(agent)
     assert 'emulated' not in status.message
     assert not [item for item in status.values if 'emulated' in item.key or 'late' in item.key]

@@ -162,8 +162,8 @@ def test_a_type_of_messages_is_found_by_either_name():
 @pytest.mark.parametrize('name, words', [
     ('arm_msgs/msg/Grip', "'arm_msgs/msg/Grip' is a message of the package 'arm_msgs', which is "
      'not installed; install it with `sudo apt install ros-${ROS_DISTRO}-arm-msgs`'),
-    ('sensor_msgs/msg/LaserScam', "there is no message 'sensor_msgs/msg/LaserScam'; the nearest is "
-     'sensor_msgs/msg/LaserScan'),
+    ('sensor_msgs/msg/LaserScam',
+     "there is no message 'sensor_msgs/msg/LaserScam'; the nearest is sensor_msgs/msg/LaserScan"),
     ('Odometry', "'Odometry' is not the type of a message; write it as nav_msgs/msg/Odometry is "
      'written')])
 def test_a_type_of_messages_that_is_not_there_is_named_with_a_remedy(name, words):

@@ -2,6 +2,7 @@
 
 from inspect import signature
 import json
+import math
 import os
 import re
 import resource
@@ -17,8 +18,8 @@ import rclpy
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray, Header
 from stream_agent.command import Command
 from stream_agent.images import stamp_of_serialized
 from stream_agent.measurement.recording import read_changes, read_description, read_rows
@@ -121,7 +122,7 @@ def test_known_latencies_and_losses_come_out(stage, start_node, tmp_path):
     rows = {name: [row for row in everything if row.policy == name and row.stamp_ns != ahead]
             for name in ('agent', 'baseline')}
     assert [row.stamp_ns for row in rows['agent']] == stage.stamps
-    assert all(row[7:9] == TURN and row.arrival_ns and row.frame_arrival_ns
+    assert all(row.reference == TURN and row.arrival_ns and row.frame_arrival_ns
                for row in rows['agent'])
     lost = [i for i, row in enumerate(rows['baseline']) if row.arrival_ns is None]
     assert lost == [*range(1, 30), *range(35, 90, 10)]
@@ -405,3 +406,77 @@ def test_parameters_are_described(recorder):
         "No message on '/image'; check that the camera or simulation runs, and the remapping.",
         "No message on '/reference'; check that something publishes it; without it errors "
         'are unknown.']
+
+
+# Commands of any actuators, and frames that are no images
+
+ARM = os.path.join(os.path.dirname(__file__), '..', '..', 'config', 'robots', 'six_joint_arm.yaml')
+JOINTS = [f'joint_{i}' for i in range(1, 7)]
+
+
+def joints_message(stamp_ns, **fields):
+    msg = JointState(name=JOINTS, **fields)
+    ns_to_stamp(msg.header.stamp, stamp_ns)
+    return msg
+
+
+def test_an_arm_s_frames_and_commands_are_recorded_by_name(peer, start_node, tmp_path):
+    recorder = start_node('recorder', '--params-file', ARM, output=str(tmp_path))
+    node = peer.node
+    states, commands, reference = (node.create_publisher(JointState, topic, COMMAND_QOS)
+                                   for topic in ('joint_states', 'policy_command', 'reference'))
+    gate = node.create_publisher(Float64MultiArray, 'velocity_controller/commands', COMMAND_QOS)
+    peer.spin_until(lambda: all(publisher.get_subscription_count() for publisher in (
+        states, commands, reference, gate)), 20.0)
+    peer.spin(0.5)
+    wanted = [0.1 * i for i in range(6)]
+    for i in range(50):
+        stamp_ns = node.get_clock().now().nanoseconds
+        states.publish(joints_message(stamp_ns, position=[0.01 * i] * 6, velocity=[0.0] * 6))
+        reference.publish(joints_message(stamp_ns, velocity=wanted))
+        # In another order, as names count; of one frame without a joint.
+        answer = joints_message(stamp_ns, velocity=wanted)
+        answer.name, answer.velocity = answer.name[::-1], list(answer.velocity[::-1])
+        if i == 20:
+            answer.name, answer.velocity = answer.name[1:], answer.velocity[1:]
+        commands.publish(answer)
+        gate.publish(Float64MultiArray(data=[0.5 * value for value in wanted]))
+        peer.spin(0.02)
+    stop = joints_message(node.get_clock().now().nanoseconds)
+    stop.header.frame_id = 'stop'
+    commands.publish(stop)
+    time.sleep(0.3)
+    said = finish(recorder)
+    rows = [row for row in read_rows(folder_of(tmp_path)) if row.policy == 'agent']
+    assert len(rows) == 50
+    assert all(row.reference == pytest.approx(wanted) and row.arrival_ns and row.frame_arrival_ns
+               and row.gated == pytest.approx([0.5 * value for value in wanted]) for row in rows)
+    assert all(row.command == pytest.approx(wanted) for i, row in enumerate(rows) if i != 20)
+    assert rows[20].command == pytest.approx([*wanted[:5], math.nan], nan_ok=True)
+    assert read_description(folder_of(tmp_path))['outputs'] == dict.fromkeys(JOINTS, 'rad/s')
+    assert re.search(r'^error in effect joint_6 \[rad/s\] +0.0', said, re.MULTILINE)
+    assert 'yaw' not in said and 'speed' not in said
+
+
+def test_a_scan_may_be_the_frame(refusal, make_node, tmp_path):
+    car = ARM.replace('six_joint_arm', 'scan_car')
+    node = make_node(RecorderNode, '--params-file', car, output=str(tmp_path), trigger='scan')
+    assert any(sentence == "No message on '/scan'; check that its driver or the simulation runs, "
+               'and the topic of the contract.' for sentence in node.silent())
+    node._writer.close(5.0)
+    assert refusal(RecorderNode, '--params-file', car, output=str(tmp_path), trigger='scam') == (
+        "trigger: 'scam' is no input with a topic; did you mean 'scan'?")
+    assert "trigger: 'age' is no input with a topic" in refusal(
+        RecorderNode, '--params-file', car, output=str(tmp_path), trigger='age')
+
+
+def test_frames_without_a_header_are_refused(refusal, tmp_path):
+    file = tmp_path / 'mine.yaml'
+    file.write_text('/**:\n  ros__parameters:\n    inputs: {goal: {type: '
+                    'geometry_msgs/msg/Twist, topic: goal, fields: [linear.x], units: [m/s], '
+                    'low: [-1.0], high: [1.0], stamp: arrival, trigger: true}}\n'
+                    '    output: {type: twist, topic: cmd_vel}\n')
+    said = refusal(RecorderNode, '--params-file', str(file), output=str(tmp_path))
+    assert "'goal' triggers by geometry_msgs/msg/Twist, whose messages have no header" in said
+    assert 'record:=false' in said
+    assert [*tmp_path.iterdir()] == [file]

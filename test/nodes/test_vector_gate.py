@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 import math
+from pathlib import Path
 import signal
 import time
 
@@ -20,6 +21,7 @@ from stream_agent.nodes.messages import COMMAND_QOS, ns_to_stamp, stamp_to_ns, S
 from support.wheels import PERIOD, Robot
 from trajectory_msgs.msg import JointTrajectory
 
+POLICY_SOURCE = str(Path(__file__).parents[1] / 'support' / 'policy_source.py')
 NAMES = ('base', 'elbow', 'wrist')
 UNITS = {'velocity': 'rad/s', 'effort': 'N m', 'position': 'rad'}
 KINDS = {'float64_multi_array': Float64MultiArray, 'joint_state': JointState,
@@ -233,6 +235,18 @@ def test_a_stop_that_is_asked_for_and_one_by_the_stop_input(peer, start_node, qu
 
 
 @pytest.mark.real_time
+def test_another_type_of_policy_commands_is_an_error_that_names_both(peer, start, start_node):
+    arm = Arm(peer, output_of('float64_multi_array', 'velocity'), start_node).begin()
+    start(POLICY_SOURCE, '0.5', '1.0')
+    said = ("'/policy_command' has commands of the type sensor_msgs/msg/JointState, but "
+            '/policy_source uses geometry_msgs/msg/TwistStamped: they cannot communicate; set the '
+            'same output for agent and gate')
+    peer.spin_until(lambda: said in arm.gate.output, 20.0)
+    status = arm.status()
+    assert status.level == DiagnosticStatus.ERROR and said in status.message
+
+
+@pytest.mark.real_time
 def test_a_car_that_takes_its_steering_angle_in_a_twist(peer, start_node):
     heard = peer.hear(Twist, 'car/steering')
     robot = Robot(peer)
@@ -267,6 +281,6 @@ def test_what_would_not_be_safe_is_refused_in_a_sentence(refusal, others, senten
 
 
 def test_two_names_for_what_obeys_are_refused(refusal):
-    assert refusal(GateNode, command_type='twist', **{
-        'output.type': 'twist_stamped'}).endswith(
-            'command_type is twist, but output.type is twist_stamped; leave command_type out')
+    said = refusal(GateNode, command_type='twist', **{'output.type': 'twist_stamped'})
+    assert said.startswith('command_type is twist, but ') and 'twist_stamped' in said
+    assert said.endswith('; leave command_type out')

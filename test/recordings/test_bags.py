@@ -162,8 +162,8 @@ def test_an_encoding_that_is_not_read(tmp_path):
     assert fault_of(path) == (
         "topic '/camera': no frame can be decoded (frame 0: image encoding is '16UC1', which is "
         "depth; in the robot's contract give its input units: [m] and high: [5.0] or so, or take "
-        'a topic of pictures); record one of the supported kinds, or choose another topic by '
-        '--image-topic')
+        'a topic of pictures); record one of the supported kinds, or choose another topic '
+        'by --image-topic')
 
 
 def test_a_joystick_without_axes(tmp_path):

@@ -297,3 +297,26 @@ def test_a_robot_that_steers_by_an_angle_tells_its_wheel_base(tmp_path):
     found = opened(path, steered, Reading(wheelbase=0.25)).commands
     assert found.steering == 'yaw rate'
     np.testing.assert_allclose(found.values[:, 1], 0.5 * np.tan(np.arange(8) / 10) / 0.25)
+
+
+@pytest.mark.parametrize('align', ['newest', 'hold', 'interpolate'])
+def test_what_came_before_a_clock_was_set_back_is_forgotten(tmp_path, align):
+    def set_back(name, messages, period):
+        """Set the headers of the second half back by 10 s, while the recorder's clock goes on."""
+        half, found = len(messages) // 2, []
+        for i, (stamp, message, *_) in enumerate(messages):
+            if i >= half:
+                message.header.stamp.sec -= 10
+            found.append((stamp, message, stamp + MS))
+        return name, found
+
+    path = write(tmp_path / 'bag', set_back(*wheels(100, period=20 * MS), 20 * MS),
+                 set_back(*images(40), PERIOD), set_back(*commands(40), PERIOD))
+    contract = contract_of(image=IMAGE, odometry=ODOMETRY | {'align': align})
+    recording = opened(path, contract)
+    found = {index: frame.others['odometry'][0] for index, frame in recording.frames()}
+    assert sorted(found) == list(range(40))
+    # Where no message is of a frame's time, the next one has not come yet.
+    np.testing.assert_allclose([found[i] for i in range(40)],
+                               [(5 * i // 2) / 10 for i in range(40)], atol=1e-9)
+    assert any('set back' in note or 'by reception' in note for note in recording.notes)

@@ -6,10 +6,11 @@ from pathlib import Path
 import subprocess
 import time
 
-from stream_agent.graph_files.graph_file import load_graph
+from stream_agent.graph_files.graph_file import graph_from_data, load_graph
 from stream_agent.network.checkpoint import CommandScale, Policy, save_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.share import ParameterFiles
 from stream_agent.theory.patterns import sequential_pattern
 import torch
 
@@ -25,6 +26,29 @@ def save_untrained(folder: Path) -> Path:
     path = folder / 'untrained.safetensors'
     save_policy(path, Policy(network, Preprocessing(network.shapes[network.input]),
                              CommandScale(1.0, 2.0), 'sequential', {}))
+    return path
+
+
+def save_scanning(folder: Path, **graph) -> Path:
+    """
+    Write a policy of scan_car's scan alone that has learnt nothing.
+
+    :param graph: Further input nodes by name, with their shapes.
+    """
+    car = ParameterFiles([ROOT / 'config' / 'robots' / 'scan_car.yaml']).contract_of()
+    shapes = {'scan': [60], **graph}
+    spec = graph_from_data({
+        'nodes': {**{name: {'shape': shape} for name, shape in shapes.items()},
+                  'command': {'shape': [2], 'activation': 'tanh'}},
+        'edges': [{'source': name, 'target': 'command', 'transform': 'dense'}
+                  for name in shapes], 'output': 'command'})
+    torch.manual_seed(0)
+    network = RolloutNetwork(spec, sequential_pattern(spec))
+    path = folder / 'scanning.safetensors'
+    save_policy(path, Policy(network, car.conversion('scan', (60,)), CommandScale(1.0, 2.0),
+                             'sequential', {}, others={
+                                 name: car.conversion(name, shape)
+                                 for name, shape in graph.items()}))
     return path
 
 

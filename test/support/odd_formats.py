@@ -123,7 +123,7 @@ def encoded(m: Message) -> bytes:
         fields = (speed, 0.0, 0.0, 0.0, 0.0, turn)
         return m.damage(cdr('dddddd', *fields, order=order) if form == 'twist' else
                         cdr('iIsdddddd', *stamp, 'base', *fields, order=order))
-    depth = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, '16UC1': 2, 'yuv422_yuy2': 2}.get(form, 1)
+    depth = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, '16UC1': 2, 'nv16': 2}.get(form, 1)
     return m.damage(cdr('iIsIIsBIb', *stamp, 'camera', 24, 32, form, 0, 32 * depth,
                         bytes([10 * m.index]) * (24 * 32 * depth), order=order))
 

@@ -100,7 +100,7 @@ DRIVES: dict[str, tuple] = {
     'grey and colour mixed': (of(IMAGES, lambda m: m._replace(form='grey'), range(12)), ANY),
     **{f'pictures: {form}': (of(IMAGES, lambda m, form=form: m._replace(form=form)), right)
        for form, right in {'png': READ, 'grey': READ, 'rgb8': READ, 'bgr8': READ, 'rgba8': READ,
-                           'mono8': READ, 'yuv422_yuy2': REFUSED, 'bayer_rggb8': REFUSED,
+                           'mono8': READ, 'nv16': REFUSED, 'bayer_rggb8': READ,
                            '16UC1': REFUSED, 'mono8_be': ANY}.items()},
     'commands: twist': (of(COMMANDS, lambda m: m._replace(form='twist')), READ),
     'commands: big-endian': (of(COMMANDS, lambda m: m._replace(form='stamped_be')), ANY)}

@@ -73,7 +73,7 @@ def keep_weights(network: RolloutNetwork, names: Collection[str], device: torch.
         if edge.target in names:
             kept |= {f'{edge.source}-{edge.target}', edge.share}
     for modules in (network.transforms, network.normalisations, network.cells,
-                    network.activations):
+                    network.activations, network.bodies):
         for key, module in modules.items():
             module.to(device if key in kept else 'meta')
 
