@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'stream_agent'
-# The doctor's node looks at topics, and share.py asks ROS's index of packages where there is one.
-KNOW_ROS = {'doctor/node.py', 'doctor/options.py', 'share.py'}
+# The doctor's node and its watch look at topics, and share.py asks ROS's index of packages where
+# there is one.
+KNOW_ROS = {'doctor/node.py', 'doctor/options.py', 'doctor/watching.py', 'share.py'}
 BELOW_ROS = [path for path in sorted(PACKAGE.rglob('*.py'))
              if 'nodes' not in path.parts and str(path.relative_to(PACKAGE)) not in KNOW_ROS]
 # The doctor's probe runs the policy, in a process of its own.

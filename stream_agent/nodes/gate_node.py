@@ -234,7 +234,7 @@ class GateNode(Node):
             if found:
                 self.get_logger().error(found)
 
-    def about_foreign_types(self, topic: str, kind: type, remedy: str) -> str:
+    def about_foreign_types(self, topic: str, kind: Any, remedy: str) -> str:
         """Name both types, and the nodes that use the other one; '' if there are none."""
         others = '; '.join(f"{', '.join(nodes)} uses {name}"
                            for name, nodes in foreign_types(self, topic, kind).items())
