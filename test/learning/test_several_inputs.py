@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from stream_agent.cli.arguments import robot_contract, robot_settings
+from stream_agent.cli.arguments import robot_settings
 from stream_agent.cli.evaluate import main as evaluate
 from stream_agent.cli.train import main, parse, source_of
 from stream_agent.contract.agreement import disagreements
@@ -242,7 +242,7 @@ SHIPPED = {'scan_streaming': ['scan'], 'odometry_streaming': ['image', 'odometry
 @pytest.mark.parametrize('name, inputs', SHIPPED.items())
 def test_the_shipped_policies_fit_the_shipped_robot(name, inputs):
     path = policy_file(name)
-    policy, contract = load_policy(path), robot_contract('scan_car')
+    policy, contract = load_policy(path), source_of(parse(['--robot', 'scan_car'])).contract
     assert list(policy.network.inputs) == inputs and policy.trigger == inputs[0]
     assert not list(disagreements(contract, policy.trigger, policy.conversions, policy.limits))
     assert policy.training['robot'] == 'scan_car' and path.stat().st_size < 400_000
