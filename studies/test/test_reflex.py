@@ -184,10 +184,11 @@ def test_ages_are_written_beside_the_commands():
     for _ in range(2):
         told.commands([image()], [[Command(1.0, 0.0)]], 0.0)
         plain.commands([image()], [[Command(1.0, 0.0)]], 0.0)
-    changed = np.argwhere(told.pixels[0] != plain.pixels[0])
+    pixels, others = told.observations[0]['image'], plain.observations[0]['image']
+    changed = np.argwhere(pixels != others)
     assert {*changed[:, 1]} == {44, 45}
     # The second image waits 0.4 camera periods... and a pass takes 6.4.
-    wait, work = told.pixels[0][0, 45, [0, 40]] / 255 * 0.25 / PERIOD
+    wait, work = pixels[0, 45, [0, 40]] / 255 * 0.25 / PERIOD
     assert (wait, work) == pytest.approx((0.4, 6.4), abs=0.05)
 
 

@@ -353,8 +353,9 @@ def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path, capsys, monkeypatch
         f"export: '{tmp_path}/file/made': Not a directory; a part of the path is a file; give a "
         'folder there\n')
     assert said(capsys, 'lane', '--output', folder) == (
-        "export: policy 'lane': no such file; shipped policies are lane_sequential, "
-        'lane_streaming, reflex_planned, reflex_sequential, reflex_smaller\n')
+        "export: policy 'lane': no such file; shipped policies are aware_sequential, "
+        'lane_sequential, lane_streaming, odometry_streaming, reflex_planned, '
+        'reflex_sequential, reflex_smaller, scan_image_streaming, scan_streaming\n')
     assert said(capsys, tmp_path / 'file', '--output', folder).startswith(
         f'export: {tmp_path}/file: an empty file; copy it again')
     monkeypatch.setattr('stream_agent.engine.backends.find_spec', lambda name: name != 'onnx')

@@ -118,7 +118,7 @@ def test_options_that_mean_nothing_are_refused(options, said, capsys):
 @pytest.mark.parametrize('given, said', [
     ('lane_stremaing', "policy 'lane_stremaing': no such file; did you mean 'lane_streaming'?"),
     (str(STREAMING).replace('ing.', 'ign.'), f"did you mean '{STREAMING}'?"),
-    (str(STREAMING.parent), f'{STREAMING.parent}: a folder; give a file in it: lane_sequential')])
+    (str(STREAMING.parent), f'{STREAMING.parent}: a folder; give a file in it: aware_sequential')])
 def test_policies_are_looked_at_before_anything_is_driven(given, said, capsys):
     assert main([given, 'lane_streaming', '--courses', '10000']) == 1
     assert said in capsys.readouterr().err

@@ -5,12 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from stream_agent.cli.arguments import robot_settings
 from stream_agent.cli.evaluate import main as evaluate
 from stream_agent.cli.train import main, parse, source_of
+from stream_agent.contract.agreement import disagreements
 from stream_agent.contract.conversions import AgeInput, CommandsInput, ScanInput, VectorInput
 from stream_agent.driving.compute_model import Timeline, Work
 from stream_agent.driving.drivers import NetworkDriver
-from stream_agent.driving.drives import drive_trial, PolicyDriver, Trial
+from stream_agent.driving.drives import drive, drive_trial, PolicyDriver, Trial
 from stream_agent.driving.observations import as_frames, Observer
 from stream_agent.driving.vehicles import EmulatedClock, VehicleBatch
 from stream_agent.graph_files.graph_file import graph_from_data
@@ -22,6 +24,8 @@ from stream_agent.learning.window_sampler import pack_episodes, unpack_episodes
 from stream_agent.network.checkpoint import load_policy
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.rollout_network import RolloutNetwork
+from stream_agent.share import policy_file
+from stream_agent.simulation.course import FIRST_HELD_OUT_SEED
 from stream_agent.simulation.drive_log import Drive
 from stream_agent.simulation.environment import DrivingEnvironment
 from support.trainer_job import stop
@@ -229,6 +233,30 @@ def test_what_cannot_be_trained_is_said_before_anything_is_driven(
     assert train(tmp_path, names, *options, output=output) == 1
     assert capsys.readouterr().err.startswith(f'train: {said}')
     assert not list(tmp_path.glob('*.safetensors'))
+
+
+SHIPPED = {'scan_streaming': ['scan'], 'odometry_streaming': ['image', 'odometry'],
+           'scan_image_streaming': ['image', 'scan'], 'aware_sequential': ['image', 'last', 'age']}
+
+
+@pytest.mark.parametrize('name, inputs', SHIPPED.items())
+def test_the_shipped_policies_fit_the_shipped_robot(name, inputs):
+    path = policy_file(name)
+    policy, contract = load_policy(path), source_of(parse(['--robot', 'scan_car'])).contract
+    assert list(policy.network.inputs) == inputs and policy.trigger == inputs[0]
+    assert not list(disagreements(contract, policy.trigger, policy.conversions, policy.limits))
+    assert policy.training['robot'] == 'scan_car' and path.stat().st_size < 400_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', SHIPPED)
+def test_the_shipped_policies_drive_a_course_that_training_never_saw(name):
+    policy, settings = load_policy(policy_file(name)), robot_settings('scan_car')
+    driver = PolicyDriver(policy)
+    environment = DrivingEnvironment(settings, FIRST_HELD_OUT_SEED + 77, camera=driver.sees)
+    result = drive(environment, driver, laps=1)
+    assert result.departures == 0 and result.laps >= 1
+    assert result.lateral_rms < 0.1
 
 
 ROBOT = """

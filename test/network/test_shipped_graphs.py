@@ -33,9 +33,9 @@ def test_parameters_are_those_that_were_published(name):
 def test_shipped_graphs_run(name):
     graph = load_graph(GRAPHS / f'{name}.yaml')
     network = RolloutNetwork(graph, sequential_pattern(graph)).eval()
-    frame = {name: torch.rand(1, *network.shapes[name]) for name in network.inputs}
+    frames = {name: torch.rand(1, *network.shapes[name]) for name in graph.inputs}
     with torch.no_grad():
-        output, _ = network.step(frame, network.initial_state())
+        output, _ = network.step(frames, network.initial_state())
     assert output.shape[1:] == graph.node(graph.output).shape
     assert torch.isfinite(output).all()
 

@@ -730,7 +730,7 @@ def test_diagnostics_tell_robots_apart(start, peer, checkpoint):
     ({}, 'configure: checkpoint is empty; give the file of a policy, such as '
          '-p checkpoint:=lane_streaming'),
     ({'checkpoint': '/nowhere/policy.safetensors'},
-     "configure: policy '/nowhere/policy.safetensors': no such file; shipped policies are lane_"),
+     "configure: policy '/nowhere/policy.safetensors': no such file; shipped policies are aware_"),
     ({'checkpoint': 'lane_stremaing'}, "configure: policy 'lane_stremaing': no such file; did you "
      "mean 'lane_streaming'?"),
     ({'checkpoint': __file__}, f'configure: {__file__}: not a safetensors file; a policy is'),
