@@ -34,8 +34,8 @@ def closure(start: str) -> set[Path]:
 
 
 def test_the_package_is_small():
-    assert len(MODULES) <= 235
-    assert sum(len(path.read_text().splitlines()) for path in MODULES) <= 45_000
+    assert len(MODULES) <= 255
+    assert sum(len(path.read_text().splitlines()) for path in MODULES) <= 51_000
 
 
 def test_five_files_are_in_no_folder():
@@ -44,7 +44,7 @@ def test_five_files_are_in_no_folder():
 
 
 @pytest.mark.parametrize('start, most', [
-    ('stream_agent.nodes.agent_node', 60), ('stream_agent.cli.train', 80)])
+    ('stream_agent.nodes.agent_node', 70), ('stream_agent.cli.train', 95)])
 def test_what_a_process_imports(start, most):
     found = closure(start)
     assert len(found) <= most, sorted(str(path.relative_to(PACKAGE)) for path in found)

@@ -54,7 +54,8 @@ OPTIONS = [(item, parse, args) for kind, parse, args, without in COMMANDS
 # ROS parameters, none of which is an option, but for a few of the simulation's.
 PARAMETERS = {'AgentSettings', 'BaseSettings', 'CameraSettings', 'ExpertSettings',
               'FrameFilterSettings', 'GateSettings', 'InputSettings', 'ListenerSettings',
-              'OutputSettings', 'RecordBagSettings', 'RecorderSettings', 'RosSettings', 'SessionSchedule', 'SimulationSettings'}
+              'OutputSettings', 'RecordBagSettings', 'RecorderSettings', 'RosSettings',
+              'SessionSchedule', 'SimulationSettings'}
 
 
 def settings_classes() -> dict[str, type]:

@@ -4,6 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
+from stream_agent.contract.contract import Contract
 from stream_agent.doctor.policy_probe import examine_policy
 from stream_agent.engine.engine import Engine
 from stream_agent.engine.settings import AgentSettings, EngineSettings
@@ -96,7 +97,8 @@ def test_every_command_that_drives_says_so(saved, command, words, capsys):
 
 def test_the_doctor_says_so(saved):
     found, preprocessing = examine_policy(
-        str(saved([3, 8, 8], [1000])), AgentSettings(), EngineSettings(), GateSettings())
+        str(saved([3, 8, 8], [1000])), AgentSettings(), EngineSettings(), GateSettings(),
+        Contract.of_values({}))
     assert preprocessing is None
     assert ENDS[0][2].partition(';')[0] in found[0].said
     assert found[0].remedy.startswith('to drive, take a network that ends in such a node, or')

@@ -81,8 +81,8 @@ def test_a_command_and_its_stamp_come_back():
 
 @pytest.mark.parametrize('change, sentence', [
     ({'encoding': '16UC1'},
-     "image encoding is '16UC1', which is depth; in the robot's contract give its input units: [m] "
-     'and high: [5.0] or so, or take a topic of pictures'),
+     "image encoding is '16UC1', which is depth; in the robot's contract give its input units: "
+     '[m] and high: [5.0] or so, or take a topic of pictures'),
     ({'height': 0}, 'image is 6 x 0 pixels; sides of 1 to 4096 are supported'),
     ({'width': 4097}, 'image is 4097 x 4 pixels; sides of 1 to 4096 are supported'),
     ({'step': 17}, 'image step is 17 bytes for 6 pixels of rgb8; at least 18 are needed, and at '
