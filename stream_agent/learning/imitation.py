@@ -334,11 +334,8 @@ class Imitation(DrivingLearner):
 
     def initial_settings(self) -> dict[str, Any]:
         simulator = asdict(self._collector)
+        simulator['settings'] = self._collector.settings.as_compared()
         # Trainings from before there were other inputs say nothing of them.
-        usual = asdict(SimulationSettings())
-        simulator['settings'] = {
-            name: value for name, value in simulator['settings'].items()
-            if value != usual[name] or not name.startswith(('scan_', 'odometry_', 'imu_'))}
         if not self.others:
             del simulator['others']
         # The computer comes first: what follows from it is not an option.

@@ -1,7 +1,8 @@
 """What can be set in the embedded simulator."""
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from stream_agent.bounded_settings import check, choice, quantity, SettingsError
 from stream_agent.share import ParameterFiles
@@ -107,6 +108,16 @@ class SimulationSettings:
         """Return the camera as mounted without jitter."""
         return Camera(self.width_px, self.height_px, self.field_of_view, self.camera_height,
                       self.camera_forward, self.camera_pitch)
+
+    def as_compared(self) -> dict[str, Any]:
+        """
+        Return what trainings and rows of studies need to have in common to be the same.
+
+        Those from before there were sensors besides the camera say nothing of them.
+        """
+        usual = {item.name: item.default for item in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != usual[name]
+                or not name.startswith(('scan_', 'odometry_', 'imu_'))}
 
 
 def read_settings(path: Path) -> SimulationSettings:

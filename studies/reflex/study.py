@@ -102,7 +102,8 @@ def preprocessing_of(network: RolloutNetwork) -> Preprocessing:
 
 def study_id(budget: ReflexBudget) -> str:
     """Return all that rows need to have in common to be compared."""
-    return json.dumps([asdict(part) for part in (SETTINGS, LIMITS, COMMANDS, budget)]
+    return json.dumps([SETTINGS.as_compared()]
+                      + [asdict(part) for part in (LIMITS, COMMANDS, budget)]
                       + [PUSHES, HANDOVER, FIRST_COURSE, LONGEST_AGE, str(AGE_ROWS),
                          RECOGNITION_SEED, MOST_PASSES], sort_keys=True)
 
