@@ -155,6 +155,9 @@ def fault_of(case: Case, transport: str) -> str | None:
 
 def plain(message, rows: np.ndarray) -> np.ndarray:
     """Return the pixels of an image message, written as plainly as possible."""
+    if message.encoding == 'yuv422':
+        pairs = rows[:, :2 * message.width].reshape(message.height, message.width, 2)
+        return cv2.cvtColor(pairs, cv2.COLOR_YUV2RGB_UYVY)
     channels = {'mono8': 1, 'rgba8': 4, 'bgra8': 4}.get(message.encoding, 3)
     pixels = np.array([[row[i * channels:(i + 1) * channels] for i in range(message.width)]
                        for row in rows])

@@ -72,7 +72,7 @@ def made(name: str, kind: type, values: Mapping[str, Any]) -> Any:
 
 
 # What a field of a conversion may be, by its type: how that is checked, and how it is said.
-TYPES: Mapping[type, tuple[Any, str]] = {
+TYPES: Mapping[Any, tuple[Any, str]] = {
     float: (is_number, 'a number'),
     int: (lambda value: type(value) is int, 'a whole number'),
     str: (lambda value: isinstance(value, str) and printable(value, LONGEST_TEXT) == value,
@@ -87,7 +87,7 @@ def check_types(name: str, kind: type, values: Mapping[str, Any]) -> None:
             continue
         value, of = values[field.name], field.type
         several = get_origin(of) is tuple
-        is_right, said = TYPES[get_args(of)[0] if several else of]  # type: ignore[index]
+        is_right, said = TYPES[get_args(of)[0] if several else of]
         right = (isinstance(value, list) and len(value) <= MOST_VALUES
                  and all(map(is_right, value)) if several else is_right(value))
         if not right:

@@ -17,7 +17,7 @@ IMAGE = Preprocessing((1, 60, 120))
 SCAN = ScanInput(60, -2.0, 2.0, 6.0, 6.0)
 ODOMETRY = VectorInput(('twist.twist.linear.x', 'twist.twist.angular.z'), ('m/s', 'rad/s'),
                        (-2.0, -6.0), (2.0, 6.0))
-LAST, AGE = CommandsInput(8, 2), AgeInput(0.5)
+LAST, AGE = CommandsInput(8, 2), AgeInput(0.2)
 BASE = CommandScale(1.0, 2.0)
 JOINTS = tuple(f'joint_{i}' for i in range(1, 7))
 ARM = OutputScale(JOINTS, ('rad/s',) * 6, (-0.8,) * 6, (0.8,) * 6)

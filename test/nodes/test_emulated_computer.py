@@ -36,6 +36,7 @@ class Bench:
             publish_command=lambda output, stamp_ns: self.did('publish', stamp_ns),
             policy=SimpleNamespace(limits=SimpleNamespace(command=lambda _: Command(1.0, 0.0))),
             camera=SimpleNamespace(see=lambda *_: None), contain=self.contain,
+            inputs=SimpleNamespace(alone=True), output=SimpleNamespace(moves=lambda _: True),
             frame_filter=SimpleNamespace(dropped=self.dropped))
         self.agent = agent
         self.computer = EmulatedComputer(
