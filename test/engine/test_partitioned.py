@@ -99,6 +99,7 @@ def test_two_processes_of_torchrun_compute_the_same(tmp_path):
     check_found(path, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.child_process
 def test_three_processes_compute_the_same(start, tmp_path):
     for process in start(ranks_job.compare_all, 3):

@@ -37,6 +37,7 @@ def test_policies_drive_on_an_emulated_computer(tmp_path, capsys):
     assert 'lane_streaming' in (tmp_path / 'figures.svg').read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.child_process
 def test_several_computers_with_and_without_disturbances(tmp_path, capsys):
     words = [str(SEQUENTIAL), str(STREAMING), '--pass-periods', '0.8', '1.6', '--courses', '1',
@@ -155,6 +156,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert 180 <= held <= 199
 
 
+@pytest.mark.slow
 @pytest.mark.child_process
 def test_a_road_with_signs_is_scored(tmp_path, capsys):
     robot = tmp_path / 'signs.yaml'

@@ -202,6 +202,7 @@ def test_it_drives_in_lockstep_and_on_an_emulated_computer(path, capsys):
         np.testing.assert_allclose(one.lateral_errors, other.lateral_errors, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.child_process
 @pytest.mark.parametrize('options', [[], ['--pass-periods', '2.5', '--pushes', '0.5'],
                                      ['--real-time']])

@@ -280,6 +280,7 @@ def test_curves_without_tensorboard_say_what_to_install(tmp_path, monkeypatch):
                                 "pip install 'stream_agent[tensorboard]'")
 
 
+@pytest.mark.slow
 @pytest.mark.real_time
 @pytest.mark.any_time
 def test_two_processes_of_torchrun_train_as_one_does(tmp_path):

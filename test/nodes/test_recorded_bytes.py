@@ -17,7 +17,7 @@ NAMES = (['a', 'b'], ['a', 'bc'], ['joint_1', 'joint_22', 'joint_333'], [])
 
 
 @pytest.mark.parametrize('names', NAMES, ids=' '.join)
-@pytest.mark.parametrize('there', product((False, True), repeat=3), ids=str)
+@pytest.mark.parametrize('there', [*product((False, True), repeat=3)], ids=str)
 def test_joint_states_may_lack_any_of_their_arrays(names, there):
     fields = {field: [i + 0.5 + len(field) for i in range(len(names))] if given else []
               for field, given in zip(('position', 'velocity', 'effort'), there)}
@@ -41,7 +41,7 @@ def test_arrays_with_and_without_a_layout(data):
             ('all', 2, 3)] * len(dimensions)
 
 
-@pytest.mark.parametrize('there', product((False, True), repeat=4), ids=str)
+@pytest.mark.parametrize('there', [*product((False, True), repeat=4)], ids=str)
 def test_trajectories_may_lack_any_of_their_arrays(there):
     message = JointTrajectory(joint_names=['a', 'bc'])
     names = 'positions', 'velocities', 'accelerations', 'effort'
