@@ -183,6 +183,8 @@ def ros():
     yield
     rclpy.shutdown()
     # A node that refused its parameters hangs in a traceback, and would be in the graph for long.
+    # So would an agent's services, which it froze with all else when it was configured.
+    gc.unfreeze()
     gc.collect()
 
 
