@@ -154,8 +154,10 @@ with torch.inference_mode():
         _, state = network.step(torch.zeros(1, 1, 1024, 1024), state)
 print(peak() - before)
 """
-    taken = int(subprocess.run([sys.executable, '-c', script, str(tmp_path / 'graph.yaml')],
-                               check=True, capture_output=True, text=True).stdout)
+    # The allocator of a busy machine's process takes more now and then, and never less.
+    taken = min(int(subprocess.run([sys.executable, '-c', script, str(tmp_path / 'graph.yaml')],
+                                   check=True, capture_output=True, text=True).stdout)
+                for _ in range(2))
     graph = infer_shapes(load_graph(tmp_path / 'graph.yaml'))
     monkeypatch.setenv('STREAM_AGENT_MEMORY_GIB', str(taken / 2**30))
     with pytest.raises(GraphError, match='the network needs'):
