@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 import numpy as np
 from stream_agent.cli.arguments import computers_of, plural
-from stream_agent.contract.conversions import AgeInput, CommandsInput, OutputScale
+from stream_agent.contract.conversions import AgeInput, OutputScale
 from stream_agent.drawing.drives_picture import Curve, draw_curves, Panel
 from stream_agent.drawing.plot_style import save
 from stream_agent.driving.compute_model import EmulatedTiming, SAME_INSTANT
@@ -32,6 +32,7 @@ from stream_agent.measurement.comparison import in_effect
 from stream_agent.measurement.machine import machine
 from stream_agent.measurement.summary import plain
 from stream_agent.network.checkpoint import Policy
+from stream_agent.network.policy_parts import commands_inputs
 from stream_agent.recordings.alignment import Alignment, cut
 from stream_agent.recordings.recording import (
     BadRecordingError, BASE_NAMES, NS, RecordedFrame, Recording)
@@ -140,8 +141,8 @@ def command_in_effect(policy: Policy, episode: EpisodeInTime, timing: EmulatedTi
                 for name, one in policy.others.items() if isinstance(one, AgeInput)}
     outputs = predict(network, RecordedEpisode(
         frames.name, sources, np.arange(len(chosen)), frames.targets[chosen]),
-        policy.updates_per_frame, known=known, own={
-            name: one for name, one in policy.others.items() if isinstance(one, CommandsInput)})
+        policy.updates_per_frame, known=known,
+        own=commands_inputs(policy.others))
     commands = np.array([policy.limits.command(output) for output in outputs])
     if isinstance(policy.limits, OutputScale):
         commands = commands[:, [policy.limits.names.index(name) for name in names]]

@@ -15,6 +15,7 @@ from stream_agent.contract.conversions import AgeInput, CommandsInput, OutputSca
 from stream_agent.engine.engine import Engine
 from stream_agent.measurement.durations import Durations
 from stream_agent.network.checkpoint import CommandScale, Policy
+from stream_agent.network.policy_parts import most_commands
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.recordings.alignment import Alignment, commands_at, pick
 from stream_agent.recordings.frame_inputs import wanted_inputs, WantedInputs
@@ -124,10 +125,8 @@ class Player:
         limits = policy.limits
         self._order = ([limits.names.index(name) for name in names]
                        if isinstance(limits, OutputScale) else None)
-        most = max((one.count for one in policy.others.values()
-                    if isinstance(one, CommandsInput)), default=0)
         #: Outputs of its last answers since the memory was empty, the newest first.
-        self._own: deque[np.ndarray] = deque(maxlen=most)
+        self._own: deque[np.ndarray] = deque(maxlen=most_commands(policy.others))
         self.answers: list[Answer] = []
         #: Numbers of the frames that came and went while it was busy.
         self.missed: list[int] = []
@@ -187,7 +186,7 @@ class Player:
         inputs = {policy.trigger: values}
         for name, conversion in policy.others.items():
             if isinstance(conversion, CommandsInput):
-                inputs[name] = conversion(np.array(self._own).reshape(-1, conversion.outputs))
+                inputs[name] = conversion(tuple(self._own))
             else:
                 # It waited in the replay as well as in the recording.
                 waited = (from_ns - frame.stamp_ns) / NS if isinstance(conversion, AgeInput) else 0

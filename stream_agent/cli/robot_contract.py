@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stream_agent.contract.contract import Contract
-from stream_agent.contract.settings import COMPRESSED, IMAGE, IMU, ODOMETRY, SCAN
+from stream_agent.contract.settings import COMPRESSED, IMAGE
 from stream_agent.graph_files.graph_file import graph_from_data
 from stream_agent.share import InstallationError, policy_file
+from stream_agent.simulation.settings import TOPICS
 from stream_agent.theory.checks import GraphError
 
-#: What the simulator sends, by the type of its messages, and hears.
-SENSED = {IMAGE: 'image', SCAN: 'scan', ODOMETRY: 'odom', IMU: 'imu'}
+#: What the simulator hears.
 HEARD, HEARD_TYPE = 'cmd_vel', 'twist_stamped'
 
 
@@ -60,11 +60,11 @@ def simulated(contract: Contract) -> Simulated:
         if kind == COMPRESSED:
             topic, kind = topic.removesuffix('/compressed'), IMAGE
             seen |= {f'inputs.{name}.type': kind, f'inputs.{name}.topic': topic}
-        if kind in SENSED and not settings.is_depth:
+        if kind in TOPICS and not settings.is_depth:
             # Of two cameras the simulator has the one that triggers, or the first.
-            usual = topics.setdefault(SENSED[kind], topic)
+            usual = topics.setdefault(TOPICS[kind], topic)
             if settings.trigger and usual != topic:
-                topics[SENSED[kind]] = topic
+                topics[TOPICS[kind]] = topic
     return Simulated(seen, {'output.type': HEARD_TYPE} if contract.output.type != HEARD_TYPE
                      else {}, topics)
 

@@ -41,8 +41,7 @@ def sources(contract: Contract, trigger: str, conversions: Mapping[str, Any]) ->
     Names are equal, but a policy of one image takes the only camera there is, as networks of
     others and policies of before call their input as they like.
     """
-    cameras = [name for name, settings in contract.inputs.items()
-               if settings.kind == 'image' and not settings.is_depth]
+    cameras = [name for name, settings in contract.inputs.items() if settings.is_camera]
     if len(conversions) == 1 and kind_of(conversions[trigger]) == 'image' and (
             trigger not in contract.inputs and len(cameras) == 1):
         return {trigger: cameras[0]}
@@ -84,22 +83,18 @@ def conversion_faults(contract: Contract, name: str, conversion: Any) -> Iterato
     """Yield in what the contract's numbers differ from those that the policy was trained with."""
     shape = getattr(conversion, 'shape', (conversion.size,))
     try:
-        ours = numbers_of(contract.conversion(name, shape))
+        made: Any = contract.conversion(name, shape)
     except ContractError as fault:
         yield str(fault)
         return
-    for field, trained in numbers_of(conversion).items():
+    ours = asdict(made)
+    for field, trained in asdict(conversion).items():
         if ours.get(field) != trained:
             word = CONTRACT_WORDS.get(field, field)
             yield (f"{contract.place(f'inputs.{name}.{word}')}input '{name}': {word} is "
                    f"{shown(ours.get(field))} in the robot's contract, and the policy was trained "
                    f'with {shown(trained)}; set inputs.{name}.{word} to {shown(trained)}, or '
                    'train with this contract')
-
-
-def numbers_of(conversion: Any) -> dict[str, Any]:
-    """Return what a conversion is made of, by name."""
-    return asdict(conversion)
 
 
 def trigger_faults(contract: Contract, trigger: str, named: Mapping[str, str]) -> Iterator[str]:
@@ -153,7 +148,7 @@ def line_for(name: str, conversion: Any) -> str:
         values['topic'] = 'TOPIC'
     if kind != 'image':
         values |= {CONTRACT_WORDS.get(field, field): value
-                   for field, value in numbers_of(conversion).items()
+                   for field, value in asdict(conversion).items()
                    if field not in ('shape', 'outputs')}
     if 'high' in values:
         values['high'] = several(values['high'])

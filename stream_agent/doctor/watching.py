@@ -45,7 +45,7 @@ class WatchedInput:
     def __init__(self, node: Node, settings: InputSettings) -> None:
         self._node = node
         self.settings = settings
-        self.is_picture = settings.kind == 'image' and not settings.is_depth
+        self.is_picture = settings.is_camera
         self.frames: list[ArrivedFrame] = []
         self.messages: list[ArrivedMessage] = []
         self._sub = node.create_subscription(

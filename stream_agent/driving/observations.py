@@ -9,6 +9,7 @@ from stream_agent.command import Command
 from stream_agent.contract.conversions import (
     AgeInput, CommandsInput, Conversion, ConversionError, OutputScale, ScanInput, VectorInput)
 from stream_agent.network.checkpoint import CommandScale
+from stream_agent.network.policy_parts import most_commands
 from stream_agent.network.preprocessing import Preprocessing, scale
 from stream_agent.simulation.environment import DrivingEnvironment, SimulatedFrame
 from stream_agent.simulation.settings import SimulationSettings
@@ -42,14 +43,12 @@ class Observer:
             raise ObservationError(
                 f'the policy commands {", ".join(limits.names)}, and the simulated robot is a '
                 f'base, which takes speed and yaw rate; {RECORDED}')
-        kinds = list(conversions.values())
         cameras = [name for name, one in conversions.items() if isinstance(one, Preprocessing)]
         if len(cameras) > 1:
             raise ObservationError(f'the inputs {", ".join(cameras)} are images, and the '
                                    f'simulated robot has one camera; {RECORDED}')
         self.sees = bool(cameras)
-        self.known_commands = max(
-            (one.count for one in kinds if isinstance(one, CommandsInput)), default=0)
+        self.known_commands = most_commands(conversions)
         self._limits = limits
         self._readers = {name: self._reader(name, one) for name, one in conversions.items()}
 
@@ -84,9 +83,8 @@ class Observer:
                 return partial(read_fields, name, conversion)
             case CommandsInput():
                 scale_of = self._limits.output
-                return lambda frame, known, start: conversion(np.array(
-                    [scale_of(each) for each in known[:conversion.count]], np.float32
-                ).reshape(-1, 2))
+                return lambda frame, known, start: conversion(
+                    [scale_of(each) for each in known[:conversion.count]])
             case AgeInput():
                 return lambda frame, known, start: conversion(start - frame.time)
         raise ObservationError(f"the input '{name}' is of the kind {conversion.kind}, which the "

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 from stream_agent.importing.program import (
@@ -96,36 +97,36 @@ def matched(operations: Sequence[ImportedOperation], ports: Mapping[str, Shape],
     """
     traces = CellTraces(operations, ports)
 
+    @cache
     def rank(state: str, name: str) -> tuple[int, int]:
         found = sum(int(traces.handed_on(cell, state, outputs[name][0]).sum())
                     for cell in traces.cells)
         return -found, not (state.lower() in name.lower() or name.lower() in state.lower())
+
+    def paired(names: Sequence[str], most: int) -> tuple[dict[str, str], list[str]]:
+        """Return outputs by the states whose next values they are, and the outputs left."""
+        states = dict[str, str]()
+        pairs = [(state, name) for state in names for name in outputs
+                 if outputs[name][1] == ports[state]]
+        for state, name in sorted(pairs, key=lambda pair: (rank(*pair), names.index(pair[0]))):
+            if state not in states and name not in states.values() and len(states) < most:
+                states[state] = name
+        return states, [name for name in outputs if name not in states.values()]
+
     for image in images:
-        left, states = list(outputs), dict[str, str]()
         names = [name for name in ports if name != image]
-        pairs = sorted((rank(state, name), names.index(state), number) for state in names
-                       for number, name in enumerate(outputs) if outputs[name][1] == ports[state])
-        for _, place, number in pairs:
-            name = list(outputs)[number]
-            if names[place] not in states and name in left:
-                left.remove(name)
-                states[names[place]] = name
+        states, left = paired(names, len(names))
         if len(states) == len(names) and len(left) == 1:
             return Pairing((image,), {name: states[name] for name in names}, left[0])
     names = [name for name in ports if name != images[0]]
-    ranks = {(state, name): rank(state, name) for state in names for name in outputs
-             if outputs[name][1] == ports[state]}
-    states = {}
-    for state, name in sorted(ranks, key=lambda pair: (ranks[pair], names.index(pair[0]))):
-        if state not in states and name not in states.values() and len(states) < len(outputs) - 1:
-            states[state] = name
-    left = [name for name in outputs if name not in states.values()]
+    states, left = paired(names, len(outputs) - 1)
     inputs = tuple(name for name in ports if name not in states)
     if len(left) != 1 or any(traces.is_state(name) for name in inputs):
         raise unmatched(ports, outputs)
     for state, name in states.items():
-        other = next((each for each in inputs if (each, name) in ranks
-                      and ranks[each, name] <= ranks[state, name]), '')
+        other = next((each for each in inputs if each in names
+                      and outputs[name][1] == ports[each]
+                      and rank(each, name) <= rank(state, name)), '')
         if other:
             raise ImportFault(f"'{name}' may be the next value of '{state}' or of '{other}'; name "
                               f"it in an ONNX file after the one, as '{state}_next', or give the "

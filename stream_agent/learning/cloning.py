@@ -19,7 +19,8 @@ from stream_agent.learning.held_out import HeldOut, verdict_on
 from stream_agent.learning.settings import CloningSchedule
 from stream_agent.learning.trainer import DrivingLearner
 from stream_agent.learning.window_sampler import RecordedEpisode, WindowSampler, WindowSlice
-from stream_agent.network.checkpoint import CommandScale, trigger_of
+from stream_agent.network.checkpoint import CommandScale
+from stream_agent.network.policy_parts import commands_inputs, trigger_of
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.network.program import State
 from stream_agent.network.rollout_network import RolloutNetwork
@@ -165,7 +166,7 @@ class CloningLearner(DrivingLearner):
     def scores(self) -> dict[str, float]:
         """Return R2 of every output over the held-out episodes, each from its start."""
         targets = np.concatenate([episode.targets for episode in self.held_out.episodes])
-        own = {name: one for name, one in self.others.items() if isinstance(one, CommandsInput)}
+        own = commands_inputs(self.others)
         outputs = np.concatenate([predict(self.network, episode, self.updates_per_frame, own=own)
                                   for episode in self.held_out.episodes])
         names = (('speed', 'steering') if isinstance(self.limits, CommandScale)
@@ -212,8 +213,7 @@ def predict(network: RolloutNetwork, episode: RecordedEpisode, updates_per_frame
             observations = episode.observations(slice(first, first + chunk))
             for name, conversion in own.items():
                 last = found[late:first if known is None else known[first]]
-                observations[name] = conversion(
-                    np.array(last[::-1][:conversion.count]).reshape(-1, conversion.outputs))[None]
+                observations[name] = conversion(last[::-1])[None]
             frames = as_frames(observations, network.shapes, 1, device)
             output, state = network({name: values.unsqueeze(0) for name, values in
                                      frames.items()}, state, updates_per_frame)

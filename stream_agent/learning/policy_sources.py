@@ -227,7 +227,7 @@ def conversions_of(network: RolloutNetwork, contract: Contract | None, crop: Fra
     names, known, conversions = network.graph.inputs, contract.inputs, dict[str, Conversion]()
     for name in names:
         shape = network.shapes[name]
-        if name in known and (known[name].kind != 'image' or known[name].is_depth):
+        if name in known and not known[name].is_camera:
             conversions[name] = contract.conversion(name, shape)
         elif name in known or len(names) == 1 and is_image_shape(shape):
             # A network of one image may call it as it likes, as before there were contracts.

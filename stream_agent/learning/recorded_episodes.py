@@ -11,7 +11,7 @@ from stream_agent.contract.contract import Contract
 from stream_agent.contract.conversions import CommandsInput, Conversion, OutputScale
 from stream_agent.learning.window_sampler import RecordedEpisode
 from stream_agent.network.checkpoint import CommandScale
-from stream_agent.network.policy_parts import conversion_to_data
+from stream_agent.network.policy_parts import commands_inputs, conversion_to_data
 from stream_agent.network.preprocessing import Preprocessing
 from stream_agent.recordings.alignment import Alignment, check_rates, Span
 from stream_agent.recordings.cache import CachedRecording, remember
@@ -170,7 +170,7 @@ def episodes_for(episodes: Sequence[tuple[CachedRecording, Span]],
 
     :param conversions: Of the network's inputs, for those that are its own last commands.
     """
-    own = {name: one for name, one in conversions.items() if isinstance(one, CommandsInput)}
+    own = commands_inputs(conversions)
     found = []
     for recording, span in episodes:
         targets = targets_of(span.commands, limits)

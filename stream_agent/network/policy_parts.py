@@ -141,6 +141,16 @@ def trigger_of(graph: GraphSpec, others: Mapping[str, Any]) -> str:
     return left[0]
 
 
+def commands_inputs(conversions: Mapping[str, Any]) -> dict[str, CommandsInput]:
+    """Return those of a policy's inputs, by name, that are its own last commands."""
+    return {name: one for name, one in conversions.items() if isinstance(one, CommandsInput)}
+
+
+def most_commands(conversions: Mapping[str, Any]) -> int:
+    """Return how many of its own last commands a policy reads."""
+    return max((one.count for one in commands_inputs(conversions).values()), default=0)
+
+
 def check_ends(graph: GraphSpec, preprocessing: Conversion,
                others: Mapping[str, Conversion], limits: object) -> None:
     """Refuse a graph whose inputs the conversions do not give, or whose output is no command."""

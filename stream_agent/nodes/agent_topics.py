@@ -19,8 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from stream_agent.command import STOP
 from stream_agent.contract.agreement import disagreements, kind_of, sources
 from stream_agent.contract.alignment import Absence, InputBuffer
-from stream_agent.contract.conversions import (
-    CommandsInput, Conversion, ConversionError, OutputScale)
+from stream_agent.contract.conversions import Conversion, ConversionError, OutputScale
 from stream_agent.contract.messages import check_fields, MissingValue, read_values, stamp_of
 from stream_agent.contract.settings import COMPRESSED, InputSettings
 from stream_agent.engine.frame_filter import (
@@ -30,6 +29,7 @@ from stream_agent.images import (
     SerializedImage)
 from stream_agent.measurement.durations import Rate
 from stream_agent.network.checkpoint import CommandScale
+from stream_agent.network.policy_parts import most_commands
 from stream_agent.nodes.messages import (
     as_callback, foreign_sender, image_source, ImageSource, make_stop_request, message_class,
     received_ns, SerializedJointState, SerializedTwist, stamp_to_ns, why_no_messages)
@@ -249,9 +249,7 @@ class AgentInputs:
         self.others = [OtherInput(agent, name, named[name], conversion, shapes[name])
                        for name, conversion in policy.others.items() if not is_own(conversion)]
         self.alone = not policy.others
-        most = max((one.count for one in policy.others.values() if isinstance(
-            one, CommandsInput)), default=0)
-        self.commands: deque[np.ndarray] = deque(maxlen=most)
+        self.commands: deque[np.ndarray] = deque(maxlen=most_commands(policy.others))
         self.absent: dict[str, Absence] = {}
         self._lacking = False
         for kind, topic, remedy in ((self.trigger.kind, self.trigger.topic, self.remedy), *(

@@ -11,9 +11,8 @@ from stream_agent.contract.conversions import Scan
 from stream_agent.contract.settings import COMPRESSED, IMAGE, IMU, ODOMETRY, SCAN
 from stream_agent.simulation.environment import Moment
 from stream_agent.simulation.sensors import Sensed
+from stream_agent.simulation.settings import TOPICS
 
-# Relative topics on which measurements are published, by type.
-TOPICS = {ODOMETRY: 'odom', IMU: 'imu', SCAN: 'scan', IMAGE: 'image'}
 # As the IMU knows no orientation (REP 145).
 UNKNOWN_ORIENTATION = np.array([-1.0, *(0.0,) * 8])
 STANDARD_GRAVITY = 9.80665
@@ -32,8 +31,7 @@ def publishing_order(contract: Contract) -> tuple[list[str], list[str]]:
 
 def not_simulated(contract: Contract, scan_rays: int) -> list[str]:
     """Say which inputs of a contract the simulator does not give, and what to do about it."""
-    cameras = [name for name, one in contract.inputs.items()
-               if one.type in (IMAGE, COMPRESSED) and not one.is_depth]
+    cameras = [name for name, one in contract.inputs.items() if one.is_camera]
     found = {}
     for name, one in contract.inputs.items():
         if one.type == SCAN and not scan_rays:

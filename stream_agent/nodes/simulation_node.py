@@ -1,6 +1,7 @@
 """The embedded simulator as a ROS node: cmd_vel in; what sensors measure, reference out."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 import gc
 import json
 import math
@@ -31,12 +32,12 @@ from stream_agent.nodes.messages import (
 from stream_agent.nodes.parameters import (
     declare_contract, declare_settings, read_settings, refuse_unknown)
 from stream_agent.nodes.simulated_messages import (
-    imu_message, not_simulated, odometry_message, publishing_order, scan_message, TOPICS)
+    imu_message, not_simulated, odometry_message, publishing_order, scan_message)
 from stream_agent.share import write_file
 from stream_agent.simulation.environment import (
     CommandError, DrivingEnvironment, SimulatedFrame)
 from stream_agent.simulation.session import Phase, Session, SessionSchedule
-from stream_agent.simulation.settings import SimulationSettings
+from stream_agent.simulation.settings import SimulationSettings, TOPICS
 
 # For nodes that watch: nothing is lost if they are busy for a moment.
 WATCHED_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -291,9 +292,7 @@ class SimulationNode(Node):
         stamp_ns = now_ns - round((frame.now.time - frame.time) * 1e9)
         for kind, message in messages.items():
             stamp_serialized(message, now_ns if kind == ODOMETRY else stamp_ns)
-        for kind in self._before:
-            if kind in messages:
-                self._measured_pubs[kind].publish(bytes(messages[kind]))
+        self._send(self._before, messages)
         self._last_frame_at, self._last_frame_ns = time.monotonic(), now_ns
         if changed:
             header = Header(frame_id='camera_optical')
@@ -303,15 +302,19 @@ class SimulationNode(Node):
         self._course_pub.publish(course_state_to_vector(
             frame.progress, frame.lateral_error, self._session.environment.course.lane_width,
             stamp_ns, 'odom'))
-        for kind in self._after:
-            if kind in messages:
-                self._measured_pubs[kind].publish(bytes(messages[kind]))
+        self._send(self._after, messages)
         if self._session.phase in (Phase.DRIVING, Phase.OVER):
             if not self._published:
                 duration = self._schedule.duration
                 self.get_logger().info(
                     f'driving for {duration:g} s' if duration else 'driving until it is stopped')
             self._published += 1
+
+    def _send(self, kinds: Iterable[str], messages: Mapping[str, bytearray]) -> None:
+        """Publish measurements in the order of their types, as far as there are any."""
+        for kind in kinds:
+            if kind in messages:
+                self._measured_pubs[kind].publish(bytes(messages[kind]))
 
     def _now_ns(self, frame: SimulatedFrame) -> int:
         """Return the time by which messages are stamped; publish it on /clock, if that is ours."""

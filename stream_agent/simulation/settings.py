@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from stream_agent.bounded_settings import check, choice, quantity, SettingsError
+from stream_agent.contract.settings import IMAGE, IMU, ODOMETRY, SCAN
 from stream_agent.share import ParameterFiles
 from stream_agent.simulation.camera import Camera
 
 VEHICLES = ('differential', 'bicycle')
+
+#: Relative topics on which the simulator publishes what it measures, by type.
+TOPICS = {ODOMETRY: 'odom', IMU: 'imu', SCAN: 'scan', IMAGE: 'image'}
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def test_an_arm_is_cloned_and_compared_with_its_driver(tmp_path, capsys):
     assert policy.limits == OutputScale(
         tuple(NAMES), ('rad/s',) * 6, (-0.8, -0.8, -0.8, -1.2, -1.2, -1.2),
         (0.8, 0.8, 0.8, 1.2, 1.2, 1.2))
-    # It goes on from there, with the inputs and limits that it has.
+    # Training continues from there, with the inputs and limits that it has.
     assert train(['--bag', str(tmp_path / 'bags'), '--cache', str(tmp_path / 'cache'), '--robot',
                   'six_joint_arm', '--init', str(tmp_path / 'arm_sequential.safetensors'),
                   '--output', str(tmp_path / 'more'), '--epochs', '1', '--learning-rate',

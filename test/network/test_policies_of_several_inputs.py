@@ -19,6 +19,7 @@ from stream_agent.share import share_folder
 from stream_agent.theory.patterns import sequential_pattern
 from support.graphs import TWO_INPUTS
 from support.network_inputs import expected_outputs, random_inputs
+from test_checkpoint import refusal
 import torch
 
 SIX = tuple('abcdef')
@@ -163,11 +164,7 @@ def changed(key, value):
 def said_of(path, change):
     metadata, weights = parts(path)
     save_file(weights, path, change(metadata))
-    with pytest.raises(CheckpointError) as error:
-        load_policy(path)
-    said = str(error.value)
-    assert said.startswith(f'{path}: ') and '\n' not in said
-    return said.removeprefix(f'{path}: ')
+    return refusal(path)
 
 
 @pytest.mark.parametrize('key, value, said', [
